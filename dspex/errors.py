@@ -1,0 +1,511 @@
+"""Every exception that DSPex raises: one tree, whose branches say whose move it is.
+
+    SettingsError      the settings are wrong: change them, then try again
+    UsageError         the calling code is wrong: this call can never succeed as it is
+    UnavailableError   the pool cannot take the call now: back off
+    InterruptedCall    the call was taken and did not end well: retry if it is idempotent
+    RemoteError        the code that ran in the worker raised: look there
+    SessionError       the session's worker or state is not what the caller assumed
+    LMError            the language model or its endpoint; one class for each of DSPy's
+    PipelineError      a pipeline's steps; `causes` holds what they raised
+
+Facts are attributes; `str(error)` holds no prompt, key, traceback or stderr. `retryable` is "now" (nothing ran, or
+trying again is harmless), "if_idempotent" (it may have run) or "no".
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+Retryable = Literal["now", "if_idempotent", "no"]
+Started = Literal["yes", "no", "unknown"]
+
+
+class DspexError(Exception):
+    """The root of everything that DSPex raises."""
+
+    retryable: ClassVar[Retryable] = "no"
+
+
+# --- the settings are wrong ---------------------------------------------------------------------------------------
+
+
+class SettingsError(DspexError, ValueError):
+    """A setting is missing, unknown or out of range; `key` names it."""
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class NotConfigured(SettingsError):
+    """Something that has no silent default (a language model, a retriever) was needed and not given."""
+
+
+class MissingDependency(SettingsError, ImportError):
+    """An optional package is needed for this; `package` and `extra` say what to install."""
+
+    def __init__(self, message: str, *, package: str, extra: str | None = None) -> None:
+        super().__init__(message)
+        self.package = package
+        self.extra = extra
+
+
+# --- the calling code is wrong ------------------------------------------------------------------------------------
+
+
+class UsageError(DspexError):
+    """The calling code asked for something that cannot be."""
+
+
+class UnknownName(UsageError, LookupError):
+    """A pool, command, module, option or tool that does not exist; `near` lists the closest that do."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        self.near = tuple(difflib.get_close_matches(name, self.known, n=3, cutoff=0.5))
+        place = f" in {where}" if where else ""
+        hint = f"Did you mean {_either(self.near)}?" if self.near else f"Known: {_listing(self.known)}."
+        super().__init__(f"There is no {kind} {name!r}{place}. {hint}")
+
+
+class SignatureError(UsageError, ValueError):
+    """A signature that cannot be read; `position` is the offset in `text` (None for class-style signatures)."""
+
+    def __init__(self, message: str, *, text: str = "", position: int | None = None) -> None:
+        self.text = text
+        self.position = position
+        super().__init__(message if position is None else f"{message}\n  {text}\n  {' ' * position}^")
+
+
+class InvalidInput(UsageError, ValueError):
+    """An input value that does not fit its field; `field` names it."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnsafeInput(InvalidInput):
+    """An input string holds DSPy's custom-type marker, which would become a content block (RULES X2)."""
+
+
+class EncodeError(UsageError, TypeError):
+    """A value that cannot cross to a worker exactly; `path` leads to it, `type` is its type's name."""
+
+    def __init__(self, path: str, type: str, reason: str = "") -> None:
+        self.path = path
+        self.type = type
+        why = f": {reason}" if reason else ""
+        super().__init__(
+            f"The value at {path} ({type}) cannot be sent to a worker exactly{why}. Send None, bool, int (64 bits), "
+            f"float, str, bytes, list, or dict with str keys."
+        )
+
+
+class FrameTooLarge(UsageError, ValueError):
+    """A message over the frame limit; the sender found out, and nothing was written."""
+
+    def __init__(self, side: Literal["parent", "worker"], limit: int, actual: int, *, what: str = "bytes") -> None:
+        self.side = side
+        self.limit = limit
+        self.actual = actual
+        who = "The arguments of the call" if side == "parent" else "The worker's result"
+        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file.")
+
+
+class ForkedSupervisor(UsageError, RuntimeError):
+    """A Supervisor was used in a forked child of the process that started it; its pipes belong to the parent."""
+
+
+class WouldDeadlock(UsageError, RuntimeError):
+    """A call made from inside a tool or metric could only wait for the call that runs that tool."""
+
+
+class BudgetExceeded(UsageError):
+    """The money or token budget of this scope is spent; `spent` and `limit` say how much."""
+
+    def __init__(self, scope: str, *, spent: float, limit: float, unit: str) -> None:
+        self.scope = scope
+        self.spent = spent
+        self.limit = limit
+        self.unit = unit
+        super().__init__(f"The budget of {scope} is spent: {spent:g} of {limit:g} {unit}. Raise it or stop.")
+
+
+# --- the pool cannot take the call now ----------------------------------------------------------------------------
+
+
+class UnavailableError(DspexError):
+    """The pool cannot take the call now; nothing was sent."""
+
+    retryable = "now"
+
+
+class PoolSaturated(UnavailableError):
+    """The pool's queue is full; `retry_after` is an estimate in seconds from the rate at which it drains."""
+
+    def __init__(self, pool: str, *, queued: int, limit: int, retry_after: float) -> None:
+        self.pool = pool
+        self.queued = queued
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(
+            f"Pool {pool!r} is saturated: {queued} calls are queued and queue_limit is {limit}. "
+            f"Try again in about {retry_after:.2g} s, or raise size, concurrency or queue_limit."
+        )
+
+
+class PoolUnhealthy(UnavailableError):
+    """The pool is degraded (its workers keep dying before they do any work) and fails fast; see `last_error`."""
+
+    def __init__(self, pool: str, *, last_error: str, retry_in: float) -> None:
+        self.pool = pool
+        self.last_error = last_error
+        self.retry_in = retry_in
+        super().__init__(
+            f"Pool {pool!r} is degraded and fails fast: {last_error} The next start is tried in {retry_in:.2g} s."
+        )
+
+
+class PoolClosed(UnavailableError):
+    """The supervisor is not started, is stopping or has stopped."""
+
+    retryable = "no"
+
+
+class PoisonCall(UnavailableError):
+    """This very call (`digest`) has killed its worker `strikes` times while running alone; refused for `until_s`."""
+
+    retryable = "no"
+
+    def __init__(self, pool: str, command: str, *, digest: str, strikes: int, until: float, until_s: float) -> None:
+        self.pool = pool
+        self.command = command
+        self.digest = digest
+        self.strikes = strikes
+        self.until = until
+        super().__init__(
+            f"The call {command!r} with these arguments killed its worker in pool {pool!r} {strikes} times while it "
+            f"ran alone, and is refused for {until_s:.0f} s more. Look at the arguments, or use "
+            f"pool({pool!r}).forgive({digest!r})."
+        )
+
+
+class WorkerBootError(UnavailableError):
+    """A worker could not start; `stderr_tail` holds the end of what it printed."""
+
+    def __init__(self, message: str, *, pool: str, stderr_tail: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.pool = pool
+        self.stderr_tail = stderr_tail
+        self.exit_code = exit_code
+
+
+# --- the call was taken and did not end well ----------------------------------------------------------------------
+
+
+class InterruptedCall(DspexError):
+    """The call was taken and did not come back with an answer of its own."""
+
+    retryable = "if_idempotent"
+
+
+class CallTimeout(InterruptedCall, TimeoutError):
+    """The call's deadline passed; `phase` is "queued" (it was never sent) or "running"."""
+
+    def __init__(self, pool: str, command: str, *, timeout: float, phase: Literal["queued", "running"]) -> None:
+        self.pool = pool
+        self.command = command
+        self.timeout = timeout
+        self.phase = phase
+        what = "it was still queued and was never sent" if phase == "queued" else "it was running and is being stopped"
+        super().__init__(f"The call {command!r} in pool {pool!r} passed its deadline of {timeout:g} s: {what}.")
+
+
+class CallCancelled(InterruptedCall):
+    """The call was cancelled from another thread, by its stream's close or by a sibling branch that failed."""
+
+
+class WorkerDied(InterruptedCall):
+    """The worker that ran the call died; `started` says whether the call can have begun."""
+
+    def __init__(
+        self,
+        pool: str,
+        command: str,
+        *,
+        worker: str,
+        pid: int,
+        cause: str,
+        signal: int | None = None,
+        exit_code: int | None = None,
+        started: Started = "unknown",
+        stderr_tail: str = "",
+        culprit: int | None = None,
+    ) -> None:
+        self.pool = pool
+        self.command = command
+        self.worker = worker
+        self.pid = pid
+        self.cause = cause
+        self.signal = signal
+        self.exit_code = exit_code
+        self.started = started
+        self.stderr_tail = stderr_tail
+        self.culprit = culprit
+        end = f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
+        super().__init__(
+            f"Worker {worker} (pid {pid}) died ({cause}, {end}) while it ran {command!r} in pool {pool!r}. "
+            f"The call started: {started}. A new worker takes its place; retry if the call is idempotent."
+        )
+
+
+class WorkerMemoryExceeded(InterruptedCall, MemoryError):
+    """The worker and its children went over the pool's memory cap and were killed; sizes are in bytes."""
+
+    def __init__(
+        self, pool: str, command: str, *, worker: str, cap: int, seen: int, peak: int, layer: str, in_flight: int
+    ) -> None:
+        self.pool = pool
+        self.command = command
+        self.worker = worker
+        self.cap = cap
+        self.seen = seen
+        self.peak = peak
+        self.layer = layer
+        self.in_flight = in_flight
+        mib = 1024 * 1024
+        super().__init__(
+            f"Worker {worker} of pool {pool!r} used {seen / mib:.0f} MiB, over its memory_cap of {cap / mib:.0f} MiB "
+            f"(found by {layer}), and was killed with its children; {in_flight} call(s) were running, {command!r} "
+            f"among them. Raise memory_cap, or send less at a time."
+        )
+
+
+class ProtocolError(InterruptedCall):
+    """The worker sent something that is not the protocol; it was retired."""
+
+
+# --- the code in the worker raised --------------------------------------------------------------------------------
+
+
+class RemoteError(DspexError):
+    """Code in the worker, or a tool of the host, raised; `type`, `message` and `traceback` are its own, as text."""
+
+    def __init__(self, type: str, message: str, *, traceback: str = "", where: str = "") -> None:
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+        self.where = where
+        place = f" in {where}" if where else ""
+        super().__init__(f"{type} was raised{place}: {message}" if message else f"{type} was raised{place}.")
+
+
+class OptimizationFailed(DspexError):
+    """An optimizer ended without a usable program (its metric or its language model kept failing)."""
+
+
+# --- sessions -----------------------------------------------------------------------------------------------------
+
+
+class SessionError(DspexError):
+    """The session's worker or state is not what the caller assumed."""
+
+    def __init__(self, message: str, *, pool: str, session: str) -> None:
+        super().__init__(message)
+        self.pool = pool
+        self.session = session
+
+
+class SessionBusy(SessionError):
+    """The session's worker has no free slot and the pool's affinity is strict_fail_fast."""
+
+    retryable = "now"
+
+
+class SessionLost(SessionError):
+    """The worker that held the session's state is gone; open the session again with fresh=True."""
+
+    def __init__(self, *, pool: str, session: str, reason: str, generation: int) -> None:
+        self.reason = reason
+        self.generation = generation
+        super().__init__(
+            f"The state of session {session!r} in pool {pool!r} is lost: its worker (generation {generation}) was "
+            f"{reason}. Begin again with sup.session({pool!r}, {session!r}, fresh=True), or use durable=True.",
+            pool=pool,
+            session=session,
+        )
+
+
+class SessionLimit(SessionError):
+    """The pool holds session_limit sessions, and every one has state that must not be thrown away."""
+
+    retryable = "now"
+
+
+class SessionStateTooLarge(SessionError):
+    """A durable session's state went over 1 MiB."""
+
+
+# --- language models ----------------------------------------------------------------------------------------------
+
+
+class LMError(DspexError):
+    """The language model or its endpoint; the same class on both routes, named as in DSPy."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        provider_code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"[{model}] {message}" if model else message)
+        self.message = message
+        self.code = code
+        self.model = model
+        self.provider = provider
+        self.provider_code = provider_code
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class LMTransportError(LMError, ConnectionError):
+    """No answer came: name resolution, connection, TLS, reset."""
+
+    retryable = "now"
+
+
+class LMConfigurationError(LMError):
+    """The LM's record cannot be used as it is."""
+
+
+class LMNotConfiguredError(LMConfigurationError):
+    """The LM lacks a key or an endpoint."""
+
+
+class LMUnsupportedFeatureError(LMError):
+    """The model or this client cannot do what was asked."""
+
+
+class LMUnexpectedError(LMError):
+    """The endpoint answered something that is not its protocol."""
+
+
+class LMStreamAssemblyError(LMUnexpectedError):
+    """A stream ended before it was whole."""
+
+
+class LMLockTimeoutError(LMError):
+    """A local credential lock was not free in time."""
+
+    retryable = "now"
+
+
+class LMCollectionLimitError(LMError):
+    """A response went over the collector's limit."""
+
+
+class LMProviderError(LMError):
+    """The provider answered with an error."""
+
+
+class LMAuthError(LMProviderError):
+    """The key was refused (401, 403)."""
+
+
+class LMBillingError(LMProviderError):
+    """Credit or quota is used up (402, or 429 insufficient_quota)."""
+
+
+class LMRateLimitError(LMProviderError):
+    """Too many requests (429); `retry_after` is the provider's wish in seconds."""
+
+    retryable = "now"
+
+
+class LMInvalidRequestError(LMProviderError):
+    """The provider refused the request's content (400, 404, 409, 413, 422)."""
+
+
+class LMContextWindowExceededError(LMInvalidRequestError):
+    """The prompt does not fit the model's context."""
+
+
+class LMUnsupportedModelError(LMInvalidRequestError):
+    """The endpoint does not serve this model."""
+
+
+class LMTimeoutError(LMProviderError, TimeoutError):
+    """The provider, or the wait for it, took too long (408, 504)."""
+
+    retryable = "now"
+
+
+class LMServerError(LMProviderError):
+    """The provider failed (5xx, 529)."""
+
+    retryable = "now"
+
+
+class AdapterParseError(DspexError, ValueError):
+    """The model's text does not hold the signature's output fields; `lm_response` is the text, `parsed` what was found."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        adapter: str,
+        expected: Sequence[str] = (),
+        parsed: dict[str, Any] | None = None,
+        lm_response: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.adapter = adapter
+        self.expected = tuple(expected)
+        self.parsed = parsed or {}
+        self.lm_response = lm_response
+
+
+# --- pipelines ----------------------------------------------------------------------------------------------------
+
+
+class PipelineError(DspexError):
+    """A pipeline failed at `step`; `causes` holds every failure, the first one first."""
+
+    def __init__(self, message: str, *, step: str, causes: Sequence[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.step = step
+        self.causes = tuple(causes)
+
+
+class KeyClash(UsageError, ValueError):
+    """Two parallel branches write the same key; `keys` names them."""
+
+    def __init__(self, keys: Iterable[str], *, where: str) -> None:
+        self.keys = tuple(sorted(keys))
+        super().__init__(
+            f"Parallel branches in {where} write the same key(s): {_listing(self.keys)}. Rename them, or collect the "
+            f"branches with into=."
+        )
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(repr(name) for name in names)
+
+
+def _listing(names: Sequence[str], most: int = 20) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return (shown or "none") + rest
