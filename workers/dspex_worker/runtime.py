@@ -1,0 +1,346 @@
+"""The worker's runtime: reads frames, runs commands, writes replies.
+
+Threads. The *I/O thread* is the only reader: it decodes, answers PING at once, delivers answers and cancels. Commands
+run on the *main thread* when the pool's `concurrency` is 1 (so that a signal can interrupt them), otherwise on up to
+`concurrency` *executors*; a nested call (made by a tool that a running call waits for) gets an extra thread. Any
+thread writes frames, one at a time.
+
+The worker leaves by `os._exit`: when its stdin ends (the supervisor is gone or has let go), after STOP once nothing
+runs, and never because of what user code did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+from .bridge import Bridge, Cancelled, Command, Failure, _current
+from .failures import describe
+from .running import Running, Wait
+from .sessions import Sessions
+from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
+from .wire.messages import Kind, Message
+
+READ_SIZE = 256 * 1024
+INTERRUPT_EVERY = 0.1  # seconds; user code may swallow an interrupt
+REMEMBERED_IDS = 4096  # a repeated id is refused as long as it is among the last so many
+EXIT_PROTOCOL = 76  # EX_PROTOCOL of <sysexits.h>
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which worker this is; the supervisor says so in its HELLO."""
+
+    pool: str
+    worker: str
+    generation: int
+
+
+class Runtime:
+    """One worker's life between READY and exit. Constructed and run on the main thread."""
+
+    def __init__(
+        self, bridge: Bridge, *, incoming: int, outgoing: int, identity: Identity, concurrency: int, limit: int
+    ) -> None:
+        self.bridge = bridge
+        self.identity = identity
+        self.sessions = Sessions()
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._concurrency = concurrency
+        self._limit = limit
+        self._write_lock = threading.Lock()
+        self._todo: SimpleQueue[Running] = SimpleQueue()
+        self._executors = 0
+        self._running: dict[int, Running] = {}
+        self._recent: OrderedDict[int, None] = OrderedDict()
+        self._cancelled: dict[int, Running] = {}
+        self._asked: dict[int, Wait] = {}
+        self._next_ask = 2
+        self._ask_lock = threading.Lock()
+        self._is_stopping = False
+        self._on_main: Running | None = None
+
+    # -- main thread --
+
+    def run(self, buffer: FrameBuffer) -> NoReturn:
+        """Serve until the end of the process; `buffer` may hold what was read after the HELLO."""
+        os.register_at_fork(after_in_child=self._let_go)
+        threading.Thread(target=self._read_forever, args=(buffer,), name="dspex-io", daemon=True).start()
+        if self._concurrency == 1:
+            signal.signal(signal.SIGUSR1, self._interrupt_main)
+            self._execute_on_main()
+        while True:
+            signal.pause()
+
+    def _execute_on_main(self) -> NoReturn:
+        while True:
+            running = self._todo.get()
+            self._on_main = running  # set and cleared by this thread alone, see _interrupt_main
+            self._execute(running)
+            self._on_main = None
+
+    def _execute_forever(self) -> NoReturn:
+        while True:
+            self._execute(self._todo.get())
+
+    def _interrupt_main(self, *_: object) -> None:
+        """SIGUSR1: raise only if the call that runs now is the one that was cancelled, and is inside user code."""
+        running = self._on_main
+        if running is not None and running.is_cancelled and running.inside:
+            running.was_interrupted = True
+            raise Cancelled
+
+    # -- executing --
+
+    def _execute(self, running: Running) -> None:
+        try:
+            kind, body = self._outcome(running)
+            self._reply(running, kind, body)
+        finally:
+            self._settle(running)
+
+    def _outcome(self, running: Running) -> tuple[Kind, Any]:
+        token = _current.set(running.context)
+        try:
+            value = self._run_command(running)
+            return (Kind.END if running.command.is_stream else Kind.RESULT), value
+        except BaseException as error:  # whatever user code raises is an answer, also SystemExit and RecursionError
+            running.leave()
+            return Kind.ERROR, error
+        finally:
+            _current.reset(token)
+
+    def _run_command(self, running: Running) -> Any:
+        running.enter()
+        try:
+            produced = running.command.function(running.context, **running.arguments)
+        except TypeError as error:
+            raise _explained(error, running.command) from None
+        finally:
+            running.leave()
+        return self._drain(running, produced) if running.command.is_stream else produced
+
+    def _drain(self, running: Running, stream: Any) -> Any:
+        """Send what the generator yields, at the consumer's pace, and give what it returns."""
+        try:
+            while True:
+                running.enter()
+                try:
+                    chunk = next(stream)
+                finally:
+                    running.leave()
+                running.send_chunk(chunk)
+        except StopIteration as end:
+            return end.value
+        finally:
+            stream.close()
+
+    def _reply(self, running: Running, kind: Kind, body: Any) -> None:
+        if kind != Kind.ERROR:
+            try:
+                self.send(kind, running.id, body, running.session_notes())
+                return
+            except (Unencodable, OverLimit, ValueError) as error:
+                body = error
+        self._reply_error(running, body)
+
+    def _reply_error(self, running: Running, error: BaseException) -> None:
+        notes: dict[str, Any] = {}
+        with contextlib.suppress(Unencodable, OverLimit, ValueError):  # the first error is the one to report
+            notes.update(running.session_notes() or {})
+        if isinstance(error, MemoryError):
+            notes["retire"] = "memory"  # what it left half done is anybody's guess
+        elif running.was_interrupted and not running.command.cancel_safe:
+            notes["retire"] = "interrupted"  # it may have left a lock held
+        self.send(Kind.ERROR, running.id, describe(error), notes or None)
+
+    def _settle(self, running: Running) -> None:
+        with self._ask_lock:
+            self._running.pop(running.id, None)
+            self._cancelled.pop(running.id, None)
+            is_last = self._is_stopping and not self._running
+        if is_last:
+            leave(0)
+
+    # -- what running calls ask of the supervisor --
+
+    def ask(self, wait: Wait, name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> int:
+        with self._ask_lock:
+            id = self._next_ask
+            self._next_ask += 2
+            self._asked[id] = wait
+        try:
+            frame, _ = messages.write_call(id, name, arguments, meta, limit=self._limit)
+        except (Unencodable, OverLimit):
+            self._asked.pop(id, None)
+            raise
+        self._write(frame)
+        return id
+
+    def forget_ask(self, id: int) -> None:
+        """Stop listening; if no final answer came, the supervisor may stop working on it."""
+        if self._asked.pop(id, None) is not None:
+            self.send(Kind.CANCEL, id)
+
+    # -- writing: any thread --
+
+    def send(self, kind: Kind, *fields: Any) -> None:
+        """Write one message.
+
+        Raises:
+            Unencodable, OverLimit: it cannot be sent; nothing was written.
+        """
+        self._write(messages.write(kind, *fields, limit=self._limit, root="result"))
+
+    def _write(self, frame: bytes) -> None:
+        view = memoryview(frame)
+        with self._write_lock:
+            while view:
+                try:
+                    view = view[os.write(self._outgoing, view) :]
+                except OSError:
+                    leave(0)  # the supervisor is gone: nobody is left to answer
+
+    # -- the I/O thread --
+
+    def _read_forever(self, buffer: FrameBuffer) -> NoReturn:
+        try:
+            self._take(buffer, b"")
+            while True:
+                if self._cancelled:
+                    self._interrupt_until_readable()
+                data = os.read(self._incoming, READ_SIZE)
+                if not data:
+                    leave(0)
+                self._take(buffer, data)
+        except Malformed as error:
+            print(f"dspex worker {self.identity.worker}: {error}", file=sys.stderr)
+            leave(EXIT_PROTOCOL)
+
+    def _take(self, buffer: FrameBuffer, data: bytes) -> None:
+        for body in buffer.feed(data):
+            message = messages.read(body)
+            self._HANDLERS[message[0]](self, message)
+
+    def _on_call(self, message: Message) -> None:
+        _, id, name, arguments, meta = message
+        if id in self._running or id in self._recent:
+            self._refuse(id, "ProtocolError", f"request {id} was sent twice; it ran at most once")
+            return
+        self._recent[id] = None
+        if len(self._recent) > REMEMBERED_IDS:
+            self._recent.popitem(last=False)
+        command = self.bridge.commands.get(name)
+        if command is None:
+            self._refuse(id, "UnknownName", f"no command {name!r}", name=name, known=sorted(self.bridge.commands))
+            return
+        self._start(Running(self, id, command, arguments, meta))
+
+    def _start(self, running: Running) -> None:
+        self._running[running.id] = running
+        if running.is_nested:
+            threading.Thread(target=self._execute, args=(running,), name="dspex-nested", daemon=True).start()
+            return
+        if self._concurrency > 1 and self._executors < min(self._concurrency, len(self._running)):
+            self._executors += 1
+            threading.Thread(target=self._execute_forever, name="dspex-executor", daemon=True).start()
+        self._todo.put(running)
+
+    def _on_cancel(self, message: Message) -> None:
+        running = self._running.get(message[1])
+        if running is not None:
+            self._cancelled[running.id] = running
+            running.cancel()
+
+    def _interrupt_until_readable(self) -> None:
+        """Interrupt what was cancelled, again and again, until the supervisor says something or nothing is left."""
+        poll = select.poll()
+        poll.register(self._incoming, select.POLLIN)
+        while self._cancelled and not poll.poll(INTERRUPT_EVERY * 1000):
+            for running in tuple(self._cancelled.values()):
+                if running is self._on_main:
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                elif self._concurrency > 1 or running.is_nested:
+                    running.interrupt()
+
+    def _on_answer(self, message: Message) -> None:
+        is_final = message[0] != Kind.CHUNK
+        wait = self._asked.pop(message[1], None) if is_final else self._asked.get(message[1])
+        if wait is not None:
+            wait.put(message)
+
+    def _on_credit(self, message: Message) -> None:
+        running = self._running.get(message[1])
+        if running is not None:
+            running.grant(message)
+
+    def _on_ping(self, message: Message) -> None:
+        self.send(Kind.PONG, message[1])
+
+    def _on_forget(self, message: Message) -> None:
+        self.sessions.forget(message[1])
+
+    def _on_restore(self, message: Message) -> None:
+        self.sessions.restore(message[2], message[3])
+        self.send(Kind.RESULT, message[1], None, None)
+
+    def _on_stop(self, message: Message) -> None:
+        with self._ask_lock:
+            self._is_stopping = True
+            is_idle = not self._running
+        if is_idle:
+            leave(0)
+
+    def _on_hello(self, message: Message) -> None:
+        raise Malformed(f"{Kind(message[0]).name} is not expected here")
+
+    def _refuse(self, id: int, kind: str, message: str, **facts: Any) -> None:
+        self.send(Kind.ERROR, id, describe(Failure(kind, message, **facts)), None)
+
+    def _let_go(self) -> None:
+        """In a forked child of user code: it must not hold the protocol's pipes (they outlive exec otherwise)."""
+        for descriptor in (self._incoming, self._outgoing):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    _HANDLERS = {
+        Kind.CALL: _on_call,
+        Kind.CANCEL: _on_cancel,
+        Kind.RESULT: _on_answer,
+        Kind.ERROR: _on_answer,
+        Kind.CHUNK: _on_answer,
+        Kind.END: _on_answer,
+        Kind.CREDIT: _on_credit,
+        Kind.PING: _on_ping,
+        Kind.FORGET: _on_forget,
+        Kind.RESTORE: _on_restore,
+        Kind.STOP: _on_stop,
+        Kind.HELLO: _on_hello,
+        Kind.READY: _on_hello,
+        Kind.PONG: _on_hello,
+        Kind.LOG: _on_hello,
+        Kind.EVENT: _on_hello,
+    }
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now: other threads may be anywhere, and joining them could take for ever."""
+    with contextlib.suppress(BaseException):  # stderr may be gone, or its lock held by a thread that will not end
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _explained(error: TypeError, command: Command) -> Exception:
+    """A TypeError of the call itself (wrong arguments), told from one that the command's own code raised."""
+    if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+        return Failure("InvalidInput", f"command {command.name!r} does not take these arguments: {error}")
+    return error

@@ -1,0 +1,187 @@
+"""Exact values to MessagePack and back: `decode(encode(x)) == x`, with the same types, for every x that is accepted.
+
+Accepted: None, bool, int (-2**63 .. 2**64 - 1), float, str (valid Unicode), bytes, list, and dict with str keys; no
+subclasses, because they would come back as something else. The sender checks everything, so that what it accepts
+always decodes at the other end.
+
+Byte limits do not bound memory: ten million empty maps are 10 MB on the wire and 741 MB as objects. Containers and
+elements are therefore limited too, by the sender for all values, by the receiver for frames over `PLAIN_DECODE` bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import msgpack
+
+MAX_DEPTH = 200
+MAX_CONTAINERS = 200_000
+MAX_ELEMENTS = 2_000_000
+PLAIN_DECODE = 64 * 1024
+ENVELOPE = 64  # containers and elements that a message adds around the value that its sender checked
+
+
+class Unencodable(TypeError):
+    """A value that cannot be sent exactly; `path` leads to it, `type_name` is its type, `reason` says more."""
+
+    def __init__(self, path: str, type_name: str, reason: str = "") -> None:
+        super().__init__(f"{path} is {type_name}" + (f": {reason}" if reason else ""))
+        self.path = path
+        self.type_name = type_name
+        self.reason = reason
+
+
+class OverLimit(ValueError):
+    """A value or frame larger than the protocol allows; `what` is bytes, containers, elements or levels."""
+
+    def __init__(self, what: str, limit: int, actual: int) -> None:
+        super().__init__(f"{actual:,} {what}, the limit is {limit:,}")
+        self.what = what
+        self.limit = limit
+        self.actual = actual
+
+
+class Malformed(ValueError):
+    """Bytes that are not a message of this protocol."""
+
+
+def encode(value: object, *, root: str = "value") -> bytes:
+    """Give the bytes of `value`; `root` is what error paths begin with.
+
+    Raises:
+        Unencodable: something in it has no exact form.
+        OverLimit: more levels, containers or elements than the receiver would take.
+    """
+    try:
+        _survey(value)
+        packed: bytes = _packer().pack(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, OverLimit):
+            raise
+        raise _blame(value, root, error) from None
+    return packed
+
+
+def decode(data: bytes | memoryview) -> Any:
+    """Give the value that `data` encodes.
+
+    Raises:
+        Malformed: the bytes are no value, or hold one over the limits.
+    """
+    try:
+        if len(data) <= PLAIN_DECODE:
+            return msgpack.unpackb(data, strict_map_key=True, ext_hook=_refuse_extension)
+        return _decode_counting(data)
+    except Malformed:
+        raise
+    except Exception as error:  # msgpack raises ValueError, StackError, UnicodeDecodeError, and others by version
+        raise Malformed(f"{len(data):,} bytes are not a value: {type(error).__name__}") from None
+
+
+def _decode_counting(data: bytes | memoryview) -> Any:
+    containers = elements = 0
+
+    def count(container: Any) -> Any:
+        nonlocal containers, elements
+        containers += 1
+        elements += len(container)
+        if containers > MAX_CONTAINERS + ENVELOPE or elements > MAX_ELEMENTS + ENVELOPE:
+            raise Malformed(f"over {MAX_CONTAINERS:,} containers or {MAX_ELEMENTS:,} elements in one frame")
+        return container
+
+    return msgpack.unpackb(
+        data,
+        strict_map_key=True,
+        ext_hook=_refuse_extension,
+        list_hook=count,
+        object_hook=count,
+        max_array_len=MAX_ELEMENTS,
+        max_map_len=MAX_ELEMENTS,
+    )
+
+
+def _survey(root: object) -> None:
+    """Check keys, depth and counts breadth first; scalars are left to the packer. A cycle runs into the depth limit."""
+    kind = type(root)
+    level: list[Any] = [root] if kind is dict or kind is list else []
+    depth = containers = elements = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise OverLimit("levels", MAX_DEPTH, depth)
+        below: list[Any] = []
+        for container in level:
+            containers += 1
+            elements += len(container)
+            if containers > MAX_CONTAINERS:
+                raise OverLimit("containers", MAX_CONTAINERS, containers)
+            if elements > MAX_ELEMENTS:
+                raise OverLimit("elements", MAX_ELEMENTS, elements)
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        raise TypeError("key")
+                container = container.values()
+            for item in container:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    below.append(item)
+        level = below
+
+
+def _blame(value: object, path: str, error: Exception) -> Unencodable:
+    """Find the first part of `value` that cannot be sent: slow, and only for the message."""
+    stack: list[tuple[str, Any]] = [(path, value)]
+    while stack:
+        path, item = stack.pop()
+        if type(item) is dict:
+            for key in item:
+                if type(key) is not str:
+                    return Unencodable(f"{path} key {key!r:.60}", type(key).__name__, "keys must be str")
+                if not _is_unicode(key):
+                    return Unencodable(f"{path} key {key!r:.60}", "str", "it holds lone surrogates")
+            stack.extend((f"{path}[{key!r:.60}]", item[key]) for key in reversed(item))
+        elif type(item) is list:
+            stack.extend((f"{path}[{i}]", item[i]) for i in reversed(range(len(item))))
+        elif (reason := _refusal(item)) is not None:
+            return Unencodable(path, type(item).__name__, reason)
+    return Unencodable(path, type(value).__name__, str(error))
+
+
+def _refusal(item: object) -> str | None:
+    kind = type(item)
+    if item is None or kind is bool or kind is float or kind is bytes:
+        return None
+    if kind is str:
+        return None if _is_unicode(item) else "it holds lone surrogates"  # type: ignore[arg-type]
+    if kind is int:
+        return None if -(2**63) <= item < 2**64 else "it needs more than 64 bits"  # type: ignore[operator]
+    return "tuples come back as lists" if kind is tuple else ""
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_local = threading.local()  # a Packer keeps its buffer between calls, and is not thread-safe
+
+
+def _packer() -> Any:
+    try:
+        return _local.packer
+    except AttributeError:
+        _local.packer = msgpack.Packer(strict_types=True, use_bin_type=True, default=_refuse)
+        return _local.packer
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(type(value).__name__)
+
+
+def _refuse_extension(code: int, data: bytes) -> object:
+    raise Malformed(f"extension type {code} is not part of this protocol")

@@ -1,0 +1,66 @@
+"""Frames: a 4-byte big-endian length, then that many bytes (one MessagePack value). Pure: bytes in, frames out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from .codec import Malformed, OverLimit
+
+FRAME_LIMIT = 16 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+HEADER = _LENGTH.size
+
+
+def frame(body: bytes, limit: int = FRAME_LIMIT) -> bytes:
+    """Give `body` with its length in front.
+
+    Raises:
+        OverLimit: it is longer than `limit` bytes; the sender must not write it.
+    """
+    if len(body) > limit:
+        raise OverLimit("bytes", limit, len(body))
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameBuffer:
+    """Collects what was read from a stream, and gives the whole frames in it.
+
+    It never holds more than one frame's `limit` beyond what one `feed` brought: a length over the limit is refused as
+    soon as its four bytes are there.
+    """
+
+    __slots__ = ("_data", "_limit")
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self._data = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add `data` and yield the body of each frame that is now whole.
+
+        Raises:
+            Malformed: a length over the limit, or of zero; nothing after it can be trusted.
+        """
+        buffer = self._data
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= HEADER:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                if not 0 < length <= self._limit:
+                    raise Malformed(f"a frame of {length:,} bytes was announced; the limit is {self._limit:,}")
+                end = start + HEADER + length
+                if len(buffer) < end:
+                    break
+                body = bytes(memoryview(buffer)[start + HEADER : end])
+                start = end
+                yield body
+        finally:
+            if start:
+                del buffer[:start]
+
+    @property
+    def pending(self) -> int:
+        """How many bytes wait for the rest of their frame; not 0 at the stream's end means that it was cut off."""
+        return len(self._data)
