@@ -115,7 +115,9 @@ class FrameTooLarge(UsageError, ValueError):
         self.limit = limit
         self.actual = actual
         who = "The arguments of the call" if side == "parent" else "The worker's result"
-        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file.")
+        super().__init__(
+            f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file."
+        )
 
 
 class ForkedSupervisor(UsageError, RuntimeError):
@@ -223,7 +225,9 @@ class CallTimeout(InterruptedCall, TimeoutError):
         self.command = command
         self.timeout = timeout
         self.phase = phase
-        what = "it was still queued and was never sent" if phase == "queued" else "it was running and is being stopped"
+        what = (
+            "it was still queued and was never sent" if phase == "queued" else "it was running and is being stopped"
+        )
         super().__init__(f"The call {command!r} in pool {pool!r} passed its deadline of {timeout:g} s: {what}.")
 
 
@@ -258,7 +262,9 @@ class WorkerDied(InterruptedCall):
         self.started = started
         self.stderr_tail = stderr_tail
         self.culprit = culprit
-        end = f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
+        end = (
+            f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
+        )
         super().__init__(
             f"Worker {worker} (pid {pid}) died ({cause}, {end}) while it ran {command!r} in pool {pool!r}. "
             f"The call started: {started}. A new worker takes its place; retry if the call is idempotent."

@@ -167,9 +167,7 @@ class Running:
         with self._guard:
             if self.inside:
                 self.was_interrupted = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled)
-                )
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
 
 
 class ParentStream(Iterator[Any]):

@@ -71,7 +71,9 @@ def read(body: bytes) -> Message:
         raise Malformed(f"{len(body):,} bytes decode to no known message")
     for expected, field in zip(shape, message[1:], strict=True):
         if expected is not None and type(field) is not expected:
-            raise Malformed(f"a {Kind(message[0]).name} message holds {type(field).__name__}, not {expected.__name__}")
+            raise Malformed(
+                f"a {Kind(message[0]).name} message holds {type(field).__name__}, not {expected.__name__}"
+            )
     return message
 
 

@@ -1,0 +1,54 @@
+"""The restart budget and the back-off (DESIGN §5 `restart_budget`). Pure.
+
+Only *fruitless* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is replaced
+at once; workers that cannot live make the pool degraded, and are tried again ever more slowly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+FIRST_WAIT = 0.1
+LONGEST_WAIT = 30.0
+
+
+class Restarts:
+    """Deaths against a budget of `deaths` in `seconds`."""
+
+    FRUITFUL = 10  # answered calls that make a worker's death nobody's fault
+
+    def __init__(self, deaths: int, seconds: float) -> None:
+        self._budget = deaths
+        self._period = seconds
+        self._deaths: deque[float] = deque()
+        self._in_a_row = 0
+        self.is_degraded = False
+        self.not_before = 0.0
+
+    @property
+    def recent(self) -> int:
+        return len(self._deaths)
+
+    def fruitless(self, now: float, jitter: float) -> None:
+        """A worker died before it did any work; `jitter` scales the wait before the next start."""
+        self._deaths.append(now)
+        while self._deaths and self._deaths[0] <= now - self._period:
+            self._deaths.popleft()
+        self._in_a_row += 1
+        if len(self._deaths) >= self._budget:
+            self.is_degraded = True
+        if self._in_a_row > 1 or self.is_degraded:
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._in_a_row, 20)) * jitter
+            self.not_before = max(self.not_before, now + wait)
+
+    def worked(self) -> None:
+        """A worker has answered enough calls to be trusted again."""
+        if self._in_a_row or self.is_degraded:
+            self._in_a_row = 0
+            self._deaths.clear()
+            self.is_degraded = False
+            self.not_before = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next start may be tried."""
+        return max(0.0, self.not_before - now)

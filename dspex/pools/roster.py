@@ -1,0 +1,76 @@
+"""What `PoolState` knows of its workers. Pure data and small questions about it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from enum import StrEnum
+
+from .tickets import Phase, Ticket
+
+
+class WorkerPhase(StrEnum):
+    """A worker's life, forward only."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"  # a planned stop: only calls of stateful sessions that live there
+    RETIRING = "retiring"  # a cancelled call will not end: no new calls; killed when the others have ended (K3)
+    STOPPING = "stopping"  # told to stop or being killed
+
+
+class WorkerRecord:
+    """One generation of one slot."""
+
+    __slots__ = (
+        "answered",
+        "cancels",
+        "drain_until",
+        "exclusive",
+        "generation",
+        "is_silent_since",
+        "kill_reason",
+        "leave_reason",
+        "load",
+        "phase",
+        "queue",
+        "recycle_at",
+        "rss",
+        "running",
+        "sessions",
+        "slot",
+        "started_at",
+        "stop_by",
+    )
+
+    def __init__(self, generation: int, slot: int, now: float) -> None:
+        self.generation = generation
+        self.slot = slot
+        self.phase = WorkerPhase.STARTING
+        self.running: dict[int, Ticket] = {}
+        self.load = 0  # of `running`, those that count against `concurrency`
+        self.queue: OrderedDict[int, Ticket] = OrderedDict()  # pinned here
+        self.sessions: set[str] = set()
+        self.answered = 0
+        self.started_at = now
+        self.recycle_at: float | None = None
+        self.rss = 0
+        self.exclusive: Ticket | None = None  # the suspect that this worker is kept free for, or runs
+        self.cancels: dict[int, float] = {}  # abandoned calls, since when
+        self.is_silent_since: float | None = None  # a PING without a PONG
+        self.leave_reason = ""
+        self.kill_reason = ""
+        self.drain_until: float | None = None
+        self.stop_by: float | None = None
+
+    @property
+    def is_staying(self) -> bool:
+        """Whether it counts towards the pool's size."""
+        return self.phase in (WorkerPhase.STARTING, WorkerPhase.READY)
+
+    @property
+    def live_calls(self) -> int:
+        """How many of its calls somebody still waits for."""
+        return sum(ticket.phase is Phase.RUNNING for ticket in self.running.values())
+
+    def __repr__(self) -> str:
+        return f"<worker {self.slot} generation {self.generation} {self.phase}, {self.load} running>"
