@@ -1,0 +1,66 @@
+"""What the native adapters do not render: each case with the reason that the router gives for using a worker."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from dspex.inprocess.adapters.history import has_tool_calls, history_field
+from dspex.inprocess.annotations import classes_in, is_dspy_type
+from dspex.inprocess.signatures import Signature
+
+_NATIVE_INPUTS: Final = frozenset(
+    {"dspy.Image", "dspy.Audio", "dspy.File", "dspy.Code", "dspy.Reasoning", "dspy.History"}
+)
+
+
+def unsupported_reason(sig: Signature, adapter: str) -> str | None:
+    """Why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
+    for field in sig.fields.values():
+        kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
+        if not kinds:
+            continue
+        if field.kind == "input" and set(kinds) <= _NATIVE_INPUTS:
+            continue
+        # A schema of these in the prompt would quote DSPy's own documentation; only Code as such has none.
+        if field.kind == "output" and adapter == "chat" and _is_code(field.annotation):
+            continue
+        return f"the {field.kind} {field.name!r} is a {kinds[0]}, which workers render"
+    _require_schemas(sig)
+    return None
+
+
+def unsupported_inputs(sig: Signature, inputs: Mapping[str, Any]) -> str | None:
+    """Why these inputs need a worker although the signature does not: a history with tool calls."""
+    name = history_field(sig)
+    if name is not None and has_tool_calls(inputs.get(name)):
+        return f"the history {name!r} holds tool calls, which workers render"
+    return None
+
+
+def _base_name(kind: Any) -> str:
+    return str(kind.dspy_name).partition("[")[0]
+
+
+def _is_code(annotation: Any) -> bool:
+    return is_dspy_type(annotation) and _base_name(annotation) == "dspy.Code"
+
+
+def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
+    for kind in classes_in(annotation):
+        if is_dspy_type(kind):
+            yield kind
+        elif hasattr(kind, "model_fields") and kind not in seen:
+            seen.add(kind)
+            for field in kind.model_fields.values():
+                yield from _dspy_types_in(field.annotation, seen)
+
+
+def _require_schemas(sig: Signature) -> None:
+    """DSPy refuses a class that pydantic knows nothing of when the signature is made; here, when it is compiled."""
+    for field in sig.input_fields.values():
+        if any(inspect.isclass(kind) for kind in classes_in(field.annotation)):
+            from pydantic import TypeAdapter
+
+            TypeAdapter(field.annotation)

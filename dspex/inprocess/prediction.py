@@ -1,0 +1,125 @@
+"""`Prediction`: what a predictor gives back, on either route."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from types import MappingProxyType
+from typing import Any
+
+_SHOWN = 200
+
+
+class Prediction:
+    """The outputs of one call, as attributes and as items; immutable.
+
+    `usage` is {model: {"prompt_tokens": ..., ...}} summed over the requests, empty for a cached answer. `cached`
+    says that no request was sent. `route` is "native" or "python:<pool>/<worker>". `completions` holds the outputs
+    of every generation (n of them; the first is this prediction).
+    """
+
+    __slots__ = ("_values", "cached", "completions", "route", "usage")
+
+    _values: Mapping[str, Any]
+    cached: bool
+    completions: Sequence[Mapping[str, Any]]
+    route: str
+    usage: Mapping[str, Mapping[str, Any]]
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        completions: Sequence[Mapping[str, Any]] = (),
+        usage: Mapping[str, Mapping[str, Any]] | None = None,
+        cached: bool = False,
+        route: str = "native",
+    ) -> None:
+        put = object.__setattr__
+        put(self, "_values", dict(values))
+        put(self, "completions", tuple(completions) or (MappingProxyType(self._values),))
+        put(self, "usage", usage or {})
+        put(self, "cached", cached)
+        put(self, "route", route)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for names that are no attribute: a field called `usage` is read as out["usage"].
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"The prediction has no {name!r}. {_near(name, self._values)}") from None
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise KeyError(f"The prediction has no {name!r}. {_near(name, self._values)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def keys(self) -> KeysView[str]:
+        """The names of the outputs, in the signature's order."""
+        return self._values.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The outputs, in the same order."""
+        return self._values.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """The pairs of both."""
+        return self._values.items()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The output of that name, or the default."""
+        return self._values.get(name, default)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A new dict of the outputs."""
+        return dict(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal outputs; usage, route and caching say nothing about the answer."""
+        return self._values == other._values if isinstance(other, Prediction) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # outputs may be lists
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={_short(value)}" for name, value in self._values.items())
+        return f"Prediction({shown})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"A prediction is immutable; {name!r} cannot be set.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (
+            dict(self._values),
+            [dict(each) for each in self.completions],
+            dict(self.usage),
+            self.cached,
+            self.route,
+        )
+
+
+def _rebuilt(values: Any, completions: Any, usage: Any, cached: bool, route: str) -> Prediction:
+    return Prediction(values, completions=completions, usage=usage, cached=cached, route=route)
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(map(repr, near))}?"
+    return f"It has {', '.join(map(repr, known)) or 'no outputs'}."
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -1,0 +1,322 @@
+"""Native predict: inputs to messages, messages to a model, its answer to a Prediction; with DSPy's semantics.
+
+The exchange with the model is written once, as a generator of requests; the four verbs differ only in how they get
+an answer (blocking, awaiting, streaming). This file opens nothing and runs on the caller's thread or event loop;
+transport, cache, retries and limits are the LM client's. What cannot run here says so in `CompiledSignature.unsupported`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from dspex.errors import AdapterParseError, InvalidInput
+from dspex.inprocess.adapters.compiled import CompiledSignature, Demo, Message, compile_signature
+from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
+from dspex.inprocess.adapters.support import unsupported_inputs
+from dspex.inprocess.crossing import checked_inputs, typed_outputs, wire_inputs
+from dspex.inprocess.prediction import Prediction
+from dspex.inprocess.signatures import Signature, SignatureLike, signature
+
+__all__ = [
+    "Chunk",
+    "apredict",
+    "apredict_stream",
+    "checked_inputs",
+    "default_adapter",
+    "predict",
+    "predict_stream",
+    "typed_outputs",
+    "unsupported_inputs",
+    "wire_inputs",
+]
+
+_TOOL_OPTIONS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+_ALWAYS_TAKES_FORMAT: Final = ("gemini", "openai-responses")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one output field; the pieces of a text field, joined, are its value."""
+
+    field: str
+    text: str
+
+
+class LanguageModel(Protocol):
+    """What the exchange reads of an LM record."""
+
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def structured_outputs(self) -> bool: ...
+    @property
+    def supports_schema(self) -> bool: ...
+    @property
+    def supports_tools(self) -> bool: ...
+
+
+class Completion(Protocol):
+    """What the exchange reads of a model's answer."""
+
+    @property
+    def texts(self) -> Sequence[str | None]: ...
+    @property
+    def usage(self) -> Mapping[str, Any]: ...
+    @property
+    def cached(self) -> bool: ...
+    @property
+    def model(self) -> str: ...
+
+
+def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any) -> Prediction:
+    """The model's outputs for these inputs.
+
+    Options: adapter ("chat", "json"; default: json for an LM with structured_outputs, else chat), demos, config (a
+    mapping that goes over the LM's own options), rollout_id, deadline (a time.monotonic() point), allow_markers.
+
+    When a chat answer cannot be read, the same question is asked once more in the json format, as in DSPy.
+
+    Raises: InvalidInput, UnsafeInput or EncodeError for the inputs; LMError; AdapterParseError.
+    """
+    exchange = _exchange(_plan(sig, inputs, lm, **options))
+    step = _next(exchange)
+    while isinstance(step, _Request):
+        step = _next(exchange, _Answer(client.complete(lm, step.messages, **step.options)))
+    return step
+
+
+async def apredict(
+    client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
+) -> Prediction:
+    """`predict` for event loops."""
+    exchange = _exchange(_plan(sig, inputs, lm, **options))
+    step = _next(exchange)
+    while isinstance(step, _Request):
+        step = _next(exchange, _Answer(await client.acomplete(lm, step.messages, **step.options)))
+    return step
+
+
+def predict_stream(
+    client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
+) -> Iterator[Chunk | Prediction]:
+    """Chunks of the output fields as they arrive, then the Prediction.
+
+    Options and errors as for `predict`; once a chunk was given, an unreadable answer is not asked for again.
+    """
+    exchange = _exchange(_plan(sig, inputs, lm, **options, is_streamed=True))
+    step = _next(exchange)
+    while isinstance(step, _Request):
+        fields = _Fields(step.compiled)
+        for item in client.stream(lm, step.messages, **step.options):
+            yield from fields.chunks(item)
+        yield from fields.last()
+        step = _next(exchange, fields.answer())
+    yield step
+
+
+async def apredict_stream(
+    client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
+) -> AsyncIterator[Chunk | Prediction]:
+    """`predict_stream` for event loops."""
+    exchange = _exchange(_plan(sig, inputs, lm, **options, is_streamed=True))
+    step = _next(exchange)
+    while isinstance(step, _Request):
+        fields = _Fields(step.compiled)
+        async for item in client.astream(lm, step.messages, **step.options):
+            for chunk in fields.chunks(item):
+                yield chunk
+        for chunk in fields.last():
+            yield chunk
+        step = _next(exchange, fields.answer())
+    yield step
+
+
+def default_adapter(lm: LanguageModel) -> str:
+    """The adapter when none is named: json for a model that is held to a schema, else chat."""
+    return "json" if lm.structured_outputs else "chat"
+
+
+# --- the exchange -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All that one predict needs, checked before anything is sent."""
+
+    signature: Signature
+    adapter: str
+    inputs: Mapping[str, Any]
+    lm: LanguageModel
+    demos: Sequence[Demo]
+    config: Mapping[str, Any]
+    rollout_id: int | None
+    deadline: float | None
+    allow_markers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    compiled: CompiledSignature
+    messages: list[Message]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    completion: Completion
+    was_shown: bool = False
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the requests of one predict used."""
+
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_cached: bool = True
+
+    def add(self, completion: Completion) -> None:
+        self.is_cached = self.is_cached and completion.cached
+        if completion.cached:
+            return
+        total = self.usage.setdefault(completion.model, {})
+        for name, value in completion.usage.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            total[name] = total.get(name, 0) + value if is_number else value
+
+
+def _plan(
+    sig: SignatureLike,
+    inputs: Mapping[str, Any],
+    lm: LanguageModel,
+    *,
+    adapter: str | None = None,
+    demos: Sequence[Demo] = (),
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
+    deadline: float | None = None,
+    allow_markers: bool = False,
+    is_streamed: bool = False,
+) -> _Plan:
+    known = sig if isinstance(sig, Signature) else signature(sig)
+    settings = _settings(config or {}, lm, is_streamed)
+    return _Plan(
+        signature=known,
+        adapter=adapter or default_adapter(lm),
+        inputs=checked_inputs(known, inputs, allow_markers=allow_markers),
+        lm=lm,
+        demos=demos,
+        rollout_id=settings.pop("rollout_id", None) if rollout_id is None else rollout_id,
+        config=settings,
+        deadline=deadline,
+        allow_markers=allow_markers,
+    )
+
+
+def _settings(config: Mapping[str, Any], lm: LanguageModel, is_streamed: bool) -> dict[str, Any]:
+    """The call's own options; DSPy heats a model that is asked for several answers (predict/predict.py)."""
+    settings = dict(config)
+    generations = settings.get("n") or lm.n or 1
+    temperature = settings.get("temperature") or lm.temperature
+    if generations > 1:
+        if is_streamed:
+            raise InvalidInput("Several generations (n > 1) cannot be streamed; use predict.", field="n")
+        if temperature is None or temperature <= 0.15:
+            settings["temperature"] = 0.7
+    return settings
+
+
+def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
+    compiled = compile_signature(plan.signature, plan.adapter)
+    tally = _Tally()
+    answer = yield _request(plan, compiled)
+    tally.add(answer.completion)
+    try:
+        outputs = _outputs(compiled, answer.completion)
+    except AdapterParseError:
+        if compiled.adapter == "json" or answer.was_shown:
+            raise
+        fallback = compile_signature(plan.signature, "json")
+        if fallback.unsupported:
+            raise
+        answer = yield _request(plan, fallback)
+        tally.add(answer.completion)
+        outputs = _outputs(fallback, answer.completion)
+    return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached)
+
+
+def _next(exchange: Generator[_Request, _Answer, Prediction], answer: _Answer | None = None) -> _Request | Prediction:
+    try:
+        return next(exchange) if answer is None else exchange.send(answer)
+    except StopIteration as end:
+        made: Prediction = end.value
+        return made
+
+
+def _request(plan: _Plan, compiled: CompiledSignature) -> _Request:
+    config = dict(plan.config)
+    format_ = _response_format(plan.lm, compiled)
+    if format_ is not None:
+        config.pop("response_format", None)
+    if compiled.adapter == "chat":
+        for option in _TOOL_OPTIONS:
+            config.pop(option, None)  # DSPy's chat adapter takes them out: tools are in the text
+    return _Request(
+        compiled,
+        compiled.messages(plan.inputs, plan.demos, allow_markers=plan.allow_markers),
+        {"config": config, "response_format": format_, "rollout_id": plan.rollout_id, "deadline": plan.deadline},
+    )
+
+
+def _response_format(lm: LanguageModel, compiled: CompiledSignature) -> dict[str, Any] | None:
+    if compiled.adapter != "json":
+        return None
+    if lm.supports_schema:
+        return compiled.response_format()
+    return {"type": "json_object"} if _takes_format(lm) else None
+
+
+def _takes_format(lm: LanguageModel) -> bool:
+    """Whether any response format may be sent to a model without schemas (dspy/clients/capabilities.py)."""
+    dialect = getattr(getattr(lm, "provider", None), "dialect", "openai-chat")
+    return dialect in _ALWAYS_TAKES_FORMAT or (dialect == "openai-chat" and lm.supports_tools)
+
+
+def _outputs(compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:
+    return [compiled.parse(text or "") for text in completion.texts or [""]]
+
+
+class _Fields:
+    """The chunks of one streamed answer, and the answer at its end."""
+
+    def __init__(self, compiled: CompiledSignature) -> None:
+        wanted = compiled.signature.output_fields
+        self._pieces = JsonFields(wanted) if compiled.adapter == "json" else ChatFields(wanted)
+        self._completion: Completion | None = None
+        self._was_shown = False
+
+    def chunks(self, item: str | Completion) -> Iterator[Chunk]:
+        """The chunks of a delta; the Completion, which comes last, has none."""
+        if not isinstance(item, str):
+            self._completion = item
+            return
+        for name, text in self._pieces.feed(item):
+            self._was_shown = True
+            yield Chunk(name, text)
+
+    def last(self) -> Iterator[Chunk]:
+        """What was held back."""
+        for name, text in self._pieces.finish():
+            self._was_shown = True
+            yield Chunk(name, text)
+
+    def answer(self) -> _Answer:
+        """The whole answer. Raises: LMStreamAssemblyError when the stream ended without one."""
+        if self._completion is None:
+            from dspex.errors import LMStreamAssemblyError
+
+            raise LMStreamAssemblyError("The model's stream ended without its completion.")
+        return _Answer(self._completion, self._was_shown)
