@@ -1,0 +1,190 @@
+"""The `faults` bridge: injected faults for tests, the chaos bench and users' own tests. No dspy.
+
+Only a pool that names it in its configuration runs it; the control socket cannot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dspex_worker.bridge import Bridge, Context, Failure
+
+bridge = Bridge("faults")
+_leaked: list[bytearray] = []
+
+
+@bridge.command(cancel_safe=True)
+def sleep(ctx: Context, seconds: float) -> float:
+    """Sleep; a cancel interrupts it only where a signal can (concurrency 1)."""
+    time.sleep(seconds)
+    return seconds
+
+
+@bridge.command(cancel_safe=True)
+def spin(ctx: Context, seconds: float) -> int:
+    """Keep the interpreter busy in pure Python."""
+    until = time.monotonic() + seconds
+    turns = 0
+    while time.monotonic() < until:
+        turns += 1
+    return turns
+
+
+@bridge.command()
+def spin_c(ctx: Context, seconds: float) -> float:
+    """Hold the GIL in C: nothing else in this process runs meanwhile."""
+    library = ctypes.PyDLL(None)
+    library.usleep(int(seconds * 1_000_000))
+    return seconds
+
+
+@bridge.command()
+def exit(ctx: Context, code: int = 1) -> None:
+    """End the process without a reply."""
+    os._exit(code)
+
+
+@bridge.command()
+def kill(ctx: Context, signal: int = signal.SIGKILL) -> None:
+    """Send this worker a signal."""
+    os.kill(os.getpid(), signal)
+    time.sleep(1.0)
+
+
+@bridge.command()
+def allocate(ctx: Context, bytes: int, seconds: float = 0.0) -> int:
+    """Touch that much memory, hold it for a while, let it go."""
+    block = bytearray(bytes)
+    block[::4096] = b"x" * len(block[::4096])
+    time.sleep(seconds)
+    return len(block)
+
+
+@bridge.command()
+def leak(ctx: Context, bytes: int) -> int:
+    """Keep that much memory for good; gives what was leaked so far."""
+    block = bytearray(bytes)
+    block[::4096] = b"x" * len(block[::4096])
+    _leaked.append(block)
+    return sum(map(len, _leaked))
+
+
+@bridge.command()
+def spawn(ctx: Context, seconds: float, detach: bool = False) -> int:
+    """Start a child that sleeps, and give its pid; `detach` puts it in a session of its own."""
+    child = subprocess.Popen(["sleep", str(seconds)], start_new_session=detach)
+    child.returncode = 0  # nobody waits for it: it outlives this call
+    return child.pid
+
+
+@bridge.command("print")
+def print_text(ctx: Context, text: str) -> None:
+    """Print to stdout, as user code does."""
+    print(text, flush=True)
+
+
+@bridge.command()
+def write_fd1(ctx: Context, text: str) -> int:
+    """Write to descriptor 1, as C libraries do."""
+    return os.write(1, text.encode())
+
+
+@bridge.command()
+def flood_stderr(ctx: Context, bytes: int) -> int:
+    """Write that many bytes to stderr."""
+    line = b"x" * 1023 + b"\n"
+    for _ in range(bytes // len(line)):
+        os.write(2, line)
+    return bytes
+
+
+@bridge.command()
+def garbage(ctx: Context) -> None:
+    """Write bytes that are no frame to the protocol's pipe."""
+    runtime = ctx._running.runtime  # on purpose: nothing public can break the protocol
+    os.write(runtime._outgoing, b"\xff\xff\xff\xffthis is not a frame")
+    time.sleep(5.0)
+
+
+@bridge.command()
+def raise_error(ctx: Context, type: str = "ValueError", message: str = "injected") -> None:
+    """Raise an exception: a builtin's name, or one of DSPex's kinds."""
+    import builtins
+
+    found = getattr(builtins, type, None)
+    if isinstance(found, builtins.type) and issubclass(found, BaseException):
+        raise found(message)
+    raise Failure(type, message)
+
+
+@bridge.command(cancel_safe=True)
+def count(ctx: Context, n: int, delay_s: float = 0.0) -> Iterator[int]:
+    """Stream 0 .. n-1, and return n."""
+    for i in range(n):
+        if delay_s:
+            time.sleep(delay_s)
+        yield i
+    return n  # noqa: B901 - a stream's value
+
+
+@bridge.command()
+def effect(ctx: Context, path: str, token: str) -> None:
+    """Append a line to a file: what really ran, and how often."""
+    descriptor = os.open(Path(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{token}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+@bridge.command()
+def payload(ctx: Context, bytes: int) -> Any:
+    """Give that many bytes."""
+    return b"p" * bytes
+
+
+@bridge.command(session="write")
+def remember(ctx: Context, key: str, value: Any) -> dict[str, Any]:
+    """Keep a value in the session's state."""
+    ctx.session[key] = value
+    return _whoami(ctx)
+
+
+@bridge.command(session="read")
+def recall(ctx: Context, key: str) -> dict[str, Any]:
+    """Give a value of the session's state."""
+    if key not in ctx.session:
+        raise Failure("UnknownName", f"no {key!r}", what="session key", name=key, known=list(ctx.session))
+    return {"value": ctx.session[key], **_whoami(ctx)}
+
+
+@bridge.command()
+def ask(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
+    """Make a reverse call and give its answer."""
+    return ctx.call_parent(name, arguments)
+
+
+@bridge.command()
+def ask_stream(ctx: Context, name: str, arguments: dict[str, Any]) -> Iterator[Any]:
+    """Make a streamed reverse call and pass its chunks on."""
+    with contextlib.closing(ctx.stream_parent(name, arguments)) as chunks:
+        yield from chunks
+
+
+@bridge.command()
+def environment(ctx: Context) -> dict[str, str]:
+    """Give the worker's environment variables."""
+    return dict(os.environ)
+
+
+def _whoami(ctx: Context) -> dict[str, Any]:
+    return {"pid": os.getpid(), "generation": ctx.generation, "worker": ctx.worker, "python": sys.version_info[1]}

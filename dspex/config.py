@@ -1,0 +1,283 @@
+"""Settings: what they are called, their units and defaults, and where they come from.
+
+Every setting is declared once, as a field of `PoolConfig`; the settings page of the docs is generated from it. Values
+come from the defaults, a TOML file, the environment and arguments, the later ones first in rank; an error names the
+key as it was written there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .errors import SettingsError, UnknownName
+
+Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
+StartMethod = Literal["fork", "exec"]
+
+MIB = 1024**2
+GIB = 1024**3
+SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
+ENV_PREFIX = "DSPEX_"
+
+_SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
+_SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING) -> Any:
+    """Declare a setting: its default, how it is read, what it means, and the `mipro` pool's default if another."""
+    return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro})
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """One pool's settings. Durations are seconds, sizes bytes (or text such as "2GiB", "90s", "15min")."""
+
+    name: str = _setting("dspy", "name", "the pool's name")
+    size: int = _setting(4, "count", "workers", mipro=2)
+    concurrency: int = _setting(8, "count", "calls in flight in one worker", mipro=1)
+    bridge: str = _setting("dspy", "text", "a shipped script's name (dspy, mipro, faults) or a path", mipro="mipro")
+    python: str = _setting(sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec")
+    start_method: StartMethod = _setting("fork", "start", "fork: from a warm template; exec: a fresh interpreter each")
+    memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB)
+    affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")
+    queue_limit: int = _setting(1000, "count", "queued calls; one more is PoolSaturated", mipro=100)
+    call_timeout: float = _setting(120.0, "span", "a call's deadline, queue wait included", mipro=3600.0)
+    cancel_grace: float = _setting(1.0, "span", "from a deadline or cancel to the harsher step")
+    stop_grace: float = _setting(10.0, "span", "how long stop() lets running calls go on")
+    recycle_after_calls: int | None = _setting(None, "limit", "answered calls after which a worker is replaced")
+    recycle_after_age: float | None = _setting(3600.0, "age", "age at which a worker is replaced, ±10 %")
+    recycle_after_memory: int | None = _setting(
+        GIB, "size", "resident memory of worker and children at which it is replaced", mipro=2 * GIB * 8 // 10
+    )
+    session_ttl: float = _setting(3600.0, "span", "from the end of a session's last call until it is forgotten")
+    session_limit: int = _setting(10_000, "count", "sessions at once")
+    session_drain: float = _setting(900.0, "span", "how long a planned stop waits for sessions with state")
+    startup_timeout: float = _setting(60.0, "span", "until a worker must be ready")
+    restart_budget: tuple[int, float] = _setting(
+        (5, 30.0), "budget", "(deaths, seconds): more fruitless deaths make the pool degraded"
+    )
+    imports: tuple[str, ...] = _setting((), "names", "the user's modules whose classes, metrics and tools may be named")
+    path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path")
+    env: Mapping[str, str] = _setting((), "table", "variables for the workers beside the allow-list")
+    options: Mapping[str, Any] = _setting((), "table", "plain data for the bridge script")
+
+    def __init__(self, name: str = "dspy", **settings: Any) -> None:
+        known = {f.name: f for f in dataclasses.fields(PoolConfig)}
+        for key in settings:
+            if key not in known:
+                raise UnknownName("setting", key, known, where=f"pool {name!r}")
+        heavy = settings.get("bridge", name) == "mipro"
+        settings = {"name": name, **settings}
+        for key, f in known.items():
+            value = settings[key] if key in settings else _default(f, heavy=heavy)
+            object.__setattr__(self, key, _read(f"pools.{name}.{key}", f.metadata["kind"], value))
+        if heavy and "recycle_after_memory" not in settings and self.memory_cap is not None:
+            object.__setattr__(self, "recycle_after_memory", self.memory_cap * 8 // 10)
+        self._check()
+
+    def _check(self) -> None:
+        where = f"pools.{self.name}"
+        if self.start_method == "fork" and self.python != sys.executable:
+            raise SettingsError(
+                f"{where}.python is another interpreter ({self.python}); it needs start_method = 'exec'.",
+                key=f"{where}.start_method",
+            )
+        if self.bridge not in SHIPPED_BRIDGES and not Path(self.bridge).is_file():
+            raise SettingsError(
+                f"{where}.bridge is {self.bridge!r}: no such file, and the shipped bridges are "
+                f"{', '.join(SHIPPED_BRIDGES)}.",
+                key=f"{where}.bridge",
+            )
+
+    @property
+    def bridge_path(self) -> Path:
+        """Where the bridge script is: the copy that belongs to this `dspex`, or the user's own."""
+        if self.bridge not in SHIPPED_BRIDGES:
+            return Path(self.bridge).resolve()
+        here = Path(__file__).parent
+        installed = here / "_bridge_scripts" / f"{self.bridge}_bridge.py"
+        return installed if installed.is_file() else here.parent / "bridge_scripts" / f"{self.bridge}_bridge.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `control`)."""
+
+    pools: tuple[PoolConfig, ...]
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "defaults"
+
+
+def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Give the settings of a TOML file (or the two default pools), overridden by the environment.
+
+    `[pools.<name>]` tables declare pools; a file without any gets the default `dspy` and `mipro` pools. In the
+    environment `DSPEX_<POOL>_<SETTING>` overrides one setting, as in `DSPEX_DSPY_SIZE=8`.
+
+    Raises:
+        SettingsError: the file cannot be read, or a key or value in it is wrong; `key` says which.
+    """
+    environ = os.environ if environ is None else environ
+    tables = {} if source is None else _read_toml(Path(source))
+    declared = tables.pop("pools", None) or {"dspy": {}, "mipro": {}}
+    for name, settings in declared.items():
+        if not isinstance(settings, dict):
+            raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
+    pools = tuple(
+        PoolConfig(name, **{**settings, **_from_environ(name, environ)}) for name, settings in declared.items()
+    )
+    return Config(pools, tables, str(source) if source is not None else "defaults")
+
+
+def _default(f: dataclasses.Field[Any], *, heavy: bool) -> Any:
+    special = f.metadata["mipro"]
+    if heavy and special is not dataclasses.MISSING:
+        return special
+    if f.name == "start_method" and sys.platform != "linux":
+        return "exec"
+    return f.default
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"The settings file {str(path)!r} is not valid TOML: {error}.") from error
+
+
+def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    prefix = f"{ENV_PREFIX}{re.sub(r'[^A-Za-z0-9]', '_', pool).upper()}_"
+    names = {f.name.upper(): f.name for f in dataclasses.fields(PoolConfig) if f.name != "name"}
+    return {
+        names[key.removeprefix(prefix)]: value
+        for key, value in environ.items()
+        if key.startswith(prefix) and key.removeprefix(prefix) in names
+    }
+
+
+def _read(key: str, kind: str, value: Any) -> Any:
+    """Give `value` as its kind.
+
+    Raises:
+        SettingsError: it is not of that kind or out of range.
+    """
+    try:
+        return _READERS[kind](value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SettingsError(f"{key} is {value!r}: {error}.", key=key) from None
+
+
+def _count(value: Any) -> int | None:
+    if value is None or value == "none":
+        return None
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("a whole number is needed")
+    number = int(value)
+    if number < 1:
+        raise ValueError("it must be at least 1")
+    return number
+
+
+def _required(reader: Any) -> Any:
+    def read(value: Any) -> Any:
+        result = reader(value)
+        if result is None:
+            raise ValueError("a value is needed")
+        return result
+
+    return read
+
+
+def _span(value: Any) -> float | None:
+    if value is None or value == "none":
+        return None
+    seconds = _with_unit(value, _SPANS, "seconds, such as 90, '90s', '15min' or '1h'")
+    if not seconds >= 0 or math.isnan(seconds):
+        raise ValueError("it must be 0 or more")
+    return seconds
+
+
+def _size(value: Any) -> int | None:
+    if value is None or value == "none":
+        return None
+    number = _with_unit(value, _SIZES, "bytes, such as 2147483648, '2GiB' or '512MiB'")
+    if number < 1:
+        raise ValueError("it must be at least 1 byte")
+    return int(number)
+
+
+def _with_unit(value: Any, units: Mapping[str, float], expected: str) -> float:
+    if isinstance(value, bool):
+        raise ValueError(f"it must be {expected}")
+    if isinstance(value, int | float):
+        return float(value)
+    match = re.fullmatch(r"\s*([0-9.]+|inf)\s*([A-Za-z]*)\s*", str(value))
+    unit = match.group(2) if match else ""
+    by_name = {name.lower(): factor for name, factor in units.items()}
+    if match is None or unit.lower() not in by_name:
+        raise ValueError(f"it must be {expected}")
+    return float(match.group(1)) * by_name[unit.lower()]
+
+
+def _choice(*allowed: str) -> Any:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"it must be one of {', '.join(map(repr, allowed))}")
+        return str(value)
+
+    return read
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = [item for item in value.split(",") if item] if isinstance(value, str) else list(value)
+    if not all(isinstance(item, str) for item in items):
+        raise ValueError("it must be a list of names")
+    return tuple(item.strip() for item in items)
+
+
+def _budget(value: Any) -> tuple[int, float]:
+    deaths, seconds = value.split(",") if isinstance(value, str) else value
+    if int(deaths) < 1 or float(seconds) <= 0:
+        raise ValueError("it must be (deaths, seconds), both positive")
+    return int(deaths), float(seconds)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    value = value or {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError("it must be a table with text keys")
+    return dict(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", value):
+        raise ValueError("a name has 1 to 64 letters, digits, '_', '-' or '.', and begins with a letter")
+    return value
+
+
+_READERS: dict[str, Any] = {
+    "name": _name,
+    "count": _required(_count),
+    "limit": _count,
+    "text": str,
+    "size": _size,
+    "span": _required(_span),
+    "age": _span,
+    "start": _choice(*get_args(StartMethod)),
+    "affinity": _choice(*get_args(Affinity)),
+    "budget": _budget,
+    "names": _names,
+    "table": _mapping,
+}

@@ -1,0 +1,157 @@
+"""Every event that DSPex emits: one enum of names, and the bus that carries them to the log and to subscribers.
+
+`emit` may be called from any thread, also from the engine and under no lock: it only appends to a queue. One daemon
+thread of the bus writes the log lines (through the standard `logging` logger "dspex", so that the host decides) and
+calls the subscribers; nothing that they do can slow or stop a pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from queue import SimpleQueue
+from typing import Any
+
+
+class Name(StrEnum):
+    """The names; `dspex.<noun>.<past participle>`. The comment is the log level."""
+
+    SUPERVISOR_STARTED = "dspex.supervisor.started"  # info
+    SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
+    POOL_DEGRADED = "dspex.pool.degraded"  # error
+    POOL_RESIZED = "dspex.pool.resized"  # info
+    TEMPLATE_WARMED = "dspex.template.warmed"  # info
+    TEMPLATE_FAILED = "dspex.template.failed"  # error
+    TEMPLATE_LOST = "dspex.template.lost"  # warning
+    WORKER_STARTED = "dspex.worker.started"  # debug
+    WORKER_READY = "dspex.worker.ready"  # info
+    WORKER_STOPPED = "dspex.worker.stopped"  # info
+    WORKER_DIED = "dspex.worker.died"  # error
+    WORKER_KILLED = "dspex.worker.killed"  # warning
+    WORKER_RECYCLING = "dspex.worker.recycled"  # info
+    WORKER_RETIRING = "dspex.worker.retired"  # warning
+    WORKER_LOGGED = "dspex.worker.logged"  # by its own level
+    WORKER_REPORTED = "dspex.worker.reported"  # debug
+    CALL_REDISPATCHED = "dspex.call.redispatched"  # warning
+    CALL_ABANDONED = "dspex.call.abandoned"  # debug
+    SESSION_MOVED = "dspex.session.moved"  # debug
+    SESSION_LOST = "dspex.session.lost"  # warning
+    SESSION_EXPIRED = "dspex.session.expired"  # info
+    INPUT_SUSPECTED = "dspex.input.suspected"  # warning
+    ROUTE_CHANGED = "dspex.route.changed"  # warning
+    HANDLER_FAILED = "dspex.handler.failed"  # error
+
+
+_LEVELS: dict[Name, int] = {
+    Name.POOL_DEGRADED: logging.ERROR,
+    Name.TEMPLATE_FAILED: logging.ERROR,
+    Name.WORKER_DIED: logging.ERROR,
+    Name.HANDLER_FAILED: logging.ERROR,
+    Name.TEMPLATE_LOST: logging.WARNING,
+    Name.WORKER_KILLED: logging.WARNING,
+    Name.WORKER_RETIRING: logging.WARNING,
+    Name.CALL_REDISPATCHED: logging.WARNING,
+    Name.SESSION_LOST: logging.WARNING,
+    Name.INPUT_SUSPECTED: logging.WARNING,
+    Name.ROUTE_CHANGED: logging.WARNING,
+    Name.WORKER_STARTED: logging.DEBUG,
+    Name.WORKER_REPORTED: logging.DEBUG,
+    Name.CALL_ABANDONED: logging.DEBUG,
+    Name.SESSION_MOVED: logging.DEBUG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; `time` is on `time.time()`'s clock."""
+
+    name: Name
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+    @property
+    def level(self) -> int:
+        own = self.facts.get("level") if self.name is Name.WORKER_LOGGED else None
+        return own if isinstance(own, int) else _LEVELS.get(self.name, logging.INFO)
+
+
+Subscriber = Callable[[Event], object]
+
+
+class Bus:
+    """Carries events from where they happen to the log and to subscribers, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Event | threading.Event | None] = SimpleQueue()
+        self._subscribers: list[Subscriber] = []
+        self._thread: threading.Thread | None = None
+        self._logger: Any = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._deliver_forever, name="dspex-events", daemon=True)
+        self._thread.start()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber(event)` for every event from now on; gives what ends it."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
+
+    def emit(self, name: Name, **facts: Any) -> None:
+        self._queue.put(Event(name, facts, time.time()))
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Wait until everything emitted so far was delivered; False if that took longer than `timeout` seconds."""
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        done = threading.Event()
+        self._queue.put(done)
+        return done.wait(timeout)
+
+    def stop(self) -> None:
+        """Deliver what was emitted, then end the thread."""
+        self._queue.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=1.0)
+
+    def _deliver_forever(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, threading.Event):
+                item.set()
+                continue
+            self._log(item)
+            for subscriber in tuple(self._subscribers):
+                try:
+                    subscriber(item)
+                except Exception:  # a subscriber's error is its own, and must not end the others' events
+                    logging.getLogger("dspex").exception("a subscriber of %s failed", item.name)
+
+    def _log(self, event: Event) -> None:
+        logger = logging.getLogger("dspex")
+        if not logger.isEnabledFor(event.level):
+            return
+        if self._logger is None:
+            self._logger = _bound_logger(logger)
+        self._logger.log(event.level, event.name.value, **_clean(event.facts))
+
+
+def _bound_logger(logger: logging.Logger) -> Any:
+    import structlog
+
+    return structlog.wrap_logger(
+        logger,
+        processors=[structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as keyword arguments of a log call: simple values, and no name that the call has itself."""
+    simple = (str, int, float, bool, type(None))
+    return {
+        ("event_" + key if key in ("event", "level") else key): value if isinstance(value, simple) else repr(value)
+        for key, value in facts.items()
+    }

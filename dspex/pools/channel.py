@@ -1,0 +1,131 @@
+"""The supervisor's end of one worker's pipes: an ordered outbox in, frames out.
+
+Frames are appended to the outbox under the pool's lock; they are written outside it, by whoever gets the write lock
+without waiting, so that callers and the engine never race for the pipe and order is dispatch order (C2). A writer that
+was interrupted in the middle (a raising signal handler) leaves `torn` set: how much was written is then unknown, and
+the worker must be retired (C5). Descriptors are closed by the engine alone, under the write lock (C4).
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import termios
+import threading
+from collections import deque
+from collections.abc import Callable
+
+WRITE_AT_ONCE = 64 * 1024  # bytes that a caller writes before it leaves the rest to the engine
+MOST_BUFFERS = 64  # frames in one writev
+
+
+class Channel:
+    """One worker's stdin (written here) and stdout (read by the engine)."""
+
+    def __init__(
+        self, stdin: int, stdout: int, want_writable: Callable[[bool], None], torn: Callable[[], None]
+    ) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.is_closed = False
+        self.enqueued = 0  # bytes that were ever appended
+        self._outbox: deque[bytes] = deque()
+        self._written = 0  # bytes that the pipe accepted
+        self._offset = 0  # of them, those that belong to the outbox's first frame
+        self._torn = False
+        self._is_waiting = False  # the pipe is full; the engine goes on when it is not
+        self._write_lock = threading.Lock()
+        self._want_writable = want_writable
+        self._on_torn = torn
+
+    def append(self, frame: bytes) -> int:
+        """Add a frame and give where it ends in all that was appended. The pool's lock is held."""
+        self._outbox.append(frame)
+        self.enqueued += len(frame)
+        return self.enqueued
+
+    def flush(self, *, from_engine: bool = False) -> None:
+        """Write what the pipe takes, unless another thread is at it. No lock may be held by the caller."""
+        while self._outbox and (from_engine or not self._is_waiting):
+            if not self._write_lock.acquire(blocking=False):
+                return  # its holder looks at the outbox again after it lets go
+            try:
+                is_done = self._write(WRITE_AT_ONCE)
+            finally:
+                self._write_lock.release()
+            if is_done:
+                return
+
+    def unread(self) -> int:
+        """How many bytes of what was written the worker never read (exact once it is dead)."""
+        count = array.array("i", [0])
+        fcntl.ioctl(self.stdin, termios.FIONREAD, count)
+        return count[0]
+
+    def consumed(self) -> int:
+        """How many of the appended bytes the worker has read: a frame that ends beyond cannot have been started (C8)."""
+        return self._written - self.unread()
+
+    def close(self) -> None:
+        """Close both descriptors; the engine's thread only."""
+        with self._write_lock:
+            self.is_closed = True
+            os.close(self.stdin)
+            os.close(self.stdout)
+            self._outbox.clear()
+
+    def _write(self, budget: int) -> bool:
+        """Write up to `budget` bytes; True if somebody else has to go on. The write lock is held."""
+        while self._outbox and not self.is_closed:
+            if self._torn:
+                self._on_torn()
+                return True
+            if budget <= 0:
+                self._arm()
+                return True
+            buffers = self._next_buffers(budget)
+            self._torn = True
+            try:
+                count = os.writev(self.stdin, buffers)
+            except BlockingIOError:
+                self._torn = False
+                self._arm()
+                return True
+            except OSError:  # the worker closed its stdin or is gone: its pidfd says the rest
+                self._torn = False
+                self._outbox.clear()
+                return True
+            self._advance(count)
+            self._torn = False
+            budget -= count
+        self._disarm()
+        return self.is_closed
+
+    def _next_buffers(self, budget: int) -> list[bytes | memoryview]:
+        first = self._outbox[0]
+        buffers: list[bytes | memoryview] = [memoryview(first)[self._offset :] if self._offset else first]
+        size = len(first) - self._offset
+        for index in range(1, min(MOST_BUFFERS, len(self._outbox))):
+            if size >= budget:
+                break
+            frame = self._outbox[index]
+            buffers.append(frame)
+            size += len(frame)
+        return buffers
+
+    def _advance(self, count: int) -> None:
+        self._written += count
+        self._offset += count
+        while self._outbox and self._offset >= len(self._outbox[0]):
+            self._offset -= len(self._outbox.popleft())
+
+    def _arm(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._want_writable(True)
+
+    def _disarm(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._want_writable(False)

@@ -1,0 +1,149 @@
+"""The engine: the one background thread of a supervisor. It reads, keeps time, and sees workers end.
+
+Handlers run on it and must not block; user code (tools, subscribers, log handlers) never does. If the engine dies, it
+says so to every pool, whose calls then fail with PoolClosed (C12).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+READABLE = select.EPOLLIN
+WRITABLE = select.EPOLLOUT
+GONE = select.EPOLLHUP | select.EPOLLERR
+MOST_EVENTS = 256
+
+Handler = Callable[[int], None]
+
+
+class Timed(Protocol):
+    """Something that wants to be called at a time that it may change."""
+
+    @property
+    def due(self) -> float: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def engine_died(self, cause: BaseException) -> None: ...
+
+
+class Engine:
+    """An epoll loop with deadlines. `call_soon` and `notice` may be used from any thread; the rest only on it."""
+
+    def __init__(self, name: str = "dspex-engine") -> None:
+        self._epoll = select.epoll()
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wakeup, READABLE)
+        self._handlers: dict[int, Handler] = {}
+        self._soon: deque[Callable[[], None]] = deque()
+        self._timed: list[Timed] = []
+        self._sleeps_until = -float("inf")
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # -- any thread --
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
+        self._soon.append(function)
+        self._wake()
+
+    def notice(self, due: float) -> None:
+        """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
+        if due < self._sleeps_until:
+            self._wake()
+
+    def stop(self) -> None:
+        """End the thread once what was asked of it is done; waits a second at most."""
+        self._is_stopping = True
+        self._wake()
+        if not self.is_current:
+            self._thread.join(timeout=1.0)
+
+    def descriptors(self) -> list[int]:
+        """What a forked child of the host must close."""
+        return [self._epoll.fileno(), self._wakeup, *self._handlers]
+
+    def set_writable_wanted(self, descriptor: int, wanted: bool) -> None:
+        """Listen, or not, for room in a pipe. The caller holds the lock that keeps `descriptor` open."""
+        if descriptor in self._handlers:
+            self._epoll.modify(descriptor, WRITABLE if wanted else 0)
+
+    # -- the engine's thread --
+
+    def register(self, descriptor: int, handler: Handler, events: int = READABLE) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, events)
+
+    def unregister(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    def add_timed(self, timed: Timed) -> None:
+        self._timed.append(timed)
+
+    def _run(self) -> None:
+        try:
+            while not (self._is_stopping and not self._soon):
+                self._run_once()
+        except BaseException as error:  # nobody above can handle it: every caller must learn of it instead
+            for timed in self._timed:
+                timed.engine_died(error)
+            raise
+
+    def _run_once(self) -> None:
+        for descriptor, event in self._epoll.poll(self._patience(), MOST_EVENTS):
+            if descriptor == self._wakeup:
+                self._drain_wakeup()
+            elif (handler := self._handlers.get(descriptor)) is not None:
+                handler(event)
+        self._sleeps_until = -float("inf")
+        while self._soon:
+            self._soon.popleft()()
+        now = time.monotonic()
+        for timed in self._timed:
+            if timed.due <= now:
+                timed.tick(now)
+
+    def _patience(self) -> float:
+        """Seconds to wait for events. `due` may fall while this runs: it is read again after it was published."""
+        if self._soon or self._is_stopping:
+            return 0.0
+        while True:
+            due = self._next_due()
+            self._sleeps_until = due
+            if self._next_due() >= due and not self._soon:
+                break
+            if self._soon:
+                return 0.0
+        return -1 if due == float("inf") else max(0.0, due - time.monotonic())
+
+    def _next_due(self) -> float:
+        return min((timed.due for timed in self._timed), default=float("inf"))
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
+            os.eventfd_write(self._wakeup, 1)
+
+    def _drain_wakeup(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wakeup)

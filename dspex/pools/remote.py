@@ -1,0 +1,75 @@
+"""Giving the caller the exception that a worker described: DSPex's own classes by name, RemoteError for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import errors
+from ..errors import DspexError, RemoteError
+
+_PLAIN = {  # classes that take a message and only these facts
+    "SettingsError": ("key",),
+    "InvalidInput": ("field",),
+    "NotConfigured": ("key",),
+    "OptimizationFailed": (),
+    "ProtocolError": (),
+    "CallCancelled": (),
+}
+
+
+def error_from(described: dict[str, Any], *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
+    """Give the exception for an ERROR message's description; whatever it holds, an exception comes out."""
+    kind = described.get("kind")
+    message = str(described.get("message", ""))
+    facts = described.get("facts")
+    facts = facts if isinstance(facts, dict) else {}
+    try:
+        known = _known(str(kind), message, facts, pool=pool, session=session) if kind else None
+    except (TypeError, ValueError, KeyError):
+        known = None  # facts that do not fit the class: say it as what it is, an error of the worker
+    return known or RemoteError(
+        str(kind or described.get("type") or "Exception"),
+        message,
+        traceback=str(described.get("traceback", "")),
+        where=f"{command!r} in worker {worker} of pool {pool!r}",
+    )
+
+
+def _known(kind: str, message: str, facts: dict[str, Any], *, pool: str, session: str) -> DspexError | None:
+    if kind in _PLAIN:
+        allowed = {key: facts[key] for key in _PLAIN[kind] if key in facts}
+        made: DspexError = getattr(errors, kind)(message, **allowed)
+        return made
+    match kind:
+        case "UnknownName":
+            what, where = str(facts.get("what", "command")), f"pool {pool!r}"
+            return errors.UnknownName(what, str(facts["name"]), map(str, facts.get("known", ())), where=where)
+        case "EncodeError":
+            return errors.EncodeError(str(facts["path"]), str(facts["type"]), str(facts.get("reason", "")))
+        case "FrameTooLarge":
+            what = str(facts.get("what", "bytes"))
+            return errors.FrameTooLarge("worker", int(facts["limit"]), int(facts["actual"]), what=what)
+        case "MissingDependency":
+            return errors.MissingDependency(message, package=str(facts.get("package", "")), extra=facts.get("extra"))
+        case "SessionStateTooLarge":
+            return errors.SessionStateTooLarge(message, pool=pool, session=session)
+        case "AdapterParseError":
+            return _parse_error(message, facts)
+    lm_error = getattr(errors, kind, None)
+    if isinstance(lm_error, type) and issubclass(lm_error, errors.LMError):
+        return lm_error(message, **{key: facts[key] for key in _LM_FACTS if key in facts})
+    return None
+
+
+_LM_FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
+
+
+def _parse_error(message: str, facts: dict[str, Any]) -> errors.AdapterParseError:
+    parsed = facts.get("parsed")
+    return errors.AdapterParseError(
+        message,
+        adapter=str(facts.get("adapter", "")),
+        expected=[str(name) for name in facts.get("expected") or ()],
+        parsed=parsed if isinstance(parsed, dict) else None,
+        lm_response=str(facts.get("lm_response", "")),
+    )

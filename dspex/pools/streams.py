@@ -1,0 +1,191 @@
+"""The chunks of a streaming call, between the engine that receives them and the one consumer that reads them.
+
+Credit keeps the buffer small: the worker may send `CREDIT` chunks ahead and gets more as the consumer takes them, so a
+slow consumer stops its own stream and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .calls import Call
+
+CREDIT = 16
+
+
+class StreamBuffer:
+    """What was received and not yet taken. One consumer; `put` and `finish` come from the engine."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._chunks: deque[Any] = deque()
+        self._loop = loop
+        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each thing that a waiting thread may find
+        self._event = asyncio.Event() if loop is not None else None
+        self.is_finished = False
+
+    def put(self, chunk: Any) -> None:
+        self._chunks.append(chunk)
+        self._signal()
+
+    def finish(self) -> None:
+        self.is_finished = True
+        self._signal()
+
+    def take(self, timeout: float | None) -> tuple[bool, Any]:
+        """Give (True, chunk) or, at the end, (False, None); blocks.
+
+        Raises:
+            TimeoutError: nothing came within `timeout` seconds.
+        """
+        while not self._chunks:
+            if self.is_finished:
+                return False, None
+            try:
+                self._signals.get(timeout=timeout)
+            except Empty:
+                raise TimeoutError from None
+        return True, self._chunks.popleft()
+
+    async def atake(self) -> tuple[bool, Any]:
+        """Give (True, chunk) or, at the end, (False, None)."""
+        assert self._event is not None, "made for an event loop"  # noqa: S101 - our own constructor decides
+        while not self._chunks:
+            if self.is_finished:
+                return False, None
+            self._event.clear()
+            if self._chunks or self.is_finished:
+                continue
+            await self._event.wait()
+        return True, self._chunks.popleft()
+
+    def _signal(self) -> None:
+        if self._loop is None or self._event is None:
+            self._signals.put(None)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:
+            pass  # the loop is closed: its consumer is gone, and its finalizer gives the call up
+
+
+class _Reading:
+    """What both kinds of stream share: credit, the end, and giving up."""
+
+    def __init__(self, call: Call, buffer: StreamBuffer, grant: Callable[[Call, int], None], pool: Any) -> None:
+        self._call = call
+        self._buffer = buffer
+        self._grant = grant
+        self._pool = pool
+        self._taken = 0
+        self._is_open = True
+
+    @property
+    def value(self) -> Any:
+        """What the command returned, once all chunks are read."""
+        return self._call.value
+
+    @property
+    def worker(self) -> str:
+        """The worker that runs it, such as "dspy/2"; empty while it is queued."""
+        return self._call.worker_name
+
+    def _account(self) -> None:
+        self._taken += 1
+        if self._taken >= CREDIT // 2:
+            self._grant(self._call, self._taken)
+            self._taken = 0
+
+    def _give_up(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._pool.abandon(self._call)
+
+    def __del__(self) -> None:
+        # No lock may be taken here: the collector may run inside the pool's own critical section (C11).
+        if getattr(self, "_is_open", False):
+            self._is_open = False
+            self._pool.abandon_later(self._call)
+
+
+class Stream(_Reading, Iterator[Any]):
+    """A streaming call's chunks for a thread; `close()` it, or leave its `with` block, to stop early."""
+
+    def __next__(self) -> Any:
+        if not self._is_open:
+            raise StopIteration
+        try:
+            has_chunk, chunk = self._take()
+        except BaseException:
+            self._give_up()
+            raise
+        if has_chunk:
+            self._account()
+            return chunk
+        self._is_open = False
+        self._call.result()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stop: the worker is told, and its slot comes back."""
+        self._give_up()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self) -> tuple[bool, Any]:
+        remaining = self._call.remaining()
+        try:
+            return self._buffer.take(None if remaining > 1e9 else max(0.0, remaining))
+        except TimeoutError:
+            self._is_open = False
+            self._pool.expire(self._call)
+            self._call.result()
+            raise
+
+
+class AsyncStream(_Reading, AsyncIterator[Any]):
+    """A streaming call's chunks for a coroutine; `await aclose()` it, or leave its `async with` block, to stop early."""
+
+    async def __anext__(self) -> Any:
+        if not self._is_open:
+            raise StopAsyncIteration
+        try:
+            has_chunk, chunk = await self._take()
+        except BaseException:
+            self._give_up()
+            raise
+        if has_chunk:
+            self._account()
+            return chunk
+        self._is_open = False
+        self._call.result()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop: the worker is told, and its slot comes back."""
+        self._give_up()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _take(self) -> tuple[bool, Any]:
+        remaining = self._call.remaining()
+        try:
+            async with asyncio.timeout(None if remaining > 1e9 else max(0.0, remaining)):
+                return await self._buffer.atake()
+        except TimeoutError:
+            self._is_open = False
+            self._pool.expire(self._call)
+            self._call.result()
+            raise

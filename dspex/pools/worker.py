@@ -1,0 +1,147 @@
+"""One worker process as its pool knows it: its pipes, its pid, what it said of itself, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
+from dspex_worker.wire.messages import Kind
+
+from .channel import Channel
+from .engine import READABLE, Engine
+from .spawn import Pipes
+from .stderr import StderrTail
+
+if TYPE_CHECKING:
+    from ..config import PoolConfig
+    from .calls import Call
+    from .reverse import ReverseCall
+
+READ_SIZE = 256 * 1024
+
+
+class Worker:
+    """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
+
+    def __init__(self, generation: int, slot: int, config: PoolConfig) -> None:
+        self.generation = generation
+        self.slot = slot
+        self.name = f"{config.name}/{slot}"
+        self.pid = 0
+        self.pidfd: int | None = None
+        self.channel: Channel | None = None
+        self.buffer = FrameBuffer()
+        self.stderr = StderrTail()
+        self.calls: dict[int, Call] = {}
+        self.reverse: dict[int, ReverseCall] = {}
+        self.greeting: dict[str, Any] = {}
+        self.boot_error: dict[str, Any] | None = None
+        self.exit: dict[str, Any] | None = None
+        self.over: dict[str, Any] | None = None
+        self.protocol_error = ""
+        self.kill_reason = ""  # why the pool killed it, if it did
+        self.died_at: float | None = None
+        self.rss = 0
+        self.peak = 0
+        self._stderr_fd = -1
+        self._lifeline = -1
+        self._engine: Engine | None = None
+        self._config = config
+
+    def attach(self, pipes: Pipes, engine: Engine, *, on_output: Any, on_torn: Any) -> None:
+        """Take our ends of its pipes and greet it."""
+        self._engine = engine
+        self._stderr_fd = pipes.stderr
+        self._lifeline = pipes.lifeline
+
+        def want_writable(wanted: bool) -> None:
+            engine.set_writable_wanted(pipes.stdin, wanted)
+
+        channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
+        engine.register(pipes.stdin, lambda _: channel.flush(from_engine=True), 0)
+        engine.register(pipes.stdout, lambda _: on_output(self))
+        engine.register(pipes.stderr, self._on_stderr, READABLE)
+        channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
+        channel.flush()
+
+    def watch(self, pid: int, pidfd: int, on_death: Any) -> None:
+        """Its process exists; learn of its end."""
+        self.pid = pid
+        self.pidfd = pidfd
+        if self._engine is not None:
+            self._engine.register(pidfd, lambda _: on_death(self))
+
+    def read(self) -> tuple[bytes, bool]:
+        """Give (what its stdout holds, whether that was all there was to come)."""
+        if self.channel is None or self.channel.is_closed:
+            return b"", True
+        try:
+            data = os.read(self.channel.stdout, READ_SIZE)
+        except BlockingIOError:
+            return b"", False
+        except OSError:
+            return b"", True
+        if not data and self._engine is not None:
+            self._engine.unregister(self.channel.stdout)
+        return data, not data
+
+    def kill(self) -> None:
+        """Kill it and its group: the kernel does, when the lifeline's write end closes (T4). No pid is trusted."""
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def stop_watching(self) -> None:
+        if self.pidfd is not None and self._engine is not None:
+            self._engine.unregister(self.pidfd)
+
+    def drain_stderr(self) -> None:
+        if self._stderr_fd >= 0:
+            self.stderr.read_from(self._stderr_fd)
+
+    def close(self) -> None:
+        """Close all that is ours; it has ended, or never began."""
+        engine = self._engine
+        if engine is None:
+            return
+        for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
+            if descriptor is not None and descriptor >= 0:
+                engine.unregister(descriptor)
+                os.close(descriptor)
+        self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
+        if self.channel is not None and not self.channel.is_closed:
+            engine.unregister(self.channel.stdin)
+            engine.unregister(self.channel.stdout)
+            self.channel.close()
+
+    def descriptors(self) -> list[int]:
+        """What a forked child of the host must close."""
+        pipes = [] if self.channel is None else [self.channel.stdin, self.channel.stdout]
+        return [fd for fd in (*pipes, self.pidfd, self._stderr_fd, self._lifeline) if fd is not None and fd >= 0]
+
+    def _on_stderr(self, event: int) -> None:
+        if not self.stderr.read_from(self._stderr_fd) and self._engine is not None:
+            self._engine.unregister(self._stderr_fd)
+
+    def _settings(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "pool": config.name,
+            "worker": self.name,
+            "generation": self.generation,
+            "concurrency": config.concurrency,
+            "bridge": str(config.bridge_path),
+            "imports": list(config.imports),
+            "path": list(config.path),
+            "options": dict(config.options),
+            "frame_limit": FRAME_LIMIT,
+        }
+
+    def __repr__(self) -> str:
+        return f"<worker {self.name} generation {self.generation}, pid {self.pid}>"
