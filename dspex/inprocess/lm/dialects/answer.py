@@ -1,0 +1,198 @@
+"""What a dialect makes of a response: `Answer`, the base of stream readers, and JSON as the wire wants it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dspex.errors import InvalidInput, LMError, LMStreamAssemblyError, LMTransportError, LMUnexpectedError
+
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.record import LM
+
+Message = Mapping[str, Any]
+EVENT_LIMIT = 1024 * 1024
+
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One choice of a response. `text` is None when the model sent no text at all (only tool calls, or a refusal)."""
+
+    text: str | None
+    model: str
+    finish_reason: str = "stop"
+    usage: dict[str, Any] = field(default_factory=dict)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    reasoning: str | None = None
+
+
+class Dialect(Protocol):
+    """What a dialect can do; `openai` and `anthropic` are modules of this shape."""
+
+    def endpoint(self, lm: LM) -> str:
+        """The URL of a completion."""
+
+    def body(self, lm: LM, messages: Sequence[Message], options: Mapping[str, Any], stream: bool) -> bytes:
+        """The request's body."""
+
+    def answer(self, lm: LM, body: bytes) -> Answer:
+        """A 200 response's body, read."""
+
+    def reader(self, lm: LM) -> StreamReader:
+        """A reader for a streamed response."""
+
+    def failure(self, lm: LM, status: int, body: bytes) -> LMError:
+        """The error that a response of 400 and more stands for."""
+
+
+class StreamReader(ABC):
+    """Reads server-sent events: feed it bytes, get text deltas, then `finish()` for the whole answer."""
+
+    def __init__(self, lm: LM) -> None:
+        self.lm = lm
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: dict[int, dict[str, str]] = {}
+        self.usage: dict[str, Any] = {}
+        self.model = lm.name
+        self.finish_reason: str | None = None
+        self.ended = False
+        self._pending = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The text that arrived, in order.
+
+        Raises:
+            LMError: the provider reported an error inside the stream.
+        """
+        data = self._pending + data.replace(b"\r\n", b"\n") if self._pending else data.replace(b"\r\n", b"\n")
+        *events, self._pending = data.split(b"\n\n")
+        if len(self._pending) > EVENT_LIMIT:
+            raise LMTransportError("A streamed event is over 1 MiB.", model=self.lm.model)
+        before = len(self.text)
+        for event in events:
+            self._event(event)
+        return self.text[before:]
+
+    def finish(self) -> Answer:
+        """The whole answer.
+
+        Raises:
+            LMStreamAssemblyError: the stream ended before the provider said so.
+        """
+        if self._pending.strip():
+            self._event(self._pending)
+            self._pending = b""
+        if not self.ended:
+            raise LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
+        calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
+        text = "".join(self.text)
+        return Answer(
+            text=text if self.text or not calls else None,
+            model=self.model,
+            finish_reason="tool_call" if calls else self.finish_reason or "stop",
+            usage=self.usage,
+            tool_calls=calls,
+            reasoning="".join(self.reasoning) or None,
+        )
+
+    @abstractmethod
+    def _data(self, payload: dict[str, Any]) -> None:
+        """Take one event's JSON object."""
+
+    def _event(self, event: bytes) -> None:
+        lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
+        if not lines:
+            return
+        data = b"\n".join(lines)
+        if data == b"[DONE]":
+            self.ended = True
+            return
+        try:
+            payload = json.loads(data)
+        except ValueError:
+            raise LMUnexpectedError("The stream holds an event that is not JSON.", model=self.lm.model) from None
+        if isinstance(payload, dict):
+            self._data(payload)
+
+    def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        call["id"] = call["id"] or id or ""
+        call["name"] = call["name"] or name or ""
+        call["arguments"] += arguments
+
+    def _call(self, call: dict[str, str]) -> dict[str, Any]:
+        if not call["name"]:
+            raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
+        return tool_call(call["id"] or "call_0", call["name"], json_object(call["arguments"]))
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """The payload as the wire wants it.
+
+    Raises:
+        InvalidInput: text that has no UTF-8 form (a lone surrogate), or a value that is not JSON.
+    """
+    try:
+        return _ENCODE(payload).encode("utf-8")
+    except UnicodeEncodeError as error:
+        bad = ord(error.object[error.start])
+        raise InvalidInput(
+            f"The request holds text that is not valid Unicode (a lone surrogate, U+{bad:04X})."
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The request holds a value that is not JSON: {error}.") from None
+
+
+def decode(lm: LM, body: bytes) -> dict[str, Any]:
+    """A response's JSON object.
+
+    Raises:
+        LMProviderError: the body is not one (a gateway's HTML page behind a 200, say).
+    """
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        from dspex.errors import LMProviderError
+
+        raise LMProviderError(
+            f"The reply of {len(body)} bytes is not a JSON object; a gateway or proxy in front of the provider is the "
+            f"usual cause.",
+            model=lm.model,
+            provider=lm.provider.id,
+        )
+    return data
+
+
+def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A tool call in the shape that DSPy's adapters read."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+def json_object(text: Any) -> dict[str, Any]:
+    """The arguments of a tool call; anything but an object reads as {} (models do send that)."""
+    if isinstance(text, dict):
+        return text
+    try:
+        value = json.loads(text) if isinstance(text, str) and text else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def counters(**counts: Any) -> dict[str, Any]:
+    """Token counters in DSPy's shape: only what was reported, details present as None when the rest is."""
+    plain = {k: v for k, v in counts.items() if "/" not in k and v is not None}
+    prompt = {k.split("/")[1]: v for k, v in counts.items() if k.startswith("prompt/") and v is not None}
+    completion = {k.split("/")[1]: v for k, v in counts.items() if k.startswith("completion/") and v is not None}
+    if plain or prompt or completion:
+        plain["prompt_tokens_details"] = prompt or None
+        plain["completion_tokens_details"] = completion or None
+    return plain

@@ -1,0 +1,387 @@
+"""OpenAI's Chat Completions dialect, and the servers that speak it with deviations (`Provider` says which)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import (
+    InvalidInput,
+    LMAuthError,
+    LMBillingError,
+    LMContextWindowExceededError,
+    LMError,
+    LMProviderError,
+    LMRateLimitError,
+    LMServerError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+    LMUnsupportedModelError,
+)
+from dspex.inprocess.lm.dialects import failures, options
+from dspex.inprocess.lm.dialects.answer import (
+    Answer,
+    Message,
+    StreamReader,
+    counters,
+    decode,
+    encode,
+    json_object,
+    tool_call,
+)
+
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.record import LM
+
+_PLAIN = frozenset({"role", "content"})
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
+    "content_filter": "content_filter",
+}
+_PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "prediction")
+
+
+def endpoint(lm: LM) -> str:
+    """The URL of a completion."""
+    return f"{lm.api_base}/chat/completions"
+
+
+def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
+    """The request's body.
+
+    Raises:
+        InvalidInput: messages or options that are malformed.
+        LMUnsupportedFeatureError: a content block or option that this dialect cannot carry.
+    """
+    payload: dict[str, Any] = {"model": lm.name, "messages": rows(lm, messages)}
+    if stream:
+        payload["stream"] = True
+        payload["stream_options"] = {"include_usage": True}
+    if given:
+        options.check(lm, given)
+        _sampling(lm, given, payload)
+        _tools(lm, given, payload)
+        _reasoning(lm, given, payload)
+        _account(lm, given, payload)
+    return encode(payload)
+
+
+def rows(lm: LM, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as DSPy's engine would write them."""
+    found: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if isinstance(content, str) and role in ("system", "user", "assistant") and message.keys() == _PLAIN:
+            if content or index or role != "system":
+                found.append(
+                    {"role": role, "content": content}
+                    if role != "assistant" or not lm.provider.blank_reasoning
+                    else {"role": role, "content": content, "reasoning_content": ""}
+                )
+        elif (row := _row(lm, message, index)) is not None:
+            found.append(row)
+    return found
+
+
+def answer(lm: LM, body: bytes) -> Answer:
+    """A 200 response's body, read.
+
+    Raises:
+        LMError: the body holds an error, several choices, or no JSON object.
+    """
+    data = decode(lm, body)
+    error = data.get("error")
+    if isinstance(error, dict):
+        code = str(error.get("code") or "")
+        kind = failures.OPENAI_CODES.get(code, LMServerError)
+        raise failures.failure(lm, kind, str(error.get("message") or error), code=code)
+    choices = data.get("choices") or []
+    if len(choices) > 1:
+        raise LMUnsupportedFeatureError(f"The reply carries {len(choices)} choices, not one.", model=lm.model)
+    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+    calls = _calls(lm, message.get("tool_calls"))
+    finish = choice.get("finish_reason")
+    return Answer(
+        text=_text(message, calls),
+        model=str(data.get("model") or lm.name),
+        finish_reason="tool_call" if calls else _FINISH.get(str(finish or "stop"), "stop"),
+        usage=usage(data.get("usage")),
+        tool_calls=calls,
+        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or "") or None,
+    )
+
+
+def reader(lm: LM) -> StreamReader:
+    """A reader for a streamed response."""
+    return _Reader(lm)
+
+
+def failure(lm: LM, status: int, body: bytes) -> LMError:
+    """The error that a response of 400 and more stands for."""
+    found = failures.envelope(body)
+    if found is None:
+        return failures.failure(lm, failures.class_of_status(status), failures.plain_text(body), status=status)
+    data, error = found
+    inner = error if isinstance(error, dict) else {}
+    message = str(inner.get("message") or "") if inner else str(error or "" if "error" in data else "")
+    code, kind = str(inner.get("code") or ""), str(inner.get("type") or "")
+    return failures.failure(
+        lm, _class(status, message, code, kind), message, status=status, code=code or kind or None
+    )
+
+
+def usage(data: Any) -> dict[str, Any]:
+    """The counters of a response in DSPy's shape."""
+    if not isinstance(data, dict):
+        return {}
+    prompt, completion = data.get("prompt_tokens_details") or {}, data.get("completion_tokens_details") or {}
+    inputs, outputs, total = data.get("prompt_tokens"), data.get("completion_tokens"), data.get("total_tokens")
+    if total is None and inputs is not None and outputs is not None:
+        total = inputs + outputs
+    return counters(
+        **{
+            "prompt_tokens": inputs,
+            "completion_tokens": outputs,
+            "total_tokens": total,
+            "prompt/cached_tokens": prompt.get("cached_tokens"),
+            "prompt/cache_creation_tokens": prompt.get("cache_write_tokens"),
+            "prompt/audio_tokens": prompt.get("audio_tokens"),
+            "completion/reasoning_tokens": completion.get("reasoning_tokens"),
+            "completion/audio_tokens": completion.get("audio_tokens"),
+        }
+    )
+
+
+class _Reader(StreamReader):
+    def _data(self, payload: dict[str, Any]) -> None:
+        error = payload.get("error")
+        if isinstance(error, dict):
+            code = str(error.get("code") or error.get("type") or "provider")
+            kind = failures.OPENAI_STREAM_CODES.get(code, LMProviderError)
+            raise failures.failure(self.lm, kind, str(error.get("message") or ""), code=code)
+        self.model = str(payload.get("model") or self.model)
+        choices = payload.get("choices") or [{}]
+        choice = choices[0] if isinstance(choices[0], dict) else {}
+        self._delta(choice.get("delta") if isinstance(choice.get("delta"), dict) else {})
+        if choice.get("finish_reason"):
+            self.finish_reason = _FINISH.get(str(choice["finish_reason"]), "stop")
+            self.ended = True
+        if isinstance(payload.get("usage"), dict):
+            self.usage = usage(payload["usage"])
+            self.ended = True
+
+    def _delta(self, delta: dict[str, Any]) -> None:
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            self.reasoning.append(str(thought))
+        if isinstance(delta.get("content"), str) and delta["content"]:
+            self.text.append(delta["content"])
+        for call in delta.get("tool_calls") or ():
+            if isinstance(call, dict):
+                function = call.get("function") if isinstance(call.get("function"), dict) else {}
+                index = int(call.get("index", 0) or 0)
+                self._fragment(index, call.get("id"), function.get("name"), str(function.get("arguments") or ""))
+
+
+def _row(lm: LM, message: Message, index: int) -> dict[str, Any] | None:
+    role, content = message.get("role"), message.get("content")
+    if role in ("system", "developer"):
+        text = _joined(lm, content) if index == 0 else None
+        if index == 0:
+            return {"role": "system", "content": text} if text else None
+        return {"role": "system", "content": _blocks(lm, content, media=False)}
+    if role == "user":
+        blocks = _blocks(lm, content, media=True)
+        return {"role": "user", "content": blocks} if blocks or blocks == "" else None
+    if role == "assistant":
+        return _assistant(lm, message)
+    if role == "tool":
+        if not isinstance(message.get("tool_call_id"), str):
+            raise InvalidInput("A tool message needs its tool_call_id.")
+        return {"role": "tool", "tool_call_id": message["tool_call_id"], "content": _joined(lm, content)}
+    raise InvalidInput(f"A message's role must be system, user, assistant or tool, not {role!r}.")
+
+
+def _assistant(lm: LM, message: Message) -> dict[str, Any]:
+    provider, content = lm.provider, message.get("content")
+    thought = message.get("reasoning_content")
+    bits = [thought] if thought and not provider.replays_reasoning else []
+    if isinstance(content, str):
+        bits.append(content)
+    elif content is not None:
+        bits += [str(block.get("text") or block.get("refusal") or "") for block in content]
+    if message.get("refusal"):
+        bits.append(message["refusal"])
+    calls = message.get("tool_calls")
+    if not bits and not calls and not thought:
+        bits = [""]
+    row: dict[str, Any] = {"role": "assistant", "content": "\n".join(bits) if bits else None}
+    if provider.replays_reasoning and (thought or provider.blank_reasoning):
+        row["reasoning_content"] = thought or ""
+    if calls:
+        row["tool_calls"] = [_replayed(call) for call in calls]
+    return row
+
+
+def _replayed(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function.get("arguments", "{}")
+    try:
+        parsed = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+    except ValueError:
+        raise InvalidInput("A tool call's arguments are not JSON.") from None
+    text = json.dumps(parsed, separators=(",", ":"))
+    return {"id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": text}}
+
+
+def _joined(lm: LM, content: Any) -> str:
+    """Content for a field that takes text only."""
+    if isinstance(content, str):
+        return content
+    texts = []
+    for block in content or ():
+        if block.get("type") != "text":
+            raise _unsupported(lm, block)
+        texts.append(block["text"])
+    return "\n".join(texts)
+
+
+def _blocks(lm: LM, content: Any, *, media: bool) -> str | list[dict[str, Any]]:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple):
+        raise InvalidInput("A message's content must be text or a list of content blocks.")
+    found: list[dict[str, Any]] = []
+    for block in content:
+        kind = block.get("type")
+        if kind == "text":
+            found.append({"type": "text", "text": block["text"]})
+        elif kind == "image_url" and media:
+            image = block["image_url"]
+            shown = {"url": image["url"], **({"detail": image["detail"]} if image.get("detail") else {})}
+            found.append({"type": "image_url", "image_url": shown})
+        else:
+            raise _unsupported(lm, block)
+    return found[0]["text"] if len(found) == 1 and found[0]["type"] == "text" else found
+
+
+def _unsupported(lm: LM, block: Mapping[str, Any]) -> LMUnsupportedFeatureError:
+    kind = block.get("type")
+    return LMUnsupportedFeatureError(
+        f"A content block of type {kind!r} cannot be sent there.", model=lm.model, provider=lm.provider.id
+    )
+
+
+def _sampling(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
+    limit = options.max_tokens(given)
+    if limit is not None:
+        payload[lm.provider.max_tokens_field] = limit
+    for name in ("temperature", "top_p"):
+        value = options.number(given, name)
+        if value is not None:
+            payload[name] = value
+    if given.get("seed") is not None:
+        payload["seed"] = int(given["seed"])
+    for name in ("frequency_penalty", "presence_penalty"):
+        value = options.number(given, name)
+        if value is not None:
+            payload[name] = value
+    if stop := options.stops(given):
+        payload["stop"] = stop
+    if given.get("logprobs"):
+        payload["logprobs"] = True
+        if given.get("top_logprobs"):
+            payload["top_logprobs"] = int(given["top_logprobs"])
+
+
+def _tools(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
+    tools = options.function_tools(lm, given.get("tools"))
+    if tools:
+        payload["tools"] = [{"type": "function", "function": tool} for tool in tools]
+    choice, parallel = options.tool_choice(given.get("tool_choice")), given.get("parallel_tool_calls")
+    if choice is not None or parallel is not None:
+        mode, name = choice or ("auto", None)
+        payload["tool_choice"] = {"type": "function", "function": {"name": name}} if name else mode
+    if parallel is not None:
+        payload["parallel_tool_calls"] = bool(parallel)
+    schema = options.schema_of(lm, given.get("response_format"))
+    if schema is not None:
+        kind = schema.pop("type")
+        payload["response_format"] = {"type": kind, "json_schema": schema} if schema else {"type": kind}
+
+
+def _reasoning(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
+    effort = options.effort(lm.provider, given.get("reasoning_effort"))
+    if effort is None:
+        return
+    form, off = lm.provider.reasoning, effort == "none"
+    if form == "openrouter":
+        raise LMUnsupportedFeatureError("reasoning_effort is not this server's spelling.", model=lm.model)
+    if form in ("deepseek", "kimi") and off:
+        payload["thinking"] = {"type": "disabled"}
+        return
+    if form == "deepseek":
+        payload["thinking"] = {"type": "enabled"}
+    payload["reasoning_effort"] = effort
+
+
+def _account(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
+    if lm.provider.routes_prompt_cache:
+        if given.get("prompt_cache_key"):
+            payload["prompt_cache_key"] = given["prompt_cache_key"]
+        if given.get("prompt_cache_retention") == "24h":
+            payload["prompt_cache_retention"] = "24h"
+    if given.get("service_tier") is not None:
+        payload["service_tier"] = given["service_tier"]
+    if given.get("user") is not None:
+        payload[lm.provider.user_field] = given["user"]
+    if given.get("store") is not None:
+        payload["store"] = bool(given["store"])
+    for name, value in given.items():
+        if name in _PASSED_ON and value is not None:
+            payload[name] = value
+
+
+def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None:
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [str(b.get("text") or "") for b in content if isinstance(b, dict) and b.get("type") == "text"]
+        content = "".join(texts) if texts else None
+    if isinstance(content, str) and content:
+        return content
+    alone = not calls and not message.get("refusal")
+    return "" if alone and not (message.get("reasoning_content") or message.get("reasoning")) else None
+
+
+def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
+    found = []
+    for index, call in enumerate(calls or ()):
+        if not isinstance(call, dict) or (call.get("type") or "function") != "function":
+            continue
+        function = call.get("function") if isinstance(call.get("function"), dict) else {}
+        if not function.get("name"):
+            raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
+        id = str(call.get("id") or f"call_{index}")
+        found.append(tool_call(id, str(function["name"]), json_object(function.get("arguments"))))
+    return found
+
+
+def _class(status: int, message: str, code: str, kind: str) -> type[LMProviderError]:
+    if code == "context_length_exceeded":
+        return LMContextWindowExceededError
+    if failures.OPENAI_CODES.get(code) is LMUnsupportedModelError:
+        return LMUnsupportedModelError
+    if status == 404 and failures.is_about_model(message, code, kind):
+        return LMUnsupportedModelError
+    # Billing before the rate limit: both ride on 429, and only one of them is worth a retry.
+    if code in ("insufficient_quota", "1113") or kind in ("insufficient_quota", "exceeded_current_quota_error"):
+        return LMBillingError
+    if code == "invalid_api_key" or kind == "authentication_error":
+        return LMAuthError
+    if code == "rate_limit_exceeded" or kind == "rate_limit_error":
+        return LMRateLimitError
+    return failures.class_of_status(status)

@@ -1,0 +1,119 @@
+"""The two ways to carry an exchange out: on the calling thread, or on the calling task's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Wait
+from dspex.inprocess.lm.flights import Flights, Seat
+from dspex.inprocess.lm.http.blocking import BlockingHttp
+from dspex.inprocess.lm.http.loop import LoopHttp
+
+Starter = Callable[[Order], Order]
+
+
+class BlockingDriver:
+    """Carries exchanges out on the calling thread; every wait can be interrupted by a signal's handler."""
+
+    def __init__(self, http: BlockingHttp, flights: Flights[Outcome], start: Starter) -> None:
+        self.http = http
+        self._flights = flights
+        self._start = start
+
+    def run(self, exchange: Exchange) -> Outcome:
+        """The exchange's outcome."""
+        try:
+            effect = next(exchange)
+            while True:
+                try:
+                    result = self._perform(effect)
+                except BaseException as error:
+                    effect = exchange.throw(error)
+                else:
+                    effect = exchange.send(result)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+
+    def _perform(self, effect: Effect) -> Any:
+        if type(effect) is Send:
+            order = effect.order
+            if not order.stream:
+                return self.http.send(order.target, order.head, order.body, effect.timeout)
+            stream = self.http.stream(order.target, order.head, order.body, effect.timeout)
+            return stream if stream.head.status < 300 else stream.whole()
+        if type(effect) is Sleep:
+            time.sleep(effect.seconds)
+            return None
+        if type(effect) is Wait:
+            return self._wait(effect.seat, effect.deadline)
+        assert type(effect) is Start
+        return self._start(effect.order)
+
+    def _wait(self, seat: Seat[Outcome], deadline: float | None) -> None:
+        done = threading.Lock()
+        done.acquire()
+        if self._flights.watch(seat, done.release):
+            done.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+class LoopDriver:
+    """Carries exchanges out on the running event loop; cancelling the task closes its connection at once."""
+
+    def __init__(
+        self, http: LoopHttp, flights: Flights[Outcome], ready: Callable[[Order], Order | None], start: Starter
+    ) -> None:
+        self.http = http
+        self._flights = flights
+        self._ready = ready
+        self._start = start
+
+    async def run(self, exchange: Exchange) -> Outcome:
+        """The exchange's outcome."""
+        try:
+            effect = next(exchange)
+            while True:
+                try:
+                    result = await self._perform(effect)
+                except BaseException as error:
+                    effect = exchange.throw(error)
+                else:
+                    effect = exchange.send(result)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+
+    async def _perform(self, effect: Effect) -> Any:
+        if type(effect) is Send:
+            order: Order = effect.order
+            if not order.stream:
+                return await self.http.send(order.target, order.head, order.body, effect.timeout)
+            stream = await self.http.stream(order.target, order.head, order.body, effect.timeout)
+            return stream if stream.head.status < 300 else await stream.whole()
+        if type(effect) is Sleep:
+            return await asyncio.sleep(effect.seconds)
+        if type(effect) is Wait:
+            return await self._wait(effect.seat, effect.deadline)
+        assert type(effect) is Start
+        return self._ready(effect.order) or await asyncio.to_thread(self._start, effect.order)
+
+    async def _wait(self, seat: Seat[Outcome], deadline: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def notify() -> None:
+            try:
+                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+            except RuntimeError:  # the loop has closed: its task is gone, and its seat with it
+                self._flights.leave(seat)
+
+        if not self._flights.watch(seat, notify):
+            return
+        if deadline is None:
+            await done
+        else:
+            await asyncio.wait((done,), timeout=max(0.0, deadline - time.monotonic()))

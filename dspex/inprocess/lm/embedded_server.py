@@ -1,0 +1,38 @@
+"""The embedded model's server process: reads its settings from stdin, says its address on stdout, serves until killed.
+
+It leads its own session and holds a lifeline, so it ends with its host, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+
+from dspex_worker import lifeline
+
+CONTEXT_TOKENS = 8192
+SLOTS = 2
+
+
+def main() -> None:
+    """Serve. `argv[1]` is the descriptor of the lifeline's read end."""
+    lifeline.arm(int(sys.argv[1]))
+    out = os.dup(1)
+    os.dup2(2, 1)  # llama.cpp may print; what it prints is not the protocol
+    settings = json.loads(sys.stdin.buffer.readline())
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["path"]
+    params.model_alias = {settings["alias"]}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [settings["key"]]
+    params.n_ctx = CONTEXT_TOKENS * SLOTS
+    params.n_parallel = SLOTS
+    params.cpuparams.n_threads = max(1, len(os.sched_getaffinity(0)))
+    server = xllamacpp.Server(params)
+    os.write(out, json.dumps({"api_base": f"{server.listening_address}/v1"}).encode() + b"\n")
+    threading.Event().wait()

@@ -1,0 +1,260 @@
+"""The policy around one LM request, written once for threads and for event loops.
+
+cache -> single flight -> rate limit -> circuit breaker -> send -> retries (Retry-After, else full jitter; never past the
+deadline) -> cache. `exchange` is a generator: it yields what it wants done (`Send`, `Sleep`, `Wait`, `Start`) and is sent
+the results, so it blocks nowhere itself; `drivers` do the waiting. It runs on whichever thread drives it.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dspex.errors import LMError, LMTimeoutError, LMTransportError
+from dspex.inprocess.cache import Cache, CachedReply
+from dspex.inprocess.lm.dialects.failures import with_metadata
+from dspex.inprocess.lm.flights import Flights, Seat
+from dspex.inprocess.lm.http.message import Reply
+from dspex.inprocess.lm.http.target import Target
+from dspex.inprocess.lm.limits import Limits
+
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.dialects.answer import Dialect
+    from dspex.inprocess.lm.http.blocking import BlockingStream
+    from dspex.inprocess.lm.http.loop import LoopStream
+    from dspex.inprocess.lm.record import LM
+
+BACKOFF_S = 0.5
+BACKOFF_MOST_S = 30.0
+# Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
+_UNANSWERED = frozenset({502, 503, 504, 529})
+
+
+@dataclass(slots=True)
+class Order:
+    """One request to be made. `head` is everything of its HTTP head that does not depend on the body."""
+
+    lm: LM
+    dialect: Dialect
+    target: Target
+    head: bytes
+    body: bytes
+    key: bytes | None  # None: not from the cache, not shared
+    stream: bool
+    timeout: float
+    deadline: float | None
+
+    def left(self) -> float:
+        """Seconds that an attempt may take now."""
+        if self.deadline is None:
+            return self.timeout
+        return min(self.timeout, self.deadline - time.monotonic())
+
+
+@dataclass(slots=True)
+class Send:
+    """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is below 400."""
+
+    order: Order
+    timeout: float
+
+
+@dataclass(slots=True)
+class Sleep:
+    """Let `seconds` pass."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Wait:
+    """Wait until the seat is settled, or `deadline`."""
+
+    seat: Seat[Outcome]
+    deadline: float | None
+
+
+@dataclass(slots=True)
+class Start:
+    """Make sure that the LM's own server runs (the embedded model); the result is the order to send instead."""
+
+    order: Order
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a request ended. `reply` with an `error` is the provider's final refusal."""
+
+    reply: Reply | None = None
+    stream: BlockingStream | LoopStream | None = None
+    error: LMError | None = None
+    cached: bool = False
+    attempts: int = 0
+    seat: Seat[Outcome] | None = field(default=None, repr=False)  # of a live stream: still to land
+
+
+Effect = Send | Sleep | Wait | Start
+Exchange = Generator[Effect, Any, Outcome]
+
+
+@dataclass(slots=True)
+class Services:
+    """What the exchanges of one client share."""
+
+    cache: Cache
+    flights: Flights[Outcome]
+    limits: Limits
+    random: random.Random
+
+    def settle(self, order: Order, seat: Seat[Outcome] | None, reply: Reply) -> None:
+        """A whole 200 response is there: keep it and give it to the followers."""
+        if order.key is not None:
+            self.cache.put(order.key, CachedReply(reply.headers, reply.body), ttl=order.lm.cache_ttl)
+        if seat is not None:
+            self.flights.land(seat, Outcome(reply=reply, cached=True))
+
+
+def exchange(services: Services, order: Order) -> Exchange:
+    """Carry one order out.
+
+    Raises:
+        LMTransportError, LMTimeoutError: no answer came.
+    """
+    if order.key is None:
+        return (yield from _attempts(services, order))
+    if (kept := services.cache.get(order.key)) is not None:
+        return Outcome(reply=Reply(200, kept.headers, kept.body), cached=True)
+    seat = services.flights.join(order.key)
+    if not seat.leads:
+        shared = yield from _follow(services, order, seat)
+        if shared is not None:
+            return shared
+    elif (kept := services.cache.get(order.key)) is not None:  # the leader before us landed in between
+        services.flights.leave(seat)
+        return Outcome(reply=Reply(200, kept.headers, kept.body), cached=True)
+    return (yield from _lead(services, order, seat))
+
+
+def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
+    try:
+        outcome = yield from _attempts(services, order)
+    except LMError as error:
+        if order.deadline is not None and time.monotonic() >= order.deadline:
+            services.flights.leave(seat)  # our time was over, not theirs
+        else:
+            services.flights.land(seat, Outcome(error=error))
+        raise
+    except BaseException:
+        services.flights.leave(seat)
+        raise
+    if outcome.error is not None:
+        services.flights.land(seat, outcome)
+    elif outcome.stream is not None:
+        outcome.seat = seat
+    elif outcome.reply is not None:
+        services.settle(order, seat, outcome.reply)
+    return outcome
+
+
+def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[Effect, Any, Outcome | None]:
+    """The leader's outcome, or None when the lead is ours now."""
+    try:
+        yield Wait(seat, order.deadline)
+    except BaseException:
+        services.flights.leave(seat)
+        raise
+    if seat.outcome is None:
+        if seat.leads:
+            return None
+        services.flights.leave(seat)
+        raise LMTimeoutError("The same request, under way for another caller, took too long.", model=order.lm.model)
+    shared = seat.outcome
+    if shared.error is None:
+        return shared
+    error = copy.copy(shared.error)  # each caller raises its own: tracebacks are not shared
+    if shared.reply is None:
+        raise error
+    return Outcome(reply=shared.reply, error=error, attempts=0)
+
+
+def _attempts(services: Services, order: Order) -> Exchange:
+    lm, limits = order.lm, services.limits
+    for attempt in range(lm.retries + 1):
+        yield from _admission(services, order)
+        outcome = yield from _attempt(services, order)
+        if outcome.error is None:
+            outcome.attempts = attempt + 1
+            return outcome
+        answered = outcome.reply is not None and outcome.reply.status not in _UNANSWERED
+        limits.note(lm.api_base, answered, time.monotonic())
+        outcome.attempts = attempt + 1
+        pause = _pause(services, outcome.error, attempt)
+        last = attempt == lm.retries or outcome.error.retryable != "now"
+        if last or (order.deadline is not None and time.monotonic() + pause >= order.deadline):
+            break
+        yield Sleep(pause)
+    if outcome.reply is None and outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+def _attempt(services: Services, order: Order) -> Exchange:
+    lm = order.lm
+    left = order.left()
+    if left <= 0:
+        raise LMTimeoutError("The deadline passed before the request could be sent.", model=lm.model)
+    wait = services.limits.breaker_wait(lm.api_base, time.monotonic())
+    if wait:
+        message = "The endpoint gave no answer to many requests in a row and is left alone for a moment."
+        return Outcome(error=_name(lm, LMTransportError(message, retry_after=wait)))
+    try:
+        sent = (yield Start(order)) if lm.provider.prefix == "local" else order
+        result = yield Send(sent, left)
+    except (LMTransportError, LMTimeoutError) as error:
+        return Outcome(error=_name(lm, error))
+    if not isinstance(result, Reply):
+        services.limits.note(lm.api_base, True, 0.0)
+        return Outcome(stream=result)
+    if result.status < 300:
+        services.limits.note(lm.api_base, True, 0.0)
+        return Outcome(reply=result)
+    error = with_metadata(order.dialect.failure(lm, result.status, result.body), result)
+    return Outcome(reply=result, error=error)
+
+
+def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]:
+    """Wait for the LM's rate limit; a wait that cannot end in time fails at once."""
+    lm = order.lm
+    if lm.requests_per_minute is None:
+        return
+    now = time.monotonic()
+    wait = services.limits.reserve(lm.ref, lm.requests_per_minute, now)
+    if wait <= 0:
+        return
+    try:
+        if order.deadline is not None and now + wait >= order.deadline:
+            message = f"requests_per_minute={lm.requests_per_minute:g} leaves no room before the deadline."
+            raise LMTimeoutError(message, model=lm.model, retry_after=wait)
+        yield Sleep(wait)
+    except BaseException:
+        services.limits.give_back(lm.ref, lm.requests_per_minute)
+        raise
+
+
+def _pause(services: Services, error: LMError, attempt: int) -> float:
+    if error.retry_after is not None:
+        return error.retry_after
+    return services.random.uniform(0.0, min(BACKOFF_MOST_S, BACKOFF_S * 2**attempt))
+
+
+def _name(lm: LM, error: LMError) -> LMError:
+    """The same error, saying which model it concerns."""
+    if error.model is not None:
+        return error
+    named = type(error)(error.message, model=lm.model, provider=lm.provider.id, retry_after=error.retry_after)
+    named.__cause__ = error.__cause__
+    return named

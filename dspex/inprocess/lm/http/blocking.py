@@ -1,0 +1,269 @@
+"""HTTP from threads: the calling thread does all the I/O, so Ctrl-C interrupts it at once and nothing outlives it.
+
+Owns idle connections in deques whose append and pop are atomic: no lock, hence nothing that a fork or a finalizer
+could find held. A forked child starts with none. Not covered: more than one request on a connection at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from dspex.errors import LMTimeoutError, LMTransportError
+from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser
+from dspex.inprocess.lm.http.target import Target, tls
+
+CONNECT_TIMEOUT_S = 10.0
+IDLE_LIMIT_S = 55.0  # under the 60 s after which common load balancers close
+IDLE_MOST = 64
+_PROBE_AFTER_S = 1.0
+_CHUNK = 64 * 1024
+
+
+class BlockingHttp:
+    """Sends requests from any number of threads; keeps idle connections per address."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[object, ...], deque[_Connection]] = {}
+        self._pid = os.getpid()
+
+    def send(self, target: Target, head: bytes, body: bytes, timeout: float) -> Reply:
+        """The whole response, within `timeout` seconds.
+
+        Raises:
+            LMTimeoutError: the time is over.
+            LMTransportError: no connection, or it broke.
+        """
+        deadline = time.monotonic() + timeout
+        connection = self._begin(target, head, body, deadline)
+        parser = connection.parser
+        try:
+            while not parser.complete:
+                connection.receive(deadline)
+        except BaseException:
+            connection.close()
+            raise
+        self._put(target, connection)
+        got = parser.head
+        assert got is not None
+        return Reply(got.status, got.headers, parser.take())
+
+    def stream(self, target: Target, head: bytes, body: bytes, timeout: float) -> BlockingStream:
+        """The response as soon as its head is there; `timeout` bounds the head and then each wait for more."""
+        connection = self._begin(target, head, body, time.monotonic() + timeout)
+        return BlockingStream(self, target, connection, timeout)
+
+    def close(self) -> None:
+        """Close the idle connections; requests under way are not disturbed and close theirs."""
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            while connections:
+                connections.pop().close()
+
+    def _begin(self, target: Target, head: bytes, body: bytes, deadline: float) -> _Connection:
+        """Send on a connection and wait for the response's head.
+
+        A kept connection that the peer closed before it answered a byte is replaced, once per such connection.
+        """
+        data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
+        while True:
+            connection = self._take(target)
+            reused = connection is not None
+            if connection is None:
+                connection = _connect(target, deadline)
+            try:
+                connection.parser = ResponseParser()
+                connection.write(data, deadline)
+                while connection.parser.head is None:
+                    connection.receive(deadline)
+                return connection
+            except LMTransportError:
+                connection.close()
+                if not reused or connection.answered:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
+
+    def _take(self, target: Target) -> _Connection | None:
+        if self._pid != os.getpid():
+            self._idle, self._pid = {}, os.getpid()
+        connections = self._idle.get(target.pool)
+        while connections:
+            try:
+                connection = connections.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if connection.is_fresh():
+                return connection
+            connection.close()
+        return None
+
+    def _put(self, target: Target, connection: _Connection) -> None:
+        if not connection.parser.reusable or self._pid != os.getpid():
+            connection.close()
+            return
+        connections = self._idle.get(target.pool)
+        if connections is None:
+            connections = self._idle.setdefault(target.pool, deque())
+        if len(connections) >= IDLE_MOST:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        connections.append(connection)
+
+
+class BlockingStream:
+    """A response whose body is still coming; iterate it or close it. `head` is there already."""
+
+    def __init__(self, http: BlockingHttp, target: Target, connection: _Connection, wait: float) -> None:
+        assert connection.parser.head is not None
+        self.head: Head = connection.parser.head
+        self._http = http
+        self._target = target
+        self._connection: _Connection | None = connection
+        self._wait = wait
+
+    def __iter__(self) -> Iterator[bytes]:
+        connection = self._connection
+        if connection is None:
+            return
+        parser = connection.parser
+        try:
+            while True:
+                if data := parser.take():
+                    yield data
+                if parser.complete and not parser.chunks:
+                    break
+                connection.receive(time.monotonic() + self._wait)
+        except BaseException:
+            self.close()
+            raise
+        self._connection = None
+        self._http._put(self._target, connection)
+
+    def whole(self) -> Reply:
+        """The response with all that is left of its body."""
+        return Reply(self.head.status, self.head.headers, b"".join(self))
+
+    def close(self) -> None:
+        """Close the connection at once unless the body was read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class _Connection:
+    """One socket and the parser of the response that it carries now."""
+
+    __slots__ = ("answered", "host", "idle_since", "parser", "socket")
+
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        self.socket = sock
+        self.host = host
+        self.parser = ResponseParser()
+        self.idle_since = 0.0
+        self.answered = False
+
+    def write(self, data: bytes, deadline: float) -> None:
+        self.answered = False
+        try:
+            self.socket.settimeout(_left(deadline, self.host))
+            self.socket.sendall(data)
+        except TimeoutError:
+            raise _timed_out(self.host) from None
+        except OSError as error:
+            raise _broken(self.host, error) from error
+
+    def receive(self, deadline: float) -> None:
+        try:
+            self.socket.settimeout(_left(deadline, self.host))
+            data = self.socket.recv(_CHUNK)
+        except TimeoutError:
+            raise _timed_out(self.host) from None
+        except OSError as error:
+            raise _broken(self.host, error) from error
+        if data:
+            self.answered = True
+            self.parser.feed(data)
+        else:
+            self.parser.closed()
+
+    def is_fresh(self) -> bool:
+        """Whether a kept connection may be used: not idle for long, and nothing (an EOF, say) arrived meanwhile."""
+        idle = time.monotonic() - self.idle_since
+        if idle > IDLE_LIMIT_S:
+            return False
+        if idle < _PROBE_AFTER_S:
+            return True
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _connect(target: Target, deadline: float) -> _Connection:
+    host = target.host
+    try:
+        sock = socket.create_connection(target.address, timeout=min(CONNECT_TIMEOUT_S, _left(deadline, host)))
+    except TimeoutError:
+        raise _timed_out(host) from None
+    except OSError as error:
+        raise _broken(host, error) from error
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if target.tunnel is not None:
+            _open_tunnel(sock, target, deadline)
+        if target.server_name is not None:
+            sock = tls().wrap_socket(sock, server_hostname=target.server_name)
+    except TimeoutError:
+        sock.close()
+        raise _timed_out(host) from None
+    except OSError as error:
+        sock.close()
+        raise _broken(host, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    return _Connection(sock, host)
+
+
+def _open_tunnel(sock: socket.socket, target: Target, deadline: float) -> None:
+    assert target.tunnel is not None
+    answer = b""
+    sock.settimeout(_left(deadline, target.host))
+    sock.sendall(target.tunnel)
+    while b"\r\n\r\n" not in answer and len(answer) < _CHUNK:
+        data = sock.recv(_CHUNK)
+        if not data:
+            break
+        answer += data
+    check_tunnel(target, answer)
+
+
+def check_tunnel(target: Target, answer: bytes) -> None:
+    """Raises LMTransportError unless the proxy opened the tunnel."""
+    status = answer.split(b"\r\n", 1)[0].decode("latin-1")
+    if status.split(" ")[1:2] != ["200"]:
+        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: {status[:60]!r}.")
+
+
+def _left(deadline: float, host: str) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _timed_out(host)
+    return left
+
+
+def _timed_out(host: str) -> LMTimeoutError:
+    return LMTimeoutError(f"{host} did not answer in time.")
+
+
+def _broken(host: str, error: OSError) -> LMTransportError:
+    return LMTransportError(f"No answer from {host}: {error.strerror or type(error).__name__}.")

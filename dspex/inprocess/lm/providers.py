@@ -1,0 +1,144 @@
+"""The providers that an LM's model string may name, as data: where they live and how their dialect deviates.
+
+Facts only, taken from DSPy 3.4.1's provider tables so that both routes send the same bytes; no I/O, no state.
+`native` False: the parent forwards a worker's requests to it but does not speak its dialect itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dialect = Literal["openai", "anthropic", "gemini"]
+
+DSPY_VERSION = "3.4.1"  # the release these facts were read from
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider: `id` is DSPy's own name for it (the key of its router's settings)."""
+
+    prefix: str
+    id: str
+    dialect: Dialect
+    base_url: str
+    key_names: tuple[str, ...] = ()
+    placeholder_key: str | None = None
+    max_tokens_field: str = "max_tokens"
+    namespaces: tuple[str, ...] = ()  # in the model table
+    auth: Literal["bearer", "x-api-key", "x-goog-api-key"] = "bearer"
+    reasoning: Literal["effort", "openrouter", "deepseek", "kimi"] = "effort"
+    efforts: tuple[str, ...] = ()  # the levels the server really has; empty: all
+    replays_reasoning: bool = False
+    blank_reasoning: bool = False
+    user_field: str = "user"
+    routes_prompt_cache: bool = False
+    native: bool = True
+
+    @property
+    def url_names(self) -> tuple[str, str]:
+        """Environment names that move the endpoint, in order."""
+        name = self.prefix.upper()
+        return (f"{name}_BASE_URL", f"{name}_API_BASE")
+
+
+def _openai(prefix: str, id: str, base_url: str, *key_names: str, **facts: object) -> Provider:
+    return Provider(prefix, id, "openai", base_url, key_names, **facts)  # type: ignore[arg-type]
+
+
+_OLLAMA_LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
+
+PROVIDERS: dict[str, Provider] = {
+    provider.prefix: provider
+    for provider in (
+        _openai(
+            "openai",
+            "openai-chat",
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+            max_tokens_field="max_completion_tokens",
+            namespaces=("openai",),
+            routes_prompt_cache=True,
+        ),
+        Provider(
+            "anthropic",
+            "anthropic",
+            "anthropic",
+            "https://api.anthropic.com/v1",
+            ("ANTHROPIC_API_KEY",),
+            namespaces=("anthropic",),
+            auth="x-api-key",
+        ),
+        _openai(
+            "hosted_vllm",
+            "vllm",
+            "http://localhost:8000/v1",
+            placeholder_key="EMPTY",
+            namespaces=("hosted_vllm", "vllm"),
+        ),
+        _openai(
+            "ollama_chat",
+            "ollama",
+            "http://localhost:11434/v1",
+            placeholder_key="ollama",
+            namespaces=("ollama",),
+            efforts=_OLLAMA_LEVELS,
+        ),
+        _openai(
+            "ollama",
+            "ollama",
+            "http://localhost:11434/v1",
+            placeholder_key="ollama",
+            namespaces=("ollama",),
+            efforts=_OLLAMA_LEVELS,
+        ),
+        _openai("groq", "groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", namespaces=("groq",)),
+        _openai(
+            "openrouter",
+            "openrouter",
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_API_KEY",
+            namespaces=("openrouter",),
+            reasoning="openrouter",
+            routes_prompt_cache=True,
+        ),
+        _openai(
+            "deepseek",
+            "deepseek",
+            "https://api.deepseek.com",
+            "DEEPSEEK_API_KEY",
+            namespaces=("deepseek",),
+            reasoning="deepseek",
+            replays_reasoning=True,
+            blank_reasoning=True,
+            user_field="user_id",
+        ),
+        _openai("xai", "xai", "https://api.x.ai/v1", "XAI_API_KEY", namespaces=("xai",), reasoning="deepseek"),
+        _openai(
+            "moonshot",
+            "moonshotai",
+            "https://api.moonshot.ai/v1",
+            "MOONSHOTAI_API_KEY",
+            "MOONSHOT_API_KEY",
+            max_tokens_field="max_completion_tokens",
+            namespaces=("moonshot", "moonshotai"),
+            reasoning="kimi",
+            efforts=("low", "high", "max"),
+            replays_reasoning=True,
+            user_field="safety_identifier",
+            routes_prompt_cache=True,
+        ),
+        Provider(
+            "gemini",
+            "gemini",
+            "gemini",
+            "https://generativelanguage.googleapis.com/v1beta",
+            ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+            namespaces=("gemini",),
+            auth="x-goog-api-key",
+            native=False,
+        ),
+        # The embedded model: the address is a name that never resolves; the client puts the running server's in.
+        _openai("local", "vllm", "http://embedded.invalid/v1", placeholder_key="EMPTY"),
+    )
+}

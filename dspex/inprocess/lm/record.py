@@ -1,0 +1,370 @@
+"""`LM`: which model, where, how. A frozen record, resolved once in the parent; it opens nothing and never changes.
+
+Environment names (keys, base URLs) are read here, when the record is made, and nowhere else: a worker gets `to_wire()`,
+which holds no key. Any thread. Rules: DESIGN §4, RULES I4, I5 and X3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dspex.errors import LMConfigurationError, SettingsError, UnknownName
+from dspex.inprocess.lm.http.target import target_of
+from dspex.inprocess.lm.modeltable import model_facts
+from dspex.inprocess.lm.providers import PROVIDERS, Provider
+
+GENERATION_OPTIONS = frozenset(
+    """temperature max_tokens max_completion_tokens top_p top_k seed frequency_penalty presence_penalty stop logprobs
+    top_logprobs tools tool_choice parallel_tool_calls response_format reasoning_effort prompt_cache_key
+    prompt_cache_retention service_tier user store logit_bias metadata verbosity moderation provider
+    prediction""".split()
+)
+_ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}
+_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+}
+# OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
+_REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
+class LM:
+    """A language model to call: `LM("openai/gpt-4o-mini", temperature=0.2, timeout=30)`.
+
+    Args:
+        model: `provider/name`; see `providers.PROVIDERS` for the providers.
+        api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's own.
+        api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
+        temperature, max_tokens: None leaves them out of the request.
+        cache: Whether answers may be served from DSPex's cache.
+        options: `n`, `timeout` (seconds of one attempt, default 600), `retries` (default 3), `headers`, `proxy`,
+            `structured_outputs`, `function_calling`, `reasoning` (True/False: what the model can do, where the model
+            table does not know it), `private` (cache entries are kept apart by key), `cache_ttl` (seconds),
+            `fallbacks` (LMs to try when this one fails), `requests_per_minute`, `price` (USD per million input and
+            output tokens), `direct`, and the generation options of the API (`top_p`, `seed`, `stop`, ...).
+
+    Raises:
+        UnknownName: a provider or option that does not exist.
+        SettingsError: a value out of its range.
+        LMConfigurationError: settings that the model's family refuses.
+    """
+
+    model: str
+    api_base: str
+    api_key: str | None
+    temperature: float | None
+    max_tokens: int | None
+    cache: bool
+    config: tuple[tuple[str, Any], ...]
+    n: int
+    timeout: float
+    retries: int
+    headers: tuple[tuple[str, str], ...]
+    proxy: str | None
+    structured_outputs: bool
+    function_calling: bool | None
+    reasoning: bool | None
+    private: bool
+    cache_ttl: float | None
+    fallbacks: tuple[LM, ...]
+    requests_per_minute: float | None
+    price: tuple[float, float] | None
+    direct: bool
+    key_source: str
+    provider: Provider
+    name: str
+    ref: str
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        cache: bool = True,
+        **options: Any,
+    ) -> None:
+        provider, name = _provider_of(model)
+        options = _known(options)
+        base = options.pop("api_base", None) if api_base is None else api_base
+        key, source = _key(provider, api_key)
+        put = lambda field, value: object.__setattr__(self, field, value)  # noqa: E731 - the one way into a frozen record
+        put("model", model)
+        put("provider", provider)
+        put("name", name)
+        put("api_base", _base_url(provider, base))
+        put("api_key", key)
+        put("key_source", source)
+        put("temperature", temperature)
+        put("max_tokens", max_tokens)
+        put("cache", bool(cache))
+        put("n", _whole("n", options.pop("n", 1), 1))
+        put("timeout", _seconds("timeout", options.pop("timeout", 600.0)))
+        put("retries", _whole("retries", options.pop("retries", 3), 0))
+        put("headers", _headers(options.pop("headers", ())))
+        put("proxy", options.pop("proxy", None))
+        put("structured_outputs", bool(options.pop("structured_outputs", provider.prefix == "local")))
+        put("function_calling", _claim("function_calling", options.pop("function_calling", None)))
+        put("reasoning", _claim("reasoning", options.pop("reasoning", None)))
+        put("private", bool(options.pop("private", False)))
+        ttl = options.pop("cache_ttl", None)
+        put("cache_ttl", None if ttl is None else _seconds("cache_ttl", ttl))
+        put("fallbacks", _lms(options.pop("fallbacks", ())))
+        rate = options.pop("requests_per_minute", None)
+        put("requests_per_minute", None if rate is None else _seconds("requests_per_minute", rate))
+        put("price", _price(options.pop("price", None)))
+        put("direct", bool(options.pop("direct", False)))
+        put("config", tuple((option, _frozen(value)) for option, value in options.items() if value is not None))
+        put("ref", self._digest())
+        self._check()
+
+    @property
+    def supports_schema(self) -> bool:
+        """Whether a JSON-schema response format may be sent (DSPy's `supports_response_schema`)."""
+        return self.structured_outputs or model_facts(self.provider, self.name).response_schema
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model takes native function tools (DSPy's `supports_function_calling`)."""
+        known = self.function_calling
+        return model_facts(self.provider, self.name).function_calling if known is None else known
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """Whether the model has a reasoning dial."""
+        known = self.reasoning
+        return model_facts(self.provider, self.name).reasoning if known is None else known
+
+    @property
+    def rates(self) -> tuple[float, float, float] | None:
+        """USD per input token, per output token and per input token read from a cache; None when unknown."""
+        if self.price is not None:
+            per_input, per_output = self.price
+            return per_input / 1e6, per_output / 1e6, per_input / 1e6
+        facts = model_facts(self.provider, self.name)
+        if facts.price is None:
+            return None
+        per_input, per_output = facts.price
+        return per_input, per_output, per_input if facts.cached_price is None else facts.cached_price
+
+    @property
+    def native(self) -> bool:
+        """Whether the parent itself can call this model; else only workers can."""
+        return self.provider.native and not self.direct
+
+    @property
+    def is_reasoning_model(self) -> bool:
+        """Whether this is one of OpenAI's reasoning families, which fix temperature and want many tokens."""
+        return _REASONING.match(self.model.rsplit("/", 1)[-1].lower()) is not None
+
+    def options(self) -> dict[str, Any]:
+        """The generation options of the record, as a call's configuration would give them; None is absent."""
+        merged: dict[str, Any] = {}
+        if self.temperature is not None:
+            merged["temperature"] = self.temperature
+        if self.max_tokens is not None:
+            merged["max_tokens"] = self.max_tokens
+        for option, value in self.config:
+            merged[option] = _thawed(value)
+        return merged
+
+    def replace(self, **changes: Any) -> LM:
+        """The same record with other settings."""
+        settings = {**self.settings(), **changes}
+        return LM(settings.pop("model"), **settings)
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that make this record again, the key included."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
+        return {**plain, **{option: _thawed(value) for option, value in self.config}}
+
+    def to_wire(self) -> dict[str, Any]:
+        """What a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
+        return {
+            "ref": self.ref,
+            "model": f"{prefix}/{self.name}",
+            "provider": self.provider.id,
+            "dialect": self.provider.dialect,
+            "api_base": self.api_base,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "n": self.n,
+            "cache": self.cache,
+            "timeout": self.timeout,
+            "options": {option: _thawed(value) for option, value in self.config},
+            "supports": {
+                "response_schema": self.supports_schema,
+                "function_calling": self.supports_tools,
+                "reasoning": self.supports_reasoning,
+            },
+            "structured_outputs": self.structured_outputs,
+            "direct": self.direct,
+        }
+
+    def __repr__(self) -> str:
+        shown = [repr(self.model)]
+        if self.api_base != self.provider.base_url:
+            shown.append(f"api_base={self.api_base.split('?')[0]!r}")
+        shown += [f"{name}={value!r}" for name, value in self.options().items()]
+        shown.append("api_key=" + ("'***'" if self.api_key else "None"))
+        return f"LM({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.ref == other.ref if isinstance(other, LM) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.ref)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("An LM holds a key and is not pickled; send to_wire() or make the LM where it is used.")
+
+    def _digest(self) -> str:
+        """A digest of all settings; the key enters as a digest of its own, so that equal refs mean equal keys."""
+        plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
+        plain["key"] = hashlib.sha256(f"dspex.key:{self.api_key}".encode()).hexdigest()
+        plain["fallbacks"] = [lm.ref for lm in self.fallbacks]
+        try:
+            text = json.dumps(plain, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"An option of LM({self.model!r}) is not plain data: {error}.") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _check(self) -> None:
+        for option, (low, high) in _RANGES.items():
+            value = self.temperature if option == "temperature" else dict(self.config).get(option)
+            if value is not None and not (_is_number(value) and low <= value <= high):
+                raise SettingsError(f"{option} must be a number from {low:g} to {high:g}, not {value!r}.", key=option)
+        if self.max_tokens is not None:
+            _whole("max_tokens", self.max_tokens, 1)
+        if self.is_reasoning_model:
+            low_tokens = self.max_tokens is not None and self.max_tokens < 16000
+            if self.temperature not in (None, 0, 1) or low_tokens:
+                raise LMConfigurationError(
+                    "OpenAI's reasoning models take temperature=1.0 or None and max_tokens of at least 16000 or None.",
+                    model=self.model,
+                    provider=self.provider.prefix,
+                )
+
+
+_DERIVED = frozenset({"config", "key_source", "provider", "name", "ref"})
+_CLIENT_OPTIONS = frozenset(f.name for f in fields(LM)) - _DERIVED
+
+
+def _provider_of(model: str) -> tuple[Provider, str]:
+    if not isinstance(model, str) or not model:
+        raise SettingsError("LM() needs a model, such as 'openai/gpt-4o-mini'.", key="model")
+    prefix, slash, name = model.partition("/")
+    if not slash:
+        raise SettingsError(f"Name the provider too: LM('openai/{model}') or LM('anthropic/{model}').", key="model")
+    if prefix not in PROVIDERS:
+        raise UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
+    if not name:
+        raise SettingsError(f"The model {model!r} has a provider but no name after it.", key="model")
+    return PROVIDERS[prefix], name
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for option, value in options.items():
+        name = _ALIASES.get(option, option)
+        if name not in GENERATION_OPTIONS and name not in _CLIENT_OPTIONS:
+            raise UnknownName("option", option, GENERATION_OPTIONS | _CLIENT_OPTIONS, where="LM()")
+        known[name] = value
+    return known
+
+
+def _key(provider: Provider, given: str | None) -> tuple[str | None, str]:
+    if given is not None:
+        if not isinstance(given, str) or not given or any(c in given for c in "\r\n\0"):
+            raise SettingsError("api_key must be a string of one line.", key="api_key")
+        return given, "argument"
+    for name in provider.key_names:
+        if os.environ.get(name):
+            return os.environ[name].strip(), f"env:{name}"
+    if provider.placeholder_key is not None:
+        return provider.placeholder_key, "placeholder"
+    return None, "none"
+
+
+def _base_url(provider: Provider, given: str | None) -> str:
+    url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
+    target_of(url, "")
+    return url.rstrip("/")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}.", key=name)
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    if not _is_number(value) or not math.isfinite(value) or value <= 0:
+        raise SettingsError(f"{name} must be a positive number, not {value!r}.", key=name)
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _headers(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(given.items() if isinstance(given, Mapping) else given)
+    for name, value in pairs:
+        if any(c in name + value for c in "\r\n\0") or not name:
+            raise SettingsError("A header must be one line.", key="headers")
+    return tuple((name.lower(), value) for name, value in pairs)
+
+
+def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
+    lms = (given,) if isinstance(given, LM) else tuple(given)
+    if not all(isinstance(lm, LM) for lm in lms):
+        raise SettingsError("fallbacks must be LMs.", key="fallbacks")
+    return lms
+
+
+def _price(given: Any) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    try:
+        per_input, per_output = (float(part) for part in given)
+    except (TypeError, ValueError):
+        raise SettingsError("price must be (USD per million input tokens, per million output tokens).") from None
+    return per_input, per_output
+
+
+def _claim(name: str, given: Any) -> bool | None:
+    if given is not None and not isinstance(given, bool):
+        raise SettingsError(
+            f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name
+        )
+    return given
+
+
+def _frozen(value: Any) -> Any:
+    """Lists and dicts as tagged tuples: the record stays immutable and hashable."""
+    if isinstance(value, Mapping):
+        return ("{}", tuple((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return ("[]", tuple(_frozen(item) for item in value))
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, tuple):
+        tag, items = value
+        return {k: _thawed(v) for k, v in items} if tag == "{}" else [_thawed(v) for v in items]
+    return value
