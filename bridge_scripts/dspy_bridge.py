@@ -1,0 +1,70 @@
+"""The commands of the general pool: DSPy programs, retrievers and evaluation; `dspex_worker.programs` does the work.
+
+Runs in workers with up to `concurrency` calls at a time. DSPy is imported by `warm`, in the template, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.bridge import Bridge, Context, Settings
+from dspex_worker.programs import boot
+
+if TYPE_CHECKING:
+    from dspex_worker.programs.run import Programs
+
+bridge = Bridge("dspy")
+programs: Programs  # bound by `setup`, before the first call
+
+
+@bridge.warm
+def warm(settings: Settings) -> None:
+    boot.warm(settings)
+
+
+@bridge.setup
+def setup(settings: Settings) -> None:
+    global programs
+    programs = boot.setup(settings)
+
+
+@bridge.command(cancel_safe=True)
+def describe(ctx: Context) -> dict[str, Any]:
+    return programs.describe(ctx)
+
+
+@bridge.command()
+def run(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.run(ctx, **call)
+
+
+@bridge.command()
+def run_stream(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    from dspex_worker.programs.streams import run_stream
+
+    return (yield from run_stream(programs, ctx, **call))
+
+
+@bridge.command()
+def render(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.render(ctx, **call)
+
+
+@bridge.command()
+def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
+    from dspex_worker.programs.retrievers import retrieve
+
+    return retrieve(ctx, **call)
+
+
+@bridge.command()
+def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    from dspex_worker.programs.evaluate import evaluate
+
+    return (yield from evaluate(programs, ctx, **call))
+
+
+@bridge.command()
+def signature_of(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.signature_of(ctx, call["import"])

@@ -1,0 +1,48 @@
+"""The commands of the optimizer pool. Thin: `dspex_worker.programs` does the work.
+
+Runs with one call at a time, on the worker's main thread, so that a signal can interrupt it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.bridge import Bridge, Context, Settings
+from dspex_worker.programs import boot
+
+if TYPE_CHECKING:
+    from dspex_worker.programs.run import Programs
+
+bridge = Bridge("mipro")
+programs: Programs  # bound by `setup`, before the first call
+
+
+@bridge.warm
+def warm(settings: Settings) -> None:
+    boot.warm(settings, optimizers=True)
+
+
+@bridge.setup
+def setup(settings: Settings) -> None:
+    global programs
+    programs = boot.setup(settings)
+
+
+@bridge.command(cancel_safe=True)
+def describe(ctx: Context) -> dict[str, Any]:
+    return programs.describe(ctx)
+
+
+@bridge.command()
+def optimize(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    from dspex_worker.programs.optimize import optimize
+
+    return (yield from optimize(programs, ctx, **call))
+
+
+@bridge.command()
+def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    from dspex_worker.programs.evaluate import evaluate
+
+    return (yield from evaluate(programs, ctx, **call))

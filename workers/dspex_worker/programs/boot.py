@@ -1,0 +1,63 @@
+"""Preparing a process for DSPy: what a template imports before it forks, and how a worker is configured.
+
+`warm` runs in the template, on its only thread, and must leave it so (a fork copies one thread): imports and tables,
+no connection, no progress bar, no evaluation. `setup` runs in each worker's main thread, which thereby owns DSPy's
+settings; calls override them with `dspy.context` alone. Importing this file imports no DSPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex_worker.programs.run import Programs
+
+_MODULES = ("run", "lm", "modules", "metrics", "retrievers", "streams", "evaluate")
+
+
+def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
+    """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
+    _prepare_environment()
+    import dspy  # noqa: F401
+    from dspy.clients.model_metadata import source_info
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    for name in _MODULES:
+        importlib.import_module(f"dspex_worker.programs.{name}")
+    tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
+    source_info()  # the table of models: 0.1 s and 7 MB, shared by every fork
+    if optimizers:
+        importlib.import_module("dspex_worker.programs.optimize")
+        if importlib.util.find_spec("optuna"):
+            importlib.import_module("optuna")
+
+
+def setup(settings: Mapping[str, Any]) -> Programs:
+    """Configure DSPy for this worker and give what its commands call."""
+    _prepare_environment()
+    import dspy
+
+    from dspex_worker.programs.run import Programs
+
+    # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
+    # need a trace open their own.
+    dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
+    # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    _quieten()
+    return Programs.for_pool(settings)
+
+
+def _prepare_environment() -> None:
+    # Without it the first priced call of each process fetches a table from the internet (5 s timeout).
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+
+def _quieten() -> None:
+    # DSPy logs per-example scores and proposals at INFO to stderr; progress travels as chunks instead.
+    logging.getLogger("dspy").setLevel(logging.WARNING)

@@ -1,0 +1,54 @@
+"""Which call a piece of DSPy runs for, also in threads that DSPy starts itself.
+
+DSPy's executors (Evaluate, Parallel, Refine) start threads without contextvars, but carry the settings of
+`dspy.context` along. So the call's context travels as such a setting, and `in_call` hands it on to the user's code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import dspy
+
+from dspex_worker import bridge
+from dspex_worker.bridge import Context
+
+T = TypeVar("T")
+SETTING = "dspex_call"  # names among DSPy's settings
+TALLY = "dspex_tally"
+
+
+def running() -> Context:
+    """The context of the call that this thread works for.
+
+    Raises:
+        LookupError: it works for none (a thread that user code started by itself, outside DSPy).
+    """
+    context: Context | None = dspy.settings.get(SETTING)
+    return bridge.current() if context is None else context
+
+
+def in_call(context: Context, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Run `function` so that `dspex_worker.bridge.current()` answers in whichever thread this is."""
+    token = bridge._current.set(context)
+    try:
+        return function(*arguments, **named)
+    finally:
+        bridge._current.reset(token)
+
+
+@dataclass
+class Tally:
+    """What went wrong with LM calls during one command, whoever swallowed it; shared by its threads."""
+
+    lm_errors: int = 0
+    last: Exception | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, error: Exception) -> None:
+        with self._lock:
+            self.lm_errors += 1
+            self.last = error

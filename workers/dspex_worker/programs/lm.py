@@ -1,0 +1,238 @@
+"""DSPy's LM in a worker: the same class, the same request bytes, but no connection, key, retry or cache here.
+
+`LMs.get` gives the `dspy.LM` for a record that came with a call; equal records give the same object. The engine is
+lm15's, on a transport that sends each request to the parent (`transport.py`). A record with `direct` set is plain
+`dspy.LM` with its key, for models that lm15 cannot express. Any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+from dspy.clients.call_context import stream_emitted
+from dspy.clients.capabilities import Capabilities, capabilities
+from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
+from dspy.clients.execution import StreamAccumulator
+from dspy.lm15 import Request, Response, RouterConfig, UnsupportedFeatureError
+
+from dspex_worker.bridge import Failure
+from dspex_worker.programs.calls import TALLY, Tally
+from dspex_worker.programs.transport import (
+    PLACEHOLDER_KEY,
+    Asked,
+    AsyncParentTransport,
+    ParentTransport,
+    asking,
+)
+
+WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (streams.py)
+KEPT = 64  # LM objects kept per worker
+# What a record says to the parent; all else in it are options of the LM call.
+_ENDPOINT = frozenset({"ref", "model", "model_type", "api_base", "timeout", "cache", "structured_outputs", "direct"})
+_PARENT_ONLY = frozenset(
+    {"retries", "num_retries", "headers", "proxies", "proxy", "private", "dialect", "api_key_ref"}
+)
+
+
+class LMs:
+    """The LM objects of one worker, by record."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: OrderedDict[str, dspy.LM] = OrderedDict()
+
+    def get(self, record: Mapping[str, Any] | None) -> dspy.LM | None:
+        """The LM for a record, or None for none.
+
+        Raises:
+            Failure: LMUnsupportedFeatureError, when lm15 has no provider for the record's model.
+        """
+        if record is None:
+            return None
+        digest = json.dumps(record, sort_keys=True, default=repr)
+        with self._lock:
+            lm = self._made.get(digest)
+            if lm is None:
+                lm = self._made[digest] = direct_lm(record) if record.get("direct") else parent_lm(record)
+                if len(self._made) > KEPT:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(digest)
+        return lm
+
+
+def parent_lm(record: Mapping[str, Any]) -> dspy.LM:
+    """An LM whose requests go through the parent."""
+    model = str(record["model"])
+    transport = ParentTransport(
+        str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
+    )
+    engine = ParentEngine(record, transport)
+    return WorkerLM(
+        model,
+        model_type=record.get("model_type") or "chat",
+        engine=engine,
+        async_engine=AsyncParentEngine(record, transport, engine),
+        cache=False,
+        num_retries=0,
+        **options_of(record),
+    )
+
+
+def direct_lm(record: Mapping[str, Any]) -> dspy.LM:
+    """DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
+    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
+    return dspy.LM(
+        str(record["model"]),
+        model_type=record.get("model_type") or "chat",
+        cache=False,
+        num_retries=int(record.get("retries") or 3),
+        **connection,
+        **{name: value for name, value in options_of(record).items() if name != "api_key"},
+    )
+
+
+def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an LM call that a record sets (temperature, max_tokens, top_p, n, ...)."""
+    options = {
+        name: value for name, value in record.items() if name not in _ENDPOINT | _PARENT_ONLY | {"options", "api_key"}
+    }
+    options |= record.get("options") or {}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+class WorkerLM(dspy.LM):  # type: ignore[misc]
+    """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
+        with asking(self._asked(options)), _tallied():
+            return super().__call__(prompt, messages=messages, **options)
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
+        with asking(self._asked(options)), _tallied():
+            return await super().acall(prompt, messages=messages, **options)
+
+    def _asked(self, options: dict[str, Any]) -> Asked:
+        # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
+        cache = options.pop("cache", None)
+        return Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), cache)
+
+
+@contextmanager
+def _tallied() -> Iterator[None]:
+    """Note an LM's error for the command, since modules and optimizers swallow some."""
+    try:
+        yield
+    except Exception as error:
+        tally: Tally | None = dspy.settings.get(TALLY)
+        if tally is not None:
+            tally.add(error)
+        raise
+
+
+class _Routed:
+    """What both engines add to lm15's: one look-up per model, and its abilities as DSPy's own table has them."""
+
+    supports_function_calling: bool
+    supports_reasoning: bool
+    supports_response_schema: bool
+    supported_params: frozenset[str]
+
+    def resolve(self, model: str) -> Any:
+        found = self._resolved.get(model)  # type: ignore[attr-defined]
+        if found is None:
+            found = self._resolved[model] = super().resolve(_routable(model))  # type: ignore[misc,attr-defined]
+        return found
+
+    def declare(self, abilities: Capabilities) -> None:
+        self.supports_function_calling = abilities.function_calling
+        self.supports_reasoning = abilities.reasoning
+        self.supports_response_schema = abilities.response_schema
+        self.supported_params = abilities.params
+
+
+class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
+    """lm15's engine over the parent's HTTP; streams when somebody watches."""
+
+    def __init__(self, record: Mapping[str, Any], transport: ParentTransport) -> None:
+        self._resolved: dict[str, Any] = {}
+        super().__init__(_config(record, transport), model_type=record.get("model_type") or "chat")
+        self.declare(_abilities(record))
+
+    def complete(self, request: Request) -> Response:
+        watch = dspy.settings.get(WATCH)
+        if watch is None:
+            return super().complete(request)
+        return self._watched(request, watch)
+
+    def _watched(self, request: Request, watch: Any) -> Response:
+        accumulator = StreamAccumulator(request)
+        for event in self.stream(request):
+            accumulator.push(event)
+            if watch(event):
+                stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
+        return accumulator.response()
+
+
+class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
+    """The asynchronous twin, for modules of the user's that await."""
+
+    def __init__(self, record: Mapping[str, Any], transport: ParentTransport, sync: ParentEngine) -> None:
+        self._resolved: dict[str, Any] = {}
+        super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
+        self.declare(_abilities(record))
+
+
+def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
+    provider = _provider(record)
+    url = record.get("api_base")
+    return RouterConfig(
+        env={},  # no key and no address of the environment: both are the parent's business
+        api_keys={provider: PLACEHOLDER_KEY},
+        base_urls={provider: url} if url else None,
+        transport=transport,
+    )
+
+
+def _provider(record: Mapping[str, Any]) -> str:
+    engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
+    try:
+        resolution = engine.resolve(_routable(str(record["model"])))
+    except Exception as error:
+        raise _unroutable(record, str(error)) from None
+    if resolution.credential_policy not in ("key", "oauth-unless-explicit"):
+        raise _unroutable(record, f"{resolution.provider} signs its requests with more than a key")
+    return str(resolution.provider)
+
+
+def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
+    return Failure(
+        "LMUnsupportedFeatureError",
+        f"The parent cannot carry this model's requests: {reason} Use LM(..., direct=True), which lets the worker "
+        f"connect by itself.",
+        model=str(record["model"]),
+    )
+
+
+def _routable(model: str) -> str:
+    # The embedded model speaks as vLLM does; DSPy has no provider of that name.
+    return model if not model.startswith("local/") else "hosted_vllm/" + model.removeprefix("local/")
+
+
+def _abilities(record: Mapping[str, Any]) -> Capabilities:
+    """What DSPy's table says the model can do, unless the record says otherwise about structured outputs."""
+    probe = dspy.LM(_routable(str(record["model"])), model_type=record.get("model_type") or "chat", engine="lm15")
+    try:
+        found: Capabilities = capabilities(probe)
+    except UnsupportedFeatureError:
+        found = Capabilities()
+    stated = record.get("structured_outputs")
+    if stated is None:
+        return found
+    params = found.params | {"response_format"} if stated else found.params
+    return Capabilities(found.function_calling, found.reasoning, bool(stated), params)

@@ -1,0 +1,158 @@
+"""Metrics by name, by import, or in the parent; all called as DSPy calls a metric.
+
+A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "module:function"} from the pool's
+`imports`, or {"parent": id} for a callable of the host's. Threads: wherever DSPy evaluates.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dspy
+from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
+
+from dspex_worker.bridge import Context
+from dspex_worker.programs.calls import in_call, running
+from dspex_worker.programs.errors import invalid_input, unknown_name
+from dspex_worker.programs.imports import Imports
+from dspex_worker.programs.values import to_wire
+
+Metric = Callable[..., Any]
+Compare = Callable[[str, str], float]
+DEFAULT_THRESHOLD = 0.8  # from which partial score on an example counts as a success worth a demonstration
+
+
+def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
+    """The metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
+
+    Raises:
+        Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none.
+    """
+    match spec:
+        case {"name": str(name)}:
+            return _builtin(name, spec)
+        case {"import": str(path)}:
+            return _imported(imports.resolve(path, "metric"), path)
+        case {"parent": ident}:
+            return _in_parent(ident)
+    raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
+
+
+def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str, Any], Any], float]:
+    """The same as a reward function of BestOfN and Refine: `reward(arguments, prediction)`.
+
+    An imported function is called so, as DSPy documents; the others get the arguments as their example.
+    """
+    if "import" in spec:
+        function = imports.resolve(str(spec["import"]), "reward function")
+        return lambda arguments, prediction: float(in_call(running(), function, arguments, prediction))
+    metric = metric_from(spec, imports)
+    return lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction))
+
+
+def score_of(value: Any) -> float:
+    """A metric's result as a number; GEPA's metrics give an object with a score and feedback.
+
+    Raises:
+        Failure: InvalidInput, when it is none.
+    """
+    score = value.get("score") if isinstance(value, Mapping) else getattr(value, "score", value)
+    if isinstance(score, bool | int | float):
+        return float(score)
+    raise invalid_input(f"The metric gave a {type(value).__name__}; a number or a bool is needed.")
+
+
+# --- built in -----------------------------------------------------------------------------------------------------
+
+
+def _exact(predicted: str, expected: str) -> float:
+    return float(EM(predicted, [expected]))
+
+
+def _f1(predicted: str, expected: str) -> float:
+    return float(F1(predicted, [expected]))
+
+
+def _contains(predicted: str, expected: str) -> float:
+    return float(normalize_text(expected) in normalize_text(predicted))
+
+
+_COMPARISONS: dict[str, Compare] = {"exact_match": _exact, "f1": _f1, "contains": _contains}
+BUILT_IN = (*_COMPARISONS, "answer_exact_match", "answer_passage_match")
+
+
+def _builtin(name: str, spec: Mapping[str, Any]) -> Metric:
+    if name == "answer_passage_match":
+        return lambda example, prediction, trace=None, *_: answer_passage_match(example, prediction, trace)
+    if name == "answer_exact_match":
+        return _by_field(_COMPARISONS["exact_match"], "answer", None)
+    if name not in _COMPARISONS:
+        raise unknown_name("metric", name, BUILT_IN)
+    return _by_field(_COMPARISONS[name], spec.get("field"), spec.get("threshold"))
+
+
+def _by_field(compare: Compare, field: str | None, threshold: float | None) -> Metric:
+    """Compare one field, or every label of the example that the prediction has; the score is the mean."""
+    enough = DEFAULT_THRESHOLD if threshold is None else threshold
+
+    def metric(example: Any, prediction: Any, trace: Any = None, *_: Any) -> float | bool:
+        names = [field] if field else [name for name in example.labels().keys() if name in prediction]  # noqa: SIM118
+        if not names:
+            raise invalid_input("The example and the prediction have no field in common to compare.")
+        score = sum(_compare_values(compare, prediction[name], example[name]) for name in names) / len(names)
+        # While demonstrations are collected DSPy takes any score but zero for a success.
+        return score if trace is None else score >= enough
+
+    return metric
+
+
+def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
+    if isinstance(expected, str) or isinstance(predicted, str):
+        options = expected if isinstance(expected, list) else [expected]
+        return max(compare(str(predicted), str(option)) for option in options)
+    return float(to_wire(predicted) == to_wire(expected))
+
+
+# --- elsewhere ----------------------------------------------------------------------------------------------------
+
+
+def _imported(function: Any, path: str) -> Metric:
+    if not callable(function):
+        raise invalid_input(f"The metric {path!r} is not callable.")
+    accepted = _positional(function)
+
+    def metric(*arguments: Any) -> Any:
+        return in_call(running(), function, *arguments[:accepted])
+
+    return metric
+
+
+def _positional(function: Any) -> int:
+    """How many of (example, prediction, trace, pred_name, pred_trace) a metric takes."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 5
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(5, sum(parameter.kind in kinds for parameter in parameters))
+
+
+def _in_parent(ident: Any) -> Metric:
+    def metric(example: Any, prediction: Any, trace: Any = None, *about: Any) -> Any:
+        context: Context = running()
+        sent = {
+            "id": ident,
+            "example": to_wire(example),
+            "prediction": to_wire(prediction),
+            "trace": trace is not None,
+        }
+        if about and about[0] is not None:
+            sent["pred_name"] = str(about[0])
+        given = context.call_parent("metric.call", sent)
+        return dspy.Prediction(**given) if isinstance(given, dict) else given
+
+    return metric

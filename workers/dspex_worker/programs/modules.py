@@ -1,0 +1,282 @@
+"""DSPy programs from specs: built once per digest, loaded with their state, shared by the calls that name them.
+
+A spec is {"module", "signature", "options", "state", "tools"}. A program that keeps things on itself while it runs is
+handed out as a copy. Any thread; builds happen under one lock.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+from dspy.clients.backend_selection import CLIENT_KEYS
+
+from dspex_worker.programs import signatures
+from dspex_worker.programs.errors import invalid_input, unknown_name
+from dspex_worker.programs.imports import Imports
+from dspex_worker.programs.metrics import reward_from
+from dspex_worker.programs.registry import MODULES, module_class
+from dspex_worker.programs.tools import tools_from
+from dspex_worker.programs.values import to_input, to_wire
+
+KEPT = 256  # programs kept per worker
+_SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
+_REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
+_GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
+_PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A program, and the types that its signature gives the inputs."""
+
+    program: dspy.Module
+    annotations: Mapping[str, Any]
+
+    @property
+    def takes_config(self) -> bool:
+        """Whether its call accepts `config=`, as Predict does; other programs get such options through their LM."""
+        return type(self.program) in _SHARED
+
+    def arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs as its call takes them.
+
+        Raises:
+            Failure: InvalidInput.
+        """
+        return {name: to_input(name, value, self.annotations.get(name, Any)) for name, value in inputs.items()}
+
+    def separate(self) -> Built:
+        """The same, safe to call beside others: a copy where the program keeps things on itself."""
+        if type(self.program) in _SHARED:
+            return self
+        is_ours = type(self.program) in MODULES.values()
+        return Built(copy.copy(self.program) if is_ours else self.program.deepcopy(), self.annotations)
+
+
+class Modules:
+    """The programs of one worker, by their spec's digest."""
+
+    def __init__(self, imports: Imports) -> None:
+        self._imports = imports
+        self._lock = threading.Lock()
+        self._built: OrderedDict[str, Built] = OrderedDict()
+
+    def get(self, spec: Mapping[str, Any]) -> Built:
+        """The program for `spec`, safe to call beside others.
+
+        Raises:
+            Failure: UnknownName, InvalidInput.
+        """
+        digest = digest_of(spec)
+        with self._lock:
+            built = self._built.get(digest)
+            if built is None:
+                built = self._built[digest] = self.make(spec)
+                if len(self._built) > KEPT:
+                    self._built.popitem(last=False)
+            self._built.move_to_end(digest)
+        return built.separate()
+
+    def make(self, spec: Mapping[str, Any]) -> Built:
+        """A new program for `spec`, shared with nobody.
+
+        Raises:
+            Failure: UnknownName, InvalidInput.
+        """
+        return Built(build(spec, self._imports), _input_annotations(spec, self._imports))
+
+
+def digest_of(spec: Mapping[str, Any]) -> str:
+    """The name of a spec's program."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+
+
+def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
+    """A new program for `spec`.
+
+    Raises:
+        Failure: UnknownName, InvalidInput.
+    """
+    name = str(spec["module"])
+    cls = module_class(name, imports)
+    options = dict(spec.get("options") or {})
+    given: dict[str, Any] = {}
+    if cls in _REWARDED:
+        given["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
+        given["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
+    elif spec.get("signature") is not None:
+        given["signature"] = signatures.build(spec["signature"], imports)
+    if spec.get("tools") is not None and cls not in _REWARDED:
+        given["tools"] = tools_from(spec["tools"])
+    program = _construct(cls, name, given, options)
+    if cls is dspy.Refine:
+        # Refine shows the reward's source to the model; ours would only say that it is called elsewhere.
+        program.reward_fn_code = _source_of_reward(spec, imports)
+    if spec.get("state") is not None:
+        load_state(program, spec["state"])
+    return program
+
+
+def check_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options of an LM call, without any that would move its endpoint or key.
+
+    Raises:
+        Failure: InvalidInput.
+    """
+    moved = sorted(CLIENT_KEYS.intersection(config) - {"timeout"})
+    if moved:
+        raise invalid_input(f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone.")
+    return dict(config)
+
+
+def dump_state(program: dspy.Module) -> dict[str, Any]:
+    """The program's state as `save()` writes it, without LMs, traces and training data."""
+    state = program.dump_state()
+    for part in _predictor_states(state):
+        part.update(lm=None, traces=[], train=[])
+    wire: dict[str, Any] = to_wire(state)
+    return wire
+
+
+def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
+    """Give `program` a saved state, once it is certain that it is this program's.
+
+    DSPy pairs saved fields with the signature's by position and takes any other key for an attribute; a state of
+    another program would load and answer with wrong descriptions.
+
+    Raises:
+        Failure: InvalidInput, when predictors or fields do not match.
+    """
+    cleaned: dict[str, Any] = copy.deepcopy({key: value for key, value in state.items() if key != "metadata"})
+    own = program.dump_state()
+    if isinstance(program, dspy.Predict):
+        cleaned = {key: value for key, value in cleaned.items() if key in _PREDICTOR_STATE}
+        _check_predictor("the program", own, cleaned)
+    else:
+        _check_parts(own, cleaned)
+        cleaned = {key: _cleaned_part(value) for key, value in cleaned.items()}
+    for part in _predictor_states(cleaned):
+        part["lm"] = None
+    program.load_state(cleaned)
+
+
+def _input_annotations(spec: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
+    if spec.get("signature") is None:
+        return {}
+    fields = signatures.build(spec["signature"], imports).input_fields
+    return {name: info.annotation for name, info in fields.items()}
+
+
+# --- constructing -------------------------------------------------------------------------------------------------
+
+
+def _construct(cls: Any, name: str, given: dict[str, Any], options: dict[str, Any]) -> dspy.Module:
+    parameters = inspect.signature(cls.__init__).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    named = {key for key, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    allowed = named - _GIVEN_OTHERWISE - given.keys()
+    for option, value in options.items():
+        if option in _GIVEN_OTHERWISE or (option not in allowed and not takes_any):
+            raise unknown_name("option", option, allowed, where=name)
+        if option in allowed and not _is_plain_option(parameters[option]):
+            raise unknown_name("option", option, allowed - {option}, where=name)
+        _check_plain(option, value)
+    if takes_any:
+        check_config({key: value for key, value in options.items() if key not in allowed}, f"Options of {name}")
+    for key in given.keys() - named if not takes_any else ():
+        raise invalid_input(f"{name} takes no {key}.")
+    try:
+        return cls(**given, **options)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise invalid_input(f"{name} does not accept these options: {error}") from error
+
+
+def _is_plain_option(parameter: inspect.Parameter) -> bool:
+    # Factories, callbacks, fields and types are code, and no data that crosses could stand for them.
+    return parameter.name not in {
+        "interpreter_factory",
+        "interpreter",
+        "rationale_field",
+        "rationale_field_type",
+        "sub_lm",
+    }
+
+
+def _check_plain(option: str, value: Any) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _check_plain(option, item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _check_plain(option, item)
+    elif not isinstance(value, bool | int | float | str | None):
+        raise invalid_input(f"The option {option!r} must be plain data, not {type(value).__name__}.")
+
+
+def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
+    """What BestOfN and Refine run: a module by name, or {"module", "options"}, over the same signature and tools."""
+    described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
+    return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
+
+
+def _source_of_reward(spec: Mapping[str, Any], imports: Imports) -> str:
+    reward = (spec.get("options") or {}).get("reward_fn") or {}
+    if "source" in reward:
+        return str(reward["source"])
+    if "import" in reward:
+        try:
+            return inspect.getsource(imports.resolve(str(reward["import"]), "reward function"))
+        except (OSError, TypeError):
+            pass
+    return f"The source is not available. The reward function is {reward.get('name') or 'a function of the host'}."
+
+
+# --- state --------------------------------------------------------------------------------------------------------
+
+
+def _predictor_states(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "signature" in state and "demos" in state:
+        return [state]  # type: ignore[list-item]
+    return [part for part in state.values() if isinstance(part, dict) and "demos" in part]
+
+
+def _cleaned_part(part: Any) -> Any:
+    if isinstance(part, dict) and "demos" in part:
+        return {key: value for key, value in part.items() if key in _PREDICTOR_STATE}
+    return part
+
+
+def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    if own.keys() != state.keys():
+        raise invalid_input(
+            f"The state is of another program: it has the parts {', '.join(sorted(state))}; "
+            f"this program has {', '.join(sorted(own))}."
+        )
+    for name, part in own.items():
+        if isinstance(part, dict) and "signature" in part:
+            _check_predictor(name, part, state[name])
+
+
+def _check_predictor(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    missing = {"demos", "signature"} - state.keys()
+    if missing:
+        raise invalid_input(f"The state of {name!r} lacks {', '.join(sorted(missing))}.")
+    ours, theirs = own["signature"]["fields"], state["signature"]["fields"]
+    if len(ours) != len(theirs):
+        raise invalid_input(f"The state of {name!r} has {len(theirs)} fields; its signature has {len(ours)}.")
+    # A state holds no field names, but prefixes are made of them. COPRO rewrites the last one.
+    for mine, saved in list(zip(ours, theirs, strict=True))[:-1]:
+        if mine["prefix"] != saved["prefix"]:
+            raise invalid_input(
+                f"The state of {name!r} is of another signature: it has a field {saved['prefix']!r} where this "
+                f"signature has {mine['prefix']!r}."
+            )

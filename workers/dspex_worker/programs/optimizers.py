@@ -1,0 +1,3 @@
+"""placeholder"""
+
+NAMES = ("miprov2",)

@@ -1,0 +1,3 @@
+"""placeholder"""
+
+NAMES = ("dspy.ColBERTv2",)
