@@ -1,0 +1,26 @@
+"""For the tests of applications that use DSPex: a deterministic language model, and a pytest plugin (`plugin`).
+
+Importing this costs nothing: names are loaded at first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex.testing.fake import FakeLM
+    from dspex.testing.script import FakeReply, FakeRequest
+
+__all__ = ["FakeLM", "FakeReply", "FakeRequest"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FakeLM":
+        from dspex.testing.fake import FakeLM
+
+        return FakeLM
+    if name in ("FakeReply", "FakeRequest"):
+        from dspex.testing import script
+
+        return getattr(script, name)
+    raise AttributeError(f"module 'dspex.testing' has no attribute {name!r}")

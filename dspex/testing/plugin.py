@@ -1,0 +1,102 @@
+"""The pytest plugin: `fake_lm`, and `no_leaks`, which fails a test that leaves descriptors, threads or children behind.
+
+Loaded in every pytest run by its entry point, so it imports nothing heavy. `no_leaks` is on request: name it in a test,
+in `usefixtures`, or switch it on for all tests with `dspex_leak_check = true` in pytest's settings.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from dspex.testing.fake import FakeLM
+
+_PATIENCE_S = 5.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the setting."""
+    parser.addini("dspex_leak_check", "run every test under the no_leaks fixture", type="bool", default=False)
+
+
+@pytest.fixture
+def fake_lm() -> Iterator[Callable[..., FakeLM]]:
+    """A maker of `FakeLM`s that are closed after the test: `lm = fake_lm(["Paris"])`."""
+    from dspex.testing.fake import FakeLM
+
+    made: list[FakeLM] = []
+
+    def make(*args: Any, **options: Any) -> FakeLM:
+        lm = FakeLM(*args, **options)
+        made.append(lm)
+        return lm
+
+    yield make
+    for lm in made:
+        lm.close()
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fails the test if it leaves open descriptors, threads or child processes; they get five seconds to go away."""
+    before = _holdings()
+    yield
+    deadline = time.monotonic() + _PATIENCE_S
+    leaks = _leaks(before)
+    while leaks and time.monotonic() < deadline:
+        gc.collect()
+        threading.Event().wait(0.01)
+        leaks = _leaks(before)
+    if leaks:
+        pytest.fail("The test left behind: " + "; ".join(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _dspex_leak_check(request: pytest.FixtureRequest) -> None:
+    if request.config.getini("dspex_leak_check"):
+        request.getfixturevalue("no_leaks")
+
+
+def _holdings() -> tuple[dict[int, str], set[int | None], set[int]]:
+    threads = {thread.ident for thread in threading.enumerate()}
+    return _descriptors(), threads, _children()
+
+
+def _leaks(before: tuple[dict[int, str], set[int | None], set[int]]) -> list[str]:
+    descriptors, threads, children = before
+    found = [f"descriptor {fd} ({what})" for fd, what in _descriptors().items() if descriptors.get(fd) != what]
+    found += [f"thread {thread.name}" for thread in threading.enumerate() if thread.ident not in threads]
+    found += [f"child process {pid}" for pid in sorted(_children() - children)]
+    return found
+
+
+def _descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # not Linux
+        return found
+    for name in names:
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the directory's own descriptor, closed by now
+            continue
+    return found
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        try:
+            found.update(int(pid) for pid in path.read_text().split())
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Replies worded as OpenAI's and Anthropic's endpoints word theirs. Pure."""

@@ -1,0 +1,75 @@
+"""Messages: a whole reply, the events of a stream, an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dspex.testing.replies.openai import pieces, usage
+from dspex.testing.script import FakeReply, FakeRequest
+
+_STOP = {"length": "max_tokens", "stop": "end_turn", "content_filter": "refusal"}
+
+
+def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> bytes:
+    """A reply's body."""
+    content: list[dict[str, Any]] = []
+    if reply.reasoning is not None:
+        content.append({"type": "thinking", "thinking": reply.reasoning, "signature": "fake"})
+    if text is not None:
+        content.append({"type": "text", "text": text})
+    content += _calls(reply)
+    return _dump({**_message(request, number), "content": content, **_end(request, reply, text)})
+
+
+def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
+    """The events of a streamed reply."""
+    counts = _end(request, reply, text)["usage"]
+    start = {**_message(request, number), "content": [], "usage": {**counts, "output_tokens": 0}}
+    found: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
+    found.append({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    for piece in pieces(reply, text):
+        found.append({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
+    found.append({"type": "content_block_stop", "index": 0})
+    for index, call in enumerate(_calls(reply), start=1):
+        found.append({"type": "content_block_start", "index": index, "content_block": {**call, "input": {}}})
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(call["input"])}
+        found.append({"type": "content_block_delta", "index": index, "delta": delta})
+        found.append({"type": "content_block_stop", "index": index})
+    end = _end(request, reply, text)
+    usage_at_end = {"output_tokens": end["usage"]["output_tokens"]}
+    found.append({"type": "message_delta", "delta": {"stop_reason": end["stop_reason"]}, "usage": usage_at_end})
+    found.append({"type": "message_stop"})
+    return [f"event: {event['type']}\n".encode() + b"data: " + _dump(event) + b"\n\n" for event in found]
+
+
+def error(reply: FakeReply) -> bytes:
+    """An error's body."""
+    return _dump({"type": "error", "error": dict(reply.error or {"message": f"scripted status {reply.status}"})})
+
+
+def _message(request: FakeRequest, number: int) -> dict[str, Any]:
+    return {
+        "id": f"fake-{number}",
+        "type": "message",
+        "role": "assistant",
+        "model": request.body.get("model", "fake"),
+    }
+
+
+def _end(request: FakeRequest, reply: FakeReply, text: str | None) -> dict[str, Any]:
+    counts = usage(request, reply, text)
+    stop = "tool_use" if reply.tool_calls else _STOP.get(reply.finish_reason, reply.finish_reason)
+    tokens = {"input_tokens": counts["prompt_tokens"], "output_tokens": counts["completion_tokens"]}
+    return {"stop_reason": stop, "usage": tokens}
+
+
+def _calls(reply: FakeReply) -> list[dict[str, Any]]:
+    return [
+        {"type": "tool_use", "id": f"toolu_{i}", "name": name, "input": dict(arguments)}
+        for i, (name, arguments) in enumerate(reply.tool_calls)
+    ]
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
