@@ -40,6 +40,7 @@ class Supervisor:
     ) -> None:
         self.config = _config(source, pools)
         self.handlers = Handlers()
+        self.extensions: dict[str, Any] = {}  # what upper layers keep for this supervisor, by their names
         self._bus = Bus()
         self._engine = Engine()
         self._pools = {
