@@ -28,7 +28,9 @@ def _bodies_of(
         "question, hints: list[str] -> items: list[int], kind: Literal['a','b'], note: Optional[str]"
     )
     inputs = {"question": "Q «x» é", "hints": ["h1", "h2"]}
-    options = {key: value for key, value in record.items() if key not in ("ref", "api_base", "cache", "timeout")}
+    options = {key: value for key, value in record.items() if key not in ("ref", "options")} | record.get(
+        "options", {}
+    )
     with server(lambda body: answer) as (url, plain):
         lm = dspy.LM(**options, api_base=url, api_key="k", cache=False, engine="lm15")
         adapters = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}
@@ -51,8 +53,8 @@ def test_body_bytes_equal_plain_dspy() -> None:
     }
     records = [
         {"ref": "r", "model": "openai/gpt-4o-mini"},
-        {"ref": "r", "model": "openai/unknown", "temperature": 0.3, "max_tokens": 77, "top_p": 0.9, "seed": 3},
-        {"ref": "r", "model": "hosted_vllm/m", "max_tokens": 5, "stop": ["x"]},
+        {"ref": "r", "model": "openai/unknown", "temperature": 0.3, "max_tokens": 77, "options": {"seed": 3}},
+        {"ref": "r", "model": "hosted_vllm/m", "max_tokens": 5, "options": {"stop": ["x"], "top_p": 0.9}},
         {"ref": "r", "model": "deepseek/deepseek-chat", "temperature": 1.0},
         {"ref": "r", "model": "openrouter/some/model", "temperature": 0.0},
         {"ref": "r", "model": "groq/llama-3.3-70b-versatile"},
@@ -64,10 +66,10 @@ def test_body_bytes_equal_plain_dspy() -> None:
 
 
 def test_n_choices_are_as_many_requests_in_order() -> None:
-    """unit: n=3 sends three equal bodies that differ in `choice`, and all completions come back."""
+    """unit: n=3 sends three equal bodies that differ in `candidate`, and all completions come back."""
     call = parent(lambda body: chat(answer=str(len(call.requests))))
     result = call.call(programs().run, call, spec(), {"question": "q"}, RECORD, config={"n": 3})
-    assert [request["choice"] for request in call.requests] == [0, 1, 2]
+    assert [request["candidate"] for request in call.requests] == [0, 1, 2]
     assert len({request["body"] for request in call.requests}) == 1
     assert call.bodies[0]["temperature"] == 0.7  # DSPy's rule for n > 1 without a temperature
     assert [one["answer"] for one in result["completions"]] == ["1", "2", "3"]
@@ -112,15 +114,16 @@ def test_anthropic_key_header_is_dropped_too() -> None:
 def test_structured_outputs_make_json_the_default_and_send_a_schema() -> None:
     """unit: as for the embedded model: json adapter, json_schema response format, max_tokens as vLLM spells it."""
     call = parent('{"answer": "Paris"}')
+    supports = {"response_schema": True, "function_calling": False, "reasoning": False}
     lm = {
         "ref": "l",
-        "model": "local/smollm2",
+        "model": "hosted_vllm/smollm2",
         "api_base": "http://e/v1",
-        "structured_outputs": True,
         "max_tokens": 50,
+        "supports": supports,
     }
-    result = call.call(programs().run, call, spec(), {"question": "q"}, lm)
-    assert result["outputs"] == {"answer": "Paris"} and list(result["usage"]) == ["local/smollm2"]
+    result = call.call(programs().run, call, spec(), {"question": "q"}, lm | {"structured_outputs": True})
+    assert result["outputs"] == {"answer": "Paris"} and list(result["usage"]) == ["hosted_vllm/smollm2"]
     body = call.bodies[0]
     assert body["model"] == "smollm2" and body["max_tokens"] == 50
     assert body["response_format"]["type"] == "json_schema"
@@ -233,3 +236,20 @@ def test_failure_without_a_class_of_dspys_comes_back_as_it_was() -> None:
     with fails_with("BudgetExceeded") as caught:
         call.call(programs().run, call, spec(), {"question": "q"}, RECORD)
     assert caught[0].facts["scope"] == "s"
+
+
+def test_answers_from_the_parents_cache_cost_nothing() -> None:
+    """unit: the parent says so beside the status; usage is empty and `cached` is set."""
+    call = parent(chat(answer="a"))
+    asked = call.handlers["lm_request"]
+
+    def cached(request: dict[str, Any]) -> Any:
+        head, *body = asked(request)
+        yield head | {"cached": True}
+        yield from body
+
+    paid = call.call(programs().run, call, spec(), {"question": "q"}, RECORD)
+    assert paid["cached"] is False and paid["usage"]["openai/gpt-test"]["total_tokens"] == 5
+    call.handlers["lm_request"] = cached
+    free = call.call(programs().run, call, spec(), {"question": "q"}, RECORD)
+    assert free == {"outputs": {"answer": "a"}, "usage": {}, "cached": True}

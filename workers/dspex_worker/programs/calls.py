@@ -42,13 +42,25 @@ def in_call(context: Context, function: Callable[..., T], *arguments: Any, **nam
 
 @dataclass
 class Tally:
-    """What went wrong with LM calls during one command, whoever swallowed it; shared by its threads."""
+    """A command's LM calls: how many requests, how many the cache answered, what failed, whoever swallowed it."""
 
+    requests: int = 0
+    cached: int = 0
     lm_errors: int = 0
     last: Exception | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, error: Exception) -> None:
+    @property
+    def is_cached(self) -> bool:
+        """Whether the command asked LMs, and the cache answered every time."""
+        return 0 < self.requests == self.cached
+
+    def answered(self, requests: int, cached: int) -> None:
+        with self._lock:
+            self.requests += requests
+            self.cached += cached
+
+    def failed(self, error: Exception) -> None:
         with self._lock:
             self.lm_errors += 1
             self.last = error

@@ -1,7 +1,7 @@
 """Scoring a program on examples: in threads of our own, with every row's outputs or error kept.
 
-DSPy's Evaluate gives 0.0 for what failed, keeps no error, and runs slow rows twice (stragglers are resubmitted); this gives the
- same score, in percent, and says what happened in each row. Cancelling ends the rows' LM waits, then the rest.
+DSPy's Evaluate gives 0.0 for what failed, keeps no error, and runs slow rows twice (stragglers are resubmitted). This
+gives the same score, in percent, and says what happened in each row. Cancelling ends the rows' LM waits first.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dspy.clients.call_context import stream_emitted
 from dspy.clients.capabilities import Capabilities, capabilities
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 from dspy.clients.execution import StreamAccumulator
-from dspy.lm15 import Request, Response, RouterConfig, UnsupportedFeatureError
+from dspy.lm15 import Request, Response, RouterConfig
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs.calls import TALLY, Tally
@@ -33,11 +33,6 @@ from dspex_worker.programs.transport import (
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (streams.py)
 KEPT = 64  # LM objects kept per worker
-# What a record says to the parent; all else in it are options of the LM call.
-_ENDPOINT = frozenset({"ref", "model", "model_type", "api_base", "timeout", "cache", "structured_outputs", "direct"})
-_PARENT_ONLY = frozenset(
-    {"retries", "num_retries", "headers", "proxies", "proxy", "private", "dialect", "api_key_ref"}
-)
 
 
 class LMs:
@@ -93,16 +88,15 @@ def direct_lm(record: Mapping[str, Any]) -> dspy.LM:
         cache=False,
         num_retries=int(record.get("retries") or 3),
         **connection,
-        **{name: value for name, value in options_of(record).items() if name != "api_key"},
+        **options_of(record),
     )
 
 
 def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """The options of an LM call that a record sets (temperature, max_tokens, top_p, n, ...)."""
-    options = {
-        name: value for name, value in record.items() if name not in _ENDPOINT | _PARENT_ONLY | {"options", "api_key"}
-    }
-    options |= record.get("options") or {}
+    options = {name: record.get(name) for name in ("temperature", "max_tokens")} | (record.get("options") or {})
+    if (record.get("n") or 1) != 1:
+        options["n"] = record["n"]
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -110,29 +104,34 @@ class WorkerLM(dspy.LM):  # type: ignore[misc]
     """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        with asking(self._asked(options)), _tallied():
+        with self._asking(options):
             return super().__call__(prompt, messages=messages, **options)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        with asking(self._asked(options)), _tallied():
+        with self._asking(options):
             return await super().acall(prompt, messages=messages, **options)
 
-    def _asked(self, options: dict[str, Any]) -> Asked:
+    @contextmanager
+    def _asking(self, options: dict[str, Any]) -> Iterator[None]:
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
-        cache = options.pop("cache", None)
-        return Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), cache)
+        asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None))
+        tally: Tally = dspy.settings.get(TALLY) or Tally()
+        try:
+            with asking(asked):
+                yield
+        except Exception as error:  # noted, since modules and optimizers swallow some
+            tally.failed(error)
+            raise
+        finally:
+            tally.answered(len(asked.were_cached), sum(asked.were_cached))
+        if asked.were_cached and all(asked.were_cached):
+            self._unpay()
 
-
-@contextmanager
-def _tallied() -> Iterator[None]:
-    """Note an LM's error for the command, since modules and optimizers swallow some."""
-    try:
-        yield
-    except Exception as error:
-        tally: Tally | None = dspy.settings.get(TALLY)
-        if tally is not None:
-            tally.add(error)
-        raise
+    def _unpay(self) -> None:
+        """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
+        tracker = dspy.settings.usage_tracker
+        if tracker is not None and tracker.usage_data.get(self.model):
+            tracker.usage_data[self.model].pop()
 
 
 class _Routed:
@@ -146,7 +145,7 @@ class _Routed:
     def resolve(self, model: str) -> Any:
         found = self._resolved.get(model)  # type: ignore[attr-defined]
         if found is None:
-            found = self._resolved[model] = super().resolve(_routable(model))  # type: ignore[misc,attr-defined]
+            found = self._resolved[model] = super().resolve(model)  # type: ignore[misc,attr-defined]
         return found
 
     def declare(self, abilities: Capabilities) -> None:
@@ -202,7 +201,7 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
 def _provider(record: Mapping[str, Any]) -> str:
     engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
     try:
-        resolution = engine.resolve(_routable(str(record["model"])))
+        resolution = engine.resolve(str(record["model"]))
     except Exception as error:
         raise _unroutable(record, str(error)) from None
     if resolution.credential_policy not in ("key", "oauth-unless-explicit"):
@@ -219,20 +218,19 @@ def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
     )
 
 
-def _routable(model: str) -> str:
-    # The embedded model speaks as vLLM does; DSPy has no provider of that name.
-    return model if not model.startswith("local/") else "hosted_vllm/" + model.removeprefix("local/")
-
-
 def _abilities(record: Mapping[str, Any]) -> Capabilities:
-    """What DSPy's table says the model can do, unless the record says otherwise about structured outputs."""
-    probe = dspy.LM(_routable(str(record["model"])), model_type=record.get("model_type") or "chat", engine="lm15")
-    try:
-        found: Capabilities = capabilities(probe)
-    except UnsupportedFeatureError:
-        found = Capabilities()
-    stated = record.get("structured_outputs")
-    if stated is None:
-        return found
-    params = found.params | {"response_format"} if stated else found.params
-    return Capabilities(found.function_calling, found.reasoning, bool(stated), params)
+    """What DSPy's table says the model can do, unless the record says otherwise."""
+    probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
+    found: Capabilities = capabilities(probe)
+    stated = record.get("supports") or {}
+    tools = bool(stated.get("function_calling", found.function_calling))
+    reasoning = bool(stated.get("reasoning", found.reasoning))
+    schema = bool(stated.get("response_schema", found.response_schema))
+    params = set(found.params)
+    if schema or tools:
+        params |= {"response_format"}
+    if tools:
+        params |= {"tools", "tool_choice", "parallel_tool_calls"}
+    if reasoning:
+        params |= {"reasoning_effort"}
+    return Capabilities(tools, reasoning, schema, frozenset(params))

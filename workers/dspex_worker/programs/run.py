@@ -56,7 +56,7 @@ class Programs:
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
     ) -> dict[str, Any]:
-        """Call a program once: {"outputs", "usage"}, and "completions" when more than one was asked for."""
+        """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one."""
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs), call_options(config, rollout_id)
         tally = Tally()
@@ -64,7 +64,7 @@ class Programs:
             prediction = call(built, arguments, options)
         if prediction is None:
             raise nothing_came(spec, tally)
-        return {**result_of(prediction), "usage": to_wire(usage.get_total_tokens())}
+        return accounted(prediction, usage, tally)
 
     def render(
         self,
@@ -152,6 +152,12 @@ def result_of(prediction: Any) -> dict[str, Any]:
     if completions is not None and len(completions) > 1:
         result["completions"] = [to_wire(dict(one.items())) for one in completions]
     return result
+
+
+def accounted(prediction: Any, usage: Any, tally: Tally) -> dict[str, Any]:
+    """A program's result with what it cost: usage by model, and whether the cache answered all of it."""
+    tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
+    return {**result_of(prediction), "usage": to_wire(tokens), "cached": tally.is_cached}
 
 
 def nothing_came(spec: Spec, tally: Tally) -> Failure:

@@ -21,8 +21,7 @@ import jiter
 from dspex_worker.bridge import Context
 from dspex_worker.programs.calls import Tally, in_call
 from dspex_worker.programs.lm import WATCH
-from dspex_worker.programs.run import Programs, Record, Spec, call, call_options, nothing_came, result_of
-from dspex_worker.programs.values import to_wire
+from dspex_worker.programs.run import Programs, Record, Spec, accounted, call, call_options, nothing_came
 
 Piece = tuple[str, str]  # field, text
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -53,7 +52,7 @@ def run_stream(
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
                 raise nothing_came(spec, tally)
-            outcome.append({**result_of(prediction), "usage": to_wire(usage.get_total_tokens())})
+            outcome.append(accounted(prediction, usage, tally))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:

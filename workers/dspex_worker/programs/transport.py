@@ -36,7 +36,8 @@ class Asked:
 
     rollout_id: int | None = None
     cache: bool | None = None
-    choices: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
+    candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
+    were_cached: list[bool] = field(default_factory=list)  # per answered request
 
 
 _asked: ContextVar[Asked | None] = ContextVar("dspex_lm_call", default=None)
@@ -64,6 +65,8 @@ class ParentTransport:
         chunks = running().stream_parent("lm.request", self.described(request))
         with _as_lm15():
             head = next(chunks)
+        if (asked := _asked.get()) is not None:
+            asked.were_cached.append(bool(head.get("cached")))
         return TransportResponse(
             status=head["status"],
             reason="",
@@ -85,7 +88,7 @@ class ParentTransport:
             "body": bytes(request.body),
             "stream": b'"stream":true' in request.body,
             "rollout_id": asked.rollout_id,
-            "choice": next(asked.choices),
+            "candidate": next(asked.candidates),
             "timeout": request.read_timeout or self._timeout,
             "cache": self._cache if asked.cache is None else asked.cache,
         }
