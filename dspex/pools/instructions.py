@@ -68,7 +68,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell the worker that nobody waits for this call any more, and ask for a sign of life."""
+    """Tell the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
 
     generation: int
     ticket_id: int
@@ -76,7 +76,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Tell the worker to drop a session's state."""
+    """Drop a session's state: tell the worker (0: none has it), and let go of the supervisor's copy."""
 
     generation: int
     session: str

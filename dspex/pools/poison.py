@@ -17,27 +17,30 @@ class Poison:
         self._strikes: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
         self._suspects: dict[str, float] = {}
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call is under suspicion, so that none needs to be looked at."""
+        return not (self._strikes or self._suspects)
+
     def verdict(self, ticket: Ticket, now: float) -> dict[str, Any] | None:
         """Give the facts of a refusal; otherwise mark the ticket if it must run alone."""
-        if not (self._strikes or self._suspects):
+        if self.is_quiet:
             return None
         digest = ticket.digest()
         strikes, last = self._strikes.get(digest, (0, 0.0))
-        if strikes >= STRIKES and now < last + QUARANTINE:
-            return {
-                "digest": digest,
-                "strikes": strikes,
-                "until": last + QUARANTINE,
-                "until_s": last + QUARANTINE - now,
-            }
-        ticket.is_alone = not ticket.is_nested and (strikes > 0 or digest in self._suspects)
+        until = last + QUARANTINE
+        if strikes >= STRIKES and now < until:
+            return {"digest": digest, "strikes": strikes, "until": until, "until_s": until - now}
+        if self.is_suspect(ticket) and not ticket.is_nested:
+            ticket.is_alone = True
         return None
 
-    def strike(self, ticket: Ticket, now: float) -> None:
-        """Its worker ended by itself while it ran alone."""
+    def strike(self, ticket: Ticket, now: float) -> bool:
+        """Its worker ended by itself while it ran alone; True if that was once too often."""
         digest = ticket.digest()
         strikes, last = self._strikes.get(digest, (0, now))
         self._strikes[digest] = (strikes + 1 if now < last + QUARANTINE else 1, now)
+        return self._strikes[digest][0] >= STRIKES
 
     def suspect(self, ticket: Ticket, now: float) -> None:
         """Its worker ended by itself while it and others ran."""
@@ -46,9 +49,6 @@ class Poison:
     def is_suspect(self, ticket: Ticket) -> bool:
         digest = ticket.digest()
         return digest in self._suspects or digest in self._strikes
-
-    def has_struck_twice(self, ticket: Ticket) -> bool:
-        return self._strikes.get(ticket.digest(), (0, 0.0))[0] >= STRIKES
 
     def acquit(self, ticket: Ticket) -> None:
         """It ran alone and answered."""
@@ -62,8 +62,10 @@ class Poison:
         return self._strikes.pop(digest, None) is not None
 
     def forget_old(self, now: float) -> None:
-        self._strikes = {d: (n, last) for d, (n, last) in self._strikes.items() if now < last + QUARANTINE}
-        self._suspects = {d: last for d, last in self._suspects.items() if now < last + QUARANTINE}
+        """Drop what is too old to count."""
+        if not self.is_quiet:
+            self._strikes = {d: (n, last) for d, (n, last) in self._strikes.items() if now < last + QUARANTINE}
+            self._suspects = {d: last for d, last in self._suspects.items() if now < last + QUARANTINE}
 
     def in_quarantine(self, now: float) -> dict[str, float]:
         """Give the digests that are refused, with the seconds that are left."""

@@ -1,7 +1,7 @@
 """The restart budget and the back-off (DESIGN §5 `restart_budget`). Pure.
 
-Only *fruitless* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is replaced
-at once; workers that cannot live make the pool degraded, and are tried again ever more slowly.
+Only *fruitless* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is
+replaced at once; workers that cannot live make the pool degraded, and are tried again ever more slowly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Restarts:
 
     def __init__(self, deaths: int, seconds: float) -> None:
         self._budget = deaths
-        self._period = seconds
+        self.period = seconds
         self._deaths: deque[float] = deque()
         self._in_a_row = 0
         self.is_degraded = False
@@ -29,10 +29,15 @@ class Restarts:
     def recent(self) -> int:
         return len(self._deaths)
 
+    @property
+    def calm_at(self) -> float:
+        """When a worker that lives now proves that workers can live."""
+        return self._deaths[-1] + self.period if self._deaths else 0.0
+
     def fruitless(self, now: float, jitter: float) -> None:
         """A worker died before it did any work; `jitter` scales the wait before the next start."""
         self._deaths.append(now)
-        while self._deaths and self._deaths[0] <= now - self._period:
+        while self._deaths and self._deaths[0] <= now - self.period:
             self._deaths.popleft()
         self._in_a_row += 1
         if len(self._deaths) >= self._budget:
@@ -41,8 +46,14 @@ class Restarts:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._in_a_row, 20)) * jitter
             self.not_before = max(self.not_before, now + wait)
 
+    def excuse(self) -> None:
+        """The last fruitless death turned out to be a poisonous call's doing."""
+        if self._deaths and not self.is_degraded:
+            self._deaths.pop()
+            self._in_a_row = max(0, self._in_a_row - 1)
+
     def worked(self) -> None:
-        """A worker has answered enough calls to be trusted again."""
+        """Workers can be trusted again: one answered enough calls, or lived long enough."""
         if self._in_a_row or self.is_degraded:
             self._in_a_row = 0
             self._deaths.clear()

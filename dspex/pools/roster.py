@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import StrEnum
 
+from .lines import Line
 from .tickets import Phase, Ticket
 
 
@@ -13,8 +13,8 @@ class WorkerPhase(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
-    DRAINING = "draining"  # a planned stop: only calls of stateful sessions that live there
-    RETIRING = "retiring"  # a cancelled call will not end: no new calls; killed when the others have ended (K3)
+    DRAINING = "draining"  # a planned stop: only calls of stateful sessions that live there (S8)
+    RETIRING = "retiring"  # a cancelled call will not end: likewise, and killed when the others have ended (K3, K5)
     STOPPING = "stopping"  # told to stop or being killed
 
 
@@ -33,6 +33,7 @@ class WorkerRecord:
         "load",
         "phase",
         "queue",
+        "ready_at",
         "recycle_at",
         "rss",
         "running",
@@ -48,24 +49,35 @@ class WorkerRecord:
         self.phase = WorkerPhase.STARTING
         self.running: dict[int, Ticket] = {}
         self.load = 0  # of `running`, those that count against `concurrency`
-        self.queue: OrderedDict[int, Ticket] = OrderedDict()  # pinned here
+        self.queue = Line()  # calls that only this worker may run
         self.sessions: set[str] = set()
         self.answered = 0
         self.started_at = now
+        self.ready_at: float | None = None
         self.recycle_at: float | None = None
         self.rss = 0
         self.exclusive: Ticket | None = None  # the suspect that this worker is kept free for, or runs
-        self.cancels: dict[int, float] = {}  # abandoned calls, since when
+        self.cancels: dict[int, float] = {}  # abandoned calls, since when; the oldest first
         self.is_silent_since: float | None = None  # a PING without a PONG
         self.leave_reason = ""
         self.kill_reason = ""
-        self.drain_until: float | None = None
+        self.drain_until: float | None = None  # until when it serves the sessions that live there
         self.stop_by: float | None = None
 
     @property
     def is_staying(self) -> bool:
         """Whether it counts towards the pool's size."""
-        return self.phase in (WorkerPhase.STARTING, WorkerPhase.READY)
+        return self.phase is WorkerPhase.READY or self.phase is WorkerPhase.STARTING
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it works on without taking anything new, until nothing holds it."""
+        return self.phase is WorkerPhase.DRAINING or self.phase is WorkerPhase.RETIRING
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it may be sent calls: any while READY, those of its stateful sessions while it leaves."""
+        return self.phase is WorkerPhase.READY or (self.is_leaving and self.drain_until is not None)
 
     @property
     def live_calls(self) -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from hashlib import sha256
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .lines import Line
+    from .pins import SessionRecord
 
 SessionUse = Literal["read", "write"] | None
 
 
 class Phase(StrEnum):
-    """Where a ticket stands; it moves forward only, but for a free redispatch (RUNNING to QUEUED)."""
+    """Where a ticket stands; it moves forward only, but for a redispatch (RUNNING to QUEUED or WAITING)."""
 
     NEW = "new"
     QUEUED = "queued"  # in a queue, for any worker or for a pinned one
@@ -24,14 +28,17 @@ class Ticket:
     """One submitted call; `Call` adds the frame, the waiter and the outcome."""
 
     __slots__ = (
+        "_digest",
         "command",
         "generation",
         "id",
         "is_alone",
         "is_nested",
+        "line",
         "order",
         "packed",
         "phase",
+        "record",
         "retries",
         "session",
         "use",
@@ -58,11 +65,16 @@ class Ticket:
         self.is_alone = False  # a suspect: it must run with no other call beside it (C7b)
         self.phase = Phase.NEW
         self.generation = 0
-        self.order = 0
+        self.order = 0  # of submission, in this pool
+        self.record: SessionRecord | None = None  # its session's
+        self.line: Line | None = None  # where it stands while it is not sent
+        self._digest = ""
 
     def digest(self) -> str:
         """Give what makes two calls the same call: the command and its arguments."""
-        return sha256(b"\0".join((self.command.encode(), self.packed))).hexdigest()[:16]
+        if not self._digest:
+            self._digest = sha256(b"\0".join((self.command.encode(), self.packed))).hexdigest()[:16]
+        return self._digest
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.command} {self.phase}>"

@@ -1,0 +1,56 @@
+"""Line: calls that stand and wait, the oldest first. Pure.
+
+A call may leave from anywhere (its caller gave up) and may come back to its old place (its worker died before it
+could begin), so a line is a heap of submission orders beside a dict: leaving is O(1), and the heap skips who left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from .tickets import Ticket
+
+SPARSE = 64  # a heap this much longer than twice its line is built anew
+
+
+class Line:
+    """Tickets in the order of their submission."""
+
+    __slots__ = ("_heap", "_tickets")
+
+    def __init__(self) -> None:
+        self._tickets: dict[int, Ticket] = {}
+        self._heap: list[int] = []
+
+    def push(self, ticket: Ticket) -> None:
+        """Let the ticket stand at the place that its order gives it."""
+        self._tickets[ticket.order] = ticket
+        heappush(self._heap, ticket.order)
+
+    def discard(self, ticket: Ticket) -> None:
+        """Let the ticket go, wherever it stands."""
+        self._tickets.pop(ticket.order, None)
+        if len(self._heap) > 2 * len(self._tickets) + SPARSE:
+            self._heap = sorted(self._tickets)
+
+    def first(self) -> Ticket | None:
+        """Give the oldest ticket, which stays; None if nobody stands here."""
+        if not self._tickets:
+            return None
+        while (ticket := self._tickets.get(self._heap[0])) is None:
+            heappop(self._heap)
+        return ticket
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return self._tickets.get(ticket.order) is ticket
+
+    def __iter__(self) -> Iterator[Ticket]:
+        """Give a copy of the line, the oldest first."""
+        return iter([self._tickets[order] for order in sorted(self._tickets)])
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} in line>"

@@ -1,0 +1,265 @@
+"""Placing: which worker gets which call, and which calls wait where. Pure.
+
+A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
+behind another call of its own session, in that session's line. Free slots go to the oldest call that the worker may
+run.
+"""
+
+from __future__ import annotations
+
+from .affinity import Affinity
+from .board import Board
+from .instructions import Send, Why
+from .pins import SessionRecord
+from .poison import Poison
+from .roster import WorkerPhase, WorkerRecord
+from .tickets import Phase, Ticket
+
+
+class Placing:
+    """The calls of one pool on their way to its workers."""
+
+    def __init__(self, board: Board, affinity: Affinity, poison: Poison) -> None:
+        self._board = board
+        self._affinity = affinity
+        self._poison = poison
+
+    # -- a call comes --
+
+    def submit(self, ticket: Ticket, now: float) -> None:
+        """Send the new call, or let it stand where it belongs."""
+        record = ticket.record
+        if record is None:
+            self.place(ticket, now)
+            return
+        self._affinity.use(record, now)
+        if record.pin is None:
+            ticket.is_nested = False  # the call that it was made for is gone: it waits like any other
+        if ticket.is_nested or (not record.waiting and record.admits(ticket)):
+            self.place(ticket, now)
+        else:
+            self._board.wait(ticket, record)
+
+    def can_start(self, ticket: Ticket, record: SessionRecord | None) -> bool:
+        """Whether the new call would be sent at once."""
+        if ticket.is_nested:
+            return True
+        if record is not None and (record.waiting or not record.admits(ticket)):
+            return False
+        if ticket.is_alone:
+            return not self._board.suspects and any(not worker.running for worker in self._ready())
+        return self._destination(record) is not None
+
+    def place(self, ticket: Ticket, now: float) -> None:
+        """Send the ticket to the worker that suits it best, or queue it."""
+        record = ticket.record
+        if ticket.is_nested:
+            self._place_nested(ticket, record, now)
+        elif ticket.is_alone:
+            self._board.stand(ticket, self._board.suspects)
+            self.reserve(now)
+        elif (worker := self._destination(record)) is not None:
+            self.send(ticket, worker)
+        elif record is not None and record.pin in self._board.workers and self._board.binds(record):
+            self._board.stand(ticket, self._board.workers[record.pin].queue)
+        else:
+            self._board.stand(ticket, self._board.queue)
+
+    def send(self, ticket: Ticket, worker: WorkerRecord) -> None:
+        """Give the ticket to the worker; whoever sent it lets its session advance afterwards."""
+        ticket.phase = Phase.RUNNING
+        ticket.generation = worker.generation
+        worker.running[ticket.id] = ticket
+        if not ticket.is_nested:
+            worker.load += 1
+        record, restore = ticket.record, None
+        if record is not None:
+            restore = self._affinity.pin(record, worker)
+            record.running[ticket.id] = ticket
+            record.writing += ticket.use == "write"
+        self._board.out.append(Send(ticket, worker.generation, restore))
+
+    def _destination(self, record: SessionRecord | None) -> WorkerRecord | None:
+        """The worker that may start a call of the session (or of none) now."""
+        if record is not None and record.pin is not None:
+            pinned = self._board.workers[record.pin]
+            must_stay = self._board.binds(record)
+            if self.has_room_for(pinned, must_stay=must_stay):
+                return pinned
+            if must_stay:
+                return None
+        return None if self._board.queue else self._best_worker()
+
+    def has_room_for(self, worker: WorkerRecord, *, must_stay: bool) -> bool:
+        """Whether the worker can start a call that is pinned to it; one that leaves only takes those that must."""
+        if worker.load >= self._board.rules.concurrency or worker.exclusive is not None or worker.queue:
+            return False
+        return worker.phase is WorkerPhase.READY or (must_stay and worker.is_serving)
+
+    def has_room(self) -> bool:
+        """Whether a worker could take a call now."""
+        return self._best_worker() is not None
+
+    def _best_worker(self) -> WorkerRecord | None:
+        """The ready worker with room that has the fewest calls, then the fewest sessions (S2)."""
+        best: WorkerRecord | None = None
+        least = self._board.rules.concurrency
+        for worker in self._board.workers.values():
+            load = worker.load
+            if load > least or worker.phase is not WorkerPhase.READY or worker.exclusive is not None:
+                continue
+            if load < least or (best is not None and len(worker.sessions) < len(best.sessions)):
+                best, least = worker, load
+        return best
+
+    def _place_nested(self, ticket: Ticket, record: SessionRecord | None, now: float) -> None:
+        """A tool of a running call waits for it: it runs beyond `concurrency`, or fails at once (C14)."""
+        generation = ticket.generation if record is None else record.pin  # where the call runs whose tool asks
+        pinned = self._board.workers.get(generation or 0)
+        if pinned is not None and pinned.phase is not WorkerPhase.STOPPING:
+            self.send(ticket, pinned)
+        elif pinned is not None and record is not None and self._board.binds(record):
+            self._board.fail(ticket, Why.DEADLOCK)
+        elif ready := self._ready():
+            self.send(ticket, min(ready, key=lambda worker: (worker.exclusive is not None, len(worker.running))))
+        elif self._board.is_over:
+            self._board.fail(ticket, Why.CLOSED)
+        elif self._board.has_worker(WorkerPhase.STARTING):
+            self._board.stand(ticket, self._board.queue)
+        else:
+            self._board.fail(ticket, Why.DEADLOCK)
+
+    # -- a slot is free --
+
+    def feed(self, worker: WorkerRecord, now: float) -> None:
+        """Give the worker what it may start, the oldest first."""
+        while (ticket := self._next_for(worker)) is not None:
+            self._board.take(ticket)
+            if not (self._poison.is_quiet or self._is_acceptable(ticket, worker, now)):
+                continue
+            self.send(ticket, worker)
+            if ticket.record is not None:
+                self.advance(ticket.record, now)
+
+    def feed_all(self, now: float) -> None:
+        for worker in sorted(self._board.workers.values(), key=lambda worker: worker.load):
+            self.feed(worker, now)
+
+    def advance(self, record: SessionRecord, now: float) -> None:
+        """Let the session's next calls go, as far as order and writers allow."""
+        while (ticket := record.waiting.first()) is not None and record.admits(ticket):
+            self._board.take(ticket)
+            self.place(ticket, now)
+
+    def _next_for(self, worker: WorkerRecord) -> Ticket | None:
+        """The oldest queued call that the worker may start now."""
+        if worker.load >= self._board.rules.concurrency or not worker.is_serving:
+            return None
+        if worker.exclusive is not None:
+            is_free = not worker.running and worker.exclusive.phase is Phase.QUEUED
+            return worker.exclusive if is_free else None
+        pinned = worker.queue.first()
+        if worker.phase is not WorkerPhase.READY:
+            return pinned
+        shared = self._board.queue.first()
+        if pinned is None or (shared is not None and shared.order < pinned.order):
+            return shared
+        return pinned
+
+    def _is_acceptable(self, ticket: Ticket, worker: WorkerRecord, now: float) -> bool:
+        """Look again at a call that stood while others like it died: it may be refused, or have to run alone."""
+        was_alone = ticket.is_alone
+        refusal = self._poison.verdict(ticket, now)
+        if refusal is None and ticket.is_alone == was_alone:
+            return True
+        if worker.exclusive is ticket:
+            worker.exclusive = None
+        if refusal is None:
+            self._board.stand(ticket, self._board.suspects)
+        else:
+            self._board.fail(ticket, Why.POISON, **refusal)
+            self.after_end(ticket, now)
+        self.reserve(now)
+        return False
+
+    # -- suspects --
+
+    def reserve(self, now: float) -> None:
+        """Keep a worker free for the next suspect: one worker at a time."""
+        if not self._board.suspects or any(w.exclusive is not None for w in self._board.workers.values()):
+            return
+        for ticket in self._board.suspects:
+            worker = self._place_for_suspect(ticket)
+            if worker is not None:
+                worker.exclusive = ticket
+                self.feed(worker, now)
+                return
+
+    def release(self, worker: WorkerRecord, now: float) -> None:
+        """The worker is kept free no longer."""
+        if worker.exclusive is not None:
+            worker.exclusive = None
+            self.feed(worker, now)
+            self.reserve(now)
+
+    def _place_for_suspect(self, ticket: Ticket) -> WorkerRecord | None:
+        record = ticket.record
+        if record is not None and record.pin in self._board.workers and self._board.binds(record):
+            pinned = self._board.workers[record.pin]
+            return pinned if pinned.is_serving else None
+        return min(self._ready(), key=lambda worker: worker.load, default=None)
+
+    def _ready(self) -> list[WorkerRecord]:
+        return [worker for worker in self._board.workers.values() if worker.phase is WorkerPhase.READY]
+
+    # -- a call ends --
+
+    def leave_worker(self, ticket: Ticket, worker: WorkerRecord) -> None:
+        """Free the slot of a call that ran."""
+        del worker.running[ticket.id]
+        if worker.cancels:
+            worker.cancels.pop(ticket.id, None)
+        if not ticket.is_nested:
+            worker.load -= 1
+        if worker.exclusive is ticket:
+            worker.exclusive = None
+        ticket.phase = Phase.DONE
+
+    def leave_session(self, ticket: Ticket, record: SessionRecord) -> None:
+        """Take a call that ran out of its session."""
+        if record.running.pop(ticket.id, None) is not None:
+            record.writing -= ticket.use == "write"
+
+    def drop(self, ticket: Ticket, now: float) -> None:
+        """Take an unsent call out, and let those behind it go."""
+        self._board.take(ticket)
+        ticket.phase = Phase.DONE
+        self.after_end(ticket, now)
+        if ticket.is_alone:
+            for worker in self._board.workers.values():
+                if worker.exclusive is ticket:
+                    self.release(worker, now)
+                    return
+
+    def after_end(self, ticket: Ticket, now: float) -> None:
+        """Let the session of a call that ended go on."""
+        record = ticket.record
+        if record is not None:
+            record.last_used = now
+            self._affinity.ended(record)
+            self.advance(record, now)
+
+    def to_its_worker(self, record: SessionRecord) -> None:
+        """The session got state on its worker while a call of it stood where any worker could take it: move it."""
+        ticket = record.head
+        if ticket is not None and ticket.line is self._board.queue and record.pin in self._board.workers:
+            self._board.take(ticket)
+            self._board.stand(ticket, self._board.workers[record.pin].queue)
+
+    def redirect(self, record: SessionRecord, now: float) -> None:
+        """Place the session's queued call again: its worker changed."""
+        ticket = record.head
+        if ticket is not None:
+            self._board.take(ticket)
+            self._board.wait(ticket, record)
+        self.advance(record, now)
