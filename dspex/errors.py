@@ -180,6 +180,15 @@ class PoolClosed(UnavailableError):
     retryable = "no"
 
 
+class NotRunning(UnavailableError, ConnectionError):
+    """Nobody answers on a supervisor's control socket; `path` is where it was looked for."""
+
+    def __init__(self, path: str, reason: str, *, remedy: str = "Start one with `dspex start`.") -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"No supervisor answers at {path}: {reason}. {remedy}")
+
+
 class PoisonCall(UnavailableError):
     """This very call (`digest`) has killed its worker `strikes` times while running alone; refused for `until_s`."""
 
@@ -290,6 +299,18 @@ class WorkerMemoryExceeded(InterruptedCall, MemoryError):
             f"Worker {worker} of pool {pool!r} used {seen / mib:.0f} MiB, over its memory_cap of {cap / mib:.0f} MiB "
             f"(found by {layer}), and was killed with its children; {in_flight} call(s) were running, {command!r} "
             f"among them. Raise memory_cap, or send less at a time."
+        )
+
+
+class ConnectionLost(InterruptedCall, ConnectionError):
+    """The connection to a supervisor's control socket ended while the call was under way; `path` is the socket."""
+
+    def __init__(self, path: str, reason: str, *, what: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"The connection to the supervisor at {path} ended while {what} was under way: {reason}. It was cancelled "
+            f"there if the supervisor lives. Connect again with dspex.connect(), and retry if the call is idempotent."
         )
 
 
