@@ -309,8 +309,9 @@ class ConnectionLost(InterruptedCall, ConnectionError):
         self.path = path
         self.reason = reason
         super().__init__(
-            f"The connection to the supervisor at {path} ended while {what} was under way: {reason}. It was cancelled "
-            f"there if the supervisor lives. Connect again with dspex.connect(), and retry if the call is idempotent."
+            f"The connection to the supervisor at {path} ended while {what} was under way: {reason}. If the "
+            f"supervisor lives, it has cancelled that. Connect again with dspex.connect(); retry if the call is "
+            f"idempotent."
         )
 
 
@@ -487,7 +488,7 @@ class LMServerError(LMProviderError):
 
 
 class AdapterParseError(DspexError, ValueError):
-    """The model's text does not hold the signature's output fields; `lm_response` is the text, `parsed` what was found."""
+    """The model's text lacks output fields of the signature; `lm_response` is the text, `parsed` what was found."""
 
     def __init__(
         self,
