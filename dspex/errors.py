@@ -338,6 +338,19 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class CheckFailed(DspexError, ValueError):
+    """A prediction kept failing its checks; `failures` are the last ones, `prediction` is the last answer."""
+
+    def __init__(self, failures: Sequence[str], *, attempts: int, prediction: Any) -> None:
+        self.failures = tuple(failures)
+        self.attempts = attempts
+        self.prediction = prediction
+        super().__init__(
+            f"The prediction failed {len(self.failures)} of its checks in each of {attempts} attempts: "
+            f"{'; '.join(self.failures)}. Allow more attempts, or take the best with on_failure='return'."
+        )
+
+
 # --- sessions -----------------------------------------------------------------------------------------------------
 
 
