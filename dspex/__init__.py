@@ -1,0 +1,119 @@
+"""DSPex: run DSPy as a dependable part of other software.
+
+Supervised pools of DSPy workers, native hot paths in this process, one API for both. Names are imported at first use;
+importing `dspex` loads neither dspy nor any thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Supervisor": "pools.supervisor",
+    "Session": "pools.sessions",
+    "PoolConfig": "config",
+    "Config": "config",
+    "Event": "events",
+    "configure": "defaults",
+    "default_supervisor": "defaults",
+    "LM": "inprocess.lm.record",
+    "Signature": "inprocess.signatures",
+    "InputField": "inprocess.fields",
+    "OutputField": "inprocess.fields",
+    "signature": "inprocess.signatures",
+    "compile_signature": "inprocess.adapters.compiled",
+    "template": "inprocess.templates",
+    "Prediction": "inprocess.prediction",
+    "Chunk": "inprocess.predictor",
+    "Program": "programs",
+    "predict": "programs",
+    "apredict": "programs",
+    "predict_stream": "programs",
+    "apredict_stream": "programs",
+    "predictor": "programs",
+    "chain_of_thought": "programs",
+    "react": "programs",
+    "explain": "programs",
+    "Decision": "router",
+    "map": "mapping",
+    "amap": "mapping",
+    "Optimized": "optimizing",
+    "optimize": "optimizing",
+    "aoptimize": "optimizing",
+    "evaluate": "optimizing",
+    "load": "optimizing",
+    "pipeline": "pipelines",
+    "native": "pipelines",
+    "python": "pipelines",
+    "parallel": "pipelines",
+    "connect": "control",
+}
+_ERRORS = "errors"
+
+if TYPE_CHECKING:
+    from .config import Config as Config
+    from .config import PoolConfig as PoolConfig
+    from .control import connect as connect
+    from .defaults import configure as configure
+    from .defaults import default_supervisor as default_supervisor
+    from .errors import *  # noqa: F403
+    from .events import Event as Event
+    from .inprocess.adapters.compiled import compile_signature as compile_signature
+    from .inprocess.fields import InputField as InputField
+    from .inprocess.fields import OutputField as OutputField
+    from .inprocess.lm.record import LM as LM
+    from .inprocess.prediction import Prediction as Prediction
+    from .inprocess.predictor import Chunk as Chunk
+    from .inprocess.signatures import Signature as Signature
+    from .inprocess.signatures import signature as signature
+    from .inprocess.templates import template as template
+    from .mapping import amap as amap
+    from .mapping import map as map
+    from .optimizing import Optimized as Optimized
+    from .optimizing import aoptimize as aoptimize
+    from .optimizing import evaluate as evaluate
+    from .optimizing import load as load
+    from .optimizing import optimize as optimize
+    from .pipelines import native as native
+    from .pipelines import parallel as parallel
+    from .pipelines import pipeline as pipeline
+    from .pipelines import python as python
+    from .pools.sessions import Session as Session
+    from .pools.supervisor import Supervisor as Supervisor
+    from .programs import Program as Program
+    from .programs import apredict as apredict
+    from .programs import apredict_stream as apredict_stream
+    from .programs import chain_of_thought as chain_of_thought
+    from .programs import explain as explain
+    from .programs import predict as predict
+    from .programs import predict_stream as predict_stream
+    from .programs import predictor as predictor
+    from .programs import react as react
+    from .router import Decision as Decision
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(f".{home}", __name__), name)
+    elif not name.startswith("_") and name[:1].isupper():
+        errors = importlib.import_module(f".{_ERRORS}", __name__)
+        value = vars(errors).get(name)
+        if not (isinstance(value, type) and issubclass(value, errors.DspexError)):
+            raise AttributeError(f"module 'dspex' has no attribute {name!r}")
+    elif name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module 'dspex' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+_SUBMODULES = ("errors", "events", "config", "testing")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})

@@ -99,15 +99,8 @@ class Pool:
         Raises:
             CallTimeout, WorkerDied, RemoteError and the other rows of the failure table in docs/errors.md.
         """
-        call = self._make(command, arguments, session, timeout, idempotent=idempotent)
-        call.wait_in_thread()
-        try:
-            self._submit(call)
-            self._wait(call)
-        except BaseException:
-            self.abandon(call)
-            raise
-        return call.result()
+        options: Any = {"session": session, "timeout": timeout, "idempotent": idempotent}
+        return self.invoke(command, arguments, **options).result()
 
     async def acall(
         self,
@@ -119,9 +112,26 @@ class Pool:
         idempotent: bool = False,
     ) -> Any:
         """`call`, awaited. Cancelling the task cancels the call."""
-        call = self._make(command, arguments, session, timeout, idempotent=idempotent)
+        options: Any = {"session": session, "timeout": timeout, "idempotent": idempotent}
+        return (await self.ainvoke(command, arguments, **options)).result()
+
+    def invoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
+        """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it."""
+        call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
+        call.wait_in_thread()
+        try:
+            self._submit(call)
+            self._wait(call)
+        except BaseException:
+            self.abandon(call)
+            raise
+        return call
+
+    async def ainvoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
+        """`invoke`, awaited."""
+        call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
         await self._run(call)
-        return call.result()
+        return call
 
     def stream(
         self,
@@ -160,13 +170,6 @@ class Pool:
             self.abandon(call)
             raise
         return AsyncStream(call, buffer, self._grant, self)
-
-    def start_call(self, command: str, arguments: dict[str, Any], **options: Any) -> Call:
-        """Submit a call whose outcome the caller looks at itself (with `Call.wait_in_thread`'s lock)."""
-        call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
-        call.wait_in_thread()
-        self._submit(call)
-        return call
 
     def expire(self, call: Call) -> None:
         """Its deadline has passed, or it has an outcome already (C7)."""

@@ -1,0 +1,171 @@
+"""The process-wide defaults: one LM, one LM client, one supervisor, made at first need.
+
+This is the only state that DSPex keeps for a whole process. A forked child starts a supervisor of its own at its first
+need; threads may race for the first call.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .config import Config, load
+from .errors import NotConfigured, SettingsError
+
+if TYPE_CHECKING:
+    from .inprocess.lm.client import LMClient
+    from .inprocess.lm.record import LM
+    from .pools.supervisor import Supervisor
+
+LM_VARIABLE = "DSPEX_LM"
+CONFIG_VARIABLE = "DSPEX_CONFIG"
+
+
+class Defaults:
+    """What is used where a call names nothing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._lm: LM | None = None
+        self._source: str | os.PathLike[str] | Config | None = None
+        self._supervisor: Supervisor | None = None
+        self._owner = 0
+        self._client: LMClient | None = None
+
+    def configure(
+        self, *, lm: LM | str | None = None, config: Any = None, supervisor: Supervisor | None = None
+    ) -> None:
+        """See `dspex.configure`."""
+        with self._lock:
+            if lm is not None:
+                self._lm = as_lm(lm)
+            if config is not None or supervisor is not None:
+                self._require_idle()
+                self._source = config
+                self._supervisor = supervisor
+                self._owner = os.getpid()
+
+    def lm(self) -> LM:
+        """Give the default LM.
+
+        Raises:
+            NotConfigured: none was set.
+        """
+        with self._lock:
+            if self._lm is None:
+                self._lm = self._lm_from_surroundings()
+            return self._lm
+
+    def client(self) -> LMClient:
+        """Give the process's LM client; it survives a fork of the host by itself."""
+        with self._lock:
+            if self._client is None:
+                from .inprocess.lm.client import LMClient
+
+                self._client = LMClient()
+            return self._client
+
+    def supervisor(self) -> Supervisor:
+        """Give the default supervisor, started."""
+        with self._lock:
+            if self._supervisor is None or (self._owner != os.getpid() and not self._supervisor.is_running):
+                from .pools.supervisor import Supervisor
+
+                self._supervisor = Supervisor(self._settings())
+                self._owner = os.getpid()
+            return self._supervisor.start()
+
+    def running_supervisor(self) -> Supervisor | None:
+        """Give the default supervisor if there is one already."""
+        supervisor = self._supervisor
+        return supervisor if supervisor is not None and supervisor.is_running else None
+
+    def stop(self) -> None:
+        """Stop the default supervisor; the next need starts another."""
+        with self._lock:
+            supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.stop()
+
+    def _settings(self) -> Config:
+        source = self._source or os.environ.get(CONFIG_VARIABLE) or None
+        return source if isinstance(source, Config) else load(source)
+
+    def _lm_from_surroundings(self) -> LM:
+        name = os.environ.get(LM_VARIABLE)
+        if name:
+            return as_lm(name)
+        table = self._settings().tables.get("lm")
+        if table is None:
+            raise NotConfigured(
+                "No language model is configured. Say which one: dspex.configure(lm=dspex.LM('openai/gpt-4o-mini')), "
+                "lm= in the call, the environment variable DSPEX_LM, or an [lm] table in the settings file. "
+                "'local/smollm2' is a small model that runs here without a key.",
+                key="lm",
+            )
+        if not isinstance(table, dict) or "model" not in table:
+            raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
+        return as_lm(dict(table))
+
+    def _require_idle(self) -> None:
+        if self.running_supervisor() is not None:
+            raise SettingsError(
+                "The default supervisor runs already with other settings: call dspex.configure(config=...) before "
+                "the first call, or use a Supervisor of your own."
+            )
+
+
+_defaults = Defaults()
+
+
+def configure(*, lm: Any = None, config: Any = None, supervisor: Any = None) -> None:
+    """Set the process-wide defaults: the LM (a record or a name), and the default supervisor's settings.
+
+    `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you start and stop.
+
+    Raises:
+        SettingsError: the default supervisor runs already.
+    """
+    _defaults.configure(lm=lm, config=config, supervisor=supervisor)
+
+
+def configured_lm() -> LM:
+    """Give the default LM, or raise NotConfigured."""
+    return _defaults.lm()
+
+
+def default_supervisor() -> Supervisor:
+    """Give the process-wide supervisor; it is started at first need and ends with the process."""
+    return _defaults.supervisor()
+
+
+def running_supervisor() -> Supervisor | None:
+    """Give the process-wide supervisor if it runs already."""
+    return _defaults.running_supervisor()
+
+
+def stop_default_supervisor() -> None:
+    """Stop the process-wide supervisor; the next need starts a new one."""
+    _defaults.stop()
+
+
+def client() -> LMClient:
+    """Give the process's LM client."""
+    return _defaults.client()
+
+
+def as_lm(lm: Any) -> LM:
+    """Give the LM record for a record, a model's name, or a table of its settings."""
+    from .inprocess.lm.record import LM
+
+    if isinstance(lm, LM):
+        return lm
+    if isinstance(lm, str):
+        return LM(lm)
+    if isinstance(lm, dict):
+        return LM(lm["model"], **{key: value for key, value in lm.items() if key != "model"})
+    inner = getattr(lm, "lm", None)  # a FakeLM
+    if isinstance(inner, LM):
+        return inner
+    raise SettingsError(f"An LM is a dspex.LM or a model's name, not {type(lm).__name__}.", key="lm")

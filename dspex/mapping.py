@@ -1,0 +1,103 @@
+"""Running one program over many inputs: in order, bounded, with errors kept in their rows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one input: `value`, or `error`."""
+
+    index: int
+    inputs: Any
+    value: Any = None
+    error: BaseException | None = None
+
+    def result(self) -> Any:
+        """Give the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def map(program: Callable[..., Any], inputs: Iterable[Any], *, max_in_flight: int = 64) -> Iterator[Row]:
+    """Call `program(**row)` for each row of inputs and yield Rows in their order, `max_in_flight` of them at a time.
+
+    The inputs are read as places come free, so they may be endless. A row that fails carries its error; the others go
+    on. Leaving the loop early lets what runs finish and starts no more.
+    """
+    _require_positive(max_in_flight)
+    executor = ThreadPoolExecutor(max_in_flight, thread_name_prefix="dspex-map")
+    waiting: deque[Future[Row]] = deque()
+
+    def one(index: int, row: Any) -> Row:
+        return _call(program, index, row)
+
+    try:
+        for index, row in enumerate(inputs):
+            waiting.append(executor.submit(contextvars.copy_context().run, one, index, row))
+            if len(waiting) >= max_in_flight:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def amap(
+    program: Any, inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = 64
+) -> AsyncIterator[Row]:
+    """`map`, awaiting `program.acall(**row)`; leaving the loop early cancels what runs."""
+    _require_positive(max_in_flight)
+    waiting: deque[asyncio.Task[Row]] = deque()
+    index = 0
+    try:
+        async for row in _each(inputs):
+            waiting.append(asyncio.create_task(_acall(program, index, row)))
+            index += 1
+            if len(waiting) >= max_in_flight:
+                yield await waiting.popleft()
+        while waiting:
+            yield await waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _call(program: Callable[..., Any], index: int, row: Any) -> Row:
+    try:
+        value = program(**row) if isinstance(row, Mapping) else program(row)
+    except Exception as error:  # the row's own; `result()` raises it
+        return Row(index, row, error=error)
+    return Row(index, row, value)
+
+
+async def _acall(program: Any, index: int, row: Any) -> Row:
+    call = getattr(program, "acall", program)
+    try:
+        value = await (call(**row) if isinstance(row, Mapping) else call(row))
+    except Exception as error:  # as in `_call`
+        return Row(index, row, error=error)
+    return Row(index, row, value)
+
+
+async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(inputs, AsyncIterable):
+        async for row in inputs:
+            yield row
+    else:
+        for row in inputs:
+            yield row
+
+
+def _require_positive(max_in_flight: int) -> None:
+    if max_in_flight < 1:
+        raise ValueError(f"max_in_flight is {max_in_flight}; it must be 1 or more")

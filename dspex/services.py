@@ -1,0 +1,114 @@
+"""What the layers above the pools keep for one supervisor: its workers' way to LMs, tools and metrics of the host.
+
+`services_of` makes it once per supervisor and registers the handlers of the workers' reverse calls; the pools stay
+ignorant of what these do.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from . import defaults
+from .errors import InvalidInput, UnknownName
+from .inprocess.lm.client import LMClient
+from .inprocess.lm.record import LM
+from .inprocess.prediction import Prediction
+from .pools.reverse import ReverseCall
+from .pools.supervisor import Supervisor
+from .tools import ToolSets
+
+_KEY = "dspex.services"
+_making = threading.Lock()
+
+
+class Services:
+    """One supervisor's LM traffic, tools and metrics."""
+
+    def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
+        self.supervisor = supervisor
+        self.client = client
+        self.tools = ToolSets()
+        self.metrics = Metrics()
+        self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
+        supervisor.register("lm.request", self._forward)
+        supervisor.register("tool.call", self.tools.call)
+        supervisor.register("metric.call", self.metrics.call)
+
+    def lm_record(self, lm: LM) -> dict[str, Any]:
+        """Make the LM known to the workers' traffic and give what a worker is told of it: never a key, but for
+        `direct=True`."""
+        self.client.register(lm)
+        record = lm.to_wire()
+        return {**record, "api_key": lm.api_key} if lm.direct else record
+
+    async def _forward(self, request: ReverseCall) -> AsyncIterator[Any]:
+        async for part in self.client.aforward(request.arguments, deadline=request.deadline):
+            yield part
+
+
+class Metrics:
+    """Metrics and rewards of the host, by the id that a job carries."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Callable[..., Any]] = {}
+
+    def add(self, metric: Callable[..., Any]) -> str:
+        id = secrets.token_hex(8)
+        self._metrics[id] = metric
+        return id
+
+    def drop(self, id: str) -> None:
+        self._metrics.pop(id, None)
+
+    def call(self, request: ReverseCall) -> Any:
+        """Answer a "metric.call": a number, or a bool, as the metric gives it."""
+        arguments = request.arguments
+        metric = self._metrics.get(arguments["id"])
+        if metric is None:
+            raise UnknownName("metric", str(arguments["id"]), ())
+        example, prediction = Prediction(arguments["example"]), Prediction(arguments["prediction"])
+        given = (example, prediction, True if arguments.get("trace") else None, arguments.get("pred_name"), None)
+        return _plain_score(metric(*given[: _positional(metric)]))
+
+
+def services_of(supervisor: Supervisor) -> Services:
+    """Give the supervisor's services; made once."""
+    services = supervisor.extensions.get(_KEY)
+    if services is None:
+        with _making:
+            services = supervisor.extensions.get(_KEY)
+            if services is None:
+                services = supervisor.extensions[_KEY] = Services(supervisor, defaults.client())
+    assert isinstance(services, Services)
+    return services
+
+
+def _positional(metric: Callable[..., Any]) -> int:
+    """How many of (example, prediction, trace, pred_name, pred_trace) it takes; 2 at least."""
+    import inspect
+
+    try:
+        parameters = inspect.signature(metric).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 5
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return max(2, min(5, sum(parameter.kind in kinds for parameter in parameters)))
+
+
+def _plain_score(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    score = getattr(value, "score", None)
+    if isinstance(score, bool | int | float):
+        return {"score": score, "feedback": str(getattr(value, "feedback", ""))}
+    if isinstance(value, dict) and "score" in value:
+        return {"score": float(value["score"]), "feedback": str(value.get("feedback", ""))}
+    item = getattr(value, "item", None)  # numpy's scalars
+    if callable(item):
+        return item()
+    raise InvalidInput(f"A metric gives a number or a bool, not {type(value).__name__}.")
