@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dspex.errors import InvalidInput, LMError, LMStreamAssemblyError, LMTransportError, LMUnexpectedError
+from dspex.errors import InvalidInput, LMError, LMProviderError, LMStreamAssemblyError, LMTransportError, LMUnexpectedError
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -160,13 +160,12 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        from dspex.errors import LMProviderError
-
         raise LMProviderError(
             f"The reply of {len(body)} bytes is not a JSON object; a gateway or proxy in front of the provider is the "
             f"usual cause.",
             model=lm.model,
             provider=lm.provider.id,
+            status=200,
         )
     return data
 

@@ -214,7 +214,7 @@ def _conversation(lm: LM, messages: Sequence[Message]) -> tuple[str, list[dict[s
         if role in ("system", "developer"):
             text = "\n".join(_texts(lm, content))
             if index == 0:
-                system = text
+                system = options.filled(lm, text)
             else:
                 turns.append({"role": "user", "content": [{"type": "text", "text": f"[developer]\n{text}"}]})
         elif role == "user":

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
 
 _PLAIN = frozenset({"role", "content"})
+_PLAIN_ROLES = frozenset({"system", "user", "assistant"})
+_ASKING_ROLES = frozenset({"system", "user"})
 _FINISH = {
     "stop": "stop",
     "length": "length",
@@ -73,15 +75,11 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
 def rows(lm: LM, messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The messages as DSPy's engine would write them."""
     found: list[dict[str, Any]] = []
+    plain = _ASKING_ROLES if lm.provider.blank_reasoning else _PLAIN_ROLES
     for index, message in enumerate(messages):
         role, content = message.get("role"), message.get("content")
-        if isinstance(content, str) and role in ("system", "user", "assistant") and message.keys() == _PLAIN:
-            if content or index or role != "system":
-                found.append(
-                    {"role": role, "content": content}
-                    if role != "assistant" or not lm.provider.blank_reasoning
-                    else {"role": role, "content": content, "reasoning_content": ""}
-                )
+        if content and isinstance(content, str) and role in plain and message.keys() == _PLAIN:
+            found.append({"role": role, "content": content})
         elif (row := _row(lm, message, index)) is not None:
             found.append(row)
     return found
@@ -190,10 +188,9 @@ class _Reader(StreamReader):
 def _row(lm: LM, message: Message, index: int) -> dict[str, Any] | None:
     role, content = message.get("role"), message.get("content")
     if role in ("system", "developer"):
-        text = _joined(lm, content) if index == 0 else None
-        if index == 0:
-            return {"role": "system", "content": text} if text else None
-        return {"role": "system", "content": _blocks(lm, content, media=False)}
+        if index:
+            return {"role": "system", "content": _blocks(lm, content, media=False)}
+        return {"role": "system", "content": options.filled(lm, _joined(lm, content))}
     if role == "user":
         blocks = _blocks(lm, content, media=True)
         return {"role": "user", "content": blocks} if blocks or blocks == "" else None

@@ -30,6 +30,13 @@ def check(lm: LM, options: Mapping[str, Any]) -> None:
         )
 
 
+def filled(lm: LM, system: str) -> str:
+    """The system prompt; an empty one is refused, as by DSPy's engine."""
+    if not system:
+        raise LMUnsupportedFeatureError("The system message is empty; leave it out.", model=lm.model)
+    return system
+
+
 def max_tokens(options: Mapping[str, Any]) -> int | None:
     """One limit, whichever of the two names it was given by."""
     given = {options[key] for key in ("max_completion_tokens", "max_tokens") if options.get(key) is not None}

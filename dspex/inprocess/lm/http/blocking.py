@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from dspex.errors import LMTimeoutError, LMTransportError
+from dspex.errors import LMError, LMTimeoutError, LMTransportError
 from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser
 from dspex.inprocess.lm.http.target import Target, tls
 
@@ -222,15 +222,11 @@ def _connect(target: Target, deadline: float) -> _Connection:
             _open_tunnel(sock, target, deadline)
         if target.server_name is not None:
             sock = tls().wrap_socket(sock, server_hostname=target.server_name)
-    except TimeoutError:
+    except BaseException as error:
         sock.close()
-        raise _timed_out(host) from None
-    except OSError as error:
-        sock.close()
-        raise _broken(host, error) from error
-    except BaseException:
-        sock.close()
-        raise
+        if isinstance(error, LMError) or not isinstance(error, OSError):
+            raise
+        raise (_timed_out(host) if isinstance(error, TimeoutError) else _broken(host, error)) from error
     return _Connection(sock, host)
 
 

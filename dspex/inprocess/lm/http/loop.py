@@ -339,6 +339,8 @@ async def _connect(target: Target, timeout: float) -> _Connection:
             if target.tunnel is not None:
                 await _open_tunnel(connection, target, timeout)
             return connection
+    except LMError:  # which is an OSError too
+        raise
     except TimeoutError:
         raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
     except OSError as error:
