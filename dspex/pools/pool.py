@@ -19,6 +19,7 @@ from dspex_worker.wire.messages import Kind, Message
 
 from ..config import PoolConfig
 from ..errors import (
+    CallCancelled,
     CallTimeout,
     EncodeError,
     FrameTooLarge,
@@ -116,15 +117,25 @@ class Pool:
         return (await self.ainvoke(command, arguments, **options)).result()
 
     def invoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
-        """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it."""
+        """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it.
+
+        `cancel(callback)`, if given, is asked to have `callback` called when the caller does not want it any more; what
+        it returns takes that back.
+        """
+        cancel = options.pop("cancel", None)
         call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
         call.wait_in_thread()
+        take_back = None
         try:
             self._submit(call)
+            take_back = cancel(lambda: self.cancel(call)) if cancel is not None else None
             self._wait(call)
         except BaseException:
             self.abandon(call)
             raise
+        finally:
+            if take_back is not None:
+                take_back()
         return call
 
     async def ainvoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
@@ -180,6 +191,12 @@ class Pool:
     def abandon(self, call: Call) -> None:
         """Nobody waits for it any more."""
         self._give_up(call, None, "cancelled")
+
+    def cancel(self, call: Call) -> None:
+        """End a call from another thread than its caller's: that one gets CallCancelled."""
+        text = f"The call {call.command!r} in pool {self.name!r} was cancelled by another thread of its caller."
+        if self._give_up(call, CallCancelled(text), "cancelled"):
+            wake_all([call])
 
     def abandon_later(self, call: Call) -> None:
         """`abandon` for finalizers: takes no lock (C11)."""
@@ -285,9 +302,7 @@ class Pool:
         done = threading.Event()
         self._engine.call_soon(lambda: self._end(done))
         if not done.wait(2.0) and self._engine.is_alive:
-            raise PoolClosed(
-                f"Pool {self.name!r} did not end within 2 s of its stop_grace; its processes are killed."
-            )
+            raise PoolClosed(f"Pool {self.name!r} did not end within 2 s of its stop_grace; its processes are killed.")
 
     def descriptors(self) -> list[int]:
         """What a forked child of the host must close."""
@@ -422,12 +437,14 @@ class Pool:
         if call.future is not None and not call.future.done():
             call.future.set_result(None)
 
-    def _give_up(self, call: Call, error: BaseException | None, count: str) -> None:
+    def _give_up(self, call: Call, error: BaseException | None, count: str) -> bool:
+        """End it here and in its worker; False if it has an outcome already."""
         with self._lock:
-            if call.end(error=error):
-                self.counts[count] += 1
+            is_first = call.end(error=error)
+            self.counts[count] += is_first
             after = self._carry_out(self._state.abandon(call, time.monotonic()))
         self._follow_up(after)
+        return is_first
 
     def _grant(self, call: Call, count: int) -> None:
         """The consumer of a stream took chunks: its worker may send as many more."""
