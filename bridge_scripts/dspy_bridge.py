@@ -55,7 +55,7 @@ def render(ctx: Context, **call: Any) -> dict[str, Any]:
 def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
     from dspex_worker.programs.retrievers import retrieve
 
-    return retrieve(ctx, **call)
+    return retrieve(programs.imports, ctx, **call)
 
 
 @bridge.command()

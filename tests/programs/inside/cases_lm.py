@@ -24,13 +24,9 @@ def _bodies_of(
     record: dict[str, Any], adapter: str, config: dict[str, Any], answer: str
 ) -> tuple[list[bytes], list[bytes]]:
     """The bodies that plain DSPy sends and those that the worker sends, for the same program and LM."""
-    sig = dspy.Signature(
-        "question, hints: list[str] -> items: list[int], kind: Literal['a','b'], note: Optional[str]"
-    )
+    sig = dspy.Signature("question, hints: list[str] -> items: list[int], kind: Literal['a','b'], note: Optional[str]")
     inputs = {"question": "Q «x» é", "hints": ["h1", "h2"]}
-    options = {key: value for key, value in record.items() if key not in ("ref", "options")} | record.get(
-        "options", {}
-    )
+    options = {key: value for key, value in record.items() if key not in ("ref", "options")} | record.get("options", {})
     with server(lambda body: answer) as (url, plain):
         lm = dspy.LM(**options, api_base=url, api_key="k", cache=False, engine="lm15")
         adapters = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}

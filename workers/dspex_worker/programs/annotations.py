@@ -70,9 +70,7 @@ NAMES: dict[str, Any] = {
 }
 """Every name that an annotation may use without the spec's own types."""
 
-_SPELLED = {
-    value: name for name, value in [*_DOTTED.items(), *((f"dspy.{name}", cls) for name, cls in _DSPY.items())]
-}
+_SPELLED = {value: name for name, value in [*_DOTTED.items(), *((f"dspy.{name}", cls) for name, cls in _DSPY.items())]}
 
 
 def parse(text: str, types: Mapping[str, Any], field: str | None = None) -> Any:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,3 +62,5 @@ def _prepare_environment() -> None:
 def _quieten() -> None:
     # DSPy logs per-example scores and proposals at INFO to stderr; progress travels as chunks instead.
     logging.getLogger("dspy").setLevel(logging.WARNING)
+    # DSPy's own modules use what DSPy itself deprecates (MultiChainComparison).
+    warnings.filterwarnings("ignore", message="The 'prefix' argument in InputField/OutputField")

@@ -37,6 +37,7 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
 """The parent's class name for each of DSPy's LM error classes."""
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
+_NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
@@ -54,7 +55,22 @@ def translated(secrets: Iterable[str] = ()) -> Iterator[None]:
     try:
         yield
     except (dspy_errors.LMError, dspy_errors.AdapterParseError) as error:
+        if is_out_of_memory(error):
+            raise MemoryError("the worker ran out of memory during an LM call") from error
         raise failure_of(error, secrets) from error
+    except ValueError as error:
+        if not str(error).startswith(_NO_LM):
+            raise
+        raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one that strikes during an LM call."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:

@@ -16,7 +16,7 @@ import dspy
 
 from dspex_worker.bridge import Context
 from dspex_worker.programs.calls import Tally
-from dspex_worker.programs.errors import failure_of, invalid_input
+from dspex_worker.programs.errors import failure_of, invalid_input, is_out_of_memory
 from dspex_worker.programs.metrics import Metric, metric_from, score_of
 from dspex_worker.programs.run import Programs, Record, Spec, result_of
 from dspex_worker.programs.values import to_input
@@ -52,7 +52,7 @@ def evaluate(
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
     built = programs.modules.get(spec)
-    examples = examples_from(devset, inputs or list(built.annotations), built.annotations)
+    examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, programs.imports)
     rows: list[Row | None] = [None] * len(examples)
     with programs.calling(ctx, lm, adapter, Tally()):
@@ -120,7 +120,7 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Row:
     try:
         prediction = program(**example.inputs())
         return Row(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return Row(0.0, error=error)

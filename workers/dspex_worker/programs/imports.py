@@ -38,15 +38,11 @@ class Imports:
         public = [name for name in vars(found) if not name.startswith("_")]
         for part in qualified.split("."):
             if not part.isidentifier() or part.startswith("_") or not hasattr(found, part):
-                raise unknown_name(
-                    what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports"
-                )
+                raise unknown_name(what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports")
             found = getattr(found, part)
             if isinstance(found, ModuleType):
                 # A module that the user's module imported is not the user's: `mine:os.system` ends here.
-                raise unknown_name(
-                    what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports"
-                )
+                raise unknown_name(what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports")
         return found
 
     def has(self, cls: type) -> bool:

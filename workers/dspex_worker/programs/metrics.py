@@ -109,10 +109,11 @@ def _by_field(compare: Compare, field: str | None, threshold: float | None) -> M
 
 
 def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
+    predicted, expected = to_wire(predicted), to_wire(expected)
     if isinstance(expected, str) or isinstance(predicted, str):
         options = expected if isinstance(expected, list) else [expected]
-        return max(compare(str(predicted), str(option)) for option in options)
-    return float(to_wire(predicted) == to_wire(expected))
+        return max((compare(str(predicted), str(option)) for option in options), default=0.0)
+    return float(predicted == expected)
 
 
 # --- elsewhere ----------------------------------------------------------------------------------------------------

@@ -36,9 +36,10 @@ _PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fi
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A program, and the types that its signature gives the inputs."""
+    """A program, and its signature's fields: the names of the inputs, the types of all."""
 
     program: dspy.Module
+    inputs: tuple[str, ...]
     annotations: Mapping[str, Any]
 
     @property
@@ -59,7 +60,8 @@ class Built:
         if type(self.program) in _SHARED:
             return self
         is_ours = type(self.program) in MODULES.values()
-        return Built(copy.copy(self.program) if is_ours else self.program.deepcopy(), self.annotations)
+        own = copy.copy(self.program) if is_ours else self.program.deepcopy()
+        return Built(own, self.inputs, self.annotations)
 
 
 class Modules:
@@ -92,7 +94,7 @@ class Modules:
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        return Built(build(spec, self._imports), _input_annotations(spec, self._imports))
+        return Built(build(spec, self._imports), *_fields(spec, self._imports))
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
@@ -169,11 +171,11 @@ def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
     program.load_state(cleaned)
 
 
-def _input_annotations(spec: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
+def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
     if spec.get("signature") is None:
-        return {}
-    fields = signatures.build(spec["signature"], imports).input_fields
-    return {name: info.annotation for name, info in fields.items()}
+        return (), {}
+    signature = signatures.build(spec["signature"], imports)
+    return tuple(signature.input_fields), {name: info.annotation for name, info in signature.fields.items()}
 
 
 # --- constructing -------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ class ParentTransport:
         self._cache = cache
 
     def stream(self, request: Any) -> Any:
-        chunks = running().stream_parent("lm.request", self.described(request))
+        call = running()
+        call.check_cancelled()  # threads that an optimizer left behind must not ask for what nobody waits for
+        chunks = call.stream_parent("lm.request", self.described(request))
         with _as_lm15():
             head = next(chunks)
         if (asked := _asked.get()) is not None:

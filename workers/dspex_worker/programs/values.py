@@ -86,9 +86,7 @@ def _is_rich(annotation: Any) -> bool:
         return annotation not in _TAKEN_AS_SENT
     if origin is Literal:
         return False
-    return origin in (tuple, set, frozenset) or any(
-        _is_rich(part) for part in get_args(annotation) if part is not ...
-    )
+    return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,147 @@
+"""Fields as they arrive."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import dspy
+
+from dspex_worker.bridge import Cancelled
+from dspex_worker.programs.streams import Headed, Jsonish, Tagged, run_stream
+from inside.parent import RECORD, chat, fails_with, parent, programs, signature, spec, sse
+
+
+def _joined(pieces: list[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field, text in pieces:
+        found[field] = found.get(field, "") + text
+    return found
+
+
+def _fed(splitter: Any, text: str, size: int) -> list[tuple[str, str]]:
+    pieces = [piece for at in range(0, len(text), size) for piece in splitter.feed(text[at : at + size])]
+    return pieces + splitter.end()
+
+
+TEXTS = [
+    {"reasoning": "one\n\ntwo  three", "answer": "a [[ b ]] ## c"},
+    {"reasoning": "", "answer": "  "},
+    {"reasoning": "x\n[[ ## not a header", "answer": "[[ not\n\n[["},
+    {"reasoning": "tail spaces   ", "answer": "é «q» 漢字\n- list\n- of"},
+]
+
+
+def test_headed_text_is_split_alike_for_every_chunk_size() -> None:
+    """unit: joined pieces equal what DSPy parses, whatever the cut; headers never leak."""
+    sig = dspy.Signature("q -> reasoning, answer")
+    for fields in TEXTS:
+        for lead in ("", "Sure!\n", "chatter [[ ## answer ## ]] in a line\n"):
+            text = lead + chat(**fields)
+            parsed = {name: value for name, value in dspy.ChatAdapter().parse(sig, text).items() if value}
+            for size in (1, 2, 3, 7, 1000):
+                pieces = _fed(Headed(["reasoning", "answer"]), text, size)
+                assert _joined(pieces) == parsed, (size, text)
+
+
+def test_json_text_is_split_alike_for_every_chunk_size() -> None:
+    """unit: strings grow, other values come whole."""
+    values = {"reasoning": 'a "quoted" \\ line\nnext é', "items": [1, {"x": "y"}], "answer": "z"}
+    for text in (json.dumps(values), "```json\n" + json.dumps(values, indent=1, ensure_ascii=False) + "\n```"):
+        for size in (1, 2, 3, 7, 1000):
+            pieces = _fed(Jsonish(list(values)), text, size)
+            assert _joined(pieces) == values | {"items": '[1, {"x": "y"}]'}, (size, text)
+            assert len([piece for piece in pieces if piece[0] == "items"]) == 1
+
+
+def test_tagged_text_is_split_alike_for_every_chunk_size() -> None:
+    """unit: XMLAdapter's tags."""
+    text = "Well: <reasoning>\na < b and c > d <i>x</i>\n</reasoning>\n<answer>z</answer> bye"
+    for size in (1, 2, 3, 7, 1000):
+        pieces = _fed(Tagged(["reasoning", "answer"]), text, size)
+        assert _joined(pieces) == {"reasoning": "a < b and c > d <i>x</i>", "answer": "z"}, size
+
+
+def test_run_stream_yields_fields_then_runs_value() -> None:
+    """unit: the request asks for a stream; the pieces join to the outputs; usage comes with the end."""
+    call = parent(chat(reasoning="because\nof this", answer="Paris is it"))
+    cot = spec("dspy.ChainOfThought")
+    chunks, value = call.call(run_stream, programs(), call, cot, {"question": "q"}, RECORD)
+    assert call.bodies[0]["stream"] is True and call.requests[0]["stream"] is True
+    assert len(chunks) > 3 and {chunk["predictor"] for chunk in chunks} == {"predict"}
+    assert _joined([(chunk["field"], chunk["text"]) for chunk in chunks]) == value["outputs"]
+    assert value["usage"]["openai/gpt-test"]["total_tokens"] == 5 and value["cached"] is False
+    plain = call.call(programs().run, call, cot, {"question": "q"}, RECORD)
+    assert plain == value
+
+
+def test_pieces_come_before_the_answer_is_complete() -> None:
+    """unit: the first piece is yielded while the LM is still held back."""
+    release = threading.Event()
+
+    def slow(request: dict[str, Any]) -> Iterator[Any]:
+        yield {"status": 200, "headers": [["content-type", "text/event-stream"]]}
+        for number, event in enumerate(sse(chat(answer="first second third"), size=6)):
+            if number == 6:
+                assert release.wait(20)
+            yield event
+
+    call = parent("")
+    call.handlers["lm_request"] = slow
+
+    def work() -> None:
+        stream = run_stream(programs(), call, spec(), {"question": "q"}, RECORD)
+        assert next(stream)["text"].startswith("f")
+        release.set()
+        assert "".join(chunk["text"] for chunk in stream).endswith("third")
+
+    call.call(work)
+
+
+def test_structured_streams_split_json() -> None:
+    """unit: the json adapter, typed outputs included."""
+    call = parent('{"answer": "Paris", "sure": 0.5}')
+    sig = signature("question", "answer; sure: float")
+    chunks, value = call.call(run_stream, programs(), call, spec(sig=sig), {"question": "q"}, RECORD, "json")
+    assert _joined([(chunk["field"], chunk["text"]) for chunk in chunks]) == {"answer": "Paris", "sure": "0.5"}
+    assert value["outputs"] == {"answer": "Paris", "sure": 0.5}
+
+
+def test_what_was_shown_is_not_asked_for_again() -> None:
+    """unit: after visible output ChatAdapter does not fall back to JSON, as in DSPy's own streams."""
+    call = parent("[[ ## other ## ]]\nx\n\n[[ ## answer ## ]]\nvisible")
+    sig = signature("question", "answer; missing: int")
+    with fails_with("AdapterParseError"):
+        call.call(run_stream, programs(), call, spec(sig=sig), {"question": "q"}, RECORD, "chat")
+    assert len(call.requests) == 1
+
+
+def test_errors_of_the_program_reach_the_stream() -> None:
+    """unit: the same failure as run's."""
+    call = parent(lambda body: (401, {"error": {"message": "no"}}, []))
+    with fails_with("LMAuthError"):
+        call.call(run_stream, programs(), call, spec(), {"question": "q"}, RECORD)
+
+
+def test_cancelled_stream_ends_while_the_lm_is_silent() -> None:
+    """unit: neither the stream nor its thread waits for an LM that never answers."""
+    call = parent("")
+
+    def silent(request: dict[str, Any]) -> Iterator[Any]:
+        yield {"status": 200, "headers": [["content-type", "text/event-stream"]]}
+        call.cancelled.set()  # the real context wakes the wait with Cancelled, as the double does now
+        yield b""
+
+    call.handlers["lm_request"] = silent
+    try:
+        call.call(run_stream, programs(), call, spec(), {"question": "q"}, RECORD)
+    except Cancelled:
+        pass
+    else:
+        raise AssertionError("the stream was not cancelled")
+    for thread in threading.enumerate():
+        if thread.name == "dspex-stream":
+            thread.join(10)
+            assert not thread.is_alive()
