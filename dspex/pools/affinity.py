@@ -34,21 +34,23 @@ class Affinity:
                 return None
             record = self._board.sessions[key] = SessionRecord(key, now)
             self._schedule_sweep(now)
-        record.is_durable = record.is_durable or is_durable
+        record.wants_durable = record.wants_durable or is_durable
+        self._make_durable(record)
         record.is_closing = False
         self._note(record)
         return record
 
     def begin_afresh(self, record: SessionRecord) -> None:
         """Drop what the session was; what still runs of it ends before anything new of it starts."""
-        record.ends_after = self._board.order
-        self._fail_standing(record, "evicted", record.generation)
-        record.lost = None
+        self._end_life(record)
+        for ticket in self._standing(record):
+            self._board.take(ticket)
+            self._board.fail(ticket, Why.SESSION_LOST, reason="evicted", generation=record.generation)
         self.ended(record)
 
     def close(self, record: SessionRecord) -> None:
         """Forget the session once the calls that it has have ended."""
-        record.ends_after = self._board.order
+        self._end_life(record)
         record.is_closing = True
         self.ended(record)
 
@@ -60,19 +62,24 @@ class Affinity:
 
     def ended(self, record: SessionRecord) -> None:
         """Something of the session ended: if that was the last of this life, begin the next, or forget it."""
-        if record.ends_after is not None and not self._has_more(record):
+        if self._board.sessions.get(record.key) is not record:
+            return
+        while record.ends and not self._has_more(record):
             self._reset(record)
-            if record.is_closing and record.is_idle:
-                self._delete(record)
-                return
-        self._note(record)
+        if record.is_closing and record.is_idle:
+            self._delete(record)
+        else:
+            self._note(record)
 
     def lose(self, record: SessionRecord, reason: str, generation: int) -> None:
         """Its state is gone: say so to every call of it, now and later (S6)."""
         record.lost = (reason, generation)
         record.is_stateful = record.must_restore = False
         self._board.emit("session.lost", session=record.key, reason=reason, generation=generation)
-        self._fail_standing(record, reason, generation)
+        for ticket in self._standing(record):
+            if record.is_of_this_life(ticket):
+                self._board.take(ticket)
+                self._board.fail(ticket, Why.SESSION_LOST, reason=reason, generation=generation)
         self.unpin(record)
         self.ended(record)
 
@@ -150,7 +157,14 @@ class Affinity:
         self._forget_state(record)
         self.unpin(record)
         record.is_stateful = record.must_restore = False
-        record.lost = record.ends_after = None
+        record.lost = None
+        record.is_durable = False
+        del record.ends[0]
+        self._make_durable(record)
+
+    def _make_durable(self, record: SessionRecord) -> None:
+        if record.wants_durable and not (record.is_stateful or record.running or record.ends):
+            record.is_durable = True  # from the first write on, else the supervisor's copy would have gaps
 
     def _delete(self, record: SessionRecord) -> None:
         self._forget_state(record)
@@ -162,14 +176,13 @@ class Affinity:
         if record.is_stateful and (record.is_durable or record.pin in self._board.workers):
             self._board.out.append(Forget(record.pin or 0, record.key))
 
-    def _fail_standing(self, record: SessionRecord, reason: str, generation: int) -> None:
-        for ticket in self._standing(record):
-            self._board.take(ticket)
-            self._board.fail(ticket, Why.SESSION_LOST, reason=reason, generation=generation)
+    def _end_life(self, record: SessionRecord) -> None:
+        if record.ends[-1:] != [self._board.order]:
+            record.ends.append(self._board.order)
+        record.wants_durable = False
 
     def _standing(self, record: SessionRecord) -> list[Ticket]:
-        standing = [*([record.head] if record.head is not None else []), *record.waiting]
-        return [ticket for ticket in standing if record.is_of_this_life(ticket)]
+        return [*([record.head] if record.head is not None else []), *record.waiting]
 
     def _move(self, record: SessionRecord, worker: WorkerRecord) -> None:
         """It goes elsewhere: only its locality is lost, or, with `hint`, what it hoped to find (S5)."""

@@ -72,6 +72,10 @@ class Board:
 
     def fail(self, ticket: Ticket, why: Why, **facts: object) -> None:
         ticket.phase = Phase.DONE
+        if ticket.is_alone:
+            for worker in self.workers.values():
+                if worker.exclusive is ticket:
+                    worker.exclusive = None  # whoever let calls fail feeds the workers afterwards
         self.out.append(Fail(ticket, why, facts))
 
     def flush(self) -> list[Instruction]:

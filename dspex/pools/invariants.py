@@ -80,9 +80,9 @@ def _check_session(state: PoolState, record: SessionRecord) -> None:
         _must(record.pin is not None, f"{record} holds state nowhere")
     if record.is_durable and record.is_stateful:
         _must((record.pin is None) == record.must_restore, f"{record} has its state in two places, or in none")
-    if record.lost is not None and record.ends_after is None:
+    if record.lost is not None and not record.ends:
         _must(not record.waiting and record.head is None, f"{record} is lost and has calls queued")
-    if record.ends_after is not None or record.is_closing:
+    if record.ends or record.is_closing:
         _must(not record.is_idle, f"{record} ended and is still there")
     if record.head is not None and state.binds(record) and record.pin is not None:
         _must(record.head.line is not state.queue, f"{record.head} may go to any worker, but its state is at one")
@@ -118,7 +118,7 @@ def _check_suspects(state: PoolState) -> None:
         _must(ticket is not None and ticket.phase is not Phase.DONE, f"{worker} is kept free for {ticket}")
         if ticket is not None and ticket.phase is Phase.QUEUED:
             _must(ticket.line is state.suspects, f"{worker} is kept free for {ticket}, which stands elsewhere")
-            _must(bool(worker.running), f"{worker} is kept free for {ticket}, which could run")
+            _must(bool(worker.running) or not worker.is_serving, f"{worker} is kept free for {ticket}, which could run")
     if state.suspects and not kept:
         free = [w for w in state.workers.values() if w.phase is WorkerPhase.READY]
         roaming = [t for t in state.suspects if t.record is None or not state.binds(t.record)]

@@ -10,7 +10,7 @@ class SessionRecord:
     """One session in one pool."""
 
     __slots__ = (
-        "ends_after",
+        "ends",
         "generation",
         "head",
         "is_closing",
@@ -23,12 +23,14 @@ class SessionRecord:
         "pin",
         "running",
         "waiting",
+        "wants_durable",
         "writing",
     )
 
     def __init__(self, key: str, now: float, *, is_durable: bool = False) -> None:
         self.key = key
-        self.is_durable = is_durable
+        self.is_durable = is_durable  # the supervisor has all of its state too (S9)
+        self.wants_durable = is_durable  # asked for; it begins with a life that has no state yet
         self.is_stateful = False  # a reply said that its worker holds state for it (S4)
         self.must_restore = False  # durable state waits in the supervisor for its next worker (S9)
         self.pin: int | None = None  # the generation of its worker
@@ -39,7 +41,7 @@ class SessionRecord:
         self.head: Ticket | None = None  # its call in a worker's or the pool's queue: one at most, so order holds
         self.waiting = Line()  # its calls behind that one, or behind a writer
         self.last_used = now
-        self.ends_after: int | None = None  # closed or begun afresh: calls of a later order belong to the next life
+        self.ends: list[int] = []  # closed or begun afresh: calls of a later order belong to the next life
         self.is_closing = False
 
     @property
@@ -73,7 +75,7 @@ class SessionRecord:
         return not self.running if ticket.use == "write" else not self.writing
 
     def is_of_this_life(self, ticket: Ticket) -> bool:
-        return self.ends_after is None or ticket.order <= self.ends_after
+        return not self.ends or ticket.order <= self.ends[0]
 
     def __repr__(self) -> str:
         return f"<session {self.key!r} at {self.pin}, {len(self.running)} running, {len(self.waiting)} waiting>"

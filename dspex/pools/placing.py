@@ -124,7 +124,7 @@ class Placing:
             self.send(ticket, min(ready, key=lambda worker: (worker.exclusive is not None, len(worker.running))))
         elif self._board.is_over:
             self._board.fail(ticket, Why.CLOSED)
-        elif self._board.has_worker(WorkerPhase.STARTING):
+        elif record is None and self._board.has_worker(WorkerPhase.STARTING):
             self._board.stand(ticket, self._board.queue)
         else:
             self._board.fail(ticket, Why.DEADLOCK)

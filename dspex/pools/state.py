@@ -236,6 +236,8 @@ class PoolState(Board):
             self._turnover.go_if_done(worker, now)
         self._turnover.check_calm(now)
         self._turnover.reconcile(now)
+        self._placing.reserve(now)
+        self._placing.feed_all(now)
         self.poison.forget_old(now)
         return self.flush()
 
@@ -261,7 +263,7 @@ class PoolState(Board):
         if record is None:
             return Fail(ticket, Why.SESSION_LIMIT)
         ticket.record = record
-        if record.lost is not None and record.ends_after is None:
+        if record.lost is not None and not record.ends:
             reason, generation = record.lost
             return Fail(ticket, Why.SESSION_LOST, {"reason": reason, "generation": generation})
         if self.rules.affinity == "strict_fail_fast" and record.is_bound and not ticket.is_nested:
@@ -281,6 +283,8 @@ class PoolState(Board):
         for worker in tuple(self.workers.values()):
             if worker.is_leaving:
                 self._turnover.go_if_done(worker, now)
+        self._placing.reserve(now)
+        self._placing.feed_all(now)
         return self.flush()
 
     _all_queued = Board.standing

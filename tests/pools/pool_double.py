@@ -1,0 +1,347 @@
+"""An executor double: it carries out what a PoolState decides, as workers and callers would, and checks each promise.
+
+Time is a plain float. Every method is one event of the outside world; `pick` arguments are any int and choose among
+what is possible. After each event the state's own invariants are checked too.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from dspex.pools.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from dspex.pools.roster import WorkerPhase
+from dspex.pools.state import PoolState, Rules
+from dspex.pools.tickets import Phase, SessionUse, Ticket
+
+EVENTS = {
+    "call.redispatched",
+    "pool.degraded",
+    "session.expired",
+    "session.lost",
+    "session.moved",
+    "worker.died",
+    "worker.ready",
+    "worker.recycling",
+    "worker.retiring",
+    "worker.stopped",
+}
+
+
+class TestTicket(Ticket):
+    """A ticket that remembers what happened to it."""
+
+    __test__ = False
+    __slots__ = ("dispatches", "ends", "life", "may_repeat")
+
+    def __init__(self, id: int, command: str, **more: object) -> None:
+        super().__init__(id, command, **more)  # type: ignore[arg-type]
+        self.dispatches: list[int] = []
+        self.ends: list[str] = []
+        self.may_repeat = 0
+        self.life = 0
+
+
+class World:
+    """One pool in a small universe."""
+
+    def __init__(self, rules: Rules, *, seed: int = 0) -> None:
+        self.rules = rules
+        self.state = PoolState(rules, random=Random(seed))
+        self.now = 100.0
+        self.tickets: list[TestTicket] = []
+        self.starting: list[int] = []
+        self.alive: set[int] = set()  # generations that were ready, and are not gone
+        self.doomed: list[int] = []  # told to stop, or killed
+        self.holds: dict[str, tuple[int, int]] = {}  # session: (generation, life) of its state
+        self.lives: dict[str, int] = {}
+        self.lost: set[str] = set()
+        self.durable: set[str] = set()
+        self.sessions_made = 0
+        self.is_stopping = False
+        self.carry_out(self.state.start(self.now))
+
+    # -- callers --
+
+    def submit(
+        self,
+        *,
+        session: str | None = None,
+        use: SessionUse = None,
+        retries: int = 0,
+        is_nested: bool = False,
+        packed: bytes = b"",
+    ) -> TestTicket:
+        ticket = TestTicket(
+            len(self.tickets) + 1, "run", session=session, use=use, retries=retries, packed=packed, is_nested=is_nested
+        )
+        self.tickets.append(ticket)
+        if session is not None:
+            ticket.life = self.lives.get(session, 0)
+        self._forget_forgotten(session or "")
+        was_lost = session in self.lost
+        self.carry_out(self.state.submit(ticket, self.now))
+        if was_lost and not is_nested:
+            assert ticket.ends, f"{ticket} was taken although {session} is lost"
+        return ticket
+
+    def submit_nested(self, pick: int, use: SessionUse) -> TestTicket | None:
+        """A tool of a running call calls back."""
+        outer = _choose([t for t in self.tickets if t.phase is Phase.RUNNING], pick)
+        if outer is None:
+            return None
+        ticket = TestTicket(len(self.tickets) + 1, "nested", session=outer.session, use=use, is_nested=True)
+        ticket.generation, ticket.life = outer.generation, outer.life
+        self.tickets.append(ticket)
+        self.carry_out(self.state.submit(ticket, self.now))
+        assert ticket.phase is not Phase.WAITING or not ticket.is_nested
+        return ticket
+
+    def abandon(self, pick: int) -> None:
+        ticket = _choose([t for t in self.tickets if not t.ends], pick)
+        if ticket is not None:
+            ticket.ends.append("abandoned")
+            self.carry_out(self.state.abandon(ticket, self.now))
+
+    def open_session(self, key: str, *, is_durable: bool = False, fresh: bool = False) -> None:
+        if fresh:
+            self._next_life(key)
+        self._forget_forgotten(key)
+        try:
+            instructions = self.state.open_session(key, self.now, is_durable=is_durable, fresh=fresh)
+        except KeyError:
+            assert len(self.state.sessions) == self.rules.session_limit
+            instructions = []
+        self.carry_out(instructions)
+
+    def close_session(self, key: str) -> None:
+        self._next_life(key)
+        self.carry_out(self.state.close_session(key, self.now))
+
+    def _forget_forgotten(self, key: str) -> None:
+        """So many sessions came that the pool had to forget that this one was lost (S7)."""
+        if key not in self.state.sessions:
+            self.lost.discard(key)
+
+    def _next_life(self, key: str) -> None:
+        self.lives[key] = self.lives.get(key, 0) + 1
+        self.lost.discard(key)
+
+    # -- workers --
+
+    def ready(self, pick: int) -> None:
+        generation = _choose(self.starting, pick)
+        if generation is not None:
+            self.starting.remove(generation)
+            if generation not in self.doomed:
+                self.alive.add(generation)
+            self.carry_out(self.state.worker_ready(generation, self.now))
+
+    def finish(self, pick: int, *, held: bool = True, retire: str | None = None) -> None:
+        ticket = _choose(self.running(), pick)
+        if ticket is not None:
+            self.finish_ticket(ticket, held=held, retire=retire)
+
+    def finish_ticket(self, ticket: TestTicket, *, held: bool = True, retire: str | None = None) -> None:
+        if ticket.phase is Phase.RUNNING:
+            ticket.ends.append("answered")
+        says = held if ticket.use == "write" and ticket.session is not None else None
+        key = ticket.session
+        if says is not None and key is not None and key not in self.lost:
+            record = self.state.sessions.get(key)
+            is_kept = self.rules.affinity != "hint" or (record is not None and record.is_durable)
+            if record is not None and record.pin == ticket.generation and is_kept:
+                if says:
+                    self.holds[key] = (ticket.generation, ticket.life)
+                elif self.holds.get(key, (0, 0))[0] == ticket.generation:
+                    del self.holds[key]
+        self.carry_out(self.state.finished(ticket, self.now, held=says, retire=retire))
+
+    def die(self, pick: int, *, by_itself: bool = True, unstarted: int = 0, cause: str = "died") -> None:
+        """A worker dies; the last `unstarted` calls that it was sent had not begun."""
+        generation = _choose(sorted(self.alive | set(self.starting) | set(self.doomed)), pick)
+        if generation is not None:
+            self.kill(generation, by_itself=by_itself, unstarted=unstarted, cause=cause)
+
+    def kill(self, generation: int, *, by_itself: bool = True, unstarted: int = 0, cause: str = "died") -> None:
+        record = self.state.workers.get(generation)
+        running = list(record.running.values()) if record else []
+        not_begun = {ticket.id for ticket in running[len(running) - min(unstarted, len(running)) :]}
+        for ticket in running:
+            assert isinstance(ticket, TestTicket)
+            ticket.may_repeat += ticket.id in not_begun or ticket.retries > 0
+        self.alive.discard(generation)
+        self.starting = [other for other in self.starting if other != generation]
+        self.doomed = [other for other in self.doomed if other != generation]
+        self.carry_out(
+            self.state.died(generation, self.now, by_itself=by_itself, unstarted=not_begun, cause=cause)
+        )
+        for ticket in running:
+            assert ticket.phase is not Phase.ABANDONED, f"{ticket} outlives its worker"
+
+    def pong(self, pick: int) -> None:
+        generation = _choose(sorted(self.alive), pick)
+        if generation is not None:
+            self.state.pong(generation)
+
+    def measure(self, pick: int, rss: int) -> None:
+        generation = _choose(sorted(self.alive), pick)
+        if generation is not None:
+            self.carry_out(self.state.measured(generation, rss, self.now))
+
+    # -- the operator --
+
+    def resize(self, size: int) -> None:
+        self.carry_out(self.state.resize(size, self.now))
+
+    def recycle(self) -> None:
+        self.carry_out(self.state.recycle(self.now))
+
+    def close(self) -> None:
+        self.carry_out(self.state.close(self.now))
+        assert not self.state.queued
+
+    def stop(self) -> None:
+        self.is_stopping = True
+        self.carry_out(self.state.stop_workers(self.now))
+
+    # -- time --
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; the state is ticked whenever it asks for it."""
+        until = self.now + seconds
+        while self.state.due <= until:
+            self.now = max(self.now, self.state.due)
+            self.tick()
+        self.now = until
+
+    def tick(self) -> None:
+        self.carry_out(self.state.tick(self.now))
+        assert self.state.due > self.now, f"a tick at {self.now} asks for another at {self.state.due}"
+
+    def settle(self) -> None:
+        """Let everything come to its end; every call must."""
+        for _ in range(10_000):
+            if self.doomed:
+                self.kill(self.doomed[0], by_itself=False)
+            elif self.starting:
+                self.ready(0)
+            elif running := self.running():
+                self.finish_ticket(running[0])
+            elif any(not ticket.ends for ticket in self.tickets):
+                assert self.state.due < float("inf"), f"stuck: {[t for t in self.tickets if not t.ends]}"
+                self.pass_time(self.state.due - self.now)
+            else:
+                return
+        raise AssertionError(f"no end in sight: {[t for t in self.tickets if not t.ends]}")
+
+    # -- carrying out --
+
+    def carry_out(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Send():
+                    self._on_send(instruction)
+                case Fail(ticket=ticket, why=why, facts=facts):
+                    assert isinstance(ticket, TestTicket)
+                    assert not ticket.ends, f"{ticket} ended {ticket.ends} and fails: {why}"
+                    assert ticket.phase is Phase.DONE
+                    ticket.ends.append(why.value)
+                    _check_facts(why, facts)
+                case Start(generation=generation):
+                    assert generation not in self.alive and generation not in self.starting
+                    self.starting.append(generation)
+                case Stop(generation=generation):
+                    assert generation in self.alive, "STOP to a worker that is not there"
+                    is_busy = bool(self.state.workers[generation].running)
+                    assert self.is_stopping or not is_busy, "STOP to a worker that runs calls"
+                    self.doomed.append(generation)
+                    self.alive.discard(generation)
+                case Kill(generation=generation):
+                    assert generation in self.state.workers
+                    self.alive.discard(generation)
+                    self.starting = [other for other in self.starting if other != generation]
+                    self.doomed = [*(other for other in self.doomed if other != generation), generation]
+                case Cancel(generation=generation, ticket_id=id):
+                    assert generation in self.alive | set(self.doomed)
+                    assert self.tickets[id - 1].phase in (Phase.ABANDONED, Phase.DONE)
+                case Forget(session=key):
+                    self.holds.pop(key, None)
+                case Emit(event=event, facts=facts):
+                    assert event in EVENTS
+                    self._on_event(event, facts)
+        self.check()
+
+    def check(self) -> None:
+        self.state.validate()
+        workers = self.state.workers.values()
+        for worker in workers:
+            is_there = worker.generation in self.alive | set(self.starting) | set(self.doomed)
+            assert is_there, f"{worker} is on the roster and nowhere else"
+        retiring = [worker for worker in workers if worker.phase is WorkerPhase.RETIRING]
+        assert len(retiring) <= max(1, self.state.size), "more workers retire than the pool has (K5)"
+        leaving = [w for w in workers if w.phase is WorkerPhase.DRAINING and w.leave_reason == "recycled"]
+        assert len(leaving) <= 1, "two workers are recycled at once"
+        assert len(self.state.staying()) <= self.state.size + 1 or self.state.is_over
+
+    def running(self) -> list[TestTicket]:
+        """Calls that some living worker runs."""
+        there = self.alive | set(self.doomed)
+        return [
+            ticket
+            for ticket in self.tickets
+            if ticket.phase in (Phase.RUNNING, Phase.ABANDONED) and ticket.generation in there
+        ]
+
+    def _on_send(self, send: Send) -> None:
+        ticket = send.ticket
+        assert isinstance(ticket, TestTicket)
+        assert send.generation in self.alive, f"{ticket} was sent to a worker that is not ready"
+        assert not ticket.ends, f"{ticket} ended {ticket.ends} and is sent"
+        assert len(ticket.dispatches) <= ticket.may_repeat, f"{ticket} was sent twice"
+        ticket.dispatches.append(send.generation)
+        if ticket.session is not None:
+            self._check_session(ticket, ticket.session, send)
+
+    def _check_session(self, ticket: TestTicket, key: str, send: Send) -> None:
+        if not ticket.is_nested:
+            earlier = [
+                other
+                for other in self.tickets
+                if other.session == key and other.order < ticket.order and other.phase in (Phase.QUEUED, Phase.WAITING)
+            ]
+            assert not [t for t in earlier if not t.is_nested], f"{ticket} overtakes {earlier} of its session"
+        held = self.holds.get(key)
+        record = self.state.sessions.get(key)
+        is_durable = record is not None and record.is_durable
+        if held is not None and held[1] == ticket.life:
+            if is_durable and send.restore is not None:
+                self.holds[key] = (send.generation, ticket.life)
+            elif is_durable or self.rules.affinity != "hint":
+                assert send.generation == held[0], f"{ticket} goes to {send.generation}, its state is at {held}"
+        elif held is not None and not ticket.is_nested:
+            assert send.generation != held[0], f"{ticket} sees the state of its session's former life"
+        assert send.restore in (None, key)
+
+    def _on_event(self, event: str, facts: dict[str, object]) -> None:
+        if event == "session.lost":
+            assert facts["reason"] in {"died", "killed", "recycled", "resized", "expired", "evicted"}
+            record = self.state.sessions.get(str(facts["session"]))
+            if record is not None and record.lost is not None and not record.ends:  # else: a former life
+                self.lost.add(str(facts["session"]))
+            self.holds.pop(str(facts["session"]), None)
+
+
+def _choose(items: list, pick: int):  # type: ignore[type-arg, no-untyped-def]
+    return items[pick % len(items)] if items else None
+
+
+def _check_facts(why: Why, facts: dict[str, object]) -> None:
+    expected = {
+        Why.DIED: {"started"},
+        Why.SESSION_LOST: {"reason", "generation"},
+        Why.SATURATED: {"queued", "retry_after"},
+        Why.POISON: {"digest", "strikes", "until", "until_s"},
+        Why.UNHEALTHY: {"retry_in"},
+        Why.BOOT: {"retry_in"},
+    }
+    assert set(facts) == expected.get(why, set()), (why, facts)
