@@ -523,12 +523,29 @@ class AdapterParseError(DspexError, ValueError):
 
 
 class PipelineError(DspexError):
-    """A pipeline failed at `step`; `causes` holds every failure, the first one first."""
+    """A pipeline failed at `step`; `causes` holds every failure, the first one first, and `result` what was done."""
 
-    def __init__(self, message: str, *, step: str, causes: Sequence[BaseException] = ()) -> None:
+    def __init__(self, message: str, *, step: str, causes: Sequence[BaseException] = (), result: Any = None) -> None:
         super().__init__(message)
         self.step = step
         self.causes = tuple(causes)
+        self.result = result
+
+
+class StepTimeout(InterruptedCall, TimeoutError):
+    """A step's time, or its run's, was up; `timeout` is the span in seconds that was given to `whose` of the two."""
+
+    def __init__(self, step: str, *, timeout: float, whose: Literal["step", "run"]) -> None:
+        self.step = step
+        self.timeout = timeout
+        self.whose = whose
+        owner = "The step" if whose == "step" else "The run's time was up in step"
+        end = f"had not ended after its timeout of {timeout:g} s" if whose == "step" else f"(timeout: {timeout:g} s)"
+        super().__init__(f"{owner} {step!r} {end}. Raise timeout=, or give the step less to do.")
+
+
+class InvalidReturn(UsageError, TypeError):
+    """A native step gave back something else than what it declares to write."""
 
 
 class KeyClash(UsageError, ValueError):
