@@ -10,7 +10,7 @@ from .instructions import Why
 from .pins import SessionRecord
 from .placing import Placing
 from .poison import Poison
-from .restarts import Restarts
+from .restarts import FRUITFUL, Restarts
 from .roster import WorkerPhase, WorkerRecord
 from .tickets import Phase, Ticket
 from .turnover import Turnover
@@ -84,7 +84,7 @@ class Deaths:
         reason = worker.kill_reason or worker.leave_reason or "died"
         event = "worker.stopped" if is_planned else "worker.died"
         self._board.emit(event, worker, reason=reason, calls=len(worker.running))
-        if is_planned or is_excused or worker.answered >= self._restarts.FRUITFUL:
+        if is_planned or is_excused or worker.answered >= FRUITFUL:
             return
         was_degraded = self._restarts.is_degraded
         self._restarts.fruitless(now, self._board.random.uniform(0.5, 1.0))

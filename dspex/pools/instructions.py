@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .tickets import Ticket
 
@@ -24,8 +24,7 @@ class Why(StrEnum):
     DEADLOCK = "deadlock"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):  # made for each call: a named tuple takes half of the time that a frozen dataclass takes
     """Write the ticket's frame to the worker; if `restore` is set, that session's state goes first."""
 
     ticket: Ticket

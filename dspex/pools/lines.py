@@ -17,40 +17,42 @@ SPARSE = 64  # a heap this much longer than twice its line is built anew
 class Line:
     """Tickets in the order of their submission."""
 
-    __slots__ = ("_heap", "_tickets")
+    __slots__ = ("_heap", "tickets")
 
     def __init__(self) -> None:
-        self._tickets: dict[int, Ticket] = {}
+        self.tickets: dict[
+            int, Ticket
+        ] = {}  # by order; `if line.tickets` asks on hot paths whether anybody stands here
         self._heap: list[int] = []
 
     def push(self, ticket: Ticket) -> None:
         """Let the ticket stand at the place that its order gives it."""
-        self._tickets[ticket.order] = ticket
+        self.tickets[ticket.order] = ticket
         heappush(self._heap, ticket.order)
 
     def discard(self, ticket: Ticket) -> None:
         """Let the ticket go, wherever it stands."""
-        self._tickets.pop(ticket.order, None)
-        if len(self._heap) > 2 * len(self._tickets) + SPARSE:
-            self._heap = sorted(self._tickets)
+        self.tickets.pop(ticket.order, None)
+        if len(self._heap) > 2 * len(self.tickets) + SPARSE:
+            self._heap = sorted(self.tickets)
 
     def first(self) -> Ticket | None:
         """Give the oldest ticket, which stays; None if nobody stands here."""
-        if not self._tickets:
+        if not self.tickets:
             return None
-        while (ticket := self._tickets.get(self._heap[0])) is None:
+        while (ticket := self.tickets.get(self._heap[0])) is None:
             heappop(self._heap)
         return ticket
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self.tickets)
 
     def __contains__(self, ticket: Ticket) -> bool:
-        return self._tickets.get(ticket.order) is ticket
+        return self.tickets.get(ticket.order) is ticket
 
     def __iter__(self) -> Iterator[Ticket]:
         """Give a copy of the line, the oldest first."""
-        return iter([self._tickets[order] for order in sorted(self._tickets)])
+        return iter([self.tickets[order] for order in sorted(self.tickets)])
 
     def __repr__(self) -> str:
         return f"<{len(self)} in line>"

@@ -12,8 +12,10 @@ from .board import Board
 from .instructions import Send, Why
 from .pins import SessionRecord
 from .poison import Poison
-from .roster import WorkerPhase, WorkerRecord
+from .roster import READY, WorkerPhase, WorkerRecord
 from .tickets import Phase, Ticket
+
+RUNNING, DONE = Phase.RUNNING, Phase.DONE  # for hot paths, as READY
 
 
 class Placing:
@@ -26,16 +28,12 @@ class Placing:
 
     # -- a call comes --
 
-    def submit(self, ticket: Ticket, now: float) -> None:
-        """Send the new call, or let it stand where it belongs."""
-        record = ticket.record
-        if record is None:
-            self.place(ticket, now)
-            return
+    def submit(self, ticket: Ticket, record: SessionRecord, now: float) -> None:
+        """Send a session's new call, or let it stand where it belongs."""
         self._affinity.use(record, now)
         if record.pin is None:
             ticket.is_nested = False  # the call that it was made for is gone: it waits like any other
-        if ticket.is_nested or (not record.waiting and record.admits(ticket)):
+        if ticket.is_nested or (not record.waiting.tickets and record.admits(ticket)):
             self.place(ticket, now)
         else:
             self._board.wait(ticket, record)
@@ -67,7 +65,7 @@ class Placing:
 
     def send(self, ticket: Ticket, worker: WorkerRecord) -> None:
         """Give the ticket to the worker; whoever sent it lets its session advance afterwards."""
-        ticket.phase = Phase.RUNNING
+        ticket.phase = RUNNING
         ticket.generation = worker.generation
         worker.running[ticket.id] = ticket
         if not ticket.is_nested:
@@ -88,11 +86,11 @@ class Placing:
                 return pinned
             if must_stay:
                 return None
-        return None if self._board.queue else self._best_worker()
+        return None if self._board.queue.tickets else self._best_worker()
 
     def has_room_for(self, worker: WorkerRecord, *, must_stay: bool) -> bool:
         """Whether the worker can start a call that is pinned to it; one that leaves only takes those that must."""
-        if worker.load >= self._board.rules.concurrency or worker.exclusive is not None or worker.queue:
+        if worker.load >= self._board.rules.concurrency or worker.exclusive is not None or worker.queue.tickets:
             return False
         return worker.phase is WorkerPhase.READY or (must_stay and worker.is_serving)
 
@@ -106,7 +104,7 @@ class Placing:
         least = self._board.rules.concurrency
         for worker in self._board.workers.values():
             load = worker.load
-            if load > least or worker.phase is not WorkerPhase.READY or worker.exclusive is not None:
+            if load > least or worker.phase is not READY or worker.exclusive is not None:
                 continue
             if load < least or (best is not None and len(worker.sessions) < len(best.sessions)):
                 best, least = worker, load
@@ -223,7 +221,7 @@ class Placing:
             worker.load -= 1
         if worker.exclusive is ticket:
             worker.exclusive = None
-        ticket.phase = Phase.DONE
+        ticket.phase = DONE
 
     def leave_session(self, ticket: Ticket, record: SessionRecord) -> None:
         """Take a call that ran out of its session."""

@@ -16,11 +16,7 @@ class Poison:
     def __init__(self) -> None:
         self._strikes: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
         self._suspects: dict[str, float] = {}
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no call is under suspicion, so that none needs to be looked at."""
-        return not (self._strikes or self._suspects)
+        self.is_quiet = True  # no call is under suspicion, so none needs to be looked at
 
     def verdict(self, ticket: Ticket, now: float) -> dict[str, Any] | None:
         """Give the facts of a refusal; otherwise mark the ticket if it must run alone."""
@@ -39,11 +35,13 @@ class Poison:
         """Its worker ended by itself while it ran alone; True if that was once too often."""
         digest = ticket.digest()
         strikes, last = self._strikes.get(digest, (0, now))
+        self.is_quiet = False
         self._strikes[digest] = (strikes + 1 if now < last + QUARANTINE else 1, now)
         return self._strikes[digest][0] >= STRIKES
 
     def suspect(self, ticket: Ticket, now: float) -> None:
         """Its worker ended by itself while it and others ran."""
+        self.is_quiet = False
         self._suspects[ticket.digest()] = now
 
     def is_suspect(self, ticket: Ticket) -> bool:
@@ -66,6 +64,7 @@ class Poison:
         if not self.is_quiet:
             self._strikes = {d: (n, last) for d, (n, last) in self._strikes.items() if now < last + QUARANTINE}
             self._suspects = {d: last for d, last in self._suspects.items() if now < last + QUARANTINE}
+            self.is_quiet = not (self._strikes or self._suspects)
 
     def in_quarantine(self, now: float) -> dict[str, float]:
         """Give the digests that are refused, with the seconds that are left."""

@@ -10,12 +10,11 @@ from collections import deque
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
+FRUITFUL = 10  # answered calls that make a worker's death nobody's fault
 
 
 class Restarts:
     """Deaths against a budget of `deaths` in `seconds`."""
-
-    FRUITFUL = 10  # answered calls that make a worker's death nobody's fault
 
     def __init__(self, deaths: int, seconds: float) -> None:
         self._budget = deaths

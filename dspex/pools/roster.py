@@ -18,6 +18,9 @@ class WorkerPhase(StrEnum):
     STOPPING = "stopping"  # told to stop or being killed
 
 
+READY = WorkerPhase.READY  # for hot paths: an enum's member costs two look-ups
+
+
 class WorkerRecord:
     """One generation of one slot."""
 

@@ -17,10 +17,11 @@ from .affinity import Affinity
 from .board import NEVER, Board, Rules
 from .deaths import Deaths
 from .instructions import Cancel, Fail, Instruction, Why
+from .pins import SessionRecord
 from .placing import Placing
 from .poison import Poison
-from .restarts import Restarts
-from .roster import WorkerPhase
+from .restarts import FRUITFUL, Restarts
+from .roster import READY, WorkerPhase, WorkerRecord
 from .tickets import Phase, Ticket
 from .turnover import Turnover
 
@@ -45,13 +46,15 @@ class PoolState(Board):
 
     def submit(self, ticket: Ticket, now: float) -> list[Instruction]:
         """Take a new call: send it, queue it, or refuse it."""
-        self.order += 1
-        ticket.order = self.order
+        self.order = ticket.order = self.order + 1
         refusal = self._refusal(ticket, now)
         if refusal is not None:
             ticket.phase = Phase.DONE
             return [*self.flush(), refusal]
-        self._placing.submit(ticket, now)
+        if ticket.record is not None:
+            self._placing.submit(ticket, ticket.record, now)
+        else:
+            self._placing.place(ticket, now)
         return self.flush()
 
     def finished(
@@ -64,30 +67,22 @@ class PoolState(Board):
         worker = self.workers.get(ticket.generation)
         if worker is None or ticket.id not in worker.running:
             return self.flush()
-        placing = self._placing
-        placing.leave_worker(ticket, worker)
+        self._placing.leave_worker(ticket, worker)
         worker.answered += 1
-        if worker.answered == Restarts.FRUITFUL:
+        if worker.answered == FRUITFUL:
             self.restarts.worked()
-        self._count_end(now)
-        record = ticket.record
-        if record is not None:
-            placing.leave_session(ticket, record)
-            if held is not None:
-                self._affinity.hold(record, held, worker.generation)
-                placing.to_its_worker(record)
-            if worker.is_leaving:
-                self._turnover.loosen(record, worker, now)
-            placing.after_end(ticket, now)
+        if ticket.record is not None:
+            self._finished_in_session(ticket, ticket.record, worker, now, held)
         if ticket.is_alone:
             self.poison.acquit(ticket)
-            placing.reserve(now)
-        if self.queue or worker.queue or worker.exclusive is not None:
-            placing.feed(worker, now)
-        if retire is not None and worker.phase in (WorkerPhase.READY, WorkerPhase.DRAINING):
-            self._turnover.retire(worker, retire, now)
-        elif worker.is_leaving:
-            self._turnover.go_if_done(worker, now)
+            self._placing.reserve(now)
+        if self.queued:
+            self._count_end(now)
+            self._placing.feed(worker, now)
+        else:
+            self._last_end = None  # idle time says nothing about the pace
+        if worker.phase is not READY or retire is not None:
+            self._finished_in_leaving(worker, now, retire)
         if self.rules.recycle_after_calls is not None:
             self._turnover.recycle_if_worn(worker, now)
         return self.flush()
@@ -202,9 +197,7 @@ class PoolState(Board):
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def open_session(
-        self, key: str, now: float, *, is_durable: bool = False, fresh: bool = False
-    ) -> list[Instruction]:
+    def open_session(self, key: str, now: float, *, is_durable: bool = False, fresh: bool = False) -> list[Instruction]:
         """Make the session known; `fresh` drops what it was.
 
         Raises:
@@ -298,10 +291,24 @@ class PoolState(Board):
     def _wanted(self) -> bool:
         return self._turnover.is_replacing
 
+    def _finished_in_session(
+        self, ticket: Ticket, record: SessionRecord, worker: WorkerRecord, now: float, held: bool | None
+    ) -> None:
+        self._placing.leave_session(ticket, record)
+        if held is not None:
+            self._affinity.hold(record, held, worker.generation)
+            self._placing.to_its_worker(record)
+        if worker.is_leaving:
+            self._turnover.loosen(record, worker, now)
+        self._placing.after_end(ticket, now)
+
+    def _finished_in_leaving(self, worker: WorkerRecord, now: float, retire: str | None) -> None:
+        if retire is not None and worker.phase in (WorkerPhase.READY, WorkerPhase.DRAINING):
+            self._turnover.retire(worker, retire, now)
+        elif worker.is_leaving:
+            self._turnover.go_if_done(worker, now)
+
     def _count_end(self, now: float) -> None:
-        if not self.queued:
-            self._last_end = None  # idle time says nothing about the pace
-            return
         if self._last_end is not None:
             gap = now - self._last_end
             self._pace = 0.95 * self._pace + 0.05 * gap if self._pace else gap
