@@ -36,7 +36,8 @@ def doubling(body: dict[str, Any]) -> Any:
         "natural_language_rules": GOOD,
         "proposed_prefix_for_output_field": "A:",
     }
-    return chat(**{name: answers.get(name, GOOD) for name in fields})
+    given = {name: answers.get(name, GOOD) for name in fields}
+    return json.dumps(given) if "Outputs will be a JSON object" in system else chat(**given)
 
 
 def optimized(

@@ -57,6 +57,8 @@ def setup(settings: Mapping[str, Any]) -> Programs:
 def _prepare_environment() -> None:
     # Without it the first priced call of each process fetches a table from the internet (5 s timeout).
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    for library in ("OPENBLAS", "OMP", "MKL"):  # numpy's would start a thread per core on import, and no fork keeps it
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 def _quieten() -> None:
