@@ -42,6 +42,14 @@ _NAMES: Final[Mapping[str, Any]] = {
     "decimal.Decimal": decimal.Decimal,
     "uuid.UUID": uuid.UUID,
 }
+_BUILTIN_OF: Final[Mapping[Any, Any]] = {
+    list: list,
+    dict: dict,
+    set: set,
+    frozenset: frozenset,
+    tuple: tuple,
+    type: type,
+}
 _TEXT_OF: Final[Mapping[Any, str]] = {
     named: name for name, named in _NAMES.items() if not name.startswith("typing.")
 } | {type(None): "None"}
@@ -141,6 +149,8 @@ class _Reader:
             raise self.unknown(name, node)
         if base is typing.Optional and len(inner) != 1:
             raise self.error(f"Optional takes exactly one type, not {len(inner)}", node)
+        # `list` for `List`: the same in every prompt, but typing's cache takes Union[a, b] for an older Union[b, a].
+        base = _BUILTIN_OF.get(base, base)
         return self.applied(node, base, tuple(self.argument(base, item) for item in inner))
 
     def applied(self, node: ast.expr, base: Any, arguments: tuple[Any, ...]) -> Any:
@@ -150,7 +160,7 @@ class _Reader:
             raise self.error(f"{ast.unparse(node)} is not a type: {error}", node) from None
 
     def argument(self, base: Any, node: ast.expr) -> Any:
-        if isinstance(node, ast.Constant) and node.value is ... and base in (tuple, tuple):
+        if isinstance(node, ast.Constant) and node.value is ... and base is tuple:
             return ...
         return self.type(node)
 
@@ -230,9 +240,7 @@ def annotation_text(annotation: Any) -> str:
     if origin is Literal:
         return f"Literal[{', '.join(_literal_text(each) for each in arguments)}]"
     if origin is typing.Annotated:
-        return (
-            f"Annotated[{annotation_text(arguments[0])}, {', '.join(map(_metadata_text, annotation.__metadata__))}]"
-        )
+        return f"Annotated[{annotation_text(arguments[0])}, {', '.join(map(_metadata_text, annotation.__metadata__))}]"
     if origin is tuple and not arguments:
         return "tuple[()]"
     return f"{_origin_text(annotation, origin)}[{', '.join(map(_argument_text, arguments))}]"
@@ -268,10 +276,20 @@ def _literal_text(value: Any) -> str:
 def _metadata_text(value: Any) -> str:
     if value is None or isinstance(value, str | int | float):
         return repr(value)
-    given = getattr(value, "_attributes_set", None)
-    if given is None or not set(given) <= {*CONSTRAINT_WORDS, "description"}:
+    bounds = getattr(value, "metadata", None)  # pydantic keeps what Field(gt=3) was given as a list of bounds
+    if bounds is None:
         raise SignatureError(f"The metadata {value!r} of an Annotated type cannot be written as text.")
+    given = dict(_bound(each, value) for each in bounds)
+    if value.description is not None:
+        given["description"] = value.description
     return f"Field({', '.join(f'{key}={each!r}' for key, each in given.items())})"
+
+
+def _bound(bound: Any, whole: Any) -> tuple[str, Any]:
+    for key in CONSTRAINT_WORDS:
+        if (value := getattr(bound, key, None)) is not None:
+            return key, value
+    raise SignatureError(f"The metadata {whole!r} of an Annotated type cannot be written as text.")
 
 
 def is_dspy_type(annotation: Any) -> bool:

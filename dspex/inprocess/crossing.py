@@ -27,7 +27,8 @@ def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     """The inputs in the signature's order, with defaults; values of rich types (models, enums, tuples) validated.
 
     A missing input is an error unless it has a default or its type allows None (then it is left out, as in DSPy,
-    which only warns in the other case). Plain types are taken as they are, as in DSPy: a list may go into a text field.
+    which only warns in the other case). Plain types are taken as they are, as in DSPy: a list may go into a text
+    field.
 
     Raises: InvalidInput for a missing or extra input, or one that does not fit its type; UnsafeInput for text with
     DSPy's custom-type marker, unless `allow_markers`; EncodeError for a value that could not cross to a worker.
@@ -143,9 +144,7 @@ def _is_rich(annotation: Any) -> bool:
         return False
     if origin is typing.Annotated:
         return _is_rich(get_args(annotation)[0])
-    return origin in (tuple, set, frozenset) or any(
-        _is_rich(part) for part in get_args(annotation) if part is not ...
-    )
+    return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
 
 
 def _misfit(name: str, error: BaseException) -> str:
@@ -166,9 +165,7 @@ def _missing(sig: Signature, inputs: Mapping[str, Any]) -> InvalidInput:
     checks = sig.derive("input_checks", _input_checks)
     missing = [n for n, c in checks.items() if n not in inputs and not c.field.has_default and not c.may_be_absent]
     names, given = ", ".join(map(repr, missing)), ", ".join(map(repr, inputs))
-    return InvalidInput(
-        f"The inputs of '{sig}' lack {names}; given: {', '.join(map(repr, inputs)) or 'none'}.", field=missing[0]
-    )
+    return InvalidInput(f"The inputs of '{sig}' lack {names}; given: {given or 'none'}.", field=missing[0])
 
 
 # --- plain data ---------------------------------------------------------------------------------------------------

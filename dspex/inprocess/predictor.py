@@ -2,7 +2,8 @@
 
 The exchange with the model is written once, as a generator of requests; the four verbs differ only in how they get
 an answer (blocking, awaiting, streaming). This file opens nothing and runs on the caller's thread or event loop;
-transport, cache, retries and limits are the LM client's. What cannot run here says so in `CompiledSignature.unsupported`.
+transport, cache, retries and limits are the LM client's. What cannot run here says so in
+`CompiledSignature.unsupported`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any, Final, Protocol
 from dspex.errors import AdapterParseError, InvalidInput
 from dspex.inprocess.adapters.compiled import CompiledSignature, Demo, Message, compile_signature
 from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
-from dspex.inprocess.adapters.support import unsupported_inputs
 from dspex.inprocess.crossing import checked_inputs, typed_outputs, wire_inputs
 from dspex.inprocess.prediction import Prediction
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
@@ -28,7 +28,6 @@ __all__ = [
     "predict",
     "predict_stream",
     "typed_outputs",
-    "unsupported_inputs",
     "wire_inputs",
 ]
 
@@ -47,6 +46,8 @@ class Chunk:
 class LanguageModel(Protocol):
     """What the exchange reads of an LM record."""
 
+    @property
+    def model(self) -> str: ...
     @property
     def temperature(self) -> float | None: ...
     @property
@@ -68,8 +69,6 @@ class Completion(Protocol):
     def usage(self) -> Mapping[str, Any]: ...
     @property
     def cached(self) -> bool: ...
-    @property
-    def model(self) -> str: ...
 
 
 def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any) -> Prediction:
@@ -178,11 +177,11 @@ class _Tally:
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_cached: bool = True
 
-    def add(self, completion: Completion) -> None:
+    def add(self, model: str, completion: Completion) -> None:
         self.is_cached = self.is_cached and completion.cached
         if completion.cached:
             return
-        total = self.usage.setdefault(completion.model, {})
+        total = self.usage.setdefault(model, {})
         for name, value in completion.usage.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             total[name] = total.get(name, 0) + value if is_number else value
@@ -233,7 +232,7 @@ def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
     compiled = compile_signature(plan.signature, plan.adapter)
     tally = _Tally()
     answer = yield _request(plan, compiled)
-    tally.add(answer.completion)
+    tally.add(plan.lm.model, answer.completion)
     try:
         outputs = _outputs(compiled, answer.completion)
     except AdapterParseError:
@@ -243,7 +242,7 @@ def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
         if fallback.unsupported:
             raise
         answer = yield _request(plan, fallback)
-        tally.add(answer.completion)
+        tally.add(plan.lm.model, answer.completion)
         outputs = _outputs(fallback, answer.completion)
     return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached)
 
@@ -286,7 +285,18 @@ def _takes_format(lm: LanguageModel) -> bool:
 
 
 def _outputs(compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:
-    return [compiled.parse(text or "") for text in completion.texts or [""]]
+    return [_output(compiled, text) for text in completion.texts or [""]]
+
+
+def _output(compiled: CompiledSignature, text: str | None) -> dict[str, Any]:
+    if text:
+        return compiled.parse(text)
+    # Also where every output is optional: DSPy takes an empty text for no answer.
+    raise AdapterParseError(
+        "The model returned an empty answer.",
+        adapter=compiled.dspy_adapter,
+        expected=tuple(compiled.signature.output_fields),
+    )
 
 
 class _Fields:

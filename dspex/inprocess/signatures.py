@@ -240,9 +240,7 @@ class Signature(metaclass=_ClassForm):
         return f"{_side_text(self._inputs)} -> {_side_text(self._outputs)}"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(
-            f"A signature is immutable; {name!r} cannot be set. Use with_updated_fields and its kin."
-        )
+        raise AttributeError(f"A signature is immutable; {name!r} cannot be set. Use with_updated_fields and its kin.")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"A signature is immutable; {name!r} cannot be deleted.")
@@ -311,16 +309,14 @@ def _check_constraints(field: Field) -> None:
     try:
         constrained: Any = typing.Annotated[field.annotation, PydanticField(**dict(field.constraints or {}))]
         TypeAdapter(constrained)
-    except TypeError as error:
+    except Exception as error:  # TypeError for a wrong kind of type, SchemaError for a wrong kind of bound
         raise SignatureError(f"The constraints of {field.name!r} do not fit its type: {error}") from None
 
 
 # --- the class form -----------------------------------------------------------------------------------------------
 
 
-def _read_class(
-    name: str, bases: tuple[type, ...], namespace: dict[str, Any], around: Mapping[str, Any]
-) -> Signature:
+def _read_class(name: str, bases: tuple[type, ...], namespace: dict[str, Any], around: Mapping[str, Any]) -> Signature:
     parents = [base for base in namespace.get("__orig_bases__", bases) if isinstance(base, Signature)]
     annotations = namespace.get("__annotations__", {})
     fields: dict[str, Field] = {}

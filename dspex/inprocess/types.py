@@ -139,9 +139,7 @@ class File(DspyType):
         return [{"type": "file", "file": {key: value for key, value in given.items() if value}}]
 
     def __repr__(self) -> str:
-        return (
-            f"File(filename={self.filename!r}, file_id={self.file_id!r}, file_data={_short(self.file_data or '')!r})"
-        )
+        return f"File(filename={self.filename!r}, file_id={self.file_id!r}, file_data={_short(self.file_data or '')!r})"
 
 
 class Code(DspyType):

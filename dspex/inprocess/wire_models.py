@@ -61,9 +61,7 @@ def model_from_schema(schema: Mapping[str, Any]) -> type[pydantic.BaseModel]:
     except _UNBUILDABLE as error:
         raise SignatureError(f"The model {title!r} cannot be rebuilt from its schema: {error}.") from error
     if again != schema:
-        raise SignatureError(
-            f"The model {title!r} cannot be rebuilt exactly from its schema; pass it in custom_types."
-        )
+        raise SignatureError(f"The model {title!r} cannot be rebuilt exactly from its schema; pass it in custom_types.")
     return made
 
 

@@ -7,7 +7,9 @@ that they were built from, or they are refused: prompts quote it.
 
 from __future__ import annotations
 
+import copy
 import enum
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +33,8 @@ def signature_to_wire(sig: Signature) -> dict[str, Any]:
 def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]) -> Signature:
     """The signature behind the plain form. Raises: SignatureError."""
     try:
-        types = {**{name: _type_from_wire(name, spec) for name, spec in wire["types"].items()}, **custom_types}
+        unknown = {name: spec for name, spec in wire["types"].items() if name not in custom_types}
+        types = {**custom_types, **{name: _type_from_wire(name, spec) for name, spec in unknown.items()}}
         fields = [_field_from_wire(field, types) for field in wire["fields"]]
         doc = wire["instructions"]
     except (KeyError, TypeError, AttributeError) as error:
@@ -89,7 +92,7 @@ def _with_default(field: Field, value: Any) -> Field:
         typed = TypeAdapter(field.annotation).validate_python(value)
     except ValidationError:
         typed = value  # pydantic does not check defaults, so one that does not fit is no error here either
-    return field.replace(default=typed)
+    return field.replace(default_factory=functools.partial(copy.deepcopy, typed))
 
 
 # --- the classes that the types name ------------------------------------------------------------------------------

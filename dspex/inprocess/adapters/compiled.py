@@ -21,7 +21,7 @@ from dspex.inprocess.adapters.json import Json
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
 from dspex.inprocess.adapters.safety import refuse_markers
 from dspex.inprocess.adapters.schema import response_format
-from dspex.inprocess.adapters.support import unsupported_reason
+from dspex.inprocess.adapters.support import unsupported_inputs, unsupported_reason, unsupported_schema
 from dspex.inprocess.adapters.values import described
 from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
@@ -59,11 +59,12 @@ class CompiledSignature:
         self.adapter = adapter
         self.unsupported = f"the {adapter} adapter runs in workers only" if adapter in _WORKER_ONLY else None
         self._format = _FORMATS.get(adapter, _FORMATS["chat"])
+        self.dspy_adapter = self._format.dspy_name
         self._history = turns.history_field(sig)
         self._user_fields = {name: field for name, field in sig.input_fields.items() if name != self._history}
         self._readers = {name: Reader(field) for name, field in sig.output_fields.items()}
         try:
-            self.unsupported = self.unsupported or unsupported_reason(sig, adapter)
+            self.unsupported = self.unsupported or unsupported_reason(sig)
             self._requirements = self._format.requirements(sig.output_fields)
             self._system = "" if self.unsupported else self._system_text()
         except Exception as error:
@@ -100,10 +101,20 @@ class CompiledSignature:
         text = json.dumps(self.prefix(demos), ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
+    def unsupported_with(self, lm: Any, inputs: Mapping[str, Any] | None = None) -> str | None:
+        """Why this signature with this LM (and these inputs) needs a worker; None when it can be served here."""
+        reason = self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
+        return reason or (unsupported_inputs(self.signature, inputs) if inputs is not None else None)
+
     def response_format(self) -> dict[str, Any] | None:
-        """What the json adapter asks of a model that takes schemas; None for chat."""
+        """What the json adapter asks of a model that takes schemas; None for chat.
+
+        Raises: UsageError for outputs whose schema only workers can make.
+        """
         if self.adapter != "json":
             return None
+        if reason := unsupported_schema(self.signature):
+            raise UsageError(f"This signature cannot be served natively: {reason}. Run it in a worker.")
         return self.signature.derive("response_format", lambda sig: response_format(sig.output_fields))
 
     # --- reading the answer ---
@@ -114,8 +125,6 @@ class CompiledSignature:
         Raises: AdapterParseError when a field is missing or does not fit its type.
         """
         self._require_support()
-        if not text:
-            raise self._unread("the model returned an empty answer", text or "", {})
         values: dict[str, Any] = {}
         try:
             parts = self._format.split(text, self._readers)
@@ -148,7 +157,7 @@ class CompiledSignature:
         message = f"The model's answer cannot be read by the {self.adapter} adapter: {why}."
         return AdapterParseError(
             message,
-            adapter=self._format.dspy_name,
+            adapter=self.dspy_adapter,
             expected=tuple(self._readers),
             parsed=parsed,
             lm_response=text,

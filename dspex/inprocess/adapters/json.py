@@ -30,7 +30,7 @@ class Json(Chat):
             "Inputs will have the following structure:",
             _placeholders(inputs),
             "Outputs will be a JSON object with the following fields.",
-            _object({name: placeholder(field) for name, field in outputs.items()}),
+            _indented({name: placeholder(field) for name, field in outputs.items()}),
         )
         return "\n\n".join(shown).strip()
 
@@ -39,7 +39,7 @@ class Json(Chat):
         return f"Respond with a JSON object in the following order of fields: {wanted}."
 
     def answer(self, outputs: Mapping[str, Field], values: Mapping[str, Any], missing: str | None) -> str:
-        return _object({name: values.get(name, missing) for name in outputs})
+        return _indented(jsonable({name: values.get(name, missing) for name in outputs}))
 
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The wanted members of the object in `text`, repaired where it is not quite JSON.
@@ -61,5 +61,5 @@ def _first_object(text: str) -> Any:
     return loads(match.group(0)) if match else None
 
 
-def _object(values: dict[str, Any]) -> str:
-    return json.dumps(jsonable(values), indent=2, ensure_ascii=False)
+def _indented(plain: Any) -> str:
+    return json.dumps(plain, indent=2, ensure_ascii=False)

@@ -29,9 +29,10 @@ def response_format(outputs: Mapping[str, Field]) -> dict[str, Any]:
 def _outputs_schema(outputs: Mapping[str, Field]) -> dict[str, Any]:
     import pydantic
 
+    # Under aliases, which the schema shows: pydantic warns of members that are called `json` or `model_x`.
     members: dict[str, Any] = {
-        name: (field.annotation, ... if field.default is MISSING else field.default)
-        for name, field in outputs.items()
+        f"output_{at}": (field.annotation, pydantic.Field(_default(field), alias=name))
+        for at, (name, field) in enumerate(outputs.items())
     }
     try:
         model = pydantic.create_model(_NAME, __config__=pydantic.ConfigDict(extra="forbid"), **members)
@@ -39,6 +40,10 @@ def _outputs_schema(outputs: Mapping[str, Field]) -> dict[str, Any]:
     except (pydantic.errors.PydanticInvalidForJsonSchema, pydantic.errors.PydanticSchemaGenerationError) as error:
         raise ValueError(str(error)) from error
     return schema
+
+
+def _default(field: Field) -> Any:
+    return ... if field.default is MISSING else field.default
 
 
 def _closed(part: dict[str, Any]) -> dict[str, Any]:

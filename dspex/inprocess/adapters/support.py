@@ -15,7 +15,7 @@ _NATIVE_INPUTS: Final = frozenset(
 )
 
 
-def unsupported_reason(sig: Signature, adapter: str) -> str | None:
+def unsupported_reason(sig: Signature) -> str | None:
     """Why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
     for field in sig.fields.values():
         kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
@@ -24,10 +24,21 @@ def unsupported_reason(sig: Signature, adapter: str) -> str | None:
         if field.kind == "input" and set(kinds) <= _NATIVE_INPUTS:
             continue
         # A schema of these in the prompt would quote DSPy's own documentation; only Code as such has none.
-        if field.kind == "output" and adapter == "chat" and _is_code(field.annotation):
+        if field.kind == "output" and _is_code(field.annotation):
             continue
         return f"the {field.kind} {field.name!r} is a {kinds[0]}, which workers render"
     _require_schemas(sig)
+    return None
+
+
+def unsupported_schema(sig: Signature) -> str | None:
+    """Why the json adapter's response format needs a worker: the schema of a type would quote DSPy's documentation.
+
+    That matters for a model that takes schemas, in the chat adapter too: it may have to ask again in json.
+    """
+    for field in sig.output_fields.values():
+        for kind in _dspy_types_in(field.annotation, set()):
+            return f"the schema of the output {field.name!r} ({_base_name(kind)}) is made by workers"
     return None
 
 
