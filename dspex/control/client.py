@@ -1,0 +1,297 @@
+"""The client of a running supervisor: `dspex.connect()` gives one, with a Supervisor's calls.
+
+    with dspex.connect() as client:
+        client.call("dspy", "ping")
+
+Usable from any thread and any event loop; all share one connection and its one daemon thread. Errors are the classes
+of `dspex.errors`, as a Supervisor raises them. What a client started ends with it: its calls are cancelled and its
+sessions, but for shared ones, forgotten. A connection that ended stays so: connect again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import CallTimeout, ConnectionLost, NotRunning, UnknownName
+from ..pools.streams import AsyncStream, Stream
+from . import runfiles
+from .handles import MARGIN, PATIENCE, Arguments, ClientPool, ClientSession
+from .link import Link, Request
+from .protocol import Verb
+from .streaming import RemoteStream
+
+if TYPE_CHECKING:
+    from ..pools.calls import Call
+    from ..pools.stats import PoolHealth, PoolStats
+
+
+def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None) -> Client:
+    """Give a client of the supervisor that listens at `path`, or of the one called `name`.
+
+    With neither: $DSPEX_SOCKET, else the supervisor called "default".
+
+    Raises:
+        NotRunning: nobody listens there: it says where, and who else runs.
+        ProtocolError: it refuses us, and says why.
+    """
+    own = path if path is not None else os.environ.get(runfiles.SOCKET_VARIABLE) if name is None else None
+    if own is not None:
+        return Client(own)
+    wanted = name or runfiles.DEFAULT_NAME
+    place = runfiles.socket_path(wanted)
+    try:
+        return Client(place)
+    except NotRunning as error:
+        raise _named_error(error, wanted) from None
+
+
+class Client:
+    """A supervisor in another process."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = runfiles.checked_path(Path(path))
+        self._link = Link(self.path)
+        self._timeouts: dict[str, float] = self._link.greeting.get("timeouts", {})
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the connection: calls under way are cancelled there and fail here, own sessions are forgotten."""
+        self._link.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    @property
+    def is_open(self) -> bool:
+        return self._link.is_open
+
+    @property
+    def greeting(self) -> dict[str, Any]:
+        """What the supervisor said of itself: client, name, pid, version, kind, timeouts."""
+        return dict(self._link.greeting)
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        return tuple(self._timeouts)
+
+    # -- calls: as those of Supervisor -----------------------------------------------------------------------------
+
+    def call(
+        self,
+        pool: str,
+        command: str,
+        arguments: Arguments | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        shared: bool = False,
+    ) -> Any:
+        """`Supervisor.call` over there; `shared` makes `session` one that all clients may use.
+
+        Raises:
+            NotRunning, ConnectionLost: the supervisor is gone; before the call was sent, or while it was under way.
+        """
+        asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
+        return self.ask(Verb.CALL, asked, what=f"the call {command!r}", wait=self._wait_for(pool, timeout))
+
+    async def acall(
+        self,
+        pool: str,
+        command: str,
+        arguments: Arguments | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        shared: bool = False,
+    ) -> Any:
+        """`call`, awaited on the running loop. Cancelling the task cancels the call."""
+        asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
+        return await self._aask(Verb.CALL, asked, what=f"the call {command!r}", wait=self._wait_for(pool, timeout))
+
+    def stream(
+        self,
+        pool: str,
+        command: str,
+        arguments: Arguments | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        shared: bool = False,
+    ) -> Stream:
+        """`Supervisor.stream` over there."""
+        asked = _call_arguments(pool, command, arguments, session, timeout, shared=shared)
+        call = RemoteStream(self._link, pool, command, self._wait_for(pool, timeout), loop=None)
+        call.begin(Verb.STREAM, asked)
+        return Stream(cast("Call", call), call.buffer, call.grant, call)
+
+    def astream(
+        self,
+        pool: str,
+        command: str,
+        arguments: Arguments | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        shared: bool = False,
+    ) -> AsyncStream:
+        """`Supervisor.astream` over there; needs a running event loop."""
+        asked = _call_arguments(pool, command, arguments, session, timeout, shared=shared)
+        loop = asyncio.get_running_loop()
+        call = RemoteStream(self._link, pool, command, self._wait_for(pool, timeout), loop=loop)
+        call.begin(Verb.STREAM, asked)
+        return AsyncStream(cast("Call", call), call.buffer, call.grant, call)
+
+    def session(
+        self, pool: str, id: str | None = None, *, durable: bool = False, fresh: bool = False, shared: bool = False
+    ) -> ClientSession:
+        """`Supervisor.session` over there. Its id is this client's own, unless `shared`."""
+        return ClientSession(self, pool, id, durable=durable, fresh=fresh, shared=shared)
+
+    # -- looking at it and changing it -----------------------------------------------------------------------------
+
+    def pool(self, name: str) -> ClientPool:
+        """Give a pool by name.
+
+        Raises:
+            UnknownName: there is none; it lists the near names.
+        """
+        if name not in self._timeouts:
+            raise UnknownName("pool", name, self._timeouts)
+        return ClientPool(self, name)
+
+    def status(self) -> dict[str, Any]:
+        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        status: dict[str, Any] = self.ask(Verb.STATUS, {}, what="status")
+        return status
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Give what each pool is doing now."""
+        pools: dict[str, PoolStats] = self.status()["pools"]
+        return pools
+
+    def health(self) -> dict[str, PoolHealth]:
+        """Give whether each pool can take a call now, and why not."""
+        rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH, {}, what="health")
+        return rows
+
+    def events(self, *, follow: bool = False, recent: int | None = None) -> Stream:
+        """Give the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
+        asked: Arguments = {"follow": follow}
+        if recent is not None:
+            asked["recent"] = recent
+        call = RemoteStream(self._link, "control", Verb.EVENTS, math.inf, loop=None)
+        call.begin(Verb.EVENTS, asked)
+        return Stream(cast("Call", call), call.buffer, call.grant, call)
+
+    def on_event(self, subscriber: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
+        """Call `subscriber(event)` on a thread of its own from now on; gives what ends it."""
+        events = self.events(follow=True, recent=0)
+        thread = threading.Thread(target=_deliver, args=(events, subscriber), name="dspex-client-events", daemon=True)
+        thread.start()
+        return events.close
+
+    def stop(self, grace: float | None = None) -> dict[str, Any]:
+        """Ask the supervisor to stop, as `Supervisor.stop(grace)`; returns at once with its {pid, kind}."""
+        answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace}, what="stop")
+        return answer
+
+    def ask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE) -> Any:
+        """Make a request and give its answer; `wait` seconds at most."""
+        request = self._link.request(verb, arguments, what=what)
+        try:
+            return request.future.result(None if math.isinf(wait) else wait)
+        except concurrent.futures.TimeoutError as error:
+            if request.future.done() and not request.future.cancelled():
+                return request.future.result()  # it came just now, or its own error happens to be a timeout
+            raise self._late(request, verb, arguments, wait) from error
+        except BaseException:
+            self._link.cancel(request)
+            raise
+
+    def __repr__(self) -> str:
+        return f"<client of the supervisor at {self.path}; {'open' if self.is_open else 'closed'}>"
+
+    # ============================================================================================================
+
+    def _wait_for(self, pool: str, timeout: float | None) -> float:
+        own = self._timeouts.get(pool, math.inf) if timeout is None else timeout
+        return own + MARGIN
+
+    async def _aask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE) -> Any:
+        request = self._link.request(verb, arguments, what=what)
+        try:
+            async with asyncio.timeout(None if math.isinf(wait) else wait) as deadline:
+                return await asyncio.wrap_future(request.future)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise self._late(request, verb, arguments, wait) from error
+        except BaseException:
+            self._link.cancel(request)
+            raise
+
+    def _late(self, request: Request, verb: str, arguments: Arguments, wait: float) -> CallTimeout:
+        """The supervisor should have answered by now: it is stopped or stuck."""
+        self._link.cancel(request)
+        pool, command = str(arguments.get("pool", "control")), str(arguments.get("command", verb))
+        return CallTimeout(pool, command, timeout=wait, phase="running")
+
+
+def _call_arguments(
+    pool: str,
+    command: str,
+    arguments: Arguments | None,
+    session: str | None,
+    timeout: float | None,
+    *,
+    idempotent: bool = False,
+    shared: bool = False,
+) -> Arguments:
+    asked: Arguments = {"pool": pool, "command": command, "arguments": {} if arguments is None else arguments}
+    if session is not None:
+        asked["session"] = session
+        asked["shared"] = shared
+    if timeout is not None:
+        asked["timeout"] = timeout
+    if idempotent:
+        asked["idempotent"] = True
+    return asked
+
+
+def _deliver(events: Iterator[dict[str, Any]], subscriber: Callable[[dict[str, Any]], object]) -> None:
+    try:
+        for event in events:
+            subscriber(event)
+    except (ConnectionLost, concurrent.futures.CancelledError):
+        pass  # the connection, or the subscription, has ended
+
+
+def _named_error(error: NotRunning, name: str) -> NotRunning:
+    """Say what is known of a supervisor that does not answer, and who else runs."""
+    run = runfiles.read(Path(error.path))
+    if run is not None and run.is_alive:
+        remedy = f"Process {run.pid} has that name but does not answer; `dspex stop --name {name} --now` ends it."
+    else:
+        start = "dspex start" if name == runfiles.DEFAULT_NAME else f"dspex start --name {name}"
+        others = [run.name for run in runfiles.living()]
+        remedy = f"Start one with `{start}`" + (f", or use --name: {', '.join(others)} runs." if others else ".")
+    return NotRunning(error.path, error.reason, remedy=remedy)

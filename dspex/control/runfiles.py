@@ -1,0 +1,262 @@
+"""Where control sockets are, and which process owns each: `<name>.sock` and `<name>.json` in a private folder.
+
+A run file names its owner by pid and by that process's start time, so that a reused pid is never taken for the owner;
+what a dead owner left is swept by the next supervisor of that name. Claims are made one at a time under a lock file, so
+two supervisors never take, nor remove, each other's files. Any thread; blocks on small files only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import SettingsError
+
+DIRECTORY_VARIABLE = "DSPEX_RUNTIME_DIR"
+SOCKET_VARIABLE = "DSPEX_SOCKET"
+DEFAULT_NAME = "default"
+PATH_LIMIT = 104  # bytes: the smallest sun_path among the systems in use
+CONNECT_PATIENCE = 1.0  # seconds that a listener may take to accept before it counts as stuck
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """One running supervisor; `start_time` is in clock ticks since boot, `started_at` on `time.time()`'s clock."""
+
+    name: str
+    pid: int
+    start_time: int
+    socket: str
+    version: str
+    started_at: float
+    token: str
+    kind: str  # "service": the process exists for it; "embedded": it lives in a host application
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the very process that wrote it still runs."""
+        return start_time_of(self.pid) == self.start_time
+
+
+def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """Give the folder of this user's run files, made with mode 0700 if it is not there.
+
+    $DSPEX_RUNTIME_DIR, else $XDG_RUNTIME_DIR/dspex, else `dspex-<uid>` in the temporary folder.
+
+    Raises:
+        SettingsError: it is somebody else's, a link, or open to others.
+    """
+    environ = os.environ if environ is None else environ
+    if own := environ.get(DIRECTORY_VARIABLE):
+        return private_directory(Path(own))
+    base = environ.get("XDG_RUNTIME_DIR")
+    if base and _is_own_directory(Path(base)):
+        return private_directory(Path(base) / "dspex")
+    return private_directory(Path(tempfile.gettempdir()) / f"dspex-{os.getuid()}")
+
+
+def private_directory(path: Path) -> Path:
+    """Give `path` once it is certain that nobody else can put or read anything there.
+
+    Raises:
+        SettingsError: it cannot be made, or is not a folder of ours with mode 0700.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise SettingsError(f"The run folder {path} cannot be used: {error.strerror}.", key="runtime_dir") from error
+    if not stat.S_ISDIR(status.st_mode):
+        fault = "is a link or a file, not a folder; remove it"
+    elif status.st_uid != os.getuid():
+        fault = f"belongs to uid {status.st_uid}, not to {os.getuid()}; set {DIRECTORY_VARIABLE} to a folder of yours"
+    elif status.st_mode & 0o077:
+        fault = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o}); run `chmod 700 {path}`"
+    else:
+        return path
+    raise SettingsError(f"The run folder {path} {fault}.", key="runtime_dir")
+
+
+def socket_path(name: str = DEFAULT_NAME, directory: Path | None = None) -> Path:
+    """Give where the supervisor called `name` listens.
+
+    Raises:
+        SettingsError: the name or the path's length will not do.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise SettingsError(
+            f"A supervisor's name has 1 to 64 letters, digits, '_', '-' or '.'; {name!r} is none.", key="name"
+        )
+    return checked_path((directory or runtime_directory()) / f"{name}.sock")
+
+
+def checked_path(path: Path) -> Path:
+    """Give `path` if a socket can be bound to it.
+
+    Raises:
+        SettingsError: it is too long.
+    """
+    path = path.absolute()
+    length = len(os.fsencode(path))
+    if length > PATH_LIMIT:
+        raise SettingsError(
+            f"The socket path {path} has {length} bytes; the limit is {PATH_LIMIT}. Set {DIRECTORY_VARIABLE} to a "
+            f"shorter folder.",
+            key="socket",
+        )
+    return path
+
+
+def run_file_of(path: Path) -> Path:
+    """Give the run file that belongs to a socket."""
+    return path.with_suffix(".json")
+
+
+def read(path: Path) -> RunFile | None:
+    """Give what a socket's run file says; None if there is none that is whole and ours."""
+    try:
+        descriptor = os.open(run_file_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():
+                return None
+            facts = json.loads(file.read(64 * 1024))
+        return RunFile(**{**facts, "pid": int(facts["pid"]), "start_time": int(facts["start_time"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def living(directory: Path | None = None) -> list[RunFile]:
+    """Give this user's running supervisors, by name."""
+    folder = directory or runtime_directory()
+    found = [read(path.with_suffix(".sock")) for path in sorted(folder.glob("*.json"))]
+    return [run for run in found if run is not None and run.is_alive]
+
+
+def claim(path: Path, run: RunFile) -> socket.socket:
+    """Bind and listen at `path` and write its run file; what a dead owner left there is replaced.
+
+    Raises:
+        SettingsError: a living supervisor has it.
+    """
+    with _locked(path):
+        _require_free(path, run.name)
+        listener = _bind(path)
+        try:
+            _write(run_file_of(path), asdict(run))
+        except OSError as error:
+            listener.close()
+            path.unlink(missing_ok=True)
+            raise SettingsError(
+                f"The run file {run_file_of(path)} cannot be written: {error.strerror}.", key="runtime_dir"
+            ) from error
+        return listener
+
+
+def release(path: Path, token: str) -> None:
+    """Remove the socket and run file if they are still those of `token`."""
+    with contextlib.suppress(OSError), _locked(path):
+        run = read(path)
+        if run is not None and run.token == token:
+            run_file_of(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def start_time_of(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since boot; None if it is gone (a zombie is gone)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+# ======================================================================================================================
+
+
+def _require_free(path: Path, name: str) -> None:
+    """Raise if a living process has `path`; remove what a dead one left."""
+    run = read(path)
+    if run is not None and run.is_alive:
+        raise SettingsError(
+            f"A supervisor called {name!r} runs already (pid {run.pid}, {path}). Stop it with `dspex stop --name "
+            f"{name}`, or choose another name with --name.",
+            key="name",
+        )
+    if _is_answered(path):
+        raise SettingsError(f"Something listens on {path} already; choose another name or path.", key="socket")
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SettingsError(f"{path} exists and is no socket; remove it or choose another path.", key="socket")
+        path.unlink()
+    run_file_of(path).unlink(missing_ok=True)
+
+
+def _is_answered(path: Path) -> bool:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    probe.settimeout(CONNECT_PATIENCE)
+    try:
+        probe.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return path.is_socket()  # it did not refuse: its backlog may be full, so somebody has it
+    else:
+        return True
+    finally:
+        probe.close()
+
+
+def _bind(path: Path) -> socket.socket:
+    """Bind with mode 0600 from the first instant, then listen.
+
+    Linux makes the file with the mode that the unbound socket has; a umask would be every thread's of the host.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+        listener.listen(64)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"The socket {path} cannot be bound: {error.strerror}.", key="socket") from error
+    return listener
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    fresh = path.with_suffix(f".{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(facts, file, indent=1)
+    fresh.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside `path`; the kernel lets go of it if we die."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path.with_suffix(".lock"), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_own_directory(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
