@@ -99,7 +99,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") ->
     """The failure for a name that the worker does not know; the parent's error lists the near ones."""
     listed = sorted(known)
     return Failure(
-        "UnknownName", f"There is no {what} {name!r} in the worker.", kind=what, name=name, known=listed, where=where
+        "UnknownName", f"There is no {what} {name!r} in the worker.", what=what, name=name, known=listed, where=where
     )
 
 

@@ -21,7 +21,7 @@ from dspex_worker.programs.adapters import adapter_named
 from dspex_worker.programs.calls import SETTING, TALLY, Tally
 from dspex_worker.programs.errors import failure_of, invalid_input, translated
 from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.lm import LMs, options_of, parent_lm
+from dspex_worker.programs.lm import LMs, options_of
 from dspex_worker.programs.modules import Built, Modules, check_config
 from dspex_worker.programs.registry import known_modules
 from dspex_worker.programs.values import to_wire
@@ -78,7 +78,7 @@ class Programs:
         """The messages that the program's first LM call would send; nothing is sent."""
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs), call_options(config, None)
-        with self.calling(ctx, lm, adapter, Tally()), dspy.context(lm=_Rendering(lm or _NO_LM)):
+        with self.calling(ctx, lm, adapter, Tally()), dspy.context(lm=self._rendering(lm or _NO_LM)):
             try:
                 call(built, arguments, options)
             except _Rendered as rendered:
@@ -101,6 +101,11 @@ class Programs:
             "retrievers": sorted(retrievers.NAMES),
             "metrics": sorted(metrics.BUILT_IN),
         }
+
+    def _rendering(self, record: Record) -> dspy.LM:
+        real = self.lms.get(record)
+        assert real is not None
+        return _Rendering(str(record["model"]), engine=real.engine, cache=False, num_retries=0, **options_of(record))
 
     @contextmanager
     def calling(
@@ -193,11 +198,6 @@ class _Rendered(BaseException):
 
 class _Rendering(dspy.LM):  # type: ignore[misc]
     """An LM with the abilities of another that stops the program when the first messages are ready."""
-
-    def __init__(self, record: Record) -> None:
-        real = parent_lm(record) if not record.get("direct") else None
-        engine = real.engine if real is not None else "lm15"
-        super().__init__(str(record["model"]), engine=engine, cache=False, num_retries=0, **options_of(record))
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
         raise _Rendered(messages)
