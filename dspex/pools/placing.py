@@ -215,8 +215,8 @@ class Placing:
     def leave_worker(self, ticket: Ticket, worker: WorkerRecord) -> None:
         """Free the slot of a call that ran."""
         del worker.running[ticket.id]
-        if worker.cancels:
-            worker.cancels.pop(ticket.id, None)
+        if worker.cancels and worker.cancels.pop(ticket.id, None) is not None and not worker.cancels:
+            worker.is_silent_since = None
         if not ticket.is_nested:
             worker.load -= 1
         if worker.exclusive is ticket:

@@ -43,7 +43,7 @@ class Turnover:
         while (surplus := len(self._board.staying()) - self._target()) > 0:
             for worker in sorted(self._board.staying(), key=self._usefulness)[:surplus]:
                 self._drain(worker, "resized", now)
-        for _ in range(-surplus):
+        for _ in range(-surplus - self._failed_starts()):
             if now < self._restarts.not_before:
                 self._board.wake(self._restarts.not_before)
                 break
@@ -78,6 +78,10 @@ class Turnover:
         """How many workers should stay: one more while a spare is made for one that still works."""
         worn = self._board.workers.get(self.recycling or 0)
         return self._board.size + (worn is not None and worn.is_staying)
+
+    def _failed_starts(self) -> int:
+        """How many did not start in time and are not gone yet: the back-off must see their end first."""
+        return sum(worker.kill_reason == "startup_timeout" for worker in self._board.workers.values())
 
     def _usefulness(self, worker: WorkerRecord) -> tuple[bool, bool, int, int, int]:
         is_worn = worker.generation == self.recycling
@@ -258,24 +262,20 @@ class Turnover:
             return
         grace = self._board.rules.cancel_grace
         culprit, since = next(iter(worker.cancels.items()))
-        if now < since + grace:
-            self._board.wake(since + grace)
-        elif self._board.rules.concurrency == 1:
-            self.kill(worker, "cancel_grace")
-        elif worker.is_silent_since is not None and now >= worker.is_silent_since + grace:
-            self.kill(worker, f"unresponsive:{culprit}")
-        elif worker.phase is not WorkerPhase.RETIRING:
-            self.retire(worker, "cancel_grace", now)
-        self._ask_for_life(worker, culprit, now)
-
-    def _ask_for_life(self, worker: WorkerRecord, culprit: int, now: float) -> None:
-        """While a cancelled call hangs, the worker must go on answering PING: else nobody in it can progress (K4)."""
-        if worker.phase is not WorkerPhase.RETIRING:
+        if self._board.rules.concurrency == 1:
+            self._kill_at(worker, since + grace, "cancel_grace", now)
             return
-        if worker.is_silent_since is None:
-            worker.is_silent_since = now
+        if now >= since + grace and worker.is_silent_since is None:
+            worker.is_silent_since = now  # it must go on answering: else nobody in it can progress (K4)
             self._board.out.append(Cancel(worker.generation, culprit))
-        self._board.wake(worker.is_silent_since + self._board.rules.cancel_grace)
+        if worker.is_silent_since is not None:
+            self._kill_at(worker, worker.is_silent_since + grace, f"unresponsive:{culprit}", now)
+        if worker.phase is WorkerPhase.STOPPING or worker.phase is WorkerPhase.RETIRING:
+            return
+        if now >= since + grace:
+            self.retire(worker, "cancel_grace", now)
+        else:
+            self._board.wake(since + grace)
 
     def _check_drain(self, worker: WorkerRecord, now: float) -> None:
         if not worker.is_leaving:

@@ -172,9 +172,7 @@ class World:
         self.alive.discard(generation)
         self.starting = [other for other in self.starting if other != generation]
         self.doomed = [other for other in self.doomed if other != generation]
-        self.carry_out(
-            self.state.died(generation, self.now, by_itself=by_itself, unstarted=not_begun, cause=cause)
-        )
+        self.carry_out(self.state.died(generation, self.now, by_itself=by_itself, unstarted=not_begun, cause=cause))
         for ticket in running:
             assert ticket.phase is not Phase.ABANDONED, f"{ticket} outlives its worker"
 
