@@ -1,6 +1,6 @@
 """`FakeLM`: a language model for tests that says what it is told to, over real HTTP on the loopback interface.
 
-Because it is a real endpoint, it works on both routes: the parent's native calls and the workers' reach the same server.
+It is a real endpoint, so it works on both routes: the parent's native calls and the workers' reach the same server.
 """
 
 from __future__ import annotations

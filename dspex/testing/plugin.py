@@ -7,7 +7,6 @@ in `usefixtures`, or switch it on for all tests with `dspex_leak_check = true` i
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,12 +80,12 @@ def _leaks(before: tuple[dict[int, str], set[int | None], set[int]]) -> list[str
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     try:
-        names = os.listdir("/proc/self/fd")
+        paths = list(Path("/proc/self/fd").iterdir())
     except OSError:  # not Linux
         return found
-    for name in names:
+    for path in paths:
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(path.name)] = str(path.readlink())
         except OSError:  # the directory's own descriptor, closed by now
             continue
     return found

@@ -37,6 +37,7 @@ class FakeServer:
         self.latency = latency
         self.ids = itertools.count(1)
         self.connections: set[_Connection] = set()
+        self._empty = asyncio.Event()
         self._play = play
         self._loop = asyncio.new_event_loop()
         listening = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
@@ -60,9 +61,7 @@ class FakeServer:
         """
         with self.arrived:
             if not self.arrived.wait_for(condition, timeout):
-                raise TimeoutError(
-                    f"the fake model saw {len(self.requests)} request(s) and {self.hung_up} hang-up(s)"
-                )
+                raise TimeoutError(f"the fake model saw {len(self.requests)} request(s) and {self.hung_up} hang-up(s)")
 
     def take(self, request: FakeRequest) -> FakeReply:
         """Note the request and decide what it gets."""
@@ -80,6 +79,17 @@ class FakeServer:
             message = f"FakeLM's function raised {type(error).__name__}: {error}"
             return FakeReply(status=400, error={"message": message, "code": "script_failed"})
 
+    def connected(self, connection: _Connection) -> None:
+        """A client has connected."""
+        self.connections.add(connection)
+        self._empty.clear()
+
+    def disconnected(self, connection: _Connection) -> None:
+        """A connection has ended, by whichever side."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
     def lost(self) -> None:
         """A client went away before its reply was whole."""
         with self.arrived:
@@ -95,10 +105,11 @@ class FakeServer:
             self._loop.close()
 
     async def _end(self) -> None:
+        if not self.connections:
+            return
         tasks = [connection.abort() for connection in list(self.connections)]
         await asyncio.gather(*[task for task in tasks if task is not None], return_exceptions=True)
-        while self.connections:
-            await asyncio.sleep(0)
+        await self._empty.wait()
 
 
 class _Connection(asyncio.Protocol):
@@ -112,14 +123,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._server.connections.add(self)
+        self._server.connected(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
+        self._server.disconnected(self)
         if self._task is not None:
             self._task.cancel()
             self._server.lost()

@@ -210,7 +210,7 @@ def test_https_goes_through_a_tunnel(peer: Callable[..., Peer], post: Post) -> N
     """contract: CONNECT first; a refusal is said plainly."""
     server = peer([b"HTTP/1.1 403 Forbidden\r\n\r\n"])
     port = server.url.split(":")[2].split("/")[0]
-    with pytest.raises(LMTransportError, match="tunnel to example.invalid"):
+    with pytest.raises(LMTransportError, match=r"tunnel to example\.invalid"):
         post("https://example.invalid/v1", proxy=f"http://127.0.0.1:{port}")
     assert server.received[0] == b"CONNECT example.invalid:443 HTTP/1.1\r\nhost: example.invalid:443\r\n\r\n"
 
@@ -277,7 +277,9 @@ def test_ctrl_c_interrupts_a_blocking_request(peer: Callable[..., Peer]) -> None
         "except KeyboardInterrupt:\n"
         "    sys.exit(42)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     deadline = time.monotonic() + 20
     while not server.received and time.monotonic() < deadline:
         threading.Event().wait(0.01)
@@ -307,7 +309,7 @@ def test_cancelled_task_closes_its_connection_at_once(peer: Callable[..., Peer])
 
     async def run() -> float:
         task = asyncio.create_task(http.send(target, head_for(target), b"{}", 30.0))
-        while not server.received:
+        while not server.received:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         began = time.monotonic()
         task.cancel()
@@ -332,7 +334,7 @@ def test_slow_reader_does_not_make_the_body_pile_up(peer: Callable[..., Peer]) -
         stream = await http.stream(target, head_for(target), b"{}", 10.0)
         held: Any = stream._connection
         async with asyncio.timeout(10):
-            while not held._paused:
+            while not held._paused:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         waiting = sum(map(len, held.parser.chunks))
         total = 0

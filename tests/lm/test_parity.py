@@ -17,7 +17,10 @@ pytestmark = pytest.mark.parity
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"q": "é", "n": 1}'}}
-TOOL = {"type": "function", "function": {"name": "look", "description": "Look it up.", "parameters": {"type": "object"}}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "look", "description": "Look it up.", "parameters": {"type": "object"}},
+}
 BARE_TOOL = {"type": "function", "function": {"name": "bare"}}
 SCHEMA = {
     "type": "json_schema",
@@ -42,7 +45,10 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
     "late system": [*ASK, {"role": "system", "content": "Be brief."}, {"role": "user", "content": "go"}],
     "blocks": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
     "one block": [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
-    "system blocks": [{"role": "system", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, *ASK],
+    "system blocks": [
+        {"role": "system", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        *ASK,
+    ],
     "image": [
         {
             "role": "user",
@@ -76,7 +82,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "forced": {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "look"}}},
     "required": {"tools": [TOOL], "tool_choice": "required"},
     "schema": {"response_format": SCHEMA},
-    "passed on": {"logit_bias": {"50256": -100}, "metadata": {"k": "v"}, "user": "u1", "store": True, "service_tier": "flex"},
+    "passed on": {
+        "logit_bias": {"50256": -100},
+        "metadata": {"k": "v"},
+        "user": "u1",
+        "store": True,
+        "service_tier": "flex",
+    },
     "effort": {"reasoning_effort": "low"},
     "no effort": {"reasoning_effort": "none"},
     "nothing": {"temperature": None, "stop": None},
@@ -101,7 +113,10 @@ def test_request_bodies_equal_dspys_byte_for_byte(
     jobs = [(model, *case) for model in models for case in cases_for(model)]
     where = {"api_base": server.api_base, "api_key": server.api_key}
     probed = dspy_probe(
-        [{"lm": {"model": model, **where}, "messages": messages, "config": config} for model, _, messages, config in jobs]
+        [
+            {"lm": {"model": model, **where}, "messages": messages, "config": config}
+            for model, _, messages, config in jobs
+        ]
     )
     theirs = [request.raw for request in server.requests]
     assert theirs, probed[:3]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import Any
 
 from dspex.errors import (
@@ -22,11 +22,11 @@ from dspex.errors import (
     UnknownName,
 )
 from dspex.inprocess.cache import Cache
+from dspex.inprocess.lm import embedded
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
 from dspex.inprocess.lm.dialects import options as generation
 from dspex.inprocess.lm.dialects.answer import Answer, Message
 from dspex.inprocess.lm.drivers import BlockingDriver, LoopDriver
-from dspex.inprocess.lm import embedded
 from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
 from dspex.inprocess.lm.flights import Flights
 from dspex.inprocess.lm.http.blocking import BlockingHttp
@@ -125,7 +125,7 @@ class LMClient:
         tools: Sequence[Mapping[str, Any]] | None = None,
         rollout_id: int | None = None,
         deadline: float | None = None,
-    ) -> Iterator[str | Completion]:
+    ) -> Generator[str | Completion, None, None]:
         """The answer's text as it arrives; the last item is the Completion. Fails over only before any text came."""
         call = _Call(lm, config, response_format, tools, rollout_id)
         order = self._order(call, messages, 0, deadline, stream=True)
@@ -149,7 +149,7 @@ class LMClient:
         tools: Sequence[Mapping[str, Any]] | None = None,
         rollout_id: int | None = None,
         deadline: float | None = None,
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion, None]:
         """`stream`, asynchronously."""
         call = _Call(lm, config, response_format, tools, rollout_id)
         order = self._order(call, messages, 0, deadline, stream=True)
@@ -166,7 +166,7 @@ class LMClient:
 
     def forward(
         self, request: Mapping[str, Any], *, deadline: float | None = None
-    ) -> Iterator[dict[str, Any] | bytes]:
+    ) -> Generator[dict[str, Any] | bytes, None, None]:
         """A worker's HTTP request, carried out: first {"status", "headers", "cached"}, then the body's parts.
 
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
@@ -193,7 +193,7 @@ class LMClient:
 
     async def aforward(
         self, request: Mapping[str, Any], *, deadline: float | None = None
-    ) -> AsyncIterator[dict[str, Any] | bytes]:
+    ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         order = self._orders.forwarded(self._known(request["lm"]), request, deadline=deadline)
         self.ledger.check()
@@ -285,7 +285,7 @@ class LMClient:
         cost = 0.0 if outcome.cached else self.ledger.add(lm, answer.usage)
         return Choice(answer, cost, outcome.cached, outcome.attempts)
 
-    def _body(self, order: Order) -> Iterator[Outcome | bytes]:
+    def _body(self, order: Order) -> Generator[Outcome | bytes, None, None]:
         """The outcome, then the body's parts; a live body is kept in the cache once it is whole."""
         outcome = self._blocking.run(exchange(self._services, order))
         if outcome.stream is None:
@@ -306,7 +306,7 @@ class LMClient:
             raise
         self._keep(order, outcome, stream.head, kept)
 
-    async def _abody(self, order: Order) -> AsyncIterator[Outcome | bytes]:
+    async def _abody(self, order: Order) -> AsyncGenerator[Outcome | bytes, None]:
         outcome = await self._loop.run(exchange(self._services, order))
         if outcome.stream is None:
             yield outcome

@@ -105,9 +105,13 @@ class LoopDriver:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
         def notify() -> None:
             try:
-                loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+                loop.call_soon_threadsafe(finish)
             except RuntimeError:  # the loop has closed: its task is gone, and its seat with it
                 self._flights.leave(seat)
 

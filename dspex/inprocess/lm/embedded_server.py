@@ -32,7 +32,7 @@ def main() -> None:
     params.api_keys = [settings["key"]]
     params.n_ctx = CONTEXT_TOKENS * SLOTS
     params.n_parallel = SLOTS
-    params.cpuparams.n_threads = max(1, len(os.sched_getaffinity(0)))
+    params.cpuparams.n_threads = max(1, len(os.sched_getaffinity(0)) // 2)
     server = xllamacpp.Server(params)
     os.write(out, json.dumps({"api_base": f"{server.listening_address}/v1"}).encode() + b"\n")
     threading.Event().wait()

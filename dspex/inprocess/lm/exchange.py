@@ -1,8 +1,8 @@
 """The policy around one LM request, written once for threads and for event loops.
 
-cache -> single flight -> rate limit -> circuit breaker -> send -> retries (Retry-After, else full jitter; never past the
-deadline) -> cache. `exchange` is a generator: it yields what it wants done (`Send`, `Sleep`, `Wait`, `Start`) and is sent
-the results, so it blocks nowhere itself; `drivers` do the waiting. It runs on whichever thread drives it.
+cache -> single flight -> rate limit -> circuit breaker -> send -> retries (Retry-After, else full jitter, never past
+the deadline) -> cache. `exchange` is a generator: it yields what it wants done (`Send`, `Sleep`, `Wait`, `Start`) and
+gets the results sent, so it blocks nowhere itself; `drivers` do the waiting, on whichever thread or loop they run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Order:
 
 @dataclass(slots=True)
 class Send:
-    """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is below 400."""
+    """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is 2xx."""
 
     order: Order
     timeout: float
@@ -222,8 +222,8 @@ def _attempt(services: Services, order: Order) -> Exchange:
     if result.status < 300:
         services.limits.note(lm.api_base, True, 0.0)
         return Outcome(reply=result)
-    error = with_metadata(order.dialect.failure(lm, result.status, result.body), result)
-    return Outcome(reply=result, error=error)
+    refusal = with_metadata(order.dialect.failure(lm, result.status, result.body), result)
+    return Outcome(reply=result, error=refusal)
 
 
 def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]:

@@ -109,4 +109,4 @@ def cost_of(lm: LM, usage: Mapping[str, Any]) -> float | None:
     if rates is None:
         return None
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    return (inputs - cached) * rates[0] + cached * rates[2] + outputs * rates[1]
+    return float((inputs - cached) * rates[0] + cached * rates[2] + outputs * rates[1])

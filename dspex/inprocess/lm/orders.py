@@ -101,7 +101,7 @@ def require_own_url(lm: LM, url: str) -> None:
     inside = url.startswith(f"{lm.api_base}/") and "\\" not in url
     if not inside or any(part in ("..", ".") for part in path.lower().replace("%2e", ".").split("/")):
         raise LMConfigurationError(
-            f"The request does not go to the LM's own endpoint {lm.api_base.split('?')[0]!r}; its key is not sent there.",
+            f"The request does not go to the LM's own endpoint {lm.api_base.split('?')[0]!r}: no key is sent there.",
             model=lm.model,
         )
 
@@ -125,8 +125,8 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]], *, method: str = 
     target = target_of(url, lm.proxy)
     own = {name for name, _ in lm.headers}
     lines = [(name, value) for name, value in headers if name.lower() not in own]
-    names = {name.lower() for name, _ in lines} | own
-    if lm.provider.dialect == "anthropic" and "anthropic-version" not in names:
+    given = {name.lower() for name, _ in lines} | own
+    if lm.provider.dialect == "anthropic" and "anthropic-version" not in given:
         lines.append(("anthropic-version", anthropic.API_VERSION))
     if "user-agent" not in own:
         lines.append(("user-agent", USER_AGENT))

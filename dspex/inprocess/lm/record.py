@@ -43,7 +43,7 @@ class LM:
 
     Args:
         model: `provider/name`; see `providers.PROVIDERS` for the providers.
-        api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's own.
+        api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's.
         api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
         temperature, max_tokens: None leaves them out of the request.
         cache: Whether answers may be served from DSPex's cache.
@@ -100,7 +100,7 @@ class LM:
         options = _known(options)
         base = options.pop("api_base", None) if api_base is None else api_base
         key, source = _key(provider, api_key)
-        put = lambda field, value: object.__setattr__(self, field, value)  # noqa: E731 - the one way into a frozen record
+        put = self._put
         put("model", model)
         put("provider", provider)
         put("name", name)
@@ -231,6 +231,10 @@ class LM:
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("An LM holds a key and is not pickled; send to_wire() or make the LM where it is used.")
 
+    def _put(self, field: str, value: Any) -> None:
+        """The one way into a frozen record, while it is made."""
+        object.__setattr__(self, field, value)
+
     def _digest(self) -> str:
         """A digest of all settings; the key enters as a digest of its own, so that equal refs mean equal keys."""
         plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
@@ -348,9 +352,7 @@ def _price(given: Any) -> tuple[float, float] | None:
 
 def _claim(name: str, given: Any) -> bool | None:
     if given is not None and not isinstance(given, bool):
-        raise SettingsError(
-            f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name
-        )
+        raise SettingsError(f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name)
     return given
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dspex.testing.replies.openai import pieces, usage
+from dspex.testing.replies.openai import in_parts, pieces, usage
 from dspex.testing.script import FakeReply, FakeRequest
 
 _STOP = {"length": "max_tokens", "stop": "end_turn", "content_filter": "refusal"}
@@ -23,24 +23,27 @@ def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int)
 
 
 def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
-    """The events of a streamed reply."""
-    counts = _end(request, reply, text)["usage"]
-    start = {**_message(request, number), "content": [], "usage": {**counts, "output_tokens": 0}}
-    found: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
-    found.append({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-    for piece in pieces(reply, text):
-        found.append({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
-    found.append({"type": "content_block_stop", "index": 0})
-    for index, call in enumerate(_calls(reply), start=1):
-        found.append({"type": "content_block_start", "index": index, "content_block": {**call, "input": {}}})
-        delta = {"type": "input_json_delta", "partial_json": json.dumps(call["input"])}
-        found.append({"type": "content_block_delta", "index": index, "delta": delta})
-        found.append({"type": "content_block_stop", "index": index})
+    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbour."""
     end = _end(request, reply, text)
-    usage_at_end = {"output_tokens": end["usage"]["output_tokens"]}
-    found.append({"type": "message_delta", "delta": {"stop_reason": end["stop_reason"]}, "usage": usage_at_end})
-    found.append({"type": "message_stop"})
-    return [f"event: {event['type']}\n".encode() + b"data: " + _dump(event) + b"\n\n" for event in found]
+    start = {**_message(request, number), "content": [], "usage": {**end["usage"], "output_tokens": 0}}
+    before = [
+        _event({"type": "message_start", "message": start}),
+        _event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    ]
+    middle = [
+        _event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
+        for piece in pieces(reply, text)
+    ]
+    after = [_event({"type": "content_block_stop", "index": 0})]
+    for index, call in enumerate(_calls(reply), start=1):
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(call["input"])}
+        after.append(_event({"type": "content_block_start", "index": index, "content_block": {**call, "input": {}}}))
+        after.append(_event({"type": "content_block_delta", "index": index, "delta": delta}))
+        after.append(_event({"type": "content_block_stop", "index": index}))
+    counted = {"output_tokens": end["usage"]["output_tokens"]}
+    after.append(_event({"type": "message_delta", "delta": {"stop_reason": end["stop_reason"]}, "usage": counted}))
+    after.append(_event({"type": "message_stop"}))
+    return in_parts(before, middle, after)
 
 
 def error(reply: FakeReply) -> bytes:
@@ -69,6 +72,10 @@ def _calls(reply: FakeReply) -> list[dict[str, Any]]:
         {"type": "tool_use", "id": f"toolu_{i}", "name": name, "input": dict(arguments)}
         for i, (name, arguments) in enumerate(reply.tool_calls)
     ]
+
+
+def _event(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\n".encode() + b"data: " + _dump(event) + b"\n\n"
 
 
 def _dump(value: Any) -> bytes:

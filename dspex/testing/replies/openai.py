@@ -24,20 +24,32 @@ def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int)
 
 
 def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
-    """The events of a streamed reply."""
+    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbour."""
     frame = _frame(request, number, "chat.completion.chunk")
-    deltas: list[dict[str, Any]] = [{"role": "assistant"}]
+    before: list[dict[str, Any]] = [{"role": "assistant"}]
     if reply.reasoning is not None:
-        deltas.append({"reasoning_content": reply.reasoning})
-    deltas += [{"content": piece} for piece in pieces(reply, text)]
-    for index, call in enumerate(_calls(reply)):
-        deltas.append({"tool_calls": [{"index": index, **call}]})
-    found = [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+        before.append({"reasoning_content": reply.reasoning})
+    after = [{"tool_calls": [{"index": index, **call}]} for index, call in enumerate(_calls(reply))]
     finish = "tool_calls" if reply.tool_calls else reply.finish_reason
-    found.append({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+
+    def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        return _event({**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    end = [*(event(delta) for delta in after), event({}, finish)]
     if (request.body.get("stream_options") or {}).get("include_usage"):
-        found.append({**frame, "choices": [], "usage": usage(request, reply, text)})
-    return [b"data: " + _dump(event) + b"\n\n" for event in found] + [b"data: [DONE]\n\n"]
+        end.append(_event({**frame, "choices": [], "usage": usage(request, reply, text)}))
+    end.append(b"data: [DONE]\n\n")
+    return in_parts(
+        [event(delta) for delta in before], [event({"content": piece}) for piece in pieces(reply, text)], end
+    )
+
+
+def in_parts(before: list[bytes], middle: list[bytes], after: list[bytes]) -> list[bytes]:
+    """The middle's parts, the first led by all that comes before, the last followed by all that comes after."""
+    parts = list(middle) or [b""]
+    parts[0] = b"".join(before) + parts[0]
+    parts[-1] += b"".join(after)
+    return parts
 
 
 def error(reply: FakeReply) -> bytes:
@@ -67,6 +79,10 @@ def _calls(reply: FakeReply) -> list[dict[str, Any]]:
 
 def _frame(request: FakeRequest, number: int, kind: str) -> dict[str, Any]:
     return {"id": f"fake-{number}", "object": kind, "created": 0, "model": request.body.get("model", "fake")}
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + _dump(value) + b"\n\n"
 
 
 def _dump(value: Any) -> bytes:

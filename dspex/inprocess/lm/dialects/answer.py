@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dspex.errors import InvalidInput, LMError, LMProviderError, LMStreamAssemblyError, LMTransportError, LMUnexpectedError
+from dspex.errors import (
+    InvalidInput,
+    LMError,
+    LMProviderError,
+    LMStreamAssemblyError,
+    LMTransportError,
+    LMUnexpectedError,
+)
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -168,6 +175,11 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
             status=200,
         )
     return data
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one: providers send null where they mean nothing."""
+    return value if isinstance(value, dict) else {}
 
 
 def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

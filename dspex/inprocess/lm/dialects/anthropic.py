@@ -84,8 +84,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
-    blocks = 0
-    for block in data.get("content") or ():
+    for index, block in enumerate(data.get("content") or ()):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text":
             texts.append(str(block.get("text") or ""))
@@ -95,8 +94,7 @@ def answer(lm: LM, body: bytes) -> Answer:
             if not block.get("name"):
                 raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
             arguments = block.get("input") if isinstance(block.get("input"), dict) else {}
-            calls.append(tool_call(str(block.get("id") or f"tool_{blocks}"), str(block["name"]), arguments))
-        blocks += 1
+            calls.append(tool_call(str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
     empty = not (texts or thoughts or calls)
     return Answer(
         text="".join(texts) if texts or empty else None,

@@ -12,6 +12,7 @@ from dspex.errors import (
     LMAuthError,
     LMBillingError,
     LMContextWindowExceededError,
+    LMError,
     LMInvalidRequestError,
     LMProviderError,
     LMRateLimitError,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 _MESSAGE_MOST = 500
 _MODEL_GONE = ("not found", "does not exist", "not exist", "not supported", "unsupported", "not available", "unknown")
 
+_BAD_CONTENT = """invalid_prompt invalid_image invalid_image_format invalid_base64_image invalid_image_url
+    image_too_large image_too_small image_parse_error image_content_policy_violation invalid_image_mode
+    image_file_too_large unsupported_image_media_type empty_image_file failed_to_download_image
+    image_file_not_found""".split()
+
 OPENAI_CODES: dict[str, type[LMProviderError]] = {
     "server_error": LMServerError,
     "rate_limit_exceeded": LMRateLimitError,
@@ -38,13 +44,7 @@ OPENAI_CODES: dict[str, type[LMProviderError]] = {
     "model_not_available": LMUnsupportedModelError,
     "unsupported_model": LMUnsupportedModelError,
     "DeploymentNotFound": LMUnsupportedModelError,
-    **{
-        code: LMInvalidRequestError
-        for code in """invalid_prompt invalid_image invalid_image_format invalid_base64_image invalid_image_url
-        image_too_large image_too_small image_parse_error image_content_policy_violation invalid_image_mode
-        image_file_too_large unsupported_image_media_type empty_image_file failed_to_download_image
-        image_file_not_found""".split()
-    },
+    **dict.fromkeys(_BAD_CONTENT, LMInvalidRequestError),
 }
 OPENAI_STREAM_CODES: dict[str, type[LMProviderError]] = {
     **OPENAI_CODES,
@@ -109,7 +109,7 @@ def failure(
     )
 
 
-def with_metadata(error: LMProviderError, reply: Reply) -> LMProviderError:
+def with_metadata(error: LMError, reply: Reply) -> LMError:
     """Add what only the headers say: the provider's wish for a pause, the request's id."""
     if error.retry_after is None:
         error.retry_after = retry_after(reply)

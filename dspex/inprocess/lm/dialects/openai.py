@@ -24,6 +24,7 @@ from dspex.inprocess.lm.dialects.answer import (
     Answer,
     Message,
     StreamReader,
+    as_object,
     counters,
     decode,
     encode,
@@ -100,8 +101,8 @@ def answer(lm: LM, body: bytes) -> Answer:
     choices = data.get("choices") or []
     if len(choices) > 1:
         raise LMUnsupportedFeatureError(f"The reply carries {len(choices)} choices, not one.", model=lm.model)
-    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+    choice = as_object(choices[0] if choices else None)
+    message = as_object(choice.get("message"))
     calls = _calls(lm, message.get("tool_calls"))
     finish = choice.get("finish_reason")
     return Answer(
@@ -128,9 +129,7 @@ def failure(lm: LM, status: int, body: bytes) -> LMError:
     inner = error if isinstance(error, dict) else {}
     message = str(inner.get("message") or "") if inner else str(error or "" if "error" in data else "")
     code, kind = str(inner.get("code") or ""), str(inner.get("type") or "")
-    return failures.failure(
-        lm, _class(status, message, code, kind), message, status=status, code=code or kind or None
-    )
+    return failures.failure(lm, _class(status, message, code, kind), message, status=status, code=code or kind or None)
 
 
 def usage(data: Any) -> dict[str, Any]:
@@ -164,8 +163,8 @@ class _Reader(StreamReader):
             raise failures.failure(self.lm, kind, str(error.get("message") or ""), code=code)
         self.model = str(payload.get("model") or self.model)
         choices = payload.get("choices") or [{}]
-        choice = choices[0] if isinstance(choices[0], dict) else {}
-        self._delta(choice.get("delta") if isinstance(choice.get("delta"), dict) else {})
+        choice = as_object(choices[0])
+        self._delta(as_object(choice.get("delta")))
         if choice.get("finish_reason"):
             self.finish_reason = _FINISH.get(str(choice["finish_reason"]), "stop")
             self.ended = True
@@ -180,7 +179,7 @@ class _Reader(StreamReader):
             self.text.append(delta["content"])
         for call in delta.get("tool_calls") or ():
             if isinstance(call, dict):
-                function = call.get("function") if isinstance(call.get("function"), dict) else {}
+                function = as_object(call.get("function"))
                 index = int(call.get("index", 0) or 0)
                 self._fragment(index, call.get("id"), function.get("name"), str(function.get("arguments") or ""))
 
@@ -338,9 +337,7 @@ def _account(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
         payload[lm.provider.user_field] = given["user"]
     if given.get("store") is not None:
         payload["store"] = bool(given["store"])
-    for name, value in given.items():
-        if name in _PASSED_ON and value is not None:
-            payload[name] = value
+    payload.update({name: value for name, value in given.items() if name in _PASSED_ON and value is not None})
 
 
 def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None:
@@ -359,7 +356,7 @@ def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
     for index, call in enumerate(calls or ()):
         if not isinstance(call, dict) or (call.get("type") or "function") != "function":
             continue
-        function = call.get("function") if isinstance(call.get("function"), dict) else {}
+        function = as_object(call.get("function"))
         if not function.get("name"):
             raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
         id = str(call.get("id") or f"call_{index}")

@@ -63,8 +63,10 @@ def stops(options: Mapping[str, Any]) -> list[str]:
 
 def effort(provider: Provider, asked: Any) -> str | None:
     """The reasoning level to send: the nearest one that the server has; "none" switches reasoning off."""
-    if asked is None or asked == "none":
-        return asked
+    if asked is None:
+        return None
+    if asked == "none":
+        return "none"
     if not provider.efforts or asked in provider.efforts:
         return str(asked)
     want = _LADDER.index(asked) if asked in _LADDER else 0
