@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,8 @@ class Inside:
 
 
 @pytest.fixture(scope="session")
-def inside() -> Iterator[Inside]:
+def inside() -> Iterator[Callable[[str, str], None]]:
+    """Runs one case of the child: `inside(module, function)`."""
     child = Inside()
-    yield child
+    yield child.run
     child.close()

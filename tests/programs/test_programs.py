@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Inside
 
 CASES = [
     (path.stem, node.name)
@@ -17,6 +17,6 @@ CASES = [
 
 
 @pytest.mark.parametrize(("module", "name"), CASES, ids=[f"{module}-{name}" for module, name in CASES])
-def test_inside_a_worker(inside: Inside, module: str, name: str) -> None:
+def test_inside_a_worker(inside: Callable[[str, str], None], module: str, name: str) -> None:
     """process: the case holds in a process that is set up as a worker."""
-    inside.run(module, name)
+    inside(module, name)

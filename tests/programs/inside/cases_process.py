@@ -82,6 +82,15 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_slow_rows_are_not_run_twice() -> None:
+    """unit: DSPy's executor keeps its other defaults (dspy#9574)."""
+    from dspy.utils.parallelizer import ParallelExecutor
+
+    executor = ParallelExecutor()
+    assert (executor.timeout, executor.straggler_limit, executor.num_threads) == (0, 3, 8)
+    assert executor.disable_progress_bar is False and executor.compare_results is False
+
+
 def test_calls_beside_each_other_do_not_mix() -> None:
     """unit: eight threads, each with its own LM record, adapter and rollout, through one shared program."""
     errors: list[BaseException] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -149,3 +150,37 @@ def test_values_become_exact_wire_values() -> None:
     assert found == {"1": [1, [1, 2]], "e": "good", "p": {"name": "n", "age": 1}, "t": "s", "c": "x = 1"}
     assert type(found["t"]) is str
     assert to_wire(dspy.Prediction(a=1)) == {"a": 1}
+
+
+def test_the_parents_own_specs_are_understood() -> None:
+    """parity: what dspex writes, this reads, and describes the same; both render one system message."""
+    from dspex import compile_signature
+    from dspex.errors import UsageError
+    from dspex.inprocess.signatures import signature as native
+
+    texts = (
+        "q -> a",
+        "q: list[str], n: int -> a: Literal['x', 'y'], b: float | None",
+        "q: dict[str, list[int]] -> a: Person, c: Mood, l: list[Person]",
+        "img: dspy.Image, h: dspy.History -> a: dspy.Code['java']",
+        "q -> r: dspy.Reasoning, a",
+        "d: datetime.datetime -> e: Annotated[int, Field(gt=3)], f: list[Annotated[int, Field(ge=1)]]",
+        "a: tuple[int, ...] -> b: set[str], c: List[str], d: Any",
+    )
+    inputs: dict[str, Any] = {"q": "x", "n": 1, "d": "2026-01-01T00:00:00", "a": [1]}
+    compared = 0
+    for text in texts:
+        theirs = native(text, custom_types={"Person": mine.Person, "Mood": mine.Mood})
+        sent = json.loads(json.dumps(theirs.to_wire()))
+        built = signatures.build(sent, NONE)
+        assert signatures.describe(built, NONE) == sent, text
+        given = {name: inputs[name] for name in theirs.input_fields if name in inputs}
+        given |= {"q": []} if "q: list" in text else {"q": {}} if "q: dict" in text else {}
+        for name, adapter in (("chat", dspy.ChatAdapter()), ("json", dspy.JSONAdapter())):
+            try:
+                messages = compile_signature(theirs, adapter=name).messages(given)
+            except (UsageError, ValueError):
+                continue  # the native side leaves it to a worker
+            assert messages[0]["content"] == _system(built, adapter), (text, name)
+            compared += 1
+    assert compared >= 6

@@ -184,6 +184,9 @@ def _spell_name(cls: Any, types: Mapping[Any, str]) -> str:
         return types[cls]
     if cls in _SPELLED:
         return _SPELLED[cls]
+    if isinstance(cls, type) and issubclass(cls, dspy.Code):
+        language: str = getattr(cls, "language", "")
+        return f"dspy.Code[{language!r}]"
     name = getattr(cls, "__name__", None) or getattr(cls, "_name", None)
     if name in _BUILTINS and cls is _BUILTINS[name]:
         return str(name)

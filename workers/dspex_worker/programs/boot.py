@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import logging
 import os
 import warnings
@@ -50,6 +51,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    _let_rows_take_their_time()
     _quieten()
     return Programs.for_pool(settings)
 
@@ -59,6 +61,15 @@ def _prepare_environment() -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     for library in ("OPENBLAS", "OMP", "MKL"):  # numpy's would start a thread per core on import, and no fork keeps it
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def _let_rows_take_their_time() -> None:
+    """DSPy's executor runs a row again when it took 120 s, and pays for it twice (dspy#9574); 0 means never."""
+    from dspy.utils.parallelizer import ParallelExecutor
+
+    start: Any = ParallelExecutor.__init__
+    optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
+    start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
 
 
 def _quieten() -> None:

@@ -40,7 +40,7 @@ def optimize(
     trainset: Sequence[Mapping[str, Any]],
     optimizer: str,
     metric: Mapping[str, Any],
-    lm: Record,
+    lm: Record | None,
     valset: Sequence[Mapping[str, Any]] | None = None,
     inputs: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -53,6 +53,8 @@ def optimize(
         Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
         MemoryError: the worker ran out of memory on the way.
     """
+    if programs.lms.get(lm) is None:
+        raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
     chosen = optimizer_named(optimizer, dict(options or {}))
     built = programs.modules.make(spec)
     names = inputs or built.inputs
