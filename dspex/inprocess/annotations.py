@@ -29,6 +29,7 @@ _TYPING: Final = (
     "Any", "Annotated", "Dict", "FrozenSet", "Iterable", "List", "Literal", "Mapping", "MutableMapping", "Optional",
     "Sequence", "Set", "Tuple", "Type", "Union",
 )  # fmt: skip
+_ABSTRACT: Final = ("Iterable", "Mapping", "MutableMapping", "Sequence")  # `Sequence[int]` keeps the class behind it
 _NEED_ARGUMENTS: Final = frozenset(_TYPING) - {"Any"}
 _NAMES: Final[Mapping[str, Any]] = {
     **{plain.__name__: plain for plain in _PLAIN},
@@ -50,9 +51,11 @@ _BUILTIN_OF: Final[Mapping[Any, Any]] = {
     tuple: tuple,
     type: type,
 }
-_TEXT_OF: Final[Mapping[Any, str]] = {
-    named: name for name, named in _NAMES.items() if not name.startswith("typing.")
-} | {type(None): "None"}
+_TEXT_OF: Final[Mapping[Any, str]] = (
+    {named: name for name, named in _NAMES.items() if not name.startswith("typing.")}
+    | {type(None): "None"}
+    | {getattr(typing, name).__origin__: name for name in _ABSTRACT}
+)
 _NATIVE_TYPES: Final = ("Image", "Audio", "File", "Code", "Reasoning", "History")
 _WORKER_TYPES: Final = ("Tool", "ToolCalls", "ToolCallResults", "Citations", "Document")
 

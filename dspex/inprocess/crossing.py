@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from dspex.errors import AdapterParseError, EncodeError, InvalidInput, UnknownName, UnsafeInput
 from dspex.inprocess.adapters.markers import START
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
+from dspex.inprocess.adapters.values import render
 from dspex.inprocess.annotations import allows_none, is_dspy_type
 from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature
@@ -88,8 +89,12 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
             continue
         else:
             raise _missing(sig, inputs)
-        typed[name] = value if type(value) is str and check.validate is None else check.typed(value)
+        typed[name] = check.typed(value)
         plain = typed[name] if type(value) is str and check.validate is None else to_wire(typed[name], name)
+        if check.validate is None:
+            typed[name] = plain  # a tuple is a list to the worker, so it is one here
+            if type(plain) is list and check.field.annotation is str:
+                _require_texts(name, plain)
         if not allow_markers:
             _refuse_marker(name, plain)
         wire[name] = plain
@@ -145,6 +150,14 @@ def _is_rich(annotation: Any) -> bool:
     if origin is typing.Annotated:
         return _is_rich(get_args(annotation)[0])
     return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
+
+
+def _require_texts(name: str, items: list[Any]) -> None:
+    try:
+        render(items, str)
+    except TypeError as error:
+        message = f"The input {name!r} is a list for a text field, and not all its items are text."
+        raise InvalidInput(message, field=name) from error
 
 
 def _misfit(name: str, error: BaseException) -> str:

@@ -111,15 +111,37 @@ def _types_to_wire(sig: Signature) -> dict[str, Any]:
 
 def _type_to_wire(kind: type) -> dict[str, Any]:
     if issubclass(kind, enum.Enum):
-        return {"enum": {name: _enum_value(kind, member) for name, member in kind.__members__.items()}}
-    if hasattr(kind, "model_json_schema"):
+        members = {name: _enum_value(kind, member) for name, member in kind.__members__.items()}
+        return {"enum": members, "doc": kind.__doc__} if kind.__doc__ else {"enum": members}
+    if hasattr(kind, "model_json_schema") and _says_all(kind):
         return {"model": kind.model_json_schema()}
     if kind.__module__ == "__main__" or "<" in kind.__qualname__ or not inspect.isclass(kind):
         raise SignatureError(
-            f"The type {kind.__name__!r} is no enum and no pydantic model, and no worker could import it either: "
-            f"define it at the top level of a module."
+            f"The type {kind.__name__!r} is no enum and no model that its schema describes wholly (it may have aliases "
+            f"or serializers), and no worker could import it either: define it at the top level of a module."
         )
     return {"import": f"{kind.__module__}:{kind.__qualname__}"}
+
+
+def _says_all(model: Any) -> bool:
+    """Whether the schema describes what prompts show of a value: no aliases, no serializers, no computed members."""
+    return all(
+        each.model_json_schema(by_alias=False) == each.model_json_schema()
+        and not (own := each.__pydantic_decorators__).field_serializers
+        and not own.model_serializers
+        and not own.computed_fields
+        for each in _models_in(model, {})
+    )
+
+
+def _models_in(kind: Any, seen: dict[Any, None]) -> list[Any]:
+    if kind not in seen:
+        seen[kind] = None
+        for field in kind.model_fields.values():
+            for inner in classes_in(field.annotation):
+                if hasattr(inner, "model_fields"):
+                    _models_in(inner, seen)
+    return list(seen)
 
 
 def _enum_value(kind: type[enum.Enum], member: enum.Enum) -> Any:
@@ -130,7 +152,10 @@ def _enum_value(kind: type[enum.Enum], member: enum.Enum) -> Any:
 
 def _type_from_wire(name: str, spec: Mapping[str, Any]) -> Any:
     if "enum" in spec:
-        return enum.Enum(name, dict(spec["enum"]))
+        make: Any = enum.Enum
+        made = make(name, dict(spec["enum"]))
+        made.__doc__ = spec.get("doc")  # pydantic quotes it in the schema
+        return made
     if "model" in spec:
         from dspex.inprocess.wire_models import model_from_schema
 

@@ -70,6 +70,20 @@ def results(case: Case, make: Any, adapter: Any) -> dict[str, Any]:
     return made
 
 
+def rebuilt(case: Case) -> Any:
+    """The messages of the signature that a worker builds from the case's wire form, for its wire inputs."""
+    import dspy
+
+    from dspex_worker.programs import signatures
+    from dspex_worker.programs.imports import Imports
+    from dspex_worker.programs.values import to_input
+
+    sig = signatures.build(case["wire"], Imports(()))
+    inputs = {name: to_input(name, value, sig.fields[name].annotation) for name, value in case["inputs"].items()}
+    adapter = dspy.ChatAdapter() if case["adapter"] == "chat" else dspy.JSONAdapter()
+    return adapter.format(sig, [], inputs)
+
+
 def _outcome(make: Any) -> Any:
     try:
         return make()
@@ -178,7 +192,11 @@ def _serve() -> None:
             cases = _read(sys.stdin.buffer)
         except EOFError:
             return
-        _write(private, [results(case, make, Side()) for case in cases])
+        _write(private, [_served(case, make, Side()) for case in cases])
+
+
+def _served(case: Case, make: Any, side: Any) -> Any:
+    return {"messages": _outcome(lambda: rebuilt(case))} if "wire" in case else results(case, make, side)
 
 
 def _field(side: Any, field: Mapping[str, Any]) -> Any:

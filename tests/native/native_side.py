@@ -8,10 +8,12 @@ from typing import Any
 import native_shapes
 from native_oracle import annotations, results, values
 
+from dspex.errors import EncodeError, InvalidInput, SignatureError
 from dspex.inprocess import types as native_types
 from dspex.inprocess.adapters import compile_signature
 from dspex.inprocess.adapters.schema import response_format
 from dspex.inprocess.adapters.support import unsupported_schema
+from dspex.inprocess.crossing import checked_inputs, wire_inputs
 from dspex.inprocess.fields import InputField, OutputField
 from dspex.inprocess.signatures import Signature, signature
 
@@ -21,6 +23,20 @@ Case = Mapping[str, Any]
 def native_results(case: Case) -> dict[str, Any]:
     """What DSPex makes of the case."""
     return results(case, _make, _Side())
+
+
+def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
+    """The case as a worker gets it, and the native messages; None where the inputs or types do not cross."""
+    sig = _make(case)
+    try:
+        inputs = values(case["inputs"], native_types)
+        inputs.pop("augmented", None)
+        wire, plain = sig.to_wire(), wire_inputs(sig, inputs, allow_markers=True)
+        checked = checked_inputs(sig, inputs, allow_markers=True)
+    except (InvalidInput, EncodeError, SignatureError):
+        return None
+    messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
+    return {"wire": wire, "inputs": plain, "adapter": case["adapter"]}, messages
 
 
 def differences(case: Case, native: Mapping[str, Any], dspy: Mapping[str, Any]) -> list[str]:

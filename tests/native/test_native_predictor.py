@@ -275,6 +275,18 @@ def test_marker_beside_an_image_is_refused_and_the_image_is_not() -> None:
             compiled.messages(inputs)
 
 
+def test_marker_in_a_demo_is_an_image_only_where_images_belong() -> None:
+    """unit: saved programs hold images as marked text; a text field that holds the marker is refused in demos too."""
+    compiled = compile_signature("q, img: dspy.Image -> a")
+    image = Image("http://h/a.png")
+    saved = {"q": "x", "img": image.serialize_model(), "a": "y"}
+    typed = {"q": "x", "img": image, "a": "y"}
+    inputs = {"q": "x", "img": image}
+    assert compiled.messages(inputs, [saved]) == compiled.messages(inputs, [typed])
+    with pytest.raises(UnsafeInput):
+        compiled.messages(inputs, [{**typed, "q": MARKER}])
+
+
 def test_field_header_in_a_value_passes() -> None:
     """unit: as in DSPy; `suspected_fields` says which inputs hold one."""
     from dspex.inprocess.adapters.safety import suspected_fields

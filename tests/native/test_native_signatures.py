@@ -182,6 +182,20 @@ def test_wire_form_is_plain_and_rebuilds_the_same_prompts() -> None:
     assert value["items"][0].name == "x" and value["k"] == -1
 
 
+def test_wire_form_keeps_the_docstring_of_an_enum() -> None:
+    """unit: pydantic quotes it in the schema, so it belongs to the prompt."""
+    sig = signature("q -> a: list[Mood]", custom_types=native_shapes.NAMES)
+    again = Signature.from_wire(sig.to_wire())
+    assert sig.to_wire()["types"]["Mood"]["doc"] == "How someone feels."
+    assert compile_signature(again).prefix() == compile_signature(sig).prefix()
+
+
+def test_models_with_aliases_are_named_by_import() -> None:
+    """unit: a schema shows the alias, a prompt the member's own name."""
+    wire = signature("q -> a: Money", custom_types=native_shapes.NAMES).to_wire()
+    assert wire["types"] == {"Money": {"import": "native_shapes:Money"}}
+
+
 def test_wire_form_keeps_every_part_of_a_field() -> None:
     """unit: description, constraints in their order, defaults, kinds."""
     wire = QA.to_wire()

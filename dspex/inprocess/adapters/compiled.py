@@ -21,7 +21,12 @@ from dspex.inprocess.adapters.json import Json
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
 from dspex.inprocess.adapters.safety import refuse_markers
 from dspex.inprocess.adapters.schema import response_format
-from dspex.inprocess.adapters.support import unsupported_inputs, unsupported_reason, unsupported_schema
+from dspex.inprocess.adapters.support import (
+    holds_dspy_types,
+    unsupported_inputs,
+    unsupported_reason,
+    unsupported_schema,
+)
 from dspex.inprocess.adapters.values import described
 from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
@@ -62,6 +67,7 @@ class CompiledSignature:
         self.dspy_adapter = self._format.dspy_name
         self._history = turns.history_field(sig)
         self._user_fields = {name: field for name, field in sig.input_fields.items() if name != self._history}
+        self._plain_fields = {name: field for name, field in sig.input_fields.items() if not holds_dspy_types(field)}
         self._readers = {name: Reader(field) for name, field in sig.output_fields.items()}
         try:
             self.unsupported = self.unsupported or unsupported_reason(sig)
@@ -184,12 +190,14 @@ class CompiledSignature:
             parts.append(last)
         return "\n\n".join(parts).strip()
 
-    def _user(self, text: str, values: Mapping[str, Any], allow_markers: bool) -> Message:
+    def _user(
+        self, text: str, values: Mapping[str, Any], allow_markers: bool, fields: Mapping[str, Field] | None = None
+    ) -> Message:
         message = {"role": "user", "content": text}
         if markers.START not in text:
             return message
         if not allow_markers:
-            refuse_markers(self.signature.input_fields, values)
+            refuse_markers(self.signature.input_fields if fields is None else fields, values)
         return markers.expand(message)
 
     def _demo_messages(self, demos: Sequence[Demo], allow_markers: bool) -> Iterator[Message]:
@@ -197,7 +205,10 @@ class CompiledSignature:
         inputs, outputs = self.signature.input_fields, self.signature.output_fields
         for first, missing, group in ((_INCOMPLETE, _NOT_SUPPLIED, partial), ("", None, whole)):
             for demo in group:
-                yield self._user(self._user_text(demo, first=first, fields=inputs), demo, allow_markers)
+                # A saved demo holds its images as marked text; only fields without such types are suspected.
+                yield self._user(
+                    self._user_text(demo, first=first, fields=inputs), demo, allow_markers, self._plain_fields
+                )
                 yield {"role": "assistant", "content": self._format.answer(outputs, demo, missing)}
 
     def _history_messages(self, inputs: Mapping[str, Any], allow_markers: bool) -> Iterator[Message]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dspex.inprocess.adapters.history import has_tool_calls, history_field
 from dspex.inprocess.annotations import classes_in, is_dspy_type
+from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature
 
 _NATIVE_INPUTS: Final = frozenset(
@@ -48,6 +49,11 @@ def unsupported_inputs(sig: Signature, inputs: Mapping[str, Any]) -> str | None:
     if name is not None and has_tool_calls(inputs.get(name)):
         return f"the history {name!r} holds tool calls, which workers render"
     return None
+
+
+def holds_dspy_types(field: Field) -> bool:
+    """Whether values of this field may hold DSPy's own types, at any depth."""
+    return next(_dspy_types_in(field.annotation, set()), None) is not None
 
 
 def _base_name(kind: Any) -> str:
