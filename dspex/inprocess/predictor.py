@@ -8,7 +8,8 @@ transport, cache, retries and limits are the LM client's. What cannot run here s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -101,7 +102,7 @@ async def apredict(
 
 def predict_stream(
     client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
-) -> Iterator[Chunk | Prediction]:
+) -> Generator[Chunk | Prediction, None, None]:
     """Chunks of the output fields as they arrive, then the Prediction.
 
     Options and errors as for `predict`; once a chunk was given, an unreadable answer is not asked for again.
@@ -110,8 +111,9 @@ def predict_stream(
     step = _next(exchange)
     while isinstance(step, _Request):
         fields = _Fields(step.compiled)
-        for item in client.stream(lm, step.messages, **step.options):
-            yield from fields.chunks(item)
+        with contextlib.closing(client.stream(lm, step.messages, **step.options)) as items:
+            for item in items:
+                yield from fields.chunks(item)
         yield from fields.last()
         step = _next(exchange, fields.answer())
     yield step
@@ -119,15 +121,17 @@ def predict_stream(
 
 async def apredict_stream(
     client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
-) -> AsyncIterator[Chunk | Prediction]:
+) -> AsyncGenerator[Chunk | Prediction, None]:
     """`predict_stream` for event loops."""
     exchange = _exchange(_plan(sig, inputs, lm, **options, is_streamed=True))
     step = _next(exchange)
     while isinstance(step, _Request):
         fields = _Fields(step.compiled)
-        async for item in client.astream(lm, step.messages, **step.options):
-            for chunk in fields.chunks(item):
-                yield chunk
+        # Closed by the consumer's own close: an abandoned request must not go on until the collector finds it.
+        async with contextlib.aclosing(client.astream(lm, step.messages, **step.options)) as items:
+            async for item in items:
+                for chunk in fields.chunks(item):
+                    yield chunk
         for chunk in fields.last():
             yield chunk
         step = _next(exchange, fields.answer())
@@ -181,10 +185,21 @@ class _Tally:
         self.is_cached = self.is_cached and completion.cached
         if completion.cached:
             return
-        total = self.usage.setdefault(model, {})
-        for name, value in completion.usage.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            total[name] = total.get(name, 0) + value if is_number else value
+        self.usage[model] = _sum(self.usage.get(model, {}), completion.usage)
+
+
+def _sum(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Both usages together: numbers are added, also in the nested details; what is no number is kept."""
+    made = dict(total)
+    for name, value in more.items():
+        known = made.get(name)
+        if isinstance(value, Mapping):
+            made[name] = _sum(known or {}, value)
+        elif isinstance(value, int | float) and isinstance(known, int | float):
+            made[name] = known + value
+        elif value is not None or known is None:
+            made[name] = value
+    return made
 
 
 def _plan(

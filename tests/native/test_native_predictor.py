@@ -214,12 +214,49 @@ def test_unreadable_stream_falls_back_only_when_nothing_was_shown() -> None:
     assert last == Prediction({"answer": "x", "n": 1}) and len(hidden.asked) == 2
 
 
+def test_closing_a_stream_closes_the_models() -> None:
+    """unit: at once, blocking and awaited."""
+
+    class Watched(Client):
+        is_open = True
+
+        def stream(self, *args: Any, **options: Any) -> Any:
+            try:
+                yield from super().stream(*args, **options)
+            finally:
+                self.is_open = False
+
+    client = Watched(GOOD, GOOD)
+    stream = predictor.predict_stream(client, QN, {"question": "?"}, lm=Model())
+    next(stream)
+    assert client.is_open
+    stream.close()
+    assert not client.is_open
+
+    async def leave() -> bool:
+        client.is_open = True
+        items = predictor.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        await anext(items)
+        await items.aclose()
+        return client.is_open
+
+    assert not asyncio.run(leave())
+
+
+def test_usage_of_both_calls_is_added_with_its_details() -> None:
+    """unit: numbers add up at any depth; what only one call knows is kept."""
+    one = Answer(["no header"], usage={"prompt_tokens": 3, "details": {"cached": 1, "audio": None}, "other": None})
+    two = Answer(['{"answer": "x", "n": 1}'], usage={"prompt_tokens": 4, "details": {"cached": 2}, "other": 5})
+    usage = _predict(Client(one, two)).usage["openai/m"]
+    assert usage == {"prompt_tokens": 7, "details": {"cached": 3, "audio": None}, "other": 5}
+
+
 def test_stream_without_its_completion_is_an_error() -> None:
     """unit: and several generations cannot be streamed."""
 
     class Cut(Client):
         def stream(self, *args: Any, **options: Any) -> Any:
-            return iter(["[[ ## answer"])
+            yield "[[ ## answer"
 
     with pytest.raises(LMStreamAssemblyError):
         list(predictor.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
