@@ -166,6 +166,8 @@ def test_users_modules_do_not_share_what_they_keep() -> None:
     counting = spec("inside.mine:Counting", options={"times": 1})
     for _ in range(2):
         assert call.call(programs().run, call, counting, {"question": "q"}, RECORD)["outputs"]["seen"] == 1
+    call.call(programs().run, call, counting, {"question": "q"}, RECORD, None, {"temperature": 0.3}, 5)
+    assert call.bodies[-1]["temperature"] == 0.3 and call.requests[-1]["rollout_id"] == 5  # by way of its LM
     assert programs().modules.get(spec()).program is programs().modules.get(spec()).program
 
 

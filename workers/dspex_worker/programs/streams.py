@@ -156,7 +156,7 @@ class _Splitter:
         pieces: list[Piece] = []
         while (mark := self._mark().search(self._text, self._sent)) is not None:
             pieces += self._send(mark.start())
-            self._field, self._has_begun, self._sent = self._field_after(mark), False, mark.end()
+            self._field, self._has_begun, self._sent = self._field_after(mark), False, self._end_of(mark)
         return pieces + self._send(self._safe_end())
 
     def end(self) -> list[Piece]:
@@ -181,6 +181,9 @@ class _Splitter:
     def _field_after(self, mark: re.Match[str]) -> str | None:
         raise NotImplementedError
 
+    def _end_of(self, mark: re.Match[str]) -> int:
+        return mark.end()
+
     def _safe_end(self) -> int:
         raise NotImplementedError
 
@@ -195,7 +198,16 @@ class Headed(_Splitter):
         return self._HEADER
 
     def _field_after(self, mark: re.Match[str]) -> str | None:
-        return mark[1] if mark[1] in self._fields else None
+        if mark[1] not in self._fields:
+            return None
+        self._fields = [name for name in self._fields if name != mark[1]]  # of two, DSPy takes the first
+        return mark[1]
+
+    def _end_of(self, mark: re.Match[str]) -> int:
+        # DSPy measures a header without its indent and cuts the line with it (chat_adapter.py): `  [[ ## a ## ]]x`
+        # gives "]]x". The value says so in the end, so the stream does too.
+        indent = mark.start(1) - len(self._OPENING) - mark.start()
+        return mark.end() - indent
 
     def _safe_end(self) -> int:
         line = max(self._text.rfind("\n") + 1, 0)
