@@ -6,9 +6,9 @@ Request ids are odd when the supervisor asks and even when the worker asks, so n
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from .codec import Malformed, decode, encode
+from .codec import Malformed, OverLimit, Unencodable, decode, encode, packer, refusal_of, survey
 from .framing import FRAME_LIMIT, frame
 
 MAGIC: Final = "dspex"
@@ -39,14 +39,16 @@ class Kind(IntEnum):
     STOP = 16  # []: finish what runs, then exit
 
 
-_SHAPES: dict[int, tuple[type | None, ...]] = {
+_ANY: Final = None
+_NOTES: Final = object()  # a map, or nothing
+_SHAPES: Final[dict[Kind, tuple[object, ...]]] = {
     Kind.HELLO: (str, int, int, dict),
     Kind.READY: (dict,),
     Kind.CALL: (int, str, dict, dict),
-    Kind.RESULT: (int, None, None),
-    Kind.ERROR: (int, dict, None),
-    Kind.CHUNK: (int, None),
-    Kind.END: (int, None, None),
+    Kind.RESULT: (int, _ANY, _NOTES),
+    Kind.ERROR: (int, dict, _NOTES),
+    Kind.CHUNK: (int, _ANY),
+    Kind.END: (int, _ANY, _NOTES),
     Kind.CANCEL: (int,),
     Kind.CREDIT: (int, int),
     Kind.PING: (int,),
@@ -57,6 +59,10 @@ _SHAPES: dict[int, tuple[type | None, ...]] = {
     Kind.RESTORE: (int, str, dict),
     Kind.STOP: (),
 }
+_FAST: Final = {  # kind: (how many elements, the types that those before the first free one must have, has notes)
+    int(kind): (len(shape) + 1, (int, *(t for t in shape if isinstance(t, type))), shape[-1:] == (_NOTES,))
+    for kind, shape in _SHAPES.items()
+}
 
 
 def read(body: bytes) -> Message:
@@ -66,24 +72,30 @@ def read(body: bytes) -> Message:
         Malformed: it is not a message of this protocol.
     """
     message = decode(body)
-    shape = _SHAPES.get(message[0]) if type(message) is list and message and type(message[0]) is int else None
-    if shape is None or len(message) != len(shape) + 1:
+    shape = _FAST.get(message[0]) if type(message) is list and message and type(message[0]) is int else None
+    if shape is None or len(message) != shape[0]:
         raise Malformed(f"{len(body):,} bytes decode to no known message")
-    for expected, field in zip(shape, message[1:], strict=True):
-        if expected is not None and type(field) is not expected:
-            raise Malformed(
-                f"a {Kind(message[0]).name} message holds {type(field).__name__}, not {expected.__name__}"
-            )
-    return message
+    types = shape[1]
+    if (*map(type, message[: len(types)]),) != types or (
+        shape[2] and message[3] is not None and type(message[3]) is not dict
+    ):
+        found = ", ".join(type(field).__name__ for field in message[1:])
+        raise Malformed(f"a {Kind(message[0]).name} message holds ({found})")
+    return cast(Message, message)
 
 
 def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "value") -> bytes:
-    """Give the frame of a message.
+    """Give the frame of a message; `root` is what error paths begin with.
 
     Raises:
         Unencodable, OverLimit: a field cannot be sent; see `codec.encode`.
     """
-    return frame(encode([int(kind), *fields], root=root), limit)
+    try:
+        survey(*fields)
+        body = packer().pack([+kind, *fields])  # + makes it a plain int, in 30 ns
+    except (TypeError, ValueError, OverflowError) as error:
+        raise refusal_of(error, fields, root) from None
+    return frame(body, limit)
 
 
 def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = FRAME_LIMIT) -> tuple[bytes, bytes]:
@@ -92,9 +104,23 @@ def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = 
     Raises:
         Unencodable, OverLimit: the arguments or meta cannot be sent.
     """
-    packed = encode(arguments, root="arguments")
-    body = b"".join((_CALL_PREFIX, encode(id), encode(name), packed, encode(meta, root="meta")))
-    return frame(body, limit), packed
+    try:
+        survey(arguments, meta)
+        pack = packer().pack
+        head, packed, tail = pack([_CALL, id, name]), pack(arguments), pack(meta)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _refusal_of_call(error, id, name, arguments, meta) from None
+    return frame(b"".join((_ARRAY_OF_FIVE, head[1:], packed, tail)), limit), packed
 
 
-_CALL_PREFIX: Final = b"\x95" + encode(int(Kind.CALL))  # an array of five, its first element
+def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json, meta: Json) -> Exception:
+    for root, field in (("id", id), ("name", name), ("arguments", arguments)):
+        try:
+            encode(field, root=root)
+        except (Unencodable, OverLimit) as refusal:
+            return refusal
+    return refusal_of(error, (meta,), "meta")
+
+
+_CALL: Final = Kind.CALL.value
+_ARRAY_OF_FIVE: Final = b"\x95"
