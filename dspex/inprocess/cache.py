@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sqlite3
 import threading
@@ -25,9 +24,9 @@ MOST_BYTES = 256 * 1024 * 1024
 
 
 class CachedReply(NamedTuple):
-    """A response worth keeping: its headers and its body (the status was 200)."""
+    """A response worth keeping (its status was 200); of its headers only the content type outlives the moment."""
 
-    headers: tuple[tuple[str, str], ...]
+    content_type: str
     body: bytes
 
 
@@ -163,7 +162,7 @@ class _Disk:
                 row = (
                     database
                     and database.execute(
-                        "SELECT expires, headers, body FROM replies WHERE key = ? AND expires > ?",
+                        "SELECT expires, content_type, body FROM replies WHERE key = ? AND expires > ?",
                         (key, self._clock()),
                     ).fetchone()
                 )
@@ -172,8 +171,8 @@ class _Disk:
                 return None
         if not row:
             return None
-        expires, headers, body = row
-        return expires, CachedReply(tuple((name, value) for name, value in json.loads(headers)), body)
+        expires, content_type, body = row
+        return expires, CachedReply(content_type, body)
 
     def put(self, key: bytes, reply: CachedReply, expires: float) -> None:
         with self._lock:
@@ -181,7 +180,7 @@ class _Disk:
                 database = self._open()
                 if database is None or not self._writable:
                     return
-                values = (key, expires, json.dumps(reply.headers), reply.body)
+                values = (key, expires, reply.content_type, reply.body)
                 database.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", values)
                 self._puts += 1
                 if self._puts % 1000 == 1:
@@ -228,8 +227,8 @@ class _Disk:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.execute(
-                "CREATE TABLE IF NOT EXISTS replies "
-                "(key BLOB PRIMARY KEY, expires REAL NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, expires REAL NOT NULL, "
+                "content_type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
             )
         except sqlite3.Error:
             database.close()

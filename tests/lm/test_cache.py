@@ -17,7 +17,7 @@ from dspex.inprocess.cache import Cache, CachedReply, key_of
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
 
-REPLY = CachedReply((("content-type", "application/json"),), b"{}")
+REPLY = CachedReply("application/json", b"{}")
 
 
 class Clock:
@@ -69,9 +69,9 @@ def test_bytes_are_bounded() -> None:
     """unit: big entries push out others; one that is too big is not kept."""
     cache = Cache(most_bytes=10_000)
     for number in range(50):
-        cache.put(bytes([number]), CachedReply((), b"x" * 3000))
+        cache.put(bytes([number]), CachedReply("", b"x" * 3000))
     assert len(cache) <= 3
-    cache.put(b"huge", CachedReply((), b"x" * 20_000))
+    cache.put(b"huge", CachedReply("", b"x" * 20_000))
     assert cache.get(b"huge") is None
     assert len(cache) <= 3
 

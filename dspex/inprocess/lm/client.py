@@ -87,7 +87,11 @@ class LMClient:
         for one in (lm, *lm.fallbacks):
             try:
                 call = _Call(one, config, response_format, tools, rollout_id)
-                return completion_of([self._choice(call, messages, i, deadline) for i in range(call.n)])
+                first = self._choice(call, messages, 0, deadline)
+                if call.n == 1:
+                    return completion_of(first)
+                rest = [self._choice(call, messages, i, deadline) for i in range(1, call.n)]
+                return completion_of(first, *rest)
             except LMError as error:
                 failed = _unless_final(error, failed)
         assert failed is not None
@@ -109,7 +113,11 @@ class LMClient:
         for one in (lm, *lm.fallbacks):
             try:
                 call = _Call(one, config, response_format, tools, rollout_id)
-                return completion_of([await self._achoice(call, messages, i, deadline) for i in range(call.n)])
+                first = await self._achoice(call, messages, 0, deadline)
+                if call.n == 1:
+                    return completion_of(first)
+                rest = [await self._achoice(call, messages, i, deadline) for i in range(1, call.n)]
+                return completion_of(first, *rest)
             except LMError as error:
                 failed = _unless_final(error, failed)
         assert failed is not None
@@ -137,7 +145,7 @@ class LMClient:
             for part in parts:
                 assert isinstance(part, bytes)
                 yield from reader.feed(part)
-        yield completion_of([self._account(lm, reader.finish(), outcome)])
+        yield completion_of(self._account(lm, reader.finish(), outcome))
 
     async def astream(
         self,
@@ -162,7 +170,7 @@ class LMClient:
                 assert isinstance(part, bytes)
                 for text in reader.feed(part):
                     yield text
-        yield completion_of([self._account(lm, reader.finish(), outcome)])
+        yield completion_of(self._account(lm, reader.finish(), outcome))
 
     def forward(
         self, request: Mapping[str, Any], *, deadline: float | None = None
@@ -328,7 +336,7 @@ class LMClient:
 
     def _keep(self, order: Order, outcome: Outcome, head: Any, kept: list[bytes] | None) -> None:
         if kept is not None:
-            self._services.settle(order, outcome.seat, Reply(head.status, head.headers, b"".join(kept)))
+            self._services.settle(order, outcome.seat, Reply(head, b"".join(kept)))
 
     def _give_up(self, outcome: Outcome) -> None:
         if outcome.seat is not None:
@@ -423,8 +431,9 @@ def _raise_refusal(outcome: Outcome) -> None:
 
 
 def _head_of(outcome: Outcome) -> dict[str, Any]:
-    source = outcome.stream.head if outcome.stream is not None else outcome.reply
-    assert source is not None
+    live = outcome.stream if outcome.stream is not None else outcome.reply
+    assert live is not None
+    source = live.head
     hidden = ("transfer-encoding", "content-length", "connection", "set-cookie")
     headers = [[name, value] for name, value in source.headers if name not in hidden]
     return {"status": source.status, "headers": headers, "cached": outcome.cached}

@@ -42,7 +42,7 @@ class Choice:
     attempts: int
 
 
-def completion_of(choices: list[Choice]) -> Completion:
+def completion_of(*choices: Choice) -> Completion:
     """Put the choices of `n` requests together."""
     if len(choices) == 1:
         choice = choices[0]

@@ -18,7 +18,7 @@ from dspex.errors import LMError, LMTimeoutError, LMTransportError
 from dspex.inprocess.cache import Cache, CachedReply
 from dspex.inprocess.lm.dialects.failures import with_metadata
 from dspex.inprocess.lm.flights import Flights, Seat
-from dspex.inprocess.lm.http.message import Reply
+from dspex.inprocess.lm.http.message import Head, Reply
 from dspex.inprocess.lm.http.target import Target
 from dspex.inprocess.lm.limits import Limits
 
@@ -113,7 +113,8 @@ class Services:
     def settle(self, order: Order, seat: Seat[Outcome] | None, reply: Reply) -> None:
         """A whole 200 response is there: keep it and give it to the followers."""
         if order.key is not None:
-            self.cache.put(order.key, CachedReply(reply.headers, reply.body), ttl=order.lm.cache_ttl)
+            kept = CachedReply(reply.head.get("content-type"), reply.body)
+            self.cache.put(order.key, kept, ttl=order.lm.cache_ttl)
         if seat is not None:
             self.flights.land(seat, Outcome(reply=reply, cached=True))
 
@@ -127,7 +128,7 @@ def exchange(services: Services, order: Order) -> Exchange:
     if order.key is None:
         return (yield from _attempts(services, order))
     if (kept := services.cache.get(order.key)) is not None:
-        return Outcome(reply=Reply(200, kept.headers, kept.body), cached=True)
+        return _from_cache(kept)
     seat = services.flights.join(order.key)
     if not seat.leads:
         shared = yield from _follow(services, order, seat)
@@ -135,8 +136,13 @@ def exchange(services: Services, order: Order) -> Exchange:
             return shared
     elif (kept := services.cache.get(order.key)) is not None:  # the leader before us landed in between
         services.flights.leave(seat)
-        return Outcome(reply=Reply(200, kept.headers, kept.body), cached=True)
+        return _from_cache(kept)
     return (yield from _lead(services, order, seat))
+
+
+def _from_cache(kept: CachedReply) -> Outcome:
+    head = Head(f"HTTP/1.1 200 OK\r\ncontent-type: {kept.content_type}", 200)
+    return Outcome(reply=Reply(head, kept.body), cached=True)
 
 
 def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
@@ -184,7 +190,8 @@ def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[
 def _attempts(services: Services, order: Order) -> Exchange:
     lm, limits = order.lm, services.limits
     for attempt in range(lm.retries + 1):
-        yield from _admission(services, order)
+        if lm.requests_per_minute is not None:
+            yield from _admission(services, order)
         outcome = yield from _attempt(services, order)
         if outcome.error is None:
             outcome.attempts = attempt + 1
@@ -229,8 +236,7 @@ def _attempt(services: Services, order: Order) -> Exchange:
 def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]:
     """Wait for the LM's rate limit; a wait that cannot end in time fails at once."""
     lm = order.lm
-    if lm.requests_per_minute is None:
-        return
+    assert lm.requests_per_minute is not None
     now = time.monotonic()
     wait = services.limits.reserve(lm.ref, lm.requests_per_minute, now)
     if wait <= 0:

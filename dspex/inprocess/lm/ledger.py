@@ -43,9 +43,11 @@ class Scope:
             else:
                 self.cost_usd += cost
             self.tokens += usage.get("total_tokens") or 0
-            total = self.usage.setdefault(model, {})
+            total = self.usage.get(model)
+            if total is None:
+                total = self.usage[model] = {}
             for name, value in usage.items():
-                if isinstance(value, Mapping):
+                if value.__class__ is dict:
                     inner = total.get(name) or {}
                     total[name] = {k: inner.get(k, 0) + (value.get(k) or 0) for k in {*inner, *value}}
                 elif value is not None:

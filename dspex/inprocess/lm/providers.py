@@ -14,7 +14,7 @@ Dialect = Literal["openai", "anthropic", "gemini"]
 DSPY_VERSION = "3.4.1"  # the release these facts were read from
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity
 class Provider:
     """One provider: `id` is DSPy's own name for it (the key of its router's settings)."""
 

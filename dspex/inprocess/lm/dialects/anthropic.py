@@ -135,14 +135,11 @@ def usage(data: Any) -> dict[str, Any]:
         inputs += (read or 0) + (written or 0)
     details = data.get("output_tokens_details")
     return counters(
-        **{
-            "prompt_tokens": inputs,
-            "completion_tokens": outputs,
-            "total_tokens": inputs + outputs if inputs is not None and outputs is not None else None,
-            "prompt/cached_tokens": read,
-            "prompt/cache_creation_tokens": written,
-            "completion/reasoning_tokens": details.get("thinking_tokens") if isinstance(details, dict) else None,
-        }
+        inputs,
+        outputs,
+        inputs + outputs if inputs is not None and outputs is not None else None,
+        (("cached_tokens", read), ("cache_creation_tokens", written)),
+        (("reasoning_tokens", details.get("thinking_tokens")),) if isinstance(details, dict) else (),
     )
 
 

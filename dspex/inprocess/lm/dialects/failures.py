@@ -114,16 +114,16 @@ def with_metadata(error: LMError, reply: Reply) -> LMError:
     if error.retry_after is None:
         error.retry_after = retry_after(reply)
     if error.request_id is None:
-        error.request_id = reply.get("x-request-id") or reply.get("request-id") or None
+        error.request_id = reply.head.get("x-request-id") or reply.head.get("request-id") or None
     return error
 
 
 def retry_after(reply: Reply) -> float | None:
     """Seconds that the provider wants us to wait, by Retry-After (seconds or a date) or retry-after-ms."""
-    text = reply.get("retry-after")
+    text = reply.head.get("retry-after")
     if text:
         return _seconds(text)
-    milliseconds = _seconds(reply.get("retry-after-ms"))
+    milliseconds = _seconds(reply.head.get("retry-after-ms"))
     return None if milliseconds is None else milliseconds / 1000
 
 

@@ -136,21 +136,25 @@ def usage(data: Any) -> dict[str, Any]:
     """The counters of a response in DSPy's shape."""
     if not isinstance(data, dict):
         return {}
-    prompt, completion = data.get("prompt_tokens_details") or {}, data.get("completion_tokens_details") or {}
+    prompt, completion = data.get("prompt_tokens_details") or (), data.get("completion_tokens_details") or ()
     inputs, outputs, total = data.get("prompt_tokens"), data.get("completion_tokens"), data.get("total_tokens")
     if total is None and inputs is not None and outputs is not None:
         total = inputs + outputs
     return counters(
-        **{
-            "prompt_tokens": inputs,
-            "completion_tokens": outputs,
-            "total_tokens": total,
-            "prompt/cached_tokens": prompt.get("cached_tokens"),
-            "prompt/cache_creation_tokens": prompt.get("cache_write_tokens"),
-            "prompt/audio_tokens": prompt.get("audio_tokens"),
-            "completion/reasoning_tokens": completion.get("reasoning_tokens"),
-            "completion/audio_tokens": completion.get("audio_tokens"),
-        }
+        inputs,
+        outputs,
+        total,
+        prompt
+        and (
+            ("cached_tokens", prompt.get("cached_tokens")),
+            ("cache_creation_tokens", prompt.get("cache_write_tokens")),
+            ("audio_tokens", prompt.get("audio_tokens")),
+        ),
+        completion
+        and (
+            ("reasoning_tokens", completion.get("reasoning_tokens")),
+            ("audio_tokens", completion.get("audio_tokens")),
+        ),
     )
 
 

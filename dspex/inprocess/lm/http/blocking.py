@@ -50,7 +50,7 @@ class BlockingHttp:
         self._put(target, connection)
         got = parser.head
         assert got is not None
-        return Reply(got.status, got.headers, parser.take())
+        return Reply(got, parser.take())
 
     def stream(self, target: Target, head: bytes, body: bytes, timeout: float) -> BlockingStream:
         """The response as soon as its head is there; `timeout` bounds the head and then each wait for more."""
@@ -148,7 +148,7 @@ class BlockingStream:
 
     def whole(self) -> Reply:
         """The response with all that is left of its body."""
-        return Reply(self.head.status, self.head.headers, b"".join(self))
+        return Reply(self.head, b"".join(self))
 
     def close(self) -> None:
         """Close the connection at once unless the body was read to its end."""

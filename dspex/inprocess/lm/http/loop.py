@@ -43,7 +43,7 @@ class LoopHttp:
         connection = await self._request(pool, target, head, body, timeout, whole=True)
         got, data = connection.finish()
         pool.put(target, connection)
-        return Reply(got.status, got.headers, data)
+        return Reply(got, data)
 
     async def stream(self, target: Target, head: bytes, body: bytes, timeout: float) -> LoopStream:
         """The response as soon as its head is there; `timeout` bounds the head and then each wait for more."""
@@ -133,7 +133,7 @@ class LoopStream:
 
     async def whole(self) -> Reply:
         """The response with all that is left of its body."""
-        return Reply(self.head.status, self.head.headers, b"".join([data async for data in self]))
+        return Reply(self.head, b"".join([data async for data in self]))
 
     def close(self) -> None:
         """Close the connection at once unless the body was read to its end. On the loop's thread."""
@@ -195,6 +195,8 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0  # by the loop's clock, of the wait that is under way
+        self._timer: asyncio.TimerHandle | None = None
         self._whole = False
         self._held = 0
         self._paused = False
@@ -232,6 +234,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._ended(exc)
 
     async def request(self, data: bytes, deadline: float, *, whole: bool) -> None:
@@ -271,6 +276,9 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; nothing is flushed."""
         self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -286,15 +294,26 @@ class _Connection(asyncio.Protocol):
 
     async def _wait(self, timeout: float) -> None:
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(max(timeout, 0.0), self._expire, waiter)
+        deadline = self._deadline = self._loop.time() + timeout
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
         try:
             await waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
-    def _expire(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
+    def _tick(self) -> None:
+        """The timer fired; it is not moved for each request (a tenth of a request's cost), so look what is due."""
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        else:
             waiter.set_exception(LMTimeoutError(f"{self.host} did not answer in time."))
 
     def _wake(self, error: LMError | None) -> None:

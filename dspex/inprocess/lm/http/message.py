@@ -15,35 +15,43 @@ BODY_LIMIT = 256 * 1024 * 1024
 _BODYLESS = frozenset({204, 304})
 
 
-@dataclass(frozen=True, slots=True)
 class Head:
-    """A response's status and headers; names are lower case, repeated names stay repeated."""
+    """A response's status line and headers. `headers` is taken apart when it is asked for: most callers never do."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
+    __slots__ = ("_folded", "raw", "status")
+
+    def __init__(self, raw: str, status: int) -> None:
+        self.raw = raw
+        self.status = status
+        self._folded = raw.lower()
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers in order; names in lower case, repeated names repeated."""
+        pairs = (line.partition(":") for line in self.raw.split("\r\n")[1:])
+        return tuple((name.lower(), value.strip()) for name, colon, value in pairs if colon and name.strip() == name)
 
     def get(self, name: str, default: str = "") -> str:
         """The first value of a header, by its lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return default
+        at = self._folded.find(f"\r\n{name}:")
+        if at < 0:
+            return default
+        start = at + len(name) + 3
+        end = self.raw.find("\r\n", start)
+        return self.raw[start : end if end >= 0 else None].strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole response."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
+    head: Head
     body: bytes
 
-    def get(self, name: str, default: str = "") -> str:
-        """The first value of a header, by its lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return default
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.head.status
 
 
 def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -120,30 +128,19 @@ class ResponseParser:
         return data
 
     def _begin(self, raw: bytes) -> None:
-        lines = raw.decode("latin-1").split("\r\n")
-        version, _, rest = lines[0].partition(" ")
-        if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdigit():
+        text = raw.decode("latin-1")
+        if text[:7] != "HTTP/1." or text[7:8] not in "01" or not text[9:12].isdigit():
             raise LMUnexpectedError("The endpoint answered something that is not HTTP/1.1.")
-        status = int(rest[:3])
+        status = int(text[9:12])
         if 100 <= status < 200:  # an interim response: the real one follows
             return
-        headers = []
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            if not colon or name[:1] in (" ", "\t"):
-                raise LMUnexpectedError("The endpoint sent a malformed HTTP header.")
-            headers.append((name.lower(), value.strip()))
-        self.head = Head(status, tuple(headers))
-        self._frame(version)
-
-    def _frame(self, version: str) -> None:
-        assert self.head is not None
-        connection = self.head.get("connection").lower()
-        self.reusable = "close" not in connection and (version == "HTTP/1.1" or "keep-alive" in connection)
-        length = self.head.get("content-length")
-        if self.head.status in _BODYLESS:
+        self.head = head = Head(text, status)
+        connection = head.get("connection").lower()
+        self.reusable = "close" not in connection and (text[7] == "1" or "keep-alive" in connection)
+        length = head.get("content-length")
+        if status in _BODYLESS:
             self.complete = True
-        elif "chunked" in self.head.get("transfer-encoding").lower():
+        elif "chunked" in head.get("transfer-encoding").lower():
             self._chunked = True
         elif length:
             if not length.isdigit() or int(length) > BODY_LIMIT:

@@ -43,6 +43,8 @@ def target_of(url: str, proxy: str | None = None) -> Target:
     host = parts.hostname
     if parts.scheme not in ("http", "https") or not host or any(c in url for c in " \r\n\t\0"):
         raise LMConfigurationError("The LM's api_base must be an http:// or https:// URL.")
+    if parts.username is not None:
+        raise LMConfigurationError("An LM's api_base must not hold a user or password; use api_key= or headers=.")
     secure = parts.scheme == "https"
     port = _port(parts.port, secure)
     path = parts.path or "/"
