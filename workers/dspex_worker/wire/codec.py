@@ -63,13 +63,21 @@ def encode(value: object, *, root: str = "value") -> bytes:
 
 
 def survey(*fields: object) -> None:
-    """Check keys, depth and counts of the fields together, breadth first; scalars are left to the packer.
+    """Check types, keys, depth and counts of the fields together, breadth first.
+
+    The packer refuses subclasses, but takes bytearrays, memoryviews and timestamps: they would come back as others.
 
     Raises:
-        TypeError: a key is no str.
+        TypeError: a type, or a key's, is not one of the accepted.
         OverLimit: more levels (a cycle runs into that), containers or elements than the receiver would take.
     """
-    level: list[Any] = [field for field in fields if type(field) is dict or type(field) is list]
+    level: list[Any] = []
+    for field in fields:
+        kind = type(field)
+        if kind is dict or kind is list:
+            level.append(field)
+        elif kind not in _SCALARS:
+            raise TypeError(kind.__name__)
     depth = containers = elements = 0
     while level:
         depth += 1
@@ -92,6 +100,8 @@ def survey(*fields: object) -> None:
                 kind = type(item)
                 if kind is dict or kind is list:
                     below.append(item)
+                elif kind not in _SCALARS:
+                    raise TypeError(kind.__name__)
         level = below
 
 
@@ -174,6 +184,7 @@ def _refuse_extension(code: int, data: bytes) -> object:
 # A bytes key begins with the first byte of a bin; a timestamp is an extension of type -1 (0xff) and one of three sizes.
 _BIN = (b"\xc4", b"\xc5", b"\xc6")
 _TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _STR_ONLY = frozenset({str})
 
 
