@@ -40,7 +40,8 @@ def settings_page() -> str:
             "file over the defaults. In the environment `DSPEX_<POOL>_<SETTING>` sets one value (`DSPEX_DSPY_SIZE=8`);",
             "`DSPEX_CONFIG` names the file, `DSPEX_LM` the language model.",
             "",
-            'Durations are seconds, or text such as "90s", "15min", "1h"; sizes are bytes, or text such as "512MiB", "2GiB".',
+            'Durations are seconds, or text such as "90s", "15min", "1h"; sizes are bytes, or text such as "512MiB", '
+            '"2GiB".',
             'A pool whose bridge is "mipro" has the second column\'s defaults.',
             "",
             "| setting | default `dspy` | default `mipro` | meaning |",
@@ -74,8 +75,8 @@ def events_page() -> str:
             NOTE,
             "`sup.on_event(fn)` calls `fn(event)` on the events thread: `event.name`, `event.facts`, `event.time`, "
             "`event.level`.",
-            'The same events go to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an input or '
-            "a key.",
+            'The same events go to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an input '
+            "or a key.",
             "",
             "| event | level |",
             "|---|---|",

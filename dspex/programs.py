@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from . import defaults
 from .errors import InvalidInput, SettingsError, UnknownName
 from .inprocess.adapters.compiled import CompiledSignature, compile_signature
+from .inprocess.crossing import to_wire
 from .inprocess.fields import OutputField
 from .inprocess.prediction import Prediction
 from .inprocess.predictor import (
@@ -196,6 +197,8 @@ class Program:
             "options": dict(self.options),
             "state": self.state,
         }
+        if self.demos:
+            spec["demos"] = to_wire([dict(demo) for demo in self.demos], "demos")
         if self.tools or self.module in _AGENTS:
             spec["tools"] = specs_of(self.tools, self.tool_set)
         return spec
@@ -267,7 +270,7 @@ class Program:
         lm = self.lm or defaults.configured_lm()
         services = services_of(supervisor)
         services.tools.add(self.tool_set, self.tools)
-        arguments: dict[str, Any] = {
+        return {
             "spec": self.spec(),
             "inputs": wire_inputs(self.signature, inputs, allow_markers=self.allow_markers),
             "lm": services.lm_record(lm),
@@ -275,9 +278,6 @@ class Program:
             "config": dict(self.config),
             "rollout_id": self.rollout_id,
         }
-        if self.demos:
-            arguments["demos"] = [dict(demo) for demo in self.demos]
-        return arguments
 
     def _pool_options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
         # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.

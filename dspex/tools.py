@@ -43,7 +43,7 @@ class Tool:
         name = getattr(function, "__name__", type(function).__name__)
         if name == "<lambda>":
             raise SettingsError("A tool needs a name that the model can use: give a def, not a lambda.", key="tools")
-        desc = inspect.getdoc(function) or ""
+        desc = getattr(function, "__doc__", None) or ""  # as it is: DSPy shows it so
         args, has_kwargs = _schemas(function)
         return cls(function, name, desc, args, has_kwargs)
 

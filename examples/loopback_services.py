@@ -20,7 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 from collection import Document
 
 Vector = dict[str, float]
-_STOP = frozenset("a an and are as at be by can do does for from how i in is it of on or should that the this to use what which with".split())
+_STOP = frozenset(
+    """a an and are as at be by can do does for from how i in is it of on or should that the this to use what which
+    with""".split()
+)
+)
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def _vector(word: str) -> Vector:
     padded = f"^{word}$"
     parts = [padded[i : i + 3] for i in range(max(1, len(padded) - 2))]
     weight = 1 / math.sqrt(len(parts))
-    return {part: weight for part in parts}
+    return dict.fromkeys(parts, weight)
 
 
 def _cosine(a: Vector, b: Vector) -> float:

@@ -22,10 +22,11 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-import dspex
 from collection import Document, distributions, standard_library, summary_of
-from dspex.inprocess.retrieval import BM25Index
 from loopback_services import serving
+
+import dspex
+from dspex.inprocess.retrieval import BM25Index
 
 QUESTION = "Which package should I use to validate data with type hints?"
 EXAMPLES = 10  # for the optimiser; half of them to learn from, half to be judged by
@@ -271,7 +272,9 @@ def main() -> int:
         workers = ", ".join(f"{len(pool['workers'])} in {name!r}" for name, pool in health.items())
         cap = health["mipro"]["memory"]
         display.say(f"Workers are ready: {workers}; model {model}; two services on {base}.")
-        display.say(f"The cap of 'mipro' is {cap['cap_bytes'] / 2**20:.0f} MiB, enforced by: {', '.join(cap['layers'])}.")
+        display.say(
+            f"The cap of 'mipro' is {cap['cap_bytes'] / 2**20:.0f} MiB, enforced by: {', '.join(cap['layers'])}."
+        )
         assistant = pipeline_of(index, base, trainset)
         display.say(f"Question: {question}")
         result = None

@@ -1,7 +1,7 @@
 """DSPy programs from specs: built once per digest, loaded with their state, shared by the calls that name them.
 
-A spec is {"module", "signature", "options", "state", "tools"}. A program that keeps things on itself while it runs is
-handed out as a copy. Any thread; builds happen under one lock.
+A spec is {"module", "signature", "options", "state", "demos", "tools"}. A program that keeps things on itself while it
+runs is handed out as a copy. Any thread; builds happen under one lock.
 """
 
 from __future__ import annotations
@@ -125,7 +125,16 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
         program.reward_fn_code = _source_of_reward(spec, imports)
     if spec.get("state") is not None:
         load_state(program, spec["state"])
+    if spec.get("demos"):
+        _give_demos(program, name, spec["demos"])
     return program
+
+
+def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) -> None:
+    predictors = program.predictors()
+    if len(predictors) != 1:
+        raise invalid_input(f"demos are for modules with one predictor; {name} has {len(predictors)}.")
+    predictors[0].demos = [dict(demo) for demo in demos]
 
 
 def check_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
