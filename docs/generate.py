@@ -75,8 +75,8 @@ def events_page() -> str:
             NOTE,
             "`sup.on_event(fn)` calls `fn(event)` on the events thread: `event.name`, `event.facts`, `event.time`, "
             "`event.level`.",
-            'The same events go to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an input '
-            "or a key.",
+            'The same events go to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an '
+            "input or a key.",
             "",
             "| event | level |",
             "|---|---|",

@@ -24,7 +24,6 @@ _STOP = frozenset(
     """a an and are as at be by can do does for from how i in is it of on or should that the this to use what which
     with""".split()
 )
-)
 
 
 @contextmanager
