@@ -127,8 +127,8 @@ def come_to_an_end(world: World) -> None:
 
 
 PoolMachine.TestCase.settings = settings(
-    max_examples=150,
-    stateful_step_count=60,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

@@ -20,6 +20,7 @@ MAX_DEPTH = 200
 MAX_CONTAINERS = 200_000
 MAX_ELEMENTS = 2_000_000
 PLAIN_DECODE = 64 * 1024
+PLAIN_SIZES = 4 * 1024  # a frame up to here may lie about the sizes of its lists: 32 KiB each is what it can win
 ENVELOPE = 64  # containers and elements that a message adds around the value that its sender checked
 
 
@@ -123,6 +124,8 @@ def decode(data: bytes) -> Any:
         Malformed: the bytes are no value, or hold one over the limits.
     """
     try:
+        if len(data) > PLAIN_SIZES:
+            _require_true_sizes(data)
         if len(data) > PLAIN_DECODE:
             return _decode_counting(data)
         if not _is_suspicious(data):
@@ -154,6 +157,17 @@ def _decode_counting(data: bytes) -> Any:
         max_array_len=MAX_ELEMENTS,
         max_map_len=MAX_ELEMENTS,
     )
+
+
+def _require_true_sizes(data: bytes) -> None:
+    """Walk through `data` without building anything.
+
+    The decoder makes room for as many elements as a list announces: a thousand nested lists that each announce what
+    the whole frame could hold took 64 MB.
+    """
+    walker = msgpack.Unpacker(max_buffer_size=len(data))
+    walker.feed(data)
+    walker.skip()
 
 
 def _is_suspicious(data: bytes) -> bool:
