@@ -236,7 +236,7 @@ class Verbs:
         timeout = _number(arguments, "timeout")
         try:
             async with asyncio.timeout(timeout):
-                while not is_done():  # a pool tells nobody when it is done: its own verbs look in turns, too
+                while not is_done():  # noqa: ASYNC110 - a pool tells nobody: its own verbs look in turns, too
                     await asyncio.sleep(WATCH_INTERVAL)
         except TimeoutError:
             raise TimeoutError(f"Pool {pool.name!r} did not {what} within {timeout:g} s; it goes on.") from None

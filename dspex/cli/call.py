@@ -1,0 +1,57 @@
+"""`dspex call`: one command on a worker of a live supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ..errors import InvalidInput
+from .finding import connect, print_json
+
+
+def call(options: argparse.Namespace) -> int:
+    """Run it and print its result as JSON; chunks too with --stream. A --session is shared: other commands find it."""
+    arguments = read_arguments(options.arguments)
+    names: dict[str, Any] = {"timeout": options.timeout}
+    if options.session is not None:
+        names |= {"session": options.session, "shared": True}
+    with connect(options) as client:
+        if not options.stream:
+            idempotent = options.idempotent
+            print_json(client.call(options.pool, options.command, arguments, idempotent=idempotent, **names))
+            return 0
+        with client.stream(options.pool, options.command, arguments, **names) as chunks:
+            for chunk in chunks:
+                print_json({"chunk": chunk}, indent=None)
+            print_json({"value": chunks.value}, indent=None)
+    return 0
+
+
+def read_arguments(words: list[str]) -> dict[str, Any]:
+    """Give the arguments that the words of the command line mean.
+
+    Raises:
+        InvalidInput: they are neither one JSON object nor key=value pairs.
+    """
+    if len(words) == 1 and (words[0] == "-" or words[0].lstrip().startswith("{")):
+        text = sys.stdin.read() if words[0] == "-" else words[0]
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidInput(f"The arguments are not valid JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise InvalidInput("The arguments must be one JSON object.")
+        return value
+    return dict(map(_pair, words))
+
+
+def _pair(word: str) -> tuple[str, Any]:
+    key, separator, text = word.partition("=")
+    if not separator or not key:
+        raise InvalidInput(f"{word!r} is neither key=value nor a JSON object.")
+    try:
+        return key, json.loads(text)
+    except json.JSONDecodeError:
+        return key, text

@@ -1,0 +1,193 @@
+"""The life of a supervisor that is a service: ready, reloads, a warm stop, a cold one.
+
+    SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
+    SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
+
+Handlers only put a word into a queue; the main thread takes one word after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DspexError
+from .notify import Notifier
+from .reload import reload
+
+if TYPE_CHECKING:
+    from ..control.service import Service
+    from ..pools.supervisor import Supervisor
+
+LOOK = 0.05  # seconds between looks at the running calls of a warm stop
+BREATH = 1.0  # seconds between words to systemd
+
+logger = logging.getLogger("dspex")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Something that the main thread must act on."""
+
+    kind: str  # "stop", "reload", "reloaded", "ready", "failed"
+    grace: float | None = None
+    error: BaseException | None = None
+
+
+class Host:
+    """Runs one supervisor and its control service until somebody says stop."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        source: str | None,
+        grace: float | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._source = source
+        self._grace = grace
+        self._on_ready = on_ready
+        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._notifier = Notifier()
+        self._is_reloading = False
+        self._wants_reload = False
+
+    def ask_to_stop(self, grace: float | None) -> None:
+        """Stop warmly within `grace` seconds (None: as configured); from any thread, and again for a cold stop."""
+        self._words.put(Word("stop", grace))
+
+    def run(self, service: Service) -> int:
+        """Run; gives the exit code: 0 after a warm stop, 1 after a cold one.
+
+        Raises:
+            SettingsError: the socket cannot be had.
+            WorkerBootError: a pool has no worker that starts.
+        """
+        with self._signals(), service:
+            self._supervisor.start()
+            self._in_thread(self._wait_ready, "dspex-start")
+            try:
+                return self._until_stopped()
+            finally:
+                self._notifier.say("STOPPING=1")
+                self._supervisor.stop(grace=0.0)
+
+    # ============================================================================================================
+
+    def _until_stopped(self) -> int:
+        while True:
+            word = self._next(BREATH if self._notifier.is_wanted else None)
+            match word:
+                case None:
+                    self._notifier.breathe(self._summary())
+                case Word("stop"):
+                    return self._stop_warmly(word)
+                case Word("failed", error=error) if error is not None:
+                    raise error
+                case Word("ready"):
+                    logger.info("ready: %s", self._summary())
+                    self._notifier.say("READY=1", f"STATUS={self._summary()}")
+                    self._on_ready()
+                case Word("reload"):
+                    self._begin_reload()
+                case Word("reloaded"):
+                    self._end_reload()
+
+    def _next(self, timeout: float | None) -> Word | None:
+        try:
+            return self._words.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def _stop_warmly(self, word: Word) -> int:
+        """Take no new calls; wait for those that run. Another word to stop ends the wait."""
+        self._notifier.say("STOPPING=1", "STATUS=finishing the running calls")
+        pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
+        graces = [grace for grace in (word.grace, self._grace) if grace is not None]
+        grace = graces[0] if graces else max(pool.config.stop_grace for pool in pools)
+        logger.info("stopping: %d calls are running, grace %g s", self._in_flight(), grace)
+        for pool in pools:
+            pool.close()
+        deadline = time.monotonic() + grace
+        while self._in_flight() and time.monotonic() < deadline:
+            again = self._next(LOOK)
+            if again is not None and again.kind == "stop":
+                logger.warning("stopping now: %d calls are ended", self._in_flight())
+                return 1
+        return 0
+
+    def _in_flight(self) -> int:
+        return sum(stats["in_flight"] for stats in self._supervisor.stats().values())
+
+    def _wait_ready(self) -> None:
+        try:
+            self._supervisor.wait_ready()
+        except DspexError as error:
+            self._words.put(Word("failed", error=error))
+        else:
+            self._words.put(Word("ready"))
+
+    # -- SIGHUP --
+
+    def _begin_reload(self) -> None:
+        if self._is_reloading:
+            self._wants_reload = True  # once more afterwards: the settings may have changed again
+            return
+        self._is_reloading = True
+        self._notifier.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._in_thread(self._reload, "dspex-reload")
+
+    def _reload(self) -> None:
+        try:
+            for remark in reload(self._supervisor, self._source):
+                logger.warning("reload: %s", remark)
+            logger.info("reloaded: every worker is replaced")
+        except (DspexError, TimeoutError, OSError) as error:
+            logger.error("not reloaded, everything stays as it was: %s", error)
+        finally:
+            self._words.put(Word("reloaded"))
+
+    def _end_reload(self) -> None:
+        self._is_reloading = False
+        self._notifier.say("READY=1", f"STATUS={self._summary()}")
+        if self._wants_reload:
+            self._wants_reload = False
+            self._begin_reload()
+
+    def _summary(self) -> str:
+        rows = self._supervisor.stats().values()
+        return "; ".join(
+            f"{row['pool']}: {row['state']}, {len(row['workers'])}/{row['size']} workers, {row['in_flight']} running, "
+            f"{row['queued']} queued"
+            for row in rows
+        )
+
+    def _in_thread(self, function: Callable[[], None], name: str) -> None:
+        threading.Thread(target=function, name=name, daemon=True).start()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        wanted: dict[signal.Signals, Word] = {
+            signal.SIGTERM: Word("stop"),
+            signal.SIGINT: Word("stop"),
+            signal.SIGHUP: Word("reload"),
+        }
+
+        def handler(number: int, frame: Any) -> None:
+            self._words.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
+
+        before = {number: signal.signal(number, handler) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
