@@ -19,7 +19,8 @@ from .drivers import LoopDriver, ThreadDriver, completed
 from .keeping import CacheStep
 from .loops import PrivateLoop
 from .results import Result
-from .running import Line, Run, line_of, run_whole
+from .running import Line, line_of, run_whole
+from .runs import Run
 from .steps import Node, Step, place
 from .watching import AsyncEventStream, EventStream, Watcher
 

@@ -50,9 +50,9 @@ def native(
     - `dspex.template("...")`: renders it.
     - `dspex.Cache`, with `ttl=` in seconds: see `cache_step`.
 
-    A function that returns a mapping writes its items: those in `writes`, or declared by a TypedDict as return type, or, where nothing is declared, all. What is returned beyond the declared names is kept in the step's record, or
-    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes
-    nothing.
+    A function that returns a mapping writes its items: those in `writes`, or declared by a TypedDict as return type,
+    or, where nothing is declared, all. What is returned beyond the declared names goes to the step's record, or is
+    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes nothing.
 
     `when` is a function of the state, or a name; `timeout` is in seconds for all attempts together; `retry` counts
     further attempts (default 0); `fallback` is a step or function that runs in its place when it failed, and may read
@@ -129,7 +129,7 @@ class NativeStep(Step):
         if self.takes_state:
             call = functools.partial(self.parameters.function, Snapshot(job.state), **self.options)
         else:
-            call = self.parameters.bound(job.state, self.options)  # type: ignore[assignment]
+            call = self.parameters.bound(job.state, self.options, job.node.name)  # type: ignore[assignment]
         value = await job.driver.call(call, job.deadline)
         if self.into is not None or (job.node.is_collected and self.declared is None):
             return Made(value, extra=_items(value))
@@ -248,7 +248,15 @@ def _declared(function: Any) -> Writes | None:
     hint = _hint(function)
     if hint is None or not typing.is_typeddict(hint):
         return None
-    return Writes.of(hint.__required_keys__, hint.__optional_keys__)
+    # Not `__required_keys__`: with postponed annotations it takes NotRequired fields for required ones (PEP 655).
+    fields = typing.get_type_hints(hint, include_extras=True)
+    maybe = {name for name, kind in fields.items() if _may_lack(kind, hint.__total__)}
+    return Writes.of(fields.keys() - maybe, maybe)
+
+
+def _may_lack(kind: Any, is_total: bool) -> bool:
+    origin = typing.get_origin(kind)
+    return origin is typing.NotRequired or (not is_total and origin is not typing.Required)
 
 
 def _never_has_names(hint: Any) -> bool:

@@ -216,7 +216,7 @@ class ConditionalStep(Step):
         _refuse_caches(self.branches, self.kind)
 
     async def perform(self, job: StepJob) -> Made:
-        holds = bool(await job.driver.call(self.condition.bound(job.state), job.deadline))
+        holds = bool(await job.driver.call(self.condition.bound(job.state, job.node.name), job.deadline))
         taken = job.node.parts[0] if holds else job.node.parts[1] if len(job.node.parts) > 1 else None
         reason = "the condition held" if holds else "the condition did not hold"
         if taken is None:

@@ -73,25 +73,25 @@ class Parameters:
             if name not in known and not self.takes_rest:
                 raise UnknownName("option", name, known, where=self.label)
 
-    def bound(self, state: Mapping[str, Any], given: Mapping[str, Any]) -> Callable[[], Any]:
-        """Give the call with what it reads.
+    def bound(self, state: Mapping[str, Any], given: Mapping[str, Any], reader: str) -> Callable[[], Any]:
+        """Give the call with what it reads; `reader` is who it is for.
 
         Raises:
             InvalidInput: the state lacks something.
         """
         values = Snapshot(state)
-        arguments = {name: given[name] if name in given else values[name] for name in self._there(state, given)}
+        arguments = {name: given[name] if name in given else values[name] for name in self._there(state, given, reader)}
         if self.takes_rest:
             arguments.update({name: values[name] for name in state if name not in arguments})
             arguments.update(given)
         positional = [arguments.pop(name) for name in self.positional if name in arguments]
         return functools.partial(self.function, *positional, **arguments)
 
-    def _there(self, state: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    def _there(self, state: Mapping[str, Any], given: Mapping[str, Any], reader: str) -> list[str]:
         found = [name for name in self.names if name in given or name in state]
         for name in self.required:
             if name not in given and name not in state:
-                raise missing(name, self.label, state)
+                raise missing(name, reader, state)
         return found
 
 
@@ -124,8 +124,8 @@ class Condition:
     def reads(self) -> Reads:
         return self.parameters.reads({})
 
-    def bound(self, state: Mapping[str, Any]) -> Callable[[], Any]:
-        return self.parameters.bound(state, {})
+    def bound(self, state: Mapping[str, Any], reader: str) -> Callable[[], Any]:
+        return self.parameters.bound(state, {}, reader)
 
 
 def missing(name: str, label: str, state: Mapping[str, Any]) -> InvalidInput:
@@ -134,4 +134,4 @@ def missing(name: str, label: str, state: Mapping[str, Any]) -> InvalidInput:
 
     near = difflib.get_close_matches(name, list(state), n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There is {', '.join(map(repr, state))}."
-    return InvalidInput(f"{label!r} reads {name!r}, which neither the inputs nor a step gave. {hint}", field=name)
+    return InvalidInput(f"Step {label!r} reads {name!r}, which neither the inputs nor a step gave. {hint}", field=name)

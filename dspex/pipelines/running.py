@@ -1,32 +1,25 @@
 """One run: a line of steps, each with its condition, attempts and fallback. Written once, for threads and event loops.
 
-Everything here awaits only its `Driver`, which blocks or awaits (see `drivers.py`). A `Run` holds all that belongs to a
-run (P9). Rules P2, P3, P5 and P7.
+Everything here awaits only its `Driver`, which blocks or awaits (see `drivers.py`); what belongs to a run is in its
+`Run` (P9). Rules P2, P3 and P7.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-import secrets
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import defaults
-from ..errors import DspexError, InvalidReturn, PipelineError, StepTimeout
-from ..pools.sessions import session_key
+from ..errors import InvalidReturn, PipelineError, StepTimeout
 from .drivers import Driver, Expired, is_cancellation
 from .keeping import CacheStep, Kept, key_of
 from .results import Result, Status, StepRecord, Steps
+from .runs import Run
 from .steps import Job, Made, Node
-from .watching import EventKind, PipelineEvent
+from .watching import EventKind
 
 if TYPE_CHECKING:
-    from ..inprocess.lm.record import LM
-    from ..pools.supervisor import Supervisor
     from .dataflow import Reads
 
 _MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
@@ -68,87 +61,6 @@ class StepFailed(Exception):
         self.step = step
         self.causes = tuple(causes)
         self.record = record
-
-
-class Run:
-    """What belongs to one run: its session, supervisor, LM, time, and who watches."""
-
-    def __init__(
-        self,
-        *,
-        session: str | None,
-        timeout: float | None,
-        supervisor: Supervisor | None,
-        lm: LM | None,
-    ) -> None:
-        self.session = session if session is not None else secrets.token_hex(8)
-        self.timeout = timeout
-        self.lm = lm
-        self.began = time.monotonic()
-        self.deadline = math.inf if timeout is None else self.began + timeout
-        self._is_session_ours = session is None
-        self._supervisor = supervisor
-        self._watcher: Callable[[PipelineEvent], None] | None = None
-        self._touched: set[str] = set()
-        self._lock = threading.Lock()
-
-    def watch(self, watcher: Callable[[PipelineEvent], None]) -> None:
-        """Have every event told to `watcher`, from whichever thread it happens in; before the run starts."""
-        self._watcher = watcher
-
-    # -- for steps ---------------------------------------------------------------------------------------------
-
-    def supervisor(self) -> Supervisor:
-        """Give the run's supervisor; the process's default one if none was named."""
-        if self._supervisor is None:
-            self._supervisor = defaults.default_supervisor()
-        return self._supervisor
-
-    @property
-    def has_supervisor(self) -> bool:
-        return self._supervisor is not None
-
-    def lm_identity(self) -> str:
-        """What tells the run's language model from others; empty if it has none."""
-        with contextlib.suppress(DspexError):
-            return (self.lm or defaults.configured_lm()).ref
-        return ""
-
-    def touch(self, pool: str) -> None:
-        """A call of this run's session goes to the pool."""
-        with self._lock:
-            self._touched.add(pool)
-
-    @property
-    def is_watched(self) -> bool:
-        return self._watcher is not None
-
-    def progressed(self, node: Node, report: Mapping[str, Any]) -> None:
-        """A step says how far it is; any thread."""
-        self.emit(EventKind.STEP_PROGRESSED, node, facts=dict(report))
-
-    def chunked(self, node: Node, field: str, text: str) -> None:
-        """A piece of a field's text has come; any thread."""
-        self.emit(EventKind.STEP_CHUNK, node, facts={"field": field, "text": text})
-
-    def emit(self, kind: EventKind, node: Node | None = None, **facts: Any) -> None:
-        if self._watcher is not None:
-            self._watcher(PipelineEvent(kind, self.session, node.name if node is not None else "", **facts))
-
-    # -- its end -----------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Forget the run's session in every pool that it went to; the caller's own stays open (P5)."""
-        if not self._is_session_ours or self._supervisor is None:
-            return
-        with self._lock:
-            touched = tuple(self._touched)
-        for pool in touched:
-            with contextlib.suppress(DspexError):  # the supervisor was stopped: there is no session any more
-                self._supervisor.pool(pool).close_session(session_key(self.session))
-
-    def result(self, state: Mapping[str, Any], records: Sequence[StepRecord]) -> Result:
-        return Result(state, Steps(records), seconds=time.monotonic() - self.began, session=self.session)
 
 
 async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], driver: Driver) -> Result:
@@ -236,7 +148,7 @@ async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Dri
         return True
     began = time.monotonic()
     try:
-        return bool(await driver.call(condition.bound(state), deadline))
+        return bool(await driver.call(condition.bound(state, node.name), deadline))
     except Expired:
         error: Exception = _out_of_time(run, node, began, deadline)
     except Exception as raised:

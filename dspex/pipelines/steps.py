@@ -26,7 +26,7 @@ from .results import Status, StepRecord, Usage
 
 if TYPE_CHECKING:
     from .drivers import Driver
-    from .running import Run
+    from .runs import Run
 
 
 @dataclass(frozen=True, slots=True)

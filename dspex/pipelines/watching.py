@@ -42,7 +42,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PipelineEvent:
-    """One event of a run. `step` is the step's name; `record`, `error` and `result` come with the kinds that have one."""
+    """One event of a run. `step` is the step's name; `record`, `error` and `result` come with kinds that have one."""
 
     kind: EventKind
     session: str

@@ -48,8 +48,8 @@ def python(
     - any object with the verbs of `dspex.runnables.Runnable`.
 
     `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may
-    pass; without it, a step without tools is tried once more if its worker died. `stateful=True` says that the worker keeps
-    something for the run's session.
+    pass; without it, a step without tools is tried once more if its worker died. `stateful=True` says that the worker
+    keeps something for the run's session.
 
     Raises:
         SettingsError, UnknownName, SignatureError: at once, for what could never run.
