@@ -171,11 +171,11 @@ def _require_true_sizes(data: bytes) -> None:
 
 
 def _is_suspicious(data: bytes) -> bool:
-    """Whether `data` may hold what msgpack lets through and this protocol does not: six scans by memchr, 0.2 us."""
-    for first in _BIN:
-        if first in data:
-            return True
-    return any(first in data for first in _TIMESTAMPS) if b"\xff" in data else False
+    """Whether `data` may hold what msgpack lets through and this protocol does not: scans by memchr, 0.1 us.
+
+    A bytes key begins with the first byte of a bin (0xc4 - 0xc6); a timestamp is an extension of type 0xff.
+    """
+    return b"\xff" in data or b"\xc4" in data or b"\xc5" in data or b"\xc6" in data
 
 
 def _exact(value: Any) -> Any:
@@ -195,9 +195,6 @@ def _refuse_extension(code: int, data: bytes) -> object:
     raise Malformed(f"extension type {code} is not part of this protocol")
 
 
-# A bytes key begins with the first byte of a bin; a timestamp is an extension of type -1 (0xff) and one of three sizes.
-_BIN = (b"\xc4", b"\xc5", b"\xc6")
-_TIMESTAMPS = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _STR_ONLY = frozenset({str})
 

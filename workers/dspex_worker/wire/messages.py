@@ -6,7 +6,7 @@ Request ids are odd when the supervisor asks and even when the worker asks, so n
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from .codec import Malformed, OverLimit, Unencodable, decode, encode, packer, refusal_of, survey
 from .framing import FRAME_LIMIT, frame
@@ -59,8 +59,12 @@ _SHAPES: Final[dict[Kind, tuple[object, ...]]] = {
     Kind.RESTORE: (int, str, dict),
     Kind.STOP: (),
 }
-_FAST: Final = {  # kind: (how many elements, the types that those before the first free one must have, has notes)
-    int(kind): (len(shape) + 1, (int, *(t for t in shape if isinstance(t, type))), shape[-1:] == (_NOTES,))
+_CHECKS: Final = {  # kind: (how many elements, which of them must have which type, has notes)
+    int(kind): (
+        len(shape) + 1,
+        tuple((i, expected) for i, expected in enumerate(shape, 1) if isinstance(expected, type)),
+        shape[-1:] == (_NOTES,),
+    )
     for kind, shape in _SHAPES.items()
 }
 
@@ -72,16 +76,20 @@ def read(body: bytes) -> Message:
         Malformed: it is not a message of this protocol.
     """
     message = decode(body)
-    shape = _FAST.get(message[0]) if type(message) is list and message and type(message[0]) is int else None
-    if shape is None or len(message) != shape[0]:
+    check = _CHECKS.get(message[0]) if type(message) is list and message and type(message[0]) is int else None
+    if check is None or len(message) != check[0]:
         raise Malformed(f"{len(body):,} bytes decode to no known message")
-    types = shape[1]
-    if (*map(type, message[: len(types)]),) != types or (
-        shape[2] and message[3] is not None and type(message[3]) is not dict
-    ):
-        found = ", ".join(type(field).__name__ for field in message[1:])
-        raise Malformed(f"a {Kind(message[0]).name} message holds ({found})")
-    return cast(Message, message)
+    for index, expected in check[1]:
+        if type(message[index]) is not expected:
+            raise _misshapen(message)
+    if check[2] and message[3] is not None and type(message[3]) is not dict:
+        raise _misshapen(message)
+    return message  # type: ignore[no-any-return]
+
+
+def _misshapen(message: Message) -> Malformed:
+    found = ", ".join(type(field).__name__ for field in message[1:])
+    return Malformed(f"a {Kind(message[0]).name} message holds ({found})")
 
 
 def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "value") -> bytes:
