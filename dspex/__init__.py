@@ -45,10 +45,15 @@ _HOMES = {
     "aoptimize": "optimizing",
     "evaluate": "optimizing",
     "load": "optimizing",
+    "Pipeline": "pipelines",
+    "Step": "pipelines",
     "pipeline": "pipelines",
     "native": "pipelines",
     "python": "pipelines",
     "parallel": "pipelines",
+    "conditional": "pipelines",
+    "map_each": "pipelines",
+    "cache_step": "pipelines",
     "connect": "control",
 }
 _ERRORS = "errors"

@@ -105,7 +105,7 @@ def queries_of(state: Mapping[str, Any]) -> list[str]:
 def gather(question: str, evidence: list[Any]) -> Gathered:
     """Put the three branches' finds together: those first that more than one of them found."""
     native, colbert, web = evidence
-    passages = [*native["documents"], *map(_as_source, colbert["papers"]), *web["pages"]]
+    passages = [*native, *map(_as_source, colbert), *web]
     votes: dict[str, int] = {}
     by_title: dict[str, dict[str, str]] = {}
     for passage in passages:
@@ -128,9 +128,9 @@ def pipeline_of(index: BM25Index, base: str, trainset: Sequence[Mapping[str, Any
             ),
             dspex.parallel(
                 [
-                    dspex.native(VectorSearch(index), k=3, into="documents"),
-                    dspex.python("dspy.ColBERTv2", url=f"{base}/colbert", query="question", k=3, into="papers"),
-                    dspex.native(WebSearch(base), n=2, into="pages"),
+                    dspex.native(VectorSearch(index), k=3, into="documents", name="bm25"),
+                    dspex.python("dspy.ColBERTv2", url=f"{base}/colbert", query="question", k=3, into="papers", name="colbert"),
+                    dspex.native(WebSearch(base), n=2, into="pages", name="web"),
                 ],
                 into="evidence",
                 name="search",
@@ -279,9 +279,9 @@ def main() -> int:
         display.say(f"Question: {question}")
         result = None
         for event in assistant.stream({"question": question}, supervisor=supervisor):
-            if event.kind == "step_progress":
-                display.progress(event.step, event.progress)
-            elif event.kind == "step_finished" and "/" not in event.step:
+            if event.kind == "step_progressed":
+                display.progress(event.step, event.facts)
+            elif event.kind == "step_finished":
                 display.say(f"{event.step}: {event.record.route or 'native'}")
             elif event.kind == "run_finished":
                 result = event.result
