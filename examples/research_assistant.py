@@ -160,7 +160,7 @@ def pipeline_of(index: BM25Index, base: str, trainset: Sequence[Mapping[str, Any
 
 
 ANSWERING = dspex.signature(
-    "context: list[str], question -> answer",
+    "question, context: list[str] -> answer",
     "Answer with the name of the package in the context that fits the question.",
 )
 
@@ -174,12 +174,12 @@ def names_the_source(example: Any, prediction: Any, trace: Any = None) -> float:
 
 
 def training_examples(documents: Sequence[Document], index: BM25Index) -> list[dict[str, Any]]:
-    """Questions with known answers, made from the collection: which of three found packages is described so?"""
+    """Questions with known answers, made from the collection: which of three found packages is it?"""
     described = [d for d in documents if 20 < len(summary_of(d)) < 80 and d.title.lower() not in summary_of(d).lower()]
     step = max(1, len(described) // EXAMPLES)
     return [
         {
-            "question": f"Which package is described as: {summary_of(document)}?",
+            "question": f"Which package should I use for this: {summary_of(document)}?",
             "context": [context_line(p["title"], p["text"]) for p in index.search(summary_of(document), 3)],
             "answer": document.title,
         }
@@ -215,7 +215,7 @@ class Display:
         """The optimiser's report as a bar."""
         trial, trials = report.get("trial") or 0, report.get("trials")
         stage, best = report.get("stage", ""), report.get("best")
-        filled = round(20 * trial / trials) if trials else 0
+        filled = round(20 * min(trial / trials, 1.0)) if trials else 0
         bar = "#" * filled + "." * (20 - filled)
         score = f", best so far {best:.0f} %" if best is not None else ""
         count = f"trial {trial} of {trials}" if trials else f"{report.get('examples', 0)} examples run"

@@ -118,7 +118,8 @@ class Progress:
             {
                 "stage": self._stage,
                 "trial": len(self.trials),
-                "trials": self._planned,
+                # DSPy does not count its evaluation of the default program among the trials that it announces.
+                "trials": None if self._planned is None else max(self._planned, len(self.trials)),
                 "score": score,
                 "best": self.best,
                 "examples": self.metric_calls,
