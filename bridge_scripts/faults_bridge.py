@@ -41,9 +41,12 @@ def spin(ctx: Context, seconds: float) -> int:
 
 @bridge.command()
 def spin_c(ctx: Context, seconds: float) -> float:
-    """Hold the GIL in C: nothing else in this process runs meanwhile."""
-    library = ctypes.PyDLL(None)
-    library.usleep(int(seconds * 1_000_000))
+    """Hold the GIL in C: nothing else in this process runs meanwhile, and no signal ends it early."""
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     return seconds
 
 
@@ -57,12 +60,33 @@ def exit(ctx: Context, code: int = 1) -> None:
 def kill(ctx: Context, signal: int = signal.SIGKILL) -> None:
     """Send this worker a signal."""
     os.kill(os.getpid(), signal)
-    time.sleep(1.0)
+    time.sleep(30.0)
 
 
 @bridge.command()
-def allocate(ctx: Context, bytes: int, seconds: float = 0.0) -> int:
-    """Touch that much memory, hold it for a while, let it go."""
+def spin_unsafe(ctx: Context, seconds: float) -> int:
+    """`spin`, by a command that did not declare itself safe to cancel."""
+    return spin(ctx, seconds)
+
+
+@bridge.command()
+def reply_then_die(ctx: Context, n: int) -> int:
+    """Give n, and die by SIGKILL as soon as the reply is written."""
+    runtime = ctx._running.runtime  # on purpose, as in `garbage`
+    write = runtime._write
+
+    def write_and_die(frame: bytes) -> None:
+        write(frame)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    runtime._write = write_and_die
+    return n
+
+
+@bridge.command()
+def allocate(ctx: Context, bytes: int, seconds: float = 0.0, after: float = 0.0) -> int:
+    """After a while touch that much memory, hold it for a while, let it go."""
+    time.sleep(after)
     block = bytearray(bytes)
     block[::4096] = b"x" * len(block[::4096])
     time.sleep(seconds)
@@ -84,6 +108,14 @@ def spawn(ctx: Context, seconds: float, detach: bool = False) -> int:
     child = subprocess.Popen(["sleep", str(seconds)], start_new_session=detach)
     child.returncode = 0  # nobody waits for it: it outlives this call
     return child.pid
+
+
+@bridge.command()
+def daemonise(ctx: Context, seconds: float) -> int:
+    """Start a process that leaves this worker's session and loses its parent; gives its pid."""
+    script = f"setsid sleep {seconds} >/dev/null 2>&1 & echo $!"
+    found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    return int(found.stdout)
 
 
 @bridge.command("print")
@@ -108,11 +140,23 @@ def flood_stderr(ctx: Context, bytes: int) -> int:
 
 
 @bridge.command()
-def garbage(ctx: Context) -> None:
-    """Write bytes that are no frame to the protocol's pipe."""
+def garbage(ctx: Context, data: bytes = b"\xff\xff\xff\xffthis is not a frame", exit: bool = False) -> None:
+    """Write bytes that are no frame to the protocol's pipe; then stay, or exit."""
     runtime = ctx._running.runtime  # on purpose: nothing public can break the protocol
-    os.write(runtime._outgoing, b"\xff\xff\xff\xffthis is not a frame")
-    time.sleep(5.0)
+    os.write(runtime._outgoing, data)
+    if exit:
+        os._exit(0)
+    time.sleep(30.0)
+
+
+@bridge.command()
+def unsendable(ctx: Context, kind: str) -> Any:
+    """Give a value that cannot cross: a "set", a "cycle" or an "object"."""
+    if kind == "cycle":
+        cycle: list[Any] = []
+        cycle.append(cycle)
+        return cycle
+    return {1, 2} if kind == "set" else {"deep": [object()]}
 
 
 @bridge.command()
@@ -126,6 +170,53 @@ def raise_error(ctx: Context, type: str = "ValueError", message: str = "injected
     raise Failure(type, message)
 
 
+class BrokenError(Exception):
+    """An exception that cannot be shown as it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def __str__(self) -> str:
+        if self.text == "raises":
+            raise RuntimeError("no text")
+        if self.text == "exits":
+            raise SystemExit(3)
+        return "\ud800" if self.text == "surrogates" else "x" * 20_000_000
+
+
+@bridge.command()
+def raise_broken(ctx: Context, text: str) -> None:
+    """Raise an exception whose text "raises", "exits", holds "surrogates" or is "endless"."""
+    raise BrokenError(text)
+
+
+@bridge.command()
+def recurse(ctx: Context) -> None:
+    """Call itself until the stack ends."""
+    recurse(ctx)
+
+
+@bridge.command()
+def shell(ctx: Context, command: str) -> int:
+    """Run a shell command that inherits this worker's descriptors 0, 1 and 2; gives its exit status."""
+    return subprocess.call(["sh", "-c", command])
+
+
+@bridge.command(cancel_safe=True)
+def swallow(ctx: Context, seconds: float) -> int:
+    """Catch every interrupt for that long; gives how many there were."""
+    until = time.monotonic() + seconds
+    caught = 0
+    while time.monotonic() < until:
+        try:
+            while time.monotonic() < until:
+                pass
+        except BaseException:
+            caught += 1
+    return caught
+
+
 @bridge.command(cancel_safe=True)
 def count(ctx: Context, n: int, delay_s: float = 0.0) -> Iterator[int]:
     """Stream 0 .. n-1, and return n."""
@@ -133,7 +224,7 @@ def count(ctx: Context, n: int, delay_s: float = 0.0) -> Iterator[int]:
         if delay_s:
             time.sleep(delay_s)
         yield i
-    return n  # noqa: B901 - a stream's value
+    return n
 
 
 @bridge.command()
@@ -144,6 +235,23 @@ def effect(ctx: Context, path: str, token: str) -> None:
         os.write(descriptor, f"{token}\n".encode())
     finally:
         os.close(descriptor)
+
+
+@bridge.command()
+def die_once(ctx: Context, path: str, token: str) -> int:
+    """Append a line to a file, and die if it was the first; else give how many there are."""
+    effect(ctx, path, token)
+    lines = Path(path).read_text().split().count(token)
+    if lines == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lines
+
+
+@bridge.command()
+def spawn_allocate(ctx: Context, bytes: int, seconds: float) -> int:
+    """Let a child process allocate that much, and wait for it."""
+    code = f"import time; b = bytearray({bytes}); b[::4096] = b'x' * len(b[::4096]); time.sleep({seconds})"
+    return subprocess.call([sys.executable, "-S", "-c", code])
 
 
 @bridge.command()

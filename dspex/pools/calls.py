@@ -36,7 +36,6 @@ class Call(Ticket):
         "is_ended",
         "lock",
         "loop",
-        "session_name",
         "stream",
         "timeout",
         "value",
@@ -53,7 +52,6 @@ class Call(Ticket):
         timeout: float,
         deadline: float,
         session: str | None = None,
-        session_name: str = "",
         use: SessionUse = None,
         retries: int = 0,
         is_nested: bool = False,
@@ -64,7 +62,6 @@ class Call(Ticket):
         self.frame_end = 0  # where its last byte stands in all that was handed to its worker
         self.timeout = timeout
         self.deadline = deadline
-        self.session_name = session_name  # as the caller gave it
         self.is_durable = is_durable
         self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
         self.worker_name = ""
@@ -116,6 +113,11 @@ class Call(Ticket):
         if self.error is not None:
             raise self.error
         return self.value
+
+    @property
+    def session_name(self) -> str:
+        """The session's id as the caller gave it, without the client's name before it."""
+        return (self.session or "").partition("/")[2]
 
     def remaining(self) -> float:
         """Seconds until the deadline; may be negative or infinite."""

@@ -34,6 +34,7 @@ class Channel:
         self._written = 0  # bytes that the pipe accepted
         self._offset = 0  # of them, those that belong to the outbox's first frame
         self._torn = False
+        self._is_appending = False
         self._is_waiting = False  # the pipe is full; the engine goes on when it is not
         self._write_lock = threading.Lock()
         self._want_writable = want_writable
@@ -41,9 +42,16 @@ class Channel:
 
     def append(self, frame: bytes) -> int:
         """Add a frame and give where it ends in all that was appended. The pool's lock is held."""
+        self._is_appending = True
         self._outbox.append(frame)
         self.enqueued += len(frame)
+        self._is_appending = False
         return self.enqueued
+
+    def check_append(self) -> None:
+        """Retire the worker if `append` was interrupted: its outbox is uncertain. The pool's lock is held."""
+        if self._is_appending:
+            self._on_torn()
 
     def flush(self, *, from_engine: bool = False) -> None:
         """Write what the pipe takes, unless another thread is at it. No lock may be held by the caller."""
@@ -64,7 +72,7 @@ class Channel:
         return count[0]
 
     def consumed(self) -> int:
-        """How many of the appended bytes the worker has read: a frame that ends beyond cannot have been started (C8)."""
+        """How many of the appended bytes the worker has read: a frame that ends beyond cannot have begun (C8)."""
         return self._written - self.unread()
 
     def close(self) -> None:

@@ -13,12 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from io import FileIO
 from typing import Protocol
 
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
-GONE = select.EPOLLHUP | select.EPOLLERR
 MOST_EVENTS = 256
+ONE = (1).to_bytes(8, "little")  # what an eventfd takes; little or big, it is not zero
 
 Handler = Callable[[int], None]
 
@@ -38,9 +39,9 @@ class Engine:
     """An epoll loop with deadlines. `call_soon` and `notice` may be used from any thread; the rest only on it."""
 
     def __init__(self, name: str = "dspex-engine") -> None:
-        self._epoll = select.epoll()
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wakeup, READABLE)
+        self._epoll: select.epoll
+        self._wakeup: FileIO  # a file object: waking an engine that has ended is an error, not a stranger's descriptor
+        self._wakeup_fd = -1
         self._handlers: dict[int, Handler] = {}
         self._soon: deque[Callable[[], None]] = deque()
         self._timed: list[Timed] = []
@@ -51,6 +52,11 @@ class Engine:
     # -- any thread --
 
     def start(self) -> None:
+        """Open what it waits with, and start the thread."""
+        self._epoll = select.epoll()
+        self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
+        self._wakeup_fd = self._wakeup.fileno()
+        self._epoll.register(self._wakeup_fd, READABLE)
         self._thread.start()
 
     @property
@@ -59,12 +65,13 @@ class Engine:
 
     @property
     def is_current(self) -> bool:
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
         self._soon.append(function)
-        self._wake()
+        if not self.is_current:  # it looks before it sleeps
+            self._wake()
 
     def notice(self, due: float) -> None:
         """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
@@ -78,9 +85,10 @@ class Engine:
         if not self.is_current:
             self._thread.join(timeout=1.0)
 
-    def descriptors(self) -> list[int]:
-        """What a forked child of the host must close."""
-        return [self._epoll.fileno(), self._wakeup, *self._handlers]
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's, and unregister nothing, for the set is shared."""
+        self._epoll.close()
+        self._wakeup.close()
 
     def set_writable_wanted(self, descriptor: int, wanted: bool) -> None:
         """Listen, or not, for room in a pipe. The caller holds the lock that keeps `descriptor` open."""
@@ -109,10 +117,13 @@ class Engine:
             for timed in self._timed:
                 timed.engine_died(error)
             raise
+        finally:
+            self._epoll.close()
+            self._wakeup.close()
 
     def _run_once(self) -> None:
         for descriptor, event in self._epoll.poll(self._patience(), MOST_EVENTS):
-            if descriptor == self._wakeup:
+            if descriptor == self._wakeup_fd:
                 self._drain_wakeup()
             elif (handler := self._handlers.get(descriptor)) is not None:
                 handler(event)
@@ -141,9 +152,10 @@ class Engine:
         return min((timed.due for timed in self._timed), default=float("inf"))
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake anyway; closed: nobody is left to wake
-            os.eventfd_write(self._wakeup, 1)
+        try:
+            self._wakeup.write(ONE)
+        except (OSError, ValueError):
+            pass  # full: it will wake anyway; closed: nobody is left to wake
 
     def _drain_wakeup(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wakeup)
+        self._wakeup.read(len(ONE))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from .instructions import Fail, Why
+from .remote import error_from
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .pool import Pool
+    from .desk import Desk
     from .worker import Worker
 
 SIGKILL = 9
 
 
-def error_for(instruction: Fail, call: Call, pool: Pool, worker: Worker | None) -> errors.DspexError:
+def error_for(instruction: Fail, call: Call, pool: Desk, worker: Worker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
@@ -26,11 +27,11 @@ def error_for(instruction: Fail, call: Call, pool: Pool, worker: Worker | None) 
                 pool.name, queued=facts["queued"], limit=pool.config.queue_limit, retry_after=facts["retry_after"]
             )
         case Why.UNHEALTHY:
-            last = pool._boot_error
+            last = pool.boot_error
             text = str(last) if last is not None else "its workers died before they did any work."
             return errors.PoolUnhealthy(pool.name, last_error=text, retry_in=facts["retry_in"])
         case Why.BOOT:
-            return pool._boot_error or errors.WorkerBootError(
+            return pool.boot_error or errors.WorkerBootError(
                 f"The workers of pool {pool.name!r} died while they started.", pool=pool.name
             )
         case Why.POISON:
@@ -39,6 +40,11 @@ def error_for(instruction: Fail, call: Call, pool: Pool, worker: Worker | None) 
             return errors.SessionLost(pool=pool.name, session=call.session_name, **facts)
         case Why.SESSION_BUSY | Why.SESSION_LIMIT:
             return _session_error(instruction.why, call, pool)
+        case Why.DEADLOCK:
+            return errors.WouldDeadlock(
+                f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
+                f"for that one: no worker can run both. Use another pool, or a larger size."
+            )
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: its supervisor is stopping or has stopped.")
 
 
@@ -65,11 +71,15 @@ def is_by_itself(worker: Worker) -> bool:
     return cause_of(worker) in ("crashed", "exited")
 
 
-def boot_error(pool: str, worker: Worker, template_tail: str) -> errors.WorkerBootError:
-    """Give the error of a worker that died before it was ready."""
+def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) -> errors.WorkerBootError:
+    """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
     described = worker.boot_error
     tail = worker.stderr.text() or template_tail
-    if described is not None:
+    if worker.kill_reason == "startup_timeout":
+        what = f"it was not ready within {timeout:g} s (startup_timeout)"
+    elif worker.protocol_error:
+        what = worker.protocol_error
+    elif described is not None:
         what = f"{described.get('type')}: {described.get('message')}"
     else:
         exit = worker.exit or {}
@@ -81,7 +91,12 @@ def boot_error(pool: str, worker: Worker, template_tail: str) -> errors.WorkerBo
     )
 
 
-def _died(call: Call, pool: Pool, worker: Worker | None, started: errors.Started) -> errors.DspexError:
+def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: Worker) -> errors.DspexError:
+    """Give the exception that a worker's ERROR message describes."""
+    return error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
+
+
+def _died(call: Call, pool: Desk, worker: Worker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -116,7 +131,7 @@ def _died(call: Call, pool: Pool, worker: Worker | None, started: errors.Started
     )
 
 
-def _session_error(why: Why, call: Call, pool: Pool) -> errors.SessionError:
+def _session_error(why: Why, call: Call, pool: Desk) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
     if why is Why.SESSION_BUSY:
         return errors.SessionBusy(

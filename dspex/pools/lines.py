@@ -36,6 +36,11 @@ class Line:
         if len(self._heap) > 2 * len(self.tickets) + SPARSE:
             self._heap = sorted(self.tickets)
 
+    def clear(self) -> None:
+        """Let nobody stand here."""
+        self.tickets.clear()
+        self._heap.clear()
+
     def first(self) -> Ticket | None:
         """Give the oldest ticket, which stays; None if nobody stands here."""
         if not self.tickets:

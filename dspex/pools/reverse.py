@@ -25,26 +25,24 @@ from ..errors import DspexError, LMError, UnknownName
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .pool import Pool
+    from .desk import Desk
     from .worker import Worker
 
 THREADS = 32  # plain handlers at once; those of nested calls get threads beyond it, or they could wait for each other
 Handler = Callable[["ReverseCall"], Any]
 
-_outer: ContextVar[tuple[Pool, Call] | None] = ContextVar("dspex_outer_call", default=None)
+_outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
 
 
-def outer_call() -> tuple[Pool, Call] | None:
-    """Give the pool and call whose tool runs here, if one does."""
+def outer_call() -> tuple[Desk, Call] | None:
+    """Give the pool's desk and the call whose tool runs here, if one does."""
     return _outer.get()
 
 
 class ReverseCall:
     """One request of a worker. Handlers read `arguments`, and `outer`, the call that it belongs to."""
 
-    def __init__(
-        self, pool: Pool, worker: Worker, outer: Call, id: int, name: str, arguments: Any, meta: Any
-    ) -> None:
+    def __init__(self, pool: Desk, worker: Worker, outer: Call, id: int, name: str, arguments: Any, meta: Any) -> None:
         self.pool = pool
         self.worker = worker
         self.outer = outer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 from array import array
@@ -19,7 +20,7 @@ from typing import Any
 from dspex_worker.wire import Malformed, decode, encode
 
 from ..config import PoolConfig
-from .engine import GONE, Engine
+from .engine import Engine
 from .stderr import StderrTail
 
 CONTROL_SIZE = 64 * 1024
@@ -41,8 +42,6 @@ FIXED_ENVIRONMENT = {
     "DSPY_CACHEDIR": "/dev/null/dspex",  # DSPy's disk cache cannot be opened there: caching is the supervisor's
 }
 
-Said = Callable[[str, dict[str, Any], int | None], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Pipes:
@@ -61,29 +60,32 @@ class Pipes:
 class TemplateProcess:
     """One template, from its start to its end. `said` hears its words; `gone` is called once when it has ended."""
 
-    def __init__(self, config: PoolConfig, engine: Engine, *, said: Said, gone: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        engine: Engine,
+        *,
+        said: Callable[[TemplateProcess, str, dict[str, Any], int | None], None],
+        gone: Callable[[TemplateProcess], None],
+    ) -> None:
         self.stderr = StderrTail()
+        self.failure: dict[str, Any] | None = None  # what it said of why it cannot be warm
+        self.was_killed = False
         self._engine = engine
         self._said = said
         self._gone = gone
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self._control.setblocking(False)
-        lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        errors, their_errors = os.pipe2(os.O_CLOEXEC)
-        self._errors = errors
-        os.set_blocking(errors, False)
-        try:
-            self._process = self._launch(config, theirs.fileno(), lifeline, their_errors)
-        finally:
-            theirs.close()
-            os.close(lifeline)
-            os.close(their_errors)
+        self._process, self._control, self._lifeline, self._errors = _launch(config)
         self.pid = self._process.pid
         self._pidfd = os.pidfd_open(self.pid)
         engine.register(self._control.fileno(), self._on_control)
-        engine.register(errors, self._on_stderr)
+        engine.register(self._errors, self._on_stderr)
         engine.register(self._pidfd, self._on_death)
         self._send(["warm", _settings(config)])
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.returncode
 
     def spawn(self, generation: int) -> Pipes:
         """Ask for a worker.
@@ -102,40 +104,31 @@ class TemplateProcess:
                 os.close(descriptor)
         return ours
 
-    def kill(self, generation: int) -> None:
+    def kill_worker(self, generation: int) -> None:
         """Kill a worker with its whole tree, also what left its group; the lifeline has killed the group already."""
         with contextlib.suppress(OSError):  # gone: what its workers left behind is init's
             self._send(["kill", generation])
 
-    def close(self) -> None:
-        """Let it go: it kills its children and exits."""
-        for descriptor in (self._control.fileno(), self._errors, self._pidfd):
-            self._engine.unregister(descriptor)
+    def let_go(self) -> None:
+        """Let it kill its children and exit; `gone` is called when it has. May be called again."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._cut_lifeline()  # if it is still importing, it does not look at its socket
+
+    def kill(self) -> None:
+        """End it now; its workers are not its to take along, their lifelines are ours."""
+        self.was_killed = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's."""
         self._control.close()
-        os.close(self._errors)
-        os.close(self._pidfd)
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=1.0)
-        os.close(self._lifeline)
-
-    def descriptors(self) -> list[int]:
-        """What a forked child of the host must close."""
-        return [self._control.fileno(), self._errors, self._pidfd, self._lifeline]
-
-    def _launch(self, config: PoolConfig, control: int, lifeline: int, errors: int) -> subprocess.Popen[bytes]:
-        command = [_template_python(config), "-P", "-m", "dspex_worker.template"]
-        return subprocess.Popen(
-            [*command, "--control", str(control), "--lifeline", str(lifeline)],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            pass_fds=(control, lifeline),
-            start_new_session=True,
-            env=worker_environment(config.env),
-        )
+        for descriptor in (self._errors, self._pidfd):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self._cut_lifeline()
+        self._process.returncode = 0  # it is not this process's child: nobody here waits for it
 
     def _send(self, message: list[Any], descriptors: list[int] | None = None) -> None:
         ancillary = []
@@ -159,7 +152,7 @@ class TemplateProcess:
                 word, facts = decode(data)
             except (Malformed, ValueError):
                 continue
-            self._said(word, facts, descriptor)
+            self._said(self, word, facts, descriptor)
 
     def _on_stderr(self, event: int) -> None:
         if not self.stderr.read_from(self._errors):
@@ -168,10 +161,49 @@ class TemplateProcess:
     def _on_death(self, event: int) -> None:
         self.stderr.read_from(self._errors)
         self._on_control(0)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=0.1)
-        self._engine.unregister(self._pidfd)
-        self._gone()
+        self._process.wait()  # it has ended: this takes its status and returns
+        for descriptor in (self._control.fileno(), self._errors, self._pidfd):
+            self._engine.unregister(descriptor)
+        self._control.close()
+        for descriptor in (self._errors, self._pidfd):
+            os.close(descriptor)
+        self._cut_lifeline()
+        self._gone(self)
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+
+def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket, int, int]:
+    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end)."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    lifeline, our_lifeline = os.pipe2(os.O_CLOEXEC)
+    our_errors, errors = os.pipe2(os.O_CLOEXEC)
+    control.setblocking(False)
+    os.set_blocking(our_errors, False)
+    command = [config.python, "-P", "-m", "dspex_worker.template"]
+    try:
+        process = subprocess.Popen(
+            [*command, "--control", str(theirs.fileno()), "--lifeline", str(lifeline)],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=(theirs.fileno(), lifeline),
+            start_new_session=True,
+            env=worker_environment(config.env),
+        )
+    except BaseException:
+        control.close()
+        os.close(our_lifeline)
+        os.close(our_errors)
+        raise
+    finally:
+        theirs.close()
+        os.close(lifeline)
+        os.close(errors)
+    return process, control, our_lifeline, our_errors
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -191,10 +223,6 @@ def _settings(config: PoolConfig) -> dict[str, Any]:
         "options": dict(config.options),
         "memory_cap": config.memory_cap,
     }
-
-
-def _template_python(config: PoolConfig) -> str:
-    return config.python
 
 
 def _make_pipes() -> tuple[Pipes, list[int]]:

@@ -217,6 +217,10 @@ class PoolState(Board):
             self._affinity.close(record)
         return self._after_session(record, now)
 
+    def recount_evictable(self) -> None:
+        """Find out anew which sessions may be forgotten (see `mending`)."""
+        self._affinity.recount()
+
     # -- time ----------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> list[Instruction]:
@@ -279,17 +283,6 @@ class PoolState(Board):
         self._placing.reserve(now)
         self._placing.feed_all(now)
         return self.flush()
-
-    _all_queued = Board.standing
-    _has_room = has_room
-
-    @property
-    def _recycling(self) -> int | None:
-        return self._turnover.recycling
-
-    @property
-    def _wanted(self) -> bool:
-        return self._turnover.is_replacing
 
     def _finished_in_session(
         self, ticket: Ticket, record: SessionRecord, worker: WorkerRecord, now: float, held: bool | None

@@ -7,7 +7,6 @@ slow consumer stops its own stream and nobody else's.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,24 @@ if TYPE_CHECKING:
     from .calls import Call
 
 CREDIT = 16
+END = object()
 
 
 class StreamBuffer:
-    """What was received and not yet taken. One consumer; `put` and `finish` come from the engine."""
+    """What was received and not yet taken. One consumer; `put` and `finish` come from another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._chunks: deque[Any] = deque()
+        self._chunks: SimpleQueue[Any] = SimpleQueue()
         self._loop = loop
-        self._signals: SimpleQueue[None] = SimpleQueue()  # one for each thing that a waiting thread may find
         self._event = asyncio.Event() if loop is not None else None
-        self.is_finished = False
+        self._is_signalled = False  # the loop has been told, and has not looked yet
 
     def put(self, chunk: Any) -> None:
-        self._chunks.append(chunk)
+        self._chunks.put(chunk)
         self._signal()
 
     def finish(self) -> None:
-        self.is_finished = True
-        self._signal()
+        self.put(END)
 
     def take(self, timeout: float | None) -> tuple[bool, Any]:
         """Give (True, chunk) or, at the end, (False, None); blocks.
@@ -42,31 +40,35 @@ class StreamBuffer:
         Raises:
             TimeoutError: nothing came within `timeout` seconds.
         """
-        while not self._chunks:
-            if self.is_finished:
-                return False, None
-            try:
-                self._signals.get(timeout=timeout)
-            except Empty:
-                raise TimeoutError from None
-        return True, self._chunks.popleft()
+        try:
+            return self._found(self._chunks.get(timeout=timeout))
+        except Empty:
+            raise TimeoutError from None
 
     async def atake(self) -> tuple[bool, Any]:
         """Give (True, chunk) or, at the end, (False, None)."""
-        assert self._event is not None, "made for an event loop"  # noqa: S101 - our own constructor decides
-        while not self._chunks:
-            if self.is_finished:
-                return False, None
+        while True:
+            try:
+                return self._found(self._chunks.get_nowait())
+            except Empty:
+                pass
+            if self._event is None:
+                raise TypeError("this buffer was made for threads")
             self._event.clear()
-            if self._chunks or self.is_finished:
-                continue
-            await self._event.wait()
-        return True, self._chunks.popleft()
+            self._is_signalled = False
+            if self._chunks.empty():
+                await self._event.wait()
+
+    def _found(self, chunk: Any) -> tuple[bool, Any]:
+        if chunk is not END:
+            return True, chunk
+        self._chunks.put(END)  # whoever looks again finds the end again
+        return False, None
 
     def _signal(self) -> None:
-        if self._loop is None or self._event is None:
-            self._signals.put(None)
+        if self._loop is None or self._event is None or self._is_signalled:
             return
+        self._is_signalled = True
         try:
             self._loop.call_soon_threadsafe(self._event.set)
         except RuntimeError:
@@ -152,7 +154,7 @@ class Stream(_Reading, Iterator[Any]):
 
 
 class AsyncStream(_Reading, AsyncIterator[Any]):
-    """A streaming call's chunks for a coroutine; `await aclose()` it, or leave its `async with` block, to stop early."""
+    """A streaming call's chunks for a coroutine; `await aclose()`, or leave its `async with` block, to stop early."""
 
     async def __anext__(self) -> Any:
         if not self._is_open:

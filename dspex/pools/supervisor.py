@@ -59,8 +59,8 @@ class Supervisor:
         Raises:
             PoolClosed: it was stopped: make a new one.
         """
+        self._require_own_process()
         with self._lock:
-            self._require_own_process()
             if self._is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
             if self._is_started:
@@ -91,11 +91,13 @@ class Supervisor:
 
         May be called twice, from any thread.
         """
+        if self._is_forked():
+            return  # the parent's; and its lock may have been held when this process was made
         with self._lock:
-            if self._is_forked() or not self._is_started or self._is_stopped:
-                self._is_stopped = True
-                return
+            was_running = self._is_started and not self._is_stopped
             self._is_stopped = True
+        if not was_running:
+            return
         for pool in self._pools.values():
             pool.close()
         deadline = time.monotonic() + max(
@@ -286,13 +288,10 @@ class Supervisor:
             self.stop(grace=0.0)
 
     def _forget_in_child(self) -> None:
-        """In a forked child of the host: close our descriptors, so that the parent's workers do not hang on them (C13)."""
-        descriptors = [*self._engine.descriptors()]
+        """In a forked child of the host: close what would keep the parent's workers from seeing its end (C13)."""
+        self._engine.forget()
         for pool in self._pools.values():
-            descriptors += pool.descriptors()
-        for descriptor in set(descriptors):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            pool.forget()
 
 
 def _forget_all_in_child() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..config import PoolConfig
     from .calls import Call
     from .reverse import ReverseCall
+    from .spawn import TemplateProcess
 
 READ_SIZE = 256 * 1024
 
@@ -26,7 +27,8 @@ READ_SIZE = 256 * 1024
 class Worker:
     """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
 
-    def __init__(self, generation: int, slot: int, config: PoolConfig) -> None:
+    def __init__(self, generation: int, slot: int, config: PoolConfig, template: TemplateProcess | None) -> None:
+        self.template = template  # its parent, while that lives
         self.generation = generation
         self.slot = slot
         self.name = f"{config.name}/{slot}"
@@ -43,7 +45,6 @@ class Worker:
         self.over: dict[str, Any] | None = None
         self.protocol_error = ""
         self.kill_reason = ""  # why the pool killed it, if it did
-        self.died_at: float | None = None
         self.rss = 0
         self.peak = 0
         self._stderr_fd = -1
@@ -120,10 +121,26 @@ class Worker:
             engine.unregister(self.channel.stdout)
             self.channel.close()
 
-    def descriptors(self) -> list[int]:
-        """What a forked child of the host must close."""
-        pipes = [] if self.channel is None else [self.channel.stdin, self.channel.stdout]
-        return [fd for fd in (*pipes, self.pidfd, self._stderr_fd, self._lifeline) if fd is not None and fd >= 0]
+    def unstarted(self) -> set[int]:
+        """Once it is dead: the calls whose last byte it never read, which cannot have begun (C8)."""
+        if self.channel is None or self.channel.is_closed or not self.calls:
+            return set()
+        consumed = self.channel.consumed()
+        return {call.id for call in self.calls.values() if call.frame_end > consumed}
+
+    def reap(self) -> None:
+        """Take its exit status if it fell to this process: its template is gone, and this is its init (T6)."""
+        if self.pidfd is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's."""
+        pipes = [] if self.channel is None or self.channel.is_closed else [self.channel.stdin, self.channel.stdout]
+        for descriptor in (*pipes, self.pidfd, self._stderr_fd, self._lifeline):
+            if descriptor is not None and descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
 
     def _on_stderr(self, event: int) -> None:
         if not self.stderr.read_from(self._stderr_fd) and self._engine is not None:

@@ -1,0 +1,253 @@
+"""The crew: one pool's worker processes, from their spawning to their burial. Runs on the engine's thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any
+
+from dspex_worker.memory import TreeGauge
+
+from ..config import PoolConfig
+from ..errors import WorkerBootError
+from ..events import Bus, Name
+from . import failures
+from .desk import Desk
+from .engine import Engine
+from .instructions import Instruction
+from .nursery import Nursery
+from .replies import Replies
+from .spawn import TemplateProcess
+from .worker import Worker
+
+EXIT_PATIENCE = 0.02  # seconds that a dead worker's calls wait for the template's word on how it died (T3)
+POLL_EVERY = 0.05  # seconds between looks at the memory of capped workers whose template is gone
+
+
+class Crew:
+    """Starts, watches and buries the workers that the desk asks for."""
+
+    def __init__(self, config: PoolConfig, desk: Desk, engine: Engine, bus: Bus, replies: Replies) -> None:
+        self.nursery = Nursery(config, engine, bus, self)
+        self.boot_failures = 0  # in a row, without a worker becoming ready
+        self._config = config
+        self._desk = desk
+        self._engine = engine
+        self._bus = bus
+        self._replies = replies
+        self._waiting: list[tuple[int, int]] = []  # (generation, slot) of workers that wait for a template
+        self._dying: dict[int, float] = {}  # by generation: until when the template may say how it ended
+        self._gauges: dict[int, TreeGauge] = {}
+        self._poll_at = inf
+        desk.start = self.spawn
+        desk.kill = self.kill
+
+    def begin(self) -> None:
+        self.nursery.launch()
+        self._desk.change(self._desk.state.start)
+
+    def end(self, on_end: Callable[[], None]) -> None:
+        """Kill what is left, and let the templates go; `on_end` is called when nothing is left."""
+        self._waiting.clear()
+        for worker in tuple(self._desk.workers.values()):
+            worker.kill()
+            self._bury(worker)
+        self.nursery.end(on_end)
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's."""
+        self.nursery.forget()
+        for worker in self._desk.workers.values():
+            worker.forget()
+
+    def stderr_tail(self) -> str:
+        tails = [worker.stderr.text() for worker in tuple(self._desk.workers.values())]
+        return next((tail for tail in tails if tail), "") or self.nursery.stderr_tail()
+
+    # -- time --
+
+    @property
+    def due(self) -> float:
+        due = min(self.nursery.due, self._poll_at)
+        return min(due, *self._dying.values()) if self._dying else due
+
+    def tick(self, now: float) -> None:
+        for generation in [generation for generation, until in self._dying.items() if until <= now]:
+            self._bury(self._desk.workers[generation])
+        self.nursery.tick(now)
+        if now >= self._poll_at:
+            self._look_at_memory(now)
+
+    # -- what the desk asks for --
+
+    def spawn(self, generation: int, slot: int) -> None:
+        """Start a worker, now or as soon as a template is warm."""
+        if generation not in self._desk.state.workers or generation in self._desk.workers:
+            return
+        template = self.nursery.template
+        if template is None or not self.nursery.is_warm:
+            if (generation, slot) not in self._waiting:
+                self._waiting.append((generation, slot))
+            return
+        worker = Worker(generation, slot, self._config, template)
+        with self._desk.lock:
+            self._desk.workers[generation] = worker
+        try:
+            pipes = template.spawn(generation)
+        except OSError as error:
+            worker.boot_error = {"type": type(error).__name__, "message": str(error)}
+            self._bury(worker)
+            return
+        torn = "a writer was interrupted in the middle of a frame"
+        worker.attach(
+            pipes,
+            self._engine,
+            on_output=self._replies.on_output,
+            on_torn=lambda: self._engine.call_soon(lambda: self._replies.retire(worker, torn)),
+        )
+
+    def kill(self, generation: int, reason: str) -> None:
+        """Kill a worker and all that it started."""
+        worker = self._desk.workers.get(generation)
+        if worker is None:  # not spawned yet: there is nothing to kill
+            self._waiting = [pair for pair in self._waiting if pair[0] != generation]
+            self._desk.change(lambda now: self._desk.state.died(generation, now, by_itself=False, cause=reason))
+            return
+        self._bus.emit(Name.WORKER_KILLED, pool=self._desk.name, worker=worker.name, pid=worker.pid, reason=reason)
+        worker.kill()
+        if worker.template is not None:
+            worker.template.kill_worker(generation)
+        if worker.pidfd is None:
+            self._bury(worker)
+
+    # -- what templates say: see `Nursery` --
+
+    def warmed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for generation, slot in waiting:
+            self.spawn(generation, slot)
+
+    def said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None:
+        worker = self._desk.workers.get(facts["generation"])
+        if worker is None:
+            if descriptor is not None:
+                os.close(descriptor)  # it was killed before it was there
+            return
+        match word:
+            case "spawned" if descriptor is not None:
+                worker.watch(facts["pid"], descriptor, self._on_death)
+                self._bus.emit(Name.WORKER_STARTED, pool=self._desk.name, worker=worker.name, pid=worker.pid)
+            case "not_spawned":
+                worker.boot_error = {"type": "OSError", "message": facts["error"]}
+                self._bury(worker)
+            case "memory":
+                self._measured(worker, facts["rss"], facts["peak"])
+            case "over":
+                worker.over = facts
+            case "exit":
+                worker.exit = facts
+                if worker.generation in self._dying:
+                    self._bury(worker)
+
+    def lost(self, template: TemplateProcess | None, *, was_warm: bool, error: WorkerBootError | None) -> None:
+        """A template has ended, or could not start. What it had not started yet is not coming."""
+        for worker in [w for w in self._desk.workers.values() if w.template is template]:
+            worker.template = None
+            if worker.pidfd is None:
+                self._bury(worker)
+        if error is not None:
+            self._desk.boot_error = error
+            self.boot_failures += self._config.size
+            for generation, _ in self._waiting:
+                self._desk.change(self._failed_to_boot(generation))
+            self._waiting = []
+        elif was_warm and template is not None:
+            orphans = [w.generation for w in self._desk.workers.values() if w.template is None]
+            if orphans and self._config.memory_cap is not None:
+                self._poll_at = monotonic()
+            self._desk.change(lambda now: self._desk.state.recycle(now, reason="template_lost", generations=orphans))
+        self._desk.notify()
+
+    def _failed_to_boot(self, generation: int) -> Callable[[float], list[Instruction]]:
+        return lambda now: self._desk.state.died(generation, now, cause="boot")
+
+    # -- ends --
+
+    def _on_death(self, worker: Worker) -> None:
+        """Its pidfd says that it is gone: read what it still had to say, then end its calls (C9)."""
+        worker.stop_watching()
+        self._replies.drain(worker)
+        worker.drain_stderr()
+        if worker.exit is not None or worker.template is None:
+            self._bury(worker)
+        else:
+            self._dying[worker.generation] = monotonic() + EXIT_PATIENCE
+
+    def _bury(self, worker: Worker) -> None:
+        """End its calls, take its place from the roster, close its descriptors."""
+        if self._desk.workers.get(worker.generation) is not worker:
+            return
+        self._dying.pop(worker.generation, None)
+        for request in tuple(worker.reverse.values()):
+            request.cancel()
+        worker.reverse.clear()
+        self._note(worker)
+        self._desk.bury(worker, lambda now: self._died(worker, now))
+        gauge = self._gauges.pop(worker.generation, None)
+        if gauge is not None:
+            gauge.close()
+        if worker.template is None:
+            worker.reap()
+        worker.close()
+        self.nursery.release({w.template for w in self._desk.workers.values()})
+        self._desk.notify()
+
+    def _note(self, worker: Worker) -> None:
+        """Count a death, or remember why a worker could not start."""
+        record = self._desk.state.workers.get(worker.generation)
+        if record is None or record.ready_at is not None:
+            self.boot_failures = 0
+            self._desk.counts["deaths"] += 1
+            return
+        if record.kill_reason in ("", "startup_timeout"):
+            self.boot_failures += 1
+            self._desk.boot_error = failures.boot_error(
+                self._desk.name, worker, self.nursery.stderr_tail(), self._config.startup_timeout
+            )
+
+    def _died(self, worker: Worker, now: float) -> list[Instruction]:
+        """Tell the state. The pool's lock is held."""
+        record = self._desk.state.workers.get(worker.generation)
+        worker.kill_reason = record.kill_reason if record is not None else ""
+        return self._desk.state.died(
+            worker.generation,
+            now,
+            by_itself=failures.is_by_itself(worker),
+            unstarted=worker.unstarted(),
+            cause=failures.cause_of(worker),
+        )
+
+    # -- memory without a template (T6) --
+
+    def _look_at_memory(self, now: float) -> None:
+        cap = self._config.memory_cap
+        orphans = [w for w in self._desk.workers.values() if w.template is None and w.pidfd is not None]
+        self._poll_at = now + POLL_EVERY if orphans else inf
+        for worker in orphans:
+            with contextlib.suppress(OSError):  # it has just ended: its pidfd says the rest
+                gauge = self._gauges.get(worker.generation)
+                if gauge is None:
+                    gauge = self._gauges[worker.generation] = TreeGauge(worker.pid)
+                gauge.rescan()
+                rss = gauge.rss()
+                self._measured(worker, rss, gauge.peak)
+                if cap is not None and rss > cap:
+                    worker.over = {"seen": rss, "peak": gauge.peak, "cap": cap}
+                    worker.kill()
+
+    def _measured(self, worker: Worker, rss: int, peak: int) -> None:
+        worker.rss, worker.peak = rss, peak
+        self._desk.change(lambda now: self._desk.state.measured(worker.generation, rss, now))

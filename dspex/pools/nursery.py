@@ -1,0 +1,172 @@
+"""The nursery: where a pool's workers come from. It keeps one template process warm, replaces it, outlives its loss.
+
+Runs on the engine's thread. A template that was replaced (`reload`) stays until its last worker has gone, because it is
+their parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from math import inf
+from time import monotonic
+from typing import Any, Protocol
+
+from ..config import PoolConfig
+from ..errors import WorkerBootError
+from ..events import Bus, Name
+from .engine import Engine
+from .spawn import TemplateProcess
+
+FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds until a lost template is started again
+
+
+class Parent(Protocol):
+    """Who is told what becomes of the templates."""
+
+    def warmed(self) -> None: ...
+
+    def said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None: ...
+
+    def lost(self, template: TemplateProcess | None, *, was_warm: bool, error: WorkerBootError | None) -> None: ...
+
+
+class Nursery:
+    """The templates of one pool."""
+
+    def __init__(self, config: PoolConfig, engine: Engine, bus: Bus, parent: Parent) -> None:
+        self.template: TemplateProcess | None = None
+        self.is_warm = False
+        self.retry_at = inf
+        self._config = config
+        self._engine = engine
+        self._bus = bus
+        self._parent = parent
+        self._retired: list[TemplateProcess] = []
+        self._warm_by = inf
+        self._failures = 0
+        self._is_over = False
+        self._on_end: Callable[[], None] | None = None
+
+    def launch(self) -> None:
+        """Start a template; workers can be had once the parent is told that it is warm."""
+        self.retry_at = inf
+        self.is_warm = False
+        if self._is_over:
+            return
+        try:
+            self.template = TemplateProcess(self._config, self._engine, said=self._said, gone=self._gone)
+        except OSError as error:
+            self.template = None
+            self._fail(self._error(f"its template process could not be started: {error}"))
+            return
+        self._warm_by = monotonic() + self._config.startup_timeout
+
+    def replace(self) -> None:
+        """Start a new template, which imports the code as it is now."""
+        if self.template is not None:
+            self._retired.append(self.template)
+        self.launch()
+
+    def release(self, needed: Collection[TemplateProcess | None]) -> None:
+        """Let go of replaced templates that no worker needs any more."""
+        for template in self._retired:
+            if template not in needed:
+                template.let_go()
+
+    def end(self, on_end: Callable[[], None]) -> None:
+        """Let every template go, and call `on_end` when all of them have ended."""
+        self._is_over = True
+        self.retry_at = self._warm_by = inf
+        self._on_end = on_end
+        for template in self._all():
+            template.let_go()
+        self._tell_end()
+
+    def kill(self) -> None:
+        """End what did not go by itself."""
+        for template in self._all():
+            template.kill()
+
+    def stderr_tail(self) -> str:
+        return self.template.stderr.text() if self.template is not None else ""
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's."""
+        for template in self._all():
+            template.forget()
+
+    # -- time --
+
+    @property
+    def due(self) -> float:
+        return min(self.retry_at, self._warm_by)
+
+    def tick(self, now: float) -> None:
+        if now >= self.retry_at:
+            self.launch()
+        if now >= self._warm_by and self.template is not None:
+            self._warm_by = inf
+            self.template.kill()
+
+    # -- what templates say --
+
+    def _said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None:
+        if word == "warm" and template is self.template:
+            self.is_warm = True
+            self._warm_by = inf
+            self._failures = 0
+            self._bus.emit(Name.TEMPLATE_WARMED, pool=self._config.name, **facts)
+            self._parent.warmed()
+        elif word == "not_warm":
+            template.failure = facts
+        else:
+            self._parent.said(template, word, facts, descriptor)
+
+    def _gone(self, template: TemplateProcess) -> None:
+        """A template's process has ended; its workers, if any, go on without it (T6)."""
+        if template in self._retired:
+            self._retired.remove(template)
+            if not self._is_over:
+                self._parent.lost(template, was_warm=True, error=None)
+            self._tell_end()
+            return
+        was_warm, self.is_warm, self.template = self.is_warm, False, None
+        if self._is_over:
+            self._tell_end()
+            return
+        self._bus.emit(Name.TEMPLATE_LOST, pool=self._config.name, pid=template.pid, warm=was_warm)
+        if was_warm:
+            self.retry_at = monotonic() + FIRST_RETRY
+            self._parent.lost(template, was_warm=True, error=None)
+        else:
+            self._fail(self._death(template))
+
+    def _fail(self, error: WorkerBootError) -> None:
+        """No worker can start: say why, and try again ever later."""
+        self._bus.emit(Name.TEMPLATE_FAILED, pool=self._config.name, text=str(error)[:500])
+        self._warm_by = inf
+        self._failures += 1
+        self.retry_at = monotonic() + min(LONGEST_RETRY, FIRST_RETRY * 2**self._failures)
+        self._parent.lost(None, was_warm=False, error=error)
+
+    def _death(self, template: TemplateProcess) -> WorkerBootError:
+        described = template.failure
+        if described is not None:
+            what = f"{described.get('type')}: {described.get('message')}"
+        elif template.was_killed:
+            what = f"its code was not imported within {self._config.startup_timeout:g} s (startup_timeout)"
+        else:
+            what = f"its template process ended with status {template.status} while it imported"
+        return self._error(what, template.stderr.text())
+
+    def _error(self, what: str, stderr_tail: str = "") -> WorkerBootError:
+        name = self._config.name
+        return WorkerBootError(f"Pool {name!r} cannot start workers: {what}", pool=name, stderr_tail=stderr_tail)
+
+    def _all(self) -> list[TemplateProcess]:
+        return [*self._retired, *([self.template] if self.template is not None else [])]
+
+    def _tell_end(self) -> None:
+        if self._is_over and self._on_end is not None and not self._all():
+            on_end, self._on_end = self._on_end, None
+            on_end()

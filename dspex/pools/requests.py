@@ -1,0 +1,120 @@
+"""Requests: making a call out of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
+
+from __future__ import annotations
+
+import itertools
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.wire import OverLimit, Unencodable, messages
+
+from ..errors import EncodeError, FrameTooLarge, UnknownName, WouldDeadlock
+from .calls import Call
+from .reverse import outer_call
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+_ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
+NOTHING: dict[str, Any] = {}
+
+
+def next_id() -> int:
+    """Give a request id that nobody had before."""
+    return next(_ids)
+
+
+class Requests:
+    """Makes the calls of one pool; knows its commands once a worker has said them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.commands: dict[str, dict[str, Any]] = {}
+        self._desk = desk
+
+    def make(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None,
+        session: str | None,
+        timeout: float | None,
+        *,
+        idempotent: bool = False,
+        credit: int | None = None,
+    ) -> Call:
+        """Give the call, encoded and ready to be submitted.
+
+        Raises:
+            UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
+        """
+        desk = self._desk
+        declared = self._declared(command)
+        timeout = desk.config.call_timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        outer = outer_call()
+        is_nested = outer is not None and outer[0] is desk
+        meta: dict[str, Any] = {} if deadline == inf else {"deadline": deadline}
+        is_durable = False
+        if session is not None:
+            is_durable = desk.durable.is_kept(session)
+            meta["session"] = session
+            meta["durable"] = is_durable
+        if credit is not None:
+            meta["credit"] = credit
+        if is_nested:
+            meta["nested"] = True
+        id = next(_ids)
+        frame, packed = _encode(id, command, NOTHING if arguments is None else arguments, meta)
+        call = Call(
+            id,
+            command,
+            frame=frame,
+            packed=packed,
+            timeout=timeout,
+            deadline=deadline,
+            session=session,
+            use=declared.get("session"),
+            retries=1 if idempotent else 0,
+            is_nested=is_nested,
+            is_durable=is_durable,
+        )
+        if is_nested and outer is not None:
+            call.generation = outer[1].generation
+            self._require_no_deadlock(call, outer[1])
+        return call
+
+    def learn(self, commands: dict[str, dict[str, Any]]) -> None:
+        """Take what a worker says of its commands. The pool's lock is held."""
+        if not self.commands:
+            self.commands = commands
+            for ticket in self._desk.state.standing():  # submitted before anybody knew what the commands declare
+                ticket.use = commands.get(ticket.command, NOTHING).get("session")
+
+    def _declared(self, command: str) -> dict[str, Any]:
+        if not self.commands:
+            return NOTHING
+        try:
+            return self.commands[command]
+        except KeyError:
+            raise UnknownName("command", command, self.commands, where=f"pool {self._desk.name!r}") from None
+
+    def _require_no_deadlock(self, call: Call, outer: Call) -> None:
+        """A nested call runs beside its outer call; in another session it may only use room that is free (C14)."""
+        if call.session in (None, outer.session):
+            return
+        call.is_nested = False
+        if not self._desk.state.has_room():
+            raise WouldDeadlock(
+                f"A tool of {outer.command!r} calls {call.command!r} in session {call.session_name!r} of its own pool "
+                f"{self._desk.name!r}, which has no free slot: it could only wait for itself. Use the outer call's "
+                f"session, another pool, or a larger size."
+            )
+
+
+def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, bytes]:
+    try:
+        return messages.write_call(id, command, arguments, meta)
+    except Unencodable as error:
+        raise EncodeError(error.path, error.type_name, error.reason) from None
+    except OverLimit as error:
+        raise FrameTooLarge("parent", error.limit, error.actual, what=error.what) from None

@@ -1,0 +1,256 @@
+"""Process: a worker that dies takes only its own calls with it, and is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from dspex.errors import PoisonCall, WorkerDied
+from dspex.events import Name
+
+from .conftest import Supervise
+from .waiting import Caller, Gate, all_ready, eventually, is_alive, lines, pids
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "signal_number", "exit_code", "cause"),
+    [
+        ("exit", {"code": 3}, None, 3, "exited"),
+        ("exit", {"code": 0}, None, 0, "exited"),
+        ("kill", {"signal": 9}, signal.SIGKILL, None, "killed"),
+        ("kill", {"signal": 11}, signal.SIGSEGV, None, "crashed"),
+        ("kill", {"signal": 6}, signal.SIGABRT, None, "crashed"),
+    ],
+    ids=["exit 3", "exit 0", "SIGKILL", "segfault", "abort"],
+)
+def test_the_error_says_how_the_worker_died(
+    supervise: Supervise, command: str, arguments: dict[str, int], signal_number: int, exit_code: int, cause: str
+) -> None:
+    """Process (DESIGN §6, T3): WorkerDied with pid, signal or exit code, and cause; then a new worker serves."""
+    sup = supervise(size=1)
+    (pid,) = pids(sup)
+    with pytest.raises(WorkerDied) as caught:
+        sup.call("f", command, arguments)
+    error = caught.value
+    assert (error.pid, error.signal, error.exit_code, error.cause) == (pid, signal_number, exit_code, cause)
+    assert error.started == "unknown"
+    assert error.retryable == "if_idempotent"
+    assert sup.call("f", "ping")["generation"] == 2
+
+
+def test_a_segfault_leaves_its_stack_in_the_error(supervise: Supervise) -> None:
+    """Process (T05): faulthandler's dump and what was printed are in stderr_tail, and not in str(error)."""
+    sup = supervise(size=1)
+    sup.call("f", "print", {"text": "last words"})
+    with pytest.raises(WorkerDied) as caught:
+        sup.call("f", "kill", {"signal": 11})
+    assert "last words" in caught.value.stderr_tail
+    assert "Segmentation fault" in caught.value.stderr_tail
+    assert "last words" not in str(caught.value)
+
+
+def test_a_call_learns_of_its_workers_death_at_once(supervise: Supervise) -> None:
+    """Process (DESIGN §6): 50 ms by design; bounded here at 1 s for busy machines."""
+    sup = supervise(size=1)
+    with Gate(sup) as gate:
+        caller = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        began = time.monotonic()
+        os.kill(pids(sup)[0], signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            caller.outcome()
+        assert caller.ended_at - began < 1.0
+
+
+def test_a_death_fails_only_the_calls_of_that_worker(supervise: Supervise) -> None:
+    """Process (DESIGN §6): three calls run in each of two workers; those of the living one answer."""
+    sup = supervise(size=2)
+    victim = all_ready(sup, 2)[0]
+    with Gate(sup) as gate:
+        callers = [Caller(sup.call, *gate.command) for _ in range(6)]
+        gate.wait_for(6)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: sum(not caller.is_alive() for caller in callers) == 3)
+        gate.open()
+        answers = [caller.outcome() for caller in callers if caller.error is None and caller.outcome()]
+    assert answers == ["f/1"] * 3
+    assert sum(isinstance(caller.error, WorkerDied) for caller in callers) == 3
+
+
+def test_an_idle_workers_death_is_seen_by_nobody(supervise: Supervise) -> None:
+    """Process (scorecard 2): the next calls go to the living, and then to the successor."""
+    sup = supervise(size=2)
+    victim = all_ready(sup, 2)[0]
+    os.kill(victim, signal.SIGKILL)
+    for _ in range(50):
+        sup.call("f", "ping")
+    assert victim not in all_ready(sup, 2)
+
+
+def test_an_idempotent_call_is_retried_once(supervise: Supervise, tmp_path: Path) -> None:
+    """Process (DESIGN §6): it ran twice, and the caller got the second answer."""
+    sup = supervise(size=2)
+    effects = tmp_path / "effects"
+    assert sup.call("f", "die_once", {"path": str(effects), "token": "a"}, idempotent=True) == 2
+    assert lines(effects) == ["a", "a"]
+
+
+def test_an_idempotent_call_is_not_retried_twice(supervise: Supervise) -> None:
+    """Process (DESIGN §6): one retry; the second death is the caller's to hear."""
+    sup = supervise(size=2)
+    before = sup.stats()["f"]["counts"]["deaths"]
+    with pytest.raises(WorkerDied):
+        sup.call("f", "kill", {"signal": 9}, idempotent=True)
+    assert eventually(lambda: sup.stats()["f"]["counts"]["deaths"]) == before + 2
+
+
+def test_other_calls_never_run_twice(supervise: Supervise, tmp_path: Path) -> None:
+    """Process (DESIGN §6): nothing is retried that may have started."""
+    sup = supervise(size=2)
+    effects = tmp_path / "effects"
+    with pytest.raises(WorkerDied):
+        sup.call("f", "die_once", {"path": str(effects), "token": "a"})
+    assert lines(effects) == ["a"]
+
+
+def test_a_call_that_its_worker_never_read_is_sent_elsewhere(supervise: Supervise) -> None:
+    """Process (C8): frames still unread in the dead worker's pipe are proof; the caller sees one answer."""
+    sup = supervise(size=1, concurrency=8)
+    (pid,) = pids(sup)
+    os.kill(pid, signal.SIGSTOP)  # it reads nothing from here on
+    callers = [Caller(sup.call, "f", "echo", {"n": n}) for n in range(4)]
+    eventually(lambda: sup.stats()["f"]["in_flight"] == 4)
+    os.kill(pid, signal.SIGKILL)
+    assert [caller.outcome() for caller in callers] == [{"n": n} for n in range(4)]
+    assert pids(sup) != [pid]
+
+
+def test_a_half_written_frame_is_sent_elsewhere(supervise: Supervise) -> None:
+    """Process (C8): a frame that never fitted into the pipe cannot have begun."""
+    sup = supervise(size=1, concurrency=8)
+    (pid,) = pids(sup)
+    os.kill(pid, signal.SIGSTOP)
+    caller = Caller(sup.call, "f", "echo", {"data": bytes(8_000_000)})
+    eventually(lambda: sup.stats()["f"]["in_flight"] == 1)
+    os.kill(pid, signal.SIGKILL)
+    assert len(caller.outcome()["data"]) == 8_000_000
+
+
+def test_the_dead_workers_group_is_gone(supervise: Supervise) -> None:
+    """Process (T3, scorecard 8): its children end with it, in its session or in one of their own."""
+    sup = supervise(size=1)
+    (pid,) = pids(sup)
+    children = [sup.call("f", "spawn", {"seconds": 300, "detach": detach}) for detach in (False, True)]
+    assert all(map(is_alive, children))
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(map(is_alive, children)), what="its children are gone")
+
+
+def test_a_living_workers_daemons_survive_their_neighbours_death(supervise: Supervise) -> None:
+    """Process (T2, T3): workers adopt their own orphans, so the sweep after a death spares those of the living."""
+    sup = supervise(size=2, concurrency=1)
+    first, second = all_ready(sup, 2)
+    with Gate(sup) as gate:
+        Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        daemon = sup.call("f", "daemonise", {"seconds": 300})
+        busy = first if gate.arrived == ["f/0"] else second
+        os.kill(busy, signal.SIGKILL)
+        eventually(lambda: busy not in all_ready(sup, 2))
+    assert is_alive(daemon)
+    sup.stop(grace=0.0)
+    eventually(lambda: not is_alive(daemon), what="it ends with its own worker")
+
+
+def test_a_call_that_kills_its_worker_twice_alone_is_poison(supervise: Supervise) -> None:
+    """Process (C7b): two strikes; then PoisonCall at once, and other arguments still run."""
+    sup = supervise(size=1)
+    for _ in range(2):
+        with pytest.raises(WorkerDied):
+            sup.call("f", "exit", {"code": 7})
+    with pytest.raises(PoisonCall) as caught:
+        sup.call("f", "exit", {"code": 7})
+    assert caught.value.strikes == 2
+    assert caught.value.until > time.monotonic() + 500
+    assert sup.call("f", "echo", {"fine": 1}) == {"fine": 1}
+    assert caught.value.digest in sup.stats()["f"]["poison"]
+
+
+def test_a_poison_call_can_be_forgiven(supervise: Supervise) -> None:
+    """Process (C7b): `pool.forgive(digest)` ends the quarantine."""
+    sup = supervise(size=1)
+    for _ in range(2):
+        with pytest.raises(WorkerDied):
+            sup.call("f", "exit", {"code": 7})
+    with pytest.raises(PoisonCall) as caught:
+        sup.call("f", "exit", {"code": 7})
+    assert sup.pool("f").forgive(caught.value.digest)
+    with pytest.raises(WorkerDied):
+        sup.call("f", "exit", {"code": 7})
+
+
+def test_kills_from_outside_are_no_strikes(supervise: Supervise) -> None:
+    """Process (C7b): the same call may lose its worker to SIGKILL as often as the operator likes."""
+    sup = supervise(size=1)
+    for _ in range(3):
+        with Gate(sup) as gate:
+            caller = Caller(sup.call, *gate.command)
+            gate.wait_for(1)
+            os.kill(pids(sup)[0], signal.SIGKILL)
+            with pytest.raises(WorkerDied):
+                caller.outcome()
+            all_ready(sup, 1)
+    assert sup.stats()["f"]["poison"] == {}
+
+
+def test_poison_does_not_burn_the_restart_budget(supervise: Supervise) -> None:
+    """Process (DESIGN §6): different poisons, more deaths than the budget allows workers that cannot live."""
+    sup = supervise(size=1, restart_budget=(3, 30.0))
+    for code in range(3):
+        for _ in range(2):
+            sup.call("f", "ping")
+            with pytest.raises(WorkerDied):
+                sup.call("f", "exit", {"code": code})
+    assert sup.call("f", "ping")["generation"] == 7
+
+
+def test_a_suspect_runs_alone_and_is_acquitted(supervise: Supervise) -> None:
+    """Process (C7b): innocent company of a call that crashed its worker runs alone next, and is then acquitted."""
+    sup = supervise(size=1)
+    with Gate(sup) as gate:
+        innocent = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        with pytest.raises(WorkerDied):
+            sup.call("f", "exit", {"code": 9})
+        with pytest.raises(WorkerDied):
+            innocent.outcome()
+        gate.open()
+        for _ in range(3):
+            assert sup.call(*gate.command) == "f/0"
+    assert sup.stats()["f"]["poison"] == {}
+
+
+def test_deaths_are_told_to_subscribers(supervise: Supervise) -> None:
+    """Process: `on_event` hears of the death and of the successor, with pool, slot and generation."""
+    sup = supervise(size=1)
+    heard = []
+    sup.on_event(heard.append)
+    with pytest.raises(WorkerDied):
+        sup.call("f", "exit", {"code": 1})
+    eventually(lambda: [e for e in heard if e.name is Name.WORKER_READY and e.facts["generation"] == 2])
+    (died,) = [e for e in heard if e.name is Name.WORKER_DIED]
+    assert died.facts["generation"] == 1
+
+
+def test_a_reply_that_was_written_before_the_death_counts(supervise: Supervise) -> None:
+    """Process (C9): the reply pipe is drained before the rest fails; thirty deaths right after a reply."""
+    sup = supervise(size=1)
+    for n in range(30):
+        for _ in range(10):  # a fruitful worker is replaced at once
+            sup.call("f", "ping")
+        assert sup.call("f", "reply_then_die", {"n": n}) == n
+        eventually(lambda n=n: sup.stats()["f"]["counts"]["deaths"] == n + 1)
