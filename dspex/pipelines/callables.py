@@ -52,7 +52,8 @@ def native(
 
     A function that returns a mapping writes its items: those in `writes`, or declared by a TypedDict as return type,
     or, where nothing is declared, all. What is returned beyond the declared names goes to the step's record, or is
-    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes nothing.
+    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes
+    nothing.
 
     `when` is a function of the state, or a name; `timeout` is in seconds for all attempts together; `retry` counts
     further attempts (default 0); `fallback` is a step or function that runs in its place when it failed, and may read

@@ -24,8 +24,7 @@ def _leaves_nothing(no_leaks: None) -> None:
 @pytest.fixture(params=["run", "arun", "stream", "astream"])
 def go(request: pytest.FixtureRequest) -> Go:
     """Runs a pipeline to its result, in one of the four ways."""
-    way = {"run": _run, "arun": _arun, "stream": _stream, "astream": _astream}[request.param]
-    return way
+    return {"run": _run, "arun": _arun, "stream": _stream, "astream": _astream}[request.param]
 
 
 @pytest.fixture

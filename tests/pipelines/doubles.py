@@ -1,9 +1,9 @@
-"""Stand-ins at our own seams: a runnable that does what a script says, and a supervisor that only notes its sessions."""
+"""Stand-ins at our own seams: a runnable that does what a script says, a supervisor that only notes its sessions."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -103,7 +103,7 @@ def test_the_first_failure_cancels_the_siblings_and_all_failures_are_causes(go: 
         parallel([python(Pooled(actions=[waiting], inputs=())), native(sleeper), native(fails, name="bad")], into="x"),
     ])  # fmt: skip
     began = time.monotonic()
-    with pytest.raises(PipelineError, match="'bad'.*number 1 of 0 to 1.*no luck") as caught:
+    with pytest.raises(PipelineError, match=r"'bad'.*number 1 of 0 to 1.*no luck") as caught:
         go(p, {}, supervisor=SUP)
     assert time.monotonic() - began < 10
     assert waiting.was_cancelled.wait(10)

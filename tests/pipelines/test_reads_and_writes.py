@@ -145,7 +145,7 @@ def test_keep_writes_what_the_module_adds(go: Go) -> None:
     result = go(pipeline([python(fake, keep=["reasoning", "usage"])]), {"question": "q"}, supervisor=SUP)
     assert result["reasoning"] == "because"
     assert result["usage"] == {"m": {"total_tokens": 7}}
-    with pytest.raises(PipelineError, match="to keep 'resoning'.*'reasoning'") as caught:
+    with pytest.raises(PipelineError, match=r"to keep 'resoning'.*'reasoning'") as caught:
         go(pipeline([python(fake, keep=["resoning"])]), {"question": "q"}, supervisor=SUP)
     assert isinstance(caught.value.causes[0], InvalidReturn)
 
@@ -163,9 +163,9 @@ def test_a_value_without_a_name_needs_into(go: Go) -> None:
     def text(question: str) -> str:
         return question
 
-    with pytest.raises(SettingsError, match="'text' returns str.*into="):
+    with pytest.raises(SettingsError, match=r"'text' returns str.*into="):
         pipeline([native(text)])
-    with pytest.raises(PipelineError, match="returned a str.*into=") as caught:
+    with pytest.raises(PipelineError, match=r"returned a str.*into=") as caught:
         go(pipeline([native(lambda question: question)]), {"question": "q"})
     assert isinstance(caught.value.causes[0], InvalidReturn)
 
