@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .finding import connect, print_line
 
@@ -18,6 +19,9 @@ def resize(options: argparse.Namespace) -> int:
 def recycle(options: argparse.Namespace) -> int:
     """Replace every worker and wait."""
     with connect(options) as client:
+        stateful = client.pool(options.pool).stats()["sessions"]
+        if stateful and sys.stderr.isatty():  # sessions with state hold their worker for up to session_drain (S8)
+            sys.stderr.write(f"waiting for {stateful} session(s) that may hold state; Ctrl-C ends the wait only\n")
         client.pool(options.pool).recycle(reload=options.reload, timeout=options.timeout)
     print_line(f"pool {options.pool}: every worker is replaced")
     return 0

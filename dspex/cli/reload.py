@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from ..config import Config, PoolConfig, load
-from ..pools.state import Rules
 from ..pools.supervisor import Supervisor
-
-_FIXED = {rule.name for rule in dataclasses.fields(Rules)} - {"size"}  # what a running pool has decided by
 
 
 def reload(supervisor: Supervisor, source: str | None) -> list[str]:
-    """Read the settings, apply what workers are started with, and replace every worker; blocks until that is done.
+    """Read the settings, apply the sizes, and replace every worker by one with newly imported code; blocks until then.
 
     Gives remarks on what was not applied. Nothing is touched when the settings have an error.
 
@@ -20,33 +17,30 @@ def reload(supervisor: Supervisor, source: str | None) -> list[str]:
         SettingsError, UnknownName: the settings are wrong.
     """
     new = load(source)
-    remarks = _differences(supervisor.config, new)
     declared = {config.name: config for config in new.pools}
     for name in supervisor.pools:
-        if name in declared:
-            _apply(supervisor, declared[name])
+        pool = supervisor.pool(name)
+        if name in declared and declared[name].size != pool.stats()["size"]:
+            pool.resize(declared[name].size)
     for name in supervisor.pools:
         supervisor.pool(name).recycle(reload=True)
-    return remarks
+    return _not_applied(supervisor.config, new)
 
 
-def _apply(supervisor: Supervisor, new: PoolConfig) -> None:
-    pool = supervisor.pool(new.name)
-    old = pool.config
-    pool.config = dataclasses.replace(new, **{name: getattr(old, name) for name in _FIXED})
-    if new.size != old.size:
-        pool.resize(new.size)
-
-
-def _differences(old: Config, new: Config) -> list[str]:
+def _not_applied(old: Config, new: Config) -> list[str]:
+    """Say what differs beside the sizes: a pool decides by the settings that it was made with."""
     before = {config.name: config for config in old.pools}
     after = {config.name: config for config in new.pools}
     remarks = [f"pool {name!r} is new: it needs a restart" for name in after.keys() - before.keys()]
     gone = before.keys() - after.keys()
     remarks += [f"pool {name!r} is no longer in the settings: it stays until a restart" for name in gone]
     for name in before.keys() & after.keys():
-        changed = sorted(key for key in _FIXED if getattr(before[name], key) != getattr(after[name], key))
-        remarks += [f"pools.{name}.{key} takes effect at a restart" for key in changed]
+        remarks += [f"pools.{name}.{key} takes effect at a restart" for key in _changed(before[name], after[name])]
     if old.tables != new.tables:
         remarks.append("tables beside [pools], such as [lm], take effect at a restart")
     return sorted(remarks)
+
+
+def _changed(old: PoolConfig, new: PoolConfig) -> list[str]:
+    names = [field.name for field in dataclasses.fields(PoolConfig) if field.name != "size"]
+    return [name for name in names if getattr(old, name) != getattr(new, name)]

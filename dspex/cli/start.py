@@ -7,11 +7,13 @@ log handler: the library does neither.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,6 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     from ..pools.supervisor import Supervisor
     from .hosting import Host
 
-    _log_to_stderr(options.log_level)
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
@@ -72,7 +73,8 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     name = options.name or path.stem
     host = Host(supervisor, source=source, grace=options.grace, on_ready=report.ready)
     service = Service(supervisor, path, name=name, kind="service", on_stop=host.ask_to_stop)
-    return host.run(service)
+    with _logging_to_stderr(options.log_level):
+        return host.run(service)
 
 
 def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> None:
@@ -91,13 +93,21 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         services.lm_record(lm)
 
 
-def _log_to_stderr(level: str) -> None:
+@contextlib.contextmanager
+def _logging_to_stderr(level: str) -> Iterator[None]:
     logger = logging.getLogger("dspex")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 # -- in the background -------------------------------------------------------------------------------------------------
@@ -115,14 +125,17 @@ def _start_in_background(options: argparse.Namespace) -> int:
         os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()  # until it is ready, has failed, or is gone
-    facts = json.loads(said) if said else {"ready": False, "error": f"it ended at once; see {log}", "code": 1}
+    facts: dict[str, Any] = (
+        json.loads(said) if said else {"ready": False, "error": f"it ended at once; see {log}", "code": 1}
+    )
     if facts["ready"]:
         print_line(f"started pid {process.pid}, socket {path}, log {log}")
         process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
         return 0
     sys.stderr.write(f"dspex: {facts['error']}\n")
     process.wait(timeout=30.0)
-    return int(facts["code"])
+    code: int = facts["code"]
+    return code
 
 
 def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:

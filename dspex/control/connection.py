@@ -53,7 +53,7 @@ class Connection:
                 verbs.begin(self.client)
                 await self._read_forever()
         except (Malformed, TimeoutError) as error:
-            await refuse(self._writer, f"it closes this connection: {error or 'the client was too slow'}")
+            await refuse(self._writer, f"it closes this connection: {str(error) or 'the client was too slow'}")
         except OSError:
             pass  # the client went away in the middle of something
         finally:

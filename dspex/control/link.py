@@ -357,7 +357,7 @@ def _frame(kind: Kind, *fields: object) -> bytes:
     try:
         return protocol.send(kind, *fields)
     except Unencodable as error:
-        path = error.path.removeprefix("value[3]['arguments']")  # where a CALL message has them
-        raise EncodeError(f"arguments{path}" if path != error.path else path, error.type_name, error.reason) from None
+        _, is_argument, below = error.path.partition("['arguments']")  # the caller's own, within the message
+        raise EncodeError(f"arguments{below}" if is_argument else error.path, error.type_name, error.reason) from None
     except OverLimit as error:
         raise FrameTooLarge("parent", error.limit, error.actual, what=error.what) from None
