@@ -66,7 +66,7 @@ def test_steps_of_a_run_share_their_workers_state(supervise: Supervise, go: Go) 
     assert result.steps["keep"].worker == result.steps["read"].worker == result["got"]["worker"]
     assert result.steps["keep"].route == f"python:{result['got']['worker']}"
     assert result.steps["keep"].generation == result["got"]["generation"]
-    with pytest.raises(PipelineError, match="no 'k'"):
+    with pytest.raises(PipelineError, match=r"session key 'k'"):
         go(pipeline([command("f", "recall", key="k", into="got")]), supervisor=sup, session=result.session)
 
 
