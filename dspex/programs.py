@@ -97,19 +97,19 @@ class Program:
             LMError, AdapterParseError: the same classes on both routes.
             CallTimeout, WorkerDied and the pools' other errors: when it runs in a worker.
         """
-        if self.decision.implementation == "native":
+        if self._is_native(inputs):
             return native_predict(defaults.client(), self._native.signature, inputs, **self._native_options())
         return self.run_in_worker(inputs)[0]
 
     async def acall(self, **inputs: Any) -> Prediction:
         """`__call__`, awaited; cancelling the task cancels the call."""
-        if self.decision.implementation == "native":
+        if self._is_native(inputs):
             return await native_apredict(defaults.client(), self._native.signature, inputs, **self._native_options())
         return (await self.arun_in_worker(inputs))[0]
 
     def stream(self, **inputs: Any) -> Iterator[Chunk | Prediction]:
         """Give the output fields' text as it arrives (`Chunk(field, text)`), then the Prediction."""
-        if self.decision.implementation == "native":
+        if self._is_native(inputs):
             yield from native_predict_stream(
                 defaults.client(), self._native.signature, inputs, **self._native_options()
             )
@@ -125,7 +125,7 @@ class Program:
 
     async def astream(self, **inputs: Any) -> AsyncIterator[Chunk | Prediction]:
         """`stream`, for `async for`."""
-        if self.decision.implementation == "native":
+        if self._is_native(inputs):
             options = self._native_options()
             async for item in native_apredict_stream(defaults.client(), self._native.signature, inputs, **options):
                 yield item
@@ -231,7 +231,7 @@ class Program:
         prefix_differs = False
         if adapter in ("chat", "json") and self._native.problem is None:
             compiled = compile_signature(self._native.signature, adapter)
-            unsupported = compiled.unsupported
+            unsupported = compiled.unsupported if lm is None else compiled.unsupported_with(lm)
             prefix_differs = unsupported is None and self._differs(compiled)
         return Candidate(
             self.module,
@@ -242,6 +242,17 @@ class Program:
             prefix_differs,
             self._native.problem or self._unserved_option(),
         )
+
+    def _is_native(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether this call runs natively: the decision, unless what is in these inputs only DSPy formats."""
+        if self.decision.implementation != "native":
+            return False
+        lm = self.lm or defaults.configured_lm()
+        compiled = compile_signature(self._native.signature, self.adapter or default_adapter(lm))
+        reason = compiled.unsupported_with(lm, inputs)
+        if reason and self.implementation == "native":
+            raise SettingsError(f"implementation='native' is not possible here: {reason}.", key="implementation")
+        return not reason
 
     def _unserved_option(self) -> str | None:
         return f"option {next(iter(self.options))!r}" if self.options else None

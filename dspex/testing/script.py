@@ -44,7 +44,7 @@ class FakeReply:
 
     Args:
         text: The answer; a dict is worded in the format that the request asks for.
-        status, error: An HTTP error, with `error` as the envelope's content ({"message", "code", "type"}).
+        status, error: An HTTP error, with `error` as its message or the envelope ({"message", "code", "type"}).
         headers: Headers to add, such as {"retry-after": "1"}.
         latency: Seconds before anything is sent.
         hang: Send nothing, until the client goes away.
@@ -56,7 +56,7 @@ class FakeReply:
 
     text: Plain | None = None
     status: int = 200
-    error: Mapping[str, Any] | None = None
+    error: str | Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     latency: float = 0.0
     hang: bool = False
@@ -68,6 +68,13 @@ class FakeReply:
     reasoning: str | None = None
     finish_reason: str = "stop"
     usage: Mapping[str, int] | None = None
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """The content of the error's envelope."""
+        if isinstance(self.error, str):
+            return {"message": self.error}
+        return dict(self.error or {"message": f"scripted status {self.status}"})
 
 
 Answer = Plain | FakeReply

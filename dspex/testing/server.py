@@ -164,7 +164,11 @@ class _Connection(asyncio.Protocol):
             await asyncio.sleep(delay)
         if reply.hang:
             await asyncio.Event().wait()
-        whole = await self._send(self._transport.write, request, reply)
+        try:
+            whole = await self._send(self._transport.write, request, reply)
+        except Exception as error:  # a reply that cannot be worded must reach the test, not hang it
+            failed = FakeReply(status=500, error=f"FakeLM cannot send {reply}: {type(error).__name__}: {error}")
+            whole = await self._send(self._transport.write, request, failed)
         self._task = None
         if whole:
             self._next()

@@ -36,6 +36,7 @@ from dspex.inprocess.lm.ledger import Ledger
 from dspex.inprocess.lm.limits import Limits
 from dspex.inprocess.lm.orders import Orders
 from dspex.inprocess.lm.record import LM
+from dspex.inprocess.lm.redaction import redact
 
 # Failures after which another LM may do better. Not: a request that is wrong in itself.
 _PASSED_TO_FALLBACK = (LMAuthError, LMBillingError, LMUnsupportedModelError)
@@ -192,11 +193,12 @@ class LMClient:
             outcome = next(parts)
             assert isinstance(outcome, Outcome)
             meter = _Meter(self.ledger, order, outcome)
-            yield _head_of(outcome)
+            head = _head_of(outcome)
+            yield head
             for part in parts:
                 assert isinstance(part, bytes)
                 meter.feed(part)
-                yield part
+                yield part if head["status"] < 400 else _without_keys(part, order.lm)
         meter.close()
 
     async def aforward(
@@ -209,11 +211,12 @@ class LMClient:
             outcome = await anext(parts)
             assert isinstance(outcome, Outcome)
             meter = _Meter(self.ledger, order, outcome)
-            yield _head_of(outcome)
+            head = _head_of(outcome)
+            yield head
             async for part in parts:
                 assert isinstance(part, bytes)
                 meter.feed(part)
-                yield part
+                yield part if head["status"] < 400 else _without_keys(part, order.lm)
         meter.close()
 
     def close(self) -> None:
@@ -428,6 +431,12 @@ def _answer(order: Order, outcome: Outcome) -> Answer:
 def _raise_refusal(outcome: Outcome) -> None:
     if outcome.error is not None:
         raise outcome.error
+
+
+def _without_keys(part: bytes, lm: LM) -> bytes:
+    """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
+    text = part.decode("utf-8", "surrogateescape")
+    return redact(text, lm.api_key).encode("utf-8", "surrogateescape")
 
 
 def _head_of(outcome: Outcome) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int
 
 def error(reply: FakeReply) -> bytes:
     """An error's body."""
-    return _dump({"type": "error", "error": dict(reply.error or {"message": f"scripted status {reply.status}"})})
+    return _dump({"type": "error", "error": reply.envelope})
 
 
 def _message(request: FakeRequest, number: int) -> dict[str, Any]:

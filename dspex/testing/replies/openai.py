@@ -54,7 +54,7 @@ def in_parts(before: list[bytes], middle: list[bytes], after: list[bytes]) -> li
 
 def error(reply: FakeReply) -> bytes:
     """An error's body."""
-    return _dump({"error": dict(reply.error or {"message": f"scripted status {reply.status}"})})
+    return _dump({"error": reply.envelope})
 
 
 def usage(request: FakeRequest, reply: FakeReply, text: str | None) -> dict[str, int]:
