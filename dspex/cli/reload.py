@@ -17,13 +17,13 @@ def reload(supervisor: Supervisor, source: str | None) -> list[str]:
         SettingsError, UnknownName: the settings are wrong.
     """
     new = load(source)
-    declared = {config.name: config for config in new.pools}
     for name in supervisor.pools:
+        supervisor.pool(name).recycle(reload=True)
+    declared = {config.name: config for config in new.pools}
+    for name in supervisor.pools:  # after the recycling: more workers are then forked from the new template
         pool = supervisor.pool(name)
         if name in declared and declared[name].size != pool.stats()["size"]:
             pool.resize(declared[name].size)
-    for name in supervisor.pools:
-        supervisor.pool(name).recycle(reload=True)
     return _not_applied(supervisor.config, new)
 
 

@@ -39,6 +39,7 @@ class Verbs:
         self._client = ""
         self._own_sessions: set[tuple[str, str]] = set()  # (pool, key) of those that end with the connection
         self._following: set[asyncio.Task[Any]] = set()
+        self._is_ending = False
 
     def begin(self, client: str) -> None:
         self._client = client
@@ -51,6 +52,7 @@ class Verbs:
 
     def end_following(self) -> None:
         """End the streams that have no end of their own."""
+        self._is_ending = True
         for task in tuple(self._following):
             task.cancel()
 
@@ -193,7 +195,7 @@ class Verbs:
 
     async def _followed(self, follower: Follower) -> AsyncGenerator[dict[str, Any], None]:
         """Give events until the service closes."""
-        while True:
+        while not self._is_ending:
             waiting = asyncio.ensure_future(follower.next())
             self._following.add(waiting)
             try:
