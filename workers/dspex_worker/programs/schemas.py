@@ -43,9 +43,12 @@ _REF = "#/$defs/"
 _make_enum: Any = Enum  # its functional form, of which type checkers know only literal calls
 
 
-def enum_from(name: str, members: Mapping[str, Any]) -> type[Enum]:
-    """An enum with these members, in this order."""
-    return _make_enum(name, dict(members))  # type: ignore[no-any-return]
+def enum_from(name: str, members: Mapping[str, Any], doc: str | None = None) -> type[Enum]:
+    """An enum with these members, in this order; its docstring is part of its JSON schema, and so of prompts."""
+    made: type[Enum] = _make_enum(name, dict(members))
+    if doc is not None:
+        made.__doc__ = doc
+    return made
 
 
 def model_from(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) -> type[BaseModel]:

@@ -77,8 +77,8 @@ def _types(specs: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for name, spec in specs.items():
         match spec:
-            case {"enum": members}:
-                types[name] = schemas.enum_from(name, members)
+            case {"enum": members, **more}:
+                types[name] = schemas.enum_from(name, members, more.get("doc"))
             case {"import": path}:
                 types[name] = imports.resolve(path, "type")
             case {"model": schema}:
@@ -115,7 +115,8 @@ def _own_classes(annotation: Any) -> Iterator[type]:
 
 def _type_spec(cls: type, imports: Imports) -> dict[str, Any]:
     if issubclass(cls, Enum):
-        return {"enum": {name: to_wire(member.value) for name, member in cls.__members__.items()}}
+        members = {name: to_wire(member.value) for name, member in cls.__members__.items()}
+        return {"enum": members} if cls.__doc__ is None else {"enum": members, "doc": cls.__doc__}
     if imports.has(cls):
         return {"import": f"{cls.__module__}:{cls.__qualname__}"}
     assert issubclass(cls, BaseModel)
