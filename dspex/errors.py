@@ -115,9 +115,7 @@ class FrameTooLarge(UsageError, ValueError):
         self.limit = limit
         self.actual = actual
         who = "The arguments of the call" if side == "parent" else "The worker's result"
-        super().__init__(
-            f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file."
-        )
+        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file.")
 
 
 class ForkedSupervisor(UsageError, RuntimeError):
@@ -145,7 +143,7 @@ class BudgetExceeded(UsageError):
 class UnavailableError(DspexError):
     """The pool cannot take the call now; nothing was sent."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class PoolSaturated(UnavailableError):
@@ -177,7 +175,7 @@ class PoolUnhealthy(UnavailableError):
 class PoolClosed(UnavailableError):
     """The supervisor is not started, is stopping or has stopped."""
 
-    retryable = "no"
+    retryable: ClassVar[Retryable] = "no"
 
 
 class NotRunning(UnavailableError, ConnectionError):
@@ -192,7 +190,7 @@ class NotRunning(UnavailableError, ConnectionError):
 class PoisonCall(UnavailableError):
     """This very call (`digest`) has killed its worker `strikes` times while running alone; refused for `until_s`."""
 
-    retryable = "no"
+    retryable: ClassVar[Retryable] = "no"
 
     def __init__(self, pool: str, command: str, *, digest: str, strikes: int, until: float, until_s: float) -> None:
         self.pool = pool
@@ -223,7 +221,7 @@ class WorkerBootError(UnavailableError):
 class InterruptedCall(DspexError):
     """The call was taken and did not come back with an answer of its own."""
 
-    retryable = "if_idempotent"
+    retryable: ClassVar[Retryable] = "if_idempotent"
 
 
 class CallTimeout(InterruptedCall, TimeoutError):
@@ -234,9 +232,7 @@ class CallTimeout(InterruptedCall, TimeoutError):
         self.command = command
         self.timeout = timeout
         self.phase = phase
-        what = (
-            "it was still queued and was never sent" if phase == "queued" else "it was running and is being stopped"
-        )
+        what = "it was still queued and was never sent" if phase == "queued" else "it was running and is being stopped"
         super().__init__(f"The call {command!r} in pool {pool!r} passed its deadline of {timeout:g} s: {what}.")
 
 
@@ -271,9 +267,7 @@ class WorkerDied(InterruptedCall):
         self.started = started
         self.stderr_tail = stderr_tail
         self.culprit = culprit
-        end = (
-            f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
-        )
+        end = f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
         super().__init__(
             f"Worker {worker} (pid {pid}) died ({cause}, {end}) while it ran {command!r} in pool {pool!r}. "
             f"The call started: {started}. A new worker takes its place; retry if the call is idempotent."
@@ -366,7 +360,7 @@ class SessionError(DspexError):
 class SessionBusy(SessionError):
     """The session's worker has no free slot and the pool's affinity is strict_fail_fast."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class SessionLost(SessionError):
@@ -386,7 +380,7 @@ class SessionLost(SessionError):
 class SessionLimit(SessionError):
     """The pool holds session_limit sessions, and every one has state that must not be thrown away."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class SessionStateTooLarge(SessionError):
@@ -425,7 +419,7 @@ class LMError(DspexError):
 class LMTransportError(LMError, ConnectionError):
     """No answer came: name resolution, connection, TLS, reset."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class LMConfigurationError(LMError):
@@ -451,7 +445,7 @@ class LMStreamAssemblyError(LMUnexpectedError):
 class LMLockTimeoutError(LMError):
     """A local credential lock was not free in time."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class LMCollectionLimitError(LMError):
@@ -473,7 +467,7 @@ class LMBillingError(LMProviderError):
 class LMRateLimitError(LMProviderError):
     """Too many requests (429); `retry_after` is the provider's wish in seconds."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class LMInvalidRequestError(LMProviderError):
@@ -491,13 +485,13 @@ class LMUnsupportedModelError(LMInvalidRequestError):
 class LMTimeoutError(LMProviderError, TimeoutError):
     """The provider, or the wait for it, took too long (408, 504)."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class LMServerError(LMProviderError):
     """The provider failed (5xx, 529)."""
 
-    retryable = "now"
+    retryable: ClassVar[Retryable] = "now"
 
 
 class AdapterParseError(DspexError, ValueError):

@@ -275,8 +275,11 @@ class OptimizingStep:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
-        known = sig if isinstance(sig, Signature) else signature(sig, **({"instructions": task} if " " in task else {}))
-        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731 - the one way into a frozen record
+        known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
+
+        def put(key: str, value: Any) -> None:
+            object.__setattr__(self, key, value)
+
         put("name", name)
         put("student", predictor(module, known, implementation=implementation))
         put("trainset", tuple(trainset[:max_examples] if max_examples else trainset))

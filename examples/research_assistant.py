@@ -129,7 +129,9 @@ def pipeline_of(index: BM25Index, base: str, trainset: Sequence[Mapping[str, Any
             dspex.parallel(
                 [
                     dspex.native(VectorSearch(index), k=3, into="documents", name="bm25"),
-                    dspex.python("dspy.ColBERTv2", url=f"{base}/colbert", query="question", k=3, into="papers", name="colbert"),
+                    dspex.python(
+                        "dspy.ColBERTv2", url=f"{base}/colbert", query="question", k=3, into="papers", name="colbert"
+                    ),
                     dspex.native(WebSearch(base), n=2, into="pages", name="web"),
                 ],
                 into="evidence",

@@ -77,8 +77,8 @@ def _types(specs: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for name, spec in specs.items():
         match spec:
-            case {"enum": members, **more}:
-                types[name] = schemas.enum_from(name, members, more.get("doc"))
+            case {"enum": members}:
+                types[name] = schemas.enum_from(name, members, spec.get("doc"))
             case {"import": path}:
                 types[name] = imports.resolve(path, "type")
             case {"model": schema}:
