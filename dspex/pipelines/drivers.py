@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from ..runnables import CancelFlag
 from .cancelling import BranchFlag, cancelled
 from .loops import PrivateLoop
+from .threads import Threads
 
 Job = Callable[["Driver"], Coroutine[Any, Any, Any]]
 
@@ -49,6 +50,9 @@ class Driver(Protocol):
     def check(self) -> None:
         """Raise CallCancelled if the run, or this branch, was cancelled."""
 
+    def close(self) -> None:
+        """The run is over: give back its threads."""
+
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
         """Call a user's function, plain or async, and give its value; Expired when the deadline comes first."""
 
@@ -74,14 +78,20 @@ def completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
 class ThreadDriver:
     """Blocks the calling thread. `is_cancellable`: another thread may set the flag, and what waits must then end."""
 
-    def __init__(self, loop: PrivateLoop, flag: BranchFlag, *, is_cancellable: bool) -> None:
+    def __init__(
+        self, loop: PrivateLoop, flag: BranchFlag, *, is_cancellable: bool, threads: Threads | None = None
+    ) -> None:
         self.cancel: CancelFlag = flag
+        self._threads = threads or Threads()
         self._loop = loop
         self._flag = flag
         self._is_cancellable = is_cancellable
 
     def check(self) -> None:
         self._flag.check()
+
+    def close(self) -> None:
+        self._threads.close()
 
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
         if inspect.iscoroutinefunction(_innermost(function)):
@@ -100,7 +110,7 @@ class ThreadDriver:
 
     async def gather(self, jobs: Sequence[Job], *, limit: int, grace: float) -> list[Ended]:
         flag = BranchFlag(under=self._flag)
-        team = _Team(jobs, ThreadDriver(self._loop, flag, is_cancellable=True), flag)
+        team = _Team(jobs, self._below(flag), flag)
         try:
             team.run(min(limit, len(jobs)))
             if flag.is_set:
@@ -114,10 +124,14 @@ class ThreadDriver:
         self.check()
         return team.endings()
 
+    def _below(self, flag: BranchFlag) -> ThreadDriver:
+        """The driver of this step's branches."""
+        return ThreadDriver(self._loop, flag, is_cancellable=True, threads=self._threads)
+
     def _in_thread(self, function: Callable[[], Any], deadline: float) -> Any:
         """Where it can be left behind: a thread cannot be stopped, but it need not be waited for."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        _start_thread(function, lambda value, error: _settle(future, value, error))
+        self._threads.start(function, lambda value, error: _settle(future, value, error))
         return self._wait(future, deadline)
 
     def _await(self, coroutine: Coroutine[Any, Any, Any], deadline: float) -> Any:
@@ -200,14 +214,18 @@ class _Team:
 
 
 class LoopDriver:
-    """Awaits on the running event loop. A plain function runs in a thread of its own, so that it cannot block it."""
+    """Awaits on the running event loop. Plain functions run in threads beside it, so that they cannot block it."""
 
     def __init__(self) -> None:
         self.cancel = CancelFlag()
+        self._threads = Threads()
         self._left_behind: set[asyncio.Task[Any]] = set()
 
     def check(self) -> None:
         """A cancelled task is told so by its next await."""
+
+    def close(self) -> None:
+        self._threads.close()
 
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
         limit = _left(deadline)
@@ -215,7 +233,7 @@ class LoopDriver:
             async with asyncio.timeout(limit) as timer:
                 if inspect.iscoroutinefunction(_innermost(function)):
                     return await function()
-                value = await _in_thread_of_its_own(function)
+                value = await self._in_thread(function)
                 return await value if inspect.isawaitable(value) else value
         except TimeoutError:
             if timer.expired():
@@ -243,6 +261,20 @@ class LoopDriver:
         finally:
             await self._end(tasks, grace)
         return [_ending(task, order) for task in tasks]
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        # Not the loop's executor: `asyncio.run` joins its threads at the end, and one left behind may never end.
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            try:
+                loop.call_soon_threadsafe(_settle, future, value, error)
+            except RuntimeError:
+                pass  # the loop is closed: nobody waits
+
+        self._threads.start(function, settle)
+        return await future
 
     async def _end(self, tasks: Sequence[asyncio.Task[Any]], grace: float) -> None:
         """Cancel what still runs and give it `grace`; what does not end then is left to end by itself."""
@@ -274,35 +306,6 @@ def _ending(task: asyncio.Task[Any], order: list[asyncio.Task[Any]]) -> Ended:
     if error is None:
         return Ended(task.result())
     return Ended(error=error, rank=order.index(task) if task in order else len(order))
-
-
-async def _in_thread_of_its_own(function: Callable[[], Any]) -> Any:
-    # Not the loop's executor: `asyncio.run` joins its threads at the end, and one that was left behind may never end.
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        try:
-            loop.call_soon_threadsafe(_settle, future, value, error)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits
-
-    _start_thread(function, settle)
-    return await future
-
-
-def _start_thread(function: Callable[[], Any], settle: Callable[[Any, BaseException | None], None]) -> None:
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            value = context.run(function)
-        except BaseException as error:  # also SystemExit: it is the caller's to see
-            settle(None, error)
-        else:
-            settle(value, None)
-
-    threading.Thread(target=work, name="dspex-native-step", daemon=True).start()
 
 
 def _settle(future: Any, value: Any, error: BaseException | None) -> None:

@@ -78,6 +78,7 @@ async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], 
     except StepFailed as failed:
         raise _told(name, failed, len(line.nodes), run.result(state, records)) from failed.causes[0]
     finally:
+        driver.close()
         run.close()
     result = run.result(state, records)
     run.emit(EventKind.RUN_FINISHED, result=result)
