@@ -120,6 +120,7 @@ class Host:
         deadline = time.monotonic() + grace
         while self._in_flight() and time.monotonic() < deadline:
             again = self._next(LOOK)
+            self._notifier.breathe(f"stopping; {self._summary()}")
             if again is not None and again.kind == "stop":
                 logger.warning("stopping now: %d calls are ended", self._in_flight())
                 return 1

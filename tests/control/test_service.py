@@ -337,6 +337,40 @@ def test_forked_child_cannot_use_the_parents_client(client: Client) -> None:
     assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
 
 
+def test_forked_child_of_the_host_holds_none_of_the_services_sockets(service: Service, client: Client) -> None:
+    """process: else a client would not see the end of the host while such a child lives"""
+    sockets = [service._listener.fileno(), *(one.descriptor for one in service._connections)]
+    pid = os.fork()
+    if pid == 0:
+        held = [str(Path(f"/proc/self/fd/{descriptor}").readlink()) for descriptor in sockets]
+        os._exit(7 if set(held) == {"/dev/null"} and len(held) == 2 else 8)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
+
+
+def test_lost_session_is_the_same_error_and_begins_afresh(client: Client) -> None:
+    """collaboration: S6"""
+    session = client.session("faults", "frail")
+    session.call("remember", {"key": "k", "value": 1})
+    with pytest.raises(errors.WorkerDied):
+        session.call("kill", {"signal": 9})
+    with pytest.raises(errors.SessionLost) as lost:
+        session.call("recall", {"key": "k"})
+    assert lost.value.reason == "died"
+    with client.session("faults", "frail", fresh=True) as afresh:
+        afresh.call("remember", {"key": "k", "value": 2})
+        assert afresh.call("recall", {"key": "k"})["value"] == 2
+
+
+def test_durable_session_survives_its_worker(client: Client) -> None:
+    """collaboration: S9"""
+    with client.session("faults", durable=True) as session:
+        session.call("remember", {"key": "k", "value": [1, {"a": None}]})
+        with pytest.raises(errors.WorkerDied):
+            session.call("kill", {"signal": 9})
+        assert session.call("recall", {"key": "k"})["value"] == [1, {"a": None}]
+
+
 def test_no_thread_descriptor_or_child_is_left(folder: Path, no_leaks: None) -> None:
     """collaboration"""
     with Supervisor(pools=[dspex.PoolConfig("faults", bridge="faults", size=1)]) as own, Service(own) as service:
