@@ -140,13 +140,15 @@ def flood_stderr(ctx: Context, bytes: int) -> int:
 
 
 @bridge.command()
-def garbage(ctx: Context, data: bytes = b"\xff\xff\xff\xffthis is not a frame", exit: bool = False) -> None:
-    """Write bytes that are no frame to the protocol's pipe; then stay, or exit."""
+def garbage(
+    ctx: Context, data: bytes = b"\xff\xff\xff\xffthis is not a frame", exit: bool = False, seconds: float = 30.0
+) -> None:
+    """Write bytes that are no frame to the protocol's pipe; then stay for a while, or exit."""
     runtime = ctx._running.runtime  # on purpose: nothing public can break the protocol
     os.write(runtime._outgoing, data)
     if exit:
         os._exit(0)
-    time.sleep(30.0)
+    time.sleep(seconds)
 
 
 @bridge.command()
@@ -273,6 +275,58 @@ def recall(ctx: Context, key: str) -> dict[str, Any]:
     if key not in ctx.session:
         raise Failure("UnknownName", f"no {key!r}", what="session key", name=key, known=list(ctx.session))
     return {"value": ctx.session[key], **_whoami(ctx)}
+
+
+@bridge.command(session="write")
+def append(ctx: Context, value: Any) -> list[Any]:
+    """Add a value to a list in the session's state, and give the list."""
+    ctx.session["list"] = [*ctx.session.get("list", []), value]
+    return list(ctx.session["list"])
+
+
+@bridge.command(session="write")
+def forget_key(ctx: Context, key: str) -> None:
+    """Delete a value of the session's state."""
+    del ctx.session[key]
+
+
+@bridge.command(session="write")
+def remember_with_effect(ctx: Context, key: str, value: Any, path: str) -> dict[str, Any]:
+    """`remember`, and append the key to a file."""
+    effect(ctx, path, key)
+    return remember(ctx, key, value)
+
+
+@bridge.command(session="write")
+def remember_then_die(ctx: Context, key: str, value: Any) -> None:
+    """Change the session's state and die before the reply."""
+    ctx.session[key] = value
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@bridge.command(session="write")
+def remember_object(ctx: Context, key: str) -> None:
+    """Put something into the session's state that cannot cross."""
+    ctx.session[key] = object()
+
+
+@bridge.command(session="read")
+def write_in_read(ctx: Context) -> None:
+    """Try to change the session's state without the right to."""
+    ctx.session["key"] = 1
+
+
+@bridge.command(session="write")
+def ask_writing(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
+    """`ask`, as a command that runs alone in its session."""
+    return ctx.call_parent(name, arguments)
+
+
+@bridge.command()
+def count_then_raise(ctx: Context, n: int) -> Iterator[int]:
+    """Stream 0 .. n-1, then raise."""
+    yield from range(n)
+    raise ValueError("after the last chunk")
 
 
 @bridge.command()

@@ -213,6 +213,7 @@ class Crew:
             self._desk.counts["deaths"] += 1
             return
         if record.kill_reason in ("", "startup_timeout"):
+            worker.kill_reason = record.kill_reason
             self.boot_failures += 1
             self._desk.boot_error = failures.boot_error(
                 self._desk.name, worker, self.nursery.stderr_tail(), self._config.startup_timeout
