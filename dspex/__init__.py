@@ -54,6 +54,12 @@ _HOMES = {
     "conditional": "pipelines",
     "map_each": "pipelines",
     "cache_step": "pipelines",
+    "command": "pipelines",
+    "Result": "pipelines",
+    "StepRecord": "pipelines",
+    "PipelineEvent": "pipelines",
+    "EventKind": "pipelines",
+    "Cache": "inprocess.cache",
     "connect": "control",
 }
 _ERRORS = "errors"
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from .errors import *  # noqa: F403
     from .events import Event as Event
     from .inprocess.adapters.compiled import compile_signature as compile_signature
+    from .inprocess.cache import Cache as Cache
     from .inprocess.fields import InputField as InputField
     from .inprocess.fields import OutputField as OutputField
     from .inprocess.lm.record import LM as LM
@@ -82,6 +89,16 @@ if TYPE_CHECKING:
     from .optimizing import evaluate as evaluate
     from .optimizing import load as load
     from .optimizing import optimize as optimize
+    from .pipelines import EventKind as EventKind
+    from .pipelines import Pipeline as Pipeline
+    from .pipelines import PipelineEvent as PipelineEvent
+    from .pipelines import Result as Result
+    from .pipelines import Step as Step
+    from .pipelines import StepRecord as StepRecord
+    from .pipelines import cache_step as cache_step
+    from .pipelines import command as command
+    from .pipelines import conditional as conditional
+    from .pipelines import map_each as map_each
     from .pipelines import native as native
     from .pipelines import parallel as parallel
     from .pipelines import pipeline as pipeline

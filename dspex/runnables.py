@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
+import importlib.metadata
+import importlib.util
 import json
 import math
+import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import defaults
-from .errors import CallCancelled, SettingsError, UnknownName
+from .errors import CallCancelled, SettingsError, StepTimeout, UnknownName
 from .inprocess.annotations import allows_none
 from .inprocess.crossing import to_wire
 from .inprocess.signatures import Signature, signature
@@ -255,6 +260,7 @@ class OptimizingStep:
     task: str
     max_examples: int | None
     options: Mapping[str, Any]
+    token: str = ""  # this step's own, where its metric has no other identity
     pool: str = OPTIMIZER_POOL
     is_stateful: bool = False
 
@@ -287,6 +293,7 @@ class OptimizingStep:
         put("task", task)
         put("max_examples", max_examples)
         put("options", options)
+        put("token", secrets.token_hex(8))
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -305,7 +312,7 @@ class OptimizingStep:
         return bool(self.student.tools)
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        best = self._wait(self._optimized(scope), scope)
+        best = self._flight(scope).wait(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = program.using(timeout=scope.timeout)(**inputs)
@@ -315,7 +322,7 @@ class OptimizingStep:
         return _with_scores(_outcome(program._prediction(call.result(), call.worker_name), self.outputs, call), best)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        best = await asyncio.shield(asyncio.wrap_future(self._optimized(scope)))
+        best = await self._flight(scope).await_(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
@@ -324,60 +331,107 @@ class OptimizingStep:
         call = await scope.supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **_options(scope))
         return _with_scores(_outcome(program._prediction(call.result(), call.worker_name), self.outputs, call), best)
 
-    def _optimized(self, scope: Scope) -> Future[Optimized]:
+    def _flight(self, scope: Scope) -> Flight:
         """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm or defaults.configured_lm()
-        key = f"{'' if _has_identity(self.metric) else id(self)}:{self._digest(lm)}"
-        future: Future[Optimized] = Future()
-        first = kept.setdefault(key, future)
-        if first is future:
-            threading.Thread(target=self._optimize, args=(future, kept, key, lm, scope), daemon=True).start()
-        return first  # type: ignore[no-any-return]
+        key = self._key(lm)
+        mine = Flight(self.name)
+        flight = kept.setdefault(key, mine)
+        if flight is mine:
+            job = partial(self._optimize, scope.supervisor, lm, flight)
+            flight.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
+        assert isinstance(flight, Flight)
+        return flight
 
-    def _optimize(self, future: Future[Optimized], kept: dict[str, Any], key: str, lm: LM, scope: Scope) -> None:
-        try:
-            best = optimize(
-                replace(self.student, lm=lm, supervisor=scope.supervisor),
-                self.trainset,
-                optimizer=OPTIMIZERS[self.name],
-                metric=self.metric,
-                on_progress=scope.on_progress,
-                session=scope.key,
-                **self.options,
-            )
-        except BaseException as error:
-            kept.pop(key, None)  # the next run tries again
-            future.set_exception(error)
-        else:
-            future.set_result(best)
+    def _optimize(self, supervisor: Supervisor, lm: LM, flight: Flight) -> Optimized:
+        return optimize(
+            replace(self.student, lm=lm, supervisor=supervisor),
+            self.trainset,
+            optimizer=OPTIMIZERS[self.name],
+            metric=self.metric,
+            on_progress=flight.report,
+            **self.options,
+        )
 
-    def _wait(self, future: Future[Optimized], scope: Scope) -> Optimized:
-        stopped = threading.Event()
-        take_back = scope.cancel.on_set(stopped.set)
-        future.add_done_callback(lambda _: stopped.set())
-        try:
-            if not stopped.wait(None if scope.timeout in (None, math.inf) else scope.timeout):
-                raise TimeoutError(
-                    f"The optimisation of step {self.name} did not end in {scope.timeout:g} s; it goes on."
-                )
-        finally:
-            take_back()
-        if not future.done():
-            raise CallCancelled(f"The step {self.name} was cancelled; its optimisation goes on for others.")
-        return future.result()
-
-    def _digest(self, lm: LM) -> str:
-        """What makes two optimisations the same (P8)."""
+    def _key(self, lm: LM) -> str:
+        """What makes two optimisations the same (P8). A bare function is the same for this step alone."""
         facts = {
             "spec": self.student.spec() | {"tools": [tool.name for tool in self.student.tools]},
+            "adapter": self.student.adapter,
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
-            "metric": _identity(self.metric),
+            "metric": self.token if callable(self.metric) else _identity(self.metric),
             "options": {key: repr(value) for key, value in self.options.items()},
             "optimizer": self.name,
             "lm": lm.ref,
+            "dspy": _dspy_version(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+class Flight:
+    """One optimisation and all who wait for it. Its thread reports to every one of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._future: Future[Optimized] = Future()
+        self._listeners: list[Callable[[dict[str, Any]], object]] = []
+
+    def start(self, job: Callable[[], Optimized], *, on_failure: Callable[[], object]) -> None:
+        def work() -> None:
+            try:
+                best = job()
+            except BaseException as error:
+                on_failure()
+                self._future.set_exception(error)
+            else:
+                self._future.set_result(best)
+
+        threading.Thread(target=work, name="dspex-optimisation", daemon=True).start()
+
+    def report(self, facts: dict[str, Any]) -> None:
+        for listener in tuple(self._listeners):
+            listener(facts)
+
+    def wait(self, scope: Scope) -> Optimized:
+        """Give the winner; blocks.
+
+        Raises:
+            StepTimeout, CallCancelled: this waiter's time is up, or it is not wanted any more; the others wait on.
+        """
+        ready = threading.Event()
+        take_back = scope.cancel.on_set(ready.set)
+        self._future.add_done_callback(lambda _: ready.set())
+        with self._listening(scope):
+            is_ready = ready.wait(_patience(scope))
+        take_back()
+        if self._future.done():
+            return self._future.result()
+        if not is_ready:
+            raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step")
+        raise CallCancelled(f"The step {self._name} was cancelled; its optimisation goes on for others.")
+
+    async def await_(self, scope: Scope) -> Optimized:
+        """`wait`, awaited; cancelling the task leaves the optimisation to the others."""
+        with self._listening(scope):
+            try:
+                async with asyncio.timeout(_patience(scope)):
+                    return await asyncio.shield(asyncio.wrap_future(self._future))
+            except TimeoutError:
+                if self._future.done():
+                    raise
+                raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step") from None
+
+    @contextmanager
+    def _listening(self, scope: Scope) -> Iterator[None]:
+        if scope.on_progress is None:
+            yield
+            return
+        self._listeners.append(scope.on_progress)
+        try:
+            yield
+        finally:
+            self._listeners.remove(scope.on_progress)
 
 
 # --- shared -------------------------------------------------------------------------------------------------------
@@ -416,19 +470,26 @@ def _require_known(name: str) -> None:
         raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
 
 
-def _has_identity(metric: Any) -> bool:
-    """Whether a metric is the same wherever it is named: a bare function is kept for its own step only (P8)."""
-    return not callable(metric)
-
-
 def _identity(metric: Any) -> str:
-    if not callable(metric):
-        return json.dumps(metric, sort_keys=True, default=repr)
+    """A metric by name, or by import path with its module's source: another text is another metric."""
+    path = metric if isinstance(metric, str) else dict(metric).get("import", "")
+    source = ""
+    if ":" in path:
+        found = importlib.util.find_spec(path.partition(":")[0])
+        if found is not None and found.origin and found.origin.endswith(".py"):
+            source = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+    return f"{json.dumps(metric, sort_keys=True, default=repr)}:{source}"
+
+
+def _dspy_version() -> str:
     try:
-        source = inspect.getsource(metric)
-    except (OSError, TypeError):
-        source = ""
-    return f"{getattr(metric, '__qualname__', '')}:{hashlib.sha256(source.encode()).hexdigest()}"
+        return importlib.metadata.version("dspy")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _patience(scope: Scope) -> float | None:
+    return None if scope.timeout in (None, math.inf) else scope.timeout
 
 
 def _nothing() -> None:
