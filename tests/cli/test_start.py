@@ -209,7 +209,7 @@ def test_systemd_hears_ready_reloading_and_stopping(live: Starter, folder: Path)
             assert "NOTIFY_SOCKET" not in client.call("faults", "environment")
         one.process.send_signal(signal.SIGTERM)
         hear("STOPPING=1")
-        assert one.process.wait(timeout=30.0) == 0
+        assert one.process.wait(timeout=30.0) == 0, one.log.read_text()
 
 
 def test_daemon_returns_when_ready_and_stop_waits_until_it_is_gone(
