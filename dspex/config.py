@@ -99,6 +99,13 @@ class PoolConfig:
             )
 
     @property
+    def import_path(self) -> tuple[str, ...]:
+        """Where workers look for modules beside their own: the pool's `path`, and the host's own path for its `imports`."""
+        if self.path or not self.imports or self.python != sys.executable:
+            return self.path
+        return tuple(entry or str(Path.cwd()) for entry in sys.path)
+
+    @property
     def bridge_path(self) -> Path:
         """Where the bridge script is: the copy that belongs to this `dspex`, or the user's own."""
         if self.bridge not in SHIPPED_BRIDGES:

@@ -7,6 +7,7 @@ calls the subscribers; nothing that they do can slow or stop a pool.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -122,12 +123,17 @@ class Bus:
             if isinstance(item, threading.Event):
                 item.set()
                 continue
-            self._log(item)
-            for subscriber in tuple(self._subscribers):
-                try:
-                    subscriber(item)
-                except Exception:  # a subscriber's error is its own, and must not end the others' events
-                    logging.getLogger("dspex").exception("a subscriber of %s failed", item.name)
+            for subscriber in (self._log, *self._subscribers):
+                self._tell(subscriber, item)
+
+    def _tell(self, subscriber: Subscriber, event: Event) -> None:
+        try:
+            subscriber(event)
+        except (
+            Exception
+        ):  # its error is its own (a log handler on a closed stream), and must not end the others' events
+            with contextlib.suppress(Exception):
+                logging.getLogger("dspex").exception("a subscriber of %s failed", event.name)
 
     def _log(self, event: Event) -> None:
         logger = logging.getLogger("dspex")

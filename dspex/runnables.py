@@ -256,6 +256,7 @@ class OptimizingStep:
     name: str
     student: Program
     trainset: tuple[Mapping[str, Any], ...]
+    valset: tuple[Mapping[str, Any], ...] | None
     metric: Any
     task: str
     max_examples: int | None
@@ -270,6 +271,7 @@ class OptimizingStep:
         sig: Any,
         *,
         trainset: Sequence[Mapping[str, Any]] = (),
+        valset: Sequence[Mapping[str, Any]] | None = None,
         metric: Any = None,
         task: str = "",
         module: str = "dspy.Predict",
@@ -289,6 +291,7 @@ class OptimizingStep:
         put("name", name)
         put("student", predictor(module, known, implementation=implementation))
         put("trainset", tuple(trainset[:max_examples] if max_examples else trainset))
+        put("valset", None if valset is None else tuple(valset))
         put("metric", metric)
         put("task", task)
         put("max_examples", max_examples)
@@ -349,6 +352,7 @@ class OptimizingStep:
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,
             optimizer=OPTIMIZERS[self.name],
+            valset=self.valset,
             metric=self.metric,
             on_progress=flight.report,
             **self.options,
@@ -360,6 +364,7 @@ class OptimizingStep:
             "spec": self.student.spec() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
+            "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),
             "metric": self.token if callable(self.metric) else _identity(self.metric),
             "options": {key: repr(value) for key, value in self.options.items()},
             "optimizer": self.name,

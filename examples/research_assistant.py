@@ -29,27 +29,25 @@ import dspex
 from dspex.inprocess.retrieval import BM25Index
 
 QUESTION = "Which package should I use to validate data with type hints?"
-EXAMPLES = 10  # for the optimiser; half of them to learn from, half to be judged by
+EXAMPLES = 6  # to learn from
+JUDGED_BY = 5
 
-# Small models imitate better than they obey: two examples say what a search query looks like.
-QUERY_DEMOS = [
-    {
-        "question": "How do I read command line options in a script?",
-        "search_queries": ["parse command line arguments", "option parser library"],
-    },
-    {
-        "question": "What can run my tests and report failures?",
-        "search_queries": ["testing framework", "run unit tests and report"],
-    },
-]
+# Small models imitate better than they obey: a few examples say what a search query looks like.
+EXAMPLE_QUERIES = {
+    "Which package should I use to send HTTP requests?": "send HTTP requests",
+    "What can parse command line arguments?": "parse command line arguments",
+    "How do I read a YAML file?": "read a YAML file",
+    "Which library compresses files?": "library compresses files",
+}
+QUERY_DEMOS = [{"question": question, "search_queries": [query]} for question, query in EXAMPLE_QUERIES.items()]
 REFINE_DEMOS = [
     {
-        "question": demo["question"],
-        "search_queries": demo["search_queries"],
-        "reasoning": "Short queries with the words that a description would use find more.",
-        "refined_queries": demo["search_queries"],
+        "question": question,
+        "search_queries": [query],
+        "reasoning": "The words of the question are the words to look for.",
+        "refined_queries": [query, f"{query} python"],
     }
-    for demo in QUERY_DEMOS
+    for question, query in EXAMPLE_QUERIES.items()
 ]
 
 
@@ -98,8 +96,9 @@ class ResponseFormatter:
 
 
 def queries_of(state: Mapping[str, Any]) -> list[str]:
-    """The refined queries and the question itself: a small model may refine the sense away."""
-    return list(dict.fromkeys([*state["refined_queries"][:2], state["question"]]))
+    """The first refined queries and the question itself: a small model may refine the sense away."""
+    refined = list(dict.fromkeys(state["refined_queries"]))
+    return [*refined[:2], state["question"]]
 
 
 def gather(question: str, evidence: list[Any]) -> Gathered:
@@ -115,7 +114,7 @@ def gather(question: str, evidence: list[Any]) -> Gathered:
     return {"context": [context_line(p["title"], p["text"]) for p in best], "sources": best}
 
 
-def pipeline_of(index: BM25Index, base: str, trainset: Sequence[Mapping[str, Any]]) -> dspex.Pipeline:
+def pipeline_of(index: BM25Index, base: str, examples: Sequence[Mapping[str, Any]]) -> dspex.Pipeline:
     """The seed's pipeline, in Python."""
     return dspex.pipeline(
         [
@@ -141,7 +140,8 @@ def pipeline_of(index: BM25Index, base: str, trainset: Sequence[Mapping[str, Any
             dspex.python(
                 "dspy.MIPROv2",
                 signature=ANSWERING,
-                trainset=trainset,
+                trainset=examples[:EXAMPLES],
+                valset=examples[EXAMPLES:],
                 metric=names_the_source,
                 name="synthesize_answer",
                 max_examples=EXAMPLES,
@@ -175,17 +175,18 @@ def names_the_source(example: Any, prediction: Any, trace: Any = None) -> float:
     return 0.5 if wanted in answer and len(answer) < 60 else 0.0
 
 
-def training_examples(documents: Sequence[Document], index: BM25Index) -> list[dict[str, Any]]:
+def examples_from(documents: Sequence[Document], index: BM25Index) -> list[dict[str, Any]]:
     """Questions with known answers, made from the collection: which of three found packages is it?"""
     described = [d for d in documents if 20 < len(summary_of(d)) < 80 and d.title.lower() not in summary_of(d).lower()]
-    step = max(1, len(described) // EXAMPLES)
+    count = EXAMPLES + JUDGED_BY
+    step = max(1, len(described) // count)
     return [
         {
             "question": f"Which package should I use for this: {summary_of(document)}?",
             "context": [context_line(p["title"], p["text"]) for p in index.search(summary_of(document), 3)],
             "answer": document.title,
         }
-        for document in described[::step][:EXAMPLES]
+        for document in described[::step][:count]
     ]
 
 
@@ -264,7 +265,7 @@ def main() -> int:
     packages, modules = distributions(), standard_library()
     display.say(f"The collection: {len(packages)} installed distributions, {len(modules)} modules of the library.")
     index = BM25Index([document.as_dict() for document in packages])
-    trainset = training_examples(packages, index)
+    examples = examples_from(packages, index)
 
     model = os.environ.get("DSPEX_LM", "local/smollm2")
     dspex.configure(lm=dspex.LM(model, max_tokens=120, temperature=0.0))
@@ -277,7 +278,7 @@ def main() -> int:
         display.say(
             f"The cap of 'mipro' is {cap['cap_bytes'] / 2**20:.0f} MiB, enforced by: {', '.join(cap['layers'])}."
         )
-        assistant = pipeline_of(index, base, trainset)
+        assistant = pipeline_of(index, base, examples)
         display.say(f"Question: {question}")
         result = None
         for event in assistant.stream({"question": question}, supervisor=supervisor):
@@ -293,7 +294,7 @@ def main() -> int:
         display.say(f"Score before the optimisation: {found['baseline_score']:.1f} %, after: {found['score']:.1f} %.")
     show_steps(result)
     for name in ("search_queries", "refined_queries", "answer"):
-        print(f"\n{name}: {textwrap.shorten(str(result[name]), 200)}")
+        print(f"\n{name}: {textwrap.shorten(str(result[name]), 160)}")
     print(f"\n{result['report']}")
     return 0
 

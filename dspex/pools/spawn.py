@@ -219,7 +219,7 @@ def _settings(config: PoolConfig) -> dict[str, Any]:
         "python": config.python,
         "start_method": config.start_method,
         "imports": list(config.imports),
-        "path": list(config.path),
+        "path": list(config.import_path),
         "options": dict(config.options),
         "memory_cap": config.memory_cap,
     }

@@ -155,7 +155,7 @@ class Worker:
             "concurrency": config.concurrency,
             "bridge": str(config.bridge_path),
             "imports": list(config.imports),
-            "path": list(config.path),
+            "path": list(config.import_path),
             "options": dict(config.options),
             "frame_limit": FRAME_LIMIT,
         }
