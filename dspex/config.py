@@ -100,7 +100,7 @@ class PoolConfig:
 
     @property
     def import_path(self) -> tuple[str, ...]:
-        """Where workers look for modules beside their own: the pool's `path`, and the host's own path for its `imports`."""
+        """Where workers look for modules beside their own: `path`, or the host's own path where there are `imports`."""
         if self.path or not self.imports or self.python != sys.executable:
             return self.path
         return tuple(entry or str(Path.cwd()) for entry in sys.path)
