@@ -22,7 +22,7 @@ from ..errors import DspexError
 IMPORT_PATIENCE = 120.0  # seconds that DSPy's import may take on a cold disk
 LIFELINE_PATIENCE = 2.0
 
-_REQUIRED = ("dspy", "msgpack", "pydantic", "json-repair", "regex", "pyreqwest", "structlog", "psutil", "jinja2")
+_REQUIRED = ("dspy", "msgpack", "pydantic", "json-repair", "regex", "structlog", "psutil", "jinja2")
 _OPTIONAL = {
     "optuna": ("MIPROv2 needs it", "pip install 'dspex[optimizers]'"),
     "xllamacpp": ("the embedded model local/smollm2 needs it", "pip install 'dspex[local-lm]'"),
