@@ -230,8 +230,8 @@ def count(ctx: Context, n: int, delay_s: float = 0.0) -> Iterator[int]:
 
 
 @bridge.command()
-def effect(ctx: Context, path: str, token: str) -> None:
-    """Append a line to a file: what really ran, and how often."""
+def effect(ctx: Context, path: str, token: str, padding: str = "") -> None:
+    """Append a line to a file: what really ran, and how often. The padding only makes the call larger."""
     descriptor = os.open(Path(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, f"{token}\n".encode())

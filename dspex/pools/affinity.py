@@ -115,11 +115,11 @@ class Affinity:
         if record.lost is None and record.pin == generation:
             record.is_stateful = held
 
-    def recount(self) -> None:
-        """Find out anew which sessions may be forgotten."""
+    def settle_all(self) -> None:
+        """Find out anew which sessions have ended, and which may be forgotten."""
         self._evictable.clear()
         for record in sorted(self._board.sessions.values(), key=lambda record: record.last_used):
-            self._note(record)
+            self.ended(record)
 
     # -- time and room --
 

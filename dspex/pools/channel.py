@@ -36,7 +36,7 @@ class Channel:
         self._torn = False
         self._is_appending = False
         self._is_waiting = False  # the pipe is full; the engine goes on when it is not
-        self._write_lock = threading.Lock()
+        self._write_lock = threading.RLock()
         self._want_writable = want_writable
         self._on_torn = torn
 
@@ -54,16 +54,24 @@ class Channel:
             self._on_torn()
 
     def flush(self, *, from_engine: bool = False) -> None:
-        """Write what the pipe takes, unless another thread is at it. No lock may be held by the caller."""
-        while self._outbox and (from_engine or not self._is_waiting):
-            if not self._write_lock.acquire(blocking=False):
-                return  # its holder looks at the outbox again after it lets go
+        """Write what the pipe takes, unless another thread is at it. No lock may be held by the caller.
+
+        A signal handler may raise right after `acquire`, so the release is unconditional, and the lock is one that
+        knows its owner.
+        """
+        is_done = False
+        while self._outbox and not is_done and (from_engine or not self._is_waiting):
             try:
+                if not self._write_lock.acquire(blocking=False):
+                    return  # its holder looks at the outbox again after it lets go
                 is_done = self._write(WRITE_AT_ONCE)
             finally:
-                self._write_lock.release()
-            if is_done:
-                return
+                try:
+                    self._write_lock.release()
+                except RuntimeError:
+                    pass  # it was another thread's
+        if from_engine and not self._outbox:
+            self._disarm()
 
     def unread(self) -> int:
         """How many bytes of what was written the worker never read (exact once it is dead)."""
@@ -107,7 +115,6 @@ class Channel:
             self._advance(count)
             self._torn = False
             budget -= count
-        self._disarm()
         return self.is_closed
 
     def _next_buffers(self, budget: int) -> list[bytes | memoryview]:
@@ -129,11 +136,12 @@ class Channel:
             self._offset -= len(self._outbox.popleft())
 
     def _arm(self) -> None:
-        if not self._is_waiting:
-            self._is_waiting = True
-            self._want_writable(True)
+        self._want_writable(True)
+        self._is_waiting = True
 
     def _disarm(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._want_writable(False)
+        """The engine's thread: nothing waits for room any more."""
+        with self._write_lock:
+            if not self.is_closed and not self._outbox:
+                self._is_waiting = False
+                self._want_writable(False)

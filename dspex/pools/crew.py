@@ -101,12 +101,11 @@ class Crew:
             worker.boot_error = {"type": type(error).__name__, "message": str(error)}
             self._bury(worker)
             return
-        torn = "a writer was interrupted in the middle of a frame"
         worker.attach(
             pipes,
             self._engine,
             on_output=self._replies.on_output,
-            on_torn=lambda: self._engine.call_soon(lambda: self._replies.retire(worker, torn)),
+            on_torn=lambda: self._engine.call_soon(lambda: self._condemn(worker)),
         )
 
     def kill(self, generation: int, reason: str) -> None:
@@ -122,6 +121,11 @@ class Crew:
             worker.template.kill_worker(generation)
         if worker.pidfd is None:
             self._bury(worker)
+
+    def _condemn(self, worker: Worker) -> None:
+        """A signal handler raised in a thread that wrote to it: where its frames begin is uncertain (C5)."""
+        worker.protocol_error = worker.protocol_error or "a writer was interrupted in the middle of a frame"
+        self._desk.change(lambda now: self._desk.state.condemn(worker.generation, "torn"))
 
     # -- what templates say: see `Nursery` --
 

@@ -109,8 +109,8 @@ class Desk:
         error = CallTimeout(self.name, call.command, timeout=call.timeout, phase=phase)
         self.give_up(call, error, "expired", wakes=wakes)
 
-    def recover(self, call: Call) -> None:
-        """Its caller was interrupted, perhaps in here: the engine gives the call up, and does what was left undone."""
+    def recover(self, call: Call | None = None) -> None:
+        """A caller was interrupted, perhaps in here: the engine gives its call up, and does what was left undone."""
         self._engine.call_soon(lambda: self._recover(call))
 
     def change(self, event: Callable[[float], Iterable[Instruction]]) -> None:
@@ -119,13 +119,17 @@ class Desk:
         If the event raises, the state is mended as after an interruption: both look alike from here.
         """
         channels: list[Channel] = []
-        with self.lock:
-            if self._is_torn:
-                self._mend(channels)
-            self._is_torn = True
-            self._carry_out(event(monotonic()), channels)
-            self._is_torn = False
-        self._follow_up(channels)
+        try:
+            with self.lock:
+                if self._is_torn:
+                    self._mend(channels)
+                self._is_torn = True
+                self._carry_out(event(monotonic()), channels)
+                self._is_torn = False
+            self._follow_up(channels)
+        except BaseException:
+            self.recover()
+            raise
 
     def post(self, worker: Worker, frame: bytes) -> None:
         """Send a frame to a worker, if it is still there."""
@@ -345,12 +349,15 @@ class Desk:
         if due < inf:
             self._engine.notice(due)
 
-    def _recover(self, call: Call) -> None:
+    def _recover(self, call: Call | None) -> None:
         """On the engine's thread, which no signal handler interrupts."""
-        self.give_up(call, None, "cancelled")
+        if call is not None:
+            self.give_up(call, None, "cancelled")
+        else:
+            self.change(lambda now: [])
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
-                worker.channel.flush()
+                worker.channel.flush(from_engine=True)
         self.work_off()
 
 

@@ -62,17 +62,19 @@ def _recount_sessions(state: PoolState) -> None:
     for record in state.sessions.values():
         record.head = None
         record.running, record.writing = {}, 0
-        worker_or_none = state.workers.get(record.pin or 0)
-        if worker_or_none is None:
-            record.pin = None
-        else:
-            worker_or_none.sessions.add(record.key)
+        home = state.workers.get(record.pin or 0)
+        if home is not None:
+            home.sessions.add(record.key)
+            continue
+        record.pin = None
+        if record.is_stateful and not record.must_restore:  # it was being forgotten, or on its way elsewhere
+            record.is_stateful = record.must_restore = record.is_durable
     for worker in state.workers.values():
         for ticket in worker.running.values():
             if ticket.record is not None:
                 ticket.record.running[ticket.id] = ticket
                 ticket.record.writing += ticket.use == "write"
-    state.recount_evictable()
+    state.settle_sessions()
 
 
 def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:

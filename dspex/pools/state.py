@@ -142,6 +142,13 @@ class PoolState(Board):
             self._deaths.settle(worker, now, by_itself=by_itself, unstarted=unstarted, cause=cause)
         return self.flush()
 
+    def condemn(self, generation: int, reason: str) -> list[Instruction]:
+        """Kill a worker whose pipes cannot be trusted any more; the fault is not its own."""
+        worker = self.workers.get(generation)
+        if worker is not None:
+            self._turnover.kill(worker, reason)
+        return self.flush()
+
     def pong(self, generation: int) -> None:
         """The worker gave a sign of life."""
         worker = self.workers.get(generation)
@@ -217,9 +224,9 @@ class PoolState(Board):
             self._affinity.close(record)
         return self._after_session(record, now)
 
-    def recount_evictable(self) -> None:
-        """Find out anew which sessions may be forgotten (see `mending`)."""
-        self._affinity.recount()
+    def settle_sessions(self) -> None:
+        """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
+        self._affinity.settle_all()
 
     # -- time ----------------------------------------------------------------------------------------------------
 
