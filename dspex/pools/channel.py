@@ -53,14 +53,14 @@ class Channel:
         if self._is_appending:
             self._on_torn()
 
-    def flush(self, *, from_engine: bool = False) -> None:
+    def flush(self) -> None:
         """Write what the pipe takes, unless another thread is at it. No lock may be held by the caller.
 
         A signal handler may raise right after `acquire`, so the release is unconditional, and the lock is one that
         knows its owner.
         """
         is_done = False
-        while self._outbox and not is_done and (from_engine or not self._is_waiting):
+        while self._outbox and not is_done and not self._is_waiting:
             try:
                 if not self._write_lock.acquire(blocking=False):
                     return  # its holder looks at the outbox again after it lets go
@@ -70,8 +70,15 @@ class Channel:
                     self._write_lock.release()
                 except RuntimeError:
                     pass  # it was another thread's
-        if from_engine and not self._outbox:
-            self._disarm()
+
+    def go_on(self) -> None:
+        """There is room again, or something may have been left undone; the engine's thread only."""
+        with self._write_lock:  # waited for: its holder writes 64 KiB at most, and never waits
+            if self.is_closed:
+                return
+            self._is_waiting = False
+            self._want_writable(False)
+        self.flush()
 
     def unread(self) -> int:
         """How many bytes of what was written the worker never read (exact once it is dead)."""
@@ -138,10 +145,3 @@ class Channel:
     def _arm(self) -> None:
         self._want_writable(True)
         self._is_waiting = True
-
-    def _disarm(self) -> None:
-        """The engine's thread: nothing waits for room any more."""
-        with self._write_lock:
-            if not self.is_closed and not self._outbox:
-                self._is_waiting = False
-                self._want_writable(False)

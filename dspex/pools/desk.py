@@ -357,7 +357,7 @@ class Desk:
             self.change(lambda now: [])
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
-                worker.channel.flush(from_engine=True)
+                worker.channel.go_on()
         self.work_off()
 
 

@@ -62,7 +62,7 @@ class Worker:
             engine.set_writable_wanted(pipes.stdin, wanted)
 
         channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
-        engine.register(pipes.stdin, lambda _: channel.flush(from_engine=True), 0)
+        engine.register(pipes.stdin, lambda _: channel.go_on(), 0)
         engine.register(pipes.stdout, lambda _: on_output(self))
         engine.register(pipes.stderr, self._on_stderr, READABLE)
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
