@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.bench-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
 
-.PHONY: help setup demo test check format lint types imports bench chaos fuzz parity soak docs clean
+.PHONY: help setup demo test check format bench fuzz slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their p
 
 fuzz: $(READY)   ## a million mutated frames
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
+
+slow: $(READY)   ## the long runs that the test suite leaves out
+	$(BIN)/python -m pytest -q -m slow --timeout=5400
 
 parity: $(READY) ## about 100,000 comparisons with DSPy itself
 	DSPEX_PARITY_CASES=15000 $(BIN)/python -m pytest -q tests/native -m parity --timeout=5400

@@ -233,11 +233,9 @@ class Placing:
         self._board.take(ticket)
         ticket.phase = Phase.DONE
         self.after_end(ticket, now)
-        if ticket.is_alone:
-            for worker in self._board.workers.values():
-                if worker.exclusive is ticket:
-                    self.release(worker, now)
-                    return
+        keeper = self._keeper(ticket)
+        if keeper is not None:
+            self.release(keeper, now)
 
     def after_end(self, ticket: Ticket, now: float) -> None:
         """Let the session of a call that ended go on."""
@@ -257,7 +255,19 @@ class Placing:
     def redirect(self, record: SessionRecord, now: float) -> None:
         """Place the session's queued call again: its worker changed."""
         ticket = record.head
+        keeper = self._keeper(ticket)
+        if keeper is not None:
+            keeper.exclusive = None
         if ticket is not None:
             self._board.take(ticket)
             self._board.wait(ticket, record)
         self.advance(record, now)
+        if keeper is not None:
+            self.feed(keeper, now)
+            self.reserve(now)
+
+    def _keeper(self, ticket: Ticket | None) -> WorkerRecord | None:
+        """The worker that is kept free for the ticket, if one is."""
+        if ticket is None or not ticket.is_alone:
+            return None
+        return next((worker for worker in self._board.workers.values() if worker.exclusive is ticket), None)
