@@ -1,4 +1,4 @@
-"""Reading and limiting the memory of process trees, from /proc. Runs in the template and in workers; sizes are bytes."""
+"""Reading and limiting the memory of process trees, from /proc; sizes are bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One call while it runs in the worker: its state, its waits, and how it is interrupted.
 
-Three threads meet here. The *executing* thread runs the command. The *I/O* thread cancels it and delivers answers to
-its waits. Threads that the command itself started may make reverse calls too.
+Three threads meet here. The *executing* thread runs the command. The *leader*, who reads, cancels it and delivers
+answers to its waits. Threads that the command itself started may make reverse calls too.
 
 An interrupt (an exception raised between two bytecodes) may reach the executing thread only while it is inside user
 code: `inside` is set and cleared by that thread alone, and everything that belongs to the runtime (writing a frame,
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .sessions import SessionView
 
 STREAM_CREDIT = 16  # chunks of a reverse stream that the supervisor may send ahead
+
+_SET_ASYNC_EXC = ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
+_raise_in = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)(_SET_ASYNC_EXC)
+_take_back = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(_SET_ASYNC_EXC)  # with NULL
 
 Wait = SimpleQueue[Message | None]
 CANCELLED = None  # what a wait gets instead of a message when its call is cancelled
@@ -74,7 +78,8 @@ class Running:
             try:
                 with self._guard:
                     self.inside = False
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+                    if self.was_interrupted:
+                        _take_back(self._thread, None)
                 return
             except Cancelled:
                 continue  # it struck on the way out
@@ -112,6 +117,8 @@ class Running:
         if self.credit is None:
             return
         while self.credit <= 0:
+            if self._credits.empty():
+                self.runtime.about_to_wait()
             grant = self._credits.get()
             if grant is CANCELLED:
                 raise Cancelled
@@ -124,6 +131,7 @@ class Running:
     def call_parent(self, name: str, arguments: dict[str, Any], timeout: float | None) -> Any:
         give_up = None if timeout is None else time.monotonic() + timeout
         with self.outside(), self._asking(name, arguments, {}) as (_, wait):
+            self.runtime.about_to_wait()
             message = _next(wait, give_up, name)
             if message[0] == Kind.ERROR:
                 raise failure_of(message[2])
@@ -150,7 +158,7 @@ class Running:
             self._waits.discard(wait)
             self.runtime.forget_ask(id)
 
-    # -- the I/O thread --
+    # -- the leader --
 
     def grant(self, message: Message) -> None:
         self._credits.put(message)
@@ -167,7 +175,7 @@ class Running:
         with self._guard:
             if self.inside:
                 self.was_interrupted = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Cancelled))
+                _raise_in(self._thread, Cancelled)
 
 
 class ParentStream(Iterator[Any]):
@@ -188,6 +196,8 @@ class ParentStream(Iterator[Any]):
             raise StopIteration
         try:
             with self._running.outside():
+                if self._wait.empty():
+                    self._running.runtime.about_to_wait()
                 message = _next(self._wait, None, self._name)
                 if message[0] == Kind.CHUNK:
                     self._refill()

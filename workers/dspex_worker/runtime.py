@@ -1,9 +1,8 @@
-"""The worker's runtime: reads frames, runs commands, writes replies.
+"""The worker's runtime: takes messages, runs commands, writes replies.
 
-Threads. The *I/O thread* is the only reader: it decodes, answers PING at once, delivers answers and cancels. Commands
-run on the *main thread* when the pool's `concurrency` is 1 (so that a signal can interrupt them), otherwise on up to
-`concurrency` *executors*; a nested call (made by a tool that a running call waits for) gets an extra thread. Any
-thread writes frames, one at a time.
+Threads. `Lead` decides which thread reads; see there. Commands run on the *main thread* when the pool's `concurrency`
+is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for) and all others
+on whichever thread leads. Any thread writes frames, one at a time.
 
 The worker leaves by `os._exit`: when its stdin ends (the supervisor is gone or has let go), after STOP once nothing
 runs, and never because of what user code did.
@@ -18,12 +17,13 @@ import signal
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from .bridge import Bridge, Cancelled, Command, Failure, _current
 from .failures import describe
+from .lead import Lead
 from .running import Running, Wait
 from .sessions import Sessions
 from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
@@ -32,6 +32,7 @@ from .wire.messages import Kind, Message
 READ_SIZE = 256 * 1024
 INTERRUPT_EVERY = 0.1  # seconds; user code may swallow an interrupt
 REMEMBERED_IDS = 4096  # a repeated id is refused as long as it is among the last so many
+CALL = int(Kind.CALL)
 EXIT_PROTOCOL = 76  # EX_PROTOCOL of <sysexits.h>
 
 
@@ -55,11 +56,9 @@ class Runtime:
         self.sessions = Sessions()
         self._incoming = incoming
         self._outgoing = outgoing
-        self._concurrency = concurrency
+        self._is_single = concurrency == 1
         self._limit = limit
         self._write_lock = threading.Lock()
-        self._todo: SimpleQueue[Running] = SimpleQueue()
-        self._executors = 0
         self._running: dict[int, Running] = {}
         self._recent: OrderedDict[int, None] = OrderedDict()
         self._cancelled: dict[int, Running] = {}
@@ -67,30 +66,21 @@ class Runtime:
         self._next_ask = 2
         self._ask_lock = threading.Lock()
         self._is_stopping = False
+        self._main = threading.main_thread().ident or 0
         self._on_main: Running | None = None
+        self._buffer = FrameBuffer()
+        self._lead = Lead(read=self._read, handle=self._handle, run=self._execute, calls_on_main=self._is_single)
 
     # -- main thread --
 
     def run(self, buffer: FrameBuffer) -> NoReturn:
         """Serve until the end of the process; `buffer` may hold what was read after the HELLO."""
         os.register_at_fork(after_in_child=self._let_go)
-        threading.Thread(target=self._read_forever, args=(buffer,), name="dspex-io", daemon=True).start()
-        if self._concurrency == 1:
+        if self._is_single:
             signal.signal(signal.SIGUSR1, self._interrupt_main)
-            self._execute_on_main()
-        while True:
-            signal.pause()
-
-    def _execute_on_main(self) -> NoReturn:
-        while True:
-            running = self._todo.get()
-            self._on_main = running  # set and cleared by this thread alone, see _interrupt_main
-            self._execute(running)
-            self._on_main = None
-
-    def _execute_forever(self) -> NoReturn:
-        while True:
-            self._execute(self._todo.get())
+        self._buffer = buffer
+        self._lead.begin(self._messages(b""))
+        leave(0)
 
     def _interrupt_main(self, *_: object) -> None:
         """SIGUSR1: raise only if the call that runs now is the one that was cancelled, and is inside user code."""
@@ -102,11 +92,17 @@ class Runtime:
     # -- executing --
 
     def _execute(self, running: Running) -> None:
+        if threading.get_ident() == self._main:
+            self._on_main = running  # set and cleared by this thread alone, see _interrupt_main
         try:
             kind, body = self._outcome(running)
             self._reply(running, kind, body)
         finally:
             self._settle(running)
+
+    def about_to_wait(self) -> None:
+        """The calling thread waits for the supervisor: whoever reads must be another one."""
+        self._lead.step_aside()
 
     def _outcome(self, running: Running) -> tuple[Kind, Any]:
         token = _current.set(running.context)
@@ -164,6 +160,8 @@ class Runtime:
         self.send(Kind.ERROR, running.id, describe(error), notes or None)
 
     def _settle(self, running: Running) -> None:
+        if self._on_main is running:
+            self._on_main = None
         with self._ask_lock:
             self._running.pop(running.id, None)
             self._cancelled.pop(running.id, None)
@@ -210,50 +208,51 @@ class Runtime:
                 except OSError:
                     leave(0)  # the supervisor is gone: nobody is left to answer
 
-    # -- the I/O thread --
+    # -- reading: the leader --
 
-    def _read_forever(self, buffer: FrameBuffer) -> NoReturn:
+    def _read(self) -> list[Message]:
+        """Wait for messages; interrupt what was cancelled meanwhile."""
+        if self._cancelled:
+            self._interrupt_until_readable()
+        data = os.read(self._incoming, READ_SIZE)
+        if not data:
+            leave(0)
+        return self._messages(data)
+
+    def _messages(self, data: bytes) -> list[Message]:
         try:
-            self._take(buffer, b"")
-            while True:
-                if self._cancelled:
-                    self._interrupt_until_readable()
-                data = os.read(self._incoming, READ_SIZE)
-                if not data:
-                    leave(0)
-                self._take(buffer, data)
+            return [messages.read(body) for body in self._buffer.feed(data)]
         except Malformed as error:
-            print(f"dspex worker {self.identity.worker}: {error}", file=sys.stderr)
-            leave(EXIT_PROTOCOL)
+            self._give_up(error)
 
-    def _take(self, buffer: FrameBuffer, data: bytes) -> None:
-        for body in buffer.feed(data):
-            message = messages.read(body)
+    def _handle(self, message: Message) -> Running | None:
+        """Give the call to run, if it is one."""
+        if message[0] == CALL:
+            return self._begin(message)
+        try:
             self._HANDLERS[message[0]](self, message)
+        except Malformed as error:
+            self._give_up(error)
+        return None
 
-    def _on_call(self, message: Message) -> None:
+    def _give_up(self, error: Malformed) -> NoReturn:
+        print(f"dspex worker {self.identity.worker}: {error}", file=sys.stderr)
+        leave(EXIT_PROTOCOL)
+
+    def _begin(self, message: Message) -> Running | None:
         _, id, name, arguments, meta = message
-        if id in self._running or id in self._recent:
+        if id in self._recent:
             self._refuse(id, "ProtocolError", f"request {id} was sent twice; it ran at most once")
-            return
+            return None
         self._recent[id] = None
         if len(self._recent) > REMEMBERED_IDS:
             self._recent.popitem(last=False)
         command = self.bridge.commands.get(name)
         if command is None:
             self._refuse(id, "UnknownName", f"no command {name!r}", name=name, known=sorted(self.bridge.commands))
-            return
-        self._start(Running(self, id, command, arguments, meta))
-
-    def _start(self, running: Running) -> None:
-        self._running[running.id] = running
-        if running.is_nested:
-            threading.Thread(target=self._execute, args=(running,), name="dspex-nested", daemon=True).start()
-            return
-        if self._concurrency > 1 and self._executors < min(self._concurrency, len(self._running)):
-            self._executors += 1
-            threading.Thread(target=self._execute_forever, name="dspex-executor", daemon=True).start()
-        self._todo.put(running)
+            return None
+        running = self._running[id] = Running(self, id, command, arguments, meta)
+        return running
 
     def _on_cancel(self, message: Message) -> None:
         running = self._running.get(message[1])
@@ -267,9 +266,9 @@ class Runtime:
         poll.register(self._incoming, select.POLLIN)
         while self._cancelled and not poll.poll(INTERRUPT_EVERY * 1000):
             for running in tuple(self._cancelled.values()):
-                if running is self._on_main:
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-                elif self._concurrency > 1 or running.is_nested:
+                if self._is_single and running is self._on_main:
+                    signal.pthread_kill(self._main, signal.SIGUSR1)
+                elif running is not self._on_main or not self._is_single:
                     running.interrupt()
 
     def _on_answer(self, message: Message) -> None:
@@ -312,8 +311,7 @@ class Runtime:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    _HANDLERS = {
-        Kind.CALL: _on_call,
+    _HANDLERS: ClassVar[dict[int, Callable[[Runtime, Message], None]]] = {
         Kind.CANCEL: _on_cancel,
         Kind.RESULT: _on_answer,
         Kind.ERROR: _on_answer,

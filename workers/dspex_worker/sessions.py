@@ -1,6 +1,6 @@
 """Session state inside a worker: one mapping for each session, which commands reach through `ctx.session`.
 
-The I/O thread creates, restores and forgets mappings; the command that runs in a session writes it alone (the pool
+The leader creates, restores and forgets mappings; the command that runs in a session writes it alone (the pool
 starts no other command of that session meanwhile). A durable session's mapping holds wire values only, and each reply
 carries what its call wrote, so that the supervisor always has the state as of the last answered call.
 """

@@ -23,6 +23,7 @@ import sys
 import time
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import lifeline, memory
@@ -72,7 +73,7 @@ class Template:
             self._bridge = load_bridge(settings)
             gc.collect()
             gc.freeze()  # children then share these objects' pages instead of copying them at their first collection
-            threads = len(os.listdir("/proc/self/task"))
+            threads = len(list(Path("/proc/self/task").iterdir()))
             if threads > 1:  # forking would lose those threads and keep their locks
                 self._bridge = None
         self._say("warm", {"pid": os.getpid(), "threads": threads, "forks": self._bridge is not None})
@@ -140,7 +141,7 @@ class Template:
 
     def _close_inherited(self, keep: int) -> None:
         os.closerange(STDIO, keep)
-        os.closerange(keep + 1, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+        os.closerange(keep + 1, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
 
     # -- watching --
 
@@ -215,8 +216,9 @@ class Template:
     def _end(self) -> NoReturn:
         """The supervisor is gone: kill until there are no children."""
         while pids := memory.children(os.getpid()):
-            for pid in [below for pid in pids for below in memory.descendants(pid)] + pids:
-                _kill_pid(pid)
+            for child in pids:
+                for pid in (*memory.descendants(child), child):
+                    _kill_pid(pid)
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, 0 if pids else os.WNOHANG)[0]:  # its own children only: nobody else runs here
                     pids = []
@@ -253,7 +255,7 @@ def _kill_pid(pid: int) -> None:
 
 
 def _reseed() -> None:
-    """Two children must not draw the same numbers: `random` reseeds itself at fork, numpy's global generator does not."""
+    """Two children must not draw the same numbers; numpy's global generator does not reseed itself at fork."""
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
