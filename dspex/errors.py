@@ -370,8 +370,8 @@ class SessionLost(SessionError):
         self.reason = reason
         self.generation = generation
         super().__init__(
-            f"The state of session {session!r} in pool {pool!r} is lost: its worker (generation {generation}) was "
-            f"{reason}. Begin again with sup.session({pool!r}, {session!r}, fresh=True), or use durable=True.",
+            f"The state of session {session!r} in pool {pool!r} is lost: its worker (generation {generation}) is gone "
+            f"({reason}). Begin again with sup.session({pool!r}, {session!r}, fresh=True), or use durable=True.",
             pool=pool,
             session=session,
         )

@@ -68,5 +68,7 @@ def _docstring(path: Path) -> str:
 
 def _prose(text: str) -> str:
     """Plain sentences: no markup, no badges, no tables."""
-    text = re.sub(r"<[^>]+>|!?\[([^\]]*)\]\([^)]*\)|`+|https?://\S+|^[.:|=~*#-].*$", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"<[^>]+>|!\[[^\]]*\]\([^)]*\)|^[.:|=~*#-].*$", " ", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`+|https?://\S+|[\[\]]", " ", text)
     return re.sub(r"\s+", " ", text).strip()

@@ -19,6 +19,7 @@ import textwrap
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -96,21 +97,18 @@ class ResponseFormatter:
 
 
 def queries_of(state: Mapping[str, Any]) -> list[str]:
-    """The first refined queries and the question itself: a small model may refine the sense away."""
+    """The question itself and the first refined queries: a small model may refine the sense away."""
     refined = list(dict.fromkeys(state["refined_queries"]))
-    return [*refined[:2], state["question"]]
+    return [state["question"], *refined[:2]]
 
 
 def gather(question: str, evidence: list[Any]) -> Gathered:
-    """Put the three branches' finds together: those first that more than one of them found."""
+    """Put the three branches' finds together: those first that were found more often."""
     native, colbert, web = evidence
     passages = [*native, *map(_as_source, colbert), *web]
-    votes: dict[str, int] = {}
-    by_title: dict[str, dict[str, str]] = {}
-    for passage in passages:
-        votes[passage["title"]] = votes.get(passage["title"], 0) + 1
-        by_title.setdefault(passage["title"], passage)
-    best = sorted(by_title.values(), key=lambda passage: -votes[passage["title"]])[:3]
+    votes = Counter(passage["title"] for passage in passages)
+    by_title = {passage["title"]: passage for passage in reversed(passages)}  # of equals the first found stays
+    best = [by_title[title] for title, _ in votes.most_common(3)]
     return {"context": [context_line(p["title"], p["text"]) for p in best], "sources": best}
 
 
@@ -146,8 +144,8 @@ def pipeline_of(index: BM25Index, base: str, examples: Sequence[Mapping[str, Any
                 name="synthesize_answer",
                 max_examples=EXAMPLES,
                 auto=None,
-                num_candidates=3,
-                num_trials=3,
+                num_candidates=4,
+                num_trials=5,
                 minibatch=False,
                 max_bootstrapped_demos=1,
                 max_labeled_demos=3,
