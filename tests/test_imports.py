@@ -17,7 +17,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("dspex.errors", "dspex.events", "dspex.config"),
     ("dspex.pools", "dspex.inprocess"),
     ("dspex.defaults", "dspex.tools", "dspex.services", "dspex.states", "dspex.router", "dspex.programs",
-     "dspex.mapping", "dspex.optimizing", "dspex.runnables"),
+     "dspex.mapping", "dspex.optimizing", "dspex.runnables", "dspex.scopes", "dspex.optimizing_steps"),
     ("dspex.pipelines",),
     ("dspex.control",),
     ("dspex.cli",),
