@@ -10,6 +10,8 @@ import asyncio
 import contextvars
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,6 @@ from .tickets import SessionUse, Ticket
 
 if TYPE_CHECKING:
     from .streams import StreamBuffer
-
-LoopBatch = dict[asyncio.AbstractEventLoop, list["Call"]]
 
 
 class Call(Ticket):
@@ -39,6 +39,7 @@ class Call(Ticket):
         "stream",
         "timeout",
         "value",
+        "waker",
         "worker_name",
     )
 
@@ -71,6 +72,7 @@ class Call(Ticket):
         self.lock: threading.Lock | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.future: asyncio.Future[None] | None = None
+        self.waker: LoopWaker | None = None
         self.stream: StreamBuffer | None = None
 
     # -- set up by the caller, before it submits --
@@ -80,10 +82,11 @@ class Call(Ticket):
         self.lock = threading.Lock()
         self.lock.acquire()
 
-    def wait_in_loop(self) -> asyncio.Future[None]:
+    def wait_in_loop(self, wakers: Wakers) -> asyncio.Future[None]:
         """Prepare to wait in the running event loop, and give what to await."""
-        self.loop = asyncio.get_running_loop()
-        self.future = self.loop.create_future()
+        loop = self.loop = asyncio.get_running_loop()
+        self.waker = wakers.of(loop)
+        self.future = loop.create_future()
         return self.future
 
     # -- the end: under the pool's lock --
@@ -99,14 +102,14 @@ class Call(Ticket):
 
     # -- waking: outside every lock --
 
-    def wake(self, loops: LoopBatch) -> None:
-        """Wake a waiting thread now; add a waiting coroutine to its loop's batch."""
-        if self.stream is not None:
-            self.stream.finish()
+    def wake(self) -> None:
+        """Wake who waits for it."""
         if self.lock is not None:
             self.lock.release()
-        elif self.loop is not None:
-            loops.setdefault(self.loop, []).append(self)
+        elif self.waker is not None and self.loop is not None:
+            self.waker.wake(self, self.loop)
+        elif self.stream is not None:
+            self.stream.finish()
 
     def result(self) -> Any:
         """Give the value, or raise the error."""
@@ -124,25 +127,52 @@ class Call(Ticket):
         return self.deadline - time.monotonic()
 
 
+class LoopWaker:
+    """Wakes the coroutines of one event loop: once for all calls that ended since it last looked. One waking thread."""
+
+    __slots__ = ("_ended", "_is_told", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)
+        self._ended: deque[Call] = deque()
+        self._is_told = False
+
+    def wake(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        self._ended.append(call)
+        if self._is_told:
+            return
+        self._is_told = True
+        try:
+            loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:
+            self._ended.clear()  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
+
+    def _resolve(self) -> None:
+        """In the loop: one cancelled future must not leave its neighbours pending for ever (C10)."""
+        self._is_told = False
+        ended = self._ended
+        while ended:
+            future = ended.popleft().future
+            if future is not None and not future.done():
+                future.set_result(None)
+
+
+class Wakers:
+    """The wakers of the loops that call one pool."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, LoopWaker] = {}
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopWaker:
+        waker = self._by_id.get(id(loop))
+        if waker is None or waker.loop() is not loop:
+            alive = {key: known for key, known in tuple(self._by_id.items()) if known.loop() is not None}
+            waker = alive[id(loop)] = LoopWaker(loop)
+            self._by_id = alive
+        return waker
+
+
 def wake_all(calls: Iterable[Call]) -> None:
-    """Wake whoever waits for these calls, each event loop once."""
-    loops: LoopBatch = {}
+    """Wake whoever waits for these calls."""
     for call in calls:
-        call.wake(loops)
-    for loop, batch in loops.items():
-        wake_loop(loop, batch)
-
-
-def wake_loop(loop: asyncio.AbstractEventLoop, batch: list[Call]) -> None:
-    try:
-        loop.call_soon_threadsafe(_resolve, batch)
-    except RuntimeError:
-        pass  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
-
-
-def _resolve(batch: list[Call]) -> None:
-    """In the loop: one cancelled future must not leave its neighbours pending for ever (C10)."""
-    for call in batch:
-        future = call.future
-        if future is not None and not future.done():
-            future.set_result(None)
+        call.wake()

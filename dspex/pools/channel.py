@@ -16,8 +16,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from . import quick
+
 WRITE_AT_ONCE = 64 * 1024  # bytes that a caller writes before it leaves the rest to the engine
-MOST_BUFFERS = 64  # frames in one writev
+MOST_FRAMES = 64  # in one write
 
 
 class Channel:
@@ -107,10 +109,10 @@ class Channel:
             if budget <= 0:
                 self._arm()
                 return True
-            buffers = self._next_buffers(budget)
+            data = self._next_bytes(budget)
             self._torn = True
             try:
-                count = os.writev(self.stdin, buffers)
+                count = quick.write(self.stdin, data)
             except BlockingIOError:
                 self._torn = False
                 self._arm()
@@ -124,17 +126,19 @@ class Channel:
             budget -= count
         return self.is_closed
 
-    def _next_buffers(self, budget: int) -> list[bytes | memoryview]:
+    def _next_bytes(self, budget: int) -> bytes:
+        """Give about as many bytes as the budget allows: whole frames together, or a part of a large one."""
         first = self._outbox[0]
-        buffers: list[bytes | memoryview] = [memoryview(first)[self._offset :] if self._offset else first]
-        size = len(first) - self._offset
-        for index in range(1, min(MOST_BUFFERS, len(self._outbox))):
-            if size >= budget:
-                break
+        if self._offset or len(first) > budget:
+            return first[self._offset : self._offset + budget]
+        frames, size = [first], len(first)
+        for index in range(1, min(MOST_FRAMES, len(self._outbox))):
             frame = self._outbox[index]
-            buffers.append(frame)
             size += len(frame)
-        return buffers
+            if size > budget:
+                break
+            frames.append(frame)
+        return first if len(frames) == 1 else b"".join(frames)
 
     def _advance(self, count: int) -> None:
         self._written += count

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
 from math import inf
 from time import monotonic
 from typing import Any
@@ -26,7 +25,7 @@ from ..config import PoolConfig
 from ..errors import CallTimeout, PoolClosed, WorkerBootError
 from ..events import Bus, Name
 from . import failures
-from .calls import Call, wake_all
+from .calls import Call, Wakers, wake_all
 from .channel import Channel
 from .durable import DurableStore
 from .engine import Engine
@@ -62,7 +61,8 @@ class Desk:
         self._is_torn = False
         self._ended: deque[Call] = deque()  # to be woken by the engine
         self._later: deque[Instruction] = deque()  # to be done by the engine
-        self._streams: list[tuple[float, int, Call]] = []  # streams by deadline: their consumers may never come back
+        self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
+        self.wakers = Wakers()
 
     # -- calls: any thread -------------------------------------------------------------------------------------
 
@@ -78,9 +78,8 @@ class Desk:
             self.counts["submitted"] += 1
             self._live[call.id] = call
             self._carry_out(self.state.submit(call, monotonic()), channels, own=call)
-            if call.stream is not None and call.deadline < inf:
-                heappush(self._streams, (call.deadline, call.id, call))
-                self.state.wake(call.deadline)
+            if call.deadline < self._scan_at and call.lock is None:
+                self._scan_at = call.deadline
             self._is_torn = False
         self._follow_up(channels)
 
@@ -193,14 +192,24 @@ class Desk:
 
     @property
     def due(self) -> float:
-        return self.state.due
+        due = self.state.due
+        return due if due < self._scan_at else self._scan_at
 
     def tick(self, now: float) -> None:
-        while self._streams and (self._streams[0][0] <= now or self._streams[0][2].is_ended):
-            self.expire(heappop(self._streams)[2], wakes=True)
-        self.change(self.state.tick)
-        if self._streams:
-            self.change(self._wake_for_streams)
+        if now >= self._scan_at:
+            self._scan(now)
+        if now >= self.state.due:
+            self.change(self.state.tick)
+
+    def _scan(self, now: float) -> None:
+        """End the calls of coroutines and streams whose time is up. Rare: the next scan is at the earliest deadline."""
+        with self.lock:
+            self._scan_at = inf
+            waiting = [call for call in self._live.values() if call.lock is None and not call.is_ended]
+            self._scan_at = min([call.deadline for call in waiting if call.deadline > now], default=inf)
+        for call in waiting:
+            if call.deadline <= now:
+                self.expire(call, wakes=True)
 
     def work_off(self) -> None:
         """Do what other threads left to the engine."""
@@ -321,11 +330,6 @@ class Desk:
         self.counts["failed"] += 1
         call.end(error=failures.error_from_reply(body, call, self.name, worker))
 
-    def _wake_for_streams(self, now: float) -> list[Instruction]:
-        if self._streams:
-            self.state.wake(self._streams[0][0])
-        return []
-
     def _mend(self, channels: list[Channel]) -> None:
         """The section before this one was interrupted in the middle."""
         for worker in self.workers.values():
@@ -345,9 +349,7 @@ class Desk:
             channel.flush()
         if self._later or self._ended:
             self._engine.call_soon(self.work_off)
-        due = self.state.due
-        if due < inf:
-            self._engine.notice(due)
+        self._engine.notice(self.due)
 
     def _recover(self, call: Call | None) -> None:
         """On the engine's thread, which no signal handler interrupts."""

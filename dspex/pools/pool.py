@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import messages
@@ -110,20 +109,14 @@ class Pool:
     async def ainvoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
         """`invoke`, awaited."""
         call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
-        future = call.wait_in_loop()
-        timer = None
+        future = call.wait_in_loop(self._desk.wakers)
         try:  # no await stands between submitting and waiting (C6)
             self._desk.submit(call)
             if not call.is_ended:
-                if call.deadline < inf and call.loop is not None:
-                    timer = call.loop.call_later(max(0.0, call.remaining()), self._expire_in_loop, call)
                 await future
         except BaseException:
             self._desk.recover(call)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         return call
 
     def stream(
@@ -328,11 +321,6 @@ class Pool:
         lock = call.lock
         if lock is not None and not lock.acquire(timeout=-1 if remaining > FAR else max(0.0, remaining)):
             self._desk.expire(call)
-
-    def _expire_in_loop(self, call: Call) -> None:
-        self._desk.expire(call)
-        if call.future is not None and not call.future.done():
-            call.future.set_result(None)
 
     def _submit_stream(self, call: Call) -> None:
         try:

@@ -161,7 +161,8 @@ class Supervisor:
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
         key = _key(session)
-        return await self.pool(pool).acall(command, arguments, session=key, timeout=timeout, idempotent=idempotent)
+        call = self.pool(pool).ainvoke(command, arguments, session=key, timeout=timeout, idempotent=idempotent)
+        return (await call).result()
 
     def stream(
         self,

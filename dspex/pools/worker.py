@@ -12,6 +12,7 @@ from dspex_worker.wire.messages import Kind
 
 from .channel import Channel
 from .engine import READABLE, Engine
+from .quick import Reader
 from .spawn import Pipes
 from .stderr import StderrTail
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .reverse import ReverseCall
     from .spawn import TemplateProcess
 
-READ_SIZE = 256 * 1024
+READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
 
 
 class Worker:
@@ -47,6 +48,7 @@ class Worker:
         self.kill_reason = ""  # why the pool killed it, if it did
         self.rss = 0
         self.peak = 0
+        self._reader = Reader(READ_SIZE)
         self._stderr_fd = -1
         self._lifeline = -1
         self._engine: Engine | None = None
@@ -80,7 +82,7 @@ class Worker:
         if self.channel is None or self.channel.is_closed:
             return b"", True
         try:
-            data = os.read(self.channel.stdout, READ_SIZE)
+            data = self._reader.read(self.channel.stdout)
         except BlockingIOError:
             return b"", False
         except OSError:

@@ -29,7 +29,7 @@ from .sessions import Sessions
 from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
 from .wire.messages import Kind, Message
 
-READ_SIZE = 256 * 1024
+READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs 50 us for each read
 INTERRUPT_EVERY = 0.1  # seconds; user code may swallow an interrupt
 REMEMBERED_IDS = 4096  # a repeated id is refused as long as it is among the last so many
 CALL = int(Kind.CALL)
