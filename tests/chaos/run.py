@@ -1,0 +1,117 @@
+"""A chaos run: the plan's calls, 64 in flight from one event loop, while workers are killed under it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspex.config import PoolConfig
+from dspex.pools.supervisor import Supervisor
+from dspex_worker.memory import children, rss_of
+
+from .ledger import Ledger
+from .plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the process holds; sizes in bytes."""
+
+    descriptors: int
+    threads: int
+    children: int
+    rss: int
+
+    @classmethod
+    def now(cls) -> Holdings:
+        gc.collect()
+        fds = len(list(Path("/proc/self/fd").iterdir()))
+        return cls(fds, threading.active_count(), len(children(os.getpid())), rss_of(os.getpid()))
+
+
+class ChaosRun:
+    """One run; afterwards `ledger` says what became of the calls, `warm` and `end` what the process held."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, *, in_flight: int = 64, size: int = 4, kill_every_s: float = 0
+    ) -> None:
+        self.plan = plan
+        self.ledger = Ledger(plan)
+        self.effects = folder / "effects"
+        self.kills = 0
+        self.seconds = 0.0
+        self.warm: Holdings
+        self.end: Holdings
+        self._in_flight = in_flight
+        self._kill_every_s = kill_every_s
+        self._numbers = iter(range(plan.calls))
+        self._config = PoolConfig("f", bridge="faults", size=size, stop_grace=1.0, restart_budget=(100, 1.0))
+
+    def execute(self) -> None:
+        """Run the plan in a supervisor of its own."""
+        before = Holdings.now()
+        with Supervisor(pools=[self._config]) as sup:
+            sup.wait_ready()
+            asyncio.run(self._settle(sup))
+            self._wait_for_workers(sup)
+            self.warm = Holdings.now()
+            began = time.monotonic()
+            asyncio.run(self._main(sup))
+            self.seconds = time.monotonic() - began
+            self._wait_for_workers(sup)
+            self.end = Holdings.now()
+            assert sup.stats()["f"]["in_flight"] == 0
+        after = Holdings.now()
+        assert (after.descriptors, after.children) == (before.descriptors, before.children), (before, after)
+
+    async def _settle(self, sup: Supervisor) -> None:
+        """Make what is made once (threads, buffers) before holdings are compared."""
+        await asyncio.gather(*[sup.acall("f", "echo", {"n": n}) for n in range(1000)])
+
+    async def _main(self, sup: Supervisor) -> None:
+        killer = asyncio.create_task(self._kill_by_the_clock(sup)) if self._kill_every_s else None
+        await asyncio.gather(*[self._caller(sup) for _ in range(self._in_flight)])
+        if killer is not None:
+            killer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await killer
+
+    async def _caller(self, sup: Supervisor) -> None:
+        for number in self._numbers:
+            if self.plan.kills_at(number):
+                self._kill(sup)
+            call = self.plan.call(number)
+            arguments = call.arguments(str(self.effects))
+            try:
+                value = await sup.acall("f", call.command, arguments, timeout=60, idempotent=call.idempotent)
+            except Exception as error:
+                self.ledger.failed(call, error)
+            else:
+                self.ledger.answered(call, value)
+
+    async def _kill_by_the_clock(self, sup: Supervisor) -> None:
+        while True:
+            await asyncio.sleep(self._kill_every_s)
+            self._kill(sup)
+
+    def _kill(self, sup: Supervisor) -> None:
+        pids = [row["pid"] for row in sup.stats()["f"]["workers"] if row["phase"] == "ready" and row["pid"]]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.plan.victim(pids), signal.SIGKILL)
+                self.kills += 1
+
+    def _wait_for_workers(self, sup: Supervisor) -> None:
+        deadline = time.monotonic() + 20
+        while (
+            sum(row["phase"] == "ready" and row["pid"] > 0 for row in sup.stats()["f"]["workers"]) != self._config.size
+        ):
+            assert time.monotonic() < deadline, "the pool did not come back to its size"
+            threading.Event().wait(0.01)
