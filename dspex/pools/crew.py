@@ -144,6 +144,10 @@ class Crew:
             case "spawned" if descriptor is not None:
                 worker.watch(facts["pid"], descriptor, self._on_death)
                 self._bus.emit(Name.WORKER_STARTED, pool=self._desk.name, worker=worker.name, pid=worker.pid)
+            case "spawned":  # its descriptor was lost on the way: the host has none left
+                worker.boot_error = {"type": "OSError", "message": "no descriptors are left"}
+                worker.kill()
+                self._bury(worker)
             case "not_spawned":
                 worker.boot_error = {"type": "OSError", "message": facts["error"]}
                 self._bury(worker)

@@ -74,9 +74,8 @@ class TemplateProcess:
         self._engine = engine
         self._said = said
         self._gone = gone
-        self._process, self._control, self._lifeline, self._errors = _launch(config)
+        self._process, self._control, self._lifeline, self._errors, self._pidfd = _launch(config)
         self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
         engine.register(self._control.fileno(), self._on_control)
         engine.register(self._errors, self._on_stderr)
         engine.register(self._pidfd, self._on_death)
@@ -176,34 +175,43 @@ class TemplateProcess:
             self._lifeline = -1
 
 
-def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket, int, int]:
-    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end)."""
-    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    lifeline, our_lifeline = os.pipe2(os.O_CLOEXEC)
-    our_errors, errors = os.pipe2(os.O_CLOEXEC)
-    control.setblocking(False)
-    os.set_blocking(our_errors, False)
-    command = [config.python, "-P", "-m", "dspex_worker.template"]
-    try:
+def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket, int, int, int]:
+    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end, its pidfd).
+
+    Raises:
+        OSError: no such interpreter, or no descriptors or processes are left; nothing is left open.
+    """
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        ours.callback(control.close)
+        theirs.callback(child_control.close)
+        child_lifeline, lifeline = _pipe(theirs, ours)
+        errors, child_errors = _pipe(ours, theirs)
+        control.setblocking(False)
+        os.set_blocking(errors, False)
+        ends = ["--control", str(child_control.fileno()), "--lifeline", str(child_lifeline)]
         process = subprocess.Popen(
-            [*command, "--control", str(theirs.fileno()), "--lifeline", str(lifeline)],
+            [config.python, "-P", "-m", "dspex_worker.template", *ends],
             stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            pass_fds=(theirs.fileno(), lifeline),
+            stdout=child_errors,
+            stderr=child_errors,
+            pass_fds=(child_control.fileno(), child_lifeline),
             start_new_session=True,
             env=worker_environment(config.env),
         )
-    except BaseException:
-        control.close()
-        os.close(our_lifeline)
-        os.close(our_errors)
-        raise
-    finally:
-        theirs.close()
-        os.close(lifeline)
-        os.close(errors)
-    return process, control, our_lifeline, our_errors
+        ours.callback(process.wait)  # last in, first out: killed, then waited for
+        ours.callback(process.kill)
+        pidfd = os.pidfd_open(process.pid)
+        ours.pop_all()
+        return process, control, lifeline, errors, pidfd
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Give a pipe whose ends are closed with these two."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    reader.callback(os.close, read_end)
+    writer.callback(os.close, write_end)
+    return read_end, write_end
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -254,3 +255,32 @@ def test_a_reply_that_was_written_before_the_death_counts(supervise: Supervise) 
             sup.call("f", "ping")
         assert sup.call("f", "reply_then_die", {"n": n}) == n
         eventually(lambda n=n: sup.stats()["f"]["counts"]["deaths"] == n + 1)
+
+
+def test_a_stopped_worker_is_replaced_after_the_deadline(supervise: Supervise) -> None:
+    """Process (K4, scorecard 9): SIGSTOP in mid-call: the caller is freed at its deadline, the worker is killed."""
+    sup = supervise(size=1, cancel_grace=0.2)
+    before = pids(sup)
+    with Gate(sup) as gate:
+        caller = Caller(sup.call, *gate.command, timeout=0.5)
+        gate.wait_for(1)
+        os.kill(before[0], signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            caller.outcome()
+    eventually(lambda: (now := pids(sup)) and now != before)
+
+
+def test_without_descriptors_the_living_serve_and_the_dead_come_back(supervise: Supervise) -> None:
+    """Process (scorecard 33): no successor can be started at the limit; it is once there is room again."""
+    sup = supervise(size=2)
+    victim = all_ready(sup, 2)[0]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest - 4, hard))
+    try:
+        os.kill(victim, signal.SIGKILL)
+        for n in range(200):
+            assert sup.call("f", "echo", {"n": n}, idempotent=True) == {"n": n}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert victim not in all_ready(sup, 2)

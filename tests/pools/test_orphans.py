@@ -153,17 +153,31 @@ def test_the_end_of_the_spawning_thread_ends_nothing(hosts: list[Host]) -> None:
     assert host.finish(30)[0] == 0
 
 
+IN_A_CALL = """
+def use():
+    try:
+        sup.call("f", "sleep", {{"seconds": 600}})
+    except Exception:
+        pass
+
+threading.Thread(target=use, daemon={daemon}).start()
+while not sup.stats()["f"]["in_flight"]:
+    time.sleep(0.01)
+tell()
+"""
+STOPPING = "threading.Thread(target=lambda: sup.stop(grace=600), daemon=True).start()\ntell()"
+STREAMING = 'sys.stream = sup.stream("f", "count", {"n": 10**9})\nnext(sys.stream)\ntell()'
+
+
 @pytest.mark.parametrize(
     "body",
     [
         "tell()",
         "tell()\nsys.exit(0)",
-        "def use():\n    try:\n        sup.call('f', 'sleep', {'seconds': 600})\n    except Exception:\n        pass\n"
-        "threading.Thread(target=use, daemon=True).start()\nwhile not sup.stats()['f']['in_flight']: time.sleep(0.01)\ntell()",
-        "def use():\n    try:\n        sup.call('f', 'sleep', {'seconds': 600})\n    except Exception:\n        pass\n"
-        "threading.Thread(target=use).start()\nwhile not sup.stats()['f']['in_flight']: time.sleep(0.01)\ntell()",
-        "threading.Thread(target=lambda: sup.stop(grace=600), daemon=True).start()\ntell()",
-        "stream = sup.stream('f', 'count', {'n': 10**9})\nnext(stream)\nsys.stream = stream\ntell()",
+        IN_A_CALL.format(daemon=True),
+        IN_A_CALL.format(daemon=False),
+        STOPPING,
+        STREAMING,
     ],
     ids=["idle", "sys.exit", "daemon thread in a call", "thread in a call", "while stopping", "open stream"],
 )

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,10 @@ class Template:
     # -- starting --
 
     def _obey(self) -> None:
-        data, ancillary, _, _ = self._control.recvmsg(CONTROL_SIZE, socket.CMSG_SPACE(16 * array("i").itemsize))
+        try:
+            data, ancillary, _, _ = self._control.recvmsg(CONTROL_SIZE, socket.CMSG_SPACE(16 * array("i").itemsize))
+        except ConnectionResetError:  # it died with words of ours unread
+            self._end()
         descriptors = _descriptors(ancillary)
         if not data:
             self._end()
@@ -278,13 +282,17 @@ def main() -> NoReturn:
     try:
         template.warm(decode(control.recv(CONTROL_SIZE))[1])
     except BaseException as error:  # said to the supervisor, whose WorkerBootError carries it and the stderr tail
-        import traceback
-
         traceback.print_exc()
         template._say("not_warm", describe(error))
         os._exit(EXIT_BOOT)
     lifeline.disarm(arguments.lifeline)  # from here on the socket tells it, and it has children to clean up
-    template.serve()
+    try:
+        template.serve()
+    except BaseException:  # its workers go on without it (T6), unless nobody is left to kill them
+        traceback.print_exc()
+        if lifeline.is_cut(control.fileno()):
+            template._end()
+        os._exit(EXIT_BOOT)
 
 
 if __name__ == "__main__":
