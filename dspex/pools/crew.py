@@ -24,6 +24,7 @@ from .spawn import TemplateProcess
 from .worker import Worker
 
 EXIT_PATIENCE = 0.02  # seconds that a dead worker's calls wait for the template's word on how it died (T3)
+BOOT_PATIENCE = 1.0  # the same for one that was never ready: it has no calls, and why it could not start matters
 POLL_EVERY = 0.05  # seconds between looks at the memory of capped workers whose template is gone
 
 
@@ -192,7 +193,9 @@ class Crew:
         if worker.exit is not None or worker.template is None:
             self._bury(worker)
         else:
-            self._dying[worker.generation] = monotonic() + EXIT_PATIENCE
+            record = self._desk.state.workers.get(worker.generation)
+            was_ready = record is not None and record.ready_at is not None
+            self._dying[worker.generation] = monotonic() + (EXIT_PATIENCE if was_ready else BOOT_PATIENCE)
 
     def _bury(self, worker: Worker) -> None:
         """End its calls, take its place from the roster, close its descriptors."""

@@ -65,8 +65,7 @@ class ChaosRun:
             began = time.monotonic()
             asyncio.run(self._main(sup))
             self.seconds = time.monotonic() - began
-            self._wait_for_workers(sup)
-            self.end = Holdings.now()
+            self.end = self._settled(sup)
             assert sup.stats()["f"]["in_flight"] == 0
         after = Holdings.now()
         assert (after.descriptors, after.children) == (before.descriptors, before.children), (before, after)
@@ -107,6 +106,16 @@ class ChaosRun:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.plan.victim(pids), signal.SIGKILL)
                 self.kills += 1
+
+    def _settled(self, sup: Supervisor) -> Holdings:
+        """What is held once the last kill has been noticed and made good; looked at again for five seconds at most."""
+        deadline = time.monotonic() + 5
+        while True:
+            self._wait_for_workers(sup)
+            holdings = Holdings.now()
+            if holdings.descriptors <= self.warm.descriptors or time.monotonic() > deadline:
+                return holdings
+            threading.Event().wait(0.02)
 
     def _wait_for_workers(self, sup: Supervisor) -> None:
         deadline = time.monotonic() + 20
