@@ -79,7 +79,8 @@ class TemplateProcess:
         engine.register(self._control.fileno(), self._on_control)
         engine.register(self._errors, self._on_stderr)
         engine.register(self._pidfd, self._on_death)
-        self._send(["warm", _settings(config)])
+        with contextlib.suppress(OSError):  # it has ended already: its pidfd says so, and its output why
+            self._send(["warm", _settings(config)])
 
     @property
     def status(self) -> int | None:
