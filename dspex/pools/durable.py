@@ -40,9 +40,7 @@ class DurableStore:
         """Give the RESTORE frame with the session's whole state."""
         values = self._values.get(key, {})
         pairs = b"".join(encode(name) + packed for name, packed in values.items())
-        return frame(
-            b"\x94" + encode(int(Kind.RESTORE)) + encode(id) + encode(key) + _map_header(len(values)) + pairs
-        )
+        return frame(b"\x94" + encode(int(Kind.RESTORE)) + encode(id) + encode(key) + _map_header(len(values)) + pairs)
 
     def size(self) -> int:
         return sum(len(packed) for values in self._values.values() for packed in values.values())

@@ -72,9 +72,7 @@ def load_bridge(settings: Settings) -> Bridge:
     spec.loader.exec_module(module)
     bridge = getattr(module, "bridge", None)
     if not isinstance(bridge, Bridge):
-        raise RuntimeError(
-            f"the bridge script {str(path)!r} binds no dspex_worker.bridge.Bridge to the name 'bridge'"
-        )
+        raise RuntimeError(f"the bridge script {str(path)!r} binds no dspex_worker.bridge.Bridge to the name 'bridge'")
     for name in settings.get("imports") or []:
         importlib.import_module(name)
     for warm in bridge.warmers:
