@@ -1,24 +1,23 @@
 """`LM`: which model, where, how. A frozen record, resolved once in the parent; it opens nothing and never changes.
 
-Environment names (keys, base URLs) are read here, when the record is made, and nowhere else: a worker gets `to_wire()`,
-which holds no key. Any thread. Rules: DESIGN §4, RULES I4, I5 and X3.
+Environment names (keys, base URLs) are read when the record is made (`resolution`), and never later. A worker gets
+`to_wire()`, which holds no key. Any thread. Rules: DESIGN §4, RULES I4, I5 and X3.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from dspex.errors import LMConfigurationError, SettingsError, UnknownName
-from dspex.inprocess.lm.http.target import target_of
 from dspex.inprocess.lm.modeltable import model_facts
-from dspex.inprocess.lm.providers import PROVIDERS, Provider
+from dspex.inprocess.lm.providers import Provider
+from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of
+from dspex.inprocess.lm.settings import claim, frozen, header_pairs, is_number, price_of, seconds, thawed, whole
 
 GENERATION_OPTIONS = frozenset(
     """temperature max_tokens max_completion_tokens top_p top_k seed frequency_penalty presence_penalty stop logprobs
@@ -96,37 +95,37 @@ class LM:
         cache: bool = True,
         **options: Any,
     ) -> None:
-        provider, name = _provider_of(model)
+        provider, name = provider_of(model)
         options = _known(options)
         base = options.pop("api_base", None) if api_base is None else api_base
-        key, source = _key(provider, api_key)
+        key, source = key_for(provider, api_key)
         put = self._put
         put("model", model)
         put("provider", provider)
         put("name", name)
-        put("api_base", _base_url(provider, base))
+        put("api_base", base_url_for(provider, base))
         put("api_key", key)
         put("key_source", source)
         put("temperature", temperature)
         put("max_tokens", max_tokens)
         put("cache", bool(cache))
-        put("n", _whole("n", options.pop("n", 1), 1))
-        put("timeout", _seconds("timeout", options.pop("timeout", 600.0)))
-        put("retries", _whole("retries", options.pop("retries", 3), 0))
-        put("headers", _headers(options.pop("headers", ())))
+        put("n", whole("n", options.pop("n", 1), 1))
+        put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
+        put("retries", whole("retries", options.pop("retries", 3), 0))
+        put("headers", header_pairs(options.pop("headers", ())))
         put("proxy", options.pop("proxy", None))
         put("structured_outputs", bool(options.pop("structured_outputs", provider.prefix == "local")))
-        put("function_calling", _claim("function_calling", options.pop("function_calling", None)))
-        put("reasoning", _claim("reasoning", options.pop("reasoning", None)))
+        put("function_calling", claim("function_calling", options.pop("function_calling", None)))
+        put("reasoning", claim("reasoning", options.pop("reasoning", None)))
         put("private", bool(options.pop("private", False)))
         ttl = options.pop("cache_ttl", None)
-        put("cache_ttl", None if ttl is None else _seconds("cache_ttl", ttl))
+        put("cache_ttl", None if ttl is None else seconds("cache_ttl", ttl))
         put("fallbacks", _lms(options.pop("fallbacks", ())))
         rate = options.pop("requests_per_minute", None)
-        put("requests_per_minute", None if rate is None else _seconds("requests_per_minute", rate))
-        put("price", _price(options.pop("price", None)))
+        put("requests_per_minute", None if rate is None else seconds("requests_per_minute", rate))
+        put("price", price_of(options.pop("price", None)))
         put("direct", bool(options.pop("direct", False)))
-        put("config", tuple((option, _frozen(value)) for option, value in options.items() if value is not None))
+        put("config", tuple((option, frozen(value)) for option, value in options.items() if value is not None))
         put("ref", self._digest())
         self._check()
 
@@ -161,8 +160,8 @@ class LM:
 
     @property
     def native(self) -> bool:
-        """Whether the parent itself can call this model; else only workers can."""
-        return self.provider.native and not self.direct
+        """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
+        return self.provider.native and not self.direct and all(lm.native for lm in self.fallbacks)
 
     @property
     def is_reasoning_model(self) -> bool:
@@ -177,7 +176,7 @@ class LM:
         if self.max_tokens is not None:
             merged["max_tokens"] = self.max_tokens
         for option, value in self.config:
-            merged[option] = _thawed(value)
+            merged[option] = thawed(value)
         return merged
 
     def replace(self, **changes: Any) -> LM:
@@ -188,7 +187,7 @@ class LM:
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that make this record again, the key included."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
-        return {**plain, **{option: _thawed(value) for option, value in self.config}}
+        return {**plain, **{option: thawed(value) for option, value in self.config}}
 
     def to_wire(self) -> dict[str, Any]:
         """What a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
@@ -204,7 +203,7 @@ class LM:
             "n": self.n,
             "cache": self.cache,
             "timeout": self.timeout,
-            "options": {option: _thawed(value) for option, value in self.config},
+            "options": {option: thawed(value) for option, value in self.config},
             "supports": {
                 "response_schema": self.supports_schema,
                 "function_calling": self.supports_tools,
@@ -212,6 +211,7 @@ class LM:
             },
             "structured_outputs": self.structured_outputs,
             "direct": self.direct,
+            "fallbacks": [lm.to_wire() for lm in self.fallbacks],
         }
 
     def __repr__(self) -> str:
@@ -249,10 +249,10 @@ class LM:
     def _check(self) -> None:
         for option, (low, high) in _RANGES.items():
             value = self.temperature if option == "temperature" else dict(self.config).get(option)
-            if value is not None and not (_is_number(value) and low <= value <= high):
+            if value is not None and not (is_number(value) and low <= value <= high):
                 raise SettingsError(f"{option} must be a number from {low:g} to {high:g}, not {value!r}.", key=option)
         if self.max_tokens is not None:
-            _whole("max_tokens", self.max_tokens, 1)
+            whole("max_tokens", self.max_tokens, 1)
         if self.is_reasoning_model:
             low_tokens = self.max_tokens is not None and self.max_tokens < 16000
             if self.temperature not in (None, 0, 1) or low_tokens:
@@ -267,19 +267,6 @@ _DERIVED = frozenset({"config", "key_source", "provider", "name", "ref"})
 _CLIENT_OPTIONS = frozenset(f.name for f in fields(LM)) - _DERIVED
 
 
-def _provider_of(model: str) -> tuple[Provider, str]:
-    if not isinstance(model, str) or not model:
-        raise SettingsError("LM() needs a model, such as 'openai/gpt-4o-mini'.", key="model")
-    prefix, slash, name = model.partition("/")
-    if not slash:
-        raise SettingsError(f"Name the provider too: LM('openai/{model}') or LM('anthropic/{model}').", key="model")
-    if prefix not in PROVIDERS:
-        raise UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
-    if not name:
-        raise SettingsError(f"The model {model!r} has a provider but no name after it.", key="model")
-    return PROVIDERS[prefix], name
-
-
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for option, value in options.items():
@@ -290,83 +277,8 @@ def _known(options: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _key(provider: Provider, given: str | None) -> tuple[str | None, str]:
-    if given is not None:
-        if not isinstance(given, str) or not given or any(c in given for c in "\r\n\0"):
-            raise SettingsError("api_key must be a string of one line.", key="api_key")
-        return given, "argument"
-    for name in provider.key_names:
-        if os.environ.get(name):
-            return os.environ[name].strip(), f"env:{name}"
-    if provider.placeholder_key is not None:
-        return provider.placeholder_key, "placeholder"
-    return None, "none"
-
-
-def _base_url(provider: Provider, given: str | None) -> str:
-    url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
-    target_of(url, "")
-    return url.rstrip("/")
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}.", key=name)
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    if not _is_number(value) or not math.isfinite(value) or value <= 0:
-        raise SettingsError(f"{name} must be a positive number, not {value!r}.", key=name)
-    return float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _headers(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    pairs = tuple(given.items() if isinstance(given, Mapping) else given)
-    for name, value in pairs:
-        if any(c in name + value for c in "\r\n\0") or not name:
-            raise SettingsError("A header must be one line.", key="headers")
-    return tuple((name.lower(), value) for name, value in pairs)
-
-
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
     lms = (given,) if isinstance(given, LM) else tuple(given)
     if not all(isinstance(lm, LM) for lm in lms):
         raise SettingsError("fallbacks must be LMs.", key="fallbacks")
     return lms
-
-
-def _price(given: Any) -> tuple[float, float] | None:
-    if given is None:
-        return None
-    try:
-        per_input, per_output = (float(part) for part in given)
-    except (TypeError, ValueError):
-        raise SettingsError("price must be (USD per million input tokens, per million output tokens).") from None
-    return per_input, per_output
-
-
-def _claim(name: str, given: Any) -> bool | None:
-    if given is not None and not isinstance(given, bool):
-        raise SettingsError(f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name)
-    return given
-
-
-def _frozen(value: Any) -> Any:
-    """Lists and dicts as tagged tuples: the record stays immutable and hashable."""
-    if isinstance(value, Mapping):
-        return ("{}", tuple((key, _frozen(item)) for key, item in value.items()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return ("[]", tuple(_frozen(item) for item in value))
-    return value
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, tuple):
-        tag, items = value
-        return {k: _thawed(v) for k, v in items} if tag == "{}" else [_thawed(v) for v in items]
-    return value
