@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from dspex_worker.bridge import Bridge, Context, Failure
 
 bridge = Bridge("faults")
 _leaked: list[bytearray] = []
+lock = threading.Lock()  # of whoever loads this module: a host that forks its workers forks its state along
 
 
 @bridge.command(cancel_safe=True)
@@ -61,6 +63,29 @@ def kill(ctx: Context, signal: int = signal.SIGKILL) -> None:
     """Send this worker a signal."""
     os.kill(os.getpid(), signal)
     time.sleep(30.0)
+
+
+@bridge.command(cancel_safe=True)
+def announced(
+    ctx: Context, path: str, gate: str = "", command: str = "", arguments: dict[str, Any] | None = None
+) -> Any:
+    """Append this process's pid to a file, wait until the file `gate` exists, and run another command.
+
+    Gives what that gave, or the pid.
+    """
+    effect(ctx, path, str(os.getpid()))
+    while gate and not Path(gate).exists():
+        time.sleep(0.001)
+    return bridge.commands[command].function(ctx, **(arguments or {})) if command else os.getpid()
+
+
+@bridge.command()
+def take_lock(ctx: Context, patience: float) -> bool:
+    """Take this module's lock and give it back; False if it is held for longer than that."""
+    if not lock.acquire(timeout=patience):
+        return False
+    lock.release()
+    return True
 
 
 @bridge.command()
