@@ -1,7 +1,7 @@
 """A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
 
 The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
-coroutine waits on a future of its loop; the engine wakes each loop once for a whole batch of calls.
+coroutine waits on a future of its loop, which its port wakes (see `ports`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import asyncio
 import contextvars
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .ports import LoopPort, Ports
 from .tickets import SessionUse, Ticket
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ class Call(Ticket):
         "is_ended",
         "lock",
         "loop",
+        "port",
         "stream",
         "timeout",
         "value",
-        "waker",
         "worker_name",
     )
 
@@ -72,7 +71,7 @@ class Call(Ticket):
         self.lock: threading.Lock | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.future: asyncio.Future[None] | None = None
-        self.waker: LoopWaker | None = None
+        self.port: LoopPort | None = None
         self.stream: StreamBuffer | None = None
 
     # -- set up by the caller, before it submits --
@@ -82,10 +81,10 @@ class Call(Ticket):
         self.lock = threading.Lock()
         self.lock.acquire()
 
-    def wait_in_loop(self, wakers: Wakers) -> asyncio.Future[None]:
+    def wait_in_loop(self, ports: Ports) -> asyncio.Future[None]:
         """Prepare to wait in the running event loop, and give what to await."""
         loop = self.loop = asyncio.get_running_loop()
-        self.waker = wakers.of(loop)
+        self.port = ports.of(loop)
         self.future = loop.create_future()
         return self.future
 
@@ -106,8 +105,8 @@ class Call(Ticket):
         """Wake who waits for it."""
         if self.lock is not None:
             self.lock.release()
-        elif self.waker is not None and self.loop is not None:
-            self.waker.wake(self, self.loop)
+        elif self.port is not None and self.loop is not None:
+            self.port.wake(self, self.loop)
         elif self.stream is not None:
             self.stream.finish()
 
@@ -125,51 +124,6 @@ class Call(Ticket):
     def remaining(self) -> float:
         """Seconds until the deadline; may be negative or infinite."""
         return self.deadline - time.monotonic()
-
-
-class LoopWaker:
-    """Wakes the coroutines of one event loop: once for all calls that ended since it last looked. One waking thread."""
-
-    __slots__ = ("_ended", "_is_told", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = weakref.ref(loop)
-        self._ended: deque[Call] = deque()
-        self._is_told = False
-
-    def wake(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
-        self._ended.append(call)
-        if self._is_told:
-            return
-        self._is_told = True
-        try:
-            loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:
-            self._ended.clear()  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
-
-    def _resolve(self) -> None:
-        """In the loop: one cancelled future must not leave its neighbours pending for ever (C10)."""
-        self._is_told = False
-        ended = self._ended
-        while ended:
-            future = ended.popleft().future
-            if future is not None and not future.done():
-                future.set_result(None)
-
-
-class Wakers:
-    """The wakers of the loops that call one pool."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[int, LoopWaker] = {}
-
-    def of(self, loop: asyncio.AbstractEventLoop) -> LoopWaker:
-        waker = self._by_id.get(id(loop))
-        if waker is None or waker.loop() is not loop:
-            alive = {key: known for key, known in tuple(self._by_id.items()) if known.loop() is not None}
-            waker = alive[id(loop)] = LoopWaker(loop)
-            self._by_id = alive
-        return waker
 
 
 def wake_all(calls: Iterable[Call]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
 from typing import Any
@@ -25,12 +25,13 @@ from ..config import PoolConfig
 from ..errors import CallTimeout, PoolClosed, WorkerBootError
 from ..events import Bus, Name
 from . import failures
-from .calls import Call, Wakers, wake_all
+from .calls import Call, wake_all
 from .channel import Channel
 from .durable import DurableStore
 from .engine import Engine
 from .instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from .mending import mend
+from .ports import Ports
 from .requests import next_id
 from .state import PoolState, Rules
 from .tickets import Phase
@@ -62,7 +63,7 @@ class Desk:
         self._ended: deque[Call] = deque()  # to be woken by the engine
         self._later: deque[Instruction] = deque()  # to be done by the engine
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
-        self.wakers = Wakers()
+        self.ports = Ports()
 
     # -- calls: any thread -------------------------------------------------------------------------------------
 
@@ -81,7 +82,8 @@ class Desk:
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False
-        self._follow_up(channels)
+        is_held = call.port is not None and call.port.hold(channels)
+        self._follow_up(() if is_held else channels)
 
     def give_up(self, call: Call, error: BaseException | None, count: str, *, wakes: bool = False) -> bool:
         """End the call here and in its worker; False if it has an outcome already (C7)."""
@@ -344,7 +346,7 @@ class Desk:
     # ============================================================================================================
     # after the lock
 
-    def _follow_up(self, channels: list[Channel]) -> None:
+    def _follow_up(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
             channel.flush()
         if self._later or self._ended:

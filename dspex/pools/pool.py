@@ -109,7 +109,7 @@ class Pool:
     async def ainvoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
         """`invoke`, awaited."""
         call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
-        future = call.wait_in_loop(self._desk.wakers)
+        future = call.wait_in_loop(self._desk.ports)
         try:  # no await stands between submitting and waiting (C6)
             self._desk.submit(call)
             if not call.is_ended:
