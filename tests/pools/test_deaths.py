@@ -14,7 +14,7 @@ from dspex.errors import PoisonCall, WorkerDied
 from dspex.events import Name
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, is_alive, lines, pids
+from .waiting import Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_call_that_its_worker_never_read_is_sent_elsewhere(supervise: Supervis
     """Process (C8): frames still unread in the dead worker's pipe are proof; the caller sees one answer."""
     sup = supervise(size=1, concurrency=8)
     (pid,) = pids(sup)
-    os.kill(pid, signal.SIGSTOP)  # it reads nothing from here on
+    freeze(pid)  # it reads nothing from here on
     callers = [Caller(sup.call, "f", "echo", {"n": n}) for n in range(4)]
     eventually(lambda: sup.stats()["f"]["in_flight"] == 4)
     os.kill(pid, signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_half_written_frame_is_sent_elsewhere(supervise: Supervise) -> None:
     """Process (C8): a frame that never fitted into the pipe cannot have begun."""
     sup = supervise(size=1, concurrency=8)
     (pid,) = pids(sup)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     caller = Caller(sup.call, "f", "echo", {"data": bytes(8_000_000)})
     eventually(lambda: sup.stats()["f"]["in_flight"] == 1)
     os.kill(pid, signal.SIGKILL)
@@ -265,7 +265,7 @@ def test_a_stopped_worker_is_replaced_after_the_deadline(supervise: Supervise) -
     with Gate(sup) as gate:
         caller = Caller(sup.call, *gate.command, timeout=0.5)
         gate.wait_for(1)
-        os.kill(before[0], signal.SIGSTOP)
+        freeze(before[0])
         with pytest.raises(TimeoutError):
             caller.outcome()
     eventually(lambda: (now := pids(sup)) and now != before)

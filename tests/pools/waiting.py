@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,13 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def freeze(pid: int) -> None:
+    """SIGSTOP, and wait until each thread has stopped: one that is about to may still read what comes."""
+    os.kill(pid, signal.SIGSTOP)
+    stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+    eventually(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats), what="it stopped")
 
 
 def pids(sup: Supervisor) -> list[int]:
