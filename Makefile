@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.bench-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
 
-.PHONY: help setup demo test check format bench fuzz soak slow parity clean
+.PHONY: help setup demo test check format bench fuzz soak kills slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -50,9 +50,12 @@ bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their p
 fuzz: $(READY)   ## a million mutated frames
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
 
-soak: $(READY)   ## a million calls with a worker killed every 10,000, then a minute of a kill per second
-	$(BIN)/python -m tests.chaos.soak --calls 1000000 --kill-every 10000
-	$(BIN)/python -m tests.chaos.soak --calls 600000 --kill-every-s 1
+soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
+	$(BIN)/python -m tests.chaos.soak --minutes 20 $(ARGS)
+
+kills: $(READY)  ## a million calls with a worker killed every 10,000, then a minute of a kill per second
+	$(BIN)/python -m tests.chaos.kills --calls 1000000 --kill-every 10000
+	$(BIN)/python -m tests.chaos.kills --calls 600000 --kill-every-s 1
 
 slow: $(READY)   ## the long runs that the test suite leaves out
 	$(BIN)/python -m pytest -q -m slow --timeout=5400

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from dspex.config import PoolConfig
 from dspex.pools.supervisor import Supervisor
-from dspex_worker.memory import children, rss_of
 
+from .holdings import Holdings
 from .ledger import Ledger
 from .plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """What the process holds; sizes in bytes."""
-
-    descriptors: int
-    threads: int
-    children: int
-    rss: int
-
-    @classmethod
-    def now(cls) -> Holdings:
-        gc.collect()
-        fds = len(list(Path("/proc/self/fd").iterdir()))
-        return cls(fds, threading.active_count(), len(children(os.getpid())), rss_of(os.getpid()))
 
 
 class ChaosRun:

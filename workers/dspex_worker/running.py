@@ -49,6 +49,7 @@ class Running:
         self.is_nested = bool(meta.get("nested"))
         self.credit: int | None = meta.get("credit")  # None: the caller wants no chunks
         self.is_cancelled = False
+        self.interrupt_at = 0.0  # when it is interrupted next, once it is cancelled; the leader's
         self.was_interrupted = False
         self.inside = False
         self.context = Context(self)

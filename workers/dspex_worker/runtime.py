@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -257,19 +258,32 @@ class Runtime:
     def _on_cancel(self, message: Message) -> None:
         running = self._running.get(message[1])
         if running is not None:
+            running.interrupt_at = time.monotonic() + INTERRUPT_EVERY
             self._cancelled[running.id] = running
             running.cancel()
 
     def _interrupt_until_readable(self) -> None:
-        """Interrupt what was cancelled, again and again, until the supervisor says something or nothing is left."""
+        """Interrupt what was cancelled, again and again, until the supervisor says something or nothing is left.
+
+        The next interrupt has its time, however often the supervisor says something in between.
+        """
         poll = select.poll()
         poll.register(self._incoming, select.POLLIN)
-        while self._cancelled and not poll.poll(INTERRUPT_EVERY * 1000):
-            for running in tuple(self._cancelled.values()):
-                if self._is_single and running is self._on_main:
-                    signal.pthread_kill(self._main, signal.SIGUSR1)
-                elif running is not self._on_main or not self._is_single:
-                    running.interrupt()
+        while cancelled := tuple(self._cancelled.values()):
+            now = time.monotonic()
+            for running in cancelled:
+                if now >= running.interrupt_at:
+                    running.interrupt_at = now + INTERRUPT_EVERY
+                    self._interrupt(running)
+            wait = min(running.interrupt_at for running in cancelled) - time.monotonic()
+            if poll.poll(max(0.0, wait) * 1000):
+                return
+
+    def _interrupt(self, running: Running) -> None:
+        if self._is_single and running is self._on_main:
+            signal.pthread_kill(self._main, signal.SIGUSR1)
+        elif running is not self._on_main or not self._is_single:
+            running.interrupt()
 
     def _on_answer(self, message: Message) -> None:
         is_final = message[0] != Kind.CHUNK
