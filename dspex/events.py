@@ -2,12 +2,14 @@
 
 `emit` may be called from any thread, also from the engine and under no lock: it only appends to a queue. One daemon
 thread of the bus writes the log lines (through the standard `logging` logger "dspex", so that the host decides) and
-calls the subscribers; nothing that they do can slow or stop a pool.
+calls the subscribers; nothing that they do can slow or stop a pool. Where no supervisor runs there is no bus: what the
+native side has to say goes to the log at once (`write_log`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -43,6 +45,11 @@ class Name(StrEnum):
     SESSION_LOST = "dspex.session.lost"  # warning
     SESSION_EXPIRED = "dspex.session.expired"  # info
     INPUT_SUSPECTED = "dspex.input.suspected"  # warning
+    LM_RETRIED = "dspex.lm.retried"  # info
+    LM_FAILED_OVER = "dspex.lm.failed_over"  # warning
+    LM_LIMITED = "dspex.lm.limited"  # debug
+    LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
+    LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
     ROUTE_CHANGED = "dspex.route.changed"  # warning
     HANDLER_FAILED = "dspex.handler.failed"  # error
 
@@ -58,11 +65,14 @@ _LEVELS: dict[Name, int] = {
     Name.CALL_REDISPATCHED: logging.WARNING,
     Name.SESSION_LOST: logging.WARNING,
     Name.INPUT_SUSPECTED: logging.WARNING,
+    Name.LM_FAILED_OVER: logging.WARNING,
+    Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,
     Name.CALL_ABANDONED: logging.DEBUG,
     Name.SESSION_MOVED: logging.DEBUG,
+    Name.LM_LIMITED: logging.DEBUG,
 }
 
 
@@ -90,7 +100,6 @@ class Bus:
         self._queue: SimpleQueue[Event | threading.Event | None] = SimpleQueue()
         self._subscribers: list[Subscriber] = []
         self._thread: threading.Thread | None = None
-        self._logger: Any = None
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._deliver_forever, name="dspex-events", daemon=True)
@@ -123,7 +132,7 @@ class Bus:
             if isinstance(item, threading.Event):
                 item.set()
                 continue
-            for subscriber in (self._log, *self._subscribers):
+            for subscriber in (write_log, *self._subscribers):
                 self._tell(subscriber, item)
 
     def _tell(self, subscriber: Subscriber, event: Event) -> None:
@@ -135,20 +144,20 @@ class Bus:
             with contextlib.suppress(Exception):
                 logging.getLogger("dspex").exception("a subscriber of %s failed", event.name)
 
-    def _log(self, event: Event) -> None:
-        logger = logging.getLogger("dspex")
-        if not logger.isEnabledFor(event.level):
-            return
-        if self._logger is None:
-            self._logger = _bound_logger(logger)
-        self._logger.log(event.level, event.name.value, **_clean(event.facts))
+
+def write_log(event: Event) -> None:
+    """Write the event's log line, on the calling thread; the bus does it for what it carries."""
+    logger = logging.getLogger("dspex")
+    if logger.isEnabledFor(event.level):
+        _bound_logger().log(event.level, event.name.value, **_clean(event.facts))
 
 
-def _bound_logger(logger: logging.Logger) -> Any:
+@functools.lru_cache(maxsize=1)
+def _bound_logger() -> Any:
     import structlog
 
     return structlog.wrap_logger(
-        logger,
+        logging.getLogger("dspex"),
         processors=[structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)],
         wrapper_class=structlog.stdlib.BoundLogger,
     )

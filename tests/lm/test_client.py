@@ -30,6 +30,7 @@ from dspex.errors import (
 from dspex.inprocess.lm import exchange
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.completion import Completion
+from dspex.inprocess.lm.ledger import Account
 from dspex.inprocess.lm.limits import TRIP_AFTER
 from dspex.inprocess.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
@@ -272,13 +273,13 @@ def test_followers_share_a_failure_but_not_its_traceback(fake: Fake, client: LMC
 def test_budget_stops_the_next_request(fake: Fake, complete: Complete, client: LMClient) -> None:
     """collaboration: tokens and money, per scope; the ledger says who used what."""
     lm = fake("x", price=(1_000_000, 0))
-    with client.ledger.scope("job", budget_tokens=1) as scope:
+    with Account("job", budget_tokens=1) as scope:
         complete(lm, ASK)
         with pytest.raises(BudgetExceeded) as caught:
             complete(lm, ASK)
     assert (caught.value.scope, caught.value.unit) == ("job", "tokens")
     assert scope.usage[lm.model]["prompt_tokens"] == scope.cost_usd > 0
-    with client.ledger.scope("rich", budget_usd=1e9):
+    with Account("rich", budget_usd=1e9):
         complete(lm, ASK)
     assert client.ledger.total.requests == 2
 

@@ -44,7 +44,7 @@ class BlockingDriver:
             order = effect.order
             if not order.stream:
                 return self.http.send(order.target, order.head, order.body, effect.timeout)
-            stream = self.http.stream(order.target, order.head, order.body, effect.timeout)
+            stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
             return stream if stream.head.status < 300 else stream.whole()
         if type(effect) is Sleep:
             time.sleep(effect.seconds)
@@ -92,7 +92,7 @@ class LoopDriver:
             order: Order = effect.order
             if not order.stream:
                 return await self.http.send(order.target, order.head, order.body, effect.timeout)
-            stream = await self.http.stream(order.target, order.head, order.body, effect.timeout)
+            stream = await self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
             return stream if stream.head.status < 300 else await stream.whole()
         if type(effect) is Sleep:
             return await asyncio.sleep(effect.seconds)

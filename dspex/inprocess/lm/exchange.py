@@ -8,19 +8,21 @@ gets the results sent, so it blocks nowhere itself; `drivers` do the waiting, on
 from __future__ import annotations
 
 import copy
+import math
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import LMError, LMTimeoutError, LMTransportError
+from dspex.events import Name
 from dspex.inprocess.cache import Cache, CachedReply
 from dspex.inprocess.lm.dialects.failures import with_metadata
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.message import Head, Reply
 from dspex.inprocess.lm.http.target import Target
-from dspex.inprocess.lm.limits import Limits
+from dspex.inprocess.lm.limits import OPEN_S, Limits
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.dialects.answer import Dialect
@@ -32,6 +34,10 @@ BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
 # Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
 _UNANSWERED = frozenset({502, 503, 504, 529})
+
+
+def _silent(*_: object, **__: object) -> None:
+    """Nobody listens."""
 
 
 @dataclass(slots=True)
@@ -47,6 +53,13 @@ class Order:
     stream: bool
     timeout: float
     deadline: float | None
+    emit: Callable[..., object] = field(default=_silent, repr=False)
+    has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
+
+    @property
+    def until(self) -> float:
+        """The deadline as a number; infinite when there is none."""
+        return math.inf if self.deadline is None else self.deadline
 
     def left(self) -> float:
         """Seconds that an attempt may take now."""
@@ -94,6 +107,7 @@ class Outcome:
     error: LMError | None = None
     cached: bool = False
     attempts: int = 0
+    was_held_back: bool = False  # the circuit is open: nothing was sent
     seat: Seat[Outcome] | None = field(default=None, repr=False)  # of a live stream: still to land
 
 
@@ -188,25 +202,38 @@ def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[
 
 
 def _attempts(services: Services, order: Order) -> Exchange:
-    lm, limits = order.lm, services.limits
+    lm = order.lm
     for attempt in range(lm.retries + 1):
         if lm.requests_per_minute is not None:
             yield from _admission(services, order)
         outcome = yield from _attempt(services, order)
-        if outcome.error is None:
-            outcome.attempts = attempt + 1
-            return outcome
-        answered = outcome.reply is not None and outcome.reply.status not in _UNANSWERED
-        limits.note(lm.api_base, answered, time.monotonic())
         outcome.attempts = attempt + 1
-        pause = _pause(services, outcome.error, attempt)
-        last = attempt == lm.retries or outcome.error.retryable != "now"
-        if last or (order.deadline is not None and time.monotonic() + pause >= order.deadline):
+        error = outcome.error
+        if error is None:
+            return outcome
+        pause = _pause(services, error, attempt)
+        if attempt == lm.retries or error.retryable != "now" or _is_hopeless(order, outcome, pause):
             break
+        order.emit(
+            Name.LM_RETRIED,
+            model=lm.model,
+            endpoint=order.target.host,
+            attempt=attempt + 1,
+            reason=type(error).__name__,
+            status=error.status,
+            pause_s=pause,
+        )
         yield Sleep(pause)
     if outcome.reply is None and outcome.error is not None:
         raise outcome.error
     return outcome
+
+
+def _is_hopeless(order: Order, outcome: Outcome, pause: float) -> bool:
+    """Whether a pause before the next attempt would be in vain."""
+    if order.deadline is not None and time.monotonic() + pause >= order.deadline:
+        return True
+    return outcome.was_held_back and order.has_alternative
 
 
 def _attempt(services: Services, order: Order) -> Exchange:
@@ -217,37 +244,48 @@ def _attempt(services: Services, order: Order) -> Exchange:
     wait = services.limits.breaker_wait(lm.api_base, time.monotonic())
     if wait:
         message = "The endpoint gave no answer to many requests in a row and is left alone for a moment."
-        return Outcome(error=_name(lm, LMTransportError(message, retry_after=wait)))
+        return Outcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
     try:
         sent = (yield Start(order)) if lm.provider.prefix == "local" else order
         result = yield Send(sent, left)
     except (LMTransportError, LMTimeoutError) as error:
+        _note(services, order, False)
         return Outcome(error=_name(lm, error))
-    if not isinstance(result, Reply):
-        services.limits.note(lm.api_base, True, 0.0)
+    is_reply = isinstance(result, Reply)
+    _note(services, order, not is_reply or result.status not in _UNANSWERED)
+    if not is_reply:
         return Outcome(stream=result)
     if result.status < 300:
-        services.limits.note(lm.api_base, True, 0.0)
         return Outcome(reply=result)
     refusal = with_metadata(order.dialect.failure(lm, result.status, result.body), result)
     return Outcome(reply=result, error=refusal)
 
 
+def _note(services: Services, order: Order, answered: bool) -> None:
+    """Tell the circuit breaker how an attempt ended."""
+    turn = services.limits.note(order.lm.api_base, answered, time.monotonic())
+    if turn == "opened":
+        order.emit(Name.LM_CIRCUIT_OPENED, model=order.lm.model, endpoint=order.target.host, pause_s=OPEN_S)
+    elif turn == "closed":
+        order.emit(Name.LM_CIRCUIT_CLOSED, model=order.lm.model, endpoint=order.target.host)
+
+
 def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]:
-    """Wait for the LM's rate limit; a wait that cannot end in time fails at once."""
+    """Wait for the endpoint's rate limit; a wait that cannot end in time fails at once."""
     lm = order.lm
     assert lm.requests_per_minute is not None
     now = time.monotonic()
-    wait = services.limits.reserve(lm.ref, lm.requests_per_minute, now)
+    wait = services.limits.reserve(lm, now)
     if wait <= 0:
         return
     try:
         if order.deadline is not None and now + wait >= order.deadline:
             message = f"requests_per_minute={lm.requests_per_minute:g} leaves no room before the deadline."
             raise LMTimeoutError(message, model=lm.model, retry_after=wait)
+        order.emit(Name.LM_LIMITED, model=lm.model, endpoint=order.target.host, pause_s=wait)
         yield Sleep(wait)
     except BaseException:
-        services.limits.give_back(lm.ref, lm.requests_per_minute)
+        services.limits.give_back(lm)
         raise
 
 

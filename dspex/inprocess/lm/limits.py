@@ -1,4 +1,4 @@
-"""When a request may go: a token bucket per LM and a circuit breaker per endpoint. Pure arithmetic on a given clock.
+"""When a request may go: a token bucket and a circuit breaker per endpoint. Pure arithmetic on a given clock.
 
 Every method is a few operations under one lock and does no I/O. Any thread.
 """
@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.record import LM
+
+Turn = Literal["opened", "closed"]  # what became of a circuit
 TRIP_AFTER = 10  # failures in a row without an answer
 OPEN_S = 5.0
 
@@ -53,14 +58,16 @@ class Breaker:
             return 0.0
         return self.open_until - now
 
-    def note(self, answered: bool, now: float) -> None:
-        """Tell how a request ended."""
+    def note(self, answered: bool, now: float) -> Turn | None:
+        """Tell how a request ended; gives what that changed."""
         if answered:
-            self.failures = 0
-            return
+            was_open, self.failures = self.failures >= TRIP_AFTER, 0
+            return "closed" if was_open else None
         self.failures += 1
-        if self.failures == TRIP_AFTER:
-            self.open_until = now + OPEN_S
+        if self.failures != TRIP_AFTER:
+            return None
+        self.open_until = now + OPEN_S
+        return "opened"
 
 
 class Limits:
@@ -68,21 +75,23 @@ class Limits:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._buckets: dict[tuple[str, float], TokenBucket] = {}
+        self._buckets: dict[tuple[Any, ...], TokenBucket] = {}
         self._breakers: dict[str, Breaker] = {}
 
-    def reserve(self, lm_ref: str, per_minute: float, now: float) -> float:
-        """Seconds that the next request of this LM must wait."""
+    def reserve(self, lm: LM, now: float) -> float:
+        """Seconds that the next request of this LM must wait; LMs of one endpoint, key and rate share a bucket."""
+        assert lm.requests_per_minute is not None
         with self._lock:
-            bucket = self._buckets.get((lm_ref, per_minute))
+            bucket = self._buckets.get(key := _bucket_key(lm))
             if bucket is None:
-                bucket = self._buckets[lm_ref, per_minute] = TokenBucket(per_minute / 60, max(1.0, per_minute / 60))
+                rate = lm.requests_per_minute / 60
+                bucket = self._buckets[key] = TokenBucket(rate, max(1.0, rate))
             return bucket.reserve(now)
 
-    def give_back(self, lm_ref: str, per_minute: float) -> None:
+    def give_back(self, lm: LM) -> None:
         """Return a reservation that was not used."""
         with self._lock:
-            self._buckets[lm_ref, per_minute].give_back()
+            self._buckets[_bucket_key(lm)].give_back()
 
     def breaker_wait(self, api_base: str, now: float) -> float:
         """0.0 if the endpoint may be asked, else the seconds until it may."""
@@ -92,14 +101,14 @@ class Limits:
         with self._lock:
             return breaker.wait(now)
 
-    def note(self, api_base: str, answered: bool, now: float) -> None:
+    def note(self, api_base: str, answered: bool, now: float) -> Turn | None:
         """Tell how a request to the endpoint ended; `answered` is any response that the endpoint itself gave."""
         breaker = self._breakers.get(api_base)
         if answered and (breaker is None or not breaker.failures):
-            return
+            return None
         with self._lock:
-            self._breakers.setdefault(api_base, Breaker()).note(answered, now)
+            return self._breakers.setdefault(api_base, Breaker()).note(answered, now)
 
-    def forget_locks(self) -> None:
-        """In a forked child."""
-        self._lock = threading.Lock()
+
+def _bucket_key(lm: LM) -> tuple[Any, ...]:
+    return lm.api_base, lm.api_key, lm.requests_per_minute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dspex.errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
@@ -13,6 +14,7 @@ from dspex.inprocess.lm.dialects.answer import Dialect, Message
 from dspex.inprocess.lm.exchange import Order
 from dspex.inprocess.lm.http.message import request_head
 from dspex.inprocess.lm.http.target import Target, target_of
+from dspex.inprocess.lm.inquiry import Inquiry
 from dspex.inprocess.lm.record import LM
 
 USER_AGENT = "dspex"
@@ -31,18 +33,7 @@ class Orders:
         self._heads: dict[str, _Head] = {}
         self._lock = threading.Lock()
 
-    def native(
-        self,
-        lm: LM,
-        messages: Sequence[Message],
-        options: Mapping[str, Any],
-        *,
-        stream: bool,
-        cache: bool,
-        rollout_id: int | None,
-        candidate: int,
-        deadline: float | None,
-    ) -> Order:
+    def native(self, call: Inquiry, messages: Sequence[Message], candidate: int, *, stream: bool) -> Order:
         """The order for a call of the parent itself.
 
         Raises:
@@ -50,15 +41,16 @@ class Orders:
             LMUnsupportedFeatureError: the parent does not speak this model's dialect.
             InvalidInput: messages or options that are malformed.
         """
+        lm = call.lm
         dialect = dialect_of(lm)
-        if not lm.native:
+        if lm.direct or not lm.provider.native:
             raise LMUnsupportedFeatureError(
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
         head = self._heads.get(lm.ref) or self._remember(lm, dialect.endpoint(lm))
-        body = dialect.body(lm, messages, options, stream)
-        key = self._key(lm, head[0].url, body, rollout_id, candidate) if cache else None
-        return Order(lm, dialect, head[0], head[1], body, key, stream, lm.timeout, deadline)
+        body = dialect.body(lm, messages, call.options, stream)
+        key = self._key(lm, head[0].url, body, call.rollout_id, candidate) if call.cache else None
+        return Order(lm, dialect, head[0], head[1], body, key, stream, lm.timeout, call.deadline)
 
     def forwarded(self, lm: LM, request: Mapping[str, Any], *, deadline: float | None) -> Order:
         """The order for a worker's request; the key is added here, and only for the LM's own endpoint.
@@ -112,8 +104,7 @@ def reroute(order: Order, api_base: str, key: str) -> Order:
     url = api_base + order.target.url[len(lm.api_base) :]
     headers = [("content-type", "application/json"), ("authorization", f"Bearer {key}"), ("user-agent", USER_AGENT)]
     target = target_of(url, "")
-    head = request_head("POST", target.path, target.host, headers)
-    return Order(lm, order.dialect, target, head, order.body, order.key, order.stream, order.timeout, order.deadline)
+    return replace(order, target=target, head=request_head("POST", target.path, target.host, headers))
 
 
 def _prepare(lm: LM, url: str, headers: list[tuple[str, str]], *, method: str = "POST") -> _Head:

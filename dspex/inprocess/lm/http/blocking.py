@@ -6,6 +6,7 @@ could find held. A forked child starts with none. Not covered: more than one req
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -52,10 +53,15 @@ class BlockingHttp:
         assert got is not None
         return Reply(got, parser.take())
 
-    def stream(self, target: Target, head: bytes, body: bytes, timeout: float) -> BlockingStream:
-        """The response as soon as its head is there; `timeout` bounds the head and then each wait for more."""
-        connection = self._begin(target, head, body, time.monotonic() + timeout)
-        return BlockingStream(self, target, connection, timeout)
+    def stream(
+        self, target: Target, head: bytes, body: bytes, timeout: float, until: float = math.inf
+    ) -> BlockingStream:
+        """The response as soon as its head is there.
+
+        `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
+        """
+        connection = self._begin(target, head, body, min(until, time.monotonic() + timeout))
+        return BlockingStream(self, target, connection, timeout, until)
 
     def close(self) -> None:
         """Close the idle connections; requests under way are not disturbed and close theirs."""
@@ -120,13 +126,14 @@ class BlockingHttp:
 class BlockingStream:
     """A response whose body is still coming; iterate it or close it. `head` is there already."""
 
-    def __init__(self, http: BlockingHttp, target: Target, connection: _Connection, wait: float) -> None:
+    def __init__(self, http: BlockingHttp, target: Target, connection: _Connection, wait: float, until: float) -> None:
         assert connection.parser.head is not None
         self.head: Head = connection.parser.head
         self._http = http
         self._target = target
         self._connection: _Connection | None = connection
         self._wait = wait
+        self._until = until
 
     def __iter__(self) -> Iterator[bytes]:
         connection = self._connection
@@ -139,7 +146,7 @@ class BlockingStream:
                     yield data
                 if parser.complete and not parser.chunks:
                     break
-                connection.receive(time.monotonic() + self._wait)
+                connection.receive(min(self._until, time.monotonic() + self._wait))
         except BaseException:
             self.close()
             raise

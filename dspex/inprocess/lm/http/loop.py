@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -45,11 +46,16 @@ class LoopHttp:
         pool.put(target, connection)
         return Reply(got, data)
 
-    async def stream(self, target: Target, head: bytes, body: bytes, timeout: float) -> LoopStream:
-        """The response as soon as its head is there; `timeout` bounds the head and then each wait for more."""
+    async def stream(
+        self, target: Target, head: bytes, body: bytes, timeout: float, until: float = math.inf
+    ) -> LoopStream:
+        """The response as soon as its head is there.
+
+        `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
+        """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
         connection = await self._request(pool, target, head, body, timeout, whole=False)
-        return LoopStream(pool, target, connection, timeout)
+        return LoopStream(pool, target, connection, timeout, until)
 
     async def aclose(self) -> None:
         """Close this loop's idle connections."""
@@ -109,20 +115,21 @@ class LoopHttp:
 class LoopStream:
     """A response whose body is still coming; iterate it or close it. `head` is there already."""
 
-    def __init__(self, pool: _Pool, target: Target, connection: _Connection, wait: float) -> None:
+    def __init__(self, pool: _Pool, target: Target, connection: _Connection, wait: float, until: float) -> None:
         assert connection.parser.head is not None
         self.head: Head = connection.parser.head
         self._pool = pool
         self._target = target
         self._connection: _Connection | None = connection
         self._wait = wait
+        self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         connection = self._connection
         if connection is None:
             return
         try:
-            while (data := await connection.more(self._wait)) is not None:
+            while (data := await connection.more(min(self._until, time.monotonic() + self._wait))) is not None:
                 yield data
         except BaseException:
             self.close()
@@ -200,6 +207,7 @@ class _Connection(asyncio.Protocol):
         self._whole = False
         self._held = 0
         self._paused = False
+        self._failure: LMError | None = None  # of the response, when it came while nobody waited
 
     @property
     def reusable(self) -> bool:
@@ -246,12 +254,13 @@ class _Connection(asyncio.Protocol):
         self.answered = False
         self._whole = whole
         self._held = 0
+        self._failure = None
         self._transport.write(data)
         if not self.is_open:
             raise LMTransportError(f"No answer from {self.host}: the connection was closed.")
         await self._wait(deadline - time.monotonic())
 
-    async def more(self, timeout: float) -> bytes | None:
+    async def more(self, deadline: float) -> bytes | None:
         """The next part of the body, None at its end."""
         while True:
             if data := self.parser.take():
@@ -262,7 +271,9 @@ class _Connection(asyncio.Protocol):
                 return data
             if self.parser.complete:
                 return None
-            await self._wait(timeout)
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(deadline - time.monotonic())
 
     async def wait_raw(self, timeout: float) -> None:
         """Wait until anything arrives (a proxy's answer)."""
@@ -319,6 +330,7 @@ class _Connection(asyncio.Protocol):
     def _wake(self, error: LMError | None) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done():
+            self._failure = self._failure or error  # nobody waits now: whoever reads on hears of it
             return
         if error is None:
             waiter.set_result(None)

@@ -1,0 +1,67 @@
+"""A response's body as it comes, on a thread or on a loop; once it is whole it goes to the cache and the followers.
+
+Both functions give the outcome first, then the body's parts as they arrive, each at once. Closing them early closes the
+connection, and hands a shared flight to a follower. Written twice, since a generator cannot await.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+from dspex.inprocess.lm.drivers import BlockingDriver, LoopDriver
+from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
+from dspex.inprocess.lm.http.message import Reply
+
+
+def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator[Outcome | bytes, None, None]:
+    """The outcome, then the parts."""
+    outcome = driver.run(exchange(services, order))
+    if outcome.stream is None:
+        yield outcome
+        yield outcome.reply.body if outcome.reply else b""
+        return
+    stream: Any = outcome.stream
+    kept: list[bytes] | None = [] if outcome.seat is not None else None
+    try:
+        yield outcome
+        for part in stream:
+            if kept is not None:
+                kept.append(part)
+            yield part
+    except BaseException:
+        _give_up(services, outcome, stream)
+        raise
+    _keep(services, order, outcome, stream, kept)
+
+
+async def aparts(services: Services, driver: LoopDriver, order: Order) -> AsyncGenerator[Outcome | bytes, None]:
+    """`parts`, asynchronously."""
+    outcome = await driver.run(exchange(services, order))
+    if outcome.stream is None:
+        yield outcome
+        yield outcome.reply.body if outcome.reply else b""
+        return
+    stream: Any = outcome.stream
+    kept: list[bytes] | None = [] if outcome.seat is not None else None
+    try:
+        yield outcome
+        async for part in stream:
+            if kept is not None:
+                kept.append(part)
+            yield part
+    except BaseException:
+        _give_up(services, outcome, stream)
+        raise
+    _keep(services, order, outcome, stream, kept)
+
+
+def _keep(services: Services, order: Order, outcome: Outcome, stream: Any, kept: list[bytes] | None) -> None:
+    if kept is not None:
+        services.settle(order, outcome.seat, Reply(stream.head, b"".join(kept)))
+
+
+def _give_up(services: Services, outcome: Outcome, stream: Any) -> None:
+    stream.close()
+    if outcome.seat is not None:
+        services.flights.leave(outcome.seat)

@@ -1,0 +1,85 @@
+"""What a worker's forwarded request needs beside an exchange: its head as a worker may see it, and its meter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspex.errors import LMError
+from dspex.inprocess.lm.exchange import Order, Outcome
+from dspex.inprocess.lm.ledger import Account, Ledger
+from dspex.inprocess.lm.record import LM
+from dspex.inprocess.lm.redaction import redact
+
+# The framing is ours; what an answer is encoded in was decided by us too; cookies are nobody's business.
+_HIDDEN = frozenset(("transfer-encoding", "content-length", "connection", "set-cookie"))
+_UNREADABLE = (LMError, TypeError, ValueError, KeyError, AttributeError)
+
+
+def _silent(*_: object, **__: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose request it is: which accounts count it, and who hears of it, with its ids among the facts."""
+
+    accounts: Sequence[Account] = ()
+    emit: Callable[..., object] = field(default=_silent)
+
+
+class Meter:
+    """Counts the usage of a forwarded response as its bytes pass by; `close` it also when it ends early."""
+
+    def __init__(self, ledger: Ledger, order: Order, outcome: Outcome, accounts: Sequence[Account]) -> None:
+        self._ledger = ledger
+        self._order = order
+        self._accounts = accounts
+        self._reader = order.dialect.reader(order.lm) if order.stream else None
+        self._parts: list[bytes] = []
+        self._is_cached = outcome.cached
+        self._counts = not outcome.cached and outcome.error is None
+        self._can_read = True
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body."""
+        if not self._counts:
+            return
+        if self._reader is None:
+            self._parts.append(part)
+        elif self._can_read:
+            try:
+                self._reader.feed(part)
+            except _UNREADABLE:
+                self._can_read = False  # the worker reads the same bytes and says what is wrong with them
+
+    def close(self) -> None:
+        """Note what was used, as far as it was said; of a stream that was cut short that may be nothing."""
+        if self._is_cached:
+            self._ledger.add_cached(self._accounts)
+        elif self._counts:
+            self._ledger.add(self._order.lm, self._usage(), self._accounts)
+
+    def _usage(self) -> Mapping[str, Any]:
+        if self._reader is not None:
+            return self._reader.usage
+        try:
+            return self._order.dialect.answer(self._order.lm, b"".join(self._parts)).usage
+        except _UNREADABLE:
+            return {}
+
+
+def head_of(outcome: Outcome) -> dict[str, Any]:
+    """What a worker is told before the body."""
+    live = outcome.stream if outcome.stream is not None else outcome.reply
+    assert live is not None
+    source = live.head
+    headers = [[name, value] for name, value in source.headers if name not in _HIDDEN]
+    return {"status": source.status, "headers": headers, "cached": outcome.cached}
+
+
+def without_keys(part: bytes, lm: LM) -> bytes:
+    """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
+    text = part.decode("utf-8", "surrogateescape")
+    return redact(text, lm.api_key).encode("utf-8", "surrogateescape")
