@@ -44,20 +44,25 @@ _NAMES: Final[Mapping[str, Any]] = {
     "uuid.UUID": uuid.UUID,
 }
 _BUILTIN_OF: Final[Mapping[Any, Any]] = {
-    list: list,
-    dict: dict,
-    set: set,
-    frozenset: frozenset,
-    tuple: tuple,
-    type: type,
+    getattr(typing, name): builtin
+    for name, builtin in {
+        "Dict": dict,
+        "FrozenSet": frozenset,
+        "List": list,
+        "Set": set,
+        "Tuple": tuple,
+        "Type": type,
+    }.items()
 }
 _TEXT_OF: Final[Mapping[Any, str]] = (
     {named: name for name, named in _NAMES.items() if not name.startswith("typing.")}
     | {type(None): "None"}
     | {getattr(typing, name).__origin__: name for name in _ABSTRACT}
 )
-_NATIVE_TYPES: Final = ("Image", "Audio", "File", "Code", "Reasoning", "History")
-_WORKER_TYPES: Final = ("Tool", "ToolCalls", "ToolCallResults", "Citations", "Document")
+_NATIVE_TYPES: Final = (
+    "Image", "Audio", "File", "Code", "Reasoning", "History", "Tool", "ToolCalls", "ToolCallResults",
+)  # fmt: skip
+_WORKER_TYPES: Final = ("Citations", "Document")
 
 
 def read_annotation(text: str, custom_types: Mapping[str, Any] | None = None) -> Any:
@@ -297,7 +302,7 @@ def _bound(bound: Any, whole: Any) -> tuple[str, Any]:
 
 def is_dspy_type(annotation: Any) -> bool:
     """Whether this class stands for one of DSPy's own types (`dspex.inprocess.types`)."""
-    loaded = sys.modules.get("dspex.inprocess.types")  # never import pydantic only to say no
+    loaded = sys.modules.get("dspex.inprocess.dspy_type")  # never import pydantic only to say no
     return loaded is not None and inspect.isclass(annotation) and hasattr(annotation, "dspy_name")
 
 

@@ -43,11 +43,13 @@ def read_fields(text: str, custom_types: Mapping[str, Any] | None = None) -> dic
 def check_name(name: str, *, text: str = "", position: int | None = None) -> str:
     """The name as Python would spell it (NFKC).
 
+    A keyword of Python is a name like any other outside a signature's `text`, as in DSPy.
+
     Raises: SignatureError for what is no identifier, is private, or is an attribute of DSPy's own signature classes.
     """
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name)
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if not name.isidentifier() or (text and keyword.iskeyword(name)):
         problem = f"{name!r} is not a field name" if name else "a field name is missing"
     elif name.startswith("_"):
         problem = f"the field name {name!r} begins with an underscore, which DSPy refuses"

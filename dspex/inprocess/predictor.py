@@ -275,7 +275,7 @@ def _request(plan: _Plan, compiled: CompiledSignature) -> _Request:
     format_ = _response_format(plan.lm, compiled)
     if format_ is not None:
         config.pop("response_format", None)
-    if compiled.adapter == "chat":
+    if plan.adapter == "chat":  # also when this is its second question, in json
         for option in _TOOL_OPTIONS:
             config.pop(option, None)  # DSPy's chat adapter takes them out: tools are in the text
     return _Request(

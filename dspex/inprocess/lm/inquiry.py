@@ -48,10 +48,12 @@ class Inquiry:
 
     def _take_local(self, options: dict[str, Any]) -> None:
         for name in generation.LOCAL:
-            value = options.pop(name, None)
-            if value is None:
+            if name not in options:
                 continue
-            if name == "cache":
+            value = options.pop(name)
+            if value is None:
+                self.n = 1 if name == "n" else self.n  # DSPy lets a None of the call stand for one answer
+            elif name == "cache":
                 self.cache = bool(value)
             elif name == "rollout_id":
                 self.rollout_id = int(value)

@@ -10,7 +10,7 @@ from typing import Any
 from dspex.errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from dspex.inprocess.cache import key_of
 from dspex.inprocess.lm.dialects import anthropic, openai
-from dspex.inprocess.lm.dialects.answer import Dialect, Message
+from dspex.inprocess.lm.dialects.answer import Dialect, Message, encode
 from dspex.inprocess.lm.exchange import Order
 from dspex.inprocess.lm.http.message import request_head
 from dspex.inprocess.lm.http.target import Target, target_of

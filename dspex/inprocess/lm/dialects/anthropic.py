@@ -47,7 +47,7 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
     effort = options.effort(lm.provider, given.get("reasoning_effort"))
     adaptive = any(marker in lm.name.lower() for marker in _ADAPTIVE)
     budget = None if effort in (None, "none") or adaptive else _THINKING.get(str(effort), 8192)
-    limit = options.max_tokens(given)
+    limit = options.max_tokens(lm, given)
     payload: dict[str, Any] = {
         "model": lm.name,
         "messages": turns,

@@ -277,7 +277,7 @@ def _unsupported(lm: LM, block: Mapping[str, Any]) -> LMUnsupportedFeatureError:
 
 
 def _sampling(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
-    limit = options.max_tokens(given)
+    limit = options.max_tokens(lm, given)
     if limit is not None:
         payload[lm.provider.max_tokens_field] = limit
     for name in ("temperature", "top_p"):

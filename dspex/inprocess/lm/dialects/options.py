@@ -37,11 +37,15 @@ def filled(lm: LM, system: str) -> str:
     return system
 
 
-def max_tokens(options: Mapping[str, Any]) -> int | None:
-    """One limit, whichever of the two names it was given by."""
+def max_tokens(lm: LM, options: Mapping[str, Any]) -> int | None:
+    """One limit, whichever of the two names it was given by.
+
+    Raises:
+        LMUnsupportedFeatureError: both were given, and they disagree.
+    """
     given = {options[key] for key in ("max_completion_tokens", "max_tokens") if options.get(key) is not None}
     if len(given) > 1:
-        raise InvalidInput("max_tokens and max_completion_tokens disagree.")
+        raise LMUnsupportedFeatureError("max_tokens and max_completion_tokens disagree.", model=lm.model)
     return int(given.pop()) if given else None
 
 
