@@ -48,7 +48,11 @@ class Orders:
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
         head = self._heads.get(lm.ref) or self._remember(lm, dialect.endpoint(lm))
-        body = dialect.body(lm, messages, call.options, stream)
+        try:
+            body = dialect.body(lm, messages, call.options, stream)
+        except LMUnsupportedFeatureError:
+            encode({"messages": list(messages)})  # text that nobody can send is found first, as in DSPy
+            raise
         key = self._key(lm, head[0].url, body, call.rollout_id, candidate) if call.cache else None
         return Order(lm, dialect, head[0], head[1], body, key, stream, lm.timeout, call.deadline)
 
