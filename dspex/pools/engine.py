@@ -16,6 +16,8 @@ from collections.abc import Callable
 from io import FileIO
 from typing import Protocol
 
+from ..descriptors import above_streams
+
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 MOST_EVENTS = 256
@@ -53,8 +55,9 @@ class Engine:
 
     def start(self) -> None:
         """Open what it waits with, and start the thread."""
-        self._epoll = select.epoll()
-        self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
+        with above_streams():
+            self._epoll = select.epoll()
+            self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
         self._wakeup_fd = self._wakeup.fileno()
         self._epoll.register(self._wakeup_fd, READABLE)
         self._thread.start()

@@ -20,6 +20,7 @@ from typing import Any
 from dspex_worker.wire import Malformed, decode, encode
 
 from ..config import PoolConfig
+from ..descriptors import above_streams, raised
 from .engine import Engine
 from .stderr import StderrTail
 
@@ -182,7 +183,7 @@ def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket,
     Raises:
         OSError: no such interpreter, or no descriptors or processes are left; nothing is left open.
     """
-    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+    with above_streams(), contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         ours.callback(control.close)
         theirs.callback(child_control.close)
@@ -238,8 +239,9 @@ def _make_pipes() -> tuple[Pipes, list[int]]:
     """Give (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
     made: list[int] = []
     try:
-        for _ in range(4):
-            made += os.pipe2(os.O_CLOEXEC)
+        with above_streams():
+            for _ in range(4):
+                made += os.pipe2(os.O_CLOEXEC)
     except OSError:
         for descriptor in made:
             os.close(descriptor)
@@ -258,5 +260,5 @@ def _one_descriptor(ancillary: list[tuple[int, int, bytes]]) -> int | None:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(data) >= 4:
             descriptor = array("i", data[:4])[0]
             os.set_inheritable(descriptor, False)
-            return descriptor
+            return raised(descriptor)
     return None

@@ -266,12 +266,22 @@ def _reseed() -> None:
         numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
 
 
+def _take_own_signals() -> None:
+    """Undo what is inherited through exec from a host that ignores or blocks signals: without SIGCHLD, children reap
+    themselves and nobody learns how they ended; a blocked SIGUSR1 would never interrupt a call (C15)."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # those two Python itself ignores
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def main() -> NoReturn:
     """`python -m dspex_worker.template --control FD --lifeline FD`: started by the supervisor, one for each pool."""
     parser = argparse.ArgumentParser(prog="dspex_worker.template", description=main.__doc__)
     parser.add_argument("--control", type=int, required=True, help="a SOCK_SEQPACKET socket to the supervisor")
     parser.add_argument("--lifeline", type=int, required=True, help="the read end of the template's lifeline")
     arguments = parser.parse_args()
+    _take_own_signals()
     control = socket.socket(fileno=arguments.control)
     for descriptor in (arguments.control, arguments.lifeline):
         os.set_inheritable(descriptor, False)

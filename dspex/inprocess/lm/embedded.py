@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dspex.descriptors import above_streams
 from dspex.errors import LMTransportError, MissingDependency, UnknownName
 from dspex.inprocess.lm.exchange import Order
 from dspex.inprocess.lm.orders import reroute
@@ -143,7 +144,8 @@ def _missing(package: str) -> MissingDependency:
 def _start(name: str) -> _Server:
     path = model_file(name)
     key = secrets.token_urlsafe(32)
-    theirs, ours = os.pipe()
+    with above_streams():
+        theirs, ours = os.pipe()
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
     try:

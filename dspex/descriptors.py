@@ -1,0 +1,44 @@
+"""File descriptors that leave the numbers of the standard streams alone.
+
+A host that has closed its stdin, stdout or stderr (a daemon) gets those numbers for whatever is opened next, and other
+code goes on writing to them and handing them to its children. What DSPex opens must not be hit by that, nor be lost
+where a child's standard streams are put in place. Any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+LAST_STREAM = 2  # stderr
+
+
+@contextlib.contextmanager
+def above_streams() -> Iterator[None]:
+    """What is opened within gets descriptors above the standard streams', whether or not these are open."""
+    held: list[int] = []
+    try:
+        while not held or held[-1] <= LAST_STREAM:
+            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(held.pop())
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def raised(descriptor: int) -> int:
+    """Give the descriptor, or its duplicate (which is closed on exec) if its number is a standard stream's.
+
+    If no other number is free, it stays as it is.
+    """
+    if descriptor > LAST_STREAM:
+        return descriptor
+    try:
+        above = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LAST_STREAM + 1)
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return above
