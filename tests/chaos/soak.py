@@ -47,6 +47,7 @@ SHORT = 600.0  # seconds: before, what is made once and kept looks like growth
 # What may be added in a day: quantity -> (unit, its size, the limit in units)
 LIMITS = {
     "rss of the host": ("MiB", MIB, 20.0),
+    "blocks of the host": ("thousand", 1000, 100.0),  # Python's own allocations, which malloc's holes do not blur
     "rss of the templates": ("MiB", MIB, 20.0),
     "pss of the workers": ("MiB", MIB, None),  # they leak on purpose and are recycled: shown, not judged
     "descriptors": ("", 1, 1.0),
@@ -146,6 +147,7 @@ def _look(sup: Supervisor) -> dict[str, float]:
     templates = [int(pool["reaper"].split()[1]) for pool in stats if pool["reaper"].startswith("template")]
     return {
         "rss of the host": rss_of(os.getpid()),
+        "blocks of the host": sys.getallocatedblocks(),
         "rss of the templates": sum(map(rss_of, templates)) / max(1, len(templates)),
         "pss of the workers": sum(map(pss_of, workers)) / max(1, len(workers)),
         "descriptors": descriptor_count(),
