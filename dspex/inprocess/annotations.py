@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from dspex.errors import SignatureError, UnknownName
 from dspex.inprocess.fields import CONSTRAINT_WORDS
 
-_PLAIN: Final = (int, str, float, bool, list, tuple, dict, set, frozenset, complex, bytes, bytearray)
+_PLAIN: Final = (int, str, float, bool, list, tuple, dict, set, frozenset, complex, bytes)
 _TYPING: Final = (
     "Any", "Annotated", "Dict", "FrozenSet", "Iterable", "List", "Literal", "Mapping", "MutableMapping", "Optional",
     "Sequence", "Set", "Tuple", "Type", "Union",
@@ -54,6 +54,7 @@ _BUILTIN_OF: Final[Mapping[Any, Any]] = {
         "Type": type,
     }.items()
 }
+_ARGUMENTS: Final[Mapping[Any, int]] = {dict: 2, list: 1, set: 1, frozenset: 1}
 _TEXT_OF: Final[Mapping[Any, str]] = (
     {named: name for name, named in _NAMES.items() if not name.startswith("typing.")}
     | {type(None): "None"}
@@ -162,6 +163,8 @@ class _Reader:
         return self.applied(node, base, tuple(self.argument(base, item) for item in inner))
 
     def applied(self, node: ast.expr, base: Any, arguments: tuple[Any, ...]) -> Any:
+        if (wanted := _ARGUMENTS.get(base)) not in (None, len(arguments)):
+            raise self.error(f"{base.__name__} takes {wanted} type(s) in square brackets, not {len(arguments)}", node)
         try:
             return base[arguments if len(arguments) != 1 else arguments[0]]
         except TypeError as error:

@@ -21,7 +21,7 @@ from dspex.inprocess.signatures import Signature
 
 _EXACT: Final = frozenset({type(None), bool, float, str, bytes})
 _AS_SENT: Final = frozenset({str, int, float, bool, type(None), list, dict, Any})
-_TEXT_TYPES: Final = ("dspy.Code", "dspy.Reasoning")
+_MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`; others have a form of their own
 
 
 def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
@@ -117,8 +117,7 @@ class _InputCheck:
         kind = self.field.annotation
         if is_dspy_type(kind) and not isinstance(value, kind):
             value = {"messages": value} if isinstance(value, list) and kind.dspy_name == "dspy.History" else value
-            source = value if isinstance(value, Mapping) else None
-            make = self.validate if source is not None or kind.dspy_name in _TEXT_TYPES else kind
+            make = kind if kind.dspy_name in _MADE_BY_CALL and not isinstance(value, Mapping) else self.validate
         else:
             make = self.validate
         try:
@@ -222,10 +221,30 @@ def _key(key: Any, path: str) -> str:
     raise EncodeError(f"a key of {path}", type(key).__name__)
 
 
+def demo_to_wire(value: Any, path: str) -> Any:
+    """A demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
+
+    Raises: EncodeError, as `to_wire`.
+    """
+    if isinstance(value, Mapping):
+        return {_key(key, path): demo_to_wire(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [demo_to_wire(item, f"{path}[{at}]") for at, item in enumerate(value)]
+    return to_wire(value.serialize_model() if hasattr(value, "serialize_model") else value, path)
+
+
 def _dspy_to_wire(value: Any, path: str) -> Any:
-    if any(getattr(value, "dspy_name", "").startswith(name) for name in _TEXT_TYPES):
-        return value.format()
-    return {name: to_wire(getattr(value, name), f"{path}.{name}") for name in type(value).model_fields}
+    """The value's members; where a conversation holds tool calls is said, since a mapping may look like them."""
+    if value.dspy_name == "dspy.History":
+        places = [[at, name] for at, turn in enumerate(value.messages) for name in turn if _is_calls(turn[name])]
+        plain = {"messages": to_wire(value.messages, f"{path}.messages")}
+        return plain | ({"tool_calls": places} if places else {})
+    members = value.to_wire() if hasattr(value, "to_wire") else dict(value)
+    return to_wire(members, path)
+
+
+def _is_calls(value: Any) -> bool:
+    return is_dspy_type(type(value)) and bool(value.dspy_name == "dspy.ToolCalls")
 
 
 def _by_pydantic(value: Any, path: str) -> Any:

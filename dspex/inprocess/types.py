@@ -1,15 +1,14 @@
 """DSPy's own value types, for the parent: images, audio, files, code, reasoning, conversation history.
 
 Each has the fields, the name and the prompt form of its DSPy namesake (dspy/adapters/types, 3.4.1), and reads
-nothing: no file, no URL. Types that only workers render (tools, citations, documents) are present as names.
-Importing this file imports pydantic; a signature that names none of these types never does.
+nothing: no file, no URL. Tools are in `tool_types.py`. Types that only workers render (citations, documents) are
+present as names. Importing this file imports pydantic; a signature that names none of these types never does.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
-import json
 import mimetypes
 import re
 from pathlib import Path
@@ -18,34 +17,11 @@ from urllib.parse import urlparse
 
 import pydantic
 
-from dspex.inprocess.adapters.markers import END, START
+from dspex.inprocess.dspy_type import DspyType
+from dspex.inprocess.tool_types import Tool, ToolCallResults, ToolCalls
 
 _FROZEN: Final = pydantic.ConfigDict(frozen=True, str_strip_whitespace=True, validate_assignment=True, extra="forbid")
 _FENCED: Final = (re.compile(r"```(?:[^\n]*)\n(.*?)```", re.DOTALL), re.compile(r"```(.*?)```", re.DOTALL))
-
-
-class DspyType(pydantic.BaseModel):
-    """The base of the types that prompts render in their own way; `dspy_name` is what signatures call them."""
-
-    dspy_name: ClassVar[str] = ""
-
-    @classmethod
-    def description(cls) -> str:
-        """What the system message says of the type; empty for most."""
-        return ""
-
-    def format(self) -> list[dict[str, Any]] | str:
-        """The content blocks, or the text, that stand for the value in a user message."""
-        raise NotImplementedError(f"{type(self).__name__} is rendered by workers only.")
-
-    @pydantic.model_serializer()
-    def serialize_model(self) -> str:
-        """The prompt text: marked JSON for blocks, which the adapter cuts out again."""
-        shown = self.format()
-        return shown if isinstance(shown, str) else f"{START}{json.dumps(shown, ensure_ascii=False)}{END}"
-
-    def __str__(self) -> str:
-        return self.serialize_model()
 
 
 class Image(DspyType):
@@ -174,6 +150,9 @@ class Code(DspyType):
     def format(self) -> str:
         return self.code
 
+    def to_wire(self) -> str:
+        return self.code
+
 
 class Reasoning(DspyType):
     """A model's reasoning: text, under a name of its own."""
@@ -192,6 +171,9 @@ class Reasoning(DspyType):
         return {"content": text}
 
     def format(self) -> str:
+        return self.content
+
+    def to_wire(self) -> str:
         return self.content
 
     def __eq__(self, other: object) -> bool:
@@ -216,24 +198,6 @@ class _WorkerType(DspyType):
     """The base of the types that a signature may name and only a worker can render."""
 
     worker_only: ClassVar[bool] = True
-
-
-class Tool(_WorkerType):
-    """A function that the model may call."""
-
-    dspy_name: ClassVar[str] = "dspy.Tool"
-
-
-class ToolCalls(_WorkerType):
-    """The calls that the model asks for."""
-
-    dspy_name: ClassVar[str] = "dspy.ToolCalls"
-
-
-class ToolCallResults(_WorkerType):
-    """What the calls returned."""
-
-    dspy_name: ClassVar[str] = "dspy.ToolCallResults"
 
 
 class Citations(_WorkerType):

@@ -12,9 +12,11 @@ class Answer:
     """Stands for the LM layer's Completion."""
 
     texts: list[str]
+    tool_calls: list[list[dict[str, Any]]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=lambda: {"prompt_tokens": 3, "completion_tokens": 1})
     cached: bool = False
     model: str = "m-2026"
+    cost: float | None = None
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Client:
         self.answers = [answer if isinstance(answer, Answer) else Answer(_texts(answer)) for answer in answers]
         self.asked: list[dict[str, Any]] = []
         self.piece = piece
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, name: str, **facts: Any) -> None:
+        self.events.append((name, facts))
 
     def complete(self, lm: Model, messages: list[dict[str, Any]], **options: Any) -> Answer:
         self.asked.append({"lm": lm, "messages": messages, **options})

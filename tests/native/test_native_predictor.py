@@ -387,25 +387,21 @@ def test_outputs_of_a_worker_get_their_types() -> None:
 
 def test_unsupported_signatures_say_why() -> None:
     """unit: the router asks before anything is sent; `messages` would refuse."""
-    tools = compile_signature("q, tools: list[dspy.Tool] -> a")
-    assert tools.unsupported is not None and "dspy.Tool" in tools.unsupported
+    cited = compile_signature("q -> a: dspy.experimental.Citations")
+    assert cited.unsupported is not None and "Citations" in cited.unsupported
     with pytest.raises(UsageError, match="worker"):
-        tools.messages({"q": "x"})
+        cited.messages({"q": "x"})
     assert compile_signature("q -> a", "xml").unsupported and compile_signature("q -> a", "two_step").unsupported
     assert "dspy.Image" in str(compile_signature("q -> a: list[dspy.Image]").unsupported)
     with pytest.raises(UnknownName, match="Did you mean 'json'"):
         compile_signature("q -> a", "jsn")
 
 
-def test_unsupported_depends_on_the_model_and_the_history() -> None:
-    """unit: code outputs with a model that takes schemas; a conversation with tool calls."""
+def test_unsupported_depends_on_the_model() -> None:
+    """unit: code outputs with a model that takes schemas."""
     code = compile_signature("q -> a: dspy.Code")
     assert code.unsupported_with(Model()) is None and code.unsupported_with(Model(supports_schema=True))
     assert isinstance(code.parse("[[ ## a ## ]]\n```py\nx\n```")["a"], Code)
-    talk = compile_signature("q, h: dspy.History -> a")
-    plain, calls = History(messages=[{"q": "x"}]), History(messages=[{"q": "x", "c": {"tool_calls": []}}])
-    assert talk.unsupported_with(Model(), {"q": "x", "h": plain}) is None
-    assert talk.unsupported_with(Model(), {"q": "x", "h": calls})
 
 
 # --- predictions ---

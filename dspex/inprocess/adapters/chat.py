@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+from dspex.inprocess.adapters.tool_calling import is_tool_calls
 from dspex.inprocess.adapters.values import placeholder, render, type_name
 from dspex.inprocess.fields import Field
 
@@ -63,6 +64,8 @@ def section(name: str, value: Any, annotation: Any) -> str:
 
 def wish(field: Field) -> str:
     """What the reminder says of an output's type; nothing for text."""
+    if is_tool_calls(field.annotation):
+        return ' (must be a JSON object like {"tool_calls": [{"name": "...", "args": {...}}]})'
     return "" if field.annotation is str else f" (must be formatted as a valid Python {type_name(field.annotation)})"
 
 

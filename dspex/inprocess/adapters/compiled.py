@@ -21,12 +21,8 @@ from dspex.inprocess.adapters.json import Json
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
 from dspex.inprocess.adapters.safety import refuse_markers
 from dspex.inprocess.adapters.schema import response_format
-from dspex.inprocess.adapters.support import (
-    holds_dspy_types,
-    unsupported_inputs,
-    unsupported_reason,
-    unsupported_schema,
-)
+from dspex.inprocess.adapters.support import holds_dspy_types, unsupported_reason, unsupported_schema
+from dspex.inprocess.adapters.tool_calling import is_native_by_default
 from dspex.inprocess.adapters.values import described
 from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
@@ -36,21 +32,30 @@ Demo = Mapping[str, Any]
 
 _FORMATS: Final[Mapping[str, Chat]] = {"chat": Chat(), "json": Json()}
 _WORKER_ONLY: Final = ("two_step", "xml")
+_RESULTS: Final = {turns.RESULTS: Field(turns.RESULTS, "input", annotation=object)}
 _INCOMPLETE: Final = "This is an example of the task, though some input or output fields are not supplied."
 _NOT_SUPPLIED: Final = "Not supplied for this particular example. "
 
 
-def compile_signature(sig: SignatureLike, adapter: str = "chat") -> CompiledSignature:
+def compile_signature(
+    sig: SignatureLike, adapter: str = "chat", *, use_native_function_calling: bool | None = None
+) -> CompiledSignature:
     """The signature made ready for "chat" or "json"; made once per signature and adapter.
 
-    For "xml" and "two_step", and for types that only a worker can render, the result has `unsupported` set.
+    `use_native_function_calling` is the adapter's option in DSPy, and its default there: False for chat, True for json.
+    Here it decides how tool calls of a history are shown, and what the response format says of them. For "xml" and
+    "two_step", and for types that only a worker can render, the result has `unsupported` set.
 
     Raises: UnknownName for any other adapter; SignatureError for a type without a schema.
     """
     if adapter not in _FORMATS and adapter not in _WORKER_ONLY:
         raise UnknownName("adapter", adapter, [*_FORMATS, *_WORKER_ONLY])
     known = sig if isinstance(sig, Signature) else signature(sig)
-    return known.derive(f"compiled.{adapter}", lambda made: CompiledSignature(made, adapter))
+    is_native = use_native_function_calling
+    if is_native is None:
+        is_native = is_native_by_default(adapter)
+    key = f"compiled.{adapter}.native" if is_native else f"compiled.{adapter}"
+    return known.derive(key, lambda made: CompiledSignature(made, adapter, is_native))
 
 
 class CompiledSignature:
@@ -59,9 +64,10 @@ class CompiledSignature:
     `unsupported` is None, or the reason why only a worker can do it; then `messages` and `parse` raise UsageError.
     """
 
-    def __init__(self, sig: Signature, adapter: str) -> None:
+    def __init__(self, sig: Signature, adapter: str, uses_native_calls: bool) -> None:
         self.signature = sig
         self.adapter = adapter
+        self.uses_native_calls = uses_native_calls
         self.unsupported = f"the {adapter} adapter runs in workers only" if adapter in _WORKER_ONLY else None
         self._format = _FORMATS.get(adapter, _FORMATS["chat"])
         self.dspy_adapter = self._format.dspy_name
@@ -107,10 +113,9 @@ class CompiledSignature:
         text = json.dumps(self.prefix(demos), ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def unsupported_with(self, lm: Any, inputs: Mapping[str, Any] | None = None) -> str | None:
-        """Why this signature with this LM (and these inputs) needs a worker; None when it can be served here."""
-        reason = self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
-        return reason or (unsupported_inputs(self.signature, inputs) if inputs is not None else None)
+    def unsupported_with(self, lm: Any) -> str | None:
+        """Why this signature with this LM needs a worker; None when it can be served here."""
+        return self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
 
     def response_format(self) -> dict[str, Any] | None:
         """What the json adapter asks of a model that takes schemas; None for chat.
@@ -121,7 +126,10 @@ class CompiledSignature:
             return None
         if reason := unsupported_schema(self.signature):
             raise UsageError(f"This signature cannot be served natively: {reason}. Run it in a worker.")
-        return self.signature.derive("response_format", lambda sig: response_format(sig.output_fields))
+        is_native = self.uses_native_calls
+        return self.signature.derive(
+            f"response_format.{is_native}", lambda sig: response_format(sig.output_fields, is_native=is_native)
+        )
 
     # --- reading the answer ---
 
@@ -217,9 +225,15 @@ class CompiledSignature:
             text = self._user_text(turn, self._requirements if asked else "")
             if text:
                 yield self._user(text, turn, allow_markers)
-            answer = self._format.answer(self.signature.output_fields, turn, None)
-            if answer:
+            said = turns.Turn(turn, self.signature.output_fields, self._format)
+            if self.uses_native_calls and said.calls is not None:
+                yield from said.as_messages()
+                continue
+            if answer := said.as_text():
                 yield {"role": "assistant", "content": answer}
+            if said.results is not None:
+                shown = {turns.RESULTS: said.results}
+                yield self._user(section(turns.RESULTS, said.results, None), shown, allow_markers, _RESULTS)
 
     def _require_support(self) -> None:
         if self.unsupported:

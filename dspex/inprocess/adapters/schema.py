@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
+from dspex.inprocess.adapters.tool_calling import is_tool_calls
 from dspex.inprocess.fields import MISSING, Field
 
 ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "json_object"}
 _NAME: Final = "DSPyProgramOutputs"
 
 
-def response_format(outputs: Mapping[str, Field]) -> dict[str, Any]:
-    """The format for a model that takes schemas; `json_object` where a strict schema cannot describe the outputs."""
+def response_format(outputs: Mapping[str, Field], *, is_native: bool = True) -> dict[str, Any]:
+    """The format for a model that takes schemas; `json_object` where a strict schema cannot describe the outputs.
+
+    Tool calls are no part of the object where function calling is native; where it is not, no schema is asked for.
+    """
     if any(get_origin(field.annotation) is dict for field in outputs.values()):
         return dict(ANY_OBJECT)
+    called = {name for name, field in outputs.items() if is_tool_calls(field.annotation)}
+    if called and not is_native:
+        return dict(ANY_OBJECT)
+    outputs = {name: field for name, field in outputs.items() if name not in called}
     try:
         schema = _strict(_closed(_outputs_schema(outputs)))
     except ValueError:

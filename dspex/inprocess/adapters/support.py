@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
-from dspex.inprocess.adapters.history import has_tool_calls, history_field
 from dspex.inprocess.annotations import classes_in, is_dspy_type
 from dspex.inprocess.fields import Field
 from dspex.inprocess.signatures import Signature
 
 _NATIVE_INPUTS: Final = frozenset(
-    {"dspy.Image", "dspy.Audio", "dspy.File", "dspy.Code", "dspy.Reasoning", "dspy.History"}
+    {
+        *("dspy.Image", "dspy.Audio", "dspy.File", "dspy.Code", "dspy.Reasoning", "dspy.History"),
+        *("dspy.Tool", "dspy.ToolCalls", "dspy.ToolCallResults"),
+    }
 )
+_CALLS: Final = "dspy.ToolCalls"
 
 
 def unsupported_reason(sig: Signature) -> str | None:
@@ -24,8 +27,8 @@ def unsupported_reason(sig: Signature) -> str | None:
             continue
         if field.kind == "input" and set(kinds) <= _NATIVE_INPUTS:
             continue
-        # A schema of these in the prompt would quote DSPy's own documentation; only Code as such has none.
-        if field.kind == "output" and _is_code(field.annotation):
+        # A schema of these in the prompt would quote DSPy's own documentation; Code as such and tool calls have none.
+        if field.kind == "output" and (_is_code(field.annotation) or set(kinds) == {_CALLS}):
             continue
         return f"the {field.kind} {field.name!r} is a {kinds[0]}, which workers render"
     _require_schemas(sig)
@@ -39,15 +42,9 @@ def unsupported_schema(sig: Signature) -> str | None:
     """
     for field in sig.output_fields.values():
         for kind in _dspy_types_in(field.annotation, set()):
+            if _base_name(kind) == _CALLS:
+                continue
             return f"the schema of the output {field.name!r} ({_base_name(kind)}) is made by workers"
-    return None
-
-
-def unsupported_inputs(sig: Signature, inputs: Mapping[str, Any]) -> str | None:
-    """Why these inputs need a worker although the signature does not: a history with tool calls."""
-    name = history_field(sig)
-    if name is not None and has_tool_calls(inputs.get(name)):
-        return f"the history {name!r} holds tool calls, which workers render"
     return None
 
 

@@ -46,7 +46,7 @@ def evaluate(
     devset: Sequence[Mapping[str, Any]],
     metric: Mapping[str, Any],
     lm: Record | None = None,
-    adapter: str | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
     num_threads: int | None = None,
     inputs: Sequence[str] | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:

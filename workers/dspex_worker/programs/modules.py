@@ -24,7 +24,7 @@ from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
 from dspex_worker.programs.metrics import reward_from
 from dspex_worker.programs.registry import MODULES, module_class
-from dspex_worker.programs.tools import tools_from
+from dspex_worker.programs.tools import names_tools, tools_from, tools_in
 from dspex_worker.programs.values import to_input, to_wire
 
 KEPT = 256  # programs kept per worker
@@ -47,13 +47,17 @@ class Built:
         """Whether its call accepts `config=`, as Predict does; other programs get such options through their LM."""
         return type(self.program) in _SHARED
 
-    def arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs as its call takes them.
+    def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
+        """The inputs as its call takes them; tools among them are called in the parent, under the set's id.
 
         Raises:
             Failure: InvalidInput.
         """
-        return {name: to_input(name, value, self.annotations.get(name, Any)) for name, value in inputs.items()}
+        made: dict[str, Any] = {}
+        for name, value in inputs.items():
+            kind = self.annotations.get(name, Any)
+            made[name] = to_input(name, tools_in(value, tool_set) if names_tools(kind) else value, kind)
+        return made
 
     def separate(self) -> Built:
         """The same, safe to call beside others: a copy where the program keeps things on itself."""

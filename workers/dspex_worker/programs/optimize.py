@@ -45,7 +45,7 @@ def optimize(
     inputs: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     prompt_lm: Record | None = None,
-    adapter: str | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
 

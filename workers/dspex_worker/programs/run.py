@@ -28,6 +28,7 @@ from dspex_worker.programs.values import to_wire
 
 Spec = Mapping[str, Any]
 Record = Mapping[str, Any]
+Adapter = str | Mapping[str, Any] | None  # see `adapters.adapter_named`
 _NO_LM: Record = {"model": "openai/none", "ref": "", "cache": False}
 _VERSIONS = ("dspy", "pydantic", "json_repair", "regex", "optuna")
 
@@ -52,13 +53,14 @@ class Programs:
         spec: Spec,
         inputs: Mapping[str, Any],
         lm: Record | None = None,
-        adapter: str | None = None,
+        adapter: Adapter = None,
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
+        tool_set: str | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one."""
         built = self.modules.get(spec)
-        arguments, options = built.arguments(inputs), call_options(config, rollout_id)
+        arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         tally = Tally()
         with self.calling(ctx, lm, adapter, tally), dspy.track_usage() as usage:
             prediction = call(built, arguments, options)
@@ -71,13 +73,14 @@ class Programs:
         ctx: Context,
         spec: Spec,
         inputs: Mapping[str, Any],
-        adapter: str | None = None,
+        adapter: Adapter = None,
         lm: Record | None = None,
         config: Mapping[str, Any] | None = None,
+        tool_set: str | None = None,
     ) -> dict[str, Any]:
         """The messages that the program's first LM call would send; nothing is sent."""
         built = self.modules.get(spec)
-        arguments, options = built.arguments(inputs), call_options(config, None)
+        arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
         with self.calling(ctx, lm, adapter, Tally()), dspy.context(lm=self._rendering(lm or _NO_LM)):
             try:
                 call(built, arguments, options)
@@ -109,7 +112,7 @@ class Programs:
 
     @contextmanager
     def calling(
-        self, ctx: Context, lm: Record | None, adapter: str | None, tally: Tally, **settings: Any
+        self, ctx: Context, lm: Record | None, adapter: Adapter, tally: Tally, **settings: Any
     ) -> Iterator[None]:
         """DSPy's settings for one command, and its errors as failures."""
         with translated(secrets_of(lm)):

@@ -21,7 +21,7 @@ import jiter
 from dspex_worker.bridge import Context
 from dspex_worker.programs.calls import Tally, in_call
 from dspex_worker.programs.lm import WATCH
-from dspex_worker.programs.run import Programs, Record, Spec, accounted, call, call_options, nothing_came
+from dspex_worker.programs.run import Adapter, Programs, Record, Spec, accounted, call, call_options, nothing_came
 
 Piece = tuple[str, str]  # field, text
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -34,13 +34,14 @@ def run_stream(
     spec: Spec,
     inputs: Mapping[str, Any],
     lm: Record | None = None,
-    adapter: str | None = None,
+    adapter: Adapter = None,
     config: Mapping[str, Any] | None = None,
     rollout_id: int | None = None,
+    tool_set: str | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
     built = programs.modules.get(spec)
-    arguments, options = built.arguments(inputs), call_options(config, rollout_id)
+    arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import dspy
 
@@ -16,10 +16,26 @@ from dspex_worker.bridge import Failure
 from dspex_worker.programs.calls import running
 from dspex_worker.programs.values import to_wire
 
+_DESCRIPTOR = {"name", "desc", "args", "has_kwargs"}  # what stands for a tool among a call's inputs
+
 
 def tools_from(descriptors: Iterable[Mapping[str, Any]]) -> list[dspy.Tool]:
     """DSPy's tools for these descriptors ({"id", "name", "desc", "args"})."""
     return [_tool(descriptor) for descriptor in descriptors]
+
+
+def tools_in(value: Any, tool_set: str | None) -> Any:
+    """The value of an input whose type names Tool, with DSPy's tools in place of their descriptors."""
+    if isinstance(value, Mapping):
+        if value.keys() == _DESCRIPTOR:
+            return _tool({**value, "id": tool_set})
+        return {key: tools_in(item, tool_set) for key, item in value.items()}
+    return [tools_in(item, tool_set) for item in value] if isinstance(value, list) else value
+
+
+def names_tools(annotation: Any) -> bool:
+    """Whether a type holds Tool, at any depth."""
+    return annotation is dspy.Tool or any(map(names_tools, get_args(annotation)))
 
 
 def _tool(descriptor: Mapping[str, Any]) -> dspy.Tool:

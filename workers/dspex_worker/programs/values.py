@@ -61,6 +61,8 @@ def to_input(name: str, value: Any, annotation: Any) -> Any:
         adapter = _adapter(annotation)
     except PydanticSchemaGenerationError:
         return value
+    if annotation is dspy.History and isinstance(value, dict):
+        value = _with_calls(value)
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
@@ -69,6 +71,14 @@ def to_input(name: str, value: Any, annotation: Any) -> Any:
             f"The input {name!r} does not fit its type: {error.error_count()} problem(s), the first at {place}.",
             field=name,
         ) from None
+
+
+def _with_calls(history: dict[str, Any]) -> dict[str, Any]:
+    """A conversation whose tool calls are typed again, where the parent said that they were."""
+    turns = [dict(turn) for turn in history["messages"]]
+    for at, name in history.get("tool_calls") or ():
+        turns[at][name] = dspy.ToolCalls.model_validate(turns[at][name])
+    return {"messages": turns}
 
 
 def _model_to_wire(value: BaseModel) -> Any:

@@ -1,0 +1,377 @@
+"""Tools as values of a signature: what a model may call, the calls that it asks for, and what they returned.
+
+`Tool`, `ToolCalls` and `ToolCallResults` have the fields, schemas and prompt forms of their DSPy namesakes
+(dspy/adapters/types/tool.py, 3.4.1). Tools run in this process, in the caller's thread. How adapters offer them to a
+model is `adapters/tool_calling.py`'s.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import pydantic
+import pydantic_core
+
+from dspex.errors import InvalidInput, SettingsError, ToolFailed, UnknownName
+from dspex.inprocess.dspy_type import DspyType
+
+
+class Tool(DspyType):
+    """A function that a model may call: `Tool(function)`; its name, text and argument schemas may be given.
+
+    `args` is {argument: JSON schema}; all of it is derived from the function as DSPy derives it, docstring included.
+
+    Raises: SettingsError for a lambda without a name, for `*args`, and for an argument without a JSON schema.
+    """
+
+    dspy_name: ClassVar[str] = "dspy.Tool"
+    model_config = pydantic.ConfigDict(frozen=True)
+    func: Callable[..., Any]
+    name: str
+    desc: str
+    args: dict[str, Any]
+    arg_types: dict[str, Any]
+    has_kwargs: bool = False
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        desc: str | None = None,
+        args: dict[str, Any] | None = None,
+        arg_types: dict[str, Any] | None = None,
+        arg_desc: dict[str, str] | None = None,
+        **_: Any,
+    ) -> None:
+        found = _Read(func, arg_desc or {}, needs_schemas=args is None)
+        members: dict[str, Any] = {
+            "func": func,
+            "name": name or found.name,
+            "desc": desc or found.desc,
+            "args": found.args if args is None else args,
+            "arg_types": found.arg_types if arg_types is None else arg_types,
+            "has_kwargs": found.has_kwargs,
+        }
+        super().__init__(**members)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        # A plain function is taken for its tool; a `before` validator cannot, where `__init__` is the class's own.
+        def tool_of(value: Any) -> Any:
+            return cls(value) if callable(value) and not isinstance(value, cls) else value
+
+        return pydantic_core.core_schema.no_info_before_validator_function(tool_of, handler(source))
+
+    def __call__(self, **arguments: Any) -> Any:
+        """What the function gives for these arguments, which are checked and given their types first.
+
+        Raises: InvalidInput for arguments that do not fit, and for an async function (use `acall`).
+        """
+        if inspect.iscoroutinefunction(self.func):
+            raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await tool.acall(...).")
+        return self.func(**self.typed(arguments))
+
+    async def acall(self, **arguments: Any) -> Any:
+        """`__call__`, awaited where the function is asynchronous."""
+        given = self.func(**self.typed(arguments))
+        return await given if inspect.isawaitable(given) else given
+
+    def typed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments under the function's own types. Raises: InvalidInput naming the one that does not fit."""
+        return {name: self._typed(name, value) for name, value in arguments.items()}
+
+    def as_function(self) -> dict[str, Any]:
+        """The tool as a request's `tools` holds it (the form of OpenAI's function calling)."""
+        required = [name for name, schema in self.args.items() if "default" not in schema]
+        parameters = {"type": "object", "properties": self.args, "required": required}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.desc, "parameters": parameters},
+        }
+
+    def format(self) -> str:
+        return str(self)
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"name": self.name, "desc": self.desc, "args": self.args, "has_kwargs": self.has_kwargs}
+
+    def __str__(self) -> str:
+        about = f", whose description is <desc>{self.desc}</desc>.".replace("\n", "  ") if self.desc else "."
+        return f"{self.name}{about} It takes arguments {self.args}."
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r}, arguments: {', '.join(self.args) or 'none'})"
+
+    def _typed(self, name: str, value: Any) -> Any:
+        if name not in self.args and not self.has_kwargs:
+            raise InvalidInput(str(UnknownName("argument", name, self.args, where=f"tool {self.name!r}")), field=name)
+        kind = self.arg_types.get(name, Any)
+        if kind is Any:
+            return value
+        try:
+            return pydantic.TypeAdapter(kind).validate_python(value)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise InvalidInput(
+                f"The argument {name!r} of tool {self.name!r} does not fit its type: {first['type']}.", field=name
+            ) from error
+
+
+class _Read:
+    """What a function says of itself to a model."""
+
+    def __init__(self, func: Any, arg_desc: Mapping[str, str], *, needs_schemas: bool) -> None:
+        if not callable(func):
+            raise SettingsError(f"A tool is a callable, not {type(func).__name__}.", key="tools")
+        target = func if inspect.isfunction(func) or inspect.ismethod(func) else func.__call__
+        self.name = getattr(func, "__name__", type(func).__name__)
+        self.desc = getattr(func, "__doc__", None) or getattr(target, "__doc__", None) or ""  # as it is, as in DSPy
+        self.args: dict[str, Any] = {}
+        self.arg_types: dict[str, Any] = {}
+        self.has_kwargs = False
+        hints = _hints(target)
+        for name, parameter in inspect.signature(target).parameters.items():
+            self.has_kwargs = self.has_kwargs or parameter.kind is parameter.VAR_KEYWORD
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                raise SettingsError(f"Tool {func!r} takes *{name}; a model can only name arguments.", key="tools")
+            self.arg_types[name] = hints.get(name, Any)
+            if needs_schemas:
+                self.args[name] = _schema(func, name, parameter, self.arg_types[name])
+                if name in arg_desc:
+                    self.args[name]["description"] = arg_desc[name]
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+
+
+def _schema(func: Any, name: str, parameter: inspect.Parameter, hint: Any) -> dict[str, Any]:
+    try:
+        schema = _without_references(pydantic.TypeAdapter(hint).json_schema())
+    except (pydantic.PydanticSchemaGenerationError, pydantic.errors.PydanticInvalidForJsonSchema):
+        raise SettingsError(f"The argument {name!r} of tool {func!r} has no JSON schema.", key="tools") from None
+    except RecursionError:
+        raise SettingsError(
+            f"The type of the argument {name!r} of tool {func!r} refers to itself: its schema has no end.", key="tools"
+        ) from None
+    if parameter.default is not parameter.empty:
+        schema["default"] = _plain_default(parameter.default)
+    return schema
+
+
+def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with every `$ref` replaced by what it names."""
+    definitions = schema.get("$defs")
+    if definitions is None:
+        return schema
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return resolved(definitions[part["$ref"].split("/")[-1]])
+        return {key: resolved(item) for key, item in part.items() if key != "$defs"}
+
+    made: dict[str, Any] = resolved(schema)
+    return made
+
+
+def _plain_default(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)  # a JSON number, where pydantic would give a text
+    try:
+        return pydantic_core.to_jsonable_python(value)
+    except pydantic_core.PydanticSerializationError:
+        return value
+
+
+# --- calls and results --------------------------------------------------------------------------------------------
+
+
+class ToolCall(DspyType):
+    # No docstring: pydantic would put it into the schema that prompts quote.
+
+    id: str | None = None
+    name: str
+    args: dict[str, Any] = pydantic.Field(json_schema_extra={"additionalProperties": True})
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return _hidden("id", handler.resolve_ref_schema(handler(core_schema)))
+
+    def format(self) -> dict[str, Any]:
+        return {"name": self.name, "args": self.args}
+
+    def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
+        """What the called function gives: one of `functions`, a mapping of names or a list of tools.
+
+        Raises: UnknownName when the model named another; ToolFailed from what the function raised; InvalidInput for
+        an async one (use `aexecute`).
+        """
+        func = self._function(functions)
+        if inspect.iscoroutinefunction(func):
+            raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await call.aexecute(...).")
+        try:
+            return func(**self.args)
+        except Exception as error:
+            raise ToolFailed(self.name, error) from error
+
+    async def aexecute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
+        """`execute`, awaited where the function is asynchronous."""
+        func = self._function(functions)
+        try:
+            given = func(**self.args)
+            return await given if inspect.isawaitable(given) else given
+        except Exception as error:
+            raise ToolFailed(self.name, error) from error
+
+    def _function(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Callable[..., Any]:
+        # Never a look-up in the caller's scope, as DSPy's default is: a model would choose what of it is called.
+        known = functions if isinstance(functions, Mapping) else {tool.name: tool.func for tool in functions}
+        if self.name not in known:
+            raise UnknownName("tool", self.name, known)
+        return known[self.name]
+
+
+_Call = ToolCall  # inside ToolCalls the name is its own attribute, as in DSPy
+
+
+class ToolCalls(DspyType):
+    # No docstring: pydantic would put it into the schema that prompts quote.
+
+    dspy_name: ClassVar[str] = "dspy.ToolCalls"
+    ToolCall: ClassVar[type[_Call]] = _Call
+    tool_calls: list[_Call]
+    tool_call_results: Any | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return _hidden("tool_call_results", handler.resolve_ref_schema(handler(core_schema)))
+
+    @classmethod
+    def from_dict_list(cls, tool_calls_dicts: Sequence[Mapping[str, Any]]) -> ToolCalls:
+        """The calls of a list of {"name", "args"}, or of a provider's {"id", "function": {"name", "arguments"}}."""
+        return cls(tool_calls=[_Call(**_normal(each)) for each in tool_calls_dicts])
+
+    @classmethod
+    def description(cls) -> str:
+        # The words are DSPy's: they are part of the prompt that this type must give, byte for byte.
+        return (
+            "Tool calls must be a JSON object with `tool_calls`, a list of calls. Each call must include `name` and "
+            '`args`. Example: {"tool_calls": [{"name": "search", "args": {"query": "cats"}}]}'
+        )
+
+    def format(self) -> dict[str, Any]:
+        return {"tool_calls": [call.format() for call in self.tool_calls]}
+
+    @pydantic.model_serializer()
+    def serialize_model(self) -> Any:
+        shown = self.format()
+        if self.tool_call_results is not None:
+            kind: Any = type(self.tool_call_results)
+            shown["tool_call_results"] = pydantic.TypeAdapter(kind).dump_python(self.tool_call_results, mode="json")
+        return shown
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, list) and all(isinstance(each, dict) and _is_call(each) for each in value):
+            return {"tool_calls": [_Call(**_normal(each)) for each in value]}
+        if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
+            calls = [_Call(**_normal(each)) if isinstance(each, dict) else each for each in value["tool_calls"]]
+            return {"tool_calls": calls, **{key: value[key] for key in ("tool_call_results",) if key in value}}
+        if isinstance(value, dict) and "tool_calls" not in value and _is_call(value):
+            return {"tool_calls": [_Call(**_normal(value))]}
+        raise ValueError("tool calls are a list of {'name': ..., 'args': {...}}")
+
+
+class ToolCallResult(pydantic.BaseModel):
+    # No docstring: pydantic would put it into the schema that prompts quote.
+
+    call_id: str | None = None
+    name: str
+    value: Any
+    is_error: bool = False
+
+
+_Result = ToolCallResult
+
+
+class ToolCallResults(pydantic.BaseModel):
+    # No docstring: pydantic would put it into the schema that prompts quote.
+
+    dspy_name: ClassVar[str] = "dspy.ToolCallResults"
+    ToolCallResult: ClassVar[type[_Result]] = _Result
+    tool_call_results: list[_Result]
+
+    @classmethod
+    def from_tool_calls_and_values(
+        cls,
+        tool_calls: Sequence[ToolCall] | ToolCalls,
+        values: Sequence[Any],
+        is_errors: Sequence[bool] | None = None,
+    ) -> ToolCallResults:
+        """What each call returned, in the calls' order. Raises: InvalidInput when the numbers differ."""
+        calls = tool_calls.tool_calls if isinstance(tool_calls, ToolCalls) else tool_calls
+        failed = [False] * len(calls) if is_errors is None else is_errors
+        if not len(calls) == len(values) == len(failed):
+            raise InvalidInput(f"{len(calls)} calls have {len(values)} values and {len(failed)} error marks.")
+        rows = zip(calls, values, failed, strict=True)
+        return cls(
+            tool_call_results=[
+                _Result(call_id=call.id, name=call.name, value=value, is_error=is_error)
+                for call, value, is_error in rows
+            ]
+        )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, cls) or (isinstance(value, dict) and "tool_call_results" in value):
+            return value
+        if isinstance(value, list):
+            return {"tool_call_results": value}
+        if isinstance(value, dict) and {"name", "value"} <= value.keys():
+            return {"tool_call_results": [value]}
+        raise ValueError("tool call results are a list of {'name': ..., 'value': ...}")
+
+
+def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without a member that models are not told of."""
+    schema.get("properties", {}).pop(member, None)
+    if "required" in schema:
+        schema["required"] = [name for name in schema["required"] if name != member]
+    return schema
+
+
+def _is_call(value: Mapping[str, Any]) -> bool:
+    return "function" in value or ("name" in value and ("args" in value or "arguments" in value))
+
+
+def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's id, name and arguments, whichever of the two forms it has."""
+    if "function" in value:
+        function = value.get("function") or {}
+        if not isinstance(function, Mapping):
+            raise ValueError("a call's function is a mapping")
+        name, arguments = function.get("name") or value.get("name"), function.get("arguments", {})
+    else:
+        name, arguments = value.get("name"), value.get("args", value.get("arguments", {}))
+    if isinstance(arguments, str):
+        from dspex.inprocess.adapters.reading import loads
+
+        arguments = loads(arguments)
+    elif not isinstance(arguments, dict):
+        arguments = {}
+    return {"id": value.get("id") or value.get("call_id"), "name": name, "args": arguments}
