@@ -53,6 +53,17 @@ def spin_c(ctx: Context, seconds: float) -> float:
 
 
 @bridge.command()
+def spin_free(ctx: Context, seconds: float) -> float:
+    """Stay in C without the GIL: others in this process go on, but no exception and no signal ends it early."""
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        ctypes.CDLL(None).usleep(int(seconds * 1_000_000))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+    return seconds
+
+
+@bridge.command()
 def exit(ctx: Context, code: int = 1) -> None:
     """End the process without a reply."""
     os._exit(code)
