@@ -180,14 +180,25 @@ def _doctor(commands: Any) -> None:
 
 def _bench(commands: Any) -> None:
     def run(options: argparse.Namespace) -> int:
+        if options.chaos:
+            from .chaos import chaos
+
+            return chaos(options)
         from .bench import bench
 
         return bench(options)
 
-    command = _command(commands, "bench", "measure the call path on this machine", run, finds=False)
-    command.add_argument("--seconds", type=_seconds, default=2.0, metavar="S", help="for each figure (2)")
-    command.add_argument("--size", type=_count, default=2, metavar="N", help="workers (2)")
+    command = _command(commands, "bench", "measure the call path on this machine, or what faults do", run, finds=False)
     command.add_argument("--json", action="store_true", help="print JSON")
+    speed = command.add_argument_group("the call path")
+    speed.add_argument("--seconds", type=_seconds, default=2.0, metavar="S", help="for each figure (2)")
+    speed.add_argument("--size", type=_count, default=2, metavar="N", help="workers (2)")
+    faults = command.add_argument_group("faults, beside other pools; those that are not installed are left out")
+    faults.add_argument("--chaos", action="store_true", help="inject faults instead: minutes, not seconds")
+    faults.add_argument("--quick", action="store_true", help="each fault once")
+    faults.add_argument("--repeats", type=_count, metavar="N", help="trials of each fault (5)")
+    faults.add_argument("--cases", type=_names, default=(), metavar="A,B", help="only these faults")
+    faults.add_argument("--peers", type=_names, default=(), metavar="A,B", help="only these pools")
 
 
 def _seconds(text: str) -> float:
@@ -195,6 +206,10 @@ def _seconds(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, or such as 500ms, 90s, 15min, 1h")
     return float(match[1]) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}[match[2] or "s"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _count(text: str) -> int:
