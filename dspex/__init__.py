@@ -60,6 +60,9 @@ _HOMES = {
     "PipelineEvent": "pipelines",
     "EventKind": "pipelines",
     "Cache": "inprocess.cache",
+    "Account": "inprocess.lm.ledger",
+    "UsageStats": "spending",
+    "usage": "defaults",
     "connect": "control",
 }
 _ERRORS = "errors"
@@ -70,12 +73,14 @@ if TYPE_CHECKING:
     from .control import connect as connect
     from .defaults import configure as configure
     from .defaults import default_supervisor as default_supervisor
+    from .defaults import usage as usage
     from .errors import *  # noqa: F403
     from .events import Event as Event
     from .inprocess.adapters.compiled import compile_signature as compile_signature
     from .inprocess.cache import Cache as Cache
     from .inprocess.fields import InputField as InputField
     from .inprocess.fields import OutputField as OutputField
+    from .inprocess.lm.ledger import Account as Account
     from .inprocess.lm.record import LM as LM
     from .inprocess.prediction import Prediction as Prediction
     from .inprocess.predictor import Chunk as Chunk
@@ -115,6 +120,7 @@ if TYPE_CHECKING:
     from .programs import predictor as predictor
     from .programs import react as react
     from .router import Decision as Decision
+    from .spending import UsageStats as UsageStats
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .inprocess.lm.client import LMClient
     from .inprocess.lm.record import LM
     from .pools.supervisor import Supervisor
+    from .spending import UsageStats
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"
@@ -34,10 +35,18 @@ class Defaults:
         self._client: LMClient | None = None
 
     def configure(
-        self, *, lm: LM | str | None = None, config: Any = None, supervisor: Supervisor | None = None
+        self,
+        *,
+        lm: LM | str | None = None,
+        config: Any = None,
+        supervisor: Supervisor | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
     ) -> None:
         """See `dspex.configure`."""
         with self._lock:
+            if budget_usd is not None or budget_tokens is not None:
+                self.client().ledger.total.set_budget(usd=budget_usd, tokens=budget_tokens)
             if lm is not None:
                 self._lm = as_lm(lm)
             if config is not None or supervisor is not None:
@@ -119,15 +128,24 @@ class Defaults:
 _defaults = Defaults()
 
 
-def configure(*, lm: Any = None, config: Any = None, supervisor: Any = None) -> None:
+def configure(
+    *,
+    lm: Any = None,
+    config: Any = None,
+    supervisor: Any = None,
+    budget_usd: float | None = None,
+    budget_tokens: int | None = None,
+) -> None:
     """Set the process-wide defaults: the LM (a record or a name), and the default supervisor's settings.
 
-    `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you start and stop.
+    `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you start and stop. A
+    budget bounds what the whole process uses of language models: requests after it raise BudgetExceeded (math.inf
+    ends that).
 
     Raises:
         SettingsError: the default supervisor runs already.
     """
-    _defaults.configure(lm=lm, config=config, supervisor=supervisor)
+    _defaults.configure(lm=lm, config=config, supervisor=supervisor, budget_usd=budget_usd, budget_tokens=budget_tokens)
 
 
 def configured_lm() -> LM:
@@ -153,6 +171,11 @@ def stop_default_supervisor() -> None:
 def client() -> LMClient:
     """Give the process's LM client."""
     return _defaults.client()
+
+
+def usage() -> UsageStats:
+    """Give what this process asked of language models, on both routes, since it began."""
+    return _defaults.client().ledger.total.stats()
 
 
 def as_lm(lm: Any) -> LM:

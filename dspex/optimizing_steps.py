@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from . import defaults
 from .errors import CallCancelled, SettingsError, StepTimeout
 from .inprocess.crossing import to_wire
+from .inprocess.lm.ledger import Account
 from .inprocess.signatures import Signature, signature
 from .optimizing import Optimized, optimize
 from .programs import Program, predictor
@@ -116,8 +117,10 @@ class OptimizingStep:
             prediction = program.using(timeout=scope.timeout)(**inputs)
             return _with_scores(outcome_of(prediction, self.outputs, None), best)
         arguments = program._arguments(inputs, scope.supervisor)
-        call = invoke(scope.supervisor, GENERAL_POOL, "run", arguments, scope)
-        return _with_scores(outcome_of(program._prediction(call.result(), call.worker_name), self.outputs, call), best)
+        with Account("step") as account:
+            call = invoke(scope.supervisor, GENERAL_POOL, "run", arguments, scope)
+        prediction = program._prediction(call.result(), call.worker_name, account)
+        return _with_scores(outcome_of(prediction, self.outputs, call), best)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         best = await self._flight(scope).await_(scope)
@@ -126,8 +129,10 @@ class OptimizingStep:
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
             return _with_scores(outcome_of(prediction, self.outputs, None), best)
         arguments = program._arguments(inputs, scope.supervisor)
-        call = await scope.supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
-        return _with_scores(outcome_of(program._prediction(call.result(), call.worker_name), self.outputs, call), best)
+        with Account("step") as account:
+            call = await scope.supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
+        prediction = program._prediction(call.result(), call.worker_name, account)
+        return _with_scores(outcome_of(prediction, self.outputs, call), best)
 
     def _flight(self, scope: Scope) -> Flight:
         """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""

@@ -10,6 +10,7 @@ spec, and workers keep built modules by the spec's digest: losing a worker loses
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import defaults
 from .errors import InvalidInput, SettingsError, UnknownName
+from .events import Name
 from .inprocess.adapters.compiled import CompiledSignature, compile_signature
+from .inprocess.adapters.safety import suspected_fields
 from .inprocess.crossing import to_wire
 from .inprocess.fields import OutputField
+from .inprocess.lm.ledger import Account
 from .inprocess.prediction import Prediction
 from .inprocess.predictor import (
     Chunk,
@@ -115,27 +119,33 @@ class Program:
             )
             return
         supervisor = self._supervisor()
-        chunks = supervisor.stream(
-            GENERAL_POOL, "run_stream", self._arguments(inputs, supervisor), timeout=self.timeout
-        )
+        arguments = self._arguments(inputs, supervisor)
+        with Account("call") as account:  # the call keeps the context that it is made in
+            chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.timeout)
         with chunks:
             for chunk in chunks:
                 yield Chunk(chunk["field"], chunk["text"])
-            yield self._prediction(chunks.value, chunks.worker)
+            yield self._prediction(chunks.value, chunks.worker, account)
 
     async def astream(self, **inputs: Any) -> AsyncIterator[Chunk | Prediction]:
         """`stream`, for `async for`."""
         if self._is_native(inputs):
             options = self._native_options()
-            async for item in native_apredict_stream(defaults.client(), self._native.signature, inputs, **options):
-                yield item
+            # Closed with this one: a generator that is only forgotten waits for the loop's finalizer.
+            async with contextlib.aclosing(
+                native_apredict_stream(defaults.client(), self._native.signature, inputs, **options)
+            ) as items:
+                async for item in items:
+                    yield item
             return
         supervisor = self._supervisor()
         arguments = self._arguments(inputs, supervisor)
-        async with supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.timeout) as chunks:
+        with Account("call") as account:
+            chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.timeout)
+        async with chunks:
             async for chunk in chunks:
                 yield Chunk(chunk["field"], chunk["text"])
-            yield self._prediction(chunks.value, chunks.worker)
+            yield self._prediction(chunks.value, chunks.worker, account)
 
     def using(self, **options: Any) -> Program:
         """Give the same program with other call options (lm, adapter, config, implementation, timeout, ...)."""
@@ -161,8 +171,9 @@ class Program:
         """Run it in the general pool, and give the prediction with the call that made it."""
         supervisor = self._supervisor()
         arguments = self._arguments(inputs, supervisor)
-        call = supervisor.pool(GENERAL_POOL).invoke("run", arguments, **self._pool_options(session, timeout, retry))
-        return self._prediction(call.result(), call.worker_name), call
+        with Account("call") as account:
+            call = supervisor.pool(GENERAL_POOL).invoke("run", arguments, **self._pool_options(session, timeout, retry))
+        return self._prediction(call.result(), call.worker_name, account), call
 
     async def arun_in_worker(
         self,
@@ -176,8 +187,9 @@ class Program:
         supervisor = self._supervisor()
         arguments = self._arguments(inputs, supervisor)
         options = self._pool_options(session, timeout, retry)
-        call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options)
-        return self._prediction(call.result(), call.worker_name), call
+        with Account("call") as account:
+            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options)
+        return self._prediction(call.result(), call.worker_name, account), call
 
     # -- looking at it -------------------------------------------------------------------------------------------
 
@@ -249,7 +261,7 @@ class Program:
             return False
         lm = self.lm or defaults.configured_lm()
         compiled = compile_signature(self._native.signature, self.adapter or default_adapter(lm))
-        reason = compiled.unsupported_with(lm, inputs)
+        reason = compiled.unsupported_with(lm)
         if reason and self.implementation == "native":
             raise SettingsError(f"implementation='native' is not possible here: {reason}.", key="implementation")
         return not reason
@@ -281,6 +293,10 @@ class Program:
         lm = self.lm or defaults.configured_lm()
         services = services_of(supervisor)
         services.tools.add(self.tool_set, self.tools)
+        if lm.direct:
+            services.client.ledger.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
+        if suspected := suspected_fields(inputs):
+            services.tell(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         return {
             "spec": self.spec(),
             "inputs": wire_inputs(self.signature, inputs, allow_markers=self.allow_markers),
@@ -290,6 +306,14 @@ class Program:
             "rollout_id": self.rollout_id,
         }
 
+    def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
+        """Count what a worker's own connections used, as far as its module reports it: nothing of it passed by here."""
+        lm = self.lm or defaults.configured_lm()
+        if lm.direct:
+            pools = services_of(self._supervisor()).accounts.of(GENERAL_POOL, None)
+            for used in usage.values():
+                defaults.client().ledger.add(lm, used, (account, *pools))
+
     def _pool_options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
         # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.
         return {
@@ -298,15 +322,17 @@ class Program:
             "idempotent": retry and not self.tools,
         }
 
-    def _prediction(self, reply: dict[str, Any], worker: str) -> Prediction:
+    def _prediction(self, reply: dict[str, Any], worker: str, account: Account) -> Prediction:
         known = reasoned(self.signature) if self.module == "dspy.ChainOfThought" else self.signature
         completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}
+        self._count_direct(usage, account)
         return Prediction(
             typed_outputs(known, reply["outputs"]),
             completions=completions,
             usage=usage,
             cached=bool(reply.get("cached", not usage)),
+            cost_usd=account.cost,
             route=f"python:{worker}",
         )
 

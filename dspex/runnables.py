@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import SettingsError, UnknownName
+from .inprocess.lm.ledger import Account
 from .optimizing_steps import OPTIMIZERS, OptimizingStep
 from .programs import KINDS, Program, predictor
 from .router import GENERAL_POOL
@@ -70,20 +71,22 @@ class ModuleStep:
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         program, supervisor = self._within(scope), scope.supervisor
         arguments = program._arguments(inputs, supervisor)
-        call = invoke(supervisor, GENERAL_POOL, "run", arguments, scope)
-        return self._outcome(program, call)
+        with Account("step") as account:
+            call = invoke(supervisor, GENERAL_POOL, "run", arguments, scope)
+        return self._outcome(program, call, account)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         program, supervisor = self._within(scope), scope.supervisor
         arguments = program._arguments(inputs, supervisor)
-        call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
-        return self._outcome(program, call)
+        with Account("step") as account:
+            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
+        return self._outcome(program, call, account)
 
     def _within(self, scope: Scope) -> Program:
         return replace(self.program, supervisor=scope.supervisor, lm=self.program.lm or scope.lm)
 
-    def _outcome(self, program: Program, call: Call) -> Outcome:
-        prediction = program._prediction(call.result(), call.worker_name)
+    def _outcome(self, program: Program, call: Call, account: Account) -> Outcome:
+        prediction = program._prediction(call.result(), call.worker_name, account)
         return outcome_of(prediction, self.outputs, call)
 
 

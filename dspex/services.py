@@ -6,14 +6,19 @@ ignorant of what these do.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from . import defaults
+from .accounts import Accounts
 from .errors import InvalidInput, UnknownName
+from .events import Name
 from .inprocess.lm.client import LMClient
+from .inprocess.lm.forwarding import Origin
 from .inprocess.lm.record import LM
 from .inprocess.prediction import Prediction
 from .pools.reverse import ReverseCall
@@ -32,7 +37,10 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
+        self.accounts = Accounts(supervisor.books)
         self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
+        supervisor.books.read_from(self.accounts.stats)
+        client.listen(self)
         supervisor.register("lm.request", self._forward)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
@@ -42,11 +50,34 @@ class Services:
         `direct=True`."""
         self.client.register(lm)
         record = lm.to_wire()
+        record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
         return {**record, "api_key": lm.api_key} if lm.direct else record
 
+    def tell(self, name: Name, **facts: Any) -> bool:
+        """Emit an event of the native side as this supervisor's; False when it does not run."""
+        if not self.supervisor.is_running:
+            return False
+        self.supervisor.emit(name, **facts)
+        return True
+
     async def _forward(self, request: ReverseCall) -> AsyncIterator[Any]:
-        async for part in self.client.aforward(request.arguments, deadline=request.deadline):
-            yield part
+        async with contextlib.aclosing(
+            self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
+        ) as body:
+            async for part in body:
+                yield part
+
+    def _origin(self, request: ReverseCall) -> Origin:
+        """Who pays for a worker's request, and whose ids its events bear."""
+        call = request.outer
+        emit = functools.partial(
+            self.supervisor.emit,
+            pool=request.pool.name,
+            worker=call.worker_name,
+            session=call.session_name or None,
+            call=call.id,
+        )
+        return Origin(self.accounts.of(request.pool.name, call.session), emit)
 
 
 class Metrics:

@@ -56,6 +56,8 @@ def render(seen: dict[str, Any]) -> str:
         f"supervisor {who['name']}: pid {who['pid']}, up {span(who['uptime_s'])}, dspex {who['version']}, "
         f"{who['clients']} client(s), settings {who['settings']}"
     ]
+    if usage := spent(seen["usage"]):
+        lines.append(f"language models: {usage}")
     for stats in seen["pools"].values():
         lines += ["", *_pool_lines(stats, seen["health"].get(stats["pool"], {}))]
     return "\n".join(lines)
@@ -68,6 +70,8 @@ def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:
         f"{stats['in_flight']} running, {stats['queued']}/{stats['queue_limit']} queued, {stats['sessions']} sessions"
     )
     yield f"  calls: {counts}"
+    if usage := spent(stats["usage"]):
+        yield f"  language models: {usage}"
     cap = stats["memory"]["cap_bytes"]
     layers = ", ".join(stats["memory"]["layers"]) or "none"
     yield f"  memory cap: {size(cap) if cap else 'none'} (layers: {layers})"
@@ -103,6 +107,17 @@ def _table(workers: list[dict[str, Any]], cap: int | None) -> Iterable[str]:
     widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
     for line in [heads, *rows]:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def spent(usage: Mapping[str, Any]) -> str:
+    """Give what was used of language models as people read it; nothing if nothing was."""
+    if not usage["requests"] and not usage["cached_requests"]:
+        return ""
+    unpriced = f" ({usage['unpriced_requests']:,} without a price)" if usage["unpriced_requests"] else ""
+    return (
+        f"{usage['requests']:,} requests{unpriced}, {usage['cached_requests']:,} from the cache, "
+        f"{usage['total_tokens']:,} tokens, {usage['cost_usd']:.4f} USD"
+    )
 
 
 def span(seconds: float) -> str:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from .. import defaults
 from ..errors import InvalidInput, UnknownName
 from ..inprocess.lm.redaction import redact
 from ..pools.pool import Pool
@@ -169,6 +170,7 @@ class Verbs:
                 "clients": service.clients,
                 "state": "running" if self._supervisor.is_running else "stopped",
             },
+            "usage": defaults.usage(),
             "pools": pools,
             "health": await self._health({}),
         }

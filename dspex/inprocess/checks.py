@@ -248,5 +248,7 @@ def normalized(value: Any) -> str | None:
 
 def _alone(source: Any, values: Mapping[str, Any]) -> Prediction:
     if isinstance(source, Prediction):
-        return Prediction(values, usage=source.usage, cached=source.cached, route=source.route)
+        return Prediction(
+            values, usage=source.usage, cached=source.cached, cost_usd=source.cost_usd, route=source.route
+        )
     return Prediction(values)

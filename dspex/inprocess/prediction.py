@@ -14,15 +14,17 @@ class Prediction:
     """The outputs of one call, as attributes and as items; immutable.
 
     `usage` is {model: {"prompt_tokens": ..., ...}} summed over the requests, empty for a cached answer. `cached`
-    says that no request was sent. `route` is "native" or "python:<pool>/<worker>". `completions` holds the outputs
-    of every generation (n of them; the first is this prediction).
+    says that no request was sent. `cost_usd` is 0.0 for what was cached, None where a price is unknown. `route` is
+    "native" or "python:<pool>/<worker>". `completions` holds the outputs of every generation (n of them; the first is
+    this prediction).
     """
 
-    __slots__ = ("_values", "cached", "completions", "route", "usage")
+    __slots__ = ("_values", "cached", "completions", "cost_usd", "route", "usage")
 
     _values: Mapping[str, Any]
     cached: bool
     completions: Sequence[Mapping[str, Any]]
+    cost_usd: float | None
     route: str
     usage: Mapping[str, Mapping[str, Any]]
 
@@ -33,6 +35,7 @@ class Prediction:
         completions: Sequence[Mapping[str, Any]] = (),
         usage: Mapping[str, Mapping[str, Any]] | None = None,
         cached: bool = False,
+        cost_usd: float | None = None,
         route: str = "native",
     ) -> None:
         put = object.__setattr__
@@ -40,6 +43,7 @@ class Prediction:
         put(self, "completions", tuple(completions) or (MappingProxyType(self._values),))
         put(self, "usage", usage or {})
         put(self, "cached", cached)
+        put(self, "cost_usd", cost_usd)
         put(self, "route", route)
 
     def __getattr__(self, name: str) -> Any:
@@ -105,12 +109,15 @@ class Prediction:
             [dict(each) for each in self.completions],
             dict(self.usage),
             self.cached,
+            self.cost_usd,
             self.route,
         )
 
 
-def _rebuilt(values: Any, completions: Any, usage: Any, cached: bool, route: str) -> Prediction:
-    return Prediction(values, completions=completions, usage=usage, cached=cached, route=route)
+def _rebuilt(
+    values: Any, completions: Any, usage: Any, cached: bool, cost_usd: float | None, route: str
+) -> Prediction:
+    return Prediction(values, completions=completions, usage=usage, cached=cached, cost_usd=cost_usd, route=route)
 
 
 def _near(name: str, known: Mapping[str, Any]) -> str:

@@ -14,8 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from dspex.errors import AdapterParseError, InvalidInput
+from dspex.events import Name
 from dspex.inprocess.adapters.compiled import CompiledSignature, Demo, Message, compile_signature
+from dspex.inprocess.adapters.safety import suspected_fields
 from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
+from dspex.inprocess.adapters.tool_calling import (
+    asked_signature,
+    call_options,
+    is_native_by_default,
+    tool_fields,
+    with_calls,
+)
 from dspex.inprocess.crossing import checked_inputs, typed_outputs, wire_inputs
 from dspex.inprocess.prediction import Prediction
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
@@ -32,7 +41,6 @@ __all__ = [
     "wire_inputs",
 ]
 
-_TOOL_OPTIONS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 _ALWAYS_TAKES_FORMAT: Final = ("gemini", "openai-responses")
 
 
@@ -67,22 +75,27 @@ class Completion(Protocol):
     @property
     def texts(self) -> Sequence[str | None]: ...
     @property
+    def tool_calls(self) -> Sequence[Sequence[Mapping[str, Any]]]: ...
+    @property
     def usage(self) -> Mapping[str, Any]: ...
     @property
     def cached(self) -> bool: ...
+    @property
+    def cost(self) -> float | None: ...
 
 
 def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any) -> Prediction:
     """The model's outputs for these inputs.
 
     Options: adapter ("chat", "json"; default: json for an LM with structured_outputs, else chat), demos, config (a
-    mapping that goes over the LM's own options), rollout_id, deadline (a time.monotonic() point), allow_markers.
+    mapping that goes over the LM's own options), rollout_id, deadline (a time.monotonic() point), allow_markers,
+    use_native_function_calling (None: as DSPy's adapter has it, json yes, chat no).
 
     When a chat answer cannot be read, the same question is asked once more in the json format, as in DSPy.
 
     Raises: InvalidInput, UnsafeInput or EncodeError for the inputs; LMError; AdapterParseError.
     """
-    exchange = _exchange(_plan(sig, inputs, lm, **options))
+    exchange = _exchange(_plan(client, sig, inputs, lm, **options))
     step = _next(exchange)
     while isinstance(step, _Request):
         step = _next(exchange, _Answer(client.complete(lm, step.messages, **step.options)))
@@ -93,7 +106,7 @@ async def apredict(
     client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
 ) -> Prediction:
     """`predict` for event loops."""
-    exchange = _exchange(_plan(sig, inputs, lm, **options))
+    exchange = _exchange(_plan(client, sig, inputs, lm, **options))
     step = _next(exchange)
     while isinstance(step, _Request):
         step = _next(exchange, _Answer(await client.acomplete(lm, step.messages, **step.options)))
@@ -107,7 +120,7 @@ def predict_stream(
 
     Options and errors as for `predict`; once a chunk was given, an unreadable answer is not asked for again.
     """
-    exchange = _exchange(_plan(sig, inputs, lm, **options, is_streamed=True))
+    exchange = _exchange(_plan(client, sig, inputs, lm, **options, is_streamed=True))
     step = _next(exchange)
     while isinstance(step, _Request):
         fields = _Fields(step.compiled)
@@ -123,7 +136,7 @@ async def apredict_stream(
     client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
 ) -> AsyncGenerator[Chunk | Prediction, None]:
     """`predict_stream` for event loops."""
-    exchange = _exchange(_plan(sig, inputs, lm, **options, is_streamed=True))
+    exchange = _exchange(_plan(client, sig, inputs, lm, **options, is_streamed=True))
     step = _next(exchange)
     while isinstance(step, _Request):
         fields = _Fields(step.compiled)
@@ -136,6 +149,15 @@ async def apredict_stream(
             yield chunk
         step = _next(exchange, fields.answer())
     yield step
+
+
+def asked(sig: Signature, adapter: str, lm: Any, uses_native_calls: bool) -> CompiledSignature:
+    """What the prompt is made of: the signature, without its tools where the model is given them natively.
+
+    Raises: InvalidInput for an output of tool calls without an input of tools, where function calling is native.
+    """
+    rendered = asked_signature(sig, lm, uses_native_calls) if adapter in ("chat", "json") else sig
+    return compile_signature(rendered, adapter, use_native_function_calling=uses_native_calls)
 
 
 def default_adapter(lm: LanguageModel) -> str:
@@ -159,6 +181,7 @@ class _Plan:
     rollout_id: int | None
     deadline: float | None
     allow_markers: bool
+    uses_native_calls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +203,11 @@ class _Tally:
 
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_cached: bool = True
+    cost: float | None = 0.0
 
     def add(self, model: str, completion: Completion) -> None:
         self.is_cached = self.is_cached and completion.cached
+        self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
         if completion.cached:
             return
         self.usage[model] = _sum(self.usage.get(model, {}), completion.usage)
@@ -203,6 +228,7 @@ def _sum(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(
+    client: Any,
     sig: SignatureLike,
     inputs: Mapping[str, Any],
     lm: LanguageModel,
@@ -213,13 +239,18 @@ def _plan(
     rollout_id: int | None = None,
     deadline: float | None = None,
     allow_markers: bool = False,
+    use_native_function_calling: bool | None = None,
     is_streamed: bool = False,
 ) -> _Plan:
     known = sig if isinstance(sig, Signature) else signature(sig)
     settings = _settings(config or {}, lm, is_streamed)
+    if suspected := suspected_fields(inputs):
+        client.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route="native")
+    name, is_native = adapter or default_adapter(lm), use_native_function_calling
     return _Plan(
         signature=known,
-        adapter=adapter or default_adapter(lm),
+        adapter=name,
+        uses_native_calls=is_native_by_default(name) if is_native is None else is_native,
         inputs=checked_inputs(known, inputs, allow_markers=allow_markers),
         lm=lm,
         demos=demos,
@@ -244,22 +275,23 @@ def _settings(config: Mapping[str, Any], lm: LanguageModel, is_streamed: bool) -
 
 
 def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
-    compiled = compile_signature(plan.signature, plan.adapter)
+    settings = dict(plan.config)  # the second request takes the options as the first left them, as in DSPy
     tally = _Tally()
-    answer = yield _request(plan, compiled)
+    compiled = asked(plan.signature, plan.adapter, plan.lm, plan.uses_native_calls)
+    answer = yield _request(plan, compiled, settings)
     tally.add(plan.lm.model, answer.completion)
     try:
-        outputs = _outputs(compiled, answer.completion)
+        outputs = _outputs(plan, compiled, answer.completion)
     except AdapterParseError:
         if compiled.adapter == "json" or answer.was_shown:
             raise
-        fallback = compile_signature(plan.signature, "json")
-        if fallback.unsupported:
+        compiled = asked(plan.signature, "json", plan.lm, plan.uses_native_calls)
+        if compiled.unsupported:
             raise
-        answer = yield _request(plan, fallback)
+        answer = yield _request(plan, compiled, settings)
         tally.add(plan.lm.model, answer.completion)
-        outputs = _outputs(fallback, answer.completion)
-    return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached)
+        outputs = _outputs(plan, compiled, answer.completion)
+    return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached, cost_usd=tally.cost)
 
 
 def _next(exchange: Generator[_Request, _Answer, Prediction], answer: _Answer | None = None) -> _Request | Prediction:
@@ -270,27 +302,31 @@ def _next(exchange: Generator[_Request, _Answer, Prediction], answer: _Answer | 
         return made
 
 
-def _request(plan: _Plan, compiled: CompiledSignature) -> _Request:
-    config = dict(plan.config)
-    format_ = _response_format(plan.lm, compiled)
+def _request(plan: _Plan, compiled: CompiledSignature, settings: dict[str, Any]) -> _Request:
+    format_ = _response_format(plan, compiled)
     if format_ is not None:
-        config.pop("response_format", None)
-    if plan.adapter == "chat":  # also when this is its second question, in json
-        for option in _TOOL_OPTIONS:
-            config.pop(option, None)  # DSPy's chat adapter takes them out: tools are in the text
+        settings.pop("response_format", None)
+    call_options(plan.signature, plan.lm, plan.uses_native_calls, settings, plan.inputs)
     return _Request(
         compiled,
         compiled.messages(plan.inputs, plan.demos, allow_markers=plan.allow_markers),
-        {"config": config, "response_format": format_, "rollout_id": plan.rollout_id, "deadline": plan.deadline},
+        {
+            "config": dict(settings),
+            "response_format": format_,
+            "rollout_id": plan.rollout_id,
+            "deadline": plan.deadline,
+        },
     )
 
 
-def _response_format(lm: LanguageModel, compiled: CompiledSignature) -> dict[str, Any] | None:
+def _response_format(plan: _Plan, compiled: CompiledSignature) -> dict[str, Any] | None:
     if compiled.adapter != "json":
         return None
-    if lm.supports_schema:
-        return compiled.response_format()
-    return {"type": "json_object"} if _takes_format(lm) else None
+    if plan.lm.supports_schema:
+        # Of the whole signature: DSPy chooses the format before it takes the tools out of the prompt.
+        whole = compile_signature(plan.signature, "json", use_native_function_calling=plan.uses_native_calls)
+        return whole.response_format()
+    return {"type": "json_object"} if _takes_format(plan.lm) else None
 
 
 def _takes_format(lm: LanguageModel) -> bool:
@@ -299,19 +335,33 @@ def _takes_format(lm: LanguageModel) -> bool:
     return dialect in _ALWAYS_TAKES_FORMAT or (dialect == "openai-chat" and lm.supports_tools)
 
 
-def _outputs(compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:
-    return [_output(compiled, text) for text in completion.texts or [""]]
+def _outputs(plan: _Plan, compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:
+    texts, calls = completion.texts or [""], completion.tool_calls
+    return [_output(plan, compiled, text, calls[at] if at < len(calls) else ()) for at, text in enumerate(texts)]
 
 
-def _output(compiled: CompiledSignature, text: str | None) -> dict[str, Any]:
-    if text:
-        return compiled.parse(text)
-    # Also where every output is optional: DSPy takes an empty text for no answer.
-    raise AdapterParseError(
-        "The model returned an empty answer.",
-        adapter=compiled.dspy_adapter,
-        expected=tuple(compiled.signature.output_fields),
-    )
+def _output(
+    plan: _Plan, compiled: CompiledSignature, text: str | None, calls: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    if calls and tool_fields(plan.signature).calls is not None:
+        return with_calls(plan.signature, _said_beside_calls(compiled, text), calls)
+    if not text:
+        # Also where every output is optional: DSPy takes an empty text for no answer.
+        raise AdapterParseError(
+            "The model returned an empty answer.",
+            adapter=compiled.dspy_adapter,
+            expected=tuple(plan.signature.output_fields),
+        )
+    values = compiled.parse(text)
+    return values if compiled.signature is plan.signature else with_calls(plan.signature, values, ())
+
+
+def _said_beside_calls(compiled: CompiledSignature, text: str | None) -> dict[str, Any]:
+    """The outputs in a text that came with tool calls; it need not be readable."""
+    try:
+        return compiled.parse(text) if text and compiled.signature.output_fields else {}
+    except AdapterParseError:
+        return {}
 
 
 class _Fields:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-from .. import defaults, mapping
+from .. import mapping
 from ..errors import InvalidInput, SettingsError
 from .cancelling import BranchFlag
 from .composites import PipelineStep, as_step
@@ -20,12 +20,9 @@ from .keeping import CacheStep
 from .loops import PrivateLoop
 from .results import Result
 from .running import Line, line_of, run_whole
-from .runs import Run
+from .runs import Run, RunOptions, checked_options
 from .steps import Node, Step, place
 from .watching import AsyncEventStream, EventStream, Watcher
-
-if TYPE_CHECKING:
-    from ..pools.supervisor import Supervisor
 
 
 def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
@@ -83,54 +80,27 @@ class Pipeline:
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    def run(
-        self,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        supervisor: Supervisor | None = None,
-        lm: Any = None,
-    ) -> Result:
-        """Run it and give the result; blocks.
-
-        `session` names a session of the caller's, which stays open; without, the run has one of its own. `timeout`
-        is in seconds, for the whole run. `lm` is for the steps that name none.
+    def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
+        """Run it and give the result; blocks. See `RunOptions`.
 
         Raises:
             InvalidInput: an input is missing; nothing ran.
             PipelineError: a step failed; `causes` says why, `result` holds what was done until then.
         """
-        run = self._begin(inputs, session, timeout, supervisor, lm)
+        run = self._begin(inputs, options)
         driver = ThreadDriver(self._loop, BranchFlag(), is_cancellable=False)
         result: Result = completed(run_whole(self.name, self.line, run, dict(inputs or {}), driver))
         return result
 
-    async def arun(
-        self,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        supervisor: Supervisor | None = None,
-        lm: Any = None,
-    ) -> Result:
+    async def arun(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
         """`run`, awaited on the running loop; cancelling the task cancels the run."""
-        run = self._begin(inputs, session, timeout, supervisor, lm)
+        run = self._begin(inputs, options)
         return await run_whole(self.name, self.line, run, dict(inputs or {}), LoopDriver())
 
-    def stream(
-        self,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        supervisor: Supervisor | None = None,
-        lm: Any = None,
-    ) -> EventStream:
+    def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
         """Start a run and give its events as they come; the last one has the `result`. Closing it cancels the run."""
         given = dict(inputs or {})
-        run = self._begin(given, session, timeout, supervisor, lm)
+        run = self._begin(given, options)
 
         def work(watcher: Watcher, flag: BranchFlag) -> Result:
             run.watch(watcher)
@@ -140,18 +110,10 @@ class Pipeline:
 
         return EventStream(work, self._loop)
 
-    def astream(
-        self,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        supervisor: Supervisor | None = None,
-        lm: Any = None,
-    ) -> AsyncEventStream:
+    def astream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> AsyncEventStream:
         """`stream`, for `async for`; needs a running event loop."""
         given = dict(inputs or {})
-        run = self._begin(given, session, timeout, supervisor, lm)
+        run = self._begin(given, options)
 
         async def work(watcher: Watcher) -> Result:
             run.watch(watcher)
@@ -232,25 +194,9 @@ class Pipeline:
 
     # ============================================================================================================
 
-    def _begin(
-        self,
-        inputs: Mapping[str, Any] | None,
-        session: str | None,
-        timeout: float | None,
-        supervisor: Supervisor | None,
-        lm: Any,
-    ) -> Run:
-        if timeout is not None and not timeout > 0:
-            raise InvalidInput(f"timeout is {timeout!r}; it is a span in seconds, more than 0.", field="timeout")
-        if session is not None and (not isinstance(session, str) or not session):
-            raise InvalidInput("session is a name of the caller's: a str that is not empty.", field="session")
+    def _begin(self, inputs: Mapping[str, Any] | None, options: RunOptions) -> Run:
         self.validate({} if inputs is None else inputs)
-        return Run(
-            session=session,
-            timeout=timeout,
-            supervisor=supervisor,
-            lm=None if lm is None else defaults.as_lm(lm),
-        )
+        return Run(self.name, **checked_options(options))
 
     def _reader(self, name: str) -> str:
         for node in self.line.nodes:

@@ -39,6 +39,7 @@ class StepRecord:
     reason: str = ""  # why it took this route, was tried again, skipped, or fell back
     seconds: float = 0.0
     usage: Usage = field(default_factory=dict)
+    cost_usd: float | None = 0.0  # all attempts and what a function of the user's asked too; None: a price is unknown
     cached: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)  # reasoning, trajectory, and what else is not in the state
     wrote: tuple[str, ...] = ()
@@ -85,23 +86,36 @@ class Steps(Sequence[StepRecord]):
 
 
 class Result:
-    """What a run came to: `result["answer"]` or `result.answer`, the whole `state`, and the `steps`."""
+    """What a run came to: `result["answer"]` or `result.answer`, the whole `state`, and the `steps`.
 
-    __slots__ = ("_state", "seconds", "session", "state", "steps", "usage")
+    `cost_usd` is of everything that the run asked of language models, None where a price is unknown.
+    """
+
+    __slots__ = ("_state", "cost_usd", "seconds", "session", "state", "steps", "usage")
 
     _state: dict[str, Any]
     state: Mapping[str, Any]
     steps: Steps
     usage: Usage
+    cost_usd: float | None
     seconds: float
     session: str
 
-    def __init__(self, state: Mapping[str, Any], steps: Steps, *, seconds: float, session: str) -> None:
+    def __init__(
+        self,
+        state: Mapping[str, Any],
+        steps: Steps,
+        *,
+        seconds: float,
+        session: str,
+        cost_usd: float | None = 0.0,
+    ) -> None:
         put = object.__setattr__
         put(self, "_state", dict(state))
         put(self, "state", MappingProxyType(self._state))
         put(self, "steps", steps)
         put(self, "usage", summed(record.usage for record in steps))
+        put(self, "cost_usd", cost_usd)
         put(self, "seconds", seconds)
         put(self, "session", session)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidReturn, PipelineError, StepTimeout
+from ..inprocess.lm.ledger import Account
 from .drivers import Driver, Expired, is_cancellation
 from .keeping import CacheStep, Kept, key_of
 from .results import Result, Status, StepRecord, Steps
@@ -74,7 +75,8 @@ async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], 
     records: list[StepRecord] = []
     try:
         run.emit(EventKind.RUN_STARTED, facts={"inputs": sorted(state)})
-        await run_line(line, run, state, driver, run.deadline, records)
+        with run.account:
+            await run_line(line, run, state, driver, run.deadline, records)
     except StepFailed as failed:
         raise _told(name, failed, len(line.nodes), run.result(state, records)) from failed.causes[0]
     finally:
@@ -141,6 +143,7 @@ class _Tried:
     last: BaseException | None = None
     culprit: str = ""
     children: Sequence[StepRecord] = ()
+    account: Account = field(default_factory=lambda: Account("step"))
 
 
 async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> bool:
@@ -176,7 +179,8 @@ async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, d
             tried.attempts += 1
             try:
                 driver.check()
-                tried.made = await node.step.perform(Job(run, node, state, driver, until))
+                with tried.account:
+                    tried.made = await node.step.perform(Job(run, node, state, driver, until))
                 tried.writes = _writes(node, tried.made)
                 return tried
             except PartsFailed as failed:
@@ -224,6 +228,7 @@ async def _fall_back(
         reason=f"fell back after {type(tried.last).__name__}",
         seconds=time.monotonic() - began,
         usage=done.record.usage,
+        cost_usd=_together(tried.account.cost, done.record.cost_usd),
         extra=done.record.extra,
         wrote=tuple(writes),
         overwrote=tuple(name for name in writes if name in state),
@@ -244,6 +249,7 @@ def _done(node: Node, made: Made, tried: _Tried, state: Mapping[str, Any], began
         reason="; ".join(filter(None, (made.reason, again))),
         seconds=time.monotonic() - began,
         usage=made.usage,
+        cost_usd=tried.account.cost,
         cached=made.cached,
         extra=made.extra,
         wrote=tuple(tried.writes),
@@ -254,12 +260,17 @@ def _done(node: Node, made: Made, tried: _Tried, state: Mapping[str, Any], began
     return Done(record, made.value, tried.writes)
 
 
+def _together(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
 def _failed(run: Run, node: Node, tried: _Tried, began: float) -> StepFailed:
     record = node.record(
         Status.FAILED,
         attempts=tried.attempts,
         reason=f"failed with {type(tried.errors[0]).__name__}",
         seconds=time.monotonic() - began,
+        cost_usd=tried.account.cost,
         errors=tuple(tried.errors),
         children=Steps(tried.children),
     )

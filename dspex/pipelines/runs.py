@@ -8,10 +8,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .. import defaults
-from ..errors import DspexError
+from ..errors import DspexError, InvalidInput, UnknownName
+from ..inprocess.lm.ledger import Account
 from ..pools.sessions import session_key
 from .results import Result, StepRecord, Steps
 from .watching import EventKind, PipelineEvent
@@ -22,17 +23,37 @@ if TYPE_CHECKING:
     from .steps import Node
 
 
+class RunOptions(TypedDict, total=False):
+    """How a pipeline is run.
+
+    `session` names a session of the caller's, which stays open; without, the run has one of its own. `timeout` is in
+    seconds, for the whole run. `lm` is for the steps that name none. A budget bounds what all steps together use of
+    language models, on both routes: the step that would go on after it is spent fails with BudgetExceeded.
+    """
+
+    session: str | None
+    timeout: float | None
+    supervisor: Supervisor | None
+    lm: Any
+    budget_usd: float | None
+    budget_tokens: int | None
+
+
 class Run:
     """What belongs to one run: its session, supervisor, LM, time, and who watches."""
 
     def __init__(
         self,
+        name: str,
         *,
-        session: str | None,
-        timeout: float | None,
-        supervisor: Supervisor | None,
-        lm: LM | None,
+        session: str | None = None,
+        timeout: float | None = None,
+        supervisor: Supervisor | None = None,
+        lm: LM | None = None,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
     ) -> None:
+        self.account = Account(f"the run of {name!r}", budget_usd=budget_usd, budget_tokens=budget_tokens)
         self.session = session if session is not None else secrets.token_hex(8)
         self.timeout = timeout
         self.lm = lm
@@ -100,4 +121,22 @@ class Run:
                 self._supervisor.pool(pool).close_session(session_key(self.session))
 
     def result(self, state: Mapping[str, Any], records: Sequence[StepRecord]) -> Result:
-        return Result(state, Steps(records), seconds=time.monotonic() - self.began, session=self.session)
+        seconds = time.monotonic() - self.began
+        return Result(state, Steps(records), seconds=seconds, session=self.session, cost_usd=self.account.cost)
+
+
+def checked_options(options: RunOptions) -> dict[str, Any]:
+    """The options as `Run` takes them.
+
+    Raises:
+        InvalidInput: a value that cannot be.
+        UnknownName: an option that does not exist.
+    """
+    for name in options.keys() - RunOptions.__annotations__.keys():
+        raise UnknownName("option", name, RunOptions.__annotations__, where="a run")
+    timeout, session, lm = options.get("timeout"), options.get("session"), options.get("lm")
+    if timeout is not None and not timeout > 0:
+        raise InvalidInput(f"timeout is {timeout!r}; it is a span in seconds, more than 0.", field="timeout")
+    if session is not None and (not isinstance(session, str) or not session):
+        raise InvalidInput("session is a name of the caller's: a str that is not empty.", field="session")
+    return {**options, "lm": None if lm is None else defaults.as_lm(lm)}

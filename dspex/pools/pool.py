@@ -29,6 +29,7 @@ from .stats import PoolStats, stats_of
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
 
 if TYPE_CHECKING:
+    from ..spending import UsageStats
     from .supervisor import Supervisor
 
 FAR = 1e9  # a timeout beyond is none
@@ -207,9 +208,14 @@ class Pool:
         """Give what the pool is doing now."""
         template = self._crew.nursery.template
         pid = template.pid if template is not None else None
+        usage = self.usage()
         desk = self._desk
         with desk.lock:
-            return stats_of(self.config, desk.state, desk.workers, desk.counts, pid, desk.boot_error)
+            return stats_of(self.config, desk.state, desk.workers, desk.counts, pid, desk.boot_error, usage)
+
+    def usage(self, session: str | None = None) -> UsageStats:
+        """What its calls, or those of one session (by its key), have used of language models so far."""
+        return self._supervisor.books.usage(self.name, session)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 

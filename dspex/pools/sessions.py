@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..spending import UsageStats
     from .pool import Pool
     from .streams import AsyncStream, Stream
 
@@ -36,6 +37,10 @@ class Session:
     def astream(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> AsyncStream:
         """`Pool.astream` in this session."""
         return self._pool.astream(command, arguments, session=self.key, **options)
+
+    def usage(self) -> UsageStats:
+        """What its calls have used of language models so far."""
+        return self._pool.usage(self.key)
 
     def close(self) -> None:
         """Forget the session; its worker drops the state."""

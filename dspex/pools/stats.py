@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from ..spending import UsageStats
 from .roster import WorkerPhase
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class PoolStats(TypedDict):
     in_flight: int
     sessions: int
     counts: dict[str, int]
+    usage: UsageStats
     memory: MemoryStats
     lifeline: str
     reaper: str
@@ -75,6 +77,7 @@ def stats_of(
     counts: Mapping[str, int],
     template_pid: int | None,
     boot_error: WorkerBootError | None,
+    usage: UsageStats,
 ) -> PoolStats:
     """Fill the shape; the pool's lock is held."""
     now = time.monotonic()
@@ -89,6 +92,7 @@ def stats_of(
         "in_flight": sum(row["running"] for row in rows),
         "sessions": len(state.sessions),
         "counts": dict(counts),
+        "usage": usage,
         "memory": {"cap_bytes": config.memory_cap, "layers": _layers(config, template_pid)},
         "lifeline": "kernel (SIGKILL on a closed pipe)" if sys.platform == "linux" else "stdin EOF",
         "reaper": f"template {template_pid}" if template_pid is not None else "lost",

@@ -22,6 +22,7 @@ from typing import Any
 from ..config import Config, PoolConfig, load
 from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, UnknownName
 from ..events import Bus, Event, Name
+from .books import Books, Budget
 from .engine import Engine
 from .pool import Pool
 from .reverse import Handler, Handlers
@@ -40,6 +41,7 @@ class Supervisor:
     ) -> None:
         self.config = _config(source, pools)
         self.handlers = Handlers()
+        self.books = Books()
         self.extensions: dict[str, Any] = {}  # what upper layers keep for this supervisor, by their names
         self._bus = Bus()
         self._engine = Engine()
@@ -197,12 +199,21 @@ class Supervisor:
         fresh: bool = False,
         client: str = LOCAL,
         shared: bool = False,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
     ) -> Session:
         """Open a session: its calls keep their order and their worker.
 
         `durable=True` keeps a copy of its state here, so that it survives its worker; `fresh=True` forgets what was.
+        A budget bounds what all its calls together use of language models: BudgetExceeded for the requests after it.
         """
-        return Session(self.pool(pool), id, durable=durable, fresh=fresh, client=client, shared=shared)
+        for name, value in (("budget_usd", budget_usd), ("budget_tokens", budget_tokens)):
+            if value is not None and not value >= 0:
+                raise SettingsError(f"{name} must be a number of 0 or more, not {value!r}.", key=name)
+        session = Session(self.pool(pool), id, durable=durable, fresh=fresh, client=client, shared=shared)
+        if budget_usd is not None or budget_tokens is not None:
+            self.books.set_budget(pool, session.key, Budget(budget_usd, budget_tokens))
+        return session
 
     # -- looking at it and changing it -------------------------------------------------------------------------
 

@@ -10,27 +10,15 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from dspex.errors import BudgetExceeded, SettingsError
+from dspex.spending import UsageStats
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
 
 _open: contextvars.ContextVar[tuple[Account, ...]] = contextvars.ContextVar("dspex_lm_accounts", default=())
-
-
-class UsageStats(TypedDict):
-    """What an account holds. `cost_usd` is of the priced requests; `unpriced_requests` says how many it leaves out."""
-
-    requests: int
-    cached_requests: int
-    unpriced_requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cost_usd: float
-    models: dict[str, dict[str, Any]]
 
 
 class Account:
@@ -44,8 +32,7 @@ class Account:
         self, name: str = "account", *, budget_usd: float | None = None, budget_tokens: int | None = None
     ) -> None:
         self.name = name
-        self.budget_usd = _limit("budget_usd", budget_usd)
-        self.budget_tokens = _limit("budget_tokens", budget_tokens)
+        self.set_budget(usd=budget_usd, tokens=budget_tokens)
         self.requests = 0
         self.cached_requests = 0
         self.unpriced_requests = 0
@@ -53,6 +40,15 @@ class Account:
         self.tokens = 0
         self.usage: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
+
+    def set_budget(self, *, usd: float | None, tokens: float | None) -> None:
+        """Bound it from now on; what it holds already counts. None is no bound.
+
+        Raises:
+            SettingsError: a bound below 0.
+        """
+        self.budget_usd = _limit("budget_usd", usd)
+        self.budget_tokens = _limit("budget_tokens", tokens)
 
     @property
     def cost(self) -> float | None:

@@ -1,0 +1,51 @@
+"""What one supervisor's workers asked of language models: an account for each pool, and one for each session.
+
+The services open them for the requests that workers forward; the pools read them for `stats()`. Any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from .inprocess.lm.ledger import Account
+from .pools.books import Books
+from .spending import UsageStats, no_usage
+
+SESSIONS_MOST = 10_000  # accounts of sessions that are kept; the least recently used go first
+
+
+class Accounts:
+    """The accounts of one supervisor."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._lock = threading.Lock()
+        self._pools: dict[str, Account] = {}
+        self._sessions: OrderedDict[tuple[str, str], Account] = OrderedDict()
+
+    def of(self, pool: str, session: str | None) -> tuple[Account, ...]:
+        """The accounts that count a request made for a call of this pool and session (by the session's key)."""
+        with self._lock:
+            whole = self._pools.get(pool)
+            if whole is None:
+                whole = self._pools[pool] = Account(f"pool {pool!r}")
+            return (whole,) if session is None else (whole, self._of_session(pool, session))
+
+    def stats(self, pool: str, session: str | None = None) -> UsageStats:
+        """What a pool, or one session in it, has used so far."""
+        with self._lock:
+            known: Any = self._pools.get(pool) if session is None else self._sessions.get((pool, session))
+        return no_usage() if known is None else known.stats()
+
+    def _of_session(self, pool: str, session: str) -> Account:
+        account = self._sessions.get((pool, session))
+        if account is None:
+            account = self._sessions[pool, session] = Account(f"session {session.partition('/')[2]!r}")
+            if len(self._sessions) > SESSIONS_MOST:
+                self._sessions.popitem(last=False)
+        self._sessions.move_to_end((pool, session))
+        budget = self._books.budget(pool, session)
+        account.set_budget(usd=budget.usd, tokens=budget.tokens)
+        return account
