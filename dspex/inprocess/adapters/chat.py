@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+from dspex.errors import InvalidInput
 from dspex.inprocess.adapters.tool_calling import is_tool_calls
 from dspex.inprocess.adapters.values import placeholder, render, type_name
 from dspex.inprocess.fields import Field
@@ -58,8 +59,15 @@ class Chat:
 
 
 def section(name: str, value: Any, annotation: Any) -> str:
-    """One field under its header."""
-    return f"[[ ## {name} ## ]]\n{render(value, annotation)}"
+    """One field under its header.
+
+    Raises: InvalidInput for a list in a text field whose items are not all text (DSPy: TypeError).
+    """
+    try:
+        return f"[[ ## {name} ## ]]\n{value if type(value) is str else render(value, annotation)}"
+    except TypeError as error:
+        message = f"The value of {name!r} is a list for a text field, and not all items are text."
+        raise InvalidInput(message, field=name) from error
 
 
 def wish(field: Field) -> str:

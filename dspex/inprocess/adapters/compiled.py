@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from dspex.errors import AdapterParseError, InvalidInput, SignatureError, UnknownName, UsageError
+from dspex.errors import AdapterParseError, SignatureError, UnknownName, UsageError
 from dspex.inprocess.adapters import history as turns
 from dspex.inprocess.adapters import markers
 from dspex.inprocess.adapters.chat import Chat, section
@@ -193,7 +193,7 @@ class CompiledSignature:
         parts = [first] if first else []
         for name, field in (self._user_fields if fields is None else fields).items():
             if name in values:
-                parts.append(_input_section(name, values[name], field))
+                parts.append(section(name, values[name], field.annotation))
         if last:
             parts.append(last)
         return "\n\n".join(parts).strip()
@@ -238,15 +238,6 @@ class CompiledSignature:
     def _require_support(self) -> None:
         if self.unsupported:
             raise UsageError(f"This signature cannot be served natively: {self.unsupported}. Run it in a worker.")
-
-
-def _input_section(name: str, value: Any, field: Field) -> str:
-    try:
-        return section(name, value, field.annotation) if type(value) is not str else f"[[ ## {name} ## ]]\n{value}"
-    except TypeError as error:
-        raise InvalidInput(
-            f"The input {name!r} is a list for a text field, and not all items are text.", field=name
-        ) from error
 
 
 def _sorted_demos(sig: Signature, demos: Iterable[Demo]) -> tuple[list[Demo], list[Demo]]:

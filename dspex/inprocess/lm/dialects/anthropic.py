@@ -278,6 +278,8 @@ def _block(lm: LM, block: Mapping[str, Any]) -> dict[str, Any]:
         if file.get("file_id"):
             return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}}
         return {"type": "document", "source": _source(file["file_data"])}
+    if kind == "input_audio":
+        return {"type": "text", "text": ""}  # as DSPy's engine does; the endpoint refuses an empty block
     raise LMUnsupportedFeatureError(
         f"A content block of type {kind!r} cannot be sent there.", model=lm.model, provider=lm.provider.id
     )
