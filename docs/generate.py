@@ -24,7 +24,7 @@ def settings_page() -> str:
     general, heavy = PoolConfig("dspy"), PoolConfig("mipro")
     rows = [
         f"| `{f.name}` | {_shown(f.name, getattr(general, f.name))} | {_same_or(f.name, general, heavy)} "
-        f"| {f.metadata['text']} |"
+        f"| {f.metadata['text']}{' ⟳' if f.metadata['makes'] else ''} |"
         for f in dataclasses.fields(PoolConfig)
         if f.name != "name"
     ]
@@ -43,6 +43,9 @@ def settings_page() -> str:
             'Durations are seconds, or text such as "90s", "15min", "1h"; sizes are bytes, or text such as "512MiB", '
             '"2GiB".',
             'A pool whose bridge is "mipro" has the second column\'s defaults.',
+            "",
+            "Workers are made from the settings with ⟳: `Pool.reconfigure(config)` and a reload (SIGHUP) apply those by",
+            "replacing the workers one by one, and the others at once.",
             "",
             "| setting | default `dspy` | default `mipro` | meaning |",
             "|---|---|---|---|",

@@ -32,9 +32,12 @@ _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, 
 _SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING) -> Any:
-    """Declare a setting: its default, how it is read, what it means, and the `mipro` pool's default if another."""
-    return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro})
+def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:
+    """Declare a setting: its default, how it is read, what it means, and the `mipro` pool's default if another.
+
+    `makes` says that workers are made from it, so that a change of it needs new ones.
+    """
+    return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro, "makes": makes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,17 @@ class PoolConfig:
 
     name: str = _setting("dspy", "name", "the pool's name")
     size: int = _setting(4, "count", "workers", mipro=2)
-    concurrency: int = _setting(8, "count", "calls in flight in one worker", mipro=1)
-    bridge: str = _setting("dspy", "text", "a shipped script's name (dspy, mipro, faults) or a path", mipro="mipro")
-    python: str = _setting(sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec")
-    start_method: StartMethod = _setting("fork", "start", "fork: from a warm template; exec: a fresh interpreter each")
-    memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB)
+    concurrency: int = _setting(8, "count", "calls in flight in one worker", mipro=1, makes=True)
+    bridge: str = _setting(
+        "dspy", "text", "a shipped script's name (dspy, mipro, faults) or a path", mipro="mipro", makes=True
+    )
+    python: str = _setting(
+        sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec", makes=True
+    )
+    start_method: StartMethod = _setting(
+        "fork", "start", "fork: from a warm template; exec: a fresh interpreter each", makes=True
+    )
+    memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB, makes=True)
     affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")
     queue_limit: int = _setting(1000, "count", "queued calls; one more is PoolSaturated", mipro=100)
     call_timeout: float = _setting(120.0, "span", "a call's deadline, queue wait included", mipro=3600.0)
@@ -65,10 +74,12 @@ class PoolConfig:
     restart_budget: tuple[int, float] = _setting(
         (5, 30.0), "budget", "(deaths, seconds): more fruitless deaths make the pool degraded"
     )
-    imports: tuple[str, ...] = _setting((), "names", "the user's modules whose classes, metrics and tools may be named")
-    path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path")
-    env: Mapping[str, str] = _setting((), "table", "variables for the workers beside the allow-list")
-    options: Mapping[str, Any] = _setting((), "table", "plain data for the bridge script")
+    imports: tuple[str, ...] = _setting(
+        (), "names", "the user's modules whose classes, metrics and tools may be named", makes=True
+    )
+    path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path", makes=True)
+    env: Mapping[str, str] = _setting((), "table", "variables for the workers beside the allow-list", makes=True)
+    options: Mapping[str, Any] = _setting((), "table", "plain data for the bridge script", makes=True)
 
     def __init__(self, name: str = "dspy", **settings: Any) -> None:
         known = {f.name: f for f in dataclasses.fields(PoolConfig)}
@@ -97,6 +108,15 @@ class PoolConfig:
                 f"{', '.join(SHIPPED_BRIDGES)}.",
                 key=f"{where}.bridge",
             )
+
+    def changed(self, other: PoolConfig) -> list[str]:
+        """Give the names of the settings that `other` has otherwise."""
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+    def makes_same_workers(self, other: PoolConfig) -> bool:
+        """Whether the workers that are there suit `other` too."""
+        makes = {f.name for f in dataclasses.fields(self) if f.metadata["makes"]}
+        return makes.isdisjoint(self.changed(other))
 
     @property
     def import_path(self) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ class Name(StrEnum):
     SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
+    POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
+    CAP_UNENFORCED = "dspex.cap.unenforced"  # warning
     TEMPLATE_WARMED = "dspex.template.warmed"  # info
     TEMPLATE_FAILED = "dspex.template.failed"  # error
     TEMPLATE_LOST = "dspex.template.lost"  # warning
@@ -60,6 +62,7 @@ _LEVELS: dict[Name, int] = {
     Name.WORKER_DIED: logging.ERROR,
     Name.HANDLER_FAILED: logging.ERROR,
     Name.TEMPLATE_LOST: logging.WARNING,
+    Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,
     Name.WORKER_RETIRING: logging.WARNING,
     Name.CALL_REDISPATCHED: logging.WARNING,

@@ -153,7 +153,7 @@ class Host:
                 logger.warning("reload: %s", remark)
             logger.info("reloaded: every worker is replaced")
         except (DspexError, TimeoutError, OSError) as error:
-            logger.error("not reloaded, everything stays as it was: %s", error)
+            logger.error("not reloaded: %s", error)
         finally:
             self._words.put(Word("reloaded"))
 

@@ -147,11 +147,10 @@ class Affinity:
 
     def _make_room(self) -> bool:
         """Whether one more session can be kept; the least recently used one without state may have to go (S7)."""
-        if len(self._board.sessions) < self._board.rules.session_limit:
-            return True
-        if not self._evictable:
-            return False
-        self._delete(next(iter(self._evictable.values())))
+        while len(self._board.sessions) >= self._board.rules.session_limit:
+            if not self._evictable:
+                return False
+            self._delete(next(iter(self._evictable.values())))
         return True
 
     def _has_more(self, record: SessionRecord) -> bool:

@@ -52,6 +52,7 @@ class Board:
         self.suspects = Line()  # calls that must run alone
         self.queued = 0  # all that stand anywhere
         self.order = 0  # of the last submitted call
+        self.turn = 0  # the last that was given
         self.due = NEVER  # when `tick` wants to be called next
         self.is_closed = False  # no new calls
         self.is_over = False  # and those that were not sent have been ended: nobody needs a new worker
@@ -86,8 +87,9 @@ class Board:
     # -- lines --
 
     def stand(self, ticket: Ticket, line: Line) -> None:
-        """Put the ticket into a queue."""
+        """Put the ticket into a queue, at its turn."""
         ticket.phase = Phase.QUEUED
+        ticket.place = ticket.turn
         ticket.line = line
         line.push(ticket)
         self.queued += 1
@@ -95,8 +97,9 @@ class Board:
             ticket.record.head = ticket
 
     def wait(self, ticket: Ticket, record: SessionRecord) -> None:
-        """Put the ticket into its session's line."""
+        """Put the ticket into its session's line, at its order."""
         ticket.phase = Phase.WAITING
+        ticket.place = ticket.order
         ticket.line = record.waiting
         record.waiting.push(ticket)
         self.queued += 1

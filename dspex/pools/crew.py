@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
-from math import inf
 from time import monotonic
 from typing import Any
 
-from dspex_worker.memory import TreeGauge
+from dspex_worker.watch import Watch, Watched
 
 from ..config import PoolConfig
 from ..errors import WorkerBootError
@@ -25,7 +23,6 @@ from .worker import Worker
 
 EXIT_PATIENCE = 0.02  # seconds that a dead worker's calls wait for the template's word on how it died (T3)
 BOOT_PATIENCE = 1.0  # the same for one that was never ready: it has no calls, and why it could not start matters
-POLL_EVERY = 0.05  # seconds between looks at the memory of capped workers whose template is gone
 
 
 class Crew:
@@ -34,15 +31,13 @@ class Crew:
     def __init__(self, config: PoolConfig, desk: Desk, engine: Engine, bus: Bus, replies: Replies) -> None:
         self.nursery = Nursery(config, engine, bus, self)
         self.boot_failures = 0  # in a row, without a worker becoming ready
-        self._config = config
         self._desk = desk
         self._engine = engine
         self._bus = bus
         self._replies = replies
         self._waiting: list[tuple[int, int]] = []  # (generation, slot) of workers that wait for a template
         self._dying: dict[int, float] = {}  # by generation: until when the template may say how it ended
-        self._gauges: dict[int, TreeGauge] = {}
-        self._poll_at = inf
+        self._orphans = Watch(report=self._measured_here, over=self._over_here)  # workers whose template is gone (T6)
         desk.start = self.spawn
         desk.kill = self.kill
 
@@ -64,6 +59,11 @@ class Crew:
         for worker in self._desk.workers.values():
             worker.forget()
 
+    def outdated(self) -> list[int]:
+        """Give the generations that stay and were made by another template than the present one, or by a lost one."""
+        staying = [g for g, record in self._desk.state.workers.items() if record.is_staying]
+        return [g for g in staying if g in self._desk.workers and self._is_outdated(self._desk.workers[g])]
+
     def stderr_tail(self) -> str:
         tails = [worker.stderr.text() for worker in tuple(self._desk.workers.values())]
         return next((tail for tail in tails if tail), "") or self.nursery.stderr_tail()
@@ -72,15 +72,15 @@ class Crew:
 
     @property
     def due(self) -> float:
-        due = min(self.nursery.due, self._poll_at)
+        due = min(self.nursery.due, self._orphans.due)
         return min(due, *self._dying.values()) if self._dying else due
 
     def tick(self, now: float) -> None:
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
             self._bury(self._desk.workers[generation])
         self.nursery.tick(now)
-        if now >= self._poll_at:
-            self._look_at_memory(now)
+        if now >= self._orphans.due:
+            self._orphans.look(now)
 
     # -- what the desk asks for --
 
@@ -93,7 +93,8 @@ class Crew:
             if (generation, slot) not in self._waiting:
                 self._waiting.append((generation, slot))
             return
-        worker = Worker(generation, slot, self._config, template)
+        concurrency = self._desk.state.workers[generation].concurrency
+        worker = Worker(generation, slot, template.config, template, concurrency)
         with self._desk.lock:
             self._desk.workers[generation] = worker
         try:
@@ -134,6 +135,7 @@ class Crew:
         waiting, self._waiting = self._waiting, []
         for generation, slot in waiting:
             self.spawn(generation, slot)
+        self._release_templates()
 
     def said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None:
         worker = self._desk.workers.get(facts["generation"])
@@ -144,6 +146,7 @@ class Crew:
         match word:
             case "spawned" if descriptor is not None:
                 worker.watch(facts["pid"], descriptor, self._on_death)
+                self.nursery.enclosure.problem = facts["cgroup_problem"] or self.nursery.enclosure.problem
                 self._bus.emit(Name.WORKER_STARTED, pool=self._desk.name, worker=worker.name, pid=worker.pid)
             case "spawned":  # its descriptor was lost on the way: the host has none left
                 worker.boot_error = {"type": "OSError", "message": "no descriptors are left"}
@@ -153,7 +156,7 @@ class Crew:
                 worker.boot_error = {"type": "OSError", "message": facts["error"]}
                 self._bury(worker)
             case "memory":
-                self._measured(worker, facts["rss"], facts["peak"])
+                self._measured(worker, facts["rss"], facts["counted"], facts["peak"])
             case "over":
                 worker.over = facts
             case "exit":
@@ -169,14 +172,16 @@ class Crew:
                 self._bury(worker)
         if error is not None:
             self._desk.boot_error = error
-            self.boot_failures += self._config.size
+            self.boot_failures += self._desk.config.size
             for generation, _ in self._waiting:
                 self._desk.change(self._failed_to_boot(generation))
             self._waiting = []
         elif was_warm and template is not None:
             orphans = [w.generation for w in self._desk.workers.values() if w.template is None]
-            if orphans and self._config.memory_cap is not None:
-                self._poll_at = monotonic()
+            for generation in orphans:
+                config = self._desk.workers[generation].config
+                pid = self._desk.workers[generation].pid
+                self._orphans.begin(generation, pid, config.memory_cap, config.recycle_after_memory)
             self._desk.change(lambda now: self._desk.state.recycle(now, reason="template_lost", generations=orphans))
         self._desk.notify()
 
@@ -190,6 +195,8 @@ class Crew:
         worker.stop_watching()
         self._replies.drain(worker)
         worker.drain_stderr()
+        if worker.template is None and worker.config.memory_cap is not None and worker.over is None:
+            worker.over = self.nursery.enclosure.overrun(worker.generation, worker.config.memory_cap)
         if worker.exit is not None or worker.template is None:
             self._bury(worker)
         else:
@@ -207,14 +214,18 @@ class Crew:
         worker.reverse.clear()
         self._note(worker)
         self._desk.bury(worker, lambda now: self._died(worker, now))
-        gauge = self._gauges.pop(worker.generation, None)
-        if gauge is not None:
-            gauge.close()
+        self._orphans.end(worker.generation)
         if worker.template is None:
             worker.reap()
         worker.close()
-        self.nursery.release({w.template for w in self._desk.workers.values()})
+        self._release_templates()
         self._desk.notify()
+
+    def _is_outdated(self, worker: Worker) -> bool:
+        return worker.template is None or worker.template is not self.nursery.template
+
+    def _release_templates(self) -> None:
+        self.nursery.release({worker.template for worker in self._desk.workers.values()})
 
     def _note(self, worker: Worker) -> None:
         """Count a death, or remember why a worker could not start."""
@@ -227,7 +238,7 @@ class Crew:
             worker.kill_reason = record.kill_reason
             self.boot_failures += 1
             self._desk.boot_error = failures.boot_error(
-                self._desk.name, worker, self.nursery.stderr_tail(), self._config.startup_timeout
+                self._desk.name, worker, self.nursery.stderr_tail(), self._desk.config.startup_timeout
             )
 
     def _died(self, worker: Worker, now: float) -> list[Instruction]:
@@ -242,24 +253,18 @@ class Crew:
             cause=failures.cause_of(worker),
         )
 
-    # -- memory without a template (T6) --
+    # -- memory --
 
-    def _look_at_memory(self, now: float) -> None:
-        cap = self._config.memory_cap
-        orphans = [w for w in self._desk.workers.values() if w.template is None and w.pidfd is not None]
-        self._poll_at = now + POLL_EVERY if orphans else inf
-        for worker in orphans:
-            with contextlib.suppress(OSError):  # it has just ended: its pidfd says the rest
-                gauge = self._gauges.get(worker.generation)
-                if gauge is None:
-                    gauge = self._gauges[worker.generation] = TreeGauge(worker.pid)
-                gauge.rescan()
-                rss = gauge.rss()
-                self._measured(worker, rss, gauge.peak)
-                if cap is not None and rss > cap:
-                    worker.over = {"seen": rss, "peak": gauge.peak, "cap": cap}
-                    worker.kill()
+    def _measured(self, worker: Worker, rss: int, counted: int, peak: int) -> None:
+        worker.rss, worker.counted, worker.peak = rss, counted, peak
+        self._desk.change(lambda now: self._desk.state.measured(worker.generation, counted, now))
 
-    def _measured(self, worker: Worker, rss: int, peak: int) -> None:
-        worker.rss, worker.peak = rss, peak
-        self._desk.change(lambda now: self._desk.state.measured(worker.generation, rss, now))
+    def _measured_here(self, watched: Watched, counted: int) -> None:
+        worker = self._desk.workers[watched.generation]
+        self._measured(worker, watched.gauge.rss, counted, watched.gauge.peak)
+
+    def _over_here(self, watched: Watched, seen: int) -> None:
+        worker = self._desk.workers[watched.generation]
+        peak = max(watched.gauge.peak, seen)
+        worker.over = {"seen": seen, "peak": peak, "cap": worker.config.memory_cap, "layer": "poll"}
+        worker.kill()

@@ -47,7 +47,7 @@ class Desk:
         self.config = config
         self.name = config.name
         self.counts = dict.fromkeys(("submitted", "answered", "failed", "expired", "cancelled", "deaths"), 0)
-        self.state = PoolState(Rules(**{name: getattr(config, name) for name in Rules.__slots__}))
+        self.state = PoolState(_rules(config))
         self.workers: dict[int, Worker] = {}
         self.durable = DurableStore()
         self.boot_error: WorkerBootError | None = None
@@ -131,6 +131,15 @@ class Desk:
         except BaseException:
             self.recover()
             raise
+
+    def adopt(self, config: PoolConfig) -> None:
+        """Decide by these settings from now on; the workers stay as they were made."""
+
+        def adopted(now: float) -> list[Instruction]:
+            self.config = config
+            return self.state.adopt(_rules(config), now)
+
+        self.change(adopted)
 
     def post(self, worker: Worker, frame: bytes) -> None:
         """Send a frame to a worker, if it is still there."""
@@ -262,6 +271,16 @@ class Desk:
                 self.changed.wait(0.01)  # calls end without notice
         return True
 
+    def insist(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
+        """Block until `is_done()`.
+
+        Raises:
+            TimeoutError: the pool did not do what was asked within `timeout` seconds.
+            PoolClosed: the engine has died.
+        """
+        if not self.wait_until(is_done, timeout):
+            raise TimeoutError(f"Pool {self.name!r} did not {what} within {timeout:g} s; it goes on.")
+
     def closed(self) -> PoolClosed:
         closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")
         closed.__cause__ = self.broken
@@ -363,6 +382,10 @@ class Desk:
             if worker.channel is not None:
                 worker.channel.go_on()
         self.work_off()
+
+
+def _rules(config: PoolConfig) -> Rules:
+    return Rules(**{name: getattr(config, name) for name in Rules.__slots__})
 
 
 NO_NOTES: dict[str, Any] = {}

@@ -48,7 +48,7 @@ def _check_places(state: PoolState) -> None:
 def _check_worker(state: PoolState, worker: WorkerRecord) -> None:
     counted = sum(not ticket.is_nested for ticket in worker.running.values())
     _must(worker.load == counted, f"{worker} counts {worker.load} running, has {counted}")
-    _must(worker.load <= state.rules.concurrency, f"{worker} runs more than {state.rules.concurrency}")
+    _must(worker.load <= worker.concurrency, f"{worker} runs more than {worker.concurrency}")
     for ticket in worker.running.values():
         _must(ticket.phase in (Phase.RUNNING, Phase.ABANDONED), f"{worker} runs {ticket}")
         _must(ticket.generation == worker.generation, f"{worker} runs {ticket} of {ticket.generation}")
@@ -102,7 +102,7 @@ def _check_pins(state: PoolState) -> None:
 def _check_no_idle_hands(state: PoolState) -> None:
     """While a call stands in a queue, no worker that may run it has room for it."""
     for worker in state.workers.values():
-        if worker.load >= state.rules.concurrency or worker.exclusive is not None:
+        if worker.load >= worker.concurrency or worker.exclusive is not None:
             continue
         if worker.phase is WorkerPhase.READY:
             _must(not state.queue, f"{worker} has room while {len(state.queue)} calls wait")

@@ -1,7 +1,7 @@
 """Line: calls that stand and wait, the oldest first. Pure.
 
 A call may leave from anywhere (its caller gave up) and may come back to its old place (its worker died before it
-could begin), so a line is a heap of submission orders beside a dict: leaving is O(1), and the heap skips who left.
+could begin), so a line is a heap of places beside a dict: leaving is O(1), and the heap skips who left.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ SPARSE = 64  # a heap this much longer than twice its line is built anew
 
 
 class Line:
-    """Tickets in the order of their submission."""
+    """Tickets in the order of their places."""
 
     __slots__ = ("_heap", "tickets")
 
     def __init__(self) -> None:
-        self.tickets: dict[
-            int, Ticket
-        ] = {}  # by order; `if line.tickets` asks on hot paths whether anybody stands here
+        self.tickets: dict[int, Ticket] = {}  # by place; hot paths ask `if line.tickets` whether anybody stands here
         self._heap: list[int] = []
 
     def push(self, ticket: Ticket) -> None:
-        """Let the ticket stand at the place that its order gives it."""
-        self.tickets[ticket.order] = ticket
-        heappush(self._heap, ticket.order)
+        """Let the ticket stand at its place."""
+        self.tickets[ticket.place] = ticket
+        heappush(self._heap, ticket.place)
 
     def discard(self, ticket: Ticket) -> None:
         """Let the ticket go, wherever it stands."""
-        self.tickets.pop(ticket.order, None)
+        self.tickets.pop(ticket.place, None)
         if len(self._heap) > 2 * len(self.tickets) + SPARSE:
             self._heap = sorted(self.tickets)
 
@@ -53,11 +51,11 @@ class Line:
         return len(self.tickets)
 
     def __contains__(self, ticket: Ticket) -> bool:
-        return self.tickets.get(ticket.order) is ticket
+        return self.tickets.get(ticket.place) is ticket
 
     def __iter__(self) -> Iterator[Ticket]:
         """Give a copy of the line, the oldest first."""
-        return iter([self.tickets[order] for order in sorted(self.tickets)])
+        return iter([self.tickets[place] for place in sorted(self.tickets)])
 
     def __repr__(self) -> str:
         return f"<{len(self)} in line>"

@@ -1,8 +1,9 @@
 """Placing: which worker gets which call, and which calls wait where. Pure.
 
 A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
-behind another call of its own session, in that session's line. Free slots go to the oldest call that the worker may
-run.
+behind another call of its own session, in that session's line. Free slots go to the call whose turn it is among those
+that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when they are
+gone: however many calls a session has, it takes turns with everybody else.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Placing:
     def place(self, ticket: Ticket, now: float) -> None:
         """Send the ticket to the worker that suits it best, or queue it."""
         record = ticket.record
+        if not ticket.turn:
+            self._board.turn = ticket.turn = self._board.turn + 1
         if ticket.is_nested:
             self._place_nested(ticket, record, now)
         elif ticket.is_alone:
@@ -82,7 +85,8 @@ class Placing:
         if record is not None and record.pin is not None:
             pinned = self._board.workers[record.pin]
             must_stay = self._board.binds(record)
-            if self.has_room_for(pinned, must_stay=must_stay):
+            is_others_turn = pinned.phase is READY and self._board.queue.tickets  # whoever frees a slot feeds it then
+            if not is_others_turn and self.has_room_for(pinned, must_stay=must_stay):
                 return pinned
             if must_stay:
                 return None
@@ -90,7 +94,7 @@ class Placing:
 
     def has_room_for(self, worker: WorkerRecord, *, must_stay: bool) -> bool:
         """Whether the worker can start a call that is pinned to it; one that leaves only takes those that must."""
-        if worker.load >= self._board.rules.concurrency or worker.exclusive is not None or worker.queue.tickets:
+        if worker.load >= worker.concurrency or worker.exclusive is not None or worker.queue.tickets:
             return False
         return worker.phase is WorkerPhase.READY or (must_stay and worker.is_serving)
 
@@ -101,13 +105,12 @@ class Placing:
     def _best_worker(self) -> WorkerRecord | None:
         """The ready worker with room that has the fewest calls, then the fewest sessions (S2)."""
         best: WorkerRecord | None = None
-        least = self._board.rules.concurrency
         for worker in self._board.workers.values():
             load = worker.load
-            if load > least or worker.phase is not READY or worker.exclusive is not None:
+            if load >= worker.concurrency or worker.phase is not READY or worker.exclusive is not None:
                 continue
-            if load < least or (best is not None and len(worker.sessions) < len(best.sessions)):
-                best, least = worker, load
+            if best is None or load < best.load or (load == best.load and len(worker.sessions) < len(best.sessions)):
+                best = worker
         return best
 
     def _place_nested(self, ticket: Ticket, record: SessionRecord | None, now: float) -> None:
@@ -130,7 +133,7 @@ class Placing:
     # -- a slot is free --
 
     def feed(self, worker: WorkerRecord, now: float) -> None:
-        """Give the worker what it may start, the oldest first."""
+        """Give the worker what it may start, in turn."""
         while (ticket := self._next_for(worker)) is not None:
             self._board.take(ticket)
             if not (self._poison.is_quiet or self._is_acceptable(ticket, worker, now)):
@@ -150,8 +153,8 @@ class Placing:
             self.place(ticket, now)
 
     def _next_for(self, worker: WorkerRecord) -> Ticket | None:
-        """The oldest queued call that the worker may start now."""
-        if worker.load >= self._board.rules.concurrency or not worker.is_serving:
+        """The queued call that the worker may start now, and whose turn is first."""
+        if worker.load >= worker.concurrency or not worker.is_serving:
             return None
         if worker.exclusive is not None:
             is_free = not worker.running and worker.exclusive.phase is Phase.QUEUED
@@ -160,7 +163,7 @@ class Placing:
         if worker.phase is not WorkerPhase.READY:
             return pinned
         shared = self._board.queue.first()
-        if pinned is None or (shared is not None and shared.order < pinned.order):
+        if pinned is None or (shared is not None and shared.turn < pinned.turn):
             return shared
         return pinned
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import messages
@@ -21,7 +20,9 @@ from .calls import Call
 from .crew import Crew
 from .desk import Desk
 from .engine import Engine
+from .guards import observe
 from .instructions import Instruction
+from .renewal import Renewal
 from .replies import Replies
 from .requests import Requests
 from .reverse import Handlers
@@ -42,7 +43,6 @@ class Pool:
     def __init__(
         self, config: PoolConfig, engine: Engine, bus: Bus, handlers: Handlers, supervisor: Supervisor
     ) -> None:
-        self.config = config
         self.name = config.name
         self._supervisor = supervisor
         self._engine = engine
@@ -50,7 +50,13 @@ class Pool:
         self._desk = Desk(config, engine, bus)
         self._requests = Requests(self._desk)
         self._crew = Crew(config, self._desk, engine, bus, Replies(self._desk, self._requests, handlers, bus))
+        self._renewal = Renewal(self._desk, self._crew, engine, bus)
         self._is_stopped = False
+
+    @property
+    def config(self) -> PoolConfig:
+        """The settings that it decides by now; `stats()["size"]` is the size, which `resize` changes too."""
+        return self._desk.config
 
     # -- calls -------------------------------------------------------------------------------------------------
 
@@ -184,20 +190,37 @@ class Pool:
         Blocks until all are replaced.
 
         Raises:
+            WorkerBootError: the code cannot be imported as it is now; nothing has changed.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
-        with self._desk.lock:
-            old = {generation for generation, worker in self._desk.state.workers.items() if worker.is_staying}
         if reload:
-            self._engine.call_soon(self._crew.nursery.replace)
-        self._desk.change(lambda now: self._desk.state.recycle(now, generations=old))
-        self._wait_until(lambda: not old & self._desk.state.workers.keys(), timeout, "replace its workers")
+            self._renewal.renew(self.config, timeout)
+        else:
+            self._renewal.recycle(timeout)
+
+    def reconfigure(self, config: PoolConfig, *, reload: bool = False, timeout: float | None = None) -> None:
+        """Take new settings without failing a call.
+
+        Limits, timeouts and the size count at once. If workers are made from what has changed (see docs/settings.md),
+        or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks until all are.
+
+        Raises:
+            ValueError: the settings are another pool's.
+            WorkerBootError: no worker can be made so; nothing has changed.
+            TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
+        """
+        if config.name != self.name:
+            raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
+        if reload or not self.config.makes_same_workers(config):
+            self._renewal.renew(config, timeout)
+        else:
+            self._renewal.adopt(config)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new calls and wait until all that were taken have ended."""
         with self._desk.lock:
             self._desk.state.is_closed = True
-        self._wait_until(self._desk.is_idle, timeout, "finish its calls")
+        self._desk.insist(self._desk.is_idle, timeout, "finish its calls")
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
@@ -211,7 +234,10 @@ class Pool:
         usage = self.usage()
         desk = self._desk
         with desk.lock:
-            return stats_of(self.config, desk.state, desk.workers, desk.counts, pid, desk.boot_error, usage)
+            stats = stats_of(self.config, desk.state, desk.workers, desk.counts, pid, desk.boot_error, usage)
+        nursery = self._crew.nursery
+        problem = template.memory_problem if template is not None else ""
+        return observe(stats, has_template=pid is not None, poll_problem=problem, enclosure=nursery.enclosure)
 
     def usage(self, session: str | None = None) -> UsageStats:
         """What its calls, or those of one session (by its key), have used of language models so far."""
@@ -352,7 +378,3 @@ class Pool:
         if self._is_stopped:
             return True
         return self._desk.boot_error is not None and self._crew.boot_failures >= self.config.size
-
-    def _wait_until(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
-        if not self._desk.wait_until(is_done, timeout):
-            raise TimeoutError(f"Pool {self.name!r} did not {what} within {timeout:g} s; it goes on.")

@@ -24,6 +24,11 @@ class Restarts:
         self.is_degraded = False
         self.not_before = 0.0
 
+    def adopt(self, deaths: int, seconds: float) -> None:
+        """Count against another budget from now on."""
+        self._budget = deaths
+        self.period = seconds
+
     @property
     def recent(self) -> int:
         return len(self._deaths)

@@ -27,6 +27,7 @@ class WorkerRecord:
     __slots__ = (
         "answered",
         "cancels",
+        "concurrency",
         "drain_until",
         "exclusive",
         "generation",
@@ -46,9 +47,10 @@ class WorkerRecord:
         "stop_by",
     )
 
-    def __init__(self, generation: int, slot: int, now: float) -> None:
+    def __init__(self, generation: int, slot: int, now: float, concurrency: int) -> None:
         self.generation = generation
         self.slot = slot
+        self.concurrency = concurrency  # as it was made; the pool's setting may have changed since
         self.phase = WorkerPhase.STARTING
         self.running: dict[int, Ticket] = {}
         self.load = 0  # of `running`, those that count against `concurrency`

@@ -66,12 +66,15 @@ class TemplateProcess:
         config: PoolConfig,
         engine: Engine,
         *,
+        cgroup: str | None,
         said: Callable[[TemplateProcess, str, dict[str, Any], int | None], None],
         gone: Callable[[TemplateProcess], None],
     ) -> None:
+        self.config = config
         self.stderr = StderrTail()
         self.failure: dict[str, Any] | None = None  # what it said of why it cannot be warm
         self.was_killed = False
+        self.memory_problem = ""  # what it said of why it cannot see its workers' memory
         self._engine = engine
         self._said = said
         self._gone = gone
@@ -81,7 +84,7 @@ class TemplateProcess:
         engine.register(self._errors, self._on_stderr)
         engine.register(self._pidfd, self._on_death)
         with contextlib.suppress(OSError):  # it has ended already: its pidfd says so, and its output why
-            self._send(["warm", _settings(config)])
+            self._send(["warm", _settings(config, cgroup)])
 
     @property
     def status(self) -> int | None:
@@ -109,6 +112,12 @@ class TemplateProcess:
         """Kill a worker with its whole tree, also what left its group; the lifeline has killed the group already."""
         with contextlib.suppress(OSError):  # gone: what its workers left behind is init's
             self._send(["kill", generation])
+
+    def is_stopped(self) -> bool:
+        """Whether a signal stopped it (SIGSTOP): it then neither watches nor starts workers, and does not end either."""
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
 
     def let_go(self) -> None:
         """Let it kill its children and exit; `gone` is called when it has. May be called again."""
@@ -222,7 +231,7 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **FIXED_ENVIRONMENT, **extra}
 
 
-def _settings(config: PoolConfig) -> dict[str, Any]:
+def _settings(config: PoolConfig, cgroup: str | None) -> dict[str, Any]:
     return {
         "pool": config.name,
         "bridge": str(config.bridge_path),
@@ -232,6 +241,8 @@ def _settings(config: PoolConfig) -> dict[str, Any]:
         "path": list(config.import_path),
         "options": dict(config.options),
         "memory_cap": config.memory_cap,
+        "memory_soft": config.recycle_after_memory,
+        "cgroup": cgroup,
     }
 
 

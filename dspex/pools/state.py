@@ -171,6 +171,19 @@ class PoolState(Board):
         self._turnover.reconcile(now)
         return self.flush()
 
+    def adopt(self, rules: Rules, now: float) -> list[Instruction]:
+        """Decide by other rules from now on; what was taken by the old ones stays taken."""
+        self.rules = rules
+        self.size = rules.size
+        self.restarts.adopt(*rules.restart_budget)
+        self._turnover.reschedule(now)
+        for record in tuple(self.sessions.values()):
+            self._placing.redirect(record, now)
+        self._turnover.reconcile(now)
+        self._placing.feed_all(now)
+        self.wake(now)
+        return self.flush()
+
     def recycle(
         self, now: float, reason: str = "recycled", generations: Iterable[int] | None = None
     ) -> list[Instruction]:

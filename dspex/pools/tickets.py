@@ -38,9 +38,11 @@ class Ticket:
         "order",
         "packed",
         "phase",
+        "place",
         "record",
         "retries",
         "session",
+        "turn",
         "use",
     )
 
@@ -66,6 +68,8 @@ class Ticket:
         self.phase = Phase.NEW
         self.generation = 0
         self.order = 0  # of submission, in this pool
+        self.turn = 0  # among all sessions: given when nothing of its own session is before it any more
+        self.place = 0  # in the line where it stands: its turn, or, in its session's line, its order
         self.record: SessionRecord | None = None  # its session's
         self.line: Line | None = None  # where it stands while it is not sent
         self._digest = ""

@@ -54,14 +54,20 @@ class Turnover:
         """The worker has set itself up."""
         worker.phase = WorkerPhase.READY
         worker.ready_at = now
-        if self._board.rules.recycle_after_age is not None:
-            age = self._board.rules.recycle_after_age * self._board.random.uniform(1 - JITTER, 1 + JITTER)
-            worker.recycle_at = now + age
-            self._board.wake(worker.recycle_at)
+        self._schedule_recycling(worker, now)
         self._board.emit("worker.ready", worker, seconds=now - worker.started_at)
         self._placing.reserve(now)
         self._placing.feed(worker, now)
         self._drain_if_spared(now)
+
+    def reschedule(self, now: float) -> None:
+        """The rules have changed: the workers that are there grow old by the new ones."""
+        for worker in self._board.workers.values():
+            if worker.ready_at is not None:
+                self._schedule_recycling(worker, worker.ready_at)
+            if worker.is_leaving:
+                for record in self._board.pinned(worker):
+                    self.loosen(record, worker, now)
 
     @property
     def is_replacing(self) -> bool:
@@ -92,7 +98,9 @@ class Turnover:
         self._generations += 1
         taken = {worker.slot for worker in self._board.staying() if worker.generation != self.recycling}
         slot = min(set(range(len(taken) + 1)) - taken)
-        worker = self._board.workers[self._generations] = WorkerRecord(self._generations, slot, now)
+        worker = self._board.workers[self._generations] = WorkerRecord(
+            self._generations, slot, now, self._board.rules.concurrency
+        )
         self._board.out.append(Start(worker.generation, slot))
         self._board.wake(now + self._board.rules.startup_timeout)
 
@@ -105,6 +113,13 @@ class Turnover:
             if worker is not None and worker.is_staying:
                 self._wanted.setdefault(generation, reason)
         self.reconcile(now)
+
+    def _schedule_recycling(self, worker: WorkerRecord, ready_at: float) -> None:
+        age = self._board.rules.recycle_after_age
+        worker.recycle_at = None
+        if age is not None:
+            worker.recycle_at = ready_at + age * self._board.random.uniform(1 - JITTER, 1 + JITTER)
+            self._board.wake(worker.recycle_at)
 
     def recycle_if_worn(self, worker: WorkerRecord, now: float) -> None:
         reason = self._wear(worker, now) if worker.phase is WorkerPhase.READY else None
@@ -199,7 +214,7 @@ class Turnover:
 
     def _can_serve(self, worker: WorkerRecord) -> bool:
         """Whether a retiring worker has a free slot, and a session that lives there and is not stuck itself."""
-        if worker.load >= self._board.rules.concurrency:
+        if worker.load >= worker.concurrency:
             return False
         return any(not self._board.sessions[key].is_stuck for key in worker.sessions)
 
@@ -262,7 +277,7 @@ class Turnover:
             return
         grace = self._board.rules.cancel_grace
         culprit, since = next(iter(worker.cancels.items()))
-        if self._board.rules.concurrency == 1:
+        if worker.concurrency == 1:
             self._kill_at(worker, since + grace, "cancel_grace", now)
             return
         if now >= since + grace and worker.is_silent_since is None:

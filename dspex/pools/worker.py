@@ -28,7 +28,10 @@ READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold co
 class Worker:
     """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
 
-    def __init__(self, generation: int, slot: int, config: PoolConfig, template: TemplateProcess | None) -> None:
+    def __init__(
+        self, generation: int, slot: int, config: PoolConfig, template: TemplateProcess | None, concurrency: int
+    ) -> None:
+        self.config = config  # what it is made from; the pool's may have changed since
         self.template = template  # its parent, while that lives
         self.generation = generation
         self.slot = slot
@@ -46,13 +49,14 @@ class Worker:
         self.over: dict[str, Any] | None = None
         self.protocol_error = ""
         self.kill_reason = ""  # why the pool killed it, if it did
-        self.rss = 0
+        self.rss = 0  # as measured last; 0 before the first time
+        self.counted = 0  # what of it counts against the cap
         self.peak = 0
         self._reader = Reader(READ_SIZE)
         self._stderr_fd = -1
         self._lifeline = -1
         self._engine: Engine | None = None
-        self._config = config
+        self._concurrency = concurrency
 
     def attach(self, pipes: Pipes, engine: Engine, *, on_output: Any, on_torn: Any) -> None:
         """Take our ends of its pipes and greet it."""
@@ -149,17 +153,18 @@ class Worker:
             self._engine.unregister(self._stderr_fd)
 
     def _settings(self) -> dict[str, Any]:
-        config = self._config
+        config = self.config
         return {
             "pool": config.name,
             "worker": self.name,
             "generation": self.generation,
-            "concurrency": config.concurrency,
+            "concurrency": self._concurrency,
             "bridge": str(config.bridge_path),
             "imports": list(config.imports),
             "path": list(config.import_path),
             "options": dict(config.options),
             "frame_limit": FRAME_LIMIT,
+            "memory_cap": config.memory_cap,
         }
 
     def __repr__(self) -> str:

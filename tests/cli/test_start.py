@@ -143,7 +143,7 @@ def test_sighup_with_broken_settings_keeps_everything(live: Starter, settings: P
 
 
 def test_sighup_replaces_the_workers_by_ones_with_new_code(live: Starter, settings: Path, folder: Path) -> None:
-    """process: 37: sizes and code are applied, and what a running pool cannot take is named"""
+    """process: 37: settings and code are applied, and what needs a restart is named"""
     bridge = folder / "my_bridge.py"
     code = (
         "from dspex_worker.bridge import Bridge\nbridge = Bridge('mine')\n@bridge.command()\ndef say(ctx): return {}\n"
@@ -154,12 +154,13 @@ def test_sighup_replaces_the_workers_by_ones_with_new_code(live: Starter, settin
     one = live()
     before = one.workers()
     bridge.write_text(code.format("'newer'"))
-    settings.write_text(mine.replace("size = 2", "size = 3\nsession_ttl = 5"))
+    settings.write_text(mine.replace("size = 2", "size = 3\nqueue_limit = 7") + "\n[pools.other]\nbridge = 'faults'\n")
     with Client(one.socket) as client:
         assert client.call("faults", "say") == "old"
         one.process.send_signal(signal.SIGHUP)
         eventually(lambda: "reloaded: every worker" in one.log.read_text(), "it says so", patience=30.0)
-        assert "pools.faults.session_ttl takes effect at a restart" in one.log.read_text()
+        assert "pool 'other' is new: it needs a restart" in one.log.read_text()
+        assert client.stats()["faults"]["queue_limit"] == 7
         eventually(lambda: len(one.workers()) == 4, "three workers and the template")
         assert not set(before) & set(one.workers())
         assert client.call("faults", "say") == "newer"

@@ -191,6 +191,12 @@ class World:
     def resize(self, size: int) -> None:
         self.carry_out(self.state.resize(size, self.now))
 
+    def adopt(self, rules: Rules) -> None:
+        if "hint" in (self.rules.affinity, rules.affinity):  # which promises nothing about state that is not kept here
+            self.holds = {key: held for key, held in self.holds.items() if key in self.durable}
+        self.rules = rules
+        self.carry_out(self.state.adopt(rules, self.now))
+
     def recycle(self) -> None:
         self.carry_out(self.state.recycle(self.now))
 
@@ -297,8 +303,16 @@ class World:
         assert not ticket.ends, f"{ticket} ended {ticket.ends} and is sent"
         assert len(ticket.dispatches) <= ticket.may_repeat, f"{ticket} was sent twice"
         ticket.dispatches.append(send.generation)
+        self._check_turn(ticket)
         if ticket.session is not None:
             self._check_session(ticket, ticket.session, send)
+
+    def _check_turn(self, ticket: TestTicket) -> None:
+        """No call of a session overtakes one that any worker may run and whose turn came earlier."""
+        if ticket.is_nested or ticket.is_alone or self.state.workers[ticket.generation].phase is not WorkerPhase.READY:
+            return
+        earlier = [other for other in self.state.queue if other.turn < ticket.turn]
+        assert not earlier, f"{ticket} overtakes {earlier}"
 
     def _check_session(self, ticket: TestTicket, key: str, send: Send) -> None:
         if not ticket.is_nested:

@@ -26,6 +26,10 @@ class Pool:
         if is_ready:
             self.make_ready()
 
+    def rules(self, **changed: object) -> Rules:
+        """Rules like those that the pool began with, but for these."""
+        return Rules(**{"size": 1, "concurrency": 1, "recycle_after_age": None} | changed)  # type: ignore[arg-type]
+
     def make_ready(self, now: float = NOW) -> list[Instruction]:
         starting = [w.generation for w in self.state.workers.values() if w.phase is WorkerPhase.STARTING]
         return [i for generation in starting for i in self.state.worker_ready(generation, now)]
@@ -998,3 +1002,107 @@ def test_a_worker_that_has_not_started_yet_is_killed_by_a_stop() -> None:
     pool = Pool(is_ready=False)
     pool.state.close(NOW)
     assert pool.state.stop_workers(NOW) == [Kill(1, "stopped")]
+
+
+# -- turns --
+
+
+def test_a_session_with_many_calls_takes_turns_with_the_others() -> None:
+    """Unit: whoever comes later waits for the running call of the busy session, not for all that it has queued."""
+    pool = Pool()
+    busy = [pool.call("busy", "write"), *(pool.submit("busy", "write")[0] for _ in range(5))]
+    other, _ = pool.submit("other", "write")
+    plain, _ = pool.submit()
+    later, _ = pool.submit("busy", "write")
+    order = []
+    running = busy[0]
+    while running is not None:
+        order.append(running)
+        running = next(iter(sent(pool.state.finished(running, NOW, held=None))), None)
+    assert order == [busy[0], other, plain, *busy[1:], later]
+
+
+def test_a_session_with_state_takes_turns_too() -> None:
+    """Unit: its calls may go to one worker only, but they do not keep that worker to themselves."""
+    pool = Pool()
+    pool.stateful("busy")
+    busy = [pool.call("busy", "write"), *(pool.submit("busy", "write")[0] for _ in range(3))]
+    plain = [pool.submit()[0] for _ in range(2)]
+    order = []
+    running = busy[0]
+    while running is not None:
+        order.append(running)
+        running = next(iter(sent(pool.state.finished(running, NOW))), None)
+    assert order == [busy[0], *plain, *busy[1:]]
+
+
+def test_a_call_that_comes_back_has_its_old_turn() -> None:
+    """Unit (C8): its worker died before it began; those that came after it still come after it."""
+    pool = Pool()
+    first = pool.call()
+    second, third = pool.submit()[0], pool.submit()[0]
+    pool.state.died(1, NOW, unstarted=[first.id])
+    assert sent(pool.make_ready()) == [first]
+    assert sent(pool.state.finished(first, NOW)) == [second]
+    assert sent(pool.state.finished(second, NOW)) == [third]
+
+
+# -- other rules --
+
+
+def test_other_rules_count_at_once_and_refuse_nothing_that_was_taken() -> None:
+    """Unit: a shorter queue refuses the next call, not those that stand there."""
+    pool = Pool(queue_limit=10)
+    running = pool.call()
+    waiting = [pool.submit()[0] for _ in range(5)]
+    assert not [i for i in pool.state.adopt(pool.rules(queue_limit=2), NOW) if isinstance(i, Fail)]
+    _, refused = pool.submit()
+    assert [i.why for i in refused if isinstance(i, Fail)] == [Why.SATURATED]
+    for ticket in waiting:
+        assert sent(pool.state.finished(running, NOW)) == [ticket]
+        running = ticket
+
+
+def test_a_worker_never_runs_more_than_it_was_made_for() -> None:
+    """Unit (C8): a higher concurrency counts for the workers that start from now on."""
+    pool = Pool(concurrency=1)
+    pool.call()
+    pool.state.adopt(pool.rules(concurrency=3, size=2), NOW)
+    waiting = [pool.submit()[0] for _ in range(3)]
+    assert sent(pool.make_ready()) == waiting
+    assert {ticket.generation for ticket in waiting} == {2}
+
+
+def test_a_larger_size_and_another_age_take_effect() -> None:
+    """Unit: workers start, and those that are there grow old by the new rule."""
+    pool = Pool()
+    started = of_kind(pool.state.adopt(pool.rules(size=3, recycle_after_age=100.0), NOW), Start)
+    assert len(started) == 2
+    pool.make_ready()
+    recycling = [i for i in pool.state.tick(NOW + 111) if isinstance(i, Emit) and i.event == "worker.recycling"]
+    assert len(recycling) == 1
+
+
+def test_calls_of_a_session_with_state_go_home_when_hint_becomes_strict() -> None:
+    """Unit (S5): what stood for any worker stands for the one that holds the state."""
+    pool = Pool(size=2, affinity="hint")
+    pool.stateful("s")
+    home = pool.state.sessions["s"].pin
+    busy = [pool.call() for _ in range(2)]
+    ticket, _ = pool.submit("s", "write")
+    pool.state.adopt(pool.rules(size=2, affinity="strict_queue"), NOW)
+    pool.state.validate()
+    away = next(call for call in busy if call.generation != home)
+    assert sent(pool.state.finished(away, NOW)) == []
+    assert sent(pool.state.finished(next(call for call in busy if call is not away), NOW)) == [ticket]
+
+
+def test_fewer_sessions_are_allowed_once_there_is_room() -> None:
+    """Unit (S7): sessions without state go, the longest unused first; those with state stay."""
+    pool = Pool(concurrency=8, session_limit=10)
+    pool.stateful("kept")
+    for key in ("a", "b", "c"):
+        pool.state.finished(pool.call(key), NOW)
+    pool.state.adopt(pool.rules(concurrency=8, session_limit=2), NOW)
+    pool.call("d")
+    assert set(pool.state.sessions) == {"kept", "d"}

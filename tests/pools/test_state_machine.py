@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -79,6 +80,11 @@ class PoolMachine(RuleBasedStateMachine):
     @rule()
     def recycle(self) -> None:
         self.world.recycle()
+
+    @rule(rules=RULES)
+    def adopt(self, rules: Rules) -> None:
+        limit = self.world.rules.session_limit  # with a lower one there may be more than it allows, for a while
+        self.world.adopt(replace(rules, session_limit=limit))
 
     @rule(key=st.sampled_from(KEYS), is_durable=st.booleans(), fresh=st.booleans())
     def open_session(self, key: str, is_durable: bool, fresh: bool) -> None:

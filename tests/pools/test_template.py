@@ -81,19 +81,6 @@ def test_a_reload_serves_the_new_code(supervise: Supervise, tmp_path: Path) -> N
     eventually(lambda: not Path(f"/proc/{old}").exists(), what="the old template has gone")
 
 
-def test_a_reload_to_broken_code_keeps_the_old_workers(supervise: Supervise, tmp_path: Path) -> None:
-    """Process: while the new template cannot be warm, the old workers serve."""
-    script = tmp_path / "versioned_bridge.py"
-    script.write_text(VERSIONED.format(version=1))
-    sup = supervise(bridge=str(script), size=1)
-    script.write_text("raise RuntimeError('broken on purpose')")
-    with pytest.raises(TimeoutError):
-        sup.pool("f").recycle(reload=True, timeout=1.0)
-    assert [sup.call("f", "version") for _ in range(8)] == [1] * 8
-    script.write_text(VERSIONED.format(version=2))
-    eventually(lambda: sup.call("f", "version") == 2, within=30)
-
-
 @pytest.mark.parametrize("start_method", ["fork", "exec"])
 def test_both_start_methods_give_the_same_results(supervise: Supervise, start_method: str) -> None:
     """Process (T2): one mechanism behind both: calls, streams, sessions, deaths."""

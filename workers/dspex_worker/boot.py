@@ -10,10 +10,12 @@ import platform
 import signal
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, NoReturn
 
-from . import __version__, lifeline, memory, stdio
+from . import __version__, lifeline, limits, stdio
 from .bridge import Bridge, Settings
 from .failures import describe
 from .runtime import Identity, Runtime, leave
@@ -30,14 +32,19 @@ def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
     lifeline.become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the host's to decide about
     faulthandler.enable(sys.stderr)
-    memory.prefer_as_oom_victim()
+    limits.prefer_as_oom_victim()
     buffer = FrameBuffer()
     os.write(outgoing, messages.write(Kind.HELLO, MAGIC, *PROTOCOL, _facts()))
     try:
         settings = _read_hello(incoming, buffer)
         bridge = bridge or load_bridge(settings)
+        cap = settings.get("memory_cap")
+        if cap is not None and not bridge.runs_optimizers:
+            limits.limit_data(cap, settings["concurrency"])
         for setup in bridge.setups:
             setup(settings)
+        if cap is not None:
+            limits.check_cap(settings["pool"], cap)
     except BaseException as error:  # the supervisor shows it, as text, to whoever waits for the pool
         traceback.print_exc()
         os.write(outgoing, messages.write(Kind.ERROR, 0, describe(error), None))
@@ -54,6 +61,14 @@ def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
     ).run(buffer)
 
 
+class _FromSource(SourceFileLoader):
+    """Reads the script itself: the cache of bytecode takes an edit of equal length within a second for none."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def load_bridge(settings: Settings) -> Bridge:
     """Import the bridge script and run what it registered to be warm.
 
@@ -64,7 +79,7 @@ def load_bridge(settings: Settings) -> Bridge:
         if entry not in sys.path:
             sys.path.insert(0, entry)
     path = Path(settings["bridge"])
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=_FromSource(path.stem, str(path)))
     if spec is None or spec.loader is None:
         raise RuntimeError(f"the bridge {str(path)!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
