@@ -290,8 +290,8 @@ class WorkerMemoryExceeded(InterruptedCall, MemoryError):
         self.in_flight = in_flight
         mib = 1024 * 1024
         super().__init__(
-            f"Worker {worker} of pool {pool!r} used {seen / mib:.0f} MiB, over its memory_cap of {cap / mib:.0f} MiB "
-            f"(found by {layer}), and was killed with its children; {in_flight} call(s) were running, {command!r} "
+            f"Worker {worker} of pool {pool!r} used {seen / mib:.0f} MiB of its memory_cap of {cap / mib:.0f} MiB "
+            f"(found by the {layer} layer), and was killed with its children; {in_flight} call(s) were running, {command!r} "
             f"among them. Raise memory_cap, or send less at a time."
         )
 
@@ -326,6 +326,14 @@ class RemoteError(DspexError):
         self.where = where
         place = f" in {where}" if where else ""
         super().__init__(f"{type} was raised{place}: {message}" if message else f"{type} was raised{place}.")
+
+
+class ToolFailed(DspexError, RuntimeError):
+    """A tool that a model called raised; `tool` is its name, the cause is what it raised."""
+
+    def __init__(self, tool: str, error: BaseException) -> None:
+        self.tool = tool
+        super().__init__(f"The tool {tool!r} raised {type(error).__name__}; the cause says what.")
 
 
 class OptimizationFailed(DspexError):

@@ -32,7 +32,7 @@ class Tool(DspyType):
     model_config = pydantic.ConfigDict(frozen=True)
     func: Callable[..., Any]
     name: str
-    desc: str
+    desc: str | None  # None, and null on the wire, for a function without a docstring
     args: dict[str, Any]
     arg_types: dict[str, Any]
     has_kwargs: bool = False
@@ -129,7 +129,7 @@ class _Read:
             raise SettingsError(f"A tool is a callable, not {type(func).__name__}.", key="tools")
         target = func if inspect.isfunction(func) or inspect.ismethod(func) else func.__call__
         self.name = getattr(func, "__name__", type(func).__name__)
-        self.desc = getattr(func, "__doc__", None) or getattr(target, "__doc__", None) or ""  # as it is, as in DSPy
+        self.desc = getattr(func, "__doc__", None) or getattr(target, "__doc__", None)  # as it is, as in DSPy
         self.args: dict[str, Any] = {}
         self.arg_types: dict[str, Any] = {}
         self.has_kwargs = False
