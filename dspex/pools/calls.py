@@ -17,7 +17,10 @@ from .ports import LoopPort, Ports
 from .tickets import SessionUse, Ticket
 
 if TYPE_CHECKING:
+    from ..errors import DspexError
     from .streams import StreamBuffer
+
+RAISED_MOST = 64  # errors of reverse calls that a call keeps: an optimizer's may fail thousands of times
 
 
 class Call(Ticket):
@@ -36,6 +39,7 @@ class Call(Ticket):
         "lock",
         "loop",
         "port",
+        "raised",
         "stream",
         "timeout",
         "value",
@@ -73,6 +77,7 @@ class Call(Ticket):
         self.future: asyncio.Future[None] | None = None
         self.port: LoopPort | None = None
         self.stream: StreamBuffer | None = None
+        self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
 
     # -- set up by the caller, before it submits --
 
@@ -115,6 +120,16 @@ class Call(Ticket):
         if self.error is not None:
             raise self.error
         return self.value
+
+    def note_raised(self, id: int, error: DspexError) -> int:
+        """Keep what a reverse call raised, in case the worker passes it on; gives what it is kept under."""
+        raised = self.raised
+        if raised is None:
+            raised = self.raised = {}
+        while len(raised) >= RAISED_MOST:
+            raised.pop(next(iter(raised)), None)
+        raised[id] = error
+        return id
 
     @property
     def session_name(self) -> str:

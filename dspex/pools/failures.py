@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from .instructions import Fail, Why
-from .remote import error_from
+from .remote import error_from, raised_here
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -92,8 +92,9 @@ def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) ->
 
 
 def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: Worker) -> errors.DspexError:
-    """Give the exception that a worker's ERROR message describes."""
-    return error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
+    """Give the exception that a worker's ERROR message describes: that of a tool or LM here, if it comes from there."""
+    own = raised_here(described, call.raised)
+    return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
 def _died(call: Call, pool: Desk, worker: Worker | None, started: errors.Started) -> errors.DspexError:

@@ -1,4 +1,8 @@
-"""Giving the caller the exception that a worker described: DSPex's own classes by name, RemoteError for the rest."""
+"""Giving the caller the exception that a worker described: DSPex's own classes by name, RemoteError for the rest.
+
+What a tool, a metric or the LM layer raised here during a worker's reverse call comes out as it was raised, when the
+worker passes it on; see `raised_here`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 from .. import errors
 from ..errors import DspexError, RemoteError
 
+RAISED = "raised_in_host"  # the fact that tells which reverse call of its call raised an error
 _PLAIN = {  # classes that take a message and only these facts
     "SettingsError": ("key",),
     "InvalidInput": ("field",),
@@ -15,6 +20,14 @@ _PLAIN = {  # classes that take a message and only these facts
     "ProtocolError": (),
     "CallCancelled": (),
 }
+
+
+def raised_here(described: dict[str, Any], raised: dict[int, DspexError] | None) -> DspexError | None:
+    """Give the very exception that a reverse call raised in this process, if that is what the worker passed on."""
+    facts = described.get("facts")
+    id = facts.get(RAISED) if raised and isinstance(facts, dict) else None
+    error = raised.get(id) if raised and isinstance(id, int) else None
+    return error if error is not None and type(error).__name__ == described.get("kind") else None
 
 
 def error_from(described: dict[str, Any], *, pool: str, command: str, worker: str, session: str = "") -> DspexError:

@@ -22,6 +22,7 @@ from dspex_worker.wire import OverLimit, Unencodable, messages
 from dspex_worker.wire.messages import Kind
 
 from ..errors import DspexError, LMError, UnknownName
+from .remote import RAISED
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -90,7 +91,7 @@ class ReverseCall:
         try:
             value = self.context().run(handler, self)
         except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
-            self._answer(Kind.ERROR, _describe(error))
+            self._fail(error)
             return
         self._answer(Kind.RESULT, value)
 
@@ -112,7 +113,7 @@ class ReverseCall:
         except asyncio.CancelledError:
             self._done()
         except BaseException as error:  # as in `run`
-            self._answer(Kind.ERROR, _describe(error))
+            self._fail(error)
 
     async def _stream(self, chunks: AsyncIterator[Any]) -> None:
         async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # an async generator
@@ -132,6 +133,13 @@ class ReverseCall:
         self._credit += count
         if self._has_credit is not None:
             self._has_credit.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
+        described = _describe(error)
+        if isinstance(error, DspexError):
+            described["facts"][RAISED] = self.outer.note_raised(self.id, error)
+        self._answer(Kind.ERROR, described)
 
     def _answer(self, kind: Kind, body: Any) -> None:
         self._done()

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import CallTimeout, RemoteError, WouldDeadlock
+from dspex.errors import (
+    BudgetExceeded,
+    CallTimeout,
+    DspexError,
+    EncodeError,
+    LMAuthError,
+    RemoteError,
+    SessionLost,
+    UnsafeInput,
+    WouldDeadlock,
+)
 
 from .conftest import Supervise
 from .waiting import Caller, Gate, eventually, pids
@@ -77,6 +87,36 @@ def test_whatever_a_tool_raises_reaches_the_caller(supervise: Supervise, kind: t
             sup.call(*ask("tool"))
         assert caught.value.type == kind.__name__
         assert "by the tool" in caught.value.message
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetExceeded("job", spent=2.0, limit=1.0, unit="USD"),
+        UnsafeInput("a marker", field="question"),
+        WouldDeadlock("it could only wait for itself"),
+        EncodeError("$.x", "set"),
+        SessionLost(pool="f", session="s", reason="died", generation=3),
+        CallTimeout("f", "sleep", timeout=1.0, phase="queued"),
+        LMAuthError("refused", model="m", status=401),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_ours_comes_out_as_it_was_raised(supervise: Supervise, error: DspexError, is_async: bool) -> None:
+    """Process: through the worker and back, the very exception, with all its facts."""
+    sup = supervise(size=1)
+
+    def tool(request: Any) -> None:
+        raise error
+
+    async def atool(request: Any) -> None:
+        raise error
+
+    sup.register("tool", atool if is_async else tool)
+    with pytest.raises(type(error)) as caught:
+        sup.call(*ask("tool"))
+    assert caught.value is error
 
 
 def test_an_unknown_handler_is_an_error_of_the_call(supervise: Supervise) -> None:

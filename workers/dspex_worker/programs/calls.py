@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import dspy
 
 from dspex_worker import bridge
-from dspex_worker.bridge import Context
+from dspex_worker.bridge import Context, Failure
+from dspex_worker.programs.errors import ParentRefused
 
 T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
@@ -48,6 +49,7 @@ class Tally:
     cached: int = 0
     lm_errors: int = 0
     last: Exception | None = None
+    refused: Failure | None = None  # the parent will carry no request any more: a budget is spent, say
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -64,3 +66,5 @@ class Tally:
         with self._lock:
             self.lm_errors += 1
             self.last = error
+            if isinstance(error, ParentRefused):
+                self.refused = error.failure

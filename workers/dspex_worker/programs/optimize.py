@@ -150,8 +150,8 @@ def _beside(
 def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
     if isinstance(outcome, Fatal):
         raise outcome.cause
-    if progress.fatal is not None:  # some thread ran out of memory, and the optimizer made a score of it
-        raise progress.fatal
+    if progress.end is not None:  # in some thread, and the optimizer made a score of it
+        raise progress.end
     if isinstance(outcome, Failure | MemoryError) or (
         isinstance(outcome, BaseException) and not isinstance(outcome, Exception)
     ):

@@ -60,11 +60,16 @@ class Progress:
 
         Raises:
             Cancelled: the caller has gone.
-            Fatal: some thread of the job ran out of memory.
+            Fatal: some thread of the job ran out of memory, or the parent carries no LM request any more.
         """
         self._ctx.check_cancelled()
-        if self.fatal is not None:
-            raise Fatal(self.fatal)
+        if self.end is not None:
+            raise Fatal(self.end)
+
+    @property
+    def end(self) -> BaseException | None:
+        """What ends the job, or None: an optimizer would make a score of it and report success."""
+        return self.fatal or self._tally.refused
 
     def enter(self, stage: str, message: str = "") -> None:
         """Say that a stage begins."""
