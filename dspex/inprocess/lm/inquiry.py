@@ -43,8 +43,6 @@ class Inquiry:
             options["response_format"] = response_format
         if tools:
             options["tools"] = tools
-        if self.n > 1 and (options.get("temperature") or 0.0) <= 0.15:
-            options["temperature"] = 0.7  # several equal answers help nobody (DSPy, predict/predict.py)
 
     def _take_local(self, options: dict[str, Any]) -> None:
         for name in generation.LOCAL:
