@@ -14,7 +14,7 @@ from dspex_worker.programs import boot
 if TYPE_CHECKING:
     from dspex_worker.programs.run import Programs
 
-bridge = Bridge("mipro")
+bridge = Bridge("mipro", runs_optimizers=True)
 programs: Programs  # bound by `setup`, before the first call
 
 

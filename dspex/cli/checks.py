@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from ..config import Config, load
@@ -171,33 +170,24 @@ def _lifeline() -> Check:
 
 
 def _memory() -> Iterator[Check]:
-    try:
-        from dspex_worker.memory import TreeGauge
+    from dspex_worker import memory
 
-        gauge = TreeGauge(os.getpid())
-        rss = gauge.rss()
-        gauge.close()
-    except OSError as error:
-        yield Check("memory poll", "fail", f"/proc cannot be read: {error}", "Mount /proc: caps need it.")
-        return
-    if rss > 0:
-        yield Check("memory poll", "ok", "every 50 ms, the worker's whole tree, from /proc")
+    problem = memory.problem()
+    if problem:
+        yield Check("memory poll", "fail", problem, "Mount /proc without hidepid: caps need it.")
     else:
-        yield Check("memory poll", "fail", "/proc shows no sizes", "Mount /proc without hidepid: caps need it.")
+        yield Check("memory poll", "ok", "every 5 to 50 ms, the worker's whole tree, from /proc")
 
 
 def _cgroup() -> Check:
+    from dspex_worker import cgroup
+
     try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return Check("cgroup v2", "warn", "not mounted", "Caps are enforced by polling; nothing needs to be done.")
-    folder = Path("/sys/fs/cgroup") / line.removeprefix("0::").lstrip("/")
-    if not (folder / "cgroup.procs").exists():
-        return Check("cgroup v2", "warn", f"{folder} is not visible here", "Caps are enforced by polling.")
-    if not os.access(folder / "cgroup.procs", os.W_OK) or not os.access(folder, os.W_OK):
-        remedy = "Caps are enforced by polling; under systemd Delegate=yes would make the subtree ours."
-        return Check("cgroup v2", "warn", f"{folder} is not writable", remedy)
-    return Check("cgroup v2", "ok", f"{folder} is writable")
+        return Check("cgroup v2", "ok", f"workers get groups below {cgroup.find()}")
+    except cgroup.Unusable as error:
+        return Check(
+            "cgroup v2", "warn", str(error), "Caps are enforced by polling and rlimit; see docs/operations.md."
+        )
 
 
 # -- folders and sockets --

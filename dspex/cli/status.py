@@ -73,8 +73,9 @@ def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:
     if usage := spent(stats["usage"]):
         yield f"  language models: {usage}"
     cap = stats["memory"]["cap_bytes"]
-    layers = ", ".join(stats["memory"]["layers"]) or "none"
-    yield f"  memory cap: {size(cap) if cap else 'none'} (layers: {layers})"
+    yield f"  memory cap: {size(cap) if cap else 'none'}"
+    if cap:
+        yield from _enforcement(stats["memory"])
     yield f"  lifeline: {stats['lifeline']}; reaper: {stats['reaper']}"
     if not health.get("is_ready", True):
         yield f"  not ready: {health.get('reason', '')}"
@@ -86,8 +87,18 @@ def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:
         yield from _table(stats["workers"], cap)
 
 
+def _enforcement(memory: dict[str, Any]) -> Iterable[str]:
+    if not memory["is_enforced"]:
+        yield "    NOT ENFORCED: nothing ends a worker that goes over the cap"
+    for layer in memory["layers"]:
+        yield f"    {layer}"
+    for layer in memory["missing"]:
+        yield f"    (no) {layer}"
+
+
 def _table(workers: list[dict[str, Any]], cap: int | None) -> Iterable[str]:
     heads = ["worker", "gen", "pid", "phase", "running", "queued", "sessions", "answered", "age", "rss", "peak"]
+    heads[-1:] = ["of cap", "peak"] if cap else ["peak"]
     rows = [
         [
             row["worker"],
@@ -99,8 +110,9 @@ def _table(workers: list[dict[str, Any]], cap: int | None) -> Iterable[str]:
             str(row["sessions"]),
             f"{row['answered']:,}",
             span(row["age_s"]),
-            size(row["rss_bytes"]) + (f" ({100 * row['rss_bytes'] / cap:.0f}%)" if cap else ""),
-            size(row["peak_bytes"]),
+            size(row["rss_bytes"]) if row["rss_bytes"] else "-",
+            *([f"{100 * row['counted_bytes'] / cap:.0f}%"] if cap else []),
+            size(row["peak_bytes"]) if row["peak_bytes"] else "-",
         ]
         for row in workers
     ]

@@ -59,6 +59,8 @@ def cause_of(worker: Worker) -> str:
     exit = worker.exit
     if exit is None:
         return "died"
+    if exit.get("sacrificed"):
+        return "oom"  # the kernel's choice, when the machine or a group around the worker's was out of memory
     if exit["signal"] is not None:
         return "killed" if exit["signal"] == SIGKILL else "crashed"
     return "exited"
@@ -79,6 +81,9 @@ def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) ->
         what = f"it was not ready within {timeout:g} s (startup_timeout)"
     elif worker.protocol_error:
         what = worker.protocol_error
+    elif worker.over is not None:
+        cap, seen = worker.over["cap"] / 2**20, worker.over["seen"] / 2**20
+        what = f"memory_cap of pool {pool!r} is {cap:.0f} MiB, and it took {seen:.0f} MiB while it started"
     elif described is not None:
         what = f"{described.get('type')}: {described.get('message')}"
     else:
@@ -108,7 +113,7 @@ def _died(call: Call, pool: Desk, worker: Worker | None, started: errors.Started
             cap=worker.over["cap"],
             seen=worker.over["seen"],
             peak=worker.over["peak"],
-            layer="poll",
+            layer=worker.over["layer"],
             in_flight=len(worker.calls),
         )
     if worker.protocol_error:

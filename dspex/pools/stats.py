@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class WorkerStats(TypedDict):
-    """One worker; sizes in bytes, times in seconds."""
+    """One worker; sizes in bytes, times in seconds.
+
+    `rss_bytes` is the resident size of the worker and all that it started, `counted_bytes` what of it counts against
+    the limits (see docs/reliability.md; no more exact than it takes to compare them), `peak_bytes` the most there was.
+    """
 
     worker: str
     generation: int
@@ -31,14 +35,20 @@ class WorkerStats(TypedDict):
     answered: int
     age_s: float
     rss_bytes: int
+    counted_bytes: int
     peak_bytes: int
 
 
 class MemoryStats(TypedDict):
-    """How the memory cap is enforced here."""
+    """How the memory cap is enforced here: the layers that hold the ready workers now, and those that do not, and why.
+
+    `is_enforced` is False if nothing would end a worker that goes over the cap.
+    """
 
     cap_bytes: int | None
+    is_enforced: bool
     layers: list[str]
+    missing: list[str]
 
 
 class PoolStats(TypedDict):
@@ -79,7 +89,7 @@ def stats_of(
     boot_error: WorkerBootError | None,
     usage: UsageStats,
 ) -> PoolStats:
-    """Fill the shape; the pool's lock is held."""
+    """Fill the shape; the pool's lock is held. How the cap is enforced is for `guards.observe` to say."""
     now = time.monotonic()
     rows = [_worker_stats(state, workers, generation, now) for generation in sorted(state.workers)]
     return {
@@ -93,7 +103,7 @@ def stats_of(
         "sessions": len(state.sessions),
         "counts": dict(counts),
         "usage": usage,
-        "memory": {"cap_bytes": config.memory_cap, "layers": _layers(config, template_pid)},
+        "memory": {"cap_bytes": config.memory_cap, "is_enforced": False, "layers": [], "missing": []},
         "lifeline": "kernel (SIGKILL on a closed pipe)" if sys.platform == "linux" else "stdin EOF",
         "reaper": f"template {template_pid}" if template_pid is not None else "lost",
         "poison": state.poison.in_quarantine(now),
@@ -123,6 +133,7 @@ def _worker_stats(state: PoolState, workers: Mapping[int, Worker], generation: i
         "answered": record.answered,
         "age_s": now - record.started_at,
         "rss_bytes": worker.rss if worker else 0,
+        "counted_bytes": worker.counted if worker else 0,
         "peak_bytes": worker.peak if worker else 0,
     }
 
@@ -133,9 +144,3 @@ def _state_of(state: PoolState) -> Literal["starting", "ready", "degraded", "clo
     if any(worker.phase is WorkerPhase.READY for worker in state.workers.values()):
         return "ready"
     return "degraded" if state.restarts.is_degraded else "starting"
-
-
-def _layers(config: PoolConfig, template_pid: int | None) -> list[str]:
-    if config.memory_cap is None:
-        return []
-    return ["poll by the template, every 50 ms, whole tree"] if template_pid else ["none: the template is gone"]

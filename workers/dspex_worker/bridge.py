@@ -138,9 +138,14 @@ class Command:
 
 @dataclass
 class Bridge:
-    """The commands of one kind of pool. A bridge script binds it to the name `bridge`."""
+    """The commands of one kind of pool. A bridge script binds it to the name `bridge`.
+
+    `runs_optimizers=True` says that its commands go on after a MemoryError as if it were a bad result, as optimizers
+    do: under a `memory_cap` no allocation is then made to fail, a worker over the cap is only killed.
+    """
 
     name: str
+    runs_optimizers: bool = field(default=False, kw_only=True)
     commands: dict[str, Command] = field(default_factory=dict)
     warmers: list[Callable[[Settings], None]] = field(default_factory=list)
     setups: list[Callable[[Settings], None]] = field(default_factory=list)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
+from . import limits
 from .bridge import Bridge, Cancelled, Command, Failure, _current
 from .failures import describe
 from .lead import Lead
@@ -35,6 +36,7 @@ INTERRUPT_EVERY = 0.1  # seconds; user code may swallow an interrupt
 REMEMBERED_IDS = 4096  # a repeated id is refused as long as it is among the last so many
 CALL = int(Kind.CALL)
 EXIT_PROTOCOL = 76  # EX_PROTOCOL of <sysexits.h>
+EXIT_MEMORY = 71  # EX_OSERR of <sysexits.h>: no memory was left to read what the supervisor says
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Runtime:
             return (Kind.END if running.command.is_stream else Kind.RESULT), value
         except BaseException as error:  # whatever user code raises is an answer, also SystemExit and RecursionError
             running.leave()
+            if limits.is_exhausted(error):
+                limits.open_reserve()
             return Kind.ERROR, error
         finally:
             _current.reset(token)
@@ -146,7 +150,9 @@ class Runtime:
             try:
                 self.send(kind, running.id, body, running.session_notes())
                 return
-            except (Unencodable, OverLimit, ValueError) as error:
+            except (Unencodable, OverLimit, ValueError, MemoryError) as error:
+                if isinstance(error, MemoryError):
+                    limits.open_reserve()
                 body = error
         self._reply_error(running, body)
 
@@ -154,7 +160,7 @@ class Runtime:
         notes: dict[str, Any] = {}
         with contextlib.suppress(Unencodable, OverLimit, ValueError):  # the first error is the one to report
             notes.update(running.session_notes() or {})
-        if isinstance(error, MemoryError):
+        if limits.is_exhausted(error):
             notes["retire"] = "memory"  # what it left half done is anybody's guess
         elif running.was_interrupted and not running.command.cancel_safe:
             notes["retire"] = "interrupted"  # it may have left a lock held
@@ -215,10 +221,14 @@ class Runtime:
         """Wait for messages; interrupt what was cancelled meanwhile."""
         if self._cancelled:
             self._interrupt_until_readable()
-        data = os.read(self._incoming, READ_SIZE)
-        if not data:
-            leave(0)
-        return self._messages(data)
+        try:
+            data = os.read(self._incoming, READ_SIZE)
+            if not data:
+                leave(0)
+            return self._messages(data)
+        except MemoryError:  # a call took all there was: a worker that cannot read any more is of no use to the others
+            os.write(2, b"dspex worker: no memory is left to read with\n")
+            leave(EXIT_MEMORY)
 
     def _messages(self, data: bytes) -> list[Message]:
         try:

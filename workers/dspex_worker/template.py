@@ -1,9 +1,9 @@
 """The template: the single-threaded parent of a pool's workers.
 
 It imports what the workers need once and forks them in milliseconds (`start_method="fork"`), or launches another
-interpreter for each (`"exec"`). It opens each child's pidfd before it can reap it, watches memory without sharing a GIL
-with the host, and cleans up: when a worker ends, its process group and everything it left behind are killed before it
-is reaped. Workers are subreapers, so whatever is adopted here comes from a worker that is dead.
+interpreter for each (`"exec"`). It opens each child's pidfd before it can reap it, has memory watched (`watch`) without
+sharing a GIL with the host, and cleans up: when a worker ends, its process group and everything it left behind are
+killed before it is reaped. Workers are subreapers, so whatever is adopted here comes from a worker that is dead.
 
 When the supervisor goes away (its end of the control socket closes), the template kills until it has no children, then
 exits. The kernel's lifelines work beside it and do not need it.
@@ -15,29 +15,27 @@ import argparse
 import contextlib
 import gc
 import os
-import random
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 from array import array
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import lifeline, memory
-from .boot import EXIT_BOOT, load_bridge, run_worker
+from .birth import STDIO, Gate, be_worker
+from .boot import EXIT_BOOT, load_bridge
 from .bridge import Bridge
+from .cgroup import Group
 from .failures import describe
+from .watch import Watch, Watched
 from .wire import decode, encode
 
 CONTROL_SIZE = 64 * 1024  # bytes of one control message; each is one packet
-STDIO = 3
-POLL_CAPPED = 0.05  # seconds between looks at the memory of workers under a cap
-POLL_UNCAPPED = 0.5
-RESCAN_EVERY = 0.5  # seconds between looks for new members of a worker's tree
 
 
 @dataclass
@@ -48,9 +46,8 @@ class Child:
     pid: int
     pidfd: int
     lifeline: int
-    gauge: memory.TreeGauge
-    reported: int = 0
-    is_over: bool = False
+    watched: Watched
+    group: Group | None = None
 
 
 class Template:
@@ -63,8 +60,7 @@ class Template:
         self._settings: dict[str, Any] = {}
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
-        self._next_look = 0.0
-        self._next_rescan = 0.0
+        self._watch = Watch(report=self._report, over=self._over)
 
     def warm(self, settings: dict[str, Any]) -> None:
         """Import for all future children, unless they are to be exec'd; then say that the template is ready."""
@@ -74,10 +70,11 @@ class Template:
             self._bridge = load_bridge(settings)
             gc.collect()
             gc.freeze()  # children then share these objects' pages instead of copying them at their first collection
-            threads = len(list(Path("/proc/self/task").iterdir()))
-            if threads > 1:  # forking would lose those threads and keep their locks
+            threads = _count_threads()
+            if threads != 1:  # forking would lose those threads and keep their locks
                 self._bridge = None
-        self._say("warm", {"pid": os.getpid(), "threads": threads, "forks": self._bridge is not None})
+        facts = {"pid": os.getpid(), "threads": threads, "forks": self._bridge is not None}
+        self._say("warm", {**facts, "memory_problem": memory.problem()})
 
     def serve(self) -> NoReturn:
         """Start, watch and bury workers until the supervisor is gone."""
@@ -89,7 +86,7 @@ class Template:
                     self._obey()
                 else:
                     self._end()
-            self._look_at_memory()
+            self._watch.look(time.monotonic())
 
     # -- starting --
 
@@ -109,72 +106,68 @@ class Template:
 
     def _spawn(self, generation: int, descriptors: list[int]) -> None:
         """Start a worker on (stdin, stdout, stderr, lifeline), and pass its pidfd on."""
+        branch, gate = self._settings["cgroup"], None
         try:
+            gate = Gate() if branch is not None else None
             pid = os.fork()
         except OSError as error:
+            if gate is not None:
+                gate.open()
             self._say("not_spawned", {"generation": generation, "error": str(error)})
             for descriptor in descriptors:
                 os.close(descriptor)
             return
         if pid == 0:
-            self._be_worker(descriptors)
+            be_worker(self._settings, self._bridge, descriptors, gate)
         pidfd = os.pidfd_open(pid)
         for descriptor in descriptors[:STDIO]:
             os.close(descriptor)
-        child = Child(generation, pid, pidfd, descriptors[STDIO], memory.TreeGauge(pid))
+        watched = self._watch.begin(generation, pid, self._settings["memory_cap"], self._settings["memory_soft"])
+        child = Child(generation, pid, pidfd, descriptors[STDIO], watched)
+        problem = ""
+        if gate is not None:
+            problem = self._enclose(child, Path(branch))
+            gate.open()
         self._children[pidfd] = child
         self._poll.register(pidfd, select.POLLIN)
-        self._say("spawned", {"generation": generation, "pid": pid}, pidfd)
+        self._say("spawned", {"generation": generation, "pid": pid, "cgroup_problem": problem}, pidfd)
 
-    def _be_worker(self, descriptors: list[int]) -> NoReturn:
-        """In the child: become a session of its own, drop all that is the template's, and go."""
+    def _enclose(self, child: Child, branch: Path) -> str:
+        """Put the worker, which waits, into a control group of its own; give why that was not possible."""
         try:
-            os.setsid()
-            for target, descriptor in enumerate(descriptors[:STDIO]):
-                os.dup2(descriptor, target)
-            self._close_inherited(keep=descriptors[STDIO])
-            if self._bridge is None:
-                os.set_inheritable(descriptors[STDIO], True)
-                python = self._settings["python"]
-                os.execv(python, [python, "-P", "-m", "dspex_worker", "--lifeline", str(descriptors[STDIO])])
-            _reseed()
-            run_worker(descriptors[STDIO], self._bridge)
-        except BaseException as error:  # a forked child must never run on as a second template
-            os.write(2, f"the worker could not start: {error}\n".encode(errors="replace"))
-        os._exit(EXIT_BOOT)
-
-    def _close_inherited(self, keep: int) -> None:
-        os.closerange(STDIO, keep)
-        os.closerange(keep + 1, max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1)
+            group = Group.create(branch, f"{self._settings['pool']}.{child.generation}", self._settings["memory_cap"])
+        except OSError as error:
+            return f"no group in {branch}: {error.strerror}"
+        try:
+            group.adopt(child.pid)
+        except OSError as error:
+            group.remove(patience=0.0)
+            return f"no process can be moved to {branch}: {error.strerror}"
+        child.group = group
+        return ""
 
     # -- watching --
 
     def _patience_ms(self) -> float | None:
-        return max(0.0, self._next_look - time.monotonic()) * 1000 if self._children else None
+        due = self._watch.due
+        return None if due == inf else max(0.0, due - time.monotonic()) * 1000
 
-    def _look_at_memory(self) -> None:
-        now = time.monotonic()
-        if now < self._next_look or not self._children:
-            return
-        cap = self._settings.get("memory_cap")
-        self._next_look = now + (POLL_CAPPED if cap else POLL_UNCAPPED)
-        is_rescan = now >= self._next_rescan
-        if is_rescan:
-            self._next_rescan = now + RESCAN_EVERY
-        for child in self._children.values():
-            self._look_at(child, cap, is_rescan)
+    def _report(self, watched: Watched, counted: int) -> None:
+        gauge = watched.gauge
+        self._say(
+            "memory",
+            {"generation": watched.generation, "rss": gauge.rss, "counted": counted, "peak": gauge.peak},
+        )
 
-    def _look_at(self, child: Child, cap: int | None, is_rescan: bool) -> None:
-        if is_rescan:
-            child.gauge.rescan()
-        rss = child.gauge.rss()
-        if cap and rss > cap and not child.is_over:
-            child.is_over = True
-            self._say("over", {"generation": child.generation, "seen": rss, "peak": child.gauge.peak, "cap": cap})
-            self._kill_tree(child)
-        elif is_rescan and abs(rss - child.reported) > 1024 * 1024:
-            child.reported = rss
-            self._say("memory", {"generation": child.generation, "rss": rss, "peak": child.gauge.peak})
+    def _over(self, watched: Watched, seen: int) -> None:
+        """Say it, then kill: the supervisor is to know why the worker died when it learns that it did."""
+        self._say_over(watched, seen, watched.gauge.peak, "poll")
+        self._kill(watched.generation)
+
+    def _say_over(self, watched: Watched, seen: int, peak: int, layer: str) -> None:
+        cap = self._settings["memory_cap"]
+        facts = {"seen": seen, "peak": max(peak, seen), "cap": cap, "layer": layer}
+        self._say("over", {"generation": watched.generation, **facts})
 
     # -- ending --
 
@@ -185,6 +178,8 @@ class Template:
 
     def _kill_tree(self, child: Child) -> None:
         """Kill the worker's descendants and its group; the worker is unreaped, so its pid is its own."""
+        if child.group is not None:
+            child.group.kill()
         below = memory.descendants(child.pid)
         _kill_group(child.pid)
         for pid in below:
@@ -199,11 +194,25 @@ class Template:
         del self._children[child.pidfd]
         os.close(child.pidfd)
         os.close(child.lifeline)  # kept until now: without a reader, an emptied pipe would not kill what was left
-        child.gauge.close()
+        self._watch.end(child.generation)
         code = os.waitstatus_to_exitcode(status)
         facts = {"exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
-        peak = max(child.gauge.peak, usage.ru_maxrss * 1024)
-        self._say("exit", {"generation": child.generation, "peak": peak, **facts})
+        peak = max(child.watched.gauge.peak, usage.ru_maxrss * 1024)
+        is_sacrificed = False
+        if child.group is not None:
+            peak = max(peak, child.group.peak())
+            is_sacrificed = self._read_group(child, child.group)
+        self._say("exit", {"generation": child.generation, "peak": peak, "sacrificed": is_sacrificed, **facts})
+
+    def _read_group(self, child: Child, group: Group) -> bool:
+        """Say it if the group's limit ended the worker; give whether the machine's did. Then the group goes."""
+        is_full, is_sacrificed = group.was_full(), group.was_sacrificed()
+        if is_full and not child.watched.is_over:
+            peak = group.peak() or self._settings["memory_cap"]
+            self._say_over(child.watched, peak, peak, "cgroup")
+        group.kill()
+        group.remove()
+        return is_sacrificed
 
     def _kill_orphans(self) -> None:
         """Kill whatever was adopted: living workers keep their own orphans, so it belonged to a dead one."""
@@ -248,6 +257,14 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
+def _count_threads() -> int:
+    """Give how many threads this process has; 0 if that cannot be known."""
+    try:
+        return len(list(os.scandir("/proc/self/task")))
+    except OSError:
+        return 0
+
+
 def _kill_group(leader: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
@@ -256,14 +273,6 @@ def _kill_group(leader: int) -> None:
 def _kill_pid(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-
-
-def _reseed() -> None:
-    """Two children must not draw the same numbers; numpy's global generator does not reseed itself at fork."""
-    random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
 
 
 def _take_own_signals() -> None:

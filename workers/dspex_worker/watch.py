@@ -1,0 +1,119 @@
+"""The watch: a pool's workers under its memory cap, looked at as often as they could grow past it. In the template.
+
+How soon a worker is looked at again follows from its room under the cap: no sooner than 5 ms, no later than 50 ms, and
+before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
+5 ms and the time that the kill takes, up to that speed. Members of a worker's tree are found when pids were given out
+since the last look, and every half second. Without a cap, each worker is looked at twice a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+
+from . import limits
+from .memory import Births, TreeGauge
+
+FASTEST = 4 * 1024**3  # bytes per second
+SOONEST, LATEST = 0.005, 0.05  # seconds between looks at a worker under a cap
+LOOK_SHARE = 4  # nor sooner than so many times what the last look took: a fifth of a core at most, for exact figures
+UNCAPPED = 0.5
+RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident sizes do not show
+RESCAN_SHARE = 20  # a rescan for new members comes no sooner than so many times what the last one took
+REPORT_EVERY = 0.5
+REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
+
+
+@dataclass
+class Watched:
+    """One worker under watch; `over` is called once, with what was seen."""
+
+    generation: int
+    gauge: TreeGauge
+    cap: int | None
+    limit: int | None  # the smaller of the cap and the size at which it is replaced
+    next_look: float = 0.0
+    next_rescan: float = 0.0
+    next_report: float = 0.0
+    rescan_from: float = 0.0  # not before, whatever pids were given out
+    births: int = -1  # the pid that had been given out last when its members were looked for
+    reported: int = 0
+    is_over: bool = False
+
+
+class Watch:
+    """The memory of one pool's workers."""
+
+    def __init__(
+        self,
+        *,
+        report: Callable[[Watched, int], None],
+        over: Callable[[Watched, int], None],
+    ) -> None:
+        self._report = report
+        self._over = over
+        self._births: Births | None = None
+        self._watched: dict[int, Watched] = {}
+
+    def begin(self, generation: int, pid: int, cap: int | None, soft: int | None) -> Watched:
+        """Watch a process and all that it starts; `soft` is the size at which it is to be replaced."""
+        limit = min((limit for limit in (cap, soft) if limit is not None), default=None)
+        watched = Watched(generation, TreeGauge(pid, is_thorough=cap is not None), cap, limit)
+        self._watched[generation] = watched
+        if self._births is None and cap is not None:
+            self._births = Births()
+        return watched
+
+    def end(self, generation: int) -> None:
+        watched = self._watched.pop(generation, None)
+        if watched is not None:
+            watched.gauge.close()
+        if self._births is not None and not self._watched:
+            self._births.close()
+            self._births = None
+
+    @property
+    def due(self) -> float:
+        """When the next worker is to be looked at."""
+        return min((watched.next_look for watched in self._watched.values()), default=inf)
+
+    def look(self, now: float) -> None:
+        """Look at those that are due."""
+        last = self._births.last() if self._births is not None else -1
+        for watched in tuple(self._watched.values()):
+            if watched.next_look <= now:
+                self._look_at(watched, last)
+
+    def _look_at(self, watched: Watched, last: int) -> None:
+        now = monotonic()
+        has_new_pids = bool(watched.cap) and (last != watched.births or last < 0) and now >= watched.rescan_from
+        if now >= watched.next_rescan or has_new_pids:
+            watched.births = last
+            self._rescan(watched, now)
+        watched.gauge.look()
+        counted = watched.gauge.counted(watched.limit)
+        after = monotonic()
+        watched.next_look = after + max(_interval(watched.cap, counted), LOOK_SHARE * (after - now))
+        if watched.cap and counted > watched.cap:
+            if not watched.is_over:
+                watched.is_over = True
+                self._over(watched, counted)
+        elif now >= watched.next_report and abs(counted - watched.reported) >= REPORTED_CHANGE:
+            watched.next_report = now + REPORT_EVERY
+            watched.reported = counted
+            self._report(watched, counted)
+
+    def _rescan(self, watched: Watched, now: float) -> None:
+        watched.gauge.rescan()
+        if watched.cap:
+            for pid, threads in watched.gauge.threads.items():
+                limits.grant_stacks(pid, watched.cap, threads)
+        watched.next_rescan = now + RESCAN_EVERY
+        watched.rescan_from = now + RESCAN_SHARE * (monotonic() - now)
+
+
+def _interval(cap: int | None, counted: int) -> float:
+    """Give the seconds until the next look."""
+    return UNCAPPED if cap is None else min(LATEST, max(SOONEST, (cap - counted) / FASTEST))
