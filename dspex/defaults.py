@@ -31,7 +31,7 @@ class Defaults:
         self._lm: LM | None = None
         self._source: str | os.PathLike[str] | Config | None = None
         self._supervisor: Supervisor | None = None
-        self._owner = 0
+        self._is_given = False  # the supervisor is the user's own
         self._client: LMClient | None = None
 
     def configure(
@@ -53,7 +53,7 @@ class Defaults:
                 self._require_idle()
                 self._source = config
                 self._supervisor = supervisor
-                self._owner = os.getpid()
+                self._is_given = supervisor is not None
 
     def lm(self) -> LM:
         """Give the default LM.
@@ -76,13 +76,17 @@ class Defaults:
             return self._client
 
     def supervisor(self) -> Supervisor:
-        """Give the default supervisor, started."""
+        """Give the default supervisor, started.
+
+        Raises:
+            ForkedSupervisor: it is one that the user gave and that was started before this process was forked.
+        """
         with self._lock:
-            if self._supervisor is None or (self._owner != os.getpid() and not self._supervisor.is_running):
+            if self._supervisor is None or (self._supervisor.is_forked and not self._is_given):
                 from .pools.supervisor import Supervisor
 
                 self._supervisor = Supervisor(self._settings())
-                self._owner = os.getpid()
+                self._is_given = False
             return self._supervisor.start()
 
     def running_supervisor(self) -> Supervisor | None:
@@ -96,6 +100,10 @@ class Defaults:
             supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.stop()
+
+    def renew_lock(self) -> None:
+        """In a forked child: a thread that is not here may have held it."""
+        self._lock = threading.RLock()
 
     def _settings(self) -> Config:
         source = self._source or os.environ.get(CONFIG_VARIABLE) or None
@@ -126,6 +134,7 @@ class Defaults:
 
 
 _defaults = Defaults()
+os.register_at_fork(after_in_child=_defaults.renew_lock)
 
 
 def configure(

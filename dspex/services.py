@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -115,6 +116,15 @@ def services_of(supervisor: Supervisor) -> Services:
                 services = supervisor.extensions[_KEY] = Services(supervisor, defaults.client())
     assert isinstance(services, Services)
     return services
+
+
+def _renew_lock() -> None:
+    """In a forked child: a thread that is not here may have held it."""
+    global _making
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _positional(metric: Callable[..., Any]) -> int:

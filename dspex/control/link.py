@@ -161,13 +161,17 @@ class Link:
             ForkedSupervisor: this is a forked child of the process that connected.
             NotRunning: the connection has ended.
         """
+        self.check_own_process()
+        if self._broken:
+            raise self._gone()
+
+    def check_own_process(self) -> None:
+        """Raise ForkedSupervisor in a forked child of the process that connected."""
         if self._pid != os.getpid():
             raise ForkedSupervisor(
                 f"This client belongs to process {self._pid}; process {os.getpid()} was forked from it and must "
                 f"connect by itself: call dspex.connect() there."
             )
-        if self._broken:
-            raise self._gone()
 
     @property
     def is_open(self) -> bool:

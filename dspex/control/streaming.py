@@ -62,6 +62,9 @@ class RemoteStream:
     def grant(self, call: object, count: int) -> None:
         self._link.grant(self._request, count)
 
+    def check_own_process(self) -> None:
+        self._link.check_own_process()
+
     def abandon(self, call: object) -> None:
         self._link.cancel(self._request)
         self.buffer.finish()  # also for another thread that reads it

@@ -49,7 +49,9 @@ class Engine:
         self._timed: list[Timed] = []
         self._sleeps_until = -float("inf")
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._thread: threading.Thread | None = None  # made by `start`: one from before a fork could not be started
+        self._ident = 0
 
     # -- any thread --
 
@@ -60,15 +62,16 @@ class Engine:
             self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
         self._wakeup_fd = self._wakeup.fileno()
         self._epoll.register(self._wakeup_fd, READABLE)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def is_current(self) -> bool:
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self._ident
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
@@ -85,7 +88,7 @@ class Engine:
         """End the thread once what was asked of it is done; waits a second at most."""
         self._is_stopping = True
         self._wake()
-        if not self.is_current:
+        if self._thread is not None and not self.is_current:
             self._thread.join(timeout=1.0)
 
     def forget(self) -> None:
@@ -113,6 +116,7 @@ class Engine:
         self._timed.append(timed)
 
     def _run(self) -> None:
+        self._ident = threading.get_ident()
         try:
             while not (self._is_stopping and not self._soon):
                 self._run_once()

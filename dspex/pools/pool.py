@@ -164,7 +164,12 @@ class Pool:
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for it any more."""
-        self._desk.give_up(call, None, "cancelled", wakes=True)
+        if not self._supervisor.is_forked:
+            self._desk.give_up(call, None, "cancelled", wakes=True)
+
+    def check_own_process(self) -> None:
+        """Raise ForkedSupervisor in a forked child of the host (C13)."""
+        self._supervisor.check_own_process()
 
     def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
@@ -179,6 +184,7 @@ class Pool:
 
     def resize(self, size: int) -> None:
         """Aim at `size` workers; those too many finish their calls first."""
+        self.check_own_process()
         if size < 1:
             raise ValueError(f"pool {self.name!r} cannot have {size} workers: give 1 or more")
         self._desk.change(lambda now: self._desk.state.resize(size, now))
@@ -193,6 +199,7 @@ class Pool:
             WorkerBootError: the code cannot be imported as it is now; nothing has changed.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
+        self.check_own_process()
         if reload:
             self._renewal.renew(self.config, timeout)
         else:
@@ -209,6 +216,7 @@ class Pool:
             WorkerBootError: no worker can be made so; nothing has changed.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
+        self.check_own_process()
         if config.name != self.name:
             raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
         if reload or not self.config.makes_same_workers(config):
@@ -218,17 +226,20 @@ class Pool:
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new calls and wait until all that were taken have ended."""
+        self.check_own_process()
         with self._desk.lock:
             self._desk.state.is_closed = True
         self._desk.insist(self._desk.is_idle, timeout, "finish its calls")
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
+        self.check_own_process()
         with self._desk.lock:
             return self._desk.state.poison.forgive(digest)
 
     def stats(self) -> PoolStats:
         """Give what the pool is doing now."""
+        self.check_own_process()
         template = self._crew.nursery.template
         pid = template.pid if template is not None else None
         usage = self.usage()
@@ -251,6 +262,7 @@ class Pool:
         Raises:
             SessionLimit: the pool holds as many as it may, and each of them holds state.
         """
+        self.check_own_process()
         desk = self._desk
 
         def opened(now: float) -> list[Instruction]:
@@ -270,6 +282,8 @@ class Pool:
 
     def close_session(self, key: str) -> None:
         """Forget a session once its calls have ended; its worker drops the state."""
+        if self._supervisor.is_forked:
+            return  # the parent's; leaving a `with` block is no error
         self._desk.change(lambda now: self._desk.state.close_session(key, now))
 
     # -- life: called by the supervisor ------------------------------------------------------------------------

@@ -120,6 +120,7 @@ class Stream(_Reading, Iterator[Any]):
     def __next__(self) -> Any:
         if not self._is_open:
             raise StopIteration
+        self._pool.check_own_process()
         try:
             has_chunk, chunk = self._take()
         except BaseException:
@@ -159,6 +160,7 @@ class AsyncStream(_Reading, AsyncIterator[Any]):
     async def __anext__(self) -> Any:
         if not self._is_open:
             raise StopAsyncIteration
+        self._pool.check_own_process()
         try:
             has_chunk, chunk = await self._take()
         except BaseException:

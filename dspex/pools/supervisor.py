@@ -51,22 +51,26 @@ class Supervisor:
         self._lock = threading.Lock()
         self._is_started = False
         self._is_stopped = False
-        self._pid = os.getpid()
+        self._pid = 0  # of the process that started it
 
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> Supervisor:
         """Start every pool; returns at once (see `wait_ready`). Calls made meanwhile are queued.
 
+        It belongs to the process that starts it: one that was made before a fork may be started after it.
+
         Raises:
             PoolClosed: it was stopped: make a new one.
+            ForkedSupervisor: it was started before this process was forked.
         """
-        self._require_own_process()
+        self.check_own_process()
         with self._lock:
             if self._is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
             if self._is_started:
                 return self
+            self._pid = os.getpid()
             self._is_started = True
         self._bus.start()
         self._engine.start()
@@ -93,7 +97,7 @@ class Supervisor:
 
         May be called twice, from any thread.
         """
-        if self._is_forked():
+        if self.is_forked:
             return  # the parent's; and its lock may have been held when this process was made
         with self._lock:
             was_running = self._is_started and not self._is_stopped
@@ -222,7 +226,9 @@ class Supervisor:
 
         Raises:
             UnknownName: there is none; it lists the near names.
+            ForkedSupervisor: this is a forked child of the process that started it.
         """
+        self.check_own_process()
         try:
             return self._pools[name]
         except KeyError:
@@ -234,6 +240,7 @@ class Supervisor:
 
     def stats(self) -> dict[str, PoolStats]:
         """Give what each pool is doing now."""
+        self.check_own_process()
         return {name: pool.stats() for name, pool in self._pools.items()}
 
     def health(self) -> dict[str, PoolHealth]:
@@ -258,7 +265,12 @@ class Supervisor:
 
     @property
     def is_running(self) -> bool:
-        return self._is_started and not self._is_stopped and not self._is_forked()
+        return self._is_started and not self._is_stopped and not self.is_forked
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a forked child of the process that started it."""
+        return self._is_started and self._pid != os.getpid()
 
     def check_usable(self) -> None:
         """Raise what a caller must hear before anything else.
@@ -267,27 +279,29 @@ class Supervisor:
             ForkedSupervisor: this is a forked child of the process that started it.
             PoolClosed: it is not started, or stopped.
         """
-        self._require_own_process()
+        self.check_own_process()
         if not self._is_started:
             raise PoolClosed("This supervisor is not started: call start(), or use it as a context manager.")
         if self._is_stopped:
             raise PoolClosed("This supervisor was stopped.")
+
+    def check_own_process(self) -> None:
+        """Raise what a forked child must hear before it touches a lock or a pipe of its parent's (C13).
+
+        Raises:
+            ForkedSupervisor: this is a forked child of the process that started it.
+        """
+        if self.is_forked:
+            raise ForkedSupervisor(
+                f"This supervisor belongs to process {self._pid}; process {os.getpid()} was forked from it and must "
+                f"start one of its own (the default one of dspex.configure does so by itself)."
+            )
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "stopped" if self._is_stopped else "not started"
         return f"<Supervisor of {', '.join(self._pools)}; {state}>"
 
     # ============================================================================================================
-
-    def _is_forked(self) -> bool:
-        return self._pid != os.getpid()
-
-    def _require_own_process(self) -> None:
-        if self._is_forked():
-            raise ForkedSupervisor(
-                f"This supervisor belongs to process {self._pid}; process {os.getpid()} was forked from it and must "
-                f"start one of its own (the default one of dspex.configure does so by itself)."
-            )
 
     def _shut_down(self) -> None:
         self._engine.stop()
@@ -315,6 +329,9 @@ os.register_at_fork(after_in_child=_forget_all_in_child)
 
 
 def _call_at_exit(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    # Hooks run last in, first out, and an executor's waits for what its threads do: it must be there before ours.
+    import concurrent.futures.thread  # noqa: F401
+
     def call() -> None:
         function = method()
         if function is not None:

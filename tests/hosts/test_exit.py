@@ -1,0 +1,102 @@
+"""Process: the interpreter exits at once, whatever kind of host has calls in flight, and leaves nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .conftest import Scripts
+from .host import EXIT_WITHIN, SLACK
+
+START = """
+sup = Supervisor(pools=[POOL]).start().wait_ready()
+FOREVER = ("f", "sleep", {"seconds": 600})
+"""
+
+MAIN = """
+signal.signal(signal.SIGALRM, lambda *_: sys.exit(7))
+
+def alarm():
+    until(lambda: is_busy(sup))
+    tell(ending=1)
+    os.kill(os.getpid(), signal.SIGALRM)
+
+threading.Thread(target=alarm).start()
+sup.call(*FOREVER)
+"""
+
+EXECUTOR = """
+from concurrent.futures import ThreadPoolExecutor
+executor = ThreadPoolExecutor(4)
+calls = [executor.submit(sup.call, *FOREVER) for _ in range(4)]
+until(lambda: is_busy(sup, 4))
+tell(ending=1)
+sys.exit(7)
+"""
+
+THREADS = """
+threads = [threading.Thread(target=sup.call, args=FOREVER, daemon=n % 2 == 0) for n in range(4)]
+threading.excepthook = lambda hook: None
+for thread in threads:
+    thread.start()
+until(lambda: is_busy(sup, 4))
+tell(ending=1)
+sys.exit(7)
+"""
+
+LOOP = """
+async def main():
+    calls = [asyncio.ensure_future(sup.acall(*FOREVER)) for _ in range(3)]
+    stream = sup.astream("f", "count", {"n": 10**9, "delay_s": 0.01})
+    assert await anext(stream) == 0
+    while not is_busy(sup, 4):
+        await asyncio.sleep(0.005)
+    tell(ending=1)
+    sys.exit(7)
+"""
+ASYNCIO = LOOP + "asyncio.run(main())"
+UVLOOP = LOOP + "import uvloop\nuvloop.run(main())"
+STOPPED_LOOP = """
+loop = asyncio.new_event_loop()
+calls = [loop.create_task(sup.acall(*FOREVER)) for _ in range(4)]
+while not is_busy(sup, 4):
+    loop.run_until_complete(asyncio.sleep(0.005))
+tell(ending=1)
+sys.exit(7)
+"""
+TOOL = """
+sup.register("hang", lambda request: threading.Event().wait())
+threading.Thread(target=sup.call, args=("f", "ask", {"name": "hang", "arguments": {}}), daemon=True).start()
+until(lambda: is_busy(sup))
+tell(ending=1)
+sys.exit(7)
+"""
+DEFAULT = """
+dspex.configure(config=Config((POOL,)))
+sup = dspex.default_supervisor().wait_ready()
+FOREVER = ("f", "spin_c", {"seconds": 600})
+"""
+
+HOSTS = {
+    "in a call, by a signal handler": START + MAIN,
+    "threads of an executor made later": START + EXECUTOR,
+    "threads": START + THREADS,
+    "asyncio": START + ASYNCIO,
+    "uvloop": START + UVLOOP,
+    "a loop that runs no more": START + STOPPED_LOOP,
+    "a tool that hangs": START + TOOL,
+    "the default supervisor, the GIL held in C": DEFAULT + THREADS,
+}
+
+
+@pytest.mark.parametrize("code", HOSTS.values(), ids=HOSTS.keys())
+def test_the_interpreter_exits_quickly(script: Scripts, code: str) -> None:
+    """Process (scorecard 36): 2 s by contract, with the host's own exit code."""
+    if "uvloop" in code:
+        pytest.importorskip("uvloop")
+    host = script(code)
+    host.heard("ending")
+    began = time.monotonic()
+    host.finish(code=7)
+    assert time.monotonic() - began < EXIT_WITHIN + SLACK, host.log()
