@@ -237,7 +237,19 @@ class Desk:
                     self.kill(generation, reason)
                 case Emit(event=event, facts=facts):
                     self._bus.emit(EVENTS[event], pool=self.name, **facts)
+                case Cancel(generation=generation, ticket_id=id):
+                    self._end_requests(generation, id)
         self.notify()
+
+    def _end_requests(self, generation: int, call_id: int) -> None:
+        """Nobody waits for the call: end what its worker asked of this process, without waiting for its word.
+
+        A language model's stream is closed now, even if the worker is busy in C.
+        """
+        worker = self.workers.get(generation)
+        for request in tuple(worker.reverse.values()) if worker is not None else ():
+            if request.outer.id == call_id:
+                request.cancel()
 
     # -- questions ---------------------------------------------------------------------------------------------
 
@@ -319,6 +331,7 @@ class Desk:
         match instruction:
             case Cancel(generation=generation, ticket_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
+                self._later.append(instruction)
             case Forget(generation=generation, session=session):
                 self._append(generation, messages.write(Kind.FORGET, session), channels)
                 self.durable.drop(session)
