@@ -27,7 +27,7 @@ from dspex.inprocess.lm.dialects.answer import (
     as_object,
     counters,
     decode,
-    encode,
+    encode_chat,
     json_object,
     tool_call,
 )
@@ -35,7 +35,6 @@ from dspex.inprocess.lm.dialects.answer import (
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
 
-_PLAIN = frozenset({"role", "content"})
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _ASKING_ROLES = frozenset({"system", "user"})
 _FINISH = {
@@ -60,27 +59,27 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
         InvalidInput: messages or options that are malformed.
         LMUnsupportedFeatureError: a content block or option that this dialect cannot carry.
     """
-    payload: dict[str, Any] = {"model": lm.name, "messages": rows(lm, messages)}
+    rest: dict[str, Any] = {}
     if stream:
-        payload["stream"] = True
-        payload["stream_options"] = {"include_usage": True}
+        rest["stream"] = True
+        rest["stream_options"] = {"include_usage": True}
     if given:
         options.check(lm, given)
-        _sampling(lm, given, payload)
-        _tools(lm, given, payload)
-        _reasoning(lm, given, payload)
-        _account(lm, given, payload)
-    return encode(payload)
+        _sampling(lm, given, rest)
+        _tools(lm, given, rest)
+        _reasoning(lm, given, rest)
+        _account(lm, given, rest)
+    return encode_chat(lm.name, rows(lm, messages), rest)
 
 
-def rows(lm: LM, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def rows(lm: LM, messages: Sequence[Message]) -> list[Message]:
     """The messages as DSPy's engine would write them."""
-    found: list[dict[str, Any]] = []
+    found: list[Message] = []
     plain = _ASKING_ROLES if lm.provider.blank_reasoning else _PLAIN_ROLES
     for index, message in enumerate(messages):
         role, content = message.get("role"), message.get("content")
-        if content and isinstance(content, str) and role in plain and message.keys() == _PLAIN:
-            found.append({"role": role, "content": content})
+        if content and isinstance(content, str) and role in plain and len(message) == 2:
+            found.append(message)
         elif (row := _row(lm, message, index)) is not None:
             found.append(row)
     return found
@@ -103,7 +102,8 @@ def answer(lm: LM, body: bytes) -> Answer:
         raise LMUnsupportedFeatureError(f"The reply carries {len(choices)} choices, not one.", model=lm.model)
     choice = as_object(choices[0] if choices else None)
     message = as_object(choice.get("message"))
-    calls = _calls(lm, message.get("tool_calls"))
+    called, thought = message.get("tool_calls"), message.get("reasoning_content") or message.get("reasoning")
+    calls = _calls(lm, called) if called else []
     finish = choice.get("finish_reason")
     return Answer(
         text=_text(message, calls),
@@ -111,7 +111,7 @@ def answer(lm: LM, body: bytes) -> Answer:
         finish_reason="tool_call" if calls else _FINISH.get(str(finish or "stop"), "stop"),
         usage=usage(data.get("usage")),
         tool_calls=calls,
-        reasoning=str(message.get("reasoning_content") or message.get("reasoning") or "") or None,
+        reasoning=str(thought) if thought else None,
     )
 
 
@@ -357,7 +357,7 @@ def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None
 
 def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
     found = []
-    for index, call in enumerate(calls or ()):
+    for index, call in enumerate(calls):
         if not isinstance(call, dict) or (call.get("type") or "function") != "function":
             continue
         function = as_object(call.get("function"))
