@@ -175,7 +175,8 @@ class Desk:
                     self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels
                 )
         self._follow_up(channels)
-        wake_all(ended)
+        if ended:
+            self._engine.call_last(lambda: wake_all(ended))
 
     def bury(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
         """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from io import FileIO
+from math import inf
 from typing import Protocol
 
 from ..descriptors import above_streams
@@ -46,8 +47,10 @@ class Engine:
         self._wakeup_fd = -1
         self._handlers: dict[int, Handler] = {}
         self._soon: deque[Callable[[], None]] = deque()
+        self._last: list[Callable[[], None]] = []
         self._timed: list[Timed] = []
-        self._sleeps_until = -float("inf")
+        self._sleeps_until = -inf
+        self._is_noticed = False
         self._is_stopping = False
         self._name = name
         self._thread: threading.Thread | None = None  # made by `start`: one from before a fork could not be started
@@ -81,6 +84,7 @@ class Engine:
 
     def notice(self, due: float) -> None:
         """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
+        self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
         if due < self._sleeps_until:
             self._wake()
 
@@ -115,12 +119,18 @@ class Engine:
     def add_timed(self, timed: Timed) -> None:
         self._timed.append(timed)
 
+    def call_last(self, function: Callable[[], None]) -> None:
+        """Run `function` right before the engine sleeps: to wake threads, which could not run beside it anyway."""
+        self._last.append(function)
+
     def _run(self) -> None:
         self._ident = threading.get_ident()
         try:
             while not (self._is_stopping and not self._soon):
-                self._run_once()
+                self._run_once(self._keep_time())
+            self._do_last()
         except BaseException as error:  # nobody above can handle it: every caller must learn of it instead
+            self._do_last()
             for timed in self._timed:
                 timed.engine_died(error)
             raise
@@ -128,35 +138,43 @@ class Engine:
             self._epoll.close()
             self._wakeup.close()
 
-    def _run_once(self) -> None:
-        for descriptor, event in self._epoll.poll(self._patience(), MOST_EVENTS):
+    def _run_once(self, patience: float) -> None:
+        self._do_last()
+        for descriptor, event in self._epoll.poll(patience, MOST_EVENTS):
             if descriptor == self._wakeup_fd:
                 self._drain_wakeup()
             elif (handler := self._handlers.get(descriptor)) is not None:
                 handler(event)
-        self._sleeps_until = -float("inf")
+        self._sleeps_until = -inf
         while self._soon:
             self._soon.popleft()()
-        now = time.monotonic()
-        for timed in self._timed:
-            if timed.due <= now:
-                timed.tick(now)
 
-    def _patience(self) -> float:
-        """Seconds to wait for events. `due` may fall while this runs: it is read again after it was published."""
-        if self._soon or self._is_stopping:
-            return 0.0
+    def _keep_time(self) -> float:
+        """Do what is due; give the seconds until the next. What others change meanwhile they `notice`."""
         while True:
-            due = self._next_due()
-            self._sleeps_until = due
-            if self._next_due() >= due and not self._soon:
-                break
-            if self._soon:
+            self._is_noticed = False
+            self._sleeps_until = due = self._tick()
+            if self._soon or self._is_stopping:
                 return 0.0
-        return -1 if due == float("inf") else max(0.0, due - time.monotonic())
+            if not self._is_noticed:
+                return -1 if due == inf else max(0.0, due - time.monotonic())
 
-    def _next_due(self) -> float:
-        return min((timed.due for timed in self._timed), default=float("inf"))
+    def _tick(self) -> float:
+        now, next_due = time.monotonic(), inf
+        for timed in self._timed:
+            due = timed.due
+            if due <= now:
+                timed.tick(now)
+                due = timed.due
+            if due < next_due:
+                next_due = due
+        return next_due
+
+    def _do_last(self) -> None:
+        if self._last:
+            last, self._last = self._last, []
+            for function in last:
+                function()
 
     def _wake(self) -> None:
         try:

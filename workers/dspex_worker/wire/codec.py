@@ -74,36 +74,37 @@ def survey(*fields: object) -> None:
     """
     level: list[Any] = []
     for field in fields:
-        kind = type(field)
-        if kind is dict or kind is list:
-            level.append(field)
-        elif kind not in _SCALARS:
-            raise TypeError(kind.__name__)
+        if type(field) not in _SCALARS:
+            level.append(_container(field))
     depth = containers = elements = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise OverLimit("levels", MAX_DEPTH, depth)
+        containers += len(level)
+        if containers > MAX_CONTAINERS:
+            raise OverLimit("containers", MAX_CONTAINERS, containers)
         below: list[Any] = []
         for container in level:
-            containers += 1
             elements += len(container)
-            if containers > MAX_CONTAINERS:
-                raise OverLimit("containers", MAX_CONTAINERS, containers)
-            if elements > MAX_ELEMENTS:
-                raise OverLimit("elements", MAX_ELEMENTS, elements)
             if type(container) is dict:
                 for key in container:
                     if type(key) is not str:
                         raise TypeError("key")
                 container = container.values()
             for item in container:
-                kind = type(item)
-                if kind is dict or kind is list:
-                    below.append(item)
-                elif kind not in _SCALARS:
-                    raise TypeError(kind.__name__)
+                if type(item) not in _SCALARS:
+                    below.append(_container(item))
+            if elements > MAX_ELEMENTS:
+                raise OverLimit("elements", MAX_ELEMENTS, elements)
         level = below
+
+
+def _container(value: object) -> object:
+    kind = type(value)
+    if kind is dict or kind is list:
+        return value
+    raise TypeError(kind.__name__)
 
 
 def refusal_of(error: Exception, fields: Sequence[object], root: str) -> Exception:
