@@ -14,6 +14,7 @@ import decimal
 import enum
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -54,12 +55,12 @@ _BUILTIN_OF: Final[Mapping[Any, Any]] = {
         "Type": type,
     }.items()
 }
-_ARGUMENTS: Final[Mapping[Any, int]] = {dict: 2, list: 1, set: 1, frozenset: 1}
 _TEXT_OF: Final[Mapping[Any, str]] = (
     {named: name for name, named in _NAMES.items() if not name.startswith("typing.")}
     | {type(None): "None"}
     | {getattr(typing, name).__origin__: name for name in _ABSTRACT}
 )
+_LINE_END: Final = re.compile(r"[\r\n]")
 _NATIVE_TYPES: Final = (
     "Image", "Audio", "File", "Code", "Reasoning", "History", "Tool", "ToolCalls", "ToolCallResults",
 )  # fmt: skip
@@ -84,7 +85,8 @@ def _read(text: str, custom_types: Mapping[str, Any]) -> Any:
     if simple is not None and text not in _NEED_ARGUMENTS:
         return simple
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        # A line may end anywhere in a signature's string, as between the brackets of a call.
+        tree = ast.parse(_LINE_END.sub(" ", text).strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = (getattr(error, "offset", None) or 1) - 1
         raise SignatureError(f"This is not a type: {_reason(error)}.", text=text, position=offset) from None
@@ -163,8 +165,8 @@ class _Reader:
         return self.applied(node, base, tuple(self.argument(base, item) for item in inner))
 
     def applied(self, node: ast.expr, base: Any, arguments: tuple[Any, ...]) -> Any:
-        if (wanted := _ARGUMENTS.get(base)) not in (None, len(arguments)):
-            raise self.error(f"{base.__name__} takes {wanted} type(s) in square brackets, not {len(arguments)}", node)
+        if base is dict and len(arguments) != 2:
+            raise self.error("dict takes two types in square brackets", node)
         try:
             return base[arguments if len(arguments) != 1 else arguments[0]]
         except TypeError as error:

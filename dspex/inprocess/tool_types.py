@@ -104,7 +104,7 @@ class Tool(DspyType):
         return f"{self.name}{about} It takes arguments {self.args}."
 
     def __repr__(self) -> str:
-        return f"Tool({self.name!r}, arguments: {', '.join(self.args) or 'none'})"
+        return f"Tool(name={self.name}, desc={self.desc}, args={self.args})"
 
     def _typed(self, name: str, value: Any) -> Any:
         if name not in self.args and not self.has_kwargs:

@@ -50,7 +50,11 @@ class Image(DspyType):
         return [{"type": "image_url", "image_url": {"url": self.url}}]
 
     def __repr__(self) -> str:
-        return f"Image({_short(self.url)!r})"
+        head, found, data = self.url.partition("base64,")
+        if not found:
+            return f"Image(url='{self.url}')"
+        kind = head.partition(";")[0].rpartition("/")[2]
+        return f"Image(url=data:image/{kind};base64,<IMAGE_BASE_64_ENCODED({len(data.partition('base64,')[0])})>)"
 
 
 class Audio(DspyType):
@@ -83,7 +87,7 @@ class Audio(DspyType):
         return [{"type": "input_audio", "input_audio": {"data": self.data, "format": self.audio_format}}]
 
     def __repr__(self) -> str:
-        return f"Audio({len(self.data)} characters, audio_format={self.audio_format!r})"
+        return f"Audio(data=<AUDIO_BASE_64_ENCODED({len(self.data)})>, audio_format='{self.audio_format}')"
 
 
 class File(DspyType):
@@ -115,7 +119,11 @@ class File(DspyType):
         return [{"type": "file", "file": {key: value for key, value in given.items() if value}}]
 
     def __repr__(self) -> str:
-        return f"File(filename={self.filename!r}, file_id={self.file_id!r}, file_data={_short(self.file_data or '')!r})"
+        named = [("file_id", self.file_id), ("filename", self.filename)]
+        shown = [f"{name}='{value}'" for name, value in named if value is not None]
+        if self.file_data is not None:
+            shown.insert(0, f"file_data=<{_data_shown(self.file_data)} chars)>")
+        return f"File({', '.join(shown)})"
 
 
 class Code(DspyType):
@@ -172,6 +180,9 @@ class Reasoning(DspyType):
 
     def format(self) -> str:
         return self.content
+
+    def __repr__(self) -> str:
+        return repr(self.content)
 
     def to_wire(self) -> str:
         return self.content
@@ -294,5 +305,9 @@ def _data_uri(data: bytes, mime_type: str) -> str:
     return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:40]}... ({len(text)} characters)"
+def _data_shown(data: str) -> str:
+    if not data.startswith("data:"):
+        return f"DATA({len(data)}"
+    kind = data.partition(";")[0].split(":")[1]
+    inner = data.partition("base64,")[2].partition("base64,")[0] if "base64," in data else data
+    return f"DATA_URI({kind}, {len(inner)}"

@@ -332,7 +332,7 @@ def test_keys_are_in_no_message(fake: Fake, complete: Complete) -> None:
         (ASK, {"temprature": 1}, LMUnsupportedFeatureError),
         (ASK, {"api_key": "x"}, LMConfigurationError),
         (ASK, {"temperature": "hot"}, InvalidInput),
-        (ASK, {"max_tokens": 1, "max_completion_tokens": 2}, InvalidInput),
+        (ASK, {"max_tokens": 1, "max_completion_tokens": 2}, LMUnsupportedFeatureError),
         ([{"role": "user", "content": [{"type": "video", "video": "x"}]}], {}, LMUnsupportedFeatureError),
     ],
 )

@@ -175,7 +175,8 @@ class LM:
         if self.temperature is not None:
             merged["temperature"] = self.temperature
         if self.max_tokens is not None:
-            merged["max_tokens"] = self.max_tokens
+            # DSPy keeps the limit of OpenAI's reasoning models under their own name for it.
+            merged["max_completion_tokens" if self.is_reasoning_model else "max_tokens"] = self.max_tokens
         for option, value in self.config:
             merged[option] = thawed(value)
         return merged
