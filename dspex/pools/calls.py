@@ -117,9 +117,13 @@ class Call(Ticket):
 
     def result(self) -> Any:
         """Give the value, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
+        error = self.error
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del self, error  # the traceback holds this frame: a cycle would keep the call's bytes until a collection
 
     def note_raised(self, id: int, error: DspexError) -> int:
         """Keep what a reverse call raised, in case the worker passes it on; gives what it is kept under."""

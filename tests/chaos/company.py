@@ -87,13 +87,25 @@ class Company(threading.Thread):
 def unharmed(sup: Supervisor, size: int, *, pool: str = "f") -> Iterator[None]:
     """After the block the pool is whole and idle again, and the host holds no more than before it.
 
-    Threads that answer tools are made at need and kept, so the block should use none for the first time.
+    Threads that answer tools are made at need and kept: see `use_tools`.
     """
     _settle(sup, size, pool)
     before = Holdings.now()
     yield
     _settle(sup, size, pool)
     eventually(lambda: _no_more(before, Holdings.now()), what=f"{before} is all that is held; now {Holdings.now()}")
+
+
+def use_tools(sup: Supervisor, *, pool: str = "f") -> None:
+    """Make the thread and the loop that answer tools: they stay, and are no growth."""
+
+    async def nothing(request: Any) -> None:
+        return None
+
+    sup.register("plain", lambda request: None)
+    sup.register("async", nothing)
+    for name in ("plain", "async"):
+        sup.call(pool, "ask", {"name": name, "arguments": {}})
 
 
 def _no_more(before: Holdings, now: Holdings) -> bool:

@@ -15,7 +15,7 @@ from dspex.errors import CallCancelled, CallTimeout
 from dspex.pools.supervisor import Supervisor
 
 from ..pools.waiting import Caller, Gate, all_ready, eventually, pids
-from .company import unharmed
+from .company import unharmed, use_tools
 from .conftest import Supervise
 
 GRACE = 0.2
@@ -132,7 +132,7 @@ def test_a_call_can_be_left_wherever_it_is(supervise: Supervise, seeded: Random,
     is_kept = is_kept_at[concurrency == 8]
     sup = supervise(size=1, concurrency=concurrency, cancel_grace=GRACE)
     tools = Tools(sup)
-    _use_tool_threads(sup)
+    use_tools(sup)
     for leave in WAYS if is_kept else seeded.sample(WAYS, 2):
         with unharmed(sup, 1):
             before = pids(sup)
@@ -146,18 +146,6 @@ def test_a_call_can_be_left_wherever_it_is(supervise: Supervise, seeded: Random,
         assert (pids(sup) == before) == is_kept, leave.__name__
     eventually(lambda: tools.began == tools.ended, what="every tool was told to stop")
     assert tools.ended > 0 or place not in ("an async tool", "a tool's stream")
-
-
-def _use_tool_threads(sup: Supervisor) -> None:
-    """Make the thread and the loop that answer tools, which stay."""
-
-    async def nothing(request: Any) -> None:
-        return None
-
-    sup.register("plain", lambda request: None)
-    sup.register("async", nothing)
-    for name in ("plain", "async"):
-        sup.call("f", "ask", {"name": name, "arguments": {}})
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
