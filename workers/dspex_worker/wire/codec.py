@@ -72,10 +72,7 @@ def survey(*fields: object) -> None:
         TypeError: a type, or a key's, is not one of the accepted.
         OverLimit: more levels (a cycle runs into that), containers or elements than the receiver would take.
     """
-    level: list[Any] = []
-    for field in fields:
-        if type(field) not in _SCALARS:
-            level.append(_container(field))
+    level: list[Any] = [_container(field) for field in fields if type(field) not in _SCALARS]
     depth = containers = elements = 0
     while level:
         depth += 1
@@ -94,7 +91,7 @@ def survey(*fields: object) -> None:
                 container = container.values()
             for item in container:
                 if type(item) not in _SCALARS:
-                    below.append(_container(item))
+                    below.append(_container(item))  # noqa: PERF401 - most have none, and a comprehension is a call
             if elements > MAX_ELEMENTS:
                 raise OverLimit("elements", MAX_ELEMENTS, elements)
         level = below
