@@ -16,6 +16,7 @@ from . import failures
 from .desk import Desk
 from .engine import Engine
 from .instructions import Instruction
+from .leftovers import end_session
 from .nursery import Nursery
 from .replies import Replies
 from .spawn import TemplateProcess
@@ -216,6 +217,7 @@ class Crew:
         self._desk.bury(worker, lambda now: self._died(worker, now))
         self._orphans.end(worker.generation)
         if worker.template is None:
+            end_session(worker.pid)
             worker.reap()
         worker.close()
         self._release_templates()

@@ -180,7 +180,7 @@ class Host:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end within {within} s:\n{self.log()}") from None
         took = time.monotonic() - began
-        assert code is None or ended == code, f"it ended with {ended}:\n{self.log()}"
+        assert code is None or ended == code, f"it ended with {ended}:\n{self.log()}{self.said()}"
         self.is_gone()
         return took
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, descendants, eventually, pids, template_pid
+from .waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, pids, template_pid
 
 VERSIONED = """
 from dspex_worker.bridge import Bridge
@@ -47,6 +47,21 @@ def test_a_lost_template_is_replaced_and_so_are_its_workers(supervise: Supervise
     assert new != old
     assert set(pids(sup)) <= set(descendants(new))
     assert sup.stats()["f"]["counts"]["failed"] == 0
+
+
+def test_what_a_worker_started_is_gone_with_it_also_without_a_template(supervise: Supervise) -> None:
+    """Process (T3, T6): its planned end, once it has been replaced."""
+    sup = supervise(size=1, concurrency=2)
+    with Gate(sup) as gate:  # it keeps the worker from being recycled
+        caller = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        child = sup.call("f", "spawn", {"seconds": 600})
+        os.kill(template_pid(sup), signal.SIGKILL)
+        eventually(lambda: sup.stats()["f"]["reaper"] == "lost")
+        assert is_alive(child)
+        gate.open()
+        caller.outcome()
+    eventually(lambda: not is_alive(child))
 
 
 def test_a_worker_without_a_template_still_dies_alone(supervise: Supervise) -> None:

@@ -1,0 +1,52 @@
+"""What is left of a worker whose template is gone (T6): its group must be killed here, and reaped if this is init.
+
+As long as a member lives, the kernel gives the session's number to nobody else, so members are known by it. Not
+covered: what left the worker's session. Runs on the engine's thread; a scan of /proc, rare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from pathlib import Path
+
+PATIENCE_MS = 100  # for one that was killed to end; it takes less than a millisecond
+
+
+def end_session(leader: int) -> None:
+    """Kill the members of the session that the dead worker `leader` led, and reap those that fell to this process."""
+    if not leader:  # it never began
+        return
+    for pid in [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()]:
+        if pid != leader and _session_of(pid) == leader:
+            with contextlib.suppress(OSError):  # it is gone, or no descriptor is left
+                _end(pid, leader)
+
+
+def _end(pid: int, leader: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        if _session_of(pid) == leader:  # else its pid was reused before it was opened
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _reap(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[3])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _reap(pidfd: int) -> None:
+    if os.getpid() != 1:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(PATIENCE_MS)
+    with contextlib.suppress(ChildProcessError):  # another's child
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
