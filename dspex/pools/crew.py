@@ -234,7 +234,8 @@ class Crew:
         record = self._desk.state.workers.get(worker.generation)
         if record is None or record.ready_at is not None:
             self.boot_failures = 0
-            self._desk.counts["deaths"] += 1
+            is_planned = record is not None and record.leave_reason and not record.kill_reason
+            self._desk.counts["stops" if is_planned else "deaths"] += 1
             return
         if record.kill_reason in ("", "startup_timeout"):
             worker.kill_reason = record.kill_reason

@@ -46,7 +46,7 @@ class Desk:
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
         self.config = config
         self.name = config.name
-        self.counts = dict.fromkeys(("submitted", "answered", "failed", "expired", "cancelled", "deaths"), 0)
+        self.counts = dict.fromkeys(("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops"), 0)
         self.state = PoolState(_rules(config))
         self.workers: dict[int, Worker] = {}
         self.durable = DurableStore()
@@ -310,7 +310,9 @@ class Desk:
                 self._send(instruction, channels)  # type: ignore[arg-type]
             elif kind is Fail:
                 self._fail(instruction, own)  # type: ignore[arg-type]
-            elif kind is Start or kind is Kill or kind is Emit:
+            elif kind is Emit:
+                self._later.append(self._with_worker(instruction))  # type: ignore[arg-type]
+            elif kind is Start or kind is Kill:
                 self._later.append(instruction)
             else:
                 self._tell(instruction, channels)
@@ -327,6 +329,14 @@ class Desk:
         worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `mending`
         call.frame_end = channel.append(call.frame)
         channels.append(channel)
+
+    def _with_worker(self, emit: Emit) -> Emit:
+        """With what the state does not know of the worker: its name, its pid, and how it ended."""
+        worker = self.workers.get(emit.facts.get("generation", 0))
+        if worker is None:
+            return emit
+        end = failures.end_of(worker) if emit.event in ENDS else {}
+        return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
 
     def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
         match instruction:
@@ -402,6 +412,7 @@ def _rules(config: PoolConfig) -> Rules:
     return Rules(**{name: getattr(config, name) for name in Rules.__slots__})
 
 
+ENDS = ("worker.died", "worker.stopped")
 NO_NOTES: dict[str, Any] = {}
 
 EVENTS = {

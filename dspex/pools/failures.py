@@ -66,6 +66,13 @@ def cause_of(worker: Worker) -> str:
     return "exited"
 
 
+def end_of(worker: Worker) -> dict[str, Any]:
+    """Give how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
+    exit = worker.exit or {}
+    known = {name: exit[name] for name in ("signal", "exit_code") if exit.get(name) is not None}
+    return {"cause": cause_of(worker), **known}
+
+
 def is_by_itself(worker: Worker) -> bool:
     """Whether what ran there may have brought it about: not SIGKILL from outside, nor a broken pipe of ours (C7b)."""
     if worker.over is not None:

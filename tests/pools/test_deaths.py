@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import PoisonCall, WorkerDied
-from dspex.events import Name
+from dspex.events import Event, Name
 
 from .conftest import Supervise
 from .waiting import Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids
@@ -285,3 +285,22 @@ def test_without_descriptors_the_living_serve_and_the_dead_come_back(supervise: 
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert victim not in all_ready(sup, 2)
+
+
+def test_the_event_of_a_death_says_whose_it_was_and_how_it_ended(supervise: Supervise) -> None:
+    """Process: what an operator needs to find the worker in other logs; a planned end is no death."""
+    sup = supervise(size=1)
+    events: list[Event] = []
+    sup.on_event(events.append)
+    (pid,) = pids(sup)
+    with pytest.raises(WorkerDied):
+        sup.call("f", "exit", {"code": 7})
+    sup.pool("f").recycle(timeout=20)
+    sup.flush_events()
+    (death,) = [event for event in events if event.name == Name.WORKER_DIED]
+    expected = {"worker": "f/0", "pid": pid, "generation": 1, "cause": "exited", "exit_code": 7, "calls": 1}
+    assert {key: death.facts[key] for key in expected} == expected
+    (stop,) = [event for event in events if event.name == Name.WORKER_STOPPED]
+    assert stop.facts["reason"] == "recycled" and stop.facts["pid"] not in (0, pid)
+    counts = sup.stats()["f"]["counts"]
+    assert (counts["deaths"], counts["stops"]) == (1, 1)
