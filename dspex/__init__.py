@@ -29,22 +29,32 @@ _HOMES = {
     "Prediction": "inprocess.prediction",
     "Chunk": "inprocess.predictor",
     "Program": "programs",
-    "predict": "programs",
-    "apredict": "programs",
-    "predict_stream": "programs",
-    "apredict_stream": "programs",
-    "predictor": "programs",
-    "chain_of_thought": "programs",
-    "react": "programs",
-    "explain": "programs",
+    "predict": "predicting",
+    "apredict": "predicting",
+    "predict_stream": "predicting",
+    "apredict_stream": "predicting",
+    "predictor": "predictors",
+    "chain_of_thought": "predictors",
+    "react": "predictors",
+    "best_of_n": "predictors",
+    "refine": "predictors",
+    "majority": "predictors",
+    "assertions": "predictors",
+    "rag": "predictors",
+    "explain": "predictors",
+    "majority_of": "inprocess.votes",
+    "Tool": "inprocess.tool_types",
+    "ToolCalls": "inprocess.tool_types",
+    "ToolCallResults": "inprocess.tool_types",
     "Decision": "router",
+    "Reason": "router",
     "map": "mapping",
     "amap": "mapping",
-    "Optimized": "optimizing",
+    "Optimized": "saved",
     "optimize": "optimizing",
     "aoptimize": "optimizing",
     "evaluate": "optimizing",
-    "load": "optimizing",
+    "load": "saved",
     "Pipeline": "pipelines",
     "Step": "pipelines",
     "pipeline": "pipelines",
@@ -87,12 +97,14 @@ if TYPE_CHECKING:
     from .inprocess.signatures import Signature as Signature
     from .inprocess.signatures import signature as signature
     from .inprocess.templates import template as template
+    from .inprocess.tool_types import Tool as Tool
+    from .inprocess.tool_types import ToolCallResults as ToolCallResults
+    from .inprocess.tool_types import ToolCalls as ToolCalls
+    from .inprocess.votes import majority_of as majority_of
     from .mapping import amap as amap
     from .mapping import map as map
-    from .optimizing import Optimized as Optimized
     from .optimizing import aoptimize as aoptimize
     from .optimizing import evaluate as evaluate
-    from .optimizing import load as load
     from .optimizing import optimize as optimize
     from .pipelines import EventKind as EventKind
     from .pipelines import Pipeline as Pipeline
@@ -110,16 +122,24 @@ if TYPE_CHECKING:
     from .pipelines import python as python
     from .pools.sessions import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .predicting import apredict as apredict
+    from .predicting import apredict_stream as apredict_stream
+    from .predicting import predict as predict
+    from .predicting import predict_stream as predict_stream
+    from .predictors import assertions as assertions
+    from .predictors import best_of_n as best_of_n
+    from .predictors import chain_of_thought as chain_of_thought
+    from .predictors import explain as explain
+    from .predictors import majority as majority
+    from .predictors import predictor as predictor
+    from .predictors import rag as rag
+    from .predictors import react as react
+    from .predictors import refine as refine
     from .programs import Program as Program
-    from .programs import apredict as apredict
-    from .programs import apredict_stream as apredict_stream
-    from .programs import chain_of_thought as chain_of_thought
-    from .programs import explain as explain
-    from .programs import predict as predict
-    from .programs import predict_stream as predict_stream
-    from .programs import predictor as predictor
-    from .programs import react as react
     from .router import Decision as Decision
+    from .router import Reason as Reason
+    from .saved import Optimized as Optimized
+    from .saved import load as load
     from .spending import UsageStats as UsageStats
 
 

@@ -8,76 +8,25 @@ best.save("qa.json"); dspex.load("qa.json")
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import defaults
 from .errors import InvalidInput, SettingsError
-from .inprocess.prediction import Prediction
-from .inprocess.predictor import default_adapter, wire_inputs
+from .inprocess.crossing import wire_inputs
+from .inprocess.predictor import default_adapter
 from .inprocess.signatures import Signature
-from .programs import Program, predictor
-from .router import GENERAL_POOL, OPTIMIZER_POOL
+from .predictors import predictor
+from .programs import Program
+from .router import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
+from .saved import Optimized
 from .services import Services, services_of
 
-FORMAT = 1  # of what `save` writes under metadata.dspex
 Progress = Callable[[dict[str, Any]], object]
-
-
-@dataclass(frozen=True)
-class Optimized:
-    """An optimised program, its scores in percent, and the trials that led to it. Call it like the program."""
-
-    program: Program
-    score: float | None
-    baseline_score: float | None
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    optimizer: str = ""
-    versions: Mapping[str, Any] = field(default_factory=dict)
-    errors: Mapping[str, int] = field(default_factory=dict)
-
-    def __call__(self, **inputs: Any) -> Prediction:
-        return self.program(**inputs)
-
-    async def acall(self, **inputs: Any) -> Prediction:
-        return await self.program.acall(**inputs)
-
-    def using(self, **options: Any) -> Optimized:
-        """Give the same with other call options; see `Program.using`."""
-        return replace(self, program=self.program.using(**options))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex` (I7). No LM, no key."""
-        text = json.dumps(self._document(), ensure_ascii=False, indent=2)
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
-
-    def _document(self) -> dict[str, Any]:
-        program = self.program
-        versions = {key: str(value) for key, value in self.versions.items() if value is not None}
-        own = {
-            "format": FORMAT,
-            "module": program.module,
-            "signature": program.signature.to_wire(),
-            "options": dict(program.options),
-            "adapter": program.adapter,
-            "prefix_sha256": program.prefix_sha256,
-            "score": self.score,
-            "baseline_score": self.baseline_score,
-            "trials": self.trials,
-            "optimizer": self.optimizer,
-        }
-        return {**(program.state or {}), "metadata": {"dependency_versions": versions, "dspex": own}}
-
-    def __repr__(self) -> str:
-        return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"
 
 
 def optimize(
@@ -111,11 +60,10 @@ def optimize(
     student = program.program if isinstance(program, Optimized) else program
     student = student if isinstance(student, Program) else predictor("predict", student)
     student = student.using(**_given(lm=lm, adapter=adapter, supervisor=supervisor))
-    job = _Job.of(student, trainset, valset, optimizer, metric, inputs, prompt_lm, options)
-    try:
+    services = services_of(student.home())
+    with lent_metric(metric, services) as described, student.lent(services):
+        job = _Job.of(student, services, trainset, valset, optimizer, described, inputs, prompt_lm, options)
         return job.run(on_progress, math.inf if timeout is None else timeout, session)
-    finally:
-        job.close()
 
 
 async def aoptimize(program: Any, trainset: Sequence[Mapping[str, Any]], **options: Any) -> Optimized:
@@ -145,39 +93,6 @@ class _Stopped(BaseException):
     """The awaiting task was cancelled: leave the stream, which cancels the job."""
 
 
-def load(path: str | os.PathLike[str], *, program: Program | None = None, **options: Any) -> Optimized:
-    """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
-
-    A file of DSPy's own holds no field names: give the `program` that it was saved from.
-
-    Raises:
-        InvalidInput: it is no saved program, or not one of this program.
-    """
-    document = _read(path)
-    metadata = document.pop("metadata", None) or {}
-    own = metadata.get("dspex")
-    if own is None and program is None:
-        raise InvalidInput(
-            f"{os.fspath(path)!r} was saved by DSPy itself, which stores no field names: give the program it belongs "
-            f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
-        )
-    own = own or {}
-    base = program or predictor(own["module"], Signature.from_wire(own["signature"]), **own.get("options", {}))
-    loaded = replace(base, state=document or None, prefix_sha256=own.get("prefix_sha256"), adapter=own.get("adapter"))
-    if options:
-        loaded = loaded.using(**options)
-    if loaded.module in ("dspy.Predict", "dspy.ChainOfThought"):
-        _ = loaded._native  # a state that does not fit is refused now, not at the first call
-    return Optimized(
-        loaded,
-        own.get("score"),
-        own.get("baseline_score"),
-        own.get("trials", []),
-        own.get("optimizer", ""),
-        metadata.get("dependency_versions", {}),
-    )
-
-
 def evaluate(
     program: Any,
     devset: Sequence[Mapping[str, Any]],
@@ -190,39 +105,41 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a program on examples, in a worker of the general pool: {"score": percent, "results": [...]}."""
     subject = program.program if isinstance(program, Optimized) else program
-    supervisor = subject._supervisor()
+    supervisor = subject.home()
     services = services_of(supervisor)
-    described, drop = metric_argument(metric, services)
-    lm = subject.lm or defaults.configured_lm()
-    arguments = {
-        "spec": subject.spec(),
-        "devset": [_example(row, subject.signature) for row in devset],
-        "metric": described,
-        "lm": services.lm_record(lm),
-        "adapter": subject.adapter or default_adapter(lm),
-        "num_threads": num_threads,
-        "inputs": list(inputs or subject.inputs),
-    }
-    services.tools.add(subject.tool_set, subject.tools)
-    try:
+    lm = subject.lm_used
+    with lent_metric(metric, services) as described, subject.lent(services):
+        arguments = {
+            "spec": subject.spec(),
+            "devset": [_example(row, subject.signature) for row in devset],
+            "metric": described,
+            "lm": services.lm_record(lm),
+            "adapter": subject.wire_adapter(lm),
+            "num_threads": num_threads,
+            "inputs": list(inputs or subject.inputs),
+        }
         return _consume(supervisor.stream(GENERAL_POOL, "evaluate", arguments, timeout=timeout), on_progress)[0]
-    finally:
-        drop()
 
 
-def metric_argument(metric: Any, services: Services) -> tuple[dict[str, Any], Callable[[], None]]:
-    """Give what names a metric to a worker, and what to do when the job is over.
+@contextlib.contextmanager
+def lent_metric(metric: Any, services: Services) -> Iterator[dict[str, Any]]:
+    """Give what names a metric to a worker; one of this process is lent for the time of the block.
 
     Raises:
         SettingsError: it is none.
     """
-    if callable(metric):
-        id = services.metrics.add(metric)
-        return {"parent": id}, lambda: services.metrics.drop(id)
+    if not callable(metric):
+        yield _described(metric)
+        return
+    with services.metrics.lent(metric) as id:
+        yield {"parent": id}
+
+
+def _described(metric: Any) -> dict[str, Any]:
     if isinstance(metric, str):
-        return {"import" if ":" in metric else "name": metric}, _nothing
+        return {"import" if ":" in metric else "name": metric}
     if isinstance(metric, Mapping):
-        return dict(metric), _nothing
+        return dict(metric)
     raise SettingsError(
         "A metric is needed: a function (example, prediction, trace=None) -> score, a built-in's name such as "
         "'exact_match', or an import path 'module:function'.",
@@ -238,48 +155,46 @@ class _Job:
     arguments: dict[str, Any]
     optimizer: str
     sample: dict[str, Any]
-    drop_metric: Callable[[], None]
 
     @classmethod
     def of(
         cls,
         student: Program,
+        services: Services,
         trainset: Sequence[Mapping[str, Any]],
         valset: Sequence[Mapping[str, Any]] | None,
         optimizer: str,
-        metric: Any,
+        metric: Mapping[str, Any],
         inputs: Sequence[str] | None,
         prompt_lm: Any,
         options: Mapping[str, Any],
     ) -> _Job:
         if not trainset:
             raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
-        services = services_of(student._supervisor())
-        services.tools.add(student.tool_set, student.tools)
-        lm = student.lm or defaults.configured_lm()
+        lm = student.lm_used
         examples = [_example(row, student.signature) for row in trainset]
-        described, drop = metric_argument(metric, services)
         arguments = {
             "spec": student.spec(),
             "trainset": examples,
             "valset": None if valset is None else [_example(row, student.signature) for row in valset],
             "inputs": list(inputs or student.inputs),
             "optimizer": optimizer,
-            "metric": described,
+            "metric": dict(metric),
             "options": dict(options),
             "lm": services.lm_record(lm),
             "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm)),
-            "adapter": student.adapter or default_adapter(lm),
+            "adapter": student.wire_adapter(lm),
         }
         sample = {name: examples[0][name] for name in student.inputs if name in examples[0]}
-        return cls(student, arguments, optimizer, sample, drop)
+        return cls(student, arguments, optimizer, sample)
 
     def run(self, on_progress: Progress | None, timeout: float, session: str | None) -> Optimized:
-        supervisor = self.student._supervisor()
+        supervisor = self.student.home()
         pool = supervisor.pool(OPTIMIZER_POOL)
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
         found, _ = _consume(stream, on_progress)
-        best = replace(self.student, state=found["state"], adapter=self.arguments["adapter"])
+        adapter = self.student.adapter or default_adapter(self.student.lm_used)
+        best = replace(self.student, state=found["state"], adapter=adapter)
         best = replace(best, prefix_sha256=self._prefix_hash(best))
         return Optimized(
             best,
@@ -293,20 +208,17 @@ class _Job:
 
     def _prefix_hash(self, best: Program) -> str | None:
         """What DSPy renders before the inputs, so that the native side serves it only if it renders the same (I1)."""
-        if best.module not in ("dspy.Predict", "dspy.ChainOfThought"):
+        if best.module not in NATIVE_MODULES:
             return None
         import hashlib
 
-        supervisor = best._supervisor()
+        supervisor = best.home()
         arguments = {key: self.arguments[key] for key in ("adapter", "lm")}
         inputs = wire_inputs(best.signature, self.sample)
         rendered = supervisor.call(GENERAL_POOL, "render", {"spec": best.spec(), "inputs": inputs, **arguments})
         prefix = rendered["messages"][:-1]
         text = json.dumps(prefix, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def close(self) -> None:
-        self.drop_metric()
 
 
 def _consume(stream: Any, on_progress: Progress | None) -> tuple[dict[str, Any], str]:
@@ -327,21 +239,5 @@ def _example(row: Mapping[str, Any], sig: Signature) -> dict[str, Any]:
     return {name: to_wire(value, f"example[{name!r}]") for name, value in row.items()}
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"The program {os.fspath(path)!r} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InvalidInput(f"The program {os.fspath(path)!r} is not JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise InvalidInput(f"{os.fspath(path)!r} holds no program.")
-    return document
-
-
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _nothing() -> None:
-    """A metric that the worker has itself needs no clearing up."""

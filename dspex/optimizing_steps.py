@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from . import defaults
 from .errors import CallCancelled, SettingsError, StepTimeout
 from .inprocess.crossing import to_wire
-from .inprocess.lm.ledger import Account
 from .inprocess.signatures import Signature, signature
-from .optimizing import Optimized, optimize
-from .programs import Program, predictor
-from .router import GENERAL_POOL, OPTIMIZER_POOL
-from .scopes import Outcome, Scope, invoke, optional_inputs_of, options_of, outcome_of
+from .module_steps import ModuleStep
+from .optimizing import optimize
+from .predictors import predictor
+from .programs import Program
+from .router import OPTIMIZER_POOL
+from .saved import Optimized
+from .scopes import Outcome, Scope, optional_inputs_of, outcome_of
 from .services import services_of
 
 if TYPE_CHECKING:
@@ -116,11 +118,7 @@ class OptimizingStep:
         if program.decision.implementation == "native":
             prediction = program.using(timeout=scope.timeout)(**inputs)
             return _with_scores(outcome_of(prediction, self.outputs, None), best)
-        arguments = program._arguments(inputs, scope.supervisor)
-        with Account("step") as account:
-            call = invoke(scope.supervisor, GENERAL_POOL, "run", arguments, scope)
-        prediction = program._prediction(call.result(), call.worker_name, account)
-        return _with_scores(outcome_of(prediction, self.outputs, call), best)
+        return _with_scores(ModuleStep(program).run(inputs, scope), best)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         best = await self._flight(scope).await_(scope)
@@ -128,11 +126,7 @@ class OptimizingStep:
         if program.decision.implementation == "native":
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
             return _with_scores(outcome_of(prediction, self.outputs, None), best)
-        arguments = program._arguments(inputs, scope.supervisor)
-        with Account("step") as account:
-            call = await scope.supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
-        prediction = program._prediction(call.result(), call.worker_name, account)
-        return _with_scores(outcome_of(prediction, self.outputs, call), best)
+        return _with_scores(await ModuleStep(program).arun(inputs, scope), best)
 
     def _flight(self, scope: Scope) -> Flight:
         """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""

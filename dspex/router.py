@@ -33,6 +33,9 @@ class Reason(StrEnum):
     LANGUAGE_MODEL = "this language model can only be called from a worker"
     VERSIONS = "the installed versions are not those that the native side was compared with"
     PREFIX = "DSPy renders this program's prompt differently"
+    FEEDBACK = "DSPy's Refine has a model read DSPy's own source code, which only workers hold"
+    REWARD = "its reward function is one that workers hold"
+    RETRIEVER = "its retriever runs in workers only"
     OPTIMIZER = "optimizers run in their own pool"
     STATE = "the saved state has no native form"
 
@@ -62,6 +65,8 @@ class Candidate:
     is_lm_native: bool
     prefix_differs: bool = False
     state_problem: str | None = None
+    obstacle: tuple[Reason, str] | None = None  # what else makes the native route impossible
+    preference: tuple[Reason, str] | None = None  # why "auto" takes a worker although "native" is a choice
 
 
 def decide(candidate: Candidate, implementation: str = "auto") -> Decision:
@@ -77,8 +82,12 @@ def decide(candidate: Candidate, implementation: str = "auto") -> Decision:
     if implementation == "python":
         return Decision("python", GENERAL_POOL, Reason.ASKED_FOR)
     obstacle = _obstacle(candidate)
+    if obstacle is None and implementation == "native":
+        return Decision("native", None, Reason.ASKED_FOR)
+    if obstacle is None and candidate.preference is not None:
+        return Decision("python", GENERAL_POOL, *candidate.preference)
     if obstacle is None:
-        return Decision("native", None, Reason.ASKED_FOR if implementation == "native" else Reason.NATIVE)
+        return Decision("native", None, Reason.NATIVE)
     if implementation == "native":
         raise SettingsError(
             f"implementation='native' is not possible for {candidate.module}: {obstacle.reason.value}"
@@ -92,6 +101,8 @@ def _obstacle(candidate: Candidate) -> Decision | None:
     def python(reason: Reason, detail: str = "") -> Decision:
         return Decision("python", GENERAL_POOL, reason, detail)
 
+    if candidate.obstacle is not None:
+        return python(*candidate.obstacle)
     if candidate.module not in NATIVE_MODULES:
         return python(Reason.TOOLS if candidate.has_tools else Reason.MODULE, candidate.module)
     if candidate.adapter not in (None, "chat", "json"):

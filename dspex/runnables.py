@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import SettingsError, UnknownName
-from .inprocess.lm.ledger import Account
+from .module_steps import ModuleStep
 from .optimizing_steps import OPTIMIZERS, OptimizingStep
-from .programs import KINDS, Program, predictor
+from .predictors import KINDS, predictor
 from .router import GENERAL_POOL
-from .scopes import CancelFlag, Outcome, Runnable, Scope, invoke, optional_inputs_of, options_of, outcome_of
+from .scopes import CancelFlag, Outcome, Runnable, Scope, invoke, options_of
 
 if TYPE_CHECKING:
     from .pools.calls import Call
@@ -42,52 +42,6 @@ def runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
         return OptimizingStep(name, signature, **options)
     _require_known(name)
     return ModuleStep(predictor(name, signature, **options))
-
-
-@dataclass(frozen=True)
-class ModuleStep:
-    """A module of DSPy's, one shot per call (P6): losing its worker loses nothing."""
-
-    program: Program
-    pool: str = GENERAL_POOL
-    is_stateful: bool = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.program.inputs
-
-    @property
-    def optional_inputs(self) -> frozenset[str]:
-        return optional_inputs_of(self.program.signature)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.program.outputs
-
-    @property
-    def has_tools(self) -> bool:
-        return bool(self.program.tools)
-
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        program, supervisor = self._within(scope), scope.supervisor
-        arguments = program._arguments(inputs, supervisor)
-        with Account("step") as account:
-            call = invoke(supervisor, GENERAL_POOL, "run", arguments, scope)
-        return self._outcome(program, call, account)
-
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        program, supervisor = self._within(scope), scope.supervisor
-        arguments = program._arguments(inputs, supervisor)
-        with Account("step") as account:
-            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options_of(scope))
-        return self._outcome(program, call, account)
-
-    def _within(self, scope: Scope) -> Program:
-        return replace(self.program, supervisor=scope.supervisor, lm=self.program.lm or scope.lm)
-
-    def _outcome(self, program: Program, call: Call, account: Account) -> Outcome:
-        prediction = program._prediction(call.result(), call.worker_name, account)
-        return outcome_of(prediction, self.outputs, call)
 
 
 @dataclass(frozen=True, init=False)

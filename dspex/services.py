@@ -11,7 +11,7 @@ import functools
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from . import defaults
@@ -22,6 +22,7 @@ from .inprocess.lm.client import LMClient
 from .inprocess.lm.forwarding import Origin
 from .inprocess.lm.record import LM
 from .inprocess.prediction import Prediction
+from .lending import Lending
 from .pools.reverse import ReverseCall
 from .pools.supervisor import Supervisor
 from .tools import ToolSets
@@ -85,20 +86,19 @@ class Metrics:
     """Metrics and rewards of the host, by the id that a job carries."""
 
     def __init__(self) -> None:
-        self._metrics: dict[str, Callable[..., Any]] = {}
+        self._metrics: Lending[Callable[..., Any]] = Lending()
 
-    def add(self, metric: Callable[..., Any]) -> str:
-        id = secrets.token_hex(8)
-        self._metrics[id] = metric
-        return id
-
-    def drop(self, id: str) -> None:
-        self._metrics.pop(id, None)
+    @contextlib.contextmanager
+    def lent(self, metric: Callable[..., Any], id: str | None = None) -> Iterator[str]:
+        """Let workers call `metric` for the time of the block, under the id that it gives."""
+        known = id or secrets.token_hex(8)
+        with self._metrics.lent(known, metric):
+            yield known
 
     def call(self, request: ReverseCall) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
         arguments = request.arguments
-        metric = self._metrics.get(arguments["id"])
+        metric = self._metrics.get(str(arguments["id"]))
         if metric is None:
             raise UnknownName("metric", str(arguments["id"]), ())
         example, prediction = Prediction(arguments["example"]), Prediction(arguments["prediction"])

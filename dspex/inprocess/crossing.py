@@ -38,6 +38,13 @@ def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     return typed
 
 
+def crossed_inputs(
+    sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checked inputs, and the same as plain data; errors as for `checked_inputs`."""
+    return _checked(sig, inputs, allow_markers)
+
+
 def wire_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
     """The checked inputs as plain data that a worker receives exactly; errors as for `checked_inputs`."""
     _, wire = _checked(sig, inputs, allow_markers)

@@ -179,7 +179,7 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     from ..inprocess.cache import Cache
     from ..inprocess.signatures import Signature, signature
     from ..inprocess.templates import Template
-    from ..optimizing import Optimized
+    from ..saved import Optimized
     from ..programs import Program
 
     if what is Cache:

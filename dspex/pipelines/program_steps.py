@@ -23,7 +23,7 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
     """
     from ..inprocess.signatures import signature
-    from ..programs import predictor
+    from ..predictors import predictor
 
     made = signature(spec, options.pop("instructions", None))
     program = predictor("predict", made, **{"implementation": "native", **options})

@@ -169,7 +169,7 @@ def remaining(job: Job, *given: float | None) -> float | None:
 
 
 def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
-    from ..optimizing import Optimized
+    from ..saved import Optimized
     from ..programs import Program
 
     if isinstance(what, str):

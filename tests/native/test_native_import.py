@@ -18,7 +18,7 @@ def _loaded_after(code: str) -> list[str]:
 def test_importing_the_predictor_loads_nothing_heavy() -> None:
     """unit: nor does predicting text."""
     code = """
-from dspex.inprocess import checks, predictor, templates
+from dspex.inprocess import assertions, attempts, predictor, rewards, templates, votes
 from dspex.inprocess.adapters import compile_signature
 compiled = compile_signature("question, context: list[str] -> answer")
 assert compiled.messages({"question": "x"})

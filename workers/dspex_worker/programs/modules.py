@@ -26,10 +26,12 @@ from dspex_worker.programs.metrics import reward_from
 from dspex_worker.programs.registry import MODULES, module_class
 from dspex_worker.programs.tools import names_tools, tools_from, tools_in
 from dspex_worker.programs.values import to_input, to_wire
+from dspex_worker.programs.voting import Majority
 
 KEPT = 256  # programs kept per worker
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
 _REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
+_ASKING = _REWARDED | {Majority}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
 _PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 
@@ -116,12 +118,13 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
     cls = module_class(name, imports)
     options = dict(spec.get("options") or {})
     given: dict[str, Any] = {}
-    if cls in _REWARDED:
+    if cls in _ASKING:
         given["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
-        given["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
     elif spec.get("signature") is not None:
         given["signature"] = signatures.build(spec["signature"], imports)
-    if spec.get("tools") is not None and cls not in _REWARDED:
+    if cls in _REWARDED:
+        given["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
+    if spec.get("tools") is not None and cls not in _ASKING:
         given["tools"] = tools_from(spec["tools"])
     program = _construct(cls, name, given, options)
     if cls is dspy.Refine:
@@ -238,7 +241,7 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """What BestOfN and Refine run: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """What BestOfN, Refine and majority run: a module by name, or {"module", "options"}, over the same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 

@@ -14,6 +14,7 @@ import dspy
 
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
+from dspex_worker.programs.voting import Majority
 
 MODULES: dict[str, type[dspy.Module]] = {
     f"dspy.{cls.__name__}": cls
@@ -26,7 +27,7 @@ MODULES: dict[str, type[dspy.Module]] = {
         dspy.BestOfN,
         dspy.Refine,
     )
-}
+} | {"dspy.majority": Majority}
 """DSPy's modules by the names that calls use."""
 
 

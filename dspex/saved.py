@@ -1,0 +1,122 @@
+"""Optimised programs, and saving and loading them: JSON files that DSPy reads too, ours under `metadata.dspex` (I7)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidInput
+from .inprocess.prediction import Prediction
+from .inprocess.signatures import Signature
+from .predictors import predictor
+from .programs import Program
+from .router import NATIVE_MODULES
+
+FORMAT = 1  # of what `save` writes under metadata.dspex
+
+
+def load(path: str | os.PathLike[str], *, program: Program | None = None, **options: Any) -> Optimized:
+    """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
+
+    A file of DSPy's own holds no field names: give the `program` that it was saved from.
+
+    Raises:
+        InvalidInput: it is no saved program, or not one of this program.
+    """
+    document = _read(path)
+    metadata = document.pop("metadata", None) or {}
+    own = metadata.get("dspex")
+    if own is None and program is None:
+        raise InvalidInput(
+            f"{os.fspath(path)!r} was saved by DSPy itself, which stores no field names: give the program it belongs "
+            f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
+        )
+    own = own or {}
+    base = program or predictor(own["module"], Signature.from_wire(own["signature"]), **own.get("options", {}))
+    loaded = replace(
+        base,
+        state=document or None,
+        prefix_sha256=own.get("prefix_sha256"),
+        adapter=own.get("adapter"),
+        use_native_function_calling=own.get("use_native_function_calling"),
+    )
+    if options:
+        loaded = loaded.using(**options)
+    if loaded.module in NATIVE_MODULES:
+        _ = loaded.served  # a state that does not fit is refused now, not at the first call
+    return Optimized(
+        loaded,
+        own.get("score"),
+        own.get("baseline_score"),
+        own.get("trials", []),
+        own.get("optimizer", ""),
+        metadata.get("dependency_versions", {}),
+    )
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """An optimised program, its scores in percent, and the trials that led to it. Call it like the program."""
+
+    program: Program
+    score: float | None
+    baseline_score: float | None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    optimizer: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        return self.program(**inputs)
+
+    async def acall(self, **inputs: Any) -> Prediction:
+        return await self.program.acall(**inputs)
+
+    def using(self, **options: Any) -> Optimized:
+        """Give the same with other call options; see `Program.using`."""
+        return replace(self, program=self.program.using(**options))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex` (I7). No LM, no key."""
+        text = json.dumps(self._document(), ensure_ascii=False, indent=2)
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(target)
+
+    def _document(self) -> dict[str, Any]:
+        program = self.program
+        versions = {key: str(value) for key, value in self.versions.items() if value is not None}
+        own = {
+            "format": FORMAT,
+            "module": program.module,
+            "signature": program.signature.to_wire(),
+            "options": dict(program.options),
+            "adapter": program.adapter,
+            "use_native_function_calling": program.use_native_function_calling,
+            "prefix_sha256": program.prefix_sha256,
+            "score": self.score,
+            "baseline_score": self.baseline_score,
+            "trials": self.trials,
+            "optimizer": self.optimizer,
+        }
+        return {**(program.state or {}), "metadata": {"dependency_versions": versions, "dspex": own}}
+
+    def __repr__(self) -> str:
+        return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"The program {os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InvalidInput(f"The program {os.fspath(path)!r} is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{os.fspath(path)!r} holds no program.")
+    return document

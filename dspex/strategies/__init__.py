@@ -1,0 +1,24 @@
+"""Strategies: programs that ask another program, more than once or with more than they were given.
+
+Each is a `Program` like any other: called, awaited, streamed, mapped, put into pipelines. What repeats is decided by
+the pure loops of `inprocess` (attempts, rewards, assertions, votes); what is asked is the inner program's, on either
+route. Functions of the host's (rewards, checks, retrievers) run in this process on both routes.
+"""
+
+from collections.abc import Callable, Mapping
+
+from ..programs import Program
+from .asserted import Asserted
+from .retrieving import Retrieving
+from .rewarded import BestOfN, Refine
+from .voting import Voting
+
+STRATEGIES: Mapping[str, Callable[..., Program]] = {
+    "dspy.BestOfN": BestOfN.over,
+    "dspy.Refine": Refine.over,
+    "dspy.majority": Voting.over,
+    "dspex.Assertions": Asserted.over,
+    "dspex.RAG": Retrieving.over,
+}
+
+__all__ = ["STRATEGIES", "Asserted", "BestOfN", "Refine", "Retrieving", "Voting"]

@@ -1,0 +1,222 @@
+"""What all strategies share: the inner program, and a loop of attempts over it, driven on either route.
+
+The timeout of a strategy bounds all of its attempts together. Its usage and cost are those of all attempts, failed ones
+included. A strategy has no text to stream: its stream gives the prediction alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import CallTimeout, SettingsError
+from ..inprocess.attempts import HINT, Attempt, Loop, adrive, drive, with_hint
+from ..inprocess.crossing import checked_inputs
+from ..inprocess.lm.ledger import Account
+from ..inprocess.prediction import Prediction
+from ..inprocess.predictor import Chunk
+from ..inprocess.signatures import Signature
+from ..programs import DEFAULT_TIMEOUT, Program
+from ..router import NATIVE_MODULES, Candidate
+
+if TYPE_CHECKING:
+    from ..inprocess.lm.record import LM
+    from ..pools.calls import Call
+
+_OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
+
+
+@dataclass(frozen=True)
+class Strategy(Program):
+    """A program over an inner one, whose call options, state and demos are its own."""
+
+    inner_module: str = "dspy.Predict"
+
+    @classmethod
+    def made(cls, module: str, inner: Program, **own: Any) -> Self:
+        """The strategy over `inner`. Raises: SettingsError for one strategy over another."""
+        if isinstance(inner, Strategy) or inner.module in _STRATEGY_NAMES:
+            raise SettingsError(f"{module} asks a module of DSPy's, not {inner.module}.", key="module")
+        shared = {name: getattr(inner, name) for name in _OWN}
+        return cls(module=module, inner_module=inner.module, **shared, **own)
+
+    @cached_property
+    def inner(self) -> Program:
+        """What it asks, called as it is called itself."""
+        return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
+
+    def attempts(self, inputs: Mapping[str, Any]) -> Loop:
+        """The loop over the checked inputs."""
+        raise NotImplementedError
+
+    # -- natively ------------------------------------------------------------------------------------------------
+
+    def run_here(self, inputs: Mapping[str, Any]) -> Prediction:
+        limit = Limit(self.module, DEFAULT_TIMEOUT if self.timeout is None else self.timeout)
+        with Account(self.module) as account:
+            made = drive(self.attempts(self._checked(inputs)), lambda one: _here(*self._asking(one, inputs, limit)))
+        return accounted(made, account)
+
+    async def arun_here(self, inputs: Mapping[str, Any]) -> Prediction:
+        limit = Limit(self.module, DEFAULT_TIMEOUT if self.timeout is None else self.timeout)
+        with Account(self.module) as account:
+            made = await adrive(
+                self.attempts(self._checked(inputs)), lambda one: _ahere(*self._asking(one, inputs, limit))
+            )
+        return accounted(made, account)
+
+    def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
+        yield self.run_here(inputs)
+
+    async def astream_here(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
+        yield await self.arun_here(inputs)
+
+    def stream_in_worker(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
+        yield self.run_in_worker(inputs)[0]
+
+    async def astream_in_worker(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
+        yield (await self.arun_in_worker(inputs))[0]
+
+    # -- looking at it -------------------------------------------------------------------------------------------
+
+    def candidate(self, lm: LM | None) -> Candidate:
+        return self.inner.candidate(lm)
+
+    @property
+    def answered(self) -> Signature:
+        return self.inner.answered
+
+    def __repr__(self) -> str:
+        return f"<{self.module} of {self.inner!r}>"
+
+    # ============================================================================================================
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
+        """The program that an attempt asks, and the inputs that it is given."""
+        changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
+        program = dataclasses.replace(self.inner, **changes)
+        if not attempt.feedback:
+            return program, inputs
+        return hinted(program), {**inputs, HINT: "\n".join(attempt.feedback)}
+
+    def _differing(self, attempt: Attempt) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if attempt.rollout_id is not None:
+            changes["rollout_id"] = attempt.rollout_id
+        if attempt.temperature is not None:
+            changes["config"] = {**self.config_used, "temperature": attempt.temperature}
+        return changes
+
+
+class Limit:
+    """The time that all attempts have together; None where the pool's default bounds each."""
+
+    def __init__(self, what: str, timeout: float | None) -> None:
+        self._what = what
+        self._timeout = timeout
+        self._ends = math.inf if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Seconds for the next attempt. Raises: CallTimeout when there are none."""
+        if self._timeout is None or self._timeout == math.inf:
+            return self._timeout
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise CallTimeout("native", self._what, timeout=self._timeout, phase="running")
+        return left
+
+
+class Repeating(Strategy):
+    """A strategy whose loop runs in this process on both routes; in a worker, each attempt is a call."""
+
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+        timeout, calls = how.pop("timeout", None), _Calls()
+        limit = Limit(self.module, self.timeout if timeout is None else timeout)
+
+        def ask(attempt: Attempt) -> Prediction:
+            program, given = self._asking(attempt, inputs, limit)
+            return calls.noted(program.run_in_worker(given, **how))
+
+        with Account(self.module) as account:
+            made = drive(self.attempts(self._checked(inputs)), ask)
+        return accounted(made, account), calls.last
+
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+        timeout, calls = how.pop("timeout", None), _Calls()
+        limit = Limit(self.module, self.timeout if timeout is None else timeout)
+
+        async def ask(attempt: Attempt) -> Prediction:
+            program, given = self._asking(attempt, inputs, limit)
+            return calls.noted(await program.arun_in_worker(given, **how))
+
+        with Account(self.module) as account:
+            made = await adrive(self.attempts(self._checked(inputs)), ask)
+        return accounted(made, account), calls.last
+
+    def spec(self) -> dict[str, Any]:
+        raise SettingsError(
+            f"{self.module} has no form that a worker could run as a whole; optimise or evaluate the program that it "
+            f"asks, or score it here with dspex.map.",
+            key="program",
+        )
+
+
+class _Calls:
+    """The calls that were made, of which the last is told."""
+
+    def __init__(self) -> None:
+        self.last: Call | None = None
+
+    def noted(self, made: tuple[Prediction, Call | None]) -> Prediction:
+        prediction, self.last = made
+        return prediction
+
+
+def hinted(program: Program) -> Program:
+    """The program with the input `hint_`; a saved state is applied to its signature first."""
+    if program.module in NATIVE_MODULES:
+        served = program.served
+        return dataclasses.replace(
+            program,
+            module="dspy.Predict",
+            signature=with_hint(served.signature),
+            demos=served.demos,
+            state=None,
+            prefix_sha256=None,
+        )
+    if program.state is not None:
+        raise SettingsError(
+            f"A saved {program.module} cannot be given hints: its state names other fields.", key="state"
+        )
+    return dataclasses.replace(program, signature=with_hint(program.signature))
+
+
+def accounted(made: Prediction, account: Account) -> Prediction:
+    """The prediction with what all attempts used."""
+    return Prediction(
+        made.to_dict(),
+        completions=made.completions,
+        usage=account.stats()["models"],
+        cached=not account.requests and account.cached_requests > 0,
+        cost_usd=account.cost,
+        route=made.route,
+    )
+
+
+def _here(program: Program, inputs: Mapping[str, Any]) -> Prediction:
+    return program.run_here(inputs)
+
+
+async def _ahere(program: Program, inputs: Mapping[str, Any]) -> Prediction:
+    return await program.arun_here(inputs)
+
+
+_STRATEGY_NAMES = frozenset({"dspy.BestOfN", "dspy.Refine", "dspy.majority", "dspex.Assertions", "dspex.RAG"})
