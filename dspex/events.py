@@ -53,14 +53,12 @@ class Name(StrEnum):
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
     ROUTE_CHANGED = "dspex.route.changed"  # warning
-    HANDLER_FAILED = "dspex.handler.failed"  # error
 
 
 _LEVELS: dict[Name, int] = {
     Name.POOL_DEGRADED: logging.ERROR,
     Name.TEMPLATE_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
-    Name.HANDLER_FAILED: logging.ERROR,
     Name.TEMPLATE_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,

@@ -425,5 +425,6 @@ EVENTS = {
     "session.moved": Name.SESSION_MOVED,
     "session.lost": Name.SESSION_LOST,
     "session.expired": Name.SESSION_EXPIRED,
+    "call.abandoned": Name.CALL_ABANDONED,
     "call.redispatched": Name.CALL_REDISPATCHED,
 }

@@ -98,6 +98,7 @@ class PoolState(Board):
             if worker.is_silent_since is None:
                 worker.is_silent_since = now
             self.out.append(Cancel(worker.generation, ticket.id))
+            self.emit("call.abandoned", worker, call=ticket.id, command=ticket.command)
             self.wake(now + self.rules.cancel_grace)
             self._turnover.go_if_done(worker, now)
         return self.flush()

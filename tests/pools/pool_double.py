@@ -14,6 +14,7 @@ from dspex.pools.state import PoolState, Rules
 from dspex.pools.tickets import Phase, SessionUse, Ticket
 
 EVENTS = {
+    "call.abandoned",
     "call.redispatched",
     "pool.degraded",
     "session.expired",

@@ -191,7 +191,9 @@ def test_an_abandoned_running_call_is_cancelled_at_once_and_keeps_its_slot() -> 
     """unit: K0, K1."""
     pool = Pool()
     ticket = pool.call()
-    assert pool.state.abandon(ticket, NOW) == [Cancel(1, ticket.id)]
+    told = pool.state.abandon(ticket, NOW)
+    assert of_kind(told, Cancel) == [Cancel(1, ticket.id)]
+    assert [event.event for event in of_kind(told, Emit)] == ["call.abandoned"]
     assert pool.submit()[1] == []
     assert pool.state.workers[1].load == 1
 
