@@ -168,7 +168,10 @@ def default_adapter(lm: LanguageModel) -> str:
 # --- the exchange -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, for they are made for every call: a frozen one takes three times as long to make.
+
+
+@dataclass(slots=True)
 class _Plan:
     """All that one predict needs, checked before anything is sent."""
 
@@ -184,14 +187,14 @@ class _Plan:
     uses_native_calls: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     compiled: CompiledSignature
     messages: list[Message]
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Answer:
     completion: Completion
     was_shown: bool = False
@@ -201,7 +204,7 @@ class _Answer:
 class _Tally:
     """What the requests of one predict used."""
 
-    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    usage: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     is_cached: bool = True
     cost: float | None = 0.0
 
@@ -210,7 +213,8 @@ class _Tally:
         self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
         if completion.cached:
             return
-        self.usage[model] = _sum(self.usage.get(model, {}), completion.usage)
+        known = self.usage.get(model)
+        self.usage[model] = dict(completion.usage) if known is None else _sum(known, completion.usage)
 
 
 def _sum(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

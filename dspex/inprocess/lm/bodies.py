@@ -7,11 +7,14 @@ connection, and hands a shared flight to a follower. Written twice, since a gene
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dspex.inprocess.lm.drivers import BlockingDriver, LoopDriver
+from dspex.inprocess.lm.drivers import BlockingDriver
 from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
 from dspex.inprocess.lm.http.message import Reply
+
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.loop_driver import LoopDriver
 
 
 def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator[Outcome | bytes, None, None]:

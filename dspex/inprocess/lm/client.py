@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from dspex import events
 from dspex.errors import LMError, UnknownName
@@ -22,17 +23,19 @@ from dspex.inprocess.lm.alternatives import Alternatives
 from dspex.inprocess.lm.bodies import aparts, parts
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
 from dspex.inprocess.lm.dialects.answer import Answer, Message
-from dspex.inprocess.lm.drivers import BlockingDriver, LoopDriver
+from dspex.inprocess.lm.drivers import BlockingDriver
 from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
 from dspex.inprocess.lm.flights import Flights
 from dspex.inprocess.lm.forwarding import Meter, Origin, head_of, without_keys
 from dspex.inprocess.lm.http.blocking import BlockingHttp
-from dspex.inprocess.lm.http.loop import LoopHttp
 from dspex.inprocess.lm.inquiry import CallOptions, Inquiry
 from dspex.inprocess.lm.ledger import Ledger
 from dspex.inprocess.lm.limits import Limits
 from dspex.inprocess.lm.orders import Orders
 from dspex.inprocess.lm.record import LM
+
+if TYPE_CHECKING:
+    from dspex.inprocess.lm.loop_driver import LoopDriver
 
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must hear of a fork
 
@@ -176,7 +179,7 @@ class LMClient:
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         order, origin = self._forwarded(request, deadline, origin)
-        async with contextlib.aclosing(aparts(self._services, self._loop, order)) as body:
+        async with contextlib.aclosing(aparts(self._services, self._looping(), order)) as body:
             outcome = await anext(body)
             assert isinstance(outcome, Outcome)
             meter = Meter(self.ledger, order, outcome, origin.accounts)
@@ -203,13 +206,15 @@ class LMClient:
     def close(self) -> None:
         """Close the idle connections of all threads and loops and the embedded servers. It may be used again."""
         self._blocking.http.close()
-        self._loop.http.close()
+        if self._loop is not None:
+            self._loop.http.close()
         self._embedded.release(id(self))
         self.cache.close()
 
     async def aclose(self) -> None:
         """`close`, and wait until this loop's connections are closed."""
-        await self._loop.http.aclose()
+        if self._loop is not None:
+            await self._loop.http.aclose()
         self.close()
 
     def __enter__(self) -> LMClient:
@@ -219,14 +224,26 @@ class LMClient:
         self.close()
 
     def _start(self) -> None:
-        flights: Flights[Outcome] = Flights()
-        self._services = Services(self.cache, flights, Limits(), random.Random())
-        self._blocking = BlockingDriver(BlockingHttp(), flights, self._server_for)
-        self._loop = LoopDriver(LoopHttp(), flights, self._embedded.ready, self._server_for)
+        self._services = Services(self.cache, Flights(), Limits(), random.Random())
+        self._blocking = BlockingDriver(BlockingHttp(), self._services.flights, self._server_for)
+        self._loop: LoopDriver | None = None
+        self._making = threading.Lock()
+
+    def _looping(self) -> LoopDriver:
+        """Made when the first event loop calls: asyncio takes as long to import as all else that a thread needs."""
+        if self._loop is None:
+            from dspex.inprocess.lm.http.loop import LoopHttp
+            from dspex.inprocess.lm.loop_driver import LoopDriver
+
+            with self._making:
+                if self._loop is None:
+                    flights = self._services.flights
+                    self._loop = LoopDriver(LoopHttp(), flights, self._embedded.ready, self._server_for)
+        return self._loop
 
     def _after_fork(self) -> None:
         """In a forked child: the parent's sockets, flights and locks are left alone, not used and not closed."""
-        self._left_to_parent = (self._blocking.http, self._loop.http)
+        self._left_to_parent = (self._blocking, self._loop)
         self.cache.forget_locks()
         self.ledger.forget_locks()
         self._start()
@@ -270,7 +287,7 @@ class LMClient:
 
     async def _achoice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
-        outcome = await self._loop.run(exchange(self._services, order))
+        outcome = await self._looping().run(exchange(self._services, order))
         return self._account(call.lm, _answer(order, outcome), outcome)
 
     def _items(
@@ -299,7 +316,7 @@ class LMClient:
     ) -> AsyncGenerator[str | Completion, None]:
         order = self._order(call, messages, 0, lms, stream=True)
         reader = order.dialect.reader(call.lm)
-        async with contextlib.aclosing(aparts(self._services, self._loop, order)) as body:
+        async with contextlib.aclosing(aparts(self._services, self._looping(), order)) as body:
             outcome = await anext(body)
             assert isinstance(outcome, Outcome)
             _raise_refusal(outcome)

@@ -8,7 +8,7 @@ from typing import Any
 from dspex.inprocess.lm.dialects.answer import Answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """The answer to one call: one entry per choice in each list.
 
@@ -32,7 +32,7 @@ class Completion:
         return self.texts[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """One request's part of a completion."""
 

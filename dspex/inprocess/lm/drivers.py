@@ -1,8 +1,7 @@
-"""The two ways to carry an exchange out: on the calling thread, or on the calling task's event loop."""
+"""Carrying an exchange out on the calling thread. For event loops: `loop_driver`, as asyncio is slow to import."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Wait
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.blocking import BlockingHttp
-from dspex.inprocess.lm.http.loop import LoopHttp
 
 Starter = Callable[[Order], Order]
 
@@ -59,65 +57,3 @@ class BlockingDriver:
         done.acquire()
         if self._flights.watch(seat, done.release):
             done.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
-
-
-class LoopDriver:
-    """Carries exchanges out on the running event loop; cancelling the task closes its connection at once."""
-
-    def __init__(
-        self, http: LoopHttp, flights: Flights[Outcome], ready: Callable[[Order], Order | None], start: Starter
-    ) -> None:
-        self.http = http
-        self._flights = flights
-        self._ready = ready
-        self._start = start
-
-    async def run(self, exchange: Exchange) -> Outcome:
-        """The exchange's outcome."""
-        try:
-            effect = next(exchange)
-            while True:
-                try:
-                    result = await self._perform(effect)
-                except BaseException as error:
-                    effect = exchange.throw(error)
-                else:
-                    effect = exchange.send(result)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
-
-    async def _perform(self, effect: Effect) -> Any:
-        if type(effect) is Send:
-            order: Order = effect.order
-            if not order.stream:
-                return await self.http.send(order.target, order.head, order.body, effect.timeout)
-            stream = await self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
-            return stream if stream.head.status < 300 else await stream.whole()
-        if type(effect) is Sleep:
-            return await asyncio.sleep(effect.seconds)
-        if type(effect) is Wait:
-            return await self._wait(effect.seat, effect.deadline)
-        assert type(effect) is Start
-        return self._ready(effect.order) or await asyncio.to_thread(self._start, effect.order)
-
-    async def _wait(self, seat: Seat[Outcome], deadline: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-
-        def finish() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        def notify() -> None:
-            try:
-                loop.call_soon_threadsafe(finish)
-            except RuntimeError:  # the loop has closed: its task is gone, and its seat with it
-                self._flights.leave(seat)
-
-        if not self._flights.watch(seat, notify):
-            return
-        if deadline is None:
-            await done
-        else:
-            await asyncio.wait((done,), timeout=max(0.0, deadline - time.monotonic()))

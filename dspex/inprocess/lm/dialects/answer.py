@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from json.encoder import encode_basestring as quoted
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex.errors import (
@@ -28,7 +28,8 @@ EVENT_LIMIT = 1024 * 1024
 
 _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_quoted_once = lru_cache(maxsize=256)(quoted)  # system messages: long, and the same for every call of a program
+quoted = encode_basestring  # a text as JSON
+quoted_once = lru_cache(maxsize=256)(quoted)  # for system messages: long, and the same for every call of a program
 
 
 @dataclass(slots=True)  # one for each response: a frozen one takes three times as long to make
@@ -150,26 +151,19 @@ def encode(payload: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidInput: text that has no UTF-8 form (a lone surrogate), or a value that is not JSON.
     """
-    return _utf8(_text(payload))
+    return _utf8(json_text(payload))
 
 
-def encode_chat(model: str, messages: Sequence[Message], rest: Mapping[str, Any]) -> bytes:
-    """`{"model": ..., "messages": [...], **rest}`: what `encode` makes of it, at half the price. Raises: likewise."""
-    shown = ",".join([_row(message) for message in messages])
-    last = f",{_text(rest)[1:]}" if rest else "}"
-    return _utf8(f'{{"model":{quoted(model)},"messages":[{shown}]{last}')
+def encode_chat(model: str, messages: Sequence[str], rest: Mapping[str, Any]) -> bytes:
+    """`{"model": ..., "messages": [...], **rest}`, of messages that are JSON already. Raises: as `encode`."""
+    last = f",{json_text(rest)[1:]}" if rest else "}"
+    return _utf8(f'{{"model":{quoted(model)},"messages":[{",".join(messages)}]{last}')
 
 
-def _row(message: Message) -> str:
-    role, content = message["role"], message["content"]
-    if len(message) > 2 or not isinstance(content, str):
-        return _text(message)
-    return f'{{"role":"{role}","content":{_quoted_once(content) if role == "system" else quoted(content)}}}'
-
-
-def _text(payload: Mapping[str, Any]) -> str:
+def json_text(value: Mapping[str, Any]) -> str:
+    """The value as compact JSON. Raises: InvalidInput when it is none."""
     try:
-        return _ENCODE(payload)
+        return _ENCODE(value)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"The request holds a value that is not JSON: {error}.") from None
 

@@ -29,6 +29,9 @@ from dspex.inprocess.lm.dialects.answer import (
     decode,
     encode_chat,
     json_object,
+    json_text,
+    quoted,
+    quoted_once,
     tool_call,
 )
 
@@ -69,20 +72,7 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
         _tools(lm, given, rest)
         _reasoning(lm, given, rest)
         _account(lm, given, rest)
-    return encode_chat(lm.name, rows(lm, messages), rest)
-
-
-def rows(lm: LM, messages: Sequence[Message]) -> list[Message]:
-    """The messages as DSPy's engine would write them."""
-    found: list[Message] = []
-    plain = _ASKING_ROLES if lm.provider.blank_reasoning else _PLAIN_ROLES
-    for index, message in enumerate(messages):
-        role, content = message.get("role"), message.get("content")
-        if content and isinstance(content, str) and role in plain and len(message) == 2:
-            found.append(message)
-        elif (row := _row(lm, message, index)) is not None:
-            found.append(row)
-    return found
+    return encode_chat(lm.name, _rows(lm, messages), rest)
 
 
 def answer(lm: LM, body: bytes) -> Answer:
@@ -186,6 +176,20 @@ class _Reader(StreamReader):
                 function = as_object(call.get("function"))
                 index = int(call.get("index", 0) or 0)
                 self._fragment(index, call.get("id"), function.get("name"), str(function.get("arguments") or ""))
+
+
+def _rows(lm: LM, messages: Sequence[Message]) -> list[str]:
+    """The messages as DSPy's engine would write them, each as JSON."""
+    written: list[str] = []
+    plain = _ASKING_ROLES if lm.provider.blank_reasoning else _PLAIN_ROLES
+    for index, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if content and isinstance(content, str) and role in plain and len(message) == 2:
+            text = quoted_once(content) if role == "system" else quoted(content)
+            written.append(f'{{"role":"{role}","content":{text}}}')
+        elif (row := _row(lm, message, index)) is not None:
+            written.append(json_text(row))
+    return written
 
 
 def _row(lm: LM, message: Message, index: int) -> dict[str, Any] | None:

@@ -232,11 +232,14 @@ class _Connection(asyncio.Protocol):
         except LMError as error:
             self._wake(error)
             return
-        if parser.complete or (not self._whole and parser.head is not None):
+        if parser.complete:
+            self._wake(None)
+        elif not self._whole and parser.head is not None:
             self._hold(len(data))
             self._wake(None)
 
     def eof_received(self) -> bool:
+        self.is_open = False  # before the transport says so: nobody may take it meanwhile
         self._ended(None)
         return False
 
@@ -247,8 +250,8 @@ class _Connection(asyncio.Protocol):
             self._timer = None
         self._ended(exc)
 
-    async def request(self, data: bytes, deadline: float, *, whole: bool) -> None:
-        """Send and wait for the whole response, or for its head."""
+    def request(self, data: bytes, deadline: float, *, whole: bool) -> asyncio.Future[None]:
+        """Send; the future is done when the whole response is there, or its head."""
         assert self._transport is not None
         self.parser = ResponseParser()
         self.answered = False
@@ -258,7 +261,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(data)
         if not self.is_open:
             raise LMTransportError(f"No answer from {self.host}: the connection was closed.")
-        await self._wait(deadline - time.monotonic())
+        return self._wait(deadline - time.monotonic())
 
     async def more(self, deadline: float) -> bytes | None:
         """The next part of the body, None at its end."""
@@ -275,9 +278,9 @@ class _Connection(asyncio.Protocol):
                 raise self._failure
             await self._wait(deadline - time.monotonic())
 
-    async def wait_raw(self, timeout: float) -> None:
+    def wait_raw(self, timeout: float) -> asyncio.Future[None]:
         """Wait until anything arrives (a proxy's answer)."""
-        await self._wait(timeout)
+        return self._wait(timeout)
 
     def finish(self) -> tuple[Head, bytes]:
         head = self.parser.head
@@ -303,7 +306,8 @@ class _Connection(asyncio.Protocol):
         assert secured is not None
         self._transport = secured
 
-    async def _wait(self, timeout: float) -> None:
+    def _wait(self, timeout: float) -> asyncio.Future[None]:
+        """A future for what comes next; not a coroutine, which would be one more frame to pass at each wake-up."""
         waiter = self._waiter = self._loop.create_future()
         deadline = self._deadline = self._loop.time() + timeout
         timer = self._timer
@@ -311,10 +315,7 @@ class _Connection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
             self._timer = self._loop.call_at(deadline, self._tick)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _tick(self) -> None:
         """The timer fired; it is not moved for each request (a tenth of a request's cost), so look what is due."""
@@ -338,8 +339,6 @@ class _Connection(asyncio.Protocol):
             waiter.set_exception(error)
 
     def _hold(self, count: int) -> None:
-        if self._whole:
-            return
         self._held += count
         if self._held > _HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True

@@ -13,6 +13,7 @@ from dspex.errors import LMTransportError, LMUnexpectedError
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
 _BODYLESS = frozenset({204, 304})
+_VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
 
 
 class Head:
@@ -41,7 +42,7 @@ class Head:
         return self.raw[start : end if end >= 0 else None].strip()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A whole response."""
 
@@ -129,21 +130,20 @@ class ResponseParser:
 
     def _begin(self, raw: bytes) -> None:
         text = raw.decode("latin-1")
-        if text[:7] != "HTTP/1." or text[7:8] not in "01" or not text[9:12].isdigit():
+        if not text.startswith(_VERSIONS) or not text[9:12].isdecimal():
             raise LMUnexpectedError("The endpoint answered something that is not HTTP/1.1.")
         status = int(text[9:12])
         if 100 <= status < 200:  # an interim response: the real one follows
             return
         self.head = head = Head(text, status)
-        connection = head.get("connection").lower()
-        self.reusable = "close" not in connection and (text[7] == "1" or "keep-alive" in connection)
-        length = head.get("content-length")
+        connection, length = head.get("connection"), head.get("content-length")
+        self.reusable = _is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
         if status in _BODYLESS:
             self.complete = True
         elif "chunked" in head.get("transfer-encoding").lower():
             self._chunked = True
         elif length:
-            if not length.isdigit() or int(length) > BODY_LIMIT:
+            if not length.isdecimal() or int(length) > BODY_LIMIT:
                 raise LMUnexpectedError(f"The response's length {length[:20]!r} is over {BODY_LIMIT:,} bytes.")
             self._left = int(length)
             self.complete = self._left == 0
@@ -215,3 +215,8 @@ class ResponseParser:
             if self._seen > BODY_LIMIT:
                 raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
             self.chunks.append(data)
+
+
+def _is_kept(connection: str, minor: str) -> bool:
+    """Whether the connection may be used again, by its Connection header and HTTP/1's minor version."""
+    return "close" not in connection and (minor == "1" or "keep-alive" in connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -25,11 +25,10 @@ class Target:
     path: str  # what stands in the request line
     tunnel: bytes | None
     proxy_header: tuple[str, str] | None
+    pool: tuple[object, ...] = field(init=False)  # requests with equal pools may share connections
 
-    @property
-    def pool(self) -> tuple[object, ...]:
-        """Requests with equal pools may share connections."""
-        return (self.address, self.server_name, self.tunnel)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel))
 
 
 @functools.lru_cache(maxsize=1024)
