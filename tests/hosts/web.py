@@ -11,7 +11,6 @@ import: in the master, under --preload), or "lifespan" (an explicit one, started
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -115,12 +114,13 @@ async def served(scope: dict[str, Any], receive: Callable[..., Any], send: Calla
 
     work = asyncio.ensure_future(arespond(scope["path"], scope["query_string"].decode()))
     gone = asyncio.ensure_future(disconnected(receive))
-    await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
-    if not work.done():
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:  # also when the server gives this request up
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+    if gone.done():
         tell(disconnected=scope["path"])
         return
     body = json.dumps(work.result()).encode()
