@@ -1,4 +1,4 @@
-"""`python -m benchmarks [calls] [predict] [starts] [--quick] [--out DIR]`."""
+"""`python -m benchmarks [calls] [predict] [starts] [streams] [--quick] [--out DIR]`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks import calls, predict, starts
+from benchmarks import calls, predict, starts, streams
 from benchmarks.report import machine, table
 
-BENCHES = {"calls": calls.run, "predict": predict.run, "starts": starts.run}
+BENCHES = {"calls": calls.run, "predict": predict.run, "starts": starts.run, "streams": streams.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which: calls, predict, starts (default: all)")
+    parser.add_argument("names", nargs="*", help="which: calls, predict, starts, streams (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: a look, not a figure")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes")
     arguments = parser.parse_args()
