@@ -54,6 +54,13 @@ class Crew:
             self._bury(worker)
         self.nursery.end(on_end)
 
+    def end_without_engine(self) -> None:
+        """The engine is dying: nobody will look after the processes any more, so end them."""
+        for worker in self._desk.workers.values():
+            worker.kill()
+            worker.forget()
+        self.nursery.end_without_engine()
+
     def forget(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         self.nursery.forget()

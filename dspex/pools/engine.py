@@ -22,6 +22,7 @@ from ..descriptors import above_streams
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 MOST_EVENTS = 256
+LATE = 0.05  # seconds that a tick may come too late before the engine takes it that it was held up
 ONE = (1).to_bytes(8, "little")  # what an eventfd takes; little or big, it is not zero
 
 Handler = Callable[[int], None]
@@ -138,9 +139,11 @@ class Engine:
             self._epoll.close()
             self._wakeup.close()
 
-    def _run_once(self, patience: float) -> None:
+    def _run_once(self, patience: float) -> bool:
+        """Wait for events and handle them; False if there were none."""
         self._do_last()
-        for descriptor, event in self._epoll.poll(patience, MOST_EVENTS):
+        events = self._epoll.poll(patience, MOST_EVENTS)
+        for descriptor, event in events:
             if descriptor == self._wakeup_fd:
                 self._drain_wakeup()
             elif (handler := self._handlers.get(descriptor)) is not None:
@@ -148,6 +151,7 @@ class Engine:
         self._sleeps_until = -inf
         while self._soon:
             self._soon.popleft()()
+        return bool(events)
 
     def _keep_time(self) -> float:
         """Do what is due; give the seconds until the next. What others change meanwhile they `notice`."""
@@ -161,6 +165,8 @@ class Engine:
 
     def _tick(self) -> float:
         now, next_due = time.monotonic(), inf
+        if any(timed.due < now - LATE for timed in self._timed):
+            now = self._catch_up(now)
         for timed in self._timed:
             due = timed.due
             if due <= now:
@@ -169,6 +175,15 @@ class Engine:
             if due < next_due:
                 next_due = due
         return next_due
+
+    def _catch_up(self, now: float) -> float:
+        """Hear what was said while this thread could not run (the host sat in C, or was stopped); give the time.
+
+        Else workers that answered in time would be taken for silent, and killed.
+        """
+        while self._run_once(0.0) and time.monotonic() < now + LATE:
+            pass
+        return time.monotonic()
 
     def _do_last(self) -> None:
         if self._last:

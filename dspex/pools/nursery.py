@@ -115,6 +115,13 @@ class Nursery:
     def stderr_tail(self) -> str:
         return self.template.stderr.text() if self.template is not None else ""
 
+    def end_without_engine(self) -> None:
+        """End every template, and wait for it."""
+        self._is_over = True
+        for template in self._all():
+            template.end_without_engine()
+        self.enclosure.forget()
+
     def forget(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         for template in self._all():

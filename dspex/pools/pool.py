@@ -316,6 +316,8 @@ class Pool:
         """Let running calls go on for `grace` seconds, then end every worker and the template."""
         deadline = time.monotonic() + grace
         desk = self._desk
+        if desk.broken is not None:  # its processes ended with the engine
+            return
         desk.wait_until(desk.is_idle, grace)
         desk.change(desk.state.stop_workers)
         desk.wait_until(lambda: not desk.workers, max(0.0, min(1.0, deadline - time.monotonic())))
@@ -346,6 +348,7 @@ class Pool:
 
     def engine_died(self, cause: BaseException) -> None:
         self._desk.break_down(cause)
+        self._crew.end_without_engine()
 
     # ============================================================================================================
 

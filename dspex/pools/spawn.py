@@ -25,6 +25,7 @@ from .engine import Engine
 from .stderr import StderrTail
 
 CONTROL_SIZE = 64 * 1024
+PATIENCE = 2.0  # seconds that a template has to kill its children, if nobody can be told of its end
 PIPE_SIZE = 256 * 1024  # bytes in a worker's pipe: one syscall moves more of a large frame
 
 ENVIRONMENT = (  # what a worker may know of the host's environment (X3)
@@ -130,6 +131,16 @@ class TemplateProcess:
         self.was_killed = True
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def end_without_engine(self) -> None:
+        """Let it kill its children and exit, wait for that, and close all that is ours."""
+        self.let_go()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self.forget()
 
     def forget(self) -> None:
         """In a forked child of the host: close what is the parent's."""
