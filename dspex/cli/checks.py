@@ -176,7 +176,7 @@ def _memory() -> Iterator[Check]:
     if problem:
         yield Check("memory poll", "fail", problem, "Mount /proc without hidepid: caps need it.")
     else:
-        yield Check("memory poll", "ok", "every 5 to 50 ms, the worker's whole tree, from /proc")
+        yield Check("memory poll", "ok", "every 10 to 50 ms, the worker's whole tree, from /proc")
 
 
 def _cgroup() -> Check:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..config import PoolConfig
     from .stats import MemoryStats, PoolStats, WorkerStats
 
-POLL = "every 5 to 50 ms, the worker and all its descendants"
+POLL = "every 10 to 50 ms, the worker and all its descendants"
 
 
 class Enclosure:

@@ -148,7 +148,7 @@ def test_a_stopped_template_is_replaced(supervise: Supervise) -> None:
 
 
 def test_a_worker_that_allocates_while_it_is_watched_closely_is_caught_early(supervise: Supervise) -> None:
-    """Process: the poll comes every 5 ms near the cap, so a fast hoarder is not far over it when it is seen."""
+    """Process: the poll comes every 10 ms near the cap, so a fast hoarder is not far over it when it is seen."""
     sup = supervise(size=1, memory_cap=512 * MIB, bridge=BRIDGE)
     with pytest.raises(WorkerMemoryExceeded) as caught:
         sup.call("f", "mapped", {"bytes": 4096 * MIB, "shared": True}, timeout=50.0)

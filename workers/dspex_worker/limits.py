@@ -20,7 +20,7 @@ from .memory import held
 MIB = 1024 * 1024
 IDLE_SHARE = 1.5  # a cap must be so many times what an idle worker takes
 DATA_SHARE = 1.25  # the data limit is so many times the cap: the poll, which tells more, is to be first where it can
-SPARE_THREADS = 16  # whose stacks are granted before they exist
+SPARE_THREADS = 64  # whose stacks are granted before they exist: a pool of threads starts faster than anybody looks
 RESERVE = 16 * MIB  # granted once memory has run out, so that the error can be told
 OOM_STEP = 500  # of 1000, added to the host's own score
 CHAIN_LIMIT = 20  # causes of an exception that are looked through

@@ -1,9 +1,9 @@
 """The watch: a pool's workers under its memory cap, looked at as often as they could grow past it. In the template.
 
-How soon a worker is looked at again follows from its room under the cap: no sooner than 5 ms, no later than 50 ms, and
+How soon a worker is looked at again follows from its room under the cap: no sooner than 10 ms, no later than 50 ms, and
 before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
-5 ms and the time that the kill takes, up to that speed. Members of a worker's tree are found when pids were given out
-since the last look, and every half second. Without a cap, each worker is looked at twice a second.
+10 ms and the time that the kill takes, up to that speed. What a worker starts is found by the pids that were given out
+since the last look, and, whatever these tell, every half second. Without a cap, a worker is looked at twice a second.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from math import inf
 from time import monotonic
 
 from . import limits
-from .memory import Births, TreeGauge
+from .memory import Births, TreeGauge, parent_of
 
 FASTEST = 4 * 1024**3  # bytes per second
-SOONEST, LATEST = 0.005, 0.05  # seconds between looks at a worker under a cap
+SOONEST, LATEST = 0.01, 0.05  # seconds between looks at a worker under a cap
 LOOK_SHARE = 4  # nor sooner than so many times what the last look took: a fifth of a core at most, for exact figures
 UNCAPPED = 0.5
 RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident sizes do not show
-RESCAN_SHARE = 20  # a rescan for new members comes no sooner than so many times what the last one took
 REPORT_EVERY = 0.5
 REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
 
@@ -37,8 +36,6 @@ class Watched:
     next_look: float = 0.0
     next_rescan: float = 0.0
     next_report: float = 0.0
-    rescan_from: float = 0.0  # not before, whatever pids were given out
-    births: int = -1  # the pid that had been given out last when its members were looked for
     reported: int = 0
     is_over: bool = False
 
@@ -80,17 +77,28 @@ class Watch:
         return min((watched.next_look for watched in self._watched.values()), default=inf)
 
     def look(self, now: float) -> None:
-        """Look at those that are due."""
-        last = self._births.last() if self._births is not None else -1
-        for watched in tuple(self._watched.values()):
-            if watched.next_look <= now:
-                self._look_at(watched, last)
+        """Look at those that are due, or about to be: one wake-up for several."""
+        due = [watched for watched in self._watched.values() if watched.next_look <= now + SOONEST / 2]
+        if due and self._births is not None:
+            self._admit(self._births)
+        for watched in due:
+            self._look_at(watched)
 
-    def _look_at(self, watched: Watched, last: int) -> None:
+    def _admit(self, births: Births) -> None:
+        """Find the trees of the processes that were started since the last time."""
+        pids = births.since()
+        if pids is None:
+            for watched in self._watched.values():
+                watched.next_rescan = 0.0
+            return
+        for pid in pids:
+            parent = parent_of(pid)
+            for watched in self._watched.values() if parent else ():
+                watched.gauge.admit(pid, parent)
+
+    def _look_at(self, watched: Watched) -> None:
         now = monotonic()
-        has_new_pids = bool(watched.cap) and (last != watched.births or last < 0) and now >= watched.rescan_from
-        if now >= watched.next_rescan or has_new_pids:
-            watched.births = last
+        if now >= watched.next_rescan:
             self._rescan(watched, now)
         watched.gauge.look()
         counted = watched.gauge.counted(watched.limit)
@@ -111,7 +119,6 @@ class Watch:
             for pid, threads in watched.gauge.threads.items():
                 limits.grant_stacks(pid, watched.cap, threads)
         watched.next_rescan = now + RESCAN_EVERY
-        watched.rescan_from = now + RESCAN_SHARE * (monotonic() - now)
 
 
 def _interval(cap: int | None, counted: int) -> float:
