@@ -1,4 +1,4 @@
-"""The desk: one pool's lock, what it guards, and carrying out what the pool's state decides.
+"""The desk: one pool's lock, and everything that happens under it or follows from it.
 
 Any thread comes here. The lock is held for microseconds and moves references only; frames are encoded before it, and
 written and waiters woken after it (C1 - C3). A caller's thread only writes frames afterwards; whatever else follows
@@ -12,56 +12,41 @@ is asked to, so nothing is lost and nothing is sent twice (C5, C6).
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
 from typing import Any
 
 from dspex_worker.wire import messages
-from dspex_worker.wire.messages import Kind
 
 from ..config import PoolConfig
-from ..errors import CallTimeout, PoolClosed, WorkerBootError
+from ..errors import CallTimeout
 from ..events import Bus, Name
-from . import failures
 from .calls import Call, wake_all
 from .channel import Channel
-from .durable import DurableStore
 from .engine import Engine
-from .instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop
+from .holdings import Holdings, rules_of
+from .instructions import Cancel, Emit, Instruction, Kill, Start
 from .mending import mend
 from .ports import Ports
-from .requests import next_id
-from .state import PoolState, Rules
 from .tickets import Phase
 from .worker import Worker
 
 UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
-class Desk:
+class Desk(Holdings):
     """Where calls are handed in and answers handed out. `start` and `kill` are set by whoever owns the workers."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
-        self.config = config
-        self.name = config.name
-        self.counts = dict.fromkeys(("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops"), 0)
-        self.state = PoolState(_rules(config))
-        self.workers: dict[int, Worker] = {}
-        self.durable = DurableStore()
-        self.boot_error: WorkerBootError | None = None
-        self.broken: BaseException | None = None
+        super().__init__(config)
         self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
         self.start: Callable[[int, int], None]
         self.kill: Callable[[int, str], None]
         self.lock = threading.Lock()
         self._engine = engine
         self._bus = bus
-        self._live: dict[int, Call] = {}  # every call that is queued, or that a worker has not answered yet
         self._is_torn = False
-        self._ended: deque[Call] = deque()  # to be woken by the engine
-        self._later: deque[Instruction] = deque()  # to be done by the engine
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
         self.ports = Ports()
 
@@ -77,8 +62,8 @@ class Desk:
             if self.broken is not None:
                 raise self.closed()
             self.counts["submitted"] += 1
-            self._live[call.id] = call
-            self._carry_out(self.state.submit(call, monotonic()), channels, own=call)
+            self.live[call.id] = call
+            self.carry_out(self.state.submit(call, monotonic()), channels, own=call)
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False
@@ -95,10 +80,10 @@ class Desk:
             is_first = call.end(error=error)
             self.counts[count] += is_first
             if is_first and wakes:
-                self._ended.append(call)
-            self._carry_out(self.state.abandon(call, monotonic()), channels)
+                self.ended.append(call)
+            self.carry_out(self.state.abandon(call, monotonic()), channels)
             if call.phase is Phase.DONE:
-                self._live.pop(call.id, None)
+                self.live.pop(call.id, None)
             self._is_torn = False
         self._follow_up(channels)
         return is_first
@@ -125,7 +110,7 @@ class Desk:
                 if self._is_torn:
                     self._mend(channels)
                 self._is_torn = True
-                self._carry_out(event(monotonic()), channels)
+                self.carry_out(event(monotonic()), channels)
                 self._is_torn = False
             self._follow_up(channels)
         except BaseException:
@@ -137,7 +122,7 @@ class Desk:
 
         def adopted(now: float) -> list[Instruction]:
             self.config = config
-            return self.state.adopt(_rules(config), now)
+            return self.state.adopt(rules_of(config), now)
 
         self.change(adopted)
 
@@ -164,14 +149,14 @@ class Desk:
                 call = worker.calls.pop(id, None)
                 if call is None:
                     continue
-                del self._live[id]
+                del self.live[id]
                 notes = notes if type(notes) is dict else NO_NOTES
                 if call.is_durable and "wrote" in notes and call.session is not None:
                     self.durable.apply(call.session, notes)
                 if not call.is_ended:
-                    self._end(call, kind, body, worker)
+                    self.take_answer(call, kind, body, worker)
                     ended.append(call)
-                self._carry_out(
+                self.carry_out(
                     self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels
                 )
         self._follow_up(channels)
@@ -184,19 +169,19 @@ class Desk:
         with self.lock:
             if self._is_torn:
                 self._mend(channels)
-            self._carry_out(died(monotonic()), channels)
+            self.carry_out(died(monotonic()), channels)
             self.workers.pop(worker.generation, None)
             for call in worker.calls.values():
                 if call.phase is Phase.DONE:
-                    self._live.pop(call.id, None)
+                    self.live.pop(call.id, None)
         self._follow_up(channels)
 
     def break_down(self, cause: BaseException) -> None:
         """The engine's thread ended: every call, now and later, fails with the cause (C12)."""
         with self.lock:
             self.broken = cause
-            ended = [call for call in self._live.values() if call.end(error=self.closed())]
-            self._live.clear()
+            ended = [call for call in self.live.values() if call.end(error=self.closed())]
+            self.live.clear()
         wake_all(ended)
         self.notify()
 
@@ -211,13 +196,13 @@ class Desk:
         if now >= self._scan_at:
             self._scan(now)
         if now >= self.state.due:
-            self.change(self.state.tick)
+            self.change(lambda _: self.state.tick(now))  # at the time that the engine looked, see `Engine._catch_up`
 
     def _scan(self, now: float) -> None:
         """End the calls of coroutines and streams whose time is up. Rare: the next scan is at the earliest deadline."""
         with self.lock:
             self._scan_at = inf
-            waiting = [call for call in self._live.values() if call.lock is None and not call.is_ended]
+            waiting = [call for call in self.live.values() if call.lock is None and not call.is_ended]
             self._scan_at = min([call.deadline for call in waiting if call.deadline > now], default=inf)
         for call in waiting:
             if call.deadline <= now:
@@ -225,12 +210,12 @@ class Desk:
 
     def work_off(self) -> None:
         """Do what other threads left to the engine."""
-        if self._ended:
-            wake_all(self._ended.popleft() for _ in range(len(self._ended)))
-        if not self._later:
+        if self.ended:
+            wake_all(self.ended.popleft() for _ in range(len(self.ended)))
+        if not self.later:
             return
-        while self._later:
-            instruction = self._later.popleft()
+        while self.later:
+            instruction = self.later.popleft()
             match instruction:
                 case Start(generation=generation, slot=slot):
                     self.start(generation, slot)
@@ -294,86 +279,8 @@ class Desk:
         if not self.wait_until(is_done, timeout):
             raise TimeoutError(f"Pool {self.name!r} did not {what} within {timeout:g} s; it goes on.")
 
-    def closed(self) -> PoolClosed:
-        closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")
-        closed.__cause__ = self.broken
-        return closed
-
     # ============================================================================================================
     # under the lock
-
-    def _carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
-        """Move references; what blocks or calls out is left to `_follow_up` and the engine."""
-        for instruction in instructions:
-            kind = type(instruction)
-            if kind is Send:
-                self._send(instruction, channels)  # type: ignore[arg-type]
-            elif kind is Fail:
-                self._fail(instruction, own)  # type: ignore[arg-type]
-            elif kind is Emit:
-                self._later.append(self._with_worker(instruction))  # type: ignore[arg-type]
-            elif kind is Start or kind is Kill:
-                self._later.append(instruction)
-            else:
-                self._tell(instruction, channels)
-
-    def _send(self, instruction: Send, channels: list[Channel]) -> None:
-        call = instruction.ticket
-        worker = self.workers[instruction.generation]
-        channel = worker.channel
-        if not isinstance(call, Call) or channel is None:
-            return
-        if instruction.restore is not None:
-            channel.append(self.durable.restore_frame(next_id(), instruction.restore))
-        call.worker_name = worker.name
-        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `mending`
-        call.frame_end = channel.append(call.frame)
-        channels.append(channel)
-
-    def _with_worker(self, emit: Emit) -> Emit:
-        """With what the state does not know of the worker: its name, its pid, and how it ended."""
-        worker = self.workers.get(emit.facts.get("generation", 0))
-        if worker is None:
-            return emit
-        end = failures.end_of(worker) if emit.event in ENDS else {}
-        return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
-
-    def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
-        match instruction:
-            case Cancel(generation=generation, ticket_id=id):
-                self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
-                self._later.append(instruction)
-            case Forget(generation=generation, session=session):
-                self._append(generation, messages.write(Kind.FORGET, session), channels)
-                self.durable.drop(session)
-            case Stop(generation=generation):
-                self._append(generation, messages.write(Kind.STOP), channels)
-
-    def _append(self, generation: int, frame: bytes, channels: list[Channel]) -> None:
-        worker = self.workers.get(generation)
-        if worker is not None and worker.channel is not None:
-            worker.channel.append(frame)
-            channels.append(worker.channel)
-
-    def _fail(self, instruction: Fail, own: Call | None) -> None:
-        call = instruction.ticket
-        if not isinstance(call, Call):
-            return
-        self._live.pop(call.id, None)
-        if call.is_ended:
-            return
-        call.end(error=failures.error_for(instruction, call, self, self.workers.get(call.generation)))
-        self.counts["failed"] += 1
-        if call is not own:  # whoever submits it looks at once
-            self._ended.append(call)
-
-    def _end(self, call: Call, kind: int, body: Any, worker: Worker) -> None:
-        if kind != Kind.ERROR:
-            self.counts["answered"] += 1
-            call.end(body)
-            return
-        self.counts["failed"] += 1
-        call.end(error=failures.error_from_reply(body, call, self.name, worker))
 
     def _mend(self, channels: list[Channel]) -> None:
         """The section before this one was interrupted in the middle."""
@@ -381,9 +288,9 @@ class Desk:
             if worker.channel is not None:
                 worker.channel.check_append()
         sent = {generation: worker.calls for generation, worker in self.workers.items()}
-        self._carry_out(mend(self.state, self._live.values(), sent, monotonic()), channels)
-        for id in [id for id, call in self._live.items() if call.phase is Phase.DONE]:
-            del self._live[id]
+        self.carry_out(mend(self.state, self.live.values(), sent, monotonic()), channels)
+        for id in [id for id, call in self.live.items() if call.phase is Phase.DONE]:
+            del self.live[id]
         self._is_torn = False
 
     # ============================================================================================================
@@ -392,7 +299,7 @@ class Desk:
     def _follow_up(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
             channel.flush()
-        if self._later or self._ended:
+        if self.later or self.ended:
             self._engine.call_soon(self.work_off)
         self._engine.notice(self.due)
 
@@ -408,11 +315,6 @@ class Desk:
         self.work_off()
 
 
-def _rules(config: PoolConfig) -> Rules:
-    return Rules(**{name: getattr(config, name) for name in Rules.__slots__})
-
-
-ENDS = ("worker.died", "worker.stopped")
 NO_NOTES: dict[str, Any] = {}
 
 EVENTS = {

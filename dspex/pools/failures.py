@@ -10,13 +10,13 @@ from .remote import error_from, raised_here
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .desk import Desk
+    from .holdings import Holdings
     from .worker import Worker
 
 SIGKILL = 9
 
 
-def error_for(instruction: Fail, call: Call, pool: Desk, worker: Worker | None) -> errors.DspexError:
+def error_for(instruction: Fail, call: Call, pool: Holdings, worker: Worker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
@@ -109,7 +109,7 @@ def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: W
     return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def _died(call: Call, pool: Desk, worker: Worker | None, started: errors.Started) -> errors.DspexError:
+def _died(call: Call, pool: Holdings, worker: Worker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -144,7 +144,7 @@ def _died(call: Call, pool: Desk, worker: Worker | None, started: errors.Started
     )
 
 
-def _session_error(why: Why, call: Call, pool: Desk) -> errors.SessionError:
+def _session_error(why: Why, call: Call, pool: Holdings) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
     if why is Why.SESSION_BUSY:
         return errors.SessionBusy(

@@ -98,7 +98,7 @@ def _has_all_slots(sup: Supervisor, count: int) -> None:
     desk = sup.pool("f")._desk
     with desk.lock:
         desk.state.validate()
-        assert desk._live == {}
+        assert desk.live == {}
 
 
 def test_an_interrupt_before_every_place_in_a_call(supervise: Supervise, tmp_path: Path) -> None:
