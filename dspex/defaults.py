@@ -10,10 +10,10 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .config import Config, load
 from .errors import NotConfigured, SettingsError
 
 if TYPE_CHECKING:
+    from .config import Config
     from .inprocess.lm.client import LMClient
     from .inprocess.lm.record import LM
     from .pools.supervisor import Supervisor
@@ -106,6 +106,8 @@ class Defaults:
         self._lock = threading.RLock()
 
     def _settings(self) -> Config:
+        from .config import Config, load
+
         source = self._source or os.environ.get(CONFIG_VARIABLE) or None
         return source if isinstance(source, Config) else load(source)
 

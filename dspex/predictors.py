@@ -12,7 +12,7 @@ from typing import Any
 from .errors import InvalidInput, SettingsError, UnknownName
 from .inprocess.signatures import Signature, signature
 from .programs import CALL_OPTIONS, Program
-from .router import OPTIMIZER_POOL, Decision, Reason
+from .router import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 from .tools import named
 
 KINDS: Mapping[str, str] = {
@@ -120,10 +120,11 @@ def explain(kind: str, sig: Any = None, **options: Any) -> Decision:
 
 
 def _made(module: str, what: Any, options: dict[str, Any]) -> Program:
-    from . import strategies
+    if module not in NATIVE_MODULES:
+        from . import strategies
 
-    if module in strategies.STRATEGIES:
-        return strategies.STRATEGIES[module](_asked(what, options), **options)
+        if module in strategies.STRATEGIES:
+            return strategies.STRATEGIES[module](_asked(what, options), **options)
     if isinstance(what, Program):
         raise InvalidInput(f"{module} is made of a signature, not of a program.")
     return _plain(module, what, options)

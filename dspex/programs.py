@@ -33,7 +33,6 @@ from .inprocess.prediction import Prediction
 from .inprocess.predictor import Chunk, default_adapter, typed_outputs
 from .inprocess.signatures import Signature
 from .router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
-from .services import Services, services_of
 from .states import NativeState, native_state
 from .tools import new_set_id, specs_of, tools_among
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from .inprocess.tool_types import Tool
     from .pools.calls import Call
     from .pools.supervisor import Supervisor
+    from .services import Services
 
 DEFAULT_TIMEOUT = 120.0  # seconds; the general pool's default, for the native route too
 CALL_OPTIONS = frozenset(
@@ -187,6 +187,8 @@ class Program:
     @contextlib.contextmanager
     def sent(self, inputs: Mapping[str, Any], supervisor: Supervisor) -> Iterator[dict[str, Any]]:
         """The arguments of a worker's `run`; what the worker may call back for is lent to it for the block."""
+        from .services import services_of  # and with it the pools, which a native call does not need
+
         lm, services = self.lm_used, services_of(supervisor)
         if lm.direct:
             services.client.ledger.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
@@ -338,6 +340,8 @@ class Program:
         """Count what a worker's own connections used, as far as its module reports it: nothing of it passed by here."""
         lm = self.lm_used
         if lm.direct:
+            from .services import services_of
+
             pools = services_of(self.home()).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().ledger.add(lm, used, (account, *pools))

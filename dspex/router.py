@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Literal
 
 from .errors import SettingsError
+from .installed import dspy_version
 
 Implementation = Literal["auto", "native", "python"]
 
@@ -123,13 +124,10 @@ def _obstacle(candidate: Candidate) -> Decision | None:
 def version_problem() -> str:
     """Say what is wrong with the installed DSPy, if the native side was not compared with it; empty if all is well.
 
-    Read from the package's metadata: dspy is not imported. Where dspy is not installed there is nothing to differ from.
+    dspy is not imported. Where dspy is not installed there is nothing to differ from.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        installed = version("dspy")
-    except PackageNotFoundError:
+    installed = dspy_version()
+    if installed is None:
         return ""
     numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
     first, below = TESTED_DSPY

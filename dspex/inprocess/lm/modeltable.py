@@ -1,23 +1,23 @@
 """What is known about a model: what it can do and what it costs. Read from the table that the installed DSPy carries.
 
 Both routes thus decide alike (DSPy's JSON adapter asks this table whether to send a schema), and dspy itself is not
-imported: its distribution's file is opened as data. The file is read once per process, 35 ms, at the first question;
-without the distribution every answer is "unknown", which DSPy treats as "no". Any thread.
+imported: its file is opened as data, once for each model that is asked about (15 ms), and nothing of it is kept but
+the answers. Where DSPy is not installed every answer is "unknown", which DSPy treats as "no". Any thread.
 """
 
 from __future__ import annotations
 
 import functools
-import gzip
-import importlib.metadata
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 from dspex.inprocess.lm.providers import Provider
+from dspex.installed import dspy_folder
 
-_FILE = "dspy/clients/model_metadata/snapshot.json.gz"
+_FILE = "clients/model_metadata/snapshot.json.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,11 @@ def model_facts(provider: Provider, name: str) -> ModelFacts:
     if not provider.namespaces or (provider.placeholder_key is not None and provider.prefix == "local"):
         return ModelFacts()
     table = _table()
-    bare = table.get(name)
-    own = bare if isinstance(bare, dict) and bare.get("litellm_provider") in provider.namespaces else {}
-    found = next((table[f"{space}/{name}"] for space in provider.namespaces if f"{space}/{name}" in table), own)
+    own = _object(table.get(name))
+    if own.get("litellm_provider") not in provider.namespaces:
+        own = {}
+    spaced = (table.get(f"{space}/{name}") for space in provider.namespaces)
+    found = next((_object(entry) for entry in spaced if entry is not None), own)
     entry = _with_rules(table, name, found, {**own, **{k: v for k, v in found.items() if v is not None}})
     return ModelFacts(
         response_schema=entry.get("supports_response_schema") is True,
@@ -50,7 +52,7 @@ def model_facts(provider: Provider, name: str) -> ModelFacts:
     )
 
 
-def _with_rules(table: dict[str, Any], name: str, found: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+def _with_rules(table: _Entries, name: str, found: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     """Family rules fill the capabilities (never the prices) that the entry does not state."""
     for rule in (table.get("fallback_generalizations") or {}).get("rules") or ():
         only = rule.get("fill_missing_for_providers")
@@ -73,19 +75,36 @@ def _rate(entry: dict[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
-@functools.lru_cache(maxsize=1)
-def _table() -> dict[str, Any]:
+class _Table:
+    """The table's text; entries are taken out of it one by one.
+
+    All of it would be 40 ms of parsing and 20 MB of objects, for the one or two models that a process asks about.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get(self, key: str) -> Any:
+        """The entry of that name at the top level; None where there is none."""
+        mark = f"\n{_INDENT}{json.dumps(key)}: "
+        at = self._text.find(mark)
+        return None if at < 0 else _DECODER.raw_decode(self._text, at + len(mark))[0]
+
+
+def _table() -> _Entries:
+    folder = dspy_folder()
     try:
-        path = importlib.metadata.distribution("dspy").locate_file(_FILE)
-        with gzip.open(str(path)) as file:
-            table = json.load(file)
-    except (importlib.metadata.PackageNotFoundError, OSError, ValueError):
+        text = zlib.decompress((folder / _FILE).read_bytes(), wbits=_GZIP).decode() if folder else "{}"
+        return _Table(text) if text.startswith(f'{{\n{_INDENT}"') else _object(json.loads(text))
+    except (OSError, ValueError, zlib.error):
         return {}
-    kept = ("litellm_provider", "input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
-    for key, entry in table.items():  # 3 MB of text is 20 MB of objects: keep what is asked for
-        if key not in ("sample_spec", "fallback_generalizations"):
-            table[key] = {k: v for k, v in entry.items() if k in kept or k.startswith("supports_re") or k == _TOOLS}
-    return table if isinstance(table, dict) else {}
 
 
-_TOOLS = "supports_function_calling"
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+_Entries = _Table | dict[str, Any]
+_INDENT = "    "  # what one level is in the file; written in another way, it is read as a whole
+_GZIP = 31
+_DECODER = json.JSONDecoder()
