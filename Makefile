@@ -60,8 +60,8 @@ kills: $(READY)  ## a million calls with a worker killed every 10,000, then a mi
 slow: $(READY)   ## the long runs that the test suite leaves out
 	$(BIN)/python -m pytest -q -m slow --timeout=5400
 
-parity: $(READY) ## about 100,000 comparisons with DSPy itself
-	DSPEX_PARITY_CASES=15000 $(BIN)/python -m pytest -q tests/native -m parity --timeout=5400
+parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeats a run
+	$(BIN)/python tests/native/run_parity.py --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 clean:           ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
-"""DSPy itself, in a process of its own, for the parity tests: pickled batches of cases in, pickled results out.
+"""DSPy itself, in a process of its own, for the parity checks: pickled batches of cases in, pickled results out.
 
-`python native_oracle.py` serves until its input ends. The test process never imports dspy; it uses `Oracle`.
+The tests' side is `Oracle`; the process runs `native_dspy.py`. What both sides of a comparison share is here too: how
+a case is put to a side, and how values are made comparable. Nothing here imports DSPy.
 """
 
 from __future__ import annotations
@@ -14,33 +15,39 @@ import subprocess
 import sys
 import typing
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import native_shapes
 
 Case = Mapping[str, Any]
+Outcome = Any  # a value, or ("error", class, message)
 
 
 class Oracle:
     """The oracle's process, from the tests' side."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "true", "PYTHONHASHSEED": "0"}
+        hidden = ("_API_KEY", "_BASE_URL", "_API_BASE")
+        environment = {name: value for name, value in os.environ.items() if not name.endswith(hidden)}
+        environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "true", "PYTHONHASHSEED": "0"}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-W", "ignore", str(Path(__file__).with_name("native_dspy.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
 
     def give(self, cases: list[Case]) -> None:
         """Cases to work on; `take` gives their results."""
         assert self._process.stdin is not None
-        _write(self._process.stdin, cases)
+        write(self._process.stdin, cases)
 
     def take(self) -> list[dict[str, Any]]:
         """One result for each case that was given, in order."""
         assert self._process.stdout is not None
-        answer: list[dict[str, Any]] = _read(self._process.stdout)
+        answer: list[dict[str, Any]] = read(self._process.stdout)
         return answer
 
     def ask(self, cases: list[Case]) -> list[dict[str, Any]]:
@@ -53,42 +60,81 @@ class Oracle:
         self._process.communicate()
 
 
-def results(case: Case, make: Any, adapter: Any) -> dict[str, Any]:
-    """What one side makes of a case; `make(case)` gives the signature, `adapter` the side's own verbs."""
+def read(source: BinaryIO) -> Any:
+    """One pickled message. Raises: EOFError at the end."""
+    head = source.read(4)
+    if len(head) < 4:
+        raise EOFError
+    return pickle.loads(source.read(struct.unpack(">I", head)[0]))
+
+
+def write(target: BinaryIO, what: Any) -> None:
+    """One pickled message."""
+    data = pickle.dumps(what)
+    target.write(struct.pack(">I", len(data)) + data)
+    target.flush()
+
+
+# --- one case, put to one side ------------------------------------------------------------------------------------
+
+
+def results(case: Case, side: Any) -> dict[str, Any]:
+    """What a side makes of a case; each part is a value or an error with its class."""
+    forget_types()
     made: dict[str, Any] = {}
-    for forget in typing._cleanups:  # typing's caches take Union[a, b] for Union[b, a] of an earlier case
-        forget()
     try:
-        sig = make(case)
-        made["instructions"] = sig.instructions
-        made["text"] = adapter.text(sig)
+        sig = side.make(case)
     except Exception as error:
-        return {"signature": "error", "why": f"{type(error).__name__}: {error}"}
-    made["messages"] = _outcome(lambda: adapter.messages(sig, case))
-    made["format"] = _outcome(lambda: adapter.response_format(sig))
-    made["parsed"] = [_outcome(lambda text=text: plain(adapter.parse(sig, case, text))) for text in case["answers"]]
+        return {"signature": failed(error)}
+    made["signature"] = outcome(lambda: side.describe(sig))
+    if case["kind"] == "signature":
+        return made | {"operations": _operated(case, sig, side)}
+    made["messages"] = outcome(lambda: side.messages(sig, case))
+    made["format"] = outcome(lambda: side.response_format(sig))
+    made["parsed"] = [outcome(lambda text=text: _read_answer(side.parse(sig, case, text))) for text in case["answers"]]
+    made["calls"] = [side.call(sig, case, call) for call in case["calls"]]
     return made
 
 
-def rebuilt(case: Case) -> Any:
-    """The messages of the signature that a worker builds from the case's wire form, for its wire inputs."""
-    import dspy
-
-    from dspex_worker.programs import signatures
-    from dspex_worker.programs.imports import Imports
-    from dspex_worker.programs.values import to_input
-
-    sig = signatures.build(case["wire"], Imports(()))
-    inputs = {name: to_input(name, value, sig.fields[name].annotation) for name, value in case["inputs"].items()}
-    adapter = dspy.ChatAdapter() if case["adapter"] == "chat" else dspy.JSONAdapter()
-    return adapter.format(sig, [], inputs)
+def forget_types() -> None:
+    """Empty typing's caches, which take Union[a, b] for the Union[b, a] of an earlier case."""
+    for forget in typing._cleanups:  # type: ignore[attr-defined]
+        forget()
 
 
-def _outcome(make: Any) -> Any:
+def _read_answer(found: Any) -> Any:
+    return plain(found) if isinstance(found, dict) else found
+
+
+def _operated(case: Case, sig: Any, side: Any) -> list[Outcome]:
+    """The signature after each operation; one that fails changes nothing."""
+    found: list[Outcome] = []
+    for operation in case["operations"]:
+        try:
+            changed = side.operate(sig, operation)
+        except Exception as error:
+            found.append(failed(error))
+            continue
+        found.append((side.describe(changed), side.equal(sig, changed)))
+        sig = changed
+    return found
+
+
+def outcome(make: Callable[[], Any]) -> Outcome:
+    """The value, or what was raised instead."""
     try:
         return make()
     except Exception as error:
-        return ("error", type(error).__name__, str(error)[:300])
+        return failed(error)
+
+
+def failed(error: BaseException) -> Outcome:
+    """An error as it is compared: by its class; the message is for whoever reads a difference."""
+    return ("error", type(error).__name__, str(error)[:300])
+
+
+def is_error(found: Outcome) -> bool:
+    return isinstance(found, tuple) and len(found) == 3 and found[0] == "error"
 
 
 def plain(value: Any) -> Any:
@@ -105,11 +151,17 @@ def plain(value: Any) -> Any:
     return (kind, repr(value))
 
 
-def annotations(case: Case, dspy_types: Any) -> dict[str, Any]:
-    """The types of a case's fields; the texts are the tests' own."""
-    names = {**vars(typing), **native_shapes.NAMES, "dspy": dspy_types}
+def annotation_of(text: str, dspy_types: Any) -> Any:
+    """The type that a text of the tests' own names."""
+    names = {**vars(typing), **native_shapes.NAMES, "dspy": dspy_types, "typing": typing, "Field": _field()}
     names |= {"datetime": datetime, "decimal": decimal, "uuid": uuid, "NoneType": type(None)}
-    return {field["name"]: eval(field["annotation"], names) for field in case["fields"] if field["annotation"]}
+    return eval(text, names)
+
+
+def _field() -> Any:
+    import pydantic
+
+    return pydantic.Field
 
 
 def values(given: Any, dspy_types: Any) -> Any:
@@ -125,85 +177,49 @@ def values(given: Any, dspy_types: Any) -> Any:
     return given
 
 
-def _read(source: BinaryIO) -> Any:
-    head = source.read(4)
-    if len(head) < 4:
-        raise EOFError
-    return pickle.loads(source.read(struct.unpack(">I", head)[0]))
+def class_form(case: Case, base: Any, field_of: Callable[[Mapping[str, Any]], Any], dspy_types: Any) -> Any:
+    """The case's signature in class form: the first `parents` fields in a class, the others in its subclass."""
+    cut, docs = case["parents"], case["instructions"]
+    sig = base
+    for fields, doc in ((case["fields"][:cut], docs[0]), (case["fields"][cut:], docs[1])):
+        if not fields and doc is None:
+            continue
+        space: dict[str, Any] = {"__module__": "native_shapes", "__qualname__": "QA", "__annotations__": {}}
+        if doc is not None:
+            space["__doc__"] = doc
+        for field in fields:
+            if field["annotation"] is not None:
+                space["__annotations__"][field["name"]] = annotation_of(field["annotation"], dspy_types)
+            space[field["name"]] = field_of(field)
+        bases = (sig,) if isinstance(sig, type) else sig.__mro_entries__((sig,))
+        if not isinstance(sig, type):
+            space["__orig_bases__"] = (sig,)
+        sig = type(base)("QA", bases, space)
+    return sig
 
 
-def _write(target: BinaryIO, what: Any) -> None:
-    data = pickle.dumps(what)
-    target.write(struct.pack(">I", len(data)) + data)
-    target.flush()
+# --- replies of the endpoint --------------------------------------------------------------------------------------
 
 
-# --- DSPy's side --------------------------------------------------------------------------------------------------
+def reply_of(reply: Mapping[str, Any], is_anthropic: bool) -> tuple[int, bytes]:
+    """Status and body of what the endpoint answers, in its dialect."""
+    import json
 
-
-def _serve() -> None:
-    private = os.fdopen(os.dup(1), "wb", 0)
-    os.dup2(2, 1)
-    import logging
-    import warnings
-
-    warnings.simplefilter("ignore")
-    import dspy
-    from dspy.adapters.json_adapter import _get_structured_outputs_response_format, _has_open_ended_mapping
-    from dspy.clients.legacy_requests import _strict_json_schema
-
-    logging.disable(logging.CRITICAL)
-
-    def make(case: Case) -> Any:
-        if case["text"] is not None:
-            # Without custom_types DSPy knows NoneType; with them it does not.
-            custom = {**native_shapes.NAMES, "dspy": dspy} if case.get("custom", True) else None
-            return dspy.Signature(case["text"], case["instructions"], custom_types=custom)
-        types = annotations(case, dspy)
-        spec = {field["name"]: (types.get(field["name"], str), _field(dspy, field)) for field in case["fields"]}
-        return dspy.Signature(spec, case["instructions"])
-
-    class Side:
-        def text(self, sig: Any) -> str:
-            return str(sig.signature)
-
-        def messages(self, sig: Any, case: Case) -> Any:
-            demos = values(case["demos"], dspy)
-            return _adapter(case).format(sig, demos, values(case["inputs"], dspy))
-
-        def parse(self, sig: Any, case: Case, text: str) -> Any:
-            return _adapter(case).parse(sig, text)
-
-        def response_format(self, sig: Any) -> Any:
-            if _has_open_ended_mapping(sig):
-                return {"type": "json_object"}
-            try:
-                model = _get_structured_outputs_response_format(sig)
-            except Exception:
-                return {"type": "json_object"}
-            schema = _strict_json_schema(model.model_json_schema())
-            return {"type": "json_schema", "json_schema": {"name": model.__name__, "schema": schema, "strict": True}}
-
-    def _adapter(case: Case) -> Any:
-        return dspy.ChatAdapter() if case["adapter"] == "chat" else dspy.JSONAdapter()
-
-    while True:
-        try:
-            cases = _read(sys.stdin.buffer)
-        except EOFError:
-            return
-        _write(private, [_served(case, make, Side()) for case in cases])
-
-
-def _served(case: Case, make: Any, side: Any) -> Any:
-    return {"messages": _outcome(lambda: rebuilt(case))} if "wire" in case else results(case, make, side)
-
-
-def _field(side: Any, field: Mapping[str, Any]) -> Any:
-    options = dict(field["options"])
-    return (side.InputField if field["kind"] == "input" else side.OutputField)(**options)
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    _serve()
+    status = reply.get("status", 200)
+    if "body" in reply:
+        return status, reply["body"].encode()
+    if "error" in reply:
+        body: dict[str, Any] = {"type": "error", "error": reply["error"]} if is_anthropic else {"error": reply["error"]}
+        return status, json.dumps(body).encode()
+    text, cut = reply.get("text"), reply.get("finish") == "length"
+    if is_anthropic:
+        blocks = [] if text is None else [{"type": "text", "text": text}]
+        usage: dict[str, int] = {"input_tokens": 3, "output_tokens": 2}
+        stop = "max_tokens" if cut else "end_turn"
+        body = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": blocks, "usage": usage}
+        return status, json.dumps(body | {"stop_reason": stop}).encode()
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice], "usage": usage}
+    return status, json.dumps(body).encode()

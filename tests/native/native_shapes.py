@@ -1,13 +1,15 @@
-"""The enums and models that parity cases use; imported by the tests and by the DSPy oracle alike."""
+"""The enums, models and other classes that parity cases use; imported by the tests and by the DSPy oracle alike."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import enum
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 
 class Color(enum.Enum):
@@ -26,6 +28,19 @@ class Mood(str, enum.Enum):  # noqa: UP042 - the older kind, which pydantic know
 
     GOOD = "good"
     BAD = "BAD"
+
+
+class Tone(enum.StrEnum):
+    SOFT = enum.auto()
+    LOUD = 'it\'s "loud"'
+
+
+class Mixed(enum.Enum):
+    ONE = 1
+    TWO = "two"
+    HALF = 0.5
+    YES = True  # equal to 1, so it is an alias of ONE
+    two = "TWO"
 
 
 class Item(pydantic.BaseModel):
@@ -57,4 +72,84 @@ class Tree(pydantic.BaseModel):
     children: list[Tree] | None = None
 
 
-NAMES = {kind.__name__: kind for kind in (Color, Level, Mood, Item, Order, Money, Tree)}
+class Tight(pydantic.BaseModel):
+    """Constrained members,
+    and a docstring of two lines."""
+
+    model_config = pydantic.ConfigDict(str_strip_whitespace=True)
+
+    code: Annotated[str, pydantic.Field(pattern="^[A-Z]{2}$", title="The code")]
+    share: float = pydantic.Field(0.5, gt=0, lt=1, multiple_of=0.25)
+    tags: Annotated[list[Annotated[str, pydantic.Field(max_length=3)]], pydantic.Field(max_length=2)] = []
+    pair: tuple[int, Literal["x", "y"]] = (1, "x")
+
+
+class Checked(pydantic.BaseModel):
+    """Validators that change a value, refuse it, or look at all of them."""
+
+    first: str
+    second: int = 0
+    made: list[str] = pydantic.Field(default_factory=list)
+
+    @pydantic.field_validator("first")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        if value == "bad":
+            raise ValueError("bad is not good")
+        return value.lower()
+
+    @pydantic.model_validator(mode="after")
+    def _together(self) -> Checked:
+        if self.second > 10**6:
+            raise ValueError("too much")
+        return self
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"] = "dog"
+    tricks: list[str] = []
+
+
+class Owner(pydantic.BaseModel):
+    pet: Cat | Dog = pydantic.Field(discriminator="kind")
+    extra: Any = None
+    maybe: dict[str, list[int | None]] | None = None
+
+
+class Computed(pydantic.BaseModel):
+    side: int = 1
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Words(pydantic.RootModel[list[str]]):
+    """A list under a name."""
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float = 0.0
+
+
+class Row(TypedDict):
+    key: str
+    value: int | None
+
+
+NAMES = {
+    kind.__name__: kind
+    for kind in (
+        *(Color, Level, Mood, Tone, Mixed),
+        *(Item, Order, Money, Tree, Tight, Checked, Cat, Dog, Owner, Computed, Words),
+        *(Point, Row),
+    )
+}

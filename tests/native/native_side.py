@@ -1,4 +1,4 @@
-"""The native side of a parity case, and the comparison with DSPy's."""
+"""DSPex's side of a parity check: the native signatures, adapters and `predict`, with a client that opens no socket."""
 
 from __future__ import annotations
 
@@ -6,90 +6,177 @@ from collections.abc import Mapping
 from typing import Any
 
 import native_shapes
-from native_oracle import annotations, results, values
+from native_oracle import (
+    Case,
+    annotation_of,
+    class_form,
+    is_error,
+    outcome,
+    plain,
+    reply_of,
+    results,
+    values,
+)
 
-from dspex.errors import EncodeError, InvalidInput, SignatureError
+from dspex.errors import DspexError, EncodeError, InvalidInput, SignatureError
 from dspex.inprocess import types as native_types
 from dspex.inprocess.adapters import compile_signature
 from dspex.inprocess.adapters.schema import response_format
 from dspex.inprocess.adapters.support import unsupported_schema
+from dspex.inprocess.adapters.values import type_name
 from dspex.inprocess.crossing import checked_inputs, wire_inputs
-from dspex.inprocess.fields import InputField, OutputField
+from dspex.inprocess.fields import MISSING, InputField, OutputField
+from dspex.inprocess.lm.client import LMClient
+from dspex.inprocess.lm.http.message import Head, Reply
+from dspex.inprocess.lm.record import LM
+from dspex.inprocess.predictor import predict
 from dspex.inprocess.signatures import Signature, signature
-
-Case = Mapping[str, Any]
 
 
 def native_results(case: Case) -> dict[str, Any]:
     """What DSPex makes of the case."""
-    return results(case, _make, _Side())
+    return results(case, Side())
 
 
-def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
-    """The case as a worker gets it, and the native messages; None where the inputs or types do not cross."""
-    sig = _make(case)
-    try:
-        inputs = values(case["inputs"], native_types)
-        inputs.pop("augmented", None)
-        wire, plain = sig.to_wire(), wire_inputs(sig, inputs, allow_markers=True)
-        checked = checked_inputs(sig, inputs, allow_markers=True)
-    except (InvalidInput, EncodeError, SignatureError):
-        return None
-    messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
-    return {"wire": wire, "inputs": plain, "adapter": case["adapter"]}, messages
+class Side:
+    """DSPex's answers to the questions that `native_oracle.results` asks."""
 
+    def make(self, case: Case) -> Signature:
+        made = self._make(case)
+        compile_signature(made)  # a type without a schema is refused here; in DSPy, when the class is made
+        return made
 
-def differences(case: Case, native: Mapping[str, Any], dspy: Mapping[str, Any]) -> list[str]:
-    """What differs, in words; empty when nothing does."""
-    if "signature" in native or "signature" in dspy:
-        return [] if "signature" in native and "signature" in dspy else [f"signature: {native} / {dspy}"]
-    found = [] if native["instructions"] == dspy["instructions"] else ["instructions"]
-    for part in ("text", "messages", "format"):
-        if part == "format" and native[part] is None:
-            continue
-        if not _alike(native[part], dspy[part]):
-            found.append(f"{part}:\n  native {native[part]}\n  dspy   {dspy[part]}")
-    for text, ours, theirs in zip(case["answers"], native["parsed"], dspy["parsed"], strict=True):
-        if not _alike(ours, theirs):
-            found.append(f"parse {text!r}:\n  native {ours}\n  dspy   {theirs}")
-    return found
+    def _make(self, case: Case) -> Signature:
+        if case["kind"] == "signature" or case["form"] == "text":
+            return signature(case["text"], case["instructions"], custom_types=native_shapes.NAMES)
+        if case["form"] == "class":
+            made: Signature = class_form(case, Signature, _field, native_types)
+            return made
+        return signature(
+            {field["name"]: (_annotation(field["annotation"] or "str"), _field(field)) for field in case["fields"]},
+            case["instructions"],
+        )
 
+    def describe(self, sig: Signature) -> Any:
+        return sig.instructions, [_described(field) for field in sig.fields.values()]
 
-def _alike(ours: Any, theirs: Any) -> bool:
-    """Equal, or errors on both sides: where DSPy lets a TypeError of pydantic's out, DSPex has its own error."""
-    if _is_error(ours) or _is_error(theirs):
-        return _is_error(ours) and _is_error(theirs)
-    return bool(ours == theirs)
+    def operate(self, sig: Signature, operation: Any) -> Signature:
+        changed = self._operate(sig, operation)
+        compile_signature(changed)
+        return changed
 
+    def _operate(self, sig: Signature, operation: Any) -> Signature:
+        name, *rest = operation
+        if name == "with_updated_fields":
+            return sig.with_updated_fields(rest[0], _annotation(rest[1]), **rest[2])
+        if name in ("prepend", "append", "insert"):
+            *place, kind, annotation, options = rest
+            field = (InputField if kind == "input" else OutputField)(**options)
+            changed: Signature = getattr(sig, name)(*place, field, _annotation(annotation))
+            return changed
+        made: Signature = getattr(sig, name)(*rest)
+        return made
 
-def _is_error(outcome: Any) -> bool:
-    return isinstance(outcome, tuple) and outcome[0] == "error"
-
-
-def _make(case: Case) -> Signature:
-    if case["text"] is not None:
-        return signature(case["text"], case["instructions"], custom_types=native_shapes.NAMES)
-    types = annotations(case, native_types)  # the texts are evaluated here: they stand for a class's annotations
-    spec = {}
-    for field in case["fields"]:
-        make = InputField if field["kind"] == "input" else OutputField
-        spec[field["name"]] = (types.get(field["name"], str), make(**field["options"]))
-    return signature(spec, case["instructions"])
-
-
-class _Side:
-    def text(self, sig: Signature) -> str:
-        return f"{', '.join(sig.input_fields)} -> {', '.join(sig.output_fields)}"
+    def equal(self, one: Signature, other: Signature) -> bool:
+        return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
         compiled = compile_signature(sig, case["adapter"])
+        if compiled.unsupported:
+            return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
         return compiled.messages(values(case["inputs"], native_types), demos, allow_markers=True)
 
     def parse(self, sig: Signature, case: Case, text: str) -> Any:
-        return compile_signature(sig, case["adapter"]).parse(text)
+        compiled = compile_signature(sig, case["adapter"])
+        return ("routed", compiled.unsupported) if compiled.unsupported else compiled.parse(text)
 
     def response_format(self, sig: Signature) -> Any:
-        if unsupported_schema(sig):
-            return None  # workers make it then
-        return response_format(sig.output_fields)
+        reason = compile_signature(sig, "json").unsupported or unsupported_schema(sig)
+        return ("routed", reason) if reason else response_format(sig.output_fields)
+
+    def call(self, sig: Signature, case: Case, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The bodies that were sent, and the completions or the error; or why a worker would have been asked."""
+        endpoint = Endpoint(call)
+        found = outcome(lambda: _called(sig, case, call, endpoint))
+        return {"bodies": endpoint.bodies, "outcome": found}
+
+
+def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint) -> Any:
+    inputs = values(case["inputs"], native_types)
+    checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
+    lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
+    reason = compile_signature(sig, case["adapter"]).unsupported_with(lm)
+    if reason:
+        return ("routed", reason)
+    demos = values(case["demos"], native_types) if call["demos"] else ()
+    found = predict(
+        endpoint.client, sig, inputs, lm=lm, adapter=case["adapter"], demos=demos, config=call["config"],
+        allow_markers=True,
+    )  # fmt: skip
+    return [plain(dict(each)) for each in found.completions]
+
+
+class Endpoint:
+    """Stands for the endpoint: keeps what is sent, gives the case's replies in turn, the last one for ever."""
+
+    def __init__(self, call: Mapping[str, Any]) -> None:
+        self.bodies: list[bytes] = []
+        self._replies = list(call["replies"])
+        self._is_anthropic = call["model"].startswith("anthropic/")
+        self.client = LMClient()
+        self.client._blocking.http = self  # type: ignore[assignment]
+
+    def send(self, target: Any, head: bytes, body: bytes, timeout: float) -> Reply:
+        """What the HTTP layer does, without a socket."""
+        reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
+        self.bodies.append(bytes(body))
+        status, text = reply_of(reply, self._is_anthropic)
+        return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+# --- the wire -----------------------------------------------------------------------------------------------------
+
+
+def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
+    """The case as a worker gets it, and the native messages; None where the inputs or types do not cross."""
+    sig = Side().make(case)
+    try:
+        inputs = values(case["inputs"], native_types)
+        inputs.pop("augmented", None)
+        wire, plain_inputs = sig.to_wire(), wire_inputs(sig, inputs, allow_markers=True)
+        checked = checked_inputs(sig, inputs, allow_markers=True)
+        messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
+    except (InvalidInput, EncodeError, SignatureError):
+        return None
+    return {"kind": "wire", "wire": wire, "inputs": plain_inputs, "adapter": case["adapter"]}, messages
+
+
+def imported(case: Case, exported: Mapping[str, Any]) -> Any:
+    """The native messages for a signature class of the user's, by what a worker says of it; or the error's class."""
+    if is_error(exported["spec"]):
+        return ("routed", exported["spec"][2])
+    try:
+        sig = Signature.from_wire(exported["spec"], custom_types=case["custom_types"])
+        return Side().messages(sig, case)
+    except DspexError as error:
+        return ("error", type(error).__name__, str(error))
+
+
+# --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def _annotation(text: str | None) -> Any:
+    return None if text is None else annotation_of(text, native_types)
+
+
+def _field(field: Mapping[str, Any]) -> Any:
+    return (InputField if field["kind"] == "input" else OutputField)(**field["options"])
+
+
+def _described(field: Any) -> tuple[Any, ...]:
+    default = () if field.default is MISSING else (plain(field.default),)
+    return field.name, field.kind, type_name(field.annotation), field.shown_desc, field.constraint_text, default

@@ -1,63 +1,104 @@
-"""parity: prompts, response formats and parsed values are DSPy's own, on random signatures, values and answers."""
+"""parity: prompts, response formats, request bodies, results and error classes are DSPy's own, on random cases."""
 
 from __future__ import annotations
 
+import copy
 import os
+from itertools import islice
 from typing import Any
 
+import native_shapes
 import pytest
 from native_cases import Cases
-from native_oracle import Oracle
-from native_side import differences, native_results, wire_case
+from native_compare import CONTRACT, Report
+from native_oracle import Case, Oracle, is_error
+from native_side import imported, native_results, wire_case
+from run_parity import compared
 
-CASES = int(os.environ.get("DSPEX_PARITY_CASES", "600"))  # seven comparisons each
+CHECKS = int(os.environ.get("DSPEX_PARITY_CHECKS", "1000"))
 SEED = int(os.environ.get("DSPEX_PARITY_SEED", "20261122"))
-BATCH = 60
 
 pytestmark = pytest.mark.parity
 
 
 def test_native_and_dspy_agree_on_random_cases(oracle: Oracle) -> None:
-    """parity: no case of this seed differs in a message, a format or a parsed value."""
-    print(f"seed {SEED}, {CASES} cases")
-    supply = Cases(SEED)
-    found: list[str] = []
-    read = 0
-    for _ in range(0, CASES, BATCH):
-        cases = [supply.case() for _ in range(BATCH)]
-        oracle.give(cases)
-        natives = [native_results(case) for case in cases]
-        for case, native, dspy in zip(cases, natives, oracle.take(), strict=True):
-            found += [
-                f"{case['text'] or case['fields']} ({case['adapter']}): {each}"
-                for each in differences(case, native, dspy)
-            ]
-            read += sum(outcome[0] != "error" for outcome in native.get("parsed", ()))
-    assert not found, f"{len(found)} differences, the first:\n" + "\n".join(found[:3])
-    assert read > CASES  # the answers are not all unreadable
+    """parity: no message, format, answer, request body, result or error class of this seed differs."""
+    print(f"seed {SEED}, {CHECKS} checks")
+    report = compared(oracle, SEED, CHECKS)
+    assert not report.differences, f"{len(report.differences)} differences:\n" + "\n".join(report.differences[:3])
+    assert report.errors.total() < report.total / 2  # most of what was compared is values
+    assert report.comparisons["request bodies"] > CHECKS / 20
+    assert {"parse", "unsent", "call", "entry", "signature"} <= {point for point, _, _ in report.errors}
 
 
-def test_a_changed_prompt_would_be_noticed(oracle: Oracle) -> None:
-    """parity: the comparison itself sees a difference of one character, and of one type."""
-    supply = Cases(SEED)
-    case = next(made for made in iter(supply.case, None) if "parsed" in native_results(made))
-    native, dspy = native_results(case), oracle.ask([case])[0]
-    assert not differences(case, native, dspy)
-    native["messages"][0]["content"] += " "
-    assert differences(case, native, dspy)
+def test_the_comparison_sees_what_differs(oracle: Oracle) -> None:
+    """parity: one character of a prompt, one byte of a request, the type of a value, the class of an error."""
+    cases = list(islice(Cases(SEED), 60))
+    pairs = list(zip(cases, map(native_results, cases), oracle.ask(cases), strict=True))
+    spoilt = 0
+    for case, native, dspy in pairs:
+        assert not _differences(case, native, dspy)
+        if is_error(native["signature"]) != is_error(dspy["signature"]):
+            continue  # by a documented rule
+        for spoil in _spoilers(native):
+            changed = copy.deepcopy(native)
+            spoil(changed)
+            assert _differences(case, changed, dspy), (case, spoil)
+            spoilt += 1
+    assert spoilt > 60
+
+
+def _differences(case: Case, native: Any, dspy: Any) -> list[str]:
+    report = Report()
+    report.add(case, native, dspy)
+    return report.differences
+
+
+def _spoilers(native: Any) -> list[Any]:
+    """Ways to spoil this result, each in one place."""
+    found: list[Any] = []
+    if is_error(native["signature"]):
+        return [lambda made: made.update(signature=("error", "InvalidInput", ""))]
+    if isinstance(native.get("messages"), list):
+        found.append(lambda made: made["messages"][0].update(content=made["messages"][0]["content"] + " "))
+    for at, call in enumerate(native.get("calls", ())):
+        if call["bodies"]:
+            found.append(lambda made, at=at: made["calls"][at]["bodies"].append(b"{}"))
+        if is_error(call["outcome"]):
+            found.append(lambda made, at=at: made["calls"][at].update(outcome=("error", "LMBillingError", "")))
+    for at, parsed in enumerate(native.get("parsed", ())):
+        if is_error(parsed):
+            found.append(lambda made, at=at: made["parsed"].__setitem__(at, ("error", "InvalidInput", "")))
+        elif parsed[0] == "dict" and parsed[1]:
+            found.append(lambda made, at=at: made["parsed"][at][1].pop())
+    return found
+
+
+def test_every_error_of_dspys_has_one_class_here() -> None:
+    """contract: the table names classes that exist."""
+    from dspex import errors
+
+    assert all(hasattr(errors, ours) for ours in CONTRACT.values())
+
+
+# --- across the wire ----------------------------------------------------------------------------------------------
+
+
+def _predicts(seed: int | str, count: int) -> list[dict[str, Any]]:
+    supply = Cases(seed)
+    return [supply.case() for _ in range(count)]
 
 
 def test_workers_build_the_same_prompts_from_the_wire_form(oracle: Oracle) -> None:
     """collaboration: signature and inputs as plain data give, in a worker's DSPy, the messages that are native here."""
-    supply = Cases(SEED + 1)
-    made = [found for found in (_crossing(supply.case()) for _ in range(400)) if found is not None]
-    assert len(made) > 150
+    made = [found for found in map(_crossing, _predicts(SEED + 1, 300)) if found is not None]
+    assert len(made) > 60
     answers = oracle.ask([case for case, _ in made])
     served = 0
     for (case, messages), answer in zip(made, answers, strict=True):
-        if answer["messages"][0] == "error":
+        if is_error(answer["messages"]):
             # Models that a schema does not describe wholly: refused with a reason, never served differently.
-            assert "cannot be rebuilt" in answer["messages"][2] or "native_shapes:" in answer["messages"][2], answer
+            assert "cannot be rebuilt" in answer["messages"][2], (answer, case)
         else:
             assert answer["messages"] == messages, case
             served += 1
@@ -65,20 +106,37 @@ def test_workers_build_the_same_prompts_from_the_wire_form(oracle: Oracle) -> No
 
 
 def _crossing(case: dict[str, Any]) -> Any:
-    """The case for a worker.
-
-    Without defaults that do not fit their types, which DSPy takes and workers refuse; and without Mood, whose docstring
-    travels as "doc" beside "enum", which workers do not read yet.
-    """
+    """The case for a worker, without defaults that do not fit their types, which DSPy takes and workers refuse."""
     for field in case["fields"]:
         field["options"].pop("default", None)
-    known = native_results({**case, "answers": []})
-    return None if "signature" in known or "Mood" in repr(case["fields"]) else wire_case(case)
+    known = native_results({**case, "answers": [], "calls": []})
+    return wire_case(case) if isinstance(known.get("messages"), list) else None
+
+
+def test_a_signature_class_that_a_worker_describes_gives_dspys_prompts(oracle: Oracle) -> None:
+    """collaboration: a dspy.Signature class of the user's, exported by a worker and served natively."""
+    cases = [{**case, "kind": "export", "form": "class"} for case in _predicts(SEED + 2, 200)]
+    for case in cases:
+        case["instructions"] = case["instructions"] if isinstance(case["instructions"], tuple) else (None, "Do.")
+    served = routed = 0
+    for case, answer in zip(cases, oracle.ask(cases), strict=True):
+        if is_error(answer) or is_error(answer["messages"]):
+            continue  # DSPy itself refuses the class, or its values
+        found = imported({**case, "custom_types": native_shapes.NAMES}, answer)
+        if found[0] == "routed":
+            routed += 1
+            continue
+        assert found == answer["messages"], case["fields"]
+        served += 1
+    assert served > 80 and served > routed, (served, routed)
+
+
+# --- strings that are worth a name --------------------------------------------------------------------------------
 
 
 def _case(text: str, **given: object) -> dict[str, object]:
-    empty: dict[str, object] = {"fields": [], "inputs": {}, "demos": [], "answers": []}
-    return {"text": text, "instructions": None, "adapter": "chat", **empty, **given}
+    empty: dict[str, object] = {"fields": [], "inputs": {}, "demos": [], "answers": [], "calls": [], "parents": 0}
+    return {"kind": "predict", "form": "text", "text": text, "instructions": None, "adapter": "chat", **empty, **given}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +148,7 @@ def _case(text: str, **given: object) -> dict[str, object]:
         "q -> a: list[Annotated[int, Field(gt=3)]]", "q: Literal[\"it's\", 'say \"x\"'] -> a",
         "q: dict[str, list[tuple[int, ...]]] -> a: Union[int, str, None]", "q: Any -> a: Sequence[int]",
         "q: datetime.datetime, u: uuid.UUID -> d: decimal.Decimal", "q: dspy.Image -> a: dspy.Code",
+        "q: Tuple[int, ...] -> a: typing.Dict[str, int]", "q:\nint\n|\nNone -> a", "q -> a: list[int, str]",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("adapter", ["chat", "json"])
@@ -100,7 +159,7 @@ def test_string_signatures_read_as_in_dspy(oracle: Oracle, text: str, adapter: s
     case["custom"] = False
     native = native_results(case)
     assert "messages" in native, native
-    assert not differences(case, native, oracle.ask([case])[0])
+    assert not _differences(case, native, oracle.ask([case])[0])
 
 
 @pytest.mark.parametrize(
@@ -108,12 +167,13 @@ def test_string_signatures_read_as_in_dspy(oracle: Oracle, text: str, adapter: s
     [
         "q", "q -> a -> b", "q -> q", "q -> a: strng", "q -> a: list[int", "fields -> a", "q -> instructions",
         "_q -> a", "q: List -> a", "q: Optional[int, str] -> a", "q: int[str] -> a", "q: Callable[[int], str] -> a",
-        "q q -> a",
+        "q q -> a", "q: bytearray -> a", "q: dict[str] -> a",
         "q: 3 -> a", "q: 'int' -> a", "q: (int, str) -> a", "q: Literal[a] -> a", "q: type -> a", "def -> a", ", -> a",
     ],
 )  # fmt: skip
 def test_what_dspy_refuses_is_refused(oracle: Oracle, text: str) -> None:
-    """parity: an error on both sides."""
+    """parity: a SignatureError for whatever DSPy raises."""
     case = _case(text)
-    assert "signature" in native_results(case)
-    assert "signature" in oracle.ask([case])[0]
+    native, dspy = native_results(case), oracle.ask([case])[0]
+    assert native["signature"][1] == "SignatureError" and is_error(dspy["signature"])
+    assert not _differences(case, native, dspy)
