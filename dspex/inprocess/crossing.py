@@ -104,7 +104,7 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
                 _require_texts(name, plain)
         if not allow_markers:
             _refuse_marker(name, plain)
-        wire[name] = plain
+        wire[name] = _with_shown(plain, typed[name]) if check.is_history and plain is not None else plain
     return typed, wire
 
 
@@ -113,6 +113,7 @@ class _InputCheck:
 
     def __init__(self, field: Field) -> None:
         self.field = field
+        self.is_history = is_dspy_type(field.annotation) and field.annotation.dspy_name == "dspy.History"
         self.may_be_absent = allows_none(field.annotation)
         self.validate: Callable[[Any], Any] | None = (
             _validator(field.annotation) if _is_rich(field.annotation) else None
@@ -123,14 +124,26 @@ class _InputCheck:
             return value
         kind = self.field.annotation
         if is_dspy_type(kind) and not isinstance(value, kind):
-            value = {"messages": value} if isinstance(value, list) and kind.dspy_name == "dspy.History" else value
+            value = {"messages": value} if isinstance(value, list) and self.is_history else value
             make = kind if kind.dspy_name in _MADE_BY_CALL and not isinstance(value, Mapping) else self.validate
         else:
             make = self.validate
         try:
-            return make(value)
+            return _listed(make(value)) if self.is_history else make(value)
         except UNREADABLE as error:
             raise InvalidInput(_misfit(self.field.name, error), field=self.field.name) from error
+
+
+def _listed(history: Any) -> Any:
+    """The conversation with lists for tuples and sets, as plain fields have them."""
+    turns = history.messages
+    if not any(type(value) in (tuple, set, frozenset) for turn in turns for value in turn.values()):
+        return history
+    plain = [
+        {name: list(value) if type(value) in (tuple, set, frozenset) else value for name, value in turn.items()}
+        for turn in turns
+    ]
+    return type(history)(messages=plain)
 
 
 def _input_checks(sig: Signature) -> dict[str, _InputCheck]:
@@ -248,6 +261,15 @@ def _dspy_to_wire(value: Any, path: str) -> Any:
         return plain | ({"tool_calls": places} if places else {})
     members = value.to_wire() if hasattr(value, "to_wire") else dict(value)
     return to_wire(members, path)
+
+
+def _with_shown(plain: dict[str, Any], history: Any) -> dict[str, Any]:
+    """A conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
+    shown = [
+        {name: turn[name] if _is_calls(value) else demo_to_wire(value, name) for name, value in given.items()}
+        for turn, given in zip(plain["messages"], history.messages, strict=True)
+    ]
+    return plain | {"messages": shown}
 
 
 def _is_calls(value: Any) -> bool:

@@ -74,7 +74,7 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
-        annotation=read_annotation(wire["annotation"], types),
+        annotation=type(None) if wire["annotation"] == "None" else read_annotation(wire["annotation"], types),
         untyped=wire["untyped"],
         desc=wire["desc"],
         constraints=wire["constraints"],

@@ -65,7 +65,7 @@ NAMES: dict[str, Any] = {
     **_DOTTED,
     **{f"dspy.{name}": value for name, value in _DSPY.items()},
     **{f"dspy.experimental.{name}": value for name, value in _DSPY.items()},
-    "None": None,
+    "None": type(None),
     "NoneType": type(None),
 }
 """Every name that an annotation may use without the spec's own types."""
@@ -87,7 +87,7 @@ def parse(text: str, types: Mapping[str, Any], field: str | None = None) -> Any:
         raise invalid_input(
             f"The annotation {text[:80]!r} of field {field!r} cannot be used: {reason}.", field
         ) from None
-    return type(None) if parsed is None else parsed
+    return parsed
 
 
 def spell(annotation: Any, types: Mapping[Any, str]) -> str:
@@ -126,9 +126,9 @@ def _type(node: ast.expr, types: Mapping[str, Any]) -> Any:
         case ast.Attribute():
             return _named(ast.unparse(node), types)
         case ast.Constant(value=None):
-            return None
+            return type(None)  # dict[str, None] has another name in prompts than dict[str, NoneType]
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _union((_type(left, types), _type(right, types)))
+            return Union[_type(left, types), _type(right, types)]  # noqa: UP007 - made from text
         case ast.Subscript(value=base, slice=inner):
             return _subscripted(_type(base, types), inner, types)
     raise _Unreadable(f"{ast.unparse(node)!r} is not a name, a union or a subscript")
@@ -152,11 +152,13 @@ def _subscripted(base: Any, inner: ast.expr, types: Mapping[str, Any]) -> Any:
         return dspy.Code[ast.literal_eval(items[0])]
     arguments = tuple(_argument(item, types) for item in items)
     if base is Union:
-        return _union(arguments)
+        return Union[arguments]  # noqa: UP007 - from a value
     if base is typing.Optional:
         if len(arguments) != 1:
             raise _Unreadable("Optional takes exactly one type")
         return typing.Optional[arguments[0]]  # noqa: UP045 - built from a value
+    # `list` for typing.List: prompts show them alike, and typing's cache takes Literal[a, b] for Literal[b, a].
+    base = get_origin(base) or base
     return base[arguments if len(arguments) != 1 else arguments[0]]
 
 
@@ -173,10 +175,6 @@ def _metadata(node: ast.expr) -> Any:
     if ast.unparse(node.func) != "Field" or node.args or not options.keys() <= _CONSTRAINTS:
         raise _Unreadable(f"{ast.unparse(node)!r} is not a Field of constraints")
     return Field(**options)
-
-
-def _union(parts: tuple[Any, ...]) -> Any:
-    return Union[tuple(type(None) if part is None else part for part in parts)]  # noqa: UP007 - from a value
 
 
 def _spell_name(cls: Any, types: Mapping[Any, str]) -> str:

@@ -48,9 +48,12 @@ def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
     if len(fields) != len(spec["fields"]):
         raise invalid_input("Two fields of the signature have the same name.")
     try:
-        return make_signature(fields, spec["instructions"] or None)  # type: ignore[no-any-return]
+        made: type[dspy.Signature] = make_signature(fields, spec["instructions"] or None)
     except (TypeError, ValueError, PydanticUserError) as error:
         raise invalid_input(f"DSPy does not accept this signature: {error}") from None
+    if spec["instructions"] == "":  # an empty docstring; make_signature would take it for none
+        made.instructions = ""
+    return made
 
 
 def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any]:
@@ -67,7 +70,8 @@ def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any
                 raise invalid_input(f"Two types of the signature are both called {cls.__name__!r}.")
             types[names[cls]] = _type_spec(cls, imports)
     fields = [_field_spec(name, info, names) for name, info in signature.fields.items()]
-    return {"instructions": signature.instructions, "fields": fields, "types": types}
+    # As it was written: taking the indentation off twice is not the same as once.
+    return {"instructions": signature.__doc__ or "", "fields": fields, "types": types}
 
 
 # --- building -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import dspy
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -96,6 +96,8 @@ def _is_rich(annotation: Any) -> bool:
         return annotation not in _TAKEN_AS_SENT
     if origin is Literal:
         return False
+    if origin is Annotated:  # constraints are shown to the model, not enforced
+        return _is_rich(get_args(annotation)[0])
     return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
 
 
