@@ -249,3 +249,53 @@ def test_answers_from_the_parents_cache_cost_nothing() -> None:
     call.handlers["lm_request"] = cached
     free = call.call(programs().run, call, spec(), {"question": "q"}, RECORD)
     assert free == {"outputs": {"answer": "a"}, "usage": {}, "cached": True}
+
+
+def _pair(**changes: Any) -> dict[str, Any]:
+    """A record with one fallback."""
+    return {**RECORD, "ref": "first", "fallbacks": [{**RECORD, "ref": "second", "model": "openai/other"}], **changes}
+
+
+def test_fallback_is_asked_when_the_first_cannot() -> None:
+    """unit: with the call's own options; the parent hears which turn it is."""
+    refused = {"openai/gpt-test": (503, {"error": {"message": "down"}}, [])}
+
+    def answer(body: dict[str, Any]) -> Any:
+        return refused.get(f"openai/{body['model']}", chat(answer="from the other"))
+
+    call = parent(answer)
+    value = call.call(programs().run, call, spec(), {"question": "q"}, _pair(), None, {"temperature": 0.5})
+    assert value["outputs"] == {"answer": "from the other"} and list(value["usage"]) == ["openai/other"]
+    assert [request["lm"] for request in call.requests] == ["first", "second"]
+    assert [(request["has_alternative"], request["instead_of"]) for request in call.requests] == [
+        (True, None),
+        (False, "openai/gpt-test"),
+    ]
+    assert call.requests[1]["reason"] == "LMServerError"
+    assert [body["temperature"] for body in call.bodies] == [0.5, 0.5]
+
+
+def test_failure_of_the_request_itself_is_not_passed_on() -> None:
+    """unit: and of failures that are, the first is reported when nobody can."""
+    call = parent(lambda body: (400, {"error": {"message": "no"}}, []))
+    with fails_with("LMInvalidRequestError"):
+        call.call(programs().run, call, spec(), {"question": "q"}, _pair())
+    # ChatAdapter asks once more in the json format, as it does after any failure.
+    assert {request["lm"] for request in call.requests} == {"first"}
+    statuses = iter([401, 503] * 2)
+    call = parent(lambda body: (next(statuses), {"error": {"message": "no"}}, []))
+    with fails_with("LMAuthError"):
+        call.call(programs().run, call, spec(), {"question": "q"}, _pair())
+
+
+def test_async_modules_fail_over_too() -> None:
+    """unit"""
+    call = parent(lambda body: (503, {}, []) if body["model"] == "gpt-test" else chat(answer="late"))
+    lm = LMs().get(_pair())
+    assert lm is not None
+
+    async def ask() -> Any:
+        with dspy.context(lm=lm, dspex_call=call):
+            return await dspy.Predict("question -> answer").acall(question="q")
+
+    assert call.call(lambda: asyncio.run(ask())).answer == "late"

@@ -11,9 +11,9 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from dspex_worker.bridge import Cancelled
+from dspex_worker.bridge import Cancelled, Failure
 from dspex_worker.programs.streams import Headed, Jsonish, Tagged, run_stream
-from inside.parent import RECORD, chat, fails_with, parent, programs, signature, spec, sse
+from inside.parent import RECORD, chat, fails_with, held_server, parent, programs, server, signature, spec, sse
 
 
 def _joined(pieces: list[tuple[str, str]]) -> dict[str, str]:
@@ -173,3 +173,60 @@ def test_cancelled_stream_ends_while_the_lm_is_silent() -> None:
         if thread.name == "dspex-stream":
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_direct_lm_streams_over_its_own_connection() -> None:
+    """unit: pieces as they come, then run's value; nothing passes by the parent."""
+    with server(lambda body: chat(answer="straight from here")) as (url, bodies):
+        call = parent(chat(answer="not asked"))
+        lm = {"ref": "d", "model": "openai/x", "direct": True, "api_key": "sk-secret", "api_base": url}
+        chunks, value = call.call(run_stream, programs(), call, spec(), {"question": "q"}, lm)
+        assert len(chunks) > 2 and "".join(chunk["text"] for chunk in chunks) == "straight from here"
+        assert value["outputs"] == {"answer": "straight from here"} and value["usage"]["openai/x"]["total_tokens"] == 5
+        assert json.loads(bodies[0])["stream"] is True and not call.requests
+        programs().lms.get(lm).close()
+
+
+def test_direct_lm_shows_pieces_before_the_answer_is_complete_and_ends_when_cancelled() -> None:
+    """unit: the endpoint holds the rest back; a cancel closes the connection with the next piece."""
+    held, gone = threading.Event(), threading.Event()
+    with held_server(held, gone) as url:
+        call = parent("")
+        lm = {"ref": "h", "model": "openai/x", "direct": True, "api_key": "k", "api_base": url, "retries": 1}
+
+        def work() -> None:
+            stream = run_stream(programs(), call, spec(), {"question": "q"}, lm)
+            assert next(stream)["text"].startswith("first")
+            call.cancelled.set()
+            held.set()
+            try:
+                for _ in stream:
+                    pass
+            except Cancelled:
+                return
+            raise AssertionError("the stream was not cancelled")
+
+        call.call(work)
+        assert gone.wait(10)
+        programs().lms.get(lm).close()
+
+
+def test_fallback_streams_only_if_nothing_was_shown() -> None:
+    """unit: a refusal is passed on to the next LM; half an answer is not."""
+    pair = {**RECORD, "ref": "first", "fallbacks": [{**RECORD, "ref": "second", "model": "openai/other"}]}
+    call = parent(lambda body: (503, {}, []) if body["model"] == "gpt-test" else chat(answer="from the other"))
+    chunks, value = call.call(run_stream, programs(), call, spec(), {"question": "q"}, pair)
+    assert "".join(chunk["text"] for chunk in chunks) == value["outputs"]["answer"] == "from the other"
+
+    def breaks(request: dict[str, Any]) -> Iterator[Any]:
+        yield {"status": 200, "headers": [["content-type", "text/event-stream"]]}
+        for number, event in enumerate(sse(chat(answer="half of it is here"), size=6)):
+            if number == 6:
+                raise Failure("LMTransportError", "the connection was reset")
+            yield event
+
+    call = parent("")
+    call.handlers["lm_request"] = breaks
+    with fails_with("LMTransportError"):
+        call.call(run_stream, programs(), call, spec(), {"question": "q"}, pair)
+    assert [request["lm"] for request in call.requests] == ["first"]

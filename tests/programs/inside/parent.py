@@ -233,6 +233,47 @@ def server(answer: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, list[
         thread.join()
 
 
+@contextmanager
+def held_server(release: threading.Event, gone: threading.Event) -> Iterator[str]:
+    """A server that streams the beginning of an answer, and the rest in small pieces once `release` is set.
+
+    `gone` is set when the client closes the connection before the end.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            events = list(sse(chat(answer="first " + "more " * 20_000), size=6))
+            try:
+                for number, event in enumerate(events):
+                    if number == 6:
+                        release.wait(20)
+                    self.wfile.write(event)
+            except OSError:
+                gone.set()
+            self.close_connection = True
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+    finally:
+        release.set()
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
 def over_http() -> Parent:
     """A parent that carries LM requests to where they say, adding the key; as the real one does."""
 

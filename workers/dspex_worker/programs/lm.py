@@ -23,11 +23,14 @@ from dspy.lm15 import Request, Response, RouterConfig
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs.calls import TALLY, Tally
+from dspex_worker.programs.direct import DirectLM
+from dspex_worker.programs.fallbacks import FallbackLM, Turn
 from dspex_worker.programs.transport import (
     PLACEHOLDER_KEY,
     Asked,
     AsyncParentTransport,
     ParentTransport,
+    asked_now,
     asking,
 )
 
@@ -54,14 +57,21 @@ class LMs:
         with self._lock:
             lm = self._made.get(digest)
             if lm is None:
-                lm = self._made[digest] = direct_lm(record) if record.get("direct") else parent_lm(record)
+                lm = self._made[digest] = made_lm(record)
                 if len(self._made) > KEPT:
                     self._made.popitem(last=False)
             self._made.move_to_end(digest)
         return lm
 
 
-def parent_lm(record: Mapping[str, Any]) -> dspy.LM:
+def made_lm(record: Mapping[str, Any]) -> FallbackLM:
+    """The LM for a record, with its fallbacks."""
+    lm = direct_lm(record) if record.get("direct") else parent_lm(record)
+    lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    return lm
+
+
+def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     """An LM whose requests go through the parent."""
     model = str(record["model"])
     transport = ParentTransport(
@@ -79,10 +89,10 @@ def parent_lm(record: Mapping[str, Any]) -> dspy.LM:
     )
 
 
-def direct_lm(record: Mapping[str, Any]) -> dspy.LM:
+def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
-    return dspy.LM(
+    lm = DirectLM(
         str(record["model"]),
         model_type=record.get("model_type") or "chat",
         cache=False,
@@ -90,6 +100,8 @@ def direct_lm(record: Mapping[str, Any]) -> dspy.LM:
         **connection,
         **options_of(record),
     )
+    lm.watching = WATCH
+    return lm
 
 
 def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,21 +112,21 @@ def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-class WorkerLM(dspy.LM):  # type: ignore[misc]
+class WorkerLM(FallbackLM):
     """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
 
-    def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        with self._asking(options):
-            return super().__call__(prompt, messages=messages, **options)
+    def ask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        with self._asking(turn, options):
+            return super().ask(turn, prompt, messages, options)
 
-    async def acall(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        with self._asking(options):
-            return await super().acall(prompt, messages=messages, **options)
+    async def aask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        with self._asking(turn, options):
+            return await super().aask(turn, prompt, messages, options)
 
     @contextmanager
-    def _asking(self, options: dict[str, Any]) -> Iterator[None]:
+    def _asking(self, turn: Turn, options: dict[str, Any]) -> Iterator[None]:
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
-        asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None))
+        asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn)
         tally: Tally = dspy.settings.get(TALLY) or Tally()
         try:
             with asking(asked):
@@ -174,6 +186,8 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
         for event in self.stream(request):
             accumulator.push(event)
             if watch(event):
+                if (asked := asked_now()) is not None:
+                    asked.turn.was_shown = True
                 stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
         return accumulator.response()
 

@@ -12,6 +12,7 @@ import json
 import re
 import threading
 from collections.abc import Generator, Iterable, Mapping
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -20,6 +21,7 @@ import jiter
 
 from dspex_worker.bridge import Context
 from dspex_worker.programs.calls import Tally, in_call
+from dspex_worker.programs.direct import beside_a_loop, is_direct
 from dspex_worker.programs.lm import WATCH
 from dspex_worker.programs.run import Adapter, Programs, Record, Spec, accounted, call, call_options, nothing_came
 
@@ -59,7 +61,8 @@ def run_stream(
         finally:
             pieces.put(_DONE)
 
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dspex-stream", daemon=True)
+    job = partial(beside_a_loop, work) if is_direct(lm) else work
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(job,), name="dspex-stream", daemon=True)
     thread.start()
     while (piece := _next(pieces, ctx)) is not _DONE:
         yield piece
@@ -101,6 +104,10 @@ class Watch:
             return self._queue(answer, answer.feed(event.delta.text))
         return False
 
+    def viewer(self) -> _Viewer:
+        """Who sees the answer that this thread asks for now; for LMs that do not tell events."""
+        return _Viewer(self, _Answer(*self._asking()))
+
     def _asking(self) -> tuple[str | None, list[str]]:
         predictor = (dspy.settings.caller_modules or [None])[-1]
         fields = list(predictor.signature.output_fields) if isinstance(predictor, dspy.Predict) else []
@@ -112,6 +119,20 @@ class Watch:
             shown = True
             self._pieces.put({"field": field, "text": text, "predictor": answer.predictor})
         return shown
+
+
+class _Viewer:
+    """Sees one answer as plain text."""
+
+    def __init__(self, watch: Watch, answer: _Answer) -> None:
+        self._watch = watch
+        self._answer = answer
+
+    def show(self, text: str) -> bool:
+        return self._watch._queue(self._answer, self._answer.feed(text))
+
+    def finish(self) -> None:
+        self._watch._queue(self._answer, self._answer.end())
 
 
 class _Answer:

@@ -19,6 +19,7 @@ from typing import Any
 from dspex_worker.bridge import Failure
 from dspex_worker.programs.calls import running
 from dspex_worker.programs.errors import error_of
+from dspex_worker.programs.fallbacks import Turn
 
 # By name, because lm15's typing marker inside untyped DSPy makes a type checker lose the rest of DSPy.
 _lm15 = importlib.import_module("dspy._vendor.lm15.transports")
@@ -36,11 +37,17 @@ class Asked:
 
     rollout_id: int | None = None
     cache: bool | None = None
+    turn: Turn = field(default_factory=Turn)  # whether it is a fallback's request
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
 
 
 _asked: ContextVar[Asked | None] = ContextVar("dspex_lm_call", default=None)
+
+
+def asked_now() -> Asked | None:
+    """What the LM call that this thread or task is in asked."""
+    return _asked.get()
 
 
 @contextmanager
@@ -93,6 +100,9 @@ class ParentTransport:
             "candidate": next(asked.candidates),
             "timeout": request.read_timeout or self._timeout,
             "cache": self._cache if asked.cache is None else asked.cache,
+            "has_alternative": asked.turn.has_alternative,
+            "instead_of": asked.turn.instead_of,
+            "reason": asked.turn.reason,
         }
 
 
