@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import dspy
+from dspy.utils.callback import BaseCallback
 
 from dspex_worker import bridge
 from dspex_worker.bridge import Context, Failure
@@ -68,3 +69,19 @@ class Tally:
             self.last = error
             if isinstance(error, ParentRefused):
                 self.refused = error.failure
+
+    def noted(self, error: Exception) -> None:
+        """Keep an error that is not an LM's, and that DSPy may swallow."""
+        with self._lock:
+            self.last = error
+
+
+class Noting(BaseCallback):  # type: ignore[misc]
+    """Tells a tally of every module that fails: BestOfN and Refine swallow what their attempts raise."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def on_module_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
+        if isinstance(exception, Exception):
+            self._tally.noted(exception)

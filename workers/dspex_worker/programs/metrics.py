@@ -14,7 +14,7 @@ import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from dspex_worker.bridge import Context
-from dspex_worker.programs.calls import in_call, running
+from dspex_worker.programs.calls import TALLY, Tally, in_call, running
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
 from dspex_worker.programs.values import to_wire
@@ -47,9 +47,23 @@ def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str
     """
     if "import" in spec:
         function = imports.resolve(str(spec["import"]), "reward function")
-        return lambda arguments, prediction: float(in_call(running(), function, arguments, prediction))
+        return _noted(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
-    return lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction))
+    return _noted(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
+
+
+def _noted(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
+    """The reward, with what it raises kept for the call: DSPy takes it for a failed attempt."""
+
+    def noting(arguments: dict[str, Any], prediction: Any) -> float:
+        try:
+            return reward(arguments, prediction)
+        except Exception as error:
+            tally: Tally = dspy.settings.get(TALLY) or Tally()
+            tally.noted(error)
+            raise
+
+    return noting
 
 
 def score_of(value: Any) -> float:

@@ -45,6 +45,11 @@ class Built:
     annotations: Mapping[str, Any]
 
     @property
+    def swallows_errors(self) -> bool:
+        """Whether it gives None, and says nothing, when all of its attempts failed."""
+        return type(self.program) in _REWARDED
+
+    @property
     def takes_config(self) -> bool:
         """Whether its call accepts `config=`, as Predict does; other programs get such options through their LM."""
         return type(self.program) in _SHARED
@@ -241,7 +246,7 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """What BestOfN, Refine and majority run: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """What the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 

@@ -18,7 +18,7 @@ import dspy
 from dspex_worker.bridge import Context, Failure
 from dspex_worker.programs import metrics, optimizers, retrievers, signatures
 from dspex_worker.programs.adapters import adapter_named
-from dspex_worker.programs.calls import SETTING, TALLY, Tally
+from dspex_worker.programs.calls import SETTING, TALLY, Noting, Tally
 from dspex_worker.programs.errors import failure_of, invalid_input, translated
 from dspex_worker.programs.imports import Imports
 from dspex_worker.programs.lm import LMs, options_of
@@ -62,7 +62,8 @@ class Programs:
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         tally = Tally()
-        with self.calling(ctx, lm, adapter, tally), dspy.track_usage() as usage:
+        watching = {"callbacks": [Noting(tally)]} if built.swallows_errors else {}
+        with self.calling(ctx, lm, adapter, tally, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options)
         if prediction is None:
             raise nothing_came(spec, tally)
