@@ -1,4 +1,4 @@
-"""`python -m benchmarks [calls] [predict] [starts] [streams] [--quick] [--out DIR]`."""
+"""`python -m benchmarks [NAME ...] [--quick] [--out DIR]`: the speed beside the peers, or by name what takes longer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks import calls, predict, starts, streams
+from benchmarks import calls, chaos, deaths, idle, predict, queued, starts, streams
 from benchmarks.report import machine, table
 
-BENCHES = {"calls": calls.run, "predict": predict.run, "starts": starts.run, "streams": streams.run}
+SPEED = {"calls": calls.run, "predict": predict.run, "starts": starts.run, "streams": streams.run}
+FAULTS = {"chaos": chaos.run, "deaths": deaths.run, "queue": queued.run, "idle": idle.run}
+BENCHES = SPEED | FAULTS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which: calls, predict, starts, streams (default: all)")
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(BENCHES)} (default: {', '.join(SPEED)})")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: a look, not a figure")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where the JSON goes")
     arguments = parser.parse_args()
@@ -23,7 +25,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}: choose from {', '.join(BENCHES)}")
     results = {"machine": machine(), "date": time.strftime("%Y-%m-%d %H:%M"), "quick": arguments.quick}
-    for name in arguments.names or BENCHES:
+    for name in arguments.names or SPEED:
         found = BENCHES[name](quick=arguments.quick)
         results[name] = found
         for title, rows in found.items():

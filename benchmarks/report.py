@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -35,6 +36,19 @@ def spread(values: Sequence[float]) -> float:
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+def until(is_so: Callable[[], bool], patience: float = 60.0) -> None:
+    """Look every millisecond until it is so.
+
+    Raises:
+        TimeoutError: it was not in `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"what the benchmark waits for did not come in {patience:g} s")
+        time.sleep(0.001)
 
 
 def machine() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dspex
-from benchmarks.report import Row, median, spread
+from benchmarks.report import Row, median, spread, until
 
 WORKERS = 4
 
@@ -39,7 +39,7 @@ def _start(method: Any) -> dict[str, float]:
     sup = dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=WORKERS, start_method=method)])
     sup.on_event(lambda event: warmed.append(time.monotonic()) if event.name == "dspex.template.warmed" else None)
     with sup:
-        _wait(lambda: len(_ready(sup)) == WORKERS)
+        until(lambda: len(_ready(sup)) == WORKERS)
         ready = time.monotonic()
         pids = [row["pid"] for row in _ready(sup)]
         pss = [_smaps(pid, "Pss") for pid in pids]
@@ -61,20 +61,12 @@ def _kill_one(sup: dspex.Supervisor) -> float:
     before = {row["pid"] for row in _ready(sup)}
     os.kill(min(before), signal.SIGKILL)
     began = time.monotonic()
-    _wait(lambda: len({row["pid"] for row in _ready(sup)} - before) == 1)
+    until(lambda: len({row["pid"] for row in _ready(sup)} - before) == 1)
     return time.monotonic() - began
 
 
 def _ready(sup: dspex.Supervisor) -> list[Any]:
     return [row for row in sup.pool("dspy").stats()["workers"] if row["phase"] == "ready"]
-
-
-def _wait(condition: Any, timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the workers did not get ready")
-        time.sleep(0.001)
 
 
 def _smaps(pid: int, key: str) -> float:

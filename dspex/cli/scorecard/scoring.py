@@ -109,7 +109,7 @@ def _praise(figures: Mapping[str, Any]) -> list[str]:
     """The times that came, and what else was counted."""
     said = [f"{text} {span(max(0.0, figures[name]))}" for name, (text, _) in TIMES.items() if name in figures]
     if "workers_killed" in figures:
-        said.append(f"{figures['workers_killed']} workers died")
+        said.append(f"workers killed: {figures['workers_killed']}")
     if figures.get("refused"):
         said.append(f"{figures['refused']} refused")
     return said
