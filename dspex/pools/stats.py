@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -104,7 +103,7 @@ def stats_of(
         "counts": dict(counts),
         "usage": usage,
         "memory": {"cap_bytes": config.memory_cap, "is_enforced": False, "layers": [], "missing": []},
-        "lifeline": "kernel (SIGKILL on a closed pipe)" if sys.platform == "linux" else "stdin EOF",
+        "lifeline": _lifeline(workers),
         "reaper": f"template {template_pid}" if template_pid is not None else "lost",
         "poison": state.poison.in_quarantine(now),
         "last_boot_error": str(boot_error) if boot_error is not None else None,
@@ -116,6 +115,13 @@ def health_of(stats: PoolStats) -> PoolHealth:
     is_ready = any(row["phase"] == WorkerPhase.READY for row in stats["workers"]) and stats["state"] != "closed"
     reason = "" if is_ready else stats["last_boot_error"] or f"the pool is {stats['state']}"
     return {"pool": stats["pool"], "is_ready": is_ready, "state": stats["state"], "reason": reason}
+
+
+def _lifeline(workers: Mapping[int, Worker]) -> str:
+    """What ends the workers when this process is killed; the weakest, if they differ."""
+    if any(worker.greeting.get("lifeline") == "watch" for worker in workers.values()):
+        return "watch (a thread of each worker waits for the end of a pipe; the template kills)"
+    return "kernel (SIGKILL on a closed pipe)"
 
 
 def _worker_stats(state: PoolState, workers: Mapping[int, Worker], generation: int, now: float) -> WorkerStats:

@@ -19,6 +19,7 @@ from . import __version__, lifeline, limits, stdio
 from .bridge import Bridge, Settings
 from .failures import describe
 from .runtime import Identity, Runtime, leave
+from .vigil import Hold
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
 
@@ -28,13 +29,13 @@ EXIT_BOOT = 70  # EX_SOFTWARE of <sysexits.h>: the worker could not start, and i
 def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
     """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the template loaded it."""
     incoming, outgoing = stdio.claim()
-    lifeline.arm(lifeline_fd)
+    hold = Hold(lifeline_fd)
     lifeline.become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the host's to decide about
     faulthandler.enable(sys.stderr)
     limits.prefer_as_oom_victim()
     buffer = FrameBuffer()
-    os.write(outgoing, messages.write(Kind.HELLO, MAGIC, *PROTOCOL, _facts()))
+    os.write(outgoing, messages.write(Kind.HELLO, MAGIC, *PROTOCOL, _facts(hold)))
     try:
         settings = _read_hello(incoming, buffer)
         bridge = bridge or load_bridge(settings)
@@ -122,8 +123,9 @@ def _read_hello(incoming: int, buffer: FrameBuffer) -> Settings:
             return settings
 
 
-def _facts() -> dict[str, Any]:
+def _facts(hold: Hold) -> dict[str, Any]:
     return {
+        "lifeline": hold.kind,
         "pid": os.getpid(),
         "worker_version": __version__,
         "python": platform.python_version(),

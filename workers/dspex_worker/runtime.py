@@ -28,6 +28,7 @@ from .failures import describe
 from .lead import Lead
 from .running import Running, Wait
 from .sessions import Sessions
+from .vigil import end_group
 from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
 from .wire.messages import Kind, Message
 
@@ -224,7 +225,7 @@ class Runtime:
         try:
             data = os.read(self._incoming, READ_SIZE)
             if not data:
-                leave(0)
+                end_group()  # the supervisor is gone, or has let go
             return self._messages(data)
         except MemoryError:  # a call took all there was: a worker that cannot read any more is of no use to the others
             os.write(2, b"dspex worker: no memory is left to read with\n")

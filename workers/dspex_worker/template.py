@@ -32,6 +32,7 @@ from .boot import EXIT_BOOT, load_bridge
 from .bridge import Bridge
 from .cgroup import Group
 from .failures import describe
+from .vigil import Hold
 from .watch import Watch, Watched
 from .wire import decode, encode
 
@@ -53,8 +54,9 @@ class Child:
 class Template:
     """One pool's template. Everything runs on the main thread; the only waits are in `poll`."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, parent: int) -> None:
         self._control = control
+        self._parent = parent
         self._children: dict[int, Child] = {}  # by pidfd
         self._bridge: Bridge | None = None
         self._settings: dict[str, Any] = {}
@@ -62,14 +64,19 @@ class Template:
         self._poll.register(control.fileno(), select.POLLIN)
         self._watch = Watch(report=self._report, over=self._over)
 
-    def warm(self, settings: dict[str, Any]) -> None:
-        """Import for all future children, unless they are to be exec'd; then say that the template is ready."""
+    def warm(self, settings: dict[str, Any], hold: Hold) -> None:
+        """Import for all future children, unless they are to be exec'd; then say that the template is ready.
+
+        `hold` is let go: from then on the control socket tells of the supervisor's end, and there are children to kill.
+        """
         self._settings = settings
         threads = 1
         if settings["start_method"] == "fork":
             self._bridge = load_bridge(settings)
             gc.collect()
             gc.freeze()  # children then share these objects' pages instead of copying them at their first collection
+        hold.release()
+        if self._bridge is not None:
             threads = _count_threads()
             if threads != 1:  # forking would lose those threads and keep their locks
                 self._bridge = None
@@ -86,6 +93,8 @@ class Template:
                     self._obey()
                 else:
                     self._end()
+            if os.getppid() != self._parent:  # a forked sibling of the supervisor may keep our socket open
+                self._end()
             self._watch.look(time.monotonic())
 
     # -- starting --
@@ -290,21 +299,21 @@ def main() -> NoReturn:
     parser.add_argument("--control", type=int, required=True, help="a SOCK_SEQPACKET socket to the supervisor")
     parser.add_argument("--lifeline", type=int, required=True, help="the read end of the template's lifeline")
     arguments = parser.parse_args()
+    parent = os.getppid()
     _take_own_signals()
     control = socket.socket(fileno=arguments.control)
     for descriptor in (arguments.control, arguments.lifeline):
         os.set_inheritable(descriptor, False)
-    lifeline.arm(arguments.lifeline)  # while it imports it cannot look at its socket
+    hold = Hold(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
     lifeline.become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    template = Template(control)
+    template = Template(control, parent)
     try:
-        template.warm(decode(control.recv(CONTROL_SIZE))[1])
+        template.warm(decode(control.recv(CONTROL_SIZE))[1], hold)
     except BaseException as error:  # said to the supervisor, whose WorkerBootError carries it and the stderr tail
         traceback.print_exc()
         template._say("not_warm", describe(error))
         os._exit(EXIT_BOOT)
-    lifeline.disarm(arguments.lifeline)  # from here on the socket tells it, and it has children to clean up
     try:
         template.serve()
     except BaseException:  # its workers go on without it (T6), unless nobody is left to kill them
