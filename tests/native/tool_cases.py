@@ -112,7 +112,7 @@ def _case(rng: random.Random, number: int) -> Case:
         "inputs": values,
         "demos": [_demo(rng, text) for _ in range(rng.choice((0, 0, 1, 2)))],
         "adapter": rng.choice(("chat", "json")),
-        "native": rng.choice((None, True, False)),
+        "native": rng.choice((None, True, True, False)),
         "model": rng.choice(MODELS),
         "config": dict(rng.choice(CONFIGS)),
         "replies": [rng.choice(REPLIES), rng.choice(REPLIES)],
