@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from .conftest import Scripts
@@ -88,3 +90,32 @@ def test_loops(script: Scripts, kind: str) -> None:
     host.finish(within=60)
     assert [line for line in host.said() if "done" in line], host.log()
     assert host.log() == ""
+
+
+INTERRUPTED = """
+sup = Supervisor(pools=[POOL]).start().wait_ready()
+
+async def kernel():
+    threading.Thread(target=lambda: (until(lambda: is_busy(sup)), tell(busy=1))).start()
+    try:
+        sup.call("f", "spin", {"seconds": 600})
+    except KeyboardInterrupt:
+        pass
+    async with asyncio.timeout(20):
+        while sup.stats()["f"]["in_flight"]:
+            await asyncio.sleep(0.005)
+    assert await sup.acall("f", "echo", {"n": 1}) == {"n": 1}
+
+asyncio.new_event_loop().run_until_complete(kernel())
+assert sup.stats()["f"]["counts"]["deaths"] == 0
+tell(done=1)
+"""
+
+
+def test_a_blocking_verb_in_a_notebooks_cell_is_interrupted(script: Scripts) -> None:
+    """Process (C6): Ctrl-C in a cell cancels the call, and the next cell runs."""
+    host = script(INTERRUPTED)
+    host.heard("busy")
+    host.signal(signal.SIGINT)
+    host.finish()
+    assert [line for line in host.said() if "done" in line], host.log()
