@@ -178,8 +178,10 @@ def nothing_came(spec: Spec, tally: Tally) -> Failure:
 
 def secrets_of(record: Record | None) -> tuple[str, ...]:
     """What must not appear in an error of a call with this LM record."""
-    key = (record or {}).get("api_key")
-    return (str(key),) if key else ()
+    if record is None:
+        return ()
+    own = (str(record["api_key"]),) if record.get("api_key") else ()
+    return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
 def versions() -> dict[str, str | None]:

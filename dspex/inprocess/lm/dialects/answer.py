@@ -83,7 +83,7 @@ class StreamReader(ABC):
         Raises:
             LMError: the provider reported an error inside the stream.
         """
-        data = self._pending + data.replace(b"\r\n", b"\n") if self._pending else data.replace(b"\r\n", b"\n")
+        data = (self._pending + data).replace(b"\r\n", b"\n")  # after joining: a line end may be cut in two
         *events, self._pending = data.split(b"\n\n")
         if len(self._pending) > EVENT_LIMIT:
             raise LMTransportError("A streamed event is over 1 MiB.", model=self.lm.model)
