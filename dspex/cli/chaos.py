@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from ..errors import UnknownName
+from . import FAILED, OK, USAGE
 from .finding import print_json, print_line
 from .scorecard.card import REPEATS, Scorecard, load
 from .scorecard.report import block, document, noise, summary
@@ -15,7 +18,11 @@ OWN = "dspex"
 def chaos(options: argparse.Namespace) -> int:
     """Run it and print each case as it is done; the exit code is 1 if this pool failed one."""
     repeats = options.repeats or (1 if options.quick else REPEATS)
-    card = Scorecard.of(options.peers, options.cases, repeats)
+    try:
+        card = Scorecard.of(options.peers, options.cases, repeats)
+    except UnknownName as error:
+        sys.stderr.write(f"dspex: {error}\n")
+        return USAGE
     before = load()
     cells: list[Cell] = []
     for case, row in card.rows():
@@ -27,4 +34,4 @@ def chaos(options: argparse.Namespace) -> int:
         print_json(document(card, cells, loads))
     else:
         print_line(f"{summary(cells)}\n\n{noise(card, cells, loads)}")
-    return 1 if any(cell.peer == OWN and cell.mark in (Mark.FAILED, Mark.UNMEASURED) for cell in cells) else 0
+    return FAILED if any(cell.peer == OWN and cell.mark in (Mark.FAILED, Mark.UNMEASURED) for cell in cells) else OK

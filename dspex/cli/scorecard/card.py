@@ -15,10 +15,10 @@ from ...errors import UnknownName
 from .cases import CASES, Case
 from .peers import PEERS, peer_class, version_of
 from .scoring import Cell, Mark, score
-from .trial import LIMIT
 
 REPEATS = 5
-PATIENCE = LIMIT + 60.0  # seconds until a trial that does not end by itself is given up
+LIMIT = 60.0  # seconds until a trial's host is taken for hung
+TRIAL_PATIENCE = 60.0  # seconds more until a trial that does not end by itself is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Scorecard:
     peers: Mapping[str, str] = field(default_factory=lambda: PEERS)
     cases: Sequence[str] = tuple(CASES)
     repeats: int = REPEATS
+    limit: float = LIMIT
 
     @classmethod
     def of(cls, peers: Sequence[str] = (), cases: Sequence[str] = (), repeats: int = REPEATS) -> Scorecard:
@@ -63,16 +64,16 @@ class Scorecard:
             return Cell(peer, case.name, Mark.LACKS, lacking[0])
         trials: list[dict[str, Any]] = []
         while len(trials) < self.repeats and not any("hung" in found for found in trials):
-            trials.append(run_trial(target, case.name))
+            trials.append(run_trial(target, case.name, self.limit))
         return score(peer, case.name, trials)
 
 
-def run_trial(target: str, case: str) -> dict[str, Any]:
+def run_trial(target: str, case: str, limit: float = LIMIT) -> dict[str, Any]:
     """Run one trial and give what it found; see `trial.run`."""
-    command = [sys.executable, "-m", "dspex.cli.scorecard.trial", target, case]
+    command = [sys.executable, "-m", "dspex.cli.scorecard.trial", target, case, str(limit)]
     began = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit + TRIAL_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return {"broken": f"the trial did not end within {time.monotonic() - began:.0f} s"}
     if done.returncode != 0:

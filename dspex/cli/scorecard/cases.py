@@ -18,7 +18,7 @@ from typing import Any
 
 from . import faults
 from .peers import Need
-from .stage import FOREVER, PATIENCE, Company, Run, Stage, Watch, kill
+from .stage import FOREVER, PATIENCE, Company, Run, Stage, Watch, innocents, kill
 
 Facts = dict[str, Any]
 
@@ -87,10 +87,7 @@ def kill_idle(stage: Stage) -> Facts:
     _, pids = require(stage.meet())
     struck = kill(min(pids), signal.SIGKILL)
     runs = [stage.submit("echo", n=n) for n in range(20)]
-    for run in runs:
-        run.wait()
-    lost = sum(not run.gave({"n": n}) for n, run in enumerate(runs))
-    return {"lost": lost, "innocents": len(runs)} | stage.aftermath(struck)
+    return innocents([(run, {"n": n}) for n, run in enumerate(runs)]) | stage.aftermath(struck)
 
 
 @case("segfault", "a call crashes its worker (segmentation fault)")
@@ -106,15 +103,13 @@ def exits(stage: Stage) -> Facts:
 @case("poison", f"a call that kills its worker is submitted {TRIES} times")
 def poison(stage: Stage) -> Facts:
     stage.start()
-    lost = innocents = 0
+    between: list[tuple[Run, Any]] = []
     for _ in range(TRIES):
         doomed = stage.announced_at(stage.folder / "poison", "exit", code=3)
         doomed.wait()
-        runs = [stage.submit("echo", n=n) for n in range(3)]
-        lost += sum(not (run.wait() and run.gave({"n": n})) for n, run in enumerate(runs))
-        innocents += len(runs)
-    facts = {"error": doomed.outcome, "lost": lost, "innocents": innocents, "workers_killed": len(doomed.pids())}
-    return facts | stage.aftermath(time.monotonic())
+        between += [(stage.submit("echo", n=n), {"n": n}) for n in range(3)]
+    facts = {"error": doomed.outcome, "workers_killed": len(doomed.pids())}
+    return facts | innocents(between) | stage.aftermath(time.monotonic())
 
 
 @case("no-boot", "no worker can start (its set-up code raises)", Need.BOOT_CODE)
@@ -186,14 +181,12 @@ def cancel_queued(stage: Stage) -> Facts:
     took = time.monotonic() - began
     gate.touch()
     staying = [run for run in runs if not run.future.cancelled()]
-    lost = sum(not (run.wait() and run.gave(None)) for run in staying)
+    facts = innocents([(run, None) for run in staying])
     stage.submit("echo", n=0).wait()
     ran = [int(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {
+    return facts | {
         "cancel_s": took,
         "refused": refused,
-        "lost": lost,
-        "innocents": len(staying),
         "ran_anyway": sum(runs[n].future.cancelled() for n in ran),
         "misplaced": sum(later < earlier for earlier, later in pairwise(ran)),
     }
@@ -234,10 +227,9 @@ def queue_bound(stage: Stage) -> Facts:
     stage.peer.settle()
     refused = [run for run in runs if run.ended_at is not None]
     gate.touch()
-    taken = [(n, run) for n, run in enumerate(runs) if run not in refused]
-    lost = sum(not (run.wait() and run.gave({"n": n})) for n, run in taken)
+    taken: list[tuple[Run, Any]] = [(run, {"n": n}) for n, run in enumerate(runs) if run not in refused]
     facts = {"error": refused[0].outcome if refused else "nothing", "refused": len(refused)}
-    return facts | {"lost": lost, "innocents": len(taken), "is_bounded": len(taken) == 100}
+    return facts | innocents(taken) | {"is_bounded": len(taken) == 100}
 
 
 # -- values, output, threads --
@@ -262,9 +254,8 @@ def noise(stage: Stage) -> Facts:
     stage.start()
     loud = [stage.submit("print", text="noise"), stage.submit("write_fd1", text="noise\n")]
     quiet = [stage.submit("echo", n=n) for n in range(10)]
-    lost = sum(not (run.wait() and run.error is None) for run in loud)
-    lost += sum(not (run.wait() and run.gave({"n": n})) for n, run in enumerate(quiet))
-    return {"lost": lost, "innocents": len(loud) + len(quiet)} | stage.aftermath(time.monotonic())
+    expected = [(loud[0], None), (loud[1], len("noise\n")), *((run, {"n": n}) for n, run in enumerate(quiet))]
+    return innocents(expected) | stage.aftermath(time.monotonic())
 
 
 @case("held-lock", "a thread of the host holds a library's lock while the pool starts")
@@ -272,8 +263,7 @@ def held_lock(stage: Stage) -> Facts:
     with faults.module().lock:
         stage.start()
     runs = [stage.submit("take_lock", patience=1.0) for _ in range(2)]
-    lost = sum(not (run.wait() and run.gave(True)) for run in runs)
-    return {"lost": lost, "innocents": len(runs)}
+    return innocents([(run, True) for run in runs])
 
 
 # -- the host's end --

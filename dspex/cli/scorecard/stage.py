@@ -10,7 +10,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,15 @@ class Company:
 
     def facts(self) -> dict[str, Any]:
         """Wait for all, and say how many did not get their own value."""
-        deadline = time.monotonic() + PATIENCE
-        everybody = [(self._neighbour, self._pid), *((run, {"n": n}) for n, run in enumerate(self._queued))]
-        for run, _ in everybody:
-            run.wait(max(0.0, deadline - time.monotonic()))
-        return {"lost": sum(not run.gave(value) for run, value in everybody), "innocents": len(everybody)}
+        return innocents([(self._neighbour, self._pid), *((run, {"n": n}) for n, run in enumerate(self._queued))])
+
+
+def innocents(expected: Sequence[tuple[Run, Any]]) -> dict[str, Any]:
+    """Wait for calls that have done no harm, and count those that did not get their own value."""
+    deadline = time.monotonic() + PATIENCE
+    for run, _ in expected:
+        run.wait(max(0.0, deadline - time.monotonic()))
+    return {"lost": sum(not run.gave(value) for run, value in expected), "innocents": len(expected)}
 
 
 class Stage:

@@ -1,4 +1,4 @@
-"""One trial: `python -m dspex.cli.scorecard.trial PEER CASE` runs one case on one peer and prints one JSON object.
+"""One trial: `python -m dspex.cli.scorecard.trial PEER CASE SECONDS` runs a case on a peer and prints a JSON object.
 
 This process is the subreaper of all that it starts: whatever the host or its pool leaves behind becomes its child, can
 be counted, and is killed in the end. So a peer that hangs or leaks does not harm the next trial.
@@ -24,8 +24,7 @@ from dspex_worker.memory import descendants
 from .cases import CASES, Ending, Facts
 from .host import REPORT
 
-LIMIT = 60.0  # seconds until a host that does not report is taken for hung
-EXIT_PATIENCE = 10.0
+EXIT_PATIENCE = 5.0
 ORPHAN_PATIENCE = 1.0
 SWEEP_PATIENCE = 2.0
 TRACKER = b"resource_tracker"  # unlinks the named semaphores of a pool that has ended, and ends by itself
@@ -33,18 +32,18 @@ CODE = "from dspex.cli.scorecard.host import main; main()"
 
 
 def main() -> None:
-    """Run it, sweep, print."""
-    peer, name = sys.argv[1:]
+    """Run it, sweep, print; a host that has not reported after so many seconds is taken for hung."""
+    peer, name, limit = sys.argv[1:]
     become_subreaper()
     with tempfile.TemporaryDirectory(prefix="dspex-scorecard-") as folder:
         try:
-            found = run(peer, name, Path(folder))
+            found = run(peer, name, Path(folder), float(limit))
         finally:
             sweep()
     print(json.dumps(found), flush=True)
 
 
-def run(peer: str, name: str, folder: Path) -> dict[str, Any]:
+def run(peer: str, name: str, folder: Path, limit: float) -> dict[str, Any]:
     """Give {"facts": ...}, {"hung": seconds}, or {"broken": why there are no facts}."""
     with (folder / "stderr").open("wb") as errors:
         command = [sys.executable, "-c", CODE, peer, name, str(folder)]
@@ -52,7 +51,7 @@ def run(peer: str, name: str, folder: Path) -> dict[str, Any]:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
         )
     try:
-        report = _wait_for_report(host, folder / REPORT)
+        report = _wait_for_report(host, folder / REPORT, limit)
         if "facts" in report:
             report["facts"] |= _seen_from_outside(host, CASES[name].ending, report["at"])
         if "broken" in report:
@@ -77,13 +76,13 @@ def sweep() -> None:
             time.sleep(0.002)
 
 
-def _wait_for_report(host: subprocess.Popen[bytes], path: Path) -> dict[str, Any]:
-    _until(lambda: path.exists() or host.poll() is not None, LIMIT)
+def _wait_for_report(host: subprocess.Popen[bytes], path: Path, limit: float) -> dict[str, Any]:
+    _until(lambda: path.exists() or host.poll() is not None, limit)
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     if host.poll() is None:
-        return {"hung": LIMIT}
+        return {"hung": limit}
     return {"broken": f"the host process ended with status {host.returncode}"}
 
 
