@@ -11,7 +11,7 @@ import enum
 import keyword
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Final, ForwardRef, Literal, Union
 
 import pydantic
 
@@ -73,12 +73,15 @@ class _Builder:
         self.definitions: Mapping[str, Any] = schema.get("$defs", {})
         self.built: dict[str, Any] = {}
         self.open: set[str] = set()
+        self.is_recursive = False
 
     def root(self) -> type[pydantic.BaseModel]:
-        if "$ref" in self.schema:
-            made: type[pydantic.BaseModel] = self.reference(self.schema["$ref"])
-            return made
-        return self.model(self.schema)
+        refers = "$ref" in self.schema
+        made: type[pydantic.BaseModel] = self.reference(self.schema["$ref"]) if refers else self.model(self.schema)
+        models = [kind for kind in (*self.built.values(), made) if not issubclass(kind, enum.Enum)]
+        for model in models if self.is_recursive else ():
+            model.model_rebuild(force=True, _types_namespace=self.built)
+        return made
 
     def model(self, schema: Mapping[str, Any]) -> type[pydantic.BaseModel]:
         required = set(schema.get("required", ()))
@@ -148,7 +151,8 @@ class _Builder:
     def reference(self, path: str) -> Any:
         name = path.removeprefix("#/$defs/")
         if name in self.open:
-            raise ValueError(f"{name!r} refers to itself")
+            self.is_recursive = True  # completed by `root`, when every class has its name
+            return ForwardRef(name)
         if name not in self.built:
             self.open.add(name)
             schema = self.definitions[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
+from dspex.errors import SignatureError
 from dspex.inprocess.adapters.tool_calling import is_tool_calls
 from dspex.inprocess.fields import MISSING, Field
 
@@ -31,6 +32,11 @@ def response_format(outputs: Mapping[str, Field], *, is_native: bool = True) -> 
         schema = _strict(_closed(_outputs_schema(outputs)))
     except ValueError:
         return dict(ANY_OBJECT)
+    except RecursionError:
+        raise SignatureError(
+            "A model of the outputs refers to itself beside a description or default of its own: its strict schema has "
+            "no end, in DSPy neither. Make that member Optional or a list, or use the chat adapter."
+        ) from None
     return {"type": "json_schema", "json_schema": {"name": _NAME, "schema": schema, "strict": True}}
 
 

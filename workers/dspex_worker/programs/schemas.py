@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Mapping
 from enum import Enum
 from functools import reduce
-from typing import Any, Literal, Union
+from typing import Any, ForwardRef, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 
 from dspex_worker.programs.errors import invalid_input
 
@@ -63,9 +63,9 @@ def model_from(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) -
     else:
         body = {key: value for key, value in schema.items() if key != "$defs"}
     try:
-        model = _Rebuilt({**definitions, name: body}, known).class_named(name)
+        model = _Rebuilt({**definitions, name: body}, known).whole(name)
         is_same = _same(model.model_json_schema(), schema)
-    except (KeyError, TypeError, ValueError, _Unsupported):
+    except (KeyError, TypeError, ValueError, RecursionError, PydanticUserError, _Unsupported):
         is_same = False
     if not is_same:
         raise invalid_input(
@@ -93,13 +93,21 @@ class _Rebuilt:
         self._known = known
         self._under_way: set[str] = set()
 
+    def whole(self, name: str) -> Any:
+        """The class of that name, with every class that it needs complete."""
+        made = self.class_named(name)
+        for each in self._classes.values():
+            if not issubclass(each, Enum):
+                each.model_rebuild(force=True, _types_namespace={**self._known, **self._classes})
+        return made
+
     def class_named(self, name: str) -> Any:
         if name in self._classes:
             return self._classes[name]
         if name in self._known:
             return self._known[name]
         if name in self._under_way:
-            raise _Unsupported(f"{name} refers to itself")
+            return ForwardRef(name)  # a model that refers to itself; `whole` completes it
         self._under_way.add(name)
         self._classes[name] = self._class(name, self._definitions[name])
         return self._classes[name]
@@ -117,7 +125,6 @@ class _Rebuilt:
         config = ConfigDict(title=schema.get("title"), **({"extra": extra} if extra else {}))  # type: ignore[typeddict-item]
         made = create_model(name, __config__=config, **fields)  # type: ignore[call-overload]
         made.__doc__ = schema.get("description")
-        made.model_rebuild(force=True)
         return made
 
     def _field(self, schema: Mapping[str, Any], is_required: bool) -> tuple[Any, Any]:
