@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.bench-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
 
-.PHONY: help setup demo test check format bench fuzz soak kills slow parity clean
+.PHONY: help setup demo test check format bench chaos fuzz soak kills slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -46,6 +46,9 @@ format: $(READY) ## rewrite the sources in the house's format
 
 bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their peers
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(BENCH)  ## the same faults for this pool and its peers, and what deaths, a long queue and idling cost
+	$(BIN)/python -m benchmarks chaos deaths queue idle $(ARGS)
 
 fuzz: $(READY)   ## a million mutated frames
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
