@@ -210,30 +210,71 @@ def test_what_a_killed_supervisor_left_is_swept_and_the_livings_stays(parent: Pa
 
 
 @real
-def test_the_kernel_takes_a_worker_before_the_host(parent: Path, tmp_path: Path) -> None:
-    """process: a group around host and workers runs out of memory; the caller learns of a dead worker and lives."""
+def test_a_delegated_group_is_made_ready(parent: Path) -> None:
+    """process: as a service's own group is, with Delegate=yes: the host goes into a group below, workers beside it."""
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from dspex.config import PoolConfig
+        from dspex.pools.supervisor import Supervisor
+        with Supervisor(pools=[PoolConfig("f", bridge="faults", size=1, memory_cap={CAP})]) as sup:
+            sup.wait_ready()
+            print(Path("/proc/self/cgroup").read_text().strip())
+            print(Path("/proc", str(sup.call("f", "ping")["pid"]), "cgroup").read_text().strip())
+    """)
+    own = parent / "dspex-test-delegated"
+    own.mkdir()
+    (parent / "cgroup.subtree_control").write_text("+memory")
+    try:
+        os.setxattr(own, "trusted.delegate", b"1")
+        host, worker = _run_in(own, script).splitlines()
+        assert host == "0::/dspex-test-delegated/dspex-host"
+        assert worker.startswith("0::/dspex-test-delegated/dspex.")
+        assert [path.name for path in own.iterdir() if path.is_dir()] == ["dspex-host"]
+        assert cgroup.Group(own / "dspex-host").remove(patience=10.0)
+    finally:
+        cgroup.Group(own).kill()
+        assert cgroup.Group(own).remove(patience=10.0)
+
+
+@real
+@pytest.mark.parametrize(("groups", "cause"), [("off", "killed"), ("", "oom")], ids=["plain", "in groups"])
+def test_the_kernel_takes_a_worker_before_the_host(parent: Path, groups: str, cause: str) -> None:
+    """process: a group around host and workers runs out of memory; the caller learns of a dead worker and lives.
+
+    Where workers have groups of their own, it is known for certain that it was not the worker's cap.
+    """
     script = textwrap.dedent(f"""
         from dspex.config import PoolConfig
         from dspex.errors import WorkerDied
+        from dspex.pools import crew
         from dspex.pools.supervisor import Supervisor
+        crew.EXIT_PATIENCE = 5.0
         held = bytearray({64 * MIB}); held[::4096] = b"x" * len(held[::4096])   # the host is the larger one
-        with Supervisor(pools=[PoolConfig("f", bridge="faults", size=1, recycle_after_memory=None)]) as sup:
+        settings = dict(bridge="faults", size=1, recycle_after_memory=None, memory_cap={1024 * MIB})
+        with Supervisor(pools=[PoolConfig("f", **settings)]) as sup:
             try:
                 for _ in range(400):
                     sup.call("f", "leak", {{"bytes": {MIB}}})
             except WorkerDied as error:
-                print("host lives, worker ended by", error.signal)
+                print("host lives, worker ended by", error.signal, error.cause)
     """)
     around = parent / "dspex-test-around"
     around.mkdir()
+    (parent / "cgroup.subtree_control").write_text("+memory")
     try:
         (around / "memory.max").write_text(str(160 * MIB))
-        command = f'echo $$ > {around}/cgroup.procs; exec {sys.executable} -c "$SCRIPT"'
-        done = subprocess.run(
-            ["sh", "-c", command], env={**os.environ, "SCRIPT": script, cgroup.VARIABLE: "off"},
-            capture_output=True, text=True, timeout=150, check=False,
-        )  # fmt: skip
+        os.setxattr(around, "trusted.delegate", b"1")
+        assert _run_in(around, script, **{cgroup.VARIABLE: groups}) == f"host lives, worker ended by 9 {cause}\n"
     finally:
         cgroup.Group(around).kill()
+        cgroup.Group(around / cgroup.HOST).remove(patience=10.0)
         assert cgroup.Group(around).remove(patience=10.0)
-    assert done.stdout == "host lives, worker ended by 9\n", done.stderr
+
+
+def _run_in(group: Path, script: str, **variables: str) -> str:
+    """Run a script in a process that has moved into a group before it began; gives what it printed."""
+    command = f'echo $$ > {group}/cgroup.procs; exec {sys.executable} -c "$SCRIPT"'
+    environ = {**os.environ, "SCRIPT": script, **variables}
+    done = subprocess.run(["sh", "-c", command], env=environ, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

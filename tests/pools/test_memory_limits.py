@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -145,6 +148,35 @@ def test_a_cap_that_no_worker_can_start_under_is_refused(supervise: Supervise) -
     with pytest.raises(WorkerBootError) as caught:
         supervise(size=1, memory_cap=3 * MIB)
     assert "memory_cap of pool 'f' is 3 MiB, and it took" in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount over /proc")
+def test_a_pool_that_cannot_enforce_its_cap_says_so() -> None:
+    """Process: without /proc nothing sees a worker's memory; an event at start, and the status."""
+    script = textwrap.dedent(f"""
+        from dspex.config import PoolConfig
+        from dspex.pools.supervisor import Supervisor
+        heard = []
+        sup = Supervisor(pools=[PoolConfig("f", bridge="faults", size=1, memory_cap={CAP})])
+        sup.on_event(lambda event: heard.append((event.name.value, event.facts.get("reason", ""))))
+        with sup:
+            sup.wait_ready()
+            assert sup.call("f", "echo", {{"value": 1}}) == {{"value": 1}}
+            said = sup.stats()["f"]["memory"]
+        assert not said["is_enforced"], said
+        assert "poll: /proc shows no sizes of processes" in said["missing"], said
+        reasons = [reason for name, reason in heard if name == "dspex.cap.unenforced"]
+        assert reasons and "/proc shows no sizes" in reasons[0], heard
+    """)
+    command = 'mount -t tmpfs none /proc && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, sys.executable, script],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert "dspex.cap.unenforced" in done.stderr, "it is in the log too"
 
 
 def _oom_score(pid: int) -> int:

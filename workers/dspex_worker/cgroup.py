@@ -128,11 +128,11 @@ def find() -> Path:
         _check(Path(told))
         return Path(told)
     mount, own = _own()
-    if own != mount and _is_delegated(own.parent, mount):
+    if own != mount and _is_delegated(own.parent):  # systemd's DelegateSubgroup=, or moved there by `_make_room`
         with contextlib.suppress(Unusable):
             _check(own.parent)
             return own.parent
-    if not _is_delegated(own, mount):
+    if not _is_delegated(own) and not (own == mount and _is_unmanaged()):
         _check_controller(own)
         raise Unusable(f"{own} is not delegated to this process (systemd: Delegate=yes)")
     _check(own)
@@ -208,8 +208,8 @@ def _own() -> tuple[Path, Path]:
     return Path(mount), Path(mount) / own.lstrip("/")
 
 
-def _is_delegated(group: Path, mount: Path) -> bool:
-    """Whether groups may be made there: it is this user's, or marked so, or the root where nobody manages groups."""
+def _is_delegated(group: Path) -> bool:
+    """Whether groups may be made there: it is this user's, or marked so."""
     try:
         owner = group.stat().st_uid
     except OSError:
@@ -220,7 +220,12 @@ def _is_delegated(group: Path, mount: Path) -> bool:
         with contextlib.suppress(OSError):
             if os.getxattr(group, mark) == b"1":
                 return True
-    return group == mount and os.geteuid() == 0 and not SYSTEMD.exists()
+    return False
+
+
+def _is_unmanaged() -> bool:
+    """Whether the groups that can be seen are root's, with no systemd to manage them: a container, a bare kernel."""
+    return os.geteuid() == 0 and not SYSTEMD.exists()
 
 
 def _check(group: Path) -> None:
