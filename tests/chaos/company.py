@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -81,6 +83,34 @@ class Company(threading.Thread):
             self.answers += 1
             if answer != sent:
                 self.wrong.append(f"{sent} echoed {answer!r:.100}")
+
+
+class Killer(threading.Thread):
+    """Kills a random worker every `every` seconds until it is left."""
+
+    def __init__(self, sup: Supervisor, random: Random, every: float, *, pool: str = "f") -> None:
+        super().__init__(daemon=True)
+        self.kills = 0
+        self._plan = (sup, random, every, pool)
+        self._is_over = threading.Event()
+
+    def __enter__(self) -> Killer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self.join()
+
+    def run(self) -> None:
+        sup, random, every, pool = self._plan
+        while not self._is_over.wait(random.uniform(0.5, 1.5) * every):
+            rows = sup.stats()[pool]["workers"]
+            living = [row["pid"] for row in rows if row["phase"] == "ready" and row["pid"]]
+            if living:
+                with suppress(ProcessLookupError):
+                    os.kill(random.choice(living), signal.SIGKILL)
+                    self.kills += 1
 
 
 @contextmanager
