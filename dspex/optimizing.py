@@ -194,7 +194,7 @@ class _Job:
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
         found, _ = _consume(stream, on_progress)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
-        best = replace(self.student, state=found["state"], adapter=adapter)
+        best = self.student.with_state(found["state"], adapter=adapter)
         best = replace(best, prefix_sha256=self._prefix_hash(best))
         return Optimized(
             best,

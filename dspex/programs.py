@@ -14,27 +14,25 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from . import defaults
 from .errors import UnknownName
-from .events import Name
 from .inprocess import predictor as native
 from .inprocess.adapters.compiled import CompiledSignature
-from .inprocess.adapters.safety import suspected_fields
 from .inprocess.adapters.tool_calling import asked_signature, is_native_by_default
-from .inprocess.crossing import crossed_inputs, demo_to_wire
+from .inprocess.crossing import demo_to_wire
 from .inprocess.fields import OutputField
-from .inprocess.lm.ledger import Account
 from .inprocess.prediction import Prediction
-from .inprocess.predictor import Chunk, default_adapter, typed_outputs
+from .inprocess.predictor import Chunk, default_adapter
 from .inprocess.signatures import Signature
-from .router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
+from .router import NATIVE_MODULES, Candidate, Decision, decide
 from .states import NativeState, native_state
-from .tools import new_set_id, specs_of, tools_among
+from .tools import new_set_id, specs_of
+from .worker_calls import WorkerCalls
 
 if TYPE_CHECKING:
     from .inprocess.lm.record import LM
@@ -51,7 +49,6 @@ CALL_OPTIONS = frozenset(
     }
 )
 _AGENTS = frozenset({"dspy.ReAct", "dspy.ReActV2"})
-OnCancel = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,10 @@ class Program:
             options["demos"] = tuple(options["demos"])
         return replace(self, **options)
 
+    def with_state(self, state: Mapping[str, Any], **changes: Any) -> Program:
+        """Give the same program with the state that an optimizer found for it."""
+        return replace(self, state=state, **changes)
+
     # -- natively ------------------------------------------------------------------------------------------------
 
     def run_here(self, inputs: Mapping[str, Any]) -> Prediction:
@@ -129,85 +130,23 @@ class Program:
         """`stream_here`, for `async for`."""
         return native.apredict_stream(defaults.client(), self.served.signature, inputs, **self._native_options())
 
-    # -- in a worker: for pipelines too -----------------------------------------------------------------------------
+    # -- in a worker ---------------------------------------------------------------------------------------------
 
-    def run_in_worker(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        retry: bool = True,
-        cancel: OnCancel | None = None,
-    ) -> tuple[Prediction, Call | None]:
-        """Run it in the general pool, and give the prediction with the call that made it; `cancel` as in `invoke`."""
-        supervisor = self.home()
-        options = self._pool_options(session, timeout, retry)
-        with self.sent(inputs, supervisor) as arguments, Account("call") as account:
-            call = supervisor.pool(GENERAL_POOL).invoke("run", arguments, cancel=cancel, **options)
-        return self._prediction(call.result(), call.worker_name, account), call
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+        """Run it in the general pool, whatever was decided; `how` and the call that made it: see `WorkerCalls.run`."""
+        return WorkerCalls(self).run(inputs, **how)
 
-    async def arun_in_worker(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        retry: bool = True,
-    ) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         """`run_in_worker`, awaited."""
-        supervisor = self.home()
-        options = self._pool_options(session, timeout, retry)
-        with self.sent(inputs, supervisor) as arguments, Account("call") as account:
-            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options)
-        return self._prediction(call.result(), call.worker_name, account), call
+        return await WorkerCalls(self).arun(inputs, **how)
 
     def stream_in_worker(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Stream it from a worker, whatever was decided."""
-        supervisor = self.home()
-        with self.sent(inputs, supervisor) as arguments:
-            with Account("call") as account:  # the call keeps the context that it is made in
-                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.timeout)
-            with chunks:
-                for chunk in chunks:
-                    yield Chunk(chunk["field"], chunk["text"])
-                yield self._prediction(chunks.value, chunks.worker, account)
+        return WorkerCalls(self).stream(inputs)
 
-    async def astream_in_worker(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
+    def astream_in_worker(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream_in_worker`, for `async for`."""
-        supervisor = self.home()
-        with self.sent(inputs, supervisor) as arguments:
-            with Account("call") as account:
-                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.timeout)
-            async with chunks:
-                async for chunk in chunks:
-                    yield Chunk(chunk["field"], chunk["text"])
-                yield self._prediction(chunks.value, chunks.worker, account)
-
-    @contextlib.contextmanager
-    def sent(self, inputs: Mapping[str, Any], supervisor: Supervisor) -> Iterator[dict[str, Any]]:
-        """The arguments of a worker's `run`; what the worker may call back for is lent to it for the block."""
-        from .services import services_of  # and with it the pools, which a native call does not need
-
-        lm, services = self.lm_used, services_of(supervisor)
-        if lm.direct:
-            services.client.ledger.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
-        if suspected := suspected_fields(inputs):
-            services.tell(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
-        self.require_tools(lm)
-        typed, wire = crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
-        given = tools_among(typed)
-        arguments = {
-            "spec": self.spec(),
-            "inputs": wire,
-            "lm": services.lm_record(lm),
-            "adapter": self.wire_adapter(lm),
-            "config": dict(self.config_used),
-            "rollout_id": self.rollout_id,
-            **({"tool_set": new_set_id()} if given else {}),
-        }
-        with self.lent(services), services.tools.lent(str(arguments.get("tool_set")), given):
-            yield arguments
+        return WorkerCalls(self).astream(inputs)
 
     @contextlib.contextmanager
     def lent(self, services: Services) -> Iterator[None]:
@@ -335,37 +274,6 @@ class Program:
             "allow_markers": self.allow_markers,
             "use_native_function_calling": self.use_native_function_calling,
         }
-
-    def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
-        """Count what a worker's own connections used, as far as its module reports it: nothing of it passed by here."""
-        lm = self.lm_used
-        if lm.direct:
-            from .services import services_of
-
-            pools = services_of(self.home()).accounts.of(GENERAL_POOL, None)
-            for used in usage.values():
-                defaults.client().ledger.add(lm, used, (account, *pools))
-
-    def _pool_options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
-        # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.
-        return {
-            "session": session,
-            "timeout": self.timeout if timeout is None else timeout,
-            "idempotent": retry and not self.tools,
-        }
-
-    def _prediction(self, reply: dict[str, Any], worker: str, account: Account) -> Prediction:
-        completions = [typed_outputs(self.answered, each) for each in reply.get("completions") or ()]
-        usage = reply.get("usage") or {}
-        self._count_direct(usage, account)
-        return Prediction(
-            typed_outputs(self.answered, reply["outputs"]),
-            completions=completions,
-            usage=usage,
-            cached=bool(reply.get("cached", not usage)),
-            cost_usd=account.cost,
-            route=f"python:{worker}",
-        )
 
 
 def reasoned(sig: Signature) -> Signature:

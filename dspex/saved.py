@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput
+from .errors import InvalidInput, SettingsError
 from .inprocess.prediction import Prediction
 from .inprocess.signatures import Signature
 from .predictors import predictor
 from .programs import Program
 from .router import NATIVE_MODULES
+from .strategies import STRATEGIES
 
 FORMAT = 1  # of what `save` writes under metadata.dspex
 
@@ -90,6 +91,12 @@ class Optimized:
 
     def _document(self) -> dict[str, Any]:
         program = self.program
+        if program.module in STRATEGIES:
+            raise SettingsError(
+                f"{program.module} asks in a way that a file cannot hold (its functions are this process's): save the "
+                f"program that it asks, and put it into the strategy again when it is loaded.",
+                key="program",
+            )
         versions = {key: str(value) for key, value in self.versions.items() if value is not None}
         own = {
             "format": FORMAT,

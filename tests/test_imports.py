@@ -18,7 +18,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("dspex.pools", "dspex.inprocess"),
     ("dspex.defaults", "dspex.tools", "dspex.services", "dspex.accounts", "dspex.states", "dspex.router", "dspex.programs",
      "dspex.mapping", "dspex.optimizing", "dspex.runnables", "dspex.scopes", "dspex.optimizing_steps", "dspex.module_steps",
-     "dspex.lending", "dspex.predictors", "dspex.predicting", "dspex.strategies", "dspex.saved"),
+     "dspex.lending", "dspex.predictors", "dspex.predicting", "dspex.strategies", "dspex.saved", "dspex.worker_calls"),
     ("dspex.pipelines",),
     ("dspex.control",),
     ("dspex.cli",),

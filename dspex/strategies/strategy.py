@@ -82,6 +82,11 @@ class Strategy(Program):
     async def astream_in_worker(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         yield (await self.arun_in_worker(inputs))[0]
 
+    def with_state(self, state: Mapping[str, Any], **changes: Any) -> Self:
+        # DSPy names the parts of a state by the path to them; the inner program's begin with `module`.
+        parts = {name.removeprefix("module."): part for name, part in state.items() if name != "metadata"}
+        return dataclasses.replace(self, state=parts.get("module", parts), **changes)
+
     # -- looking at it -------------------------------------------------------------------------------------------
 
     def candidate(self, lm: LM | None) -> Candidate:
