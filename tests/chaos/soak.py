@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -131,6 +132,7 @@ class Soak:
             if now < self._warm_up:
                 continue
             self.times.append(now)
+            gc.collect()  # what is sampled is what is held, not what waits for a collection
             for name, value in _look(sup).items():
                 self.samples[name].append(value)
 
