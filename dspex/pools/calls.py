@@ -27,6 +27,8 @@ class Call(Ticket):
     """One call of a caller; see `Ticket` for what the pool's state keeps in it."""
 
     __slots__ = (
+        "arguments_end",
+        "arguments_start",
         "cause",
         "context",
         "deadline",
@@ -52,7 +54,8 @@ class Call(Ticket):
         command: str,
         *,
         frame: bytes,
-        packed: bytes,
+        arguments_start: int,
+        arguments_end: int,
         timeout: float,
         deadline: float,
         session: str | None = None,
@@ -61,8 +64,10 @@ class Call(Ticket):
         is_nested: bool = False,
         is_durable: bool = False,
     ) -> None:
-        super().__init__(id, command, session=session, use=use, retries=retries, packed=packed, is_nested=is_nested)
+        super().__init__(id, command, session=session, use=use, retries=retries, is_nested=is_nested)
         self.frame = frame
+        self.arguments_start = arguments_start  # in the frame: a queued call holds its arguments once
+        self.arguments_end = arguments_end
         self.frame_end = 0  # where its last byte stands in all that was handed to its worker
         self.timeout = timeout
         self.deadline = deadline
@@ -78,6 +83,9 @@ class Call(Ticket):
         self.port: LoopPort | None = None
         self.stream: StreamBuffer | None = None
         self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
+
+    def arguments(self) -> bytes:
+        return self.frame[self.arguments_start : self.arguments_end]
 
     # -- set up by the caller, before it submits --
 

@@ -64,12 +64,13 @@ class Requests:
         if is_nested:
             meta["nested"] = True
         id = next(_ids)
-        frame, packed = _encode(id, command, NOTHING if arguments is None else arguments, meta)
+        frame, start, end = _encode(id, command, NOTHING if arguments is None else arguments, meta)
         call = Call(
             id,
             command,
             frame=frame,
-            packed=packed,
+            arguments_start=start,
+            arguments_end=end,
             timeout=timeout,
             deadline=deadline,
             session=session,
@@ -111,7 +112,7 @@ class Requests:
             )
 
 
-def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, bytes]:
+def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, int, int]:
     try:
         return messages.write_call(id, command, arguments, meta)
     except Unencodable as error:

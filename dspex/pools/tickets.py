@@ -62,7 +62,7 @@ class Ticket:
         self.session = session
         self.use = use
         self.retries = retries  # how often it may run again after its worker died (idempotent=True)
-        self.packed = packed  # the encoded arguments
+        self.packed = packed  # the encoded arguments, where `arguments` does not say otherwise
         self.is_nested = is_nested  # made by a tool that a running call waits for: runs beyond `concurrency`
         self.is_alone = False  # a suspect: it must run with no other call beside it (C7b)
         self.phase = Phase.NEW
@@ -77,8 +77,12 @@ class Ticket:
     def digest(self) -> str:
         """Give what makes two calls the same call: the command and its arguments."""
         if not self._digest:
-            self._digest = sha256(b"\0".join((self.command.encode(), self.packed))).hexdigest()[:16]
+            self._digest = sha256(b"\0".join((self.command.encode(), self.arguments()))).hexdigest()[:16]
         return self._digest
+
+    def arguments(self) -> bytes:
+        """Give the encoded arguments."""
+        return self.packed
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.command} {self.phase}>"

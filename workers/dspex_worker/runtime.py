@@ -185,7 +185,7 @@ class Runtime:
             self._next_ask += 2
             self._asked[id] = wait
         try:
-            frame, _ = messages.write_call(id, name, arguments, meta, limit=self._limit)
+            frame, _, _ = messages.write_call(id, name, arguments, meta, limit=self._limit)
         except (Unencodable, OverLimit):
             self._asked.pop(id, None)
             raise

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from .codec import Malformed, OverLimit, Unencodable, decode, encode, packer, refusal_of, survey
-from .framing import FRAME_LIMIT, frame
+from .framing import FRAME_LIMIT, HEADER, frame
 
 MAGIC: Final = "dspex"
 PROTOCOL: Final = (1, 0)  # a different major cannot talk; a different minor knows more kinds or notes
@@ -106,8 +106,8 @@ def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "va
     return frame(body, limit)
 
 
-def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = FRAME_LIMIT) -> tuple[bytes, bytes]:
-    """Give the frame of a CALL, and its arguments' bytes alone (what a poison digest is made of).
+def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = FRAME_LIMIT) -> tuple[bytes, int, int]:
+    """Give the frame of a CALL, and from where to where its arguments stand in it (a poison digest is made of them).
 
     Raises:
         Unencodable, OverLimit: the arguments or meta cannot be sent.
@@ -118,7 +118,8 @@ def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = 
         head, packed, tail = pack([_CALL, id, name]), pack(arguments), pack(meta)
     except (TypeError, ValueError, OverflowError) as error:
         raise _refusal_of_call(error, id, name, arguments, meta) from None
-    return frame(b"".join((_ARRAY_OF_FIVE, head[1:], packed, tail)), limit), packed
+    start = HEADER + len(head)  # the array of three became one of five: as long
+    return frame(b"".join((_ARRAY_OF_FIVE, head[1:], packed, tail)), limit), start, start + len(packed)
 
 
 def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json, meta: Json) -> Exception:
