@@ -41,7 +41,6 @@ __all__ = [
     "wire_inputs",
 ]
 
-_ALWAYS_TAKES_FORMAT: Final = ("gemini", "openai-responses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +334,7 @@ def _response_format(plan: _Plan, compiled: CompiledSignature) -> dict[str, Any]
 
 def _takes_format(lm: LanguageModel) -> bool:
     """Whether any response format may be sent to a model without schemas (dspy/clients/capabilities.py)."""
-    dialect = getattr(getattr(lm, "provider", None), "dialect", "openai-chat")
-    return dialect in _ALWAYS_TAKES_FORMAT or (dialect == "openai-chat" and lm.supports_tools)
+    return lm.supports_tools and getattr(getattr(lm, "provider", None), "dialect", "openai") == "openai"
 
 
 def _outputs(plan: _Plan, compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from native_values import Kind, Kinds
 MODELS: Final = (
     "openai/gpt-4o-mini", "openai/gpt-4o-mini", "openai/nobody-knows-it", "openai/gpt-4o", "openai/o3-mini",
     "hosted_vllm/qwen", "ollama_chat/llama3", "deepseek/deepseek-chat", "groq/llama-3.3-70b-versatile",
-    "anthropic/claude-sonnet-4-5", "anthropic/claude-3-haiku-20240307", "openrouter/openai/gpt-4o",
+    "openai/gpt-3.5-turbo", "deepseek/deepseek-reasoner", "xai/grok-4", "anthropic/claude-sonnet-4-5",
+    "anthropic/claude-3-haiku-20240307", "openrouter/openai/gpt-4o",
 )  # fmt: skip
 SCHEMA: Final = {
     "type": "json_schema",
