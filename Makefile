@@ -9,7 +9,7 @@ BENCH  := $(VENV)/.bench-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
 
-.PHONY: help setup demo test check format bench chaos fuzz soak kills slow parity clean
+.PHONY: help setup demo test check format bench chaos fuzz soak kills cgroup slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -59,6 +59,9 @@ soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, strea
 kills: $(READY)  ## a million calls with a worker killed every 10,000, then a minute of a kill per second
 	$(BIN)/python -m tests.chaos.kills --calls 1000000 --kill-every 10000
 	$(BIN)/python -m tests.chaos.kills --calls 600000 --kill-every-s 1
+
+cgroup: $(READY) ## control groups for real, in a user-mode kernel (Debian: apt install user-mode-linux)
+	$(BIN)/python -m tests.user_mode_kernel -q tests/pools/test_memory_cgroup.py
 
 slow: $(READY)   ## the long runs that the test suite leaves out
 	$(BIN)/python -m pytest -q -m slow --timeout=5400

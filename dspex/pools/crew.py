@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from dspex_worker.memory import descendants
 from dspex_worker.watch import Watch, Watched
 
 from ..config import PoolConfig
@@ -126,9 +129,11 @@ class Crew:
             self._desk.change(lambda now: self._desk.state.died(generation, now, by_itself=False, cause=reason))
             return
         self._bus.emit(Name.WORKER_KILLED, pool=self._desk.name, worker=worker.name, pid=worker.pid, reason=reason)
-        worker.kill()
         if worker.template is not None:
+            worker.kill()
             worker.template.kill_worker(generation)
+        else:
+            _kill_with_descendants(worker)
         if worker.pidfd is None:
             self._bury(worker)
 
@@ -277,4 +282,17 @@ class Crew:
         worker = self._desk.workers[watched.generation]
         peak = max(watched.gauge.peak, seen)
         worker.over = {"seen": seen, "peak": peak, "cap": worker.config.memory_cap, "layer": "poll"}
-        worker.kill()
+        _kill_with_descendants(worker)
+
+
+def _kill_with_descendants(worker: Worker) -> None:
+    """Kill one whose template is gone, also what left its group; nobody else would find that afterwards."""
+    below = []
+    for pid in descendants(worker.pid):
+        with contextlib.suppress(OSError):  # it has ended
+            below.append(os.pidfd_open(pid))
+    worker.kill()
+    for pidfd in below:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)

@@ -63,6 +63,25 @@ def test_the_hard_limit_kills_all_that_the_worker_started(supervise: Supervise) 
     eventually(lambda: not any(map(is_alive, below)), what="all of them are dead")
 
 
+def test_the_hard_limit_kills_all_without_a_template_too(supervise: Supervise) -> None:
+    """Process (T6): the supervisor, too, finds what left the worker's group."""
+    sup = supervise(size=1, memory_cap=CAP)
+    below = [
+        sup.call("f", "spawn", {"seconds": 60.0, "detach": True}),
+        sup.call("f", "daemonise", {"seconds": 60.0}),
+    ]
+    with Gate(sup) as gate:
+        holder = Caller(sup.call, *gate.command)
+        gate.wait_for(1)  # keeps the old worker in service while it is being replaced
+        hog = Caller(sup.call, "f", "allocate", {"bytes": 2 * CAP, "seconds": 60.0, "after": 0.5})
+        eventually(lambda: sup.stats()["f"]["in_flight"] == 2)
+        os.kill(template_pid(sup), signal.SIGKILL)
+        for caller in (hog, holder):
+            with pytest.raises(WorkerMemoryExceeded):
+                caller.outcome()
+    eventually(lambda: not any(map(is_alive, below)), what="all of them are dead")
+
+
 def test_pages_of_files_on_disk_do_not_count(supervise: Supervise, tmp_path: Path) -> None:
     """Process: a mapped data set larger than the cap may be read; the kernel takes its pages back when it must."""
     path = tmp_path / "data"
