@@ -20,7 +20,7 @@ class PrivateLoop:
     """Runs coroutines for threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}  # by process: one may be held where the host forks
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner = 0
 
@@ -31,7 +31,7 @@ class PrivateLoop:
     def running(self) -> asyncio.AbstractEventLoop:
         """Give the loop, started."""
         if self._loop is None or self._owner != os.getpid():
-            with self._lock:
+            with self._locks.setdefault(os.getpid(), threading.Lock()):
                 if self._loop is None or self._owner != os.getpid():
                     self._loop = self._start()
                     self._owner = os.getpid()

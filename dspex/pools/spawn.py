@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -239,6 +240,10 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Give the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    if sys.flags.ignore_environment:  # python -E, or -I
+        kept.pop("PYTHONPATH", None)
+    if sys.flags.no_user_site:  # python -s, or -I
+        kept["PYTHONNOUSERSITE"] = "1"
     return {**kept, **FIXED_ENVIRONMENT, **extra}
 
 

@@ -32,14 +32,31 @@ sup = dspex.default_supervisor().wait_ready()
 held, go_on = threading.Event(), threading.Event()
 
 def hold():
-    with defaults._defaults._lock, services._making, sup.pool("f")._desk.lock:
+    orders = defaults.client()._orders
+    with defaults._defaults._lock, services._making, sup.pool("f")._desk.lock, orders._lock:
         held.set()
         go_on.wait()
 
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
 
+from dspex.pipelines.loops import PrivateLoop
+private, new_loop, is_starting = PrivateLoop(), asyncio.new_event_loop, threading.Event()
+
+def start_slowly():
+    is_starting.set()
+    go_on.wait()
+    return new_loop()
+
+asyncio.new_event_loop = start_slowly
+threading.Thread(target=private.running, daemon=True).start()
+is_starting.wait()
+asyncio.new_event_loop = new_loop
+
 def use():
+    assert private.submit(asyncio.sleep(0, "slept")).result(10) == "slept"
+    with defaults.client()._orders._lock:
+        pass
     own = dspex.default_supervisor()
     assert own is not sup and own.config is sup.config
     assert own.call("f", "echo", {"n": 1}) == {"n": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -43,12 +44,17 @@ def test_a_poor_environment(script: Scripts) -> None:
     finish(script(SERVE, env={**poor, "PYTHONCOERCECLOCALE": "0", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}))
 
 
-@pytest.mark.parametrize("flags", [("-I", "-O"), ("-X", "dev", "-W", "error")], ids=["isolated", "warnings are errors"])
-def test_interpreter_flags(script: Scripts, flags: tuple[str, ...]) -> None:
+def test_every_warning_is_an_error(script: Scripts) -> None:
     """Process: nothing is printed but the log's line about the worker that was killed."""
-    host = script(SERVE, *flags)
+    host = script(SERVE, "-X", "dev", "-W", "error")
     finish(host)
     assert [line.split()[0] for line in host.log().splitlines()] == ["event=dspex.worker.died"], host.log()
+
+
+def test_an_isolated_interpreter_has_isolated_workers(script: Scripts, tmp_path: Path) -> None:
+    """Process: a PYTHONPATH that the host was told to ignore is not heeded by its workers."""
+    (tmp_path / "msgpack.py").write_text("raise SystemExit('the wrong one')")
+    finish(script(SERVE, "-I", "-O", env={"PYTHONPATH": str(tmp_path)}))
 
 
 SIGNALS = {

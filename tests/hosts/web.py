@@ -33,7 +33,7 @@ if ENDPOINT is not None:
     dspex.configure(lm=dspex.LM("openai/fake", cache=False, **ENDPOINT))
 explicit: Supervisor | None = None
 if KIND == "imported":
-    explicit = Supervisor(pools=[POOL]).start()
+    explicit = Supervisor(pools=[POOL]).start() if BRIDGE == "faults" else None
     dspex.default_supervisor().wait_ready().call("dspy", "ping")
 
 
@@ -46,7 +46,9 @@ def handlers() -> dict[int, Any]:
     return {number: signal.getsignal(number) for number in signal.valid_signals()}
 
 
-tell(imported=[row["pid"] for row in dspex.default_supervisor().stats()["dspy"]["workers"]] if explicit else [])
+tell(
+    imported=[row["pid"] for row in dspex.default_supervisor().stats()["dspy"]["workers"]] if KIND == "imported" else []
+)
 before: dict[int, Any] = {}
 
 

@@ -60,7 +60,6 @@ class LMClient:
         self._lms: dict[str, LM] = {}
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._embedded = embedded.shared()
-        self._orders = Orders()
         self._start()
         _clients.add(self)
 
@@ -224,6 +223,7 @@ class LMClient:
         self.close()
 
     def _start(self) -> None:
+        self._orders = Orders()
         self._services = Services(self.cache, Flights(), Limits(), random.Random())
         self._blocking = BlockingDriver(BlockingHttp(), self._services.flights, self._server_for)
         self._loop: LoopDriver | None = None
