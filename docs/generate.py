@@ -14,6 +14,7 @@ from typing import Any
 from dspex import errors
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
+from dspex.router import NATIVE_MODULES, Reason
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Generated from the code by docs/generate.py: do not edit. -->\n"
@@ -96,6 +97,39 @@ def errors_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def routes_page() -> str:
+    """Every reason for a route, and which programs may be native at all."""
+    rows = [f"| `Reason.{reason.name}` | {_route(reason)} | {reason.value} |" for reason in Reason]
+    modules = ", ".join(f"`{name}`" for name in sorted(NATIVE_MODULES))
+    return "\n".join(
+        [
+            "# Routes",
+            "",
+            NOTE,
+            '`dspex.explain(kind, what, ...)` and `program.decision` give a `Decision`: `implementation` is "native" or '
+            '"python", `pool` the',
+            "pool of the latter, `reason` one of these, `detail` what it is about. It is made before a byte is sent, and "
+            "nothing is tried on a",
+            'second route afterwards. With `implementation="auto"` a program is native only if nothing below speaks '
+            "against it; with",
+            '"native" the same obstacles are a `SettingsError` that names them, except `FEEDBACK`, which is a preference.',
+            "",
+            f"Native at all are {modules}, and what asks one of them more than once ([programs.md](programs.md)).",
+            "",
+            "| reason | route | because |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _route(reason: Reason) -> str:
+    return {Reason.NATIVE: "native", Reason.ASKED_FOR: "either", Reason.OPTIMIZER: "python, `mipro`"}.get(
+        reason, "python"
+    )
+
+
 def _rows(cls: type[errors.DspexError], depth: int) -> list[str]:
     first = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
     builtin = [base.__name__ for base in cls.__mro__[1:] if base.__module__ == "builtins"]
@@ -125,7 +159,12 @@ def _shown(name: str, value: Any) -> str:
     return f"`{value!r}`" if isinstance(value, str) else str(value)
 
 
-PAGES = {"settings.md": settings_page, "events.md": events_page, "errors.md": errors_page}
+PAGES = {
+    "settings.md": settings_page,
+    "events.md": events_page,
+    "errors.md": errors_page,
+    "routes.md": routes_page,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

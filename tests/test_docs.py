@@ -22,7 +22,7 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "events.md", "errors.md"])
+@pytest.mark.parametrize("page", ["settings.md", "events.md", "errors.md", "routes.md"])
 def test_generated_page_is_up_to_date(page: str) -> None:
     """contract"""
     made = _generator().PAGES[page]()
