@@ -106,13 +106,12 @@ def routes_page() -> str:
             "# Routes",
             "",
             NOTE,
-            '`dspex.explain(kind, what, ...)` and `program.decision` give a `Decision`: `implementation` is "native" or '
-            '"python", `pool` the',
-            "pool of the latter, `reason` one of these, `detail` what it is about. It is made before a byte is sent, and "
-            "nothing is tried on a",
-            'second route afterwards. With `implementation="auto"` a program is native only if nothing below speaks '
-            "against it; with",
-            '"native" the same obstacles are a `SettingsError` that names them, except `FEEDBACK`, which is a preference.',
+            "`dspex.explain(kind, what, ...)` and `program.decision` give a `Decision`: `implementation` is "
+            '"native" or "python",',
+            "`pool` the pool of the latter, `reason` one of these, `detail` what it is about. It is made before a byte is",
+            'sent, and nothing is tried on a second route afterwards. With `implementation="auto"` a program is native',
+            'only if nothing below speaks against it; with "native" the same obstacles are a `SettingsError` that names',
+            "them, except `FEEDBACK`, which is a preference.",
             "",
             f"Native at all are {modules}, and what asks one of them more than once ([programs.md](programs.md)).",
             "",
