@@ -68,12 +68,12 @@ class Defaults:
 
     def client(self) -> LMClient:
         """Give the process's LM client; it survives a fork of the host by itself."""
-        with self._lock:
-            if self._client is None:
-                from .inprocess.lm.client import LMClient
+        if self._client is None:
+            from .inprocess.lm.client import LMClient
 
-                self._client = LMClient()
-            return self._client
+            with self._lock:
+                self._client = self._client or LMClient()
+        return self._client
 
     def supervisor(self) -> Supervisor:
         """Give the default supervisor, started.

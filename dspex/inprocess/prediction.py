@@ -114,9 +114,7 @@ class Prediction:
         )
 
 
-def _rebuilt(
-    values: Any, completions: Any, usage: Any, cached: bool, cost_usd: float | None, route: str
-) -> Prediction:
+def _rebuilt(values: Any, completions: Any, usage: Any, cached: bool, cost_usd: float | None, route: str) -> Prediction:
     return Prediction(values, completions=completions, usage=usage, cached=cached, cost_usd=cost_usd, route=route)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from dspex.errors import AdapterParseError, InvalidInput
 from dspex.events import Name
@@ -40,7 +40,6 @@ __all__ = [
     "typed_outputs",
     "wire_inputs",
 ]
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +154,9 @@ def asked(sig: Signature, adapter: str, lm: Any, uses_native_calls: bool) -> Com
 
     Raises: InvalidInput for an output of tool calls without an input of tools, where function calling is native.
     """
-    rendered = asked_signature(sig, lm, uses_native_calls) if adapter in ("chat", "json") else sig
-    return compile_signature(rendered, adapter, use_native_function_calling=uses_native_calls)
+    if uses_native_calls and adapter in ("chat", "json"):
+        sig = asked_signature(sig, lm, uses_native_calls)
+    return compile_signature(sig, adapter, use_native_function_calling=uses_native_calls)
 
 
 def default_adapter(lm: LanguageModel) -> str:
@@ -309,7 +309,8 @@ def _request(plan: _Plan, compiled: CompiledSignature, settings: dict[str, Any])
     format_ = _response_format(plan, compiled)
     if format_ is not None:
         settings.pop("response_format", None)
-    call_options(plan.signature, plan.lm, plan.uses_native_calls, settings, plan.inputs)
+    if settings or plan.uses_native_calls:
+        call_options(plan.signature, plan.lm, plan.uses_native_calls, settings, plan.inputs)
     return _Request(
         compiled,
         compiled.messages(plan.inputs, plan.demos, allow_markers=plan.allow_markers),

@@ -350,11 +350,12 @@ def _account(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
 
 def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None:
     content = message.get("content")
+    if content and isinstance(content, str):
+        return content
     if isinstance(content, list):
         texts = [str(b.get("text") or "") for b in content if isinstance(b, dict) and b.get("type") == "text"]
-        content = "".join(texts) if texts else None
-    if isinstance(content, str) and content:
-        return content
+        if joined := "".join(texts):
+            return joined
     alone = not calls and not message.get("refusal")
     return "" if alone and not (message.get("reasoning_content") or message.get("reasoning")) else None
 

@@ -34,10 +34,10 @@ class Head:
 
     def get(self, name: str, default: str = "") -> str:
         """The first value of a header, by its lower-case name."""
-        at = self._folded.find(f"\r\n{name}:")
-        if at < 0:
+        mark = f"\r\n{name}:"
+        start = self._folded.find(mark) + len(mark)
+        if start < len(mark):
             return default
-        start = at + len(name) + 3
         end = self.raw.find("\r\n", start)
         return self.raw[start : end if end >= 0 else None].strip()
 
@@ -136,13 +136,13 @@ class ResponseParser:
         if 100 <= status < 200:  # an interim response: the real one follows
             return
         self.head = head = Head(text, status)
-        connection, length = head.get("connection"), head.get("content-length")
+        connection, coding = head.get("connection"), head.get("transfer-encoding")
         self.reusable = _is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
         if status in _BODYLESS:
             self.complete = True
-        elif "chunked" in head.get("transfer-encoding").lower():
+        elif coding and "chunked" in coding.lower():
             self._chunked = True
-        elif length:
+        elif length := head.get("content-length"):
             if not length.isdecimal() or int(length) > BODY_LIMIT:
                 raise LMUnexpectedError(f"The response's length {length[:20]!r} is over {BODY_LIMIT:,} bytes.")
             self._left = int(length)
