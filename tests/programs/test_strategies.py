@@ -15,6 +15,7 @@ import pytest
 import dspex
 from dspex.errors import (
     AdapterParseError,
+    CallTimeout,
     CheckFailed,
     DspexError,
     InvalidInput,
@@ -24,6 +25,7 @@ from dspex.errors import (
 )
 from dspex.inprocess.retrieval import BM25Index
 from dspex.router import Reason
+from dspex.services import services_of
 from dspex.testing import FakeLM, FakeReply
 
 UNREADABLE = FakeReply("no such format at all")
@@ -412,3 +414,60 @@ def test_errors_keep_their_classes(
         program = dspex.best_of_n("question -> answer", reward_fn=picky, N=1, lm=lm, supervisor=sup)
         with pytest.raises(error):
             program.using(implementation=route)(question="q")
+
+
+def test_what_a_strategy_lends_is_lent_while_its_call_runs(sup: dspex.Supervisor) -> None:
+    """collaboration: the reward is known to the workers during the call, and to nobody afterwards."""
+    metrics = services_of(sup).metrics
+    seen: list[bool] = []
+
+    def watching(inputs: Any, out: Any) -> float:
+        seen.append(metrics._metrics.get(program.tool_set) is not None)
+        return 1.0
+
+    with FakeLM({"": {"answer": "a"}}) as lm:
+        program = dspex.best_of_n("question -> answer", reward_fn=watching, N=2, lm=lm, supervisor=sup)
+        program.using(implementation="python")(question="q")
+    assert seen == [True, True]
+    assert metrics._metrics.get(program.tool_set) is None
+
+
+def test_a_strategy_is_evaluated_in_a_worker_and_cannot_be_saved(sup: dspex.Supervisor, tmp_path: Any) -> None:
+    """collaboration: DSPy's evaluation calls the reward here; a file could hold no function."""
+    with FakeLM(answers("a", "bbb", "bbb", "a")) as lm:
+        program = dspex.best_of_n("question -> answer", reward_fn=by_length, N=2, lm=lm, supervisor=sup)
+        rows = [{"question": "x", "answer": "bbb"}, {"question": "y", "answer": "no"}]
+        found = dspex.evaluate(program, rows, metric="exact_match", num_threads=1)
+        assert found["score"] == 50.0
+        with pytest.raises(SettingsError, match=r"dspex\.RAG"):
+            dspex.evaluate(dspex.rag(search, "question -> answer", lm=lm, supervisor=sup), rows, metric="exact_match")
+    with pytest.raises(SettingsError, match="save the program that it asks"):
+        dspex.Optimized(program, 1.0, 0.5).save(tmp_path / "best.json")
+
+
+@pytest.mark.parametrize(
+    ("module", "found", "expected"),
+    [
+        ("predict", {"module": {"demos": []}, "metadata": {}}, {"demos": []}),
+        ("chain_of_thought", {"module.predict": {"demos": []}}, {"predict": {"demos": []}}),
+    ],
+)
+def test_an_optimizers_state_is_the_inner_programs(module: str, found: Any, expected: Any) -> None:
+    """unit: DSPy names its parts by the path from the strategy."""
+    program = dspex.best_of_n("question -> answer", reward_fn=by_length, module=module)
+    assert program.with_state(found).state == expected
+
+
+def test_a_strategys_timeout_bounds_all_its_attempts() -> None:
+    """unit: natively; no attempt begins after it."""
+
+    def slow(inputs: Any, out: Any) -> float:
+        over.wait(0.3)
+        return 0.0
+
+    over = threading.Event()
+    with FakeLM({"": {"answer": "a"}}) as lm:
+        program = dspex.best_of_n("question -> answer", reward_fn=slow, N=50, lm=lm, timeout=0.2)
+        with pytest.raises(CallTimeout, match=r"dspy\.BestOfN"):
+            program(question="q")
+        assert len(lm.requests) == 1
