@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ MOST_PER_S = 4_000  # ids that the books have room for, per second
 CALLERS = {"callers": 40, "durable": 8, "stateful": 4, "threads": 3}
 COUNTED = (Name.WORKER_RECYCLING, Name.WORKER_RETIRING, Name.WORKER_STOPPED, Name.WORKER_DIED, Name.TEMPLATE_LOST)
 SHORT = 600.0  # seconds: before, what is made once and kept looks like growth
+BLOCKING = 16  # threads for what blocks: callers, recycling
 # What may be added in a day: quantity -> (unit, its size, the limit in units)
 LIMITS = {
     "rss of the host": ("MiB", MIB, 20.0),
@@ -109,9 +111,9 @@ class Soak:
     async def _make_what_is_made_once(self, sup: Supervisor) -> None:
         """Threads and buffers that the first calls make, so that they do not count as growth."""
         loop = asyncio.get_running_loop()
-        blocking = CALLERS["threads"] + 2
-        barrier = threading.Barrier(blocking)
-        await asyncio.gather(*[loop.run_in_executor(None, barrier.wait) for _ in range(blocking)])
+        loop.set_default_executor(ThreadPoolExecutor(BLOCKING))
+        barrier = threading.Barrier(BLOCKING)
+        await asyncio.gather(*[loop.run_in_executor(None, barrier.wait) for _ in range(BLOCKING)])
         in_tools = threading.Barrier(THREADS)
         sup.register("meet", lambda request: in_tools.wait(60.0))
         sup.pool(MANY).resize(6)
@@ -140,7 +142,7 @@ class Soak:
         for name in ("descriptors", "threads", "children", "zombies"):
             was, now = getattr(before, name), getattr(after, name)
             if now > was:
-                self.faults.append(f"{name} {when}: {was} before, {now} now")
+                self.faults.append(f"{name} {when}: {was} before, {now} now; threads {_thread_names()}")
 
 
 def _look(sup: Supervisor) -> dict[str, float]:
@@ -215,6 +217,10 @@ def _settled(look: Any, before: Holdings, within: float = 10.0) -> Holdings:
         if all(getattr(now, name) <= getattr(before, name) for name in names) or time.monotonic() > deadline:
             return now
         threading.Event().wait(0.05)
+
+
+def _thread_names() -> dict[str, int]:
+    return dict(Counter(thread.name.rstrip("0123456789-_") for thread in threading.enumerate()))
 
 
 # -- the report --------------------------------------------------------------------------------------------------

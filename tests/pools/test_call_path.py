@@ -368,3 +368,45 @@ def test_effects_of_calls_that_were_given_up_happen_at_most_once(supervise: Supe
     eventually(lambda: sup.stats()["f"]["in_flight"] == 0)
     ran = lines(effects)
     assert len(ran) == len(set(ran))
+
+
+def test_the_counts_add_up(supervise: Supervise) -> None:
+    """Process (T74): every submitted call is in exactly one of the counts, and each count is what callers heard."""
+    sup = supervise(size=1, concurrency=2, queue_limit=2, cancel_grace=0.2)
+    heard = {"answered": 0, "failed": 0, "expired": 0, "cancelled": 0}
+    for n in range(20):
+        sup.call("f", "echo", {"n": n})
+        heard["answered"] += 1
+    for _ in range(5):
+        with pytest.raises(Exception, match="injected"):
+            sup.call("f", "raise_error")
+        heard["failed"] += 1
+    for _ in range(5):
+        with pytest.raises(CallTimeout):
+            sup.call("f", "spin", {"seconds": 60}, timeout=0.01)
+        heard["expired"] += 1
+        eventually(lambda: sup.stats()["f"]["in_flight"] == 0)
+    for _ in range(3):
+        with sup.stream("f", "count", {"n": 1_000_000}) as stream:
+            next(stream)
+        heard["cancelled"] += 1
+        eventually(lambda: sup.stats()["f"]["in_flight"] == 0)
+    with pytest.raises(WorkerDied):
+        sup.call("f", "exit", {"code": 1})
+    heard["failed"] += 1
+    all_ready(sup, 1)
+    with Gate(sup) as gate:
+        callers = [Caller(sup.call, *gate.command) for _ in range(4)]
+        gate.wait_for(2)
+        eventually(lambda: sup.stats()["f"]["queued"] == 2)
+        with pytest.raises(PoolSaturated):
+            sup.call("f", "ping")
+        heard["failed"] += 1
+        gate.open()
+        for caller in callers:
+            caller.outcome()
+        heard["answered"] += 4
+    counts = sup.stats()["f"]["counts"]
+    assert {name: counts[name] for name in heard} == heard
+    assert counts["submitted"] == sum(heard.values())
+    assert counts["deaths"] == 1
