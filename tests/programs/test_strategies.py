@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import strategy_probe as probe
 
 import dspex
 from dspex.errors import (
@@ -471,3 +474,31 @@ def test_a_strategys_timeout_bounds_all_its_attempts() -> None:
         with pytest.raises(CallTimeout, match=r"dspy\.BestOfN"):
             program(question="q")
         assert len(lm.requests) == 1
+
+
+@pytest.mark.parity
+def test_the_requests_are_those_of_dspy_itself(sup: dspex.Supervisor) -> None:
+    """parity: plain DSPy, a worker, and the native route where it is DSPy's, byte for byte and in order."""
+    with FakeLM(probe.replies) as lm:
+        command = [sys.executable, probe.__file__, lm.api_base, lm.api_key or ""]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=100)
+        theirs, sent = json.loads(ran.stdout), [request.raw for request in lm.requests]
+    assert len(sent) > 15 and any(b"long_enough" in body for body in sent)
+    for route in ("python", "auto"):
+        with FakeLM(probe.replies) as lm:
+            assert _outcomes(lm=lm, supervisor=sup, implementation=route) == theirs
+            assert [request.raw for request in lm.requests] == sent
+
+
+def _outcomes(**how: Any) -> list[Any]:
+    qa, cot = "question -> answer", {"module": "chain_of_thought"}
+    enough: dict[str, Any] = {"reward_fn": probe.long_enough, "threshold": 1.0}
+    never: dict[str, Any] = {"reward_fn": probe.never, "threshold": 1.0}
+    made: dict[str, Callable[[], Any]] = {
+        "refine": lambda: dspex.refine(qa, **enough, **cot, **how)(question="refine"),
+        "refine_fails": lambda: dspex.refine(qa, **never, **how)(question="it fails"),
+        "best_of_n": lambda: dspex.best_of_n(qa, **enough, **how)(question="best"),
+        "best_of_n_fails": lambda: dspex.best_of_n(qa, **never, **how)(question="it fails"),
+        "majority": lambda: dspex.majority(qa, n=3, **cot, **how)(question="majority"),
+    }
+    return [probe.outcome(made[name]) for name in probe.ORDER]
