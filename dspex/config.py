@@ -65,7 +65,7 @@ class PoolConfig:
     recycle_after_calls: int | None = _setting(None, "limit", "answered calls after which a worker is replaced")
     recycle_after_age: float | None = _setting(3600.0, "age", "age at which a worker is replaced, ±10 %")
     recycle_after_memory: int | None = _setting(
-        GIB, "size", "resident memory of worker and children at which it is replaced", mipro=2 * GIB * 8 // 10
+        GIB, "size", "memory of worker and children, as for the cap, at which it is replaced", mipro=2 * GIB * 8 // 10
     )
     session_ttl: float = _setting(3600.0, "span", "from the end of a session's last call until it is forgotten")
     session_limit: int = _setting(10_000, "count", "sessions at once")

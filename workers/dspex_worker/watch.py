@@ -21,6 +21,7 @@ SOONEST, LATEST = 0.01, 0.05  # seconds between looks at a worker under a cap
 LOOK_SHARE = 4  # nor sooner than so many times what the last look took: a fifth of a core at most, for exact figures
 UNCAPPED = 0.5
 RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident sizes do not show
+UNCAPPED_RESCAN = 2.0
 REPORT_EVERY = 0.5
 REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
 
@@ -118,7 +119,7 @@ class Watch:
         if watched.cap:
             for pid, threads in watched.gauge.threads.items():
                 limits.grant_stacks(pid, watched.cap, threads)
-        watched.next_rescan = now + RESCAN_EVERY
+        watched.next_rescan = now + (RESCAN_EVERY if watched.cap else UNCAPPED_RESCAN)
 
 
 def _interval(cap: int | None, counted: int) -> float:
