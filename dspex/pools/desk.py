@@ -12,6 +12,7 @@ is asked to, so nothing is lost and nothing is sent twice (C5, C6).
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
@@ -46,6 +47,7 @@ class Desk(Holdings):
         self.lock = threading.Lock()
         self._engine = engine
         self._bus = bus
+        self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
         self._is_torn = False
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
         self.ports = Ports()
@@ -97,7 +99,8 @@ class Desk(Holdings):
 
     def recover(self, call: Call | None = None) -> None:
         """A caller was interrupted, perhaps in here: the engine gives its call up, and does what was left undone."""
-        self._engine.call_soon(lambda: self._recover(call))
+        self._left.append(call)
+        self._engine.call_soon(self._recover)
 
     def change(self, event: Callable[[float], Iterable[Instruction]]) -> None:
         """Apply `event(now)` to the state, and carry out what follows from it.
@@ -303,12 +306,16 @@ class Desk(Holdings):
             self._engine.call_soon(self.work_off)
         self._engine.notice(self.due)
 
-    def _recover(self, call: Call | None) -> None:
-        """On the engine's thread, which no signal handler interrupts."""
-        if call is not None:
-            self.give_up(call, None, "cancelled")
-        else:
-            self.change(lambda now: [])
+    def _recover(self) -> None:
+        """On the engine's thread, which no signal handler interrupts: for all who left since it last looked."""
+        if not self._left:
+            return
+        while self._left:
+            call = self._left.popleft()
+            if call is not None:
+                self.give_up(call, None, "cancelled")
+            else:
+                self.change(lambda now: [])
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
                 worker.channel.go_on()

@@ -80,7 +80,7 @@ class Engine:
     def call_soon(self, function: Callable[[], None]) -> None:
         """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
         self._soon.append(function)
-        if not self.is_current:  # it looks before it sleeps
+        if self._sleeps_until != -inf and not self.is_current:  # awake, it looks once more before it sleeps
             self._wake()
 
     def notice(self, due: float) -> None:
