@@ -41,6 +41,10 @@ class Enclosure:
                 self.problem = str(error)
         return str(self._branch) if self._branch is not None else None
 
+    @property
+    def has_groups(self) -> bool:
+        return self._branch is not None
+
     def overrun(self, generation: int, cap: int) -> dict[str, int | str] | None:
         """Give what was seen if its group's limit ended this worker; for those whose template is gone (T6)."""
         if self._branch is None:
@@ -80,7 +84,8 @@ def _memory(
 ) -> MemoryStats:
     who = "the template" if has_template else "the supervisor, until there is a template again"
     pids = [row["pid"] for row in rows]
-    grouped, limited = [_is_grouped(pid) for pid in pids], [_data_limit(pid) for pid in pids]
+    grouped = [enclosure.has_groups and _is_grouped(pid) for pid in pids]
+    limited = [_data_limit(pid) for pid in pids]
     layers, missing = [], []
     if poll_problem:
         missing.append(f"poll: {poll_problem}")
@@ -95,9 +100,9 @@ def _memory(
         layers.append(f"cgroup: memory.max, by the kernel{_share(grouped)}")
     if not all(grouped) or not grouped:
         missing.append(f"cgroup: {enclosure.problem or 'no worker is in one yet'}")
-    scores = [_oom_score(pid) for pid in pids]
-    if pids and min(scores) > _oom_score(os.getpid()):
-        layers.append(f"oom_score_adj: {min(scores)}, the host has {_oom_score(os.getpid())}")
+    scores, own = [_oom_score(pid) for pid in pids], _oom_score(os.getpid())
+    if pids and min(scores) > own:
+        layers.append(f"oom_score_adj: {min(scores)}, the host has {own}")
     elif pids:
         missing.append("oom_score_adj: no higher than the host's")
     is_enforced = not poll_problem or (bool(grouped) and all(grouped))
@@ -113,8 +118,7 @@ def _share(found: Iterable[object]) -> str:
 
 def _is_grouped(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        return any(line.startswith("0::") and f"/{cgroup.PREFIX}" in line for line in lines)
+        return f"/{cgroup.PREFIX}" in Path(f"/proc/{pid}/cgroup").read_text().rpartition("\n0::")[2]
     return False
 
 
