@@ -21,13 +21,16 @@ from dspex.errors import (
     LMUnexpectedError,
 )
 from dspex.inprocess.lm import exchange
+from dspex.inprocess.lm.bodies import PIECE_BYTES
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.completion import Completion
+from dspex.inprocess.lm.forwarding import REFUSAL_MOST
 from dspex.inprocess.lm.http.target import target_of
 from dspex.inprocess.lm.record import LM
 from dspex.inprocess.lm.redaction import redact
-from dspex.testing import FakeLM
+from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
+from tests.lm.test_client import forwarded
 from tests.lm.test_http import Peer
 
 Fake = Callable[..., FakeLM]
@@ -354,3 +357,31 @@ def test_environments_proxies_are_used_but_not_for_this_machine(monkeypatch: pyt
     assert b"proxy-authorization: Basic dXNlcjpwYSBzcw==" in proxied.tunnel
     for direct in ("https://skipped.invalid/v1", "https://127.0.0.1:1/v1", "https://[::1]:1/v1"):
         assert target_of(direct).tunnel is None
+
+
+@pytest.mark.parametrize("route", ["forward", "aforward"])
+def test_answer_of_any_size_reaches_a_worker_in_pieces(fake: Fake, client: LMClient, route: str) -> None:
+    """collaboration: more than a frame holds, cached or not; a refusal is cut, with no key in it."""
+    text = "x" * (3 * PIECE_BYTES)
+    lm = fake([text], cache=True, retries=0)
+    client.register(lm.lm)
+    for _ in range(2):
+        head, *parts = _forwarded(client, lm.lm, route)
+        assert head["status"] == 200 and text.encode() in b"".join(parts)
+        assert len(parts) >= 4 and max(map(len, parts)) <= PIECE_BYTES
+    refusing = fake([FakeReply(status=400, body=b"no " * PIECE_BYTES + b"never this")], retries=0)
+    client.register(refusing.lm)
+    head, *parts = _forwarded(client, refusing.lm, route)
+    assert head["status"] == 400 and len(parts) == 1 and len(parts[0]) <= REFUSAL_MOST
+
+
+def _forwarded(client: LMClient, lm: LM, route: str) -> list[Any]:
+    if route == "forward":
+        return list(client.forward(forwarded(lm)))
+
+    async def gather() -> list[Any]:
+        found = [item async for item in client.aforward(forwarded(lm))]
+        await client.aclose()
+        return found
+
+    return asyncio.run(gather())

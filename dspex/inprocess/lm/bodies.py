@@ -6,13 +6,14 @@ connection, and hands a shared flight to a follower. Written twice, since a gene
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dspex.inprocess.lm.drivers import BlockingDriver
 from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
 from dspex.inprocess.lm.http.message import Reply
 
+PIECE_BYTES = 1024 * 1024
 if TYPE_CHECKING:
     from dspex.inprocess.lm.loop_driver import LoopDriver
 
@@ -22,7 +23,7 @@ def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator
     outcome = driver.run(exchange(services, order))
     if outcome.stream is None:
         yield outcome
-        yield outcome.reply.body if outcome.reply else b""
+        yield from _pieces(outcome.reply)
         return
     stream: Any = outcome.stream
     kept: list[bytes] | None = [] if outcome.seat is not None else None
@@ -43,7 +44,8 @@ async def aparts(services: Services, driver: LoopDriver, order: Order) -> AsyncG
     outcome = await driver.run(exchange(services, order))
     if outcome.stream is None:
         yield outcome
-        yield outcome.reply.body if outcome.reply else b""
+        for piece in _pieces(outcome.reply):
+            yield piece
         return
     stream: Any = outcome.stream
     kept: list[bytes] | None = [] if outcome.seat is not None else None
@@ -57,6 +59,16 @@ async def aparts(services: Services, driver: LoopDriver, order: Order) -> AsyncG
         _give_up(services, outcome, stream)
         raise
     _keep(services, order, outcome, stream, kept)
+
+
+def _pieces(reply: Reply | None) -> Iterator[bytes]:
+    """A whole body in pieces that fit into a frame to a worker; a refusal in one: no key in it may be cut in two."""
+    body = reply.body if reply is not None else b""
+    if reply is None or len(body) <= PIECE_BYTES or reply.status >= 400:
+        yield body
+        return
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
 
 
 def _keep(services: Services, order: Order, outcome: Outcome, stream: Any, kept: list[bytes] | None) -> None:

@@ -14,6 +14,7 @@ from dspex.inprocess.lm.redaction import redact
 
 # The framing is ours; what an answer is encoded in was decided by us too; cookies are nobody's business.
 _HIDDEN = frozenset(("transfer-encoding", "content-length", "connection", "set-cookie"))
+REFUSAL_MOST = 1024 * 1024  # characters of a refusal that a worker gets to read
 _UNREADABLE = (LMError, TypeError, ValueError, KeyError, AttributeError)
 
 
@@ -81,5 +82,5 @@ def head_of(outcome: Outcome) -> dict[str, Any]:
 
 def without_keys(part: bytes, lm: LM) -> bytes:
     """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
-    text = part.decode("utf-8", "surrogateescape")
-    return redact(text, lm.api_key).encode("utf-8", "surrogateescape")
+    text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
+    return redact(text, lm.api_key)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")

@@ -243,6 +243,7 @@ def _open_tunnel(sock: socket.socket, target: Target, deadline: float) -> None:
     sock.settimeout(_left(deadline, target.host))
     sock.sendall(target.tunnel)
     while b"\r\n\r\n" not in answer and len(answer) < _CHUNK:
+        sock.settimeout(_left(deadline, target.host))
         data = sock.recv(_CHUNK)
         if not data:
             break
@@ -252,9 +253,10 @@ def _open_tunnel(sock: socket.socket, target: Target, deadline: float) -> None:
 
 def check_tunnel(target: Target, answer: bytes) -> None:
     """Raises LMTransportError unless the proxy opened the tunnel."""
-    status = answer.split(b"\r\n", 1)[0].decode("latin-1")
-    if status.split(" ")[1:2] != ["200"]:
-        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: {status[:60]!r}.")
+    status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
+    if status != [b"200"]:
+        said = status[0].decode() if status and status[0].isdigit() else "no HTTP status"
+        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {said}.")
 
 
 def _left(deadline: float, host: str) -> float:
