@@ -147,6 +147,16 @@ def spawn(ctx: Context, seconds: float, detach: bool = False) -> int:
 
 
 @bridge.command()
+def fork(ctx: Context, seconds: float) -> int:
+    """Fork a child that executes nothing else and sleeps, as multiprocessing does; gives its pid."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(seconds)
+        os._exit(0)
+    return child
+
+
+@bridge.command()
 def daemonise(ctx: Context, seconds: float) -> int:
     """Start a process that leaves this worker's session and loses its parent; gives its pid."""
     script = f"setsid sleep {seconds} >/dev/null 2>&1 & echo $!"

@@ -243,19 +243,51 @@ def test_when_the_engine_dies_every_call_hears_it(supervise: Supervise) -> None:
                 call()
 
 
-def test_forked_children_of_a_worker_hold_none_of_its_pipes(supervise: Supervise) -> None:
+@pytest.mark.parametrize("command", ["spawn", "fork"])
+def test_forked_children_of_a_worker_hold_none_of_its_pipes(supervise: Supervise, command: str) -> None:
     """Process (T8, X9): what a worker forks or execs has neither the protocol's descriptors nor the lifeline's."""
     sup = supervise(size=1)
-    (worker,) = pids(sup)
-    ours = {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()} & {
-        str(path.readlink()) for path in Path(f"/proc/{worker}/fd").iterdir()
-    }
-    assert ours  # the pipes between us
-    child = sup.call("f", "spawn", {"seconds": 60})
-    below = {str(path.readlink()) for path in Path(f"/proc/{child}/fd").iterdir()}
-    held = {name for name in below if name.startswith(("pipe:", "socket:"))}
-    stderr = str(Path(f"/proc/{worker}/fd/2").readlink())
-    assert held <= {stderr}
+    shared = _pipes(os.getpid()) & _pipes(pids(sup)[0])
+    assert len(shared) == 4  # stdin, stdout, stderr and the lifeline
+    child = sup.call("f", command, {"seconds": 60})
+    stderr = str(Path(f"/proc/{child}/fd/2").readlink())
+    assert _pipes(child) & shared == {stderr}
+
+
+FORKING = """
+import os
+from dspex_worker.bridge import Bridge
+bridge = Bridge("forking")
+
+@bridge.command()
+def generations(ctx):
+    child = os.fork()
+    if child == 0:
+        files = [os.open("/dev/null", os.O_RDONLY) for _ in range(64)]
+        below = os.fork()
+        if below == 0:
+            lost = 0
+            for file in files:
+                try:
+                    os.fstat(file)
+                except OSError:
+                    lost += 1
+            os._exit(lost)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(below, 0)[1]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def test_children_of_forked_children_lose_no_file_of_their_own(supervise: Supervise, tmp_path: Path) -> None:
+    """Process (T8): what was closed in the first child is not closed again in its children, by number."""
+    script = tmp_path / "forking_bridge.py"
+    script.write_text(FORKING)
+    assert supervise(size=1, bridge=str(script)).call("f", "generations") == 0
+
+
+def _pipes(pid: int) -> set[str]:
+    names = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return {name for name in names if name.startswith("pipe:")}
 
 
 def test_a_host_that_was_frozen_kills_nobody(supervise: Supervise) -> None:

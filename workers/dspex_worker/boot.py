@@ -56,6 +56,7 @@ def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
         bridge,
         incoming=incoming,
         outgoing=outgoing,
+        lifeline=lifeline_fd,
         identity=identity,
         concurrency=settings["concurrency"],
         limit=settings.get("frame_limit", FRAME_LIMIT),

@@ -53,13 +53,22 @@ class Runtime:
     """One worker's life between READY and exit. Constructed and run on the main thread."""
 
     def __init__(
-        self, bridge: Bridge, *, incoming: int, outgoing: int, identity: Identity, concurrency: int, limit: int
+        self,
+        bridge: Bridge,
+        *,
+        incoming: int,
+        outgoing: int,
+        lifeline: int,
+        identity: Identity,
+        concurrency: int,
+        limit: int,
     ) -> None:
         self.bridge = bridge
         self.identity = identity
         self.sessions = Sessions()
         self._incoming = incoming
         self._outgoing = outgoing
+        self._private = (incoming, outgoing, lifeline)  # no child of this process may hold them
         self._is_single = concurrency == 1
         self._limit = limit
         self._write_lock = threading.Lock()
@@ -331,8 +340,12 @@ class Runtime:
         self.send(Kind.ERROR, id, describe(Failure(kind, message, **facts)), None)
 
     def _let_go(self) -> None:
-        """In a forked child of user code: it must not hold the protocol's pipes (they outlive exec otherwise)."""
-        for descriptor in (self._incoming, self._outgoing):
+        """In a forked child of user code: it must not hold what ties the worker to its supervisor (T8).
+
+        Once: a child of that child may have other files under these numbers.
+        """
+        private, self._private = self._private, ()
+        for descriptor in private:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
