@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -118,9 +118,9 @@ class Program:
         """Run it natively, whatever was decided."""
         return native.predict(defaults.client(), self.served.signature, inputs, **self._native_options())
 
-    async def arun_here(self, inputs: Mapping[str, Any]) -> Prediction:
+    def arun_here(self, inputs: Mapping[str, Any]) -> Coroutine[Any, Any, Prediction]:
         """`run_here`, awaited."""
-        return await native.apredict(defaults.client(), self.served.signature, inputs, **self._native_options())
+        return native.apredict(defaults.client(), self.served.signature, inputs, **self._native_options())
 
     def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Stream it natively, whatever was decided."""
