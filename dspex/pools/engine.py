@@ -142,7 +142,7 @@ class Engine:
     def _run_once(self, patience: float) -> bool:
         """Wait for events and handle them; False if there were none."""
         self._do_last()
-        events = self._epoll.poll(patience, MOST_EVENTS)
+        events = self._epoll.poll(0.0 if self._soon else patience, MOST_EVENTS)
         for descriptor, event in events:
             if descriptor == self._wakeup_fd:
                 self._drain_wakeup()
