@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .errors import InvalidInput, SettingsError, UnknownName
+from .errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from .inprocess.signatures import Signature, signature
 from .programs import CALL_OPTIONS, Program
 from .router import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
@@ -121,7 +121,7 @@ def explain(kind: str, sig: Any = None, **options: Any) -> Decision:
 
 def _made(module: str, what: Any, options: dict[str, Any]) -> Program:
     if module not in NATIVE_MODULES:
-        from . import strategies
+        from . import strategies  # at first need: a process that only predicts never imports them
 
         if module in strategies.STRATEGIES:
             return strategies.STRATEGIES[module](_asked(what, options), **options)
@@ -147,6 +147,8 @@ def _asked(what: Any, options: dict[str, Any]) -> Program:
 
 def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     known = sig if isinstance(sig, Signature) else signature(sig)
+    if module == "dspy.ChainOfThought" and "reasoning" in known.input_fields:
+        raise SignatureError(f"{module} adds the output 'reasoning', which is an input of '{known}': rename it.")
     tools = named(options.pop("tools", ()))
     allow_markers = bool(options.pop("allow_markers", False))
     return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)

@@ -13,7 +13,10 @@ from .dataflow import Flow, Reads, Writes
 from .steps import Job, Made, Policy, Step
 from .worker_steps import inputs_of, remaining
 
-_OPTIONS = ("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers")
+_OPTIONS = (
+    *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
+    "use_native_function_calling",
+)
 
 
 def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **common: Any) -> Step:

@@ -18,8 +18,8 @@ from dspex_worker.bridge import Context
 from dspex_worker.programs.calls import Tally
 from dspex_worker.programs.errors import failure_of, invalid_input, is_out_of_memory
 from dspex_worker.programs.metrics import Metric, metric_from, score_of
+from dspex_worker.programs.modules import given
 from dspex_worker.programs.run import Programs, Record, Spec, result_of
-from dspex_worker.programs.values import to_input
 
 DEFAULT_THREADS = 8
 
@@ -106,7 +106,7 @@ def examples_from(
         missing = [name for name in inputs if name not in row]
         if missing:
             raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
-        values = {name: to_input(name, value, annotations.get(name, Any)) for name, value in row.items()}
+        values = {name: given(name, value, annotations.get(name, Any)) for name, value in row.items()}
         examples.append(dspy.Example(**values).with_inputs(*inputs))
     return examples
 

@@ -60,11 +60,7 @@ class Built:
         Raises:
             Failure: InvalidInput.
         """
-        made: dict[str, Any] = {}
-        for name, value in inputs.items():
-            kind = self.annotations.get(name, Any)
-            made[name] = to_input(name, tools_in(value, tool_set) if names_tools(kind) else value, kind)
-        return made
+        return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
 
     def separate(self) -> Built:
         """The same, safe to call beside others: a copy where the program keeps things on itself."""
@@ -73,6 +69,15 @@ class Built:
         is_ours = type(self.program) in MODULES.values()
         own = copy.copy(self.program) if is_ours else self.program.deepcopy()
         return Built(own, self.inputs, self.annotations)
+
+
+def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:
+    """The Python value for a field; tools in it can be called only under a tool set's id.
+
+    Raises:
+        Failure: InvalidInput.
+    """
+    return to_input(name, tools_in(value, tool_set) if names_tools(annotation) else value, annotation)
 
 
 class Modules:
@@ -122,16 +127,16 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
     name = str(spec["module"])
     cls = module_class(name, imports)
     options = dict(spec.get("options") or {})
-    given: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     if cls in _ASKING:
-        given["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
+        parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
     elif spec.get("signature") is not None:
-        given["signature"] = signatures.build(spec["signature"], imports)
+        parts["signature"] = signatures.build(spec["signature"], imports)
     if cls in _REWARDED:
-        given["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
+        parts["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
     if spec.get("tools") is not None and cls not in _ASKING:
-        given["tools"] = tools_from(spec["tools"])
-    program = _construct(cls, name, given, options)
+        parts["tools"] = tools_from(spec["tools"])
+    program = _construct(cls, name, parts, options)
     if cls is dspy.Refine:
         # Refine shows the reward's source to the model; ours would only say that it is called elsewhere.
         program.reward_fn_code = _source_of_reward(spec, imports)
