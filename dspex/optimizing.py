@@ -9,7 +9,6 @@ best.save("qa.json"); dspex.load("qa.json")
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,12 @@ from typing import Any
 
 from . import defaults
 from .errors import InvalidInput, SettingsError
-from .inprocess.crossing import wire_inputs
 from .inprocess.predictor import default_adapter
 from .inprocess.signatures import Signature
 from .predictors import predictor
 from .programs import Program
-from .router import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
-from .saved import Optimized
+from .router import GENERAL_POOL, OPTIMIZER_POOL
+from .saved import Optimized, rendered_prefix_hash
 from .services import Services, services_of
 
 Progress = Callable[[dict[str, Any]], object]
@@ -154,7 +152,6 @@ class _Job:
     student: Program
     arguments: dict[str, Any]
     optimizer: str
-    sample: dict[str, Any]
 
     @classmethod
     def of(
@@ -185,8 +182,7 @@ class _Job:
             "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm)),
             "adapter": student.wire_adapter(lm),
         }
-        sample = {name: examples[0][name] for name in student.inputs if name in examples[0]}
-        return cls(student, arguments, optimizer, sample)
+        return cls(student, arguments, optimizer)
 
     def run(self, on_progress: Progress | None, timeout: float, session: str | None) -> Optimized:
         supervisor = self.student.home()
@@ -195,7 +191,7 @@ class _Job:
         found, _ = _consume(stream, on_progress)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
         best = self.student.with_state(found["state"], adapter=adapter)
-        best = replace(best, prefix_sha256=self._prefix_hash(best))
+        best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(
             best,
             found.get("score"),
@@ -205,20 +201,6 @@ class _Job:
             found.get("versions", {}),
             found.get("errors", {}),
         )
-
-    def _prefix_hash(self, best: Program) -> str | None:
-        """What DSPy renders before the inputs, so that the native side serves it only if it renders the same (I1)."""
-        if best.module not in NATIVE_MODULES:
-            return None
-        import hashlib
-
-        supervisor = best.home()
-        arguments = {key: self.arguments[key] for key in ("adapter", "lm")}
-        inputs = wire_inputs(best.signature, self.sample)
-        rendered = supervisor.call(GENERAL_POOL, "render", {"spec": best.spec(), "inputs": inputs, **arguments})
-        prefix = rendered["messages"][:-1]
-        text = json.dumps(prefix, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _consume(stream: Any, on_progress: Progress | None) -> tuple[dict[str, Any], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,20 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, SettingsError
+from .inprocess.annotations import annotation_text
 from .inprocess.prediction import Prediction
 from .inprocess.signatures import Signature
 from .predictors import predictor
 from .programs import Program
-from .router import NATIVE_MODULES
+from .router import GENERAL_POOL, NATIVE_MODULES
+from .services import services_of
 from .strategies import STRATEGIES
 
 FORMAT = 1  # of what `save` writes under metadata.dspex
+_KEPT = ("prefix_sha256", "adapter", "use_native_function_calling")  # of a program, in its file
 
 
-def load(path: str | os.PathLike[str], *, program: Program | None = None, **options: Any) -> Optimized:
+def load(
+    path: str | os.PathLike[str], *, program: Program | None = None, verify: bool = False, **options: Any
+) -> Optimized:
     """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
 
-    A file of DSPy's own holds no field names: give the `program` that it was saved from.
+    A file of DSPy's own holds no field names: give the `program` that it was saved from. With `verify` a worker renders
+    the prompt's prefix once, now; where it differs from the native one, calls run in workers, and `explain` says so.
+    (Files of `Optimized.save` bring that prefix's hash along.)
 
     Raises:
         InvalidInput: it is no saved program, or not one of this program.
@@ -37,18 +45,16 @@ def load(path: str | os.PathLike[str], *, program: Program | None = None, **opti
             f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
         )
     own = own or {}
+    if program is not None:
+        _require_same(program, own)
     base = program or predictor(own["module"], Signature.from_wire(own["signature"]), **own.get("options", {}))
-    loaded = replace(
-        base,
-        state=document or None,
-        prefix_sha256=own.get("prefix_sha256"),
-        adapter=own.get("adapter"),
-        use_native_function_calling=own.get("use_native_function_calling"),
-    )
+    loaded = replace(base, state=document or None, **{name: own[name] for name in _KEPT if name in own})
     if options:
         loaded = loaded.using(**options)
     if loaded.module in NATIVE_MODULES:
         _ = loaded.served  # a state that does not fit is refused now, not at the first call
+    if verify:
+        loaded = replace(loaded, prefix_sha256=rendered_prefix_hash(loaded))
     return Optimized(
         loaded,
         own.get("score"),
@@ -57,6 +63,43 @@ def load(path: str | os.PathLike[str], *, program: Program | None = None, **opti
         own.get("optimizer", ""),
         metadata.get("dependency_versions", {}),
     )
+
+
+def rendered_prefix_hash(program: Program) -> str | None:
+    """The hash of what DSPy renders before the inputs, so that the native side serves only what is the same (I1).
+
+    A worker renders it; None for programs that the native side does not serve.
+    """
+    if program.module not in NATIVE_MODULES:
+        return None
+    supervisor, lm = program.home(), program.lm_used
+    arguments = {
+        "spec": program.spec(),
+        "inputs": _blanks(program.signature),
+        "lm": services_of(supervisor).lm_record(lm),
+        "adapter": program.wire_adapter(lm),
+    }
+    rendered = supervisor.call(GENERAL_POOL, "render", arguments)
+    text = json.dumps(rendered["messages"][:-1], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _blanks(sig: Signature) -> dict[str, Any]:
+    """Inputs for rendering a prefix: none but those that DSPy looks into before it renders."""
+    named = {name: annotation_text(field.annotation) for name, field in sig.input_fields.items()}
+    histories: dict[str, Any] = {name: {"messages": []} for name, text in named.items() if text == "dspy.History"}
+    return histories | {name: [] for name, text in named.items() if "dspy.Tool" in text}
+
+
+def _require_same(program: Program, own: Mapping[str, Any]) -> None:
+    """A file of ours says whose it is; DSPy's own files are checked by their state."""
+    if not own:
+        return
+    theirs = [(field["name"], field["kind"]) for field in own["signature"]["fields"]]
+    ours = [(field.name, field.kind) for field in program.signature.fields.values()]
+    if own["module"] != program.module or theirs != ours:
+        names = ", ".join(name for name, _ in theirs)
+        raise InvalidInput(f"The file holds a {own['module']} with the fields {names}; it is not one of {program!r}.")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Cases:
             "demos": [self._values(kinds, self.random.choice((1, 1, 0.6))) for _ in range(self._few())],
             "answers": [self.answers.answer(wanted, adapter) for _ in range(4)],
             "calls": [self.calls.call(wanted, adapter) for _ in range(2)],
+            "whole_demos": [self._values(kinds, 1) for _ in range(2)],
         }
 
     def _few(self) -> int:
@@ -123,4 +124,4 @@ def _of(kinds: Mapping[str, Kind], fields: list[dict[str, Any]], side: str) -> d
 
 def _marked(annotation: str) -> bool:
     """What a string cannot say in DSPy, or says differently (native_grammar.py has these): other forms can."""
-    return any(mark in annotation for mark in ("->", "Code[", "-3", "NoneType"))
+    return any(mark in annotation for mark in ("->", "Code[", "-3", "NoneType", "Gallery"))

@@ -11,8 +11,10 @@ import enum
 import logging
 import os
 import sys
+import tempfile
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -88,27 +90,27 @@ class Side:
         schema = _strict_json_schema(model.model_json_schema())
         return {"type": "json_schema", "json_schema": {"name": model.__name__, "schema": schema, "strict": True}}
 
-    def call(self, sig: Any, case: Case, call: Mapping[str, Any]) -> dict[str, Any]:
-        """The bodies that were sent, and the completions or the error."""
+    def call(self, sig: Any, case: Case, call: Mapping[str, Any], program: Any = None) -> dict[str, Any]:
+        """The bodies that were sent, and the completions or the error; by a program, or by a new `Predict`."""
         try:
             inputs = admitted(sig, values(case["inputs"], dspy))
         except Refused as refused:
             return {"bodies": [], "outcome": ("error", refused.args[0], str(refused.args[1])), "refused": True}
         endpoint = Endpoint(call)
         with endpoint:
-            found = outcome(lambda: _called(sig, case, call, inputs))
+            found = outcome(lambda: _called(sig, case, call, inputs, program))
         return {"bodies": endpoint.bodies, "outcome": found}
 
 
-def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
+def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, Any], program: Any) -> Any:
     lm = dspy.LM(
         call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, engine="lm15", num_retries=0,
         **call["lm"],
     )  # fmt: skip
-    given = {"demos": values(case["demos"], dspy)} if call["demos"] else {}
+    given = {"demos": values(case["demos"], dspy)} if call["demos"] and program is None else {}
     # DSPy's own check of the inputs only warns, but raises TypeError for every TypedDict; workers have it off.
     with dspy.context(lm=lm, adapter=_adapter(case), warn_on_type_mismatch=False):
-        found = dspy.Predict(sig)(**inputs, **given, config=dict(call["config"]))
+        found = (program or dspy.Predict(sig))(**inputs, **given, config=dict(call["config"]))
     return [plain(dict(found.completions[at].items())) for at in range(len(found.completions))]
 
 
@@ -292,12 +294,26 @@ def exported(case: Case) -> dict[str, Any]:
     return {"spec": spec, "messages": outcome(lambda: side.messages(sig, case))}
 
 
+def saved(case: Case) -> dict[str, Any]:
+    """A module with the case's demos, saved and loaded by DSPy: its file, and what it then sends."""
+    side, sig = Side(), Side().make(case)
+    kind = dspy.ChainOfThought if case["module"] == "chain_of_thought" else dspy.Predict
+    first, second = kind(sig), kind(sig)
+    first.predictors()[0].demos = values(case["demos"], dspy)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "program.json")
+        first.save(path)
+        second.load(path)
+        document = path.read_text(encoding="utf-8")
+    return {"document": document, "calls": [side.call(sig, case, call, second) for call in case["calls"]]}
+
+
 def _served(case: Case) -> Any:
     forget_types()
     if case["kind"] == "wire":
         return {"messages": outcome(lambda: rebuilt(case))}
-    if case["kind"] == "export":
-        return outcome(lambda: exported(case))
+    if case["kind"] in ("export", "saved"):
+        return outcome(lambda: exported(case) if case["kind"] == "export" else saved(case))
     made = results(case, Side())
     if case["text"] is not None:
         made["stricter"], made["wider"] = stricter(case["text"]), wider(case["text"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import os
 import pickle
 import struct
@@ -154,8 +155,17 @@ def plain(value: Any) -> Any:
 def annotation_of(text: str, dspy_types: Any) -> Any:
     """The type that a text of the tests' own names."""
     names = {**vars(typing), **native_shapes.NAMES, "dspy": dspy_types, "typing": typing, "Field": _field()}
+    names["Gallery"] = gallery(dspy_types)
     names |= {"datetime": datetime, "decimal": decimal, "uuid": uuid, "NoneType": type(None)}
     return eval(text, names)
+
+
+@functools.cache
+def gallery(dspy_types: Any) -> Any:
+    """A model that holds images; one for each side, since each side has its own Image."""
+    import pydantic
+
+    return pydantic.create_model("Gallery", images=(list[dspy_types.Image], ...), tags=(list[str], []))
 
 
 def _field() -> Any:
@@ -168,6 +178,8 @@ def values(given: Any, dspy_types: Any) -> Any:
     """The values of a case, where ("dspy", name, arguments) stands for one of DSPy's types."""
     if isinstance(given, tuple) and given[:1] == ("dspy",):
         kind, arguments = given[1], values(given[2], dspy_types)
+        if kind == "Gallery":
+            return gallery(dspy_types)(**arguments)
         made = dspy_types.Code[arguments.pop("language")] if "language" in arguments else getattr(dspy_types, kind)
         return made(**arguments)
     if isinstance(given, dict):

@@ -95,14 +95,17 @@ class Side:
         reason = compile_signature(sig, "json").unsupported or unsupported_schema(sig)
         return ("routed", reason) if reason else response_format(sig.output_fields)
 
-    def call(self, sig: Signature, case: Case, call: Mapping[str, Any]) -> dict[str, Any]:
-        """The bodies that were sent, and the completions or the error; or why a worker would have been asked."""
+    def call(self, sig: Signature, case: Case, call: Mapping[str, Any], served: Any = None) -> dict[str, Any]:
+        """The bodies that were sent, and the completions or the error; or why a worker would have been asked.
+
+        `served` is what a saved program makes of the signature, with its demos.
+        """
         endpoint = Endpoint(call)
-        found = outcome(lambda: _called(sig, case, call, endpoint))
+        found = outcome(lambda: _called(sig, case, call, endpoint, served))
         return {"bodies": endpoint.bodies, "outcome": found}
 
 
-def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint) -> Any:
+def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint, served: Any) -> Any:
     inputs = values(case["inputs"], native_types)
     checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
     lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
@@ -110,6 +113,8 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
     if reason:
         return ("routed", reason)
     demos = values(case["demos"], native_types) if call["demos"] else ()
+    if served is not None:
+        sig, demos = served.signature, served.demos
     found = predict(
         endpoint.client, sig, inputs, lm=lm, adapter=case["adapter"], demos=demos, config=call["config"],
         allow_markers=True,

@@ -31,7 +31,7 @@ LITERALS: Final = (
 INPUTS_OF_DSPY: Final = (
     "dspy.Image", "dspy.History", "dspy.Code", "dspy.Code['java']", "dspy.Reasoning", "dspy.Audio", "dspy.File",
     "list[dspy.Image]", "dict[str, dspy.Image]", "Optional[dspy.Code]", "dspy.Image | None", "tuple[dspy.File, str]",
-    "list[dspy.Audio]", "Union[str, dspy.Image]", "dict[str, list[dspy.Image]]",
+    "list[dspy.Audio]", "Union[str, dspy.Image]", "dict[str, list[dspy.Image]]", "Gallery", "Optional[Gallery]",
 )  # fmt: skip
 OUTPUTS_OF_DSPY: Final = ("dspy.Code", "dspy.Code['c']", "dspy.Reasoning", "list[dspy.Code]", "Optional[dspy.Code]")
 
@@ -205,6 +205,8 @@ class Kinds:
                 return {self.word(): [image, image]}
             case "dspy.Audio":
                 return audio
+            case "Gallery" | "Optional[Gallery]":
+                return ("dspy", "Gallery", {"images": [image] * choose((0, 1, 2)), "tags": [self.word()]})
             case "dspy.File" | "tuple[dspy.File, str]":
                 given = choose(({"file_id": "f1"}, {"file_data": "data:a/b;base64,AA", "filename": "x.é"}))
                 file = ("dspy", "File", given)
