@@ -44,8 +44,8 @@ _HOMES = {
     "explain": "predictors",
     "majority_of": "inprocess.votes",
     "Tool": "inprocess.tool_types",
-    "ToolCalls": "inprocess.tool_types",
-    "ToolCallResults": "inprocess.tool_types",
+    "ToolCalls": "inprocess.tool_calls",
+    "ToolCallResults": "inprocess.tool_calls",
     "Decision": "router",
     "Reason": "router",
     "map": "mapping",
@@ -97,9 +97,9 @@ if TYPE_CHECKING:
     from .inprocess.signatures import Signature as Signature
     from .inprocess.signatures import signature as signature
     from .inprocess.templates import template as template
+    from .inprocess.tool_calls import ToolCallResults as ToolCallResults
+    from .inprocess.tool_calls import ToolCalls as ToolCalls
     from .inprocess.tool_types import Tool as Tool
-    from .inprocess.tool_types import ToolCallResults as ToolCallResults
-    from .inprocess.tool_types import ToolCalls as ToolCalls
     from .inprocess.votes import majority_of as majority_of
     from .mapping import amap as amap
     from .mapping import map as map

@@ -16,9 +16,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[tuple[str, ...]] = [
     ("dspex.errors", "dspex.events", "dspex.config", "dspex.spending", "dspex.descriptors", "dspex.installed"),
     ("dspex.pools", "dspex.inprocess"),
-    ("dspex.defaults", "dspex.tools", "dspex.services", "dspex.accounts", "dspex.states", "dspex.router", "dspex.programs",
-     "dspex.mapping", "dspex.optimizing", "dspex.runnables", "dspex.scopes", "dspex.optimizing_steps", "dspex.module_steps",
-     "dspex.lending", "dspex.predictors", "dspex.predicting", "dspex.strategies", "dspex.saved", "dspex.worker_calls"),
+    ("dspex.accounts", "dspex.defaults", "dspex.lending", "dspex.mapping", "dspex.module_steps", "dspex.optimizing",
+     "dspex.optimizing_steps", "dspex.predicting", "dspex.predictors", "dspex.programs", "dspex.router",
+     "dspex.runnables", "dspex.saved", "dspex.scopes", "dspex.services", "dspex.states", "dspex.strategies",
+     "dspex.tools", "dspex.worker_calls"),
     ("dspex.pipelines",),
     ("dspex.control",),
     ("dspex.cli",),

@@ -1,8 +1,9 @@
 """DSPy's own value types, for the parent: images, audio, files, code, reasoning, conversation history.
 
 Each has the fields, the name and the prompt form of its DSPy namesake (dspy/adapters/types, 3.4.1), and reads
-nothing: no file, no URL. Tools are in `tool_types.py`. Types that only workers render (citations, documents) are
-present as names. Importing this file imports pydantic; a signature that names none of these types never does.
+nothing: no file, no URL. Tools are in `tool_types.py`, their calls in `tool_calls.py`. Types that only workers render
+(citations, documents) are present as names. Importing this file imports pydantic; a signature that names none of these
+types never does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from urllib.parse import urlparse
 import pydantic
 
 from dspex.inprocess.dspy_type import DspyType
-from dspex.inprocess.tool_types import Tool, ToolCallResults, ToolCalls
+from dspex.inprocess.tool_calls import ToolCallResults, ToolCalls
+from dspex.inprocess.tool_types import Tool
 
 _FROZEN: Final = pydantic.ConfigDict(frozen=True, str_strip_whitespace=True, validate_assignment=True, extra="forbid")
 _FENCED: Final = (re.compile(r"```(?:[^\n]*)\n(.*?)```", re.DOTALL), re.compile(r"```(.*?)```", re.DOTALL))

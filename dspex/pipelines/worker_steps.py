@@ -169,8 +169,8 @@ def remaining(job: Job, *given: float | None) -> float | None:
 
 
 def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
-    from ..saved import Optimized
     from ..programs import Program
+    from ..saved import Optimized
 
     if isinstance(what, str):
         return runnable(what, signature=sig, **options)

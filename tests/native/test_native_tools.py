@@ -26,7 +26,8 @@ from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.record import LM
 from dspex.inprocess.predictor import asked, predict, predict_stream
 from dspex.inprocess.signatures import signature
-from dspex.inprocess.tool_types import Tool, ToolCallResults, ToolCalls
+from dspex.inprocess.tool_calls import ToolCallResults, ToolCalls
+from dspex.inprocess.tool_types import Tool
 from dspex.testing import FakeLM, FakeReply
 
 SEED = int(os.environ.get("DSPEX_PARITY_SEED", "20261122"))

@@ -19,7 +19,7 @@ from dspex.inprocess.signatures import Signature
 
 if TYPE_CHECKING:
     from dspex.inprocess.adapters.chat import Chat
-    from dspex.inprocess.tool_types import ToolCallResults, ToolCalls
+    from dspex.inprocess.tool_calls import ToolCallResults, ToolCalls
 
 RESULTS: Final = "tool_call_results"  # the field under which results are shown as text
 
@@ -97,7 +97,7 @@ def _calls_in(values: Mapping[str, Any]) -> tuple[str | None, ToolCalls | None]:
     for name, value in values.items():
         is_typed = is_dspy_type(type(value)) and value.dspy_name == "dspy.ToolCalls"
         if is_typed or (isinstance(value, dict) and "tool_calls" in value):
-            from dspex.inprocess.tool_types import ToolCalls
+            from dspex.inprocess.tool_calls import ToolCalls
 
             return name, _validated(ToolCalls, value, f"The history's {name!r} holds no tool calls")
     return None, None
@@ -106,7 +106,7 @@ def _calls_in(values: Mapping[str, Any]) -> tuple[str | None, ToolCalls | None]:
 def _results_of(calls: ToolCalls) -> ToolCallResults | None:
     if calls.tool_call_results is None:
         return None
-    from dspex.inprocess.tool_types import ToolCallResults
+    from dspex.inprocess.tool_calls import ToolCallResults
 
     made: ToolCallResults = _validated(
         ToolCallResults, calls.tool_call_results, "The history's tool calls hold no results"
