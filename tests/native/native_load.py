@@ -17,12 +17,13 @@ WORD = re.compile(r"say (\w+)")
 
 
 class Endpoint:
-    """A context manager; `base` is its URL, `open` counts the connections it holds."""
+    """A context manager; `base` is its URL, `connections` are those it holds now, `most` how many it held at once."""
 
     def __init__(self, seed: int, *, longest_s: float = 0.02, closes: float = 0.0, hangs_up: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.longest_s, self.closes, self.hangs_up = longest_s, closes, hangs_up
-        self.open = self.most = self.answered = 0
+        self.connections: set[asyncio.Transport] = set()
+        self.most = self.answered = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -41,9 +42,9 @@ class Endpoint:
 
     async def _end(self) -> None:
         self._server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        await asyncio.sleep(0)
+        for transport in tuple(self.connections):
+            transport.abort()
+        await asyncio.sleep(0)  # they are closed on the loop's next turn
 
 
 class _Connection(asyncio.Protocol):
@@ -55,11 +56,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._endpoint.open += 1
-        self._endpoint.most = max(self._endpoint.most, self._endpoint.open)
+        self._endpoint.connections.add(transport)
+        self._endpoint.most = max(self._endpoint.most, len(self._endpoint.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._endpoint.open -= 1
+        self._endpoint.connections.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._data += data

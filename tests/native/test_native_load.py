@@ -38,16 +38,16 @@ async def _asked(program: dspex.Program, word: str) -> str:
 
 
 def test_500_at_once_each_get_their_own_answer() -> None:
-    """collaboration: four rounds of 500 tasks on one loop; no answer is another's."""
+    """collaboration: three rounds of 500 tasks on one loop; no answer is another's."""
 
     async def run(program: dspex.Program) -> None:
-        for turn in range(4):
+        for turn in range(3):
             words = [f"w{turn}x{i}" for i in range(MANY)]
             assert await asyncio.gather(*(_asked(program, word) for word in words)) == words
 
     with Endpoint(SEED) as endpoint:
         asyncio.run(run(_program(endpoint)))
-        assert endpoint.answered == 4 * MANY
+        assert endpoint.answered == 3 * MANY
         assert endpoint.most <= MANY
 
 
@@ -72,7 +72,7 @@ def test_answers_are_never_swapped_when_neighbours_are_cancelled_or_late() -> No
             return word
 
     async def run(program: dspex.Program) -> None:
-        for turn in range(4):
+        for turn in range(3):
             jobs = [(f"w{turn}x{i}", draw.choice(("kept", "late", "cancelled"))) for i in range(MANY)]
             assert await asyncio.gather(*(one(program, *job) for job in jobs)) == [word for word, _ in jobs]
 
@@ -84,7 +84,7 @@ def test_connections_that_the_server_closes_at_any_moment_cost_no_call() -> None
     """collaboration: kept connections end just as they are used again, and half the answers come in pieces."""
 
     async def run(program: dspex.Program) -> None:
-        todo = iter(range(3_000))
+        todo = iter(range(1_500))
 
         async def caller() -> None:
             for i in todo:
@@ -125,7 +125,7 @@ def test_threads_and_loops_share_a_client_without_sharing_answers() -> None:
     with Endpoint(SEED, longest_s=0.005, closes=0.2) as endpoint, ThreadPoolExecutor(34) as threads:
         program = _program(endpoint)
         loops = [threads.submit(asyncio.run, on_loop(program, name)) for name in ("a", "b")]
-        words = [f"t{i}" for i in range(1_000)]
+        words = [f"t{i}" for i in range(600)]
         answers = list(threads.map(lambda word: program(question=f"say {word}").answer, words))
         assert answers == words
         for loop in loops:
@@ -167,6 +167,6 @@ def test_no_descriptor_is_left_after_a_loop_that_cancelled_its_calls() -> None:
         program = _program(endpoint, retries=0)
         asyncio.run(run(program))
         deadline = time.monotonic() + 30
-        while endpoint.open and time.monotonic() < deadline:
+        while endpoint.connections and time.monotonic() < deadline:
             threading.Event().wait(0.005)
-        assert endpoint.open == 0
+        assert not endpoint.connections
