@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 
 import pytest
+
+from dspex.testing import FakeLM
 
 from .conftest import Scripts
 from .host import EXIT_WITHIN, SLACK
@@ -100,3 +104,33 @@ def test_the_interpreter_exits_quickly(script: Scripts, code: str) -> None:
     began = time.monotonic()
     host.finish(code=7)
     assert time.monotonic() - began < EXIT_WITHIN + SLACK, host.log()
+
+
+NATIVELY = """
+from concurrent.futures import ThreadPoolExecutor
+lm = dspex.LM("openai/fake", cache=False, **json.loads(os.environ["ENDPOINT"]))
+ask = lambda: dspex.predict("question -> answer", {"question": "a"}, lm=lm)
+threading.excepthook = lambda hook: tell(raised=hook.exc_type.__name__)
+threading.Thread(target=ask).start()
+executor = ThreadPoolExecutor(1)
+executor.submit(lambda: list(dspex.predict_stream("question -> answer", {"question": "b"}, lm=lm)))
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))
+tell(waiting=1)
+while True:
+    signal.pause()
+"""
+
+
+def test_native_predictions_in_threads_do_not_hold_it_up(script: Scripts) -> None:
+    """Process: what waits for a language model hears that there will be no answer; nothing is tried again."""
+    with FakeLM("late", latency=120.0) as lm:
+        endpoint = {"api_base": lm.api_base, "api_key": lm.api_key}
+        host = script(NATIVELY, env={"ENDPOINT": json.dumps(endpoint)})
+        host.heard("waiting")
+        lm.wait_for(lambda: len(lm.requests) == 2, timeout=30.0)
+        began = time.monotonic()
+        host.signal(signal.SIGUSR1)
+        host.finish(code=7)
+        assert time.monotonic() - began < EXIT_WITHIN + SLACK
+        assert [line["raised"] for line in host.said() if "raised" in line] == ["LMTransportError"], host.log()
+        assert len(lm.requests) == 2

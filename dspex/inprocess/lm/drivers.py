@@ -45,7 +45,7 @@ class BlockingDriver:
             stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
             return stream if stream.head.status < 300 else stream.whole()
         if type(effect) is Sleep:
-            time.sleep(effect.seconds)
+            self.http.is_over.wait(effect.seconds)
             return None
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)

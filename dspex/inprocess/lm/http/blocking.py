@@ -1,16 +1,22 @@
 """HTTP from threads: the calling thread does all the I/O, so Ctrl-C interrupts it at once and nothing outlives it.
 
 Owns idle connections in deques whose append and pop are atomic: no lock, hence nothing that a fork or a finalizer
-could find held. A forked child starts with none. Not covered: more than one request on a connection at a time.
+could find held. A forked child starts with none. When the interpreter exits, requests under way end with
+LMTransportError, or it would wait for their threads. Not covered: more than one request on a connection at a time; at
+exit, connections that are just being made (10 s at most).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
 import socket
+import sys
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 
@@ -29,8 +35,11 @@ class BlockingHttp:
     """Sends requests from any number of threads; keeps idle connections per address."""
 
     def __init__(self) -> None:
+        self.is_over = threading.Event()  # the interpreter exits
         self._idle: dict[tuple[object, ...], deque[_Connection]] = {}
+        self._busy: set[_Connection] = set()
         self._pid = os.getpid()
+        self._hooks = 0
 
     def send(self, target: Target, head: bytes, body: bytes, timeout: float) -> Reply:
         """The whole response, within `timeout` seconds.
@@ -46,7 +55,7 @@ class BlockingHttp:
             while not parser.complete:
                 connection.receive(deadline)
         except BaseException:
-            connection.close()
+            self._drop(connection)
             raise
         self._put(target, connection)
         got = parser.head
@@ -70,11 +79,18 @@ class BlockingHttp:
             while connections:
                 connections.pop().close()
 
+    def end(self) -> None:
+        """End the requests under way, and refuse any other."""
+        self.is_over.set()
+        for connection in tuple(self._busy):
+            connection.hang_up()
+
     def _begin(self, target: Target, head: bytes, body: bytes, deadline: float) -> _Connection:
         """Send on a connection and wait for the response's head.
 
         A kept connection that the peer closed before it answered a byte is replaced, once per such connection.
         """
+        self._watch_exit()
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
         while True:
             connection = self._take(target)
@@ -82,17 +98,20 @@ class BlockingHttp:
             if connection is None:
                 connection = _connect(target, deadline)
             try:
+                self._busy.add(connection)
+                if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
+                    raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
                 connection.parser = ResponseParser()
                 connection.write(data, deadline)
                 while connection.parser.head is None:
                     connection.receive(deadline)
                 return connection
             except LMTransportError:
-                connection.close()
+                self._drop(connection)
                 if not reused or connection.answered:
                     raise
             except BaseException:
-                connection.close()
+                self._drop(connection)
                 raise
 
     def _take(self, target: Target) -> _Connection | None:
@@ -109,7 +128,12 @@ class BlockingHttp:
             connection.close()
         return None
 
+    def _drop(self, connection: _Connection) -> None:
+        self._busy.discard(connection)
+        connection.close()
+
     def _put(self, target: Target, connection: _Connection) -> None:
+        self._busy.discard(connection)
         if not connection.parser.reusable or self._pid != os.getpid():
             connection.close()
             return
@@ -121,6 +145,18 @@ class BlockingHttp:
             return
         connection.idle_since = time.monotonic()
         connections.append(connection)
+
+    def _watch_exit(self) -> None:
+        """Have `end` called when the interpreter exits, before it waits for its threads.
+
+        Hooks run last in, first out, and an executor's waits for what its threads do: ours must come after it.
+        """
+        wanted = 2 if "concurrent.futures.thread" in sys.modules else 1
+        if self._hooks < wanted:
+            self._hooks = wanted
+            end = weakref.WeakMethod(self.end)
+            with contextlib.suppress(RuntimeError):  # it exits already
+                threading._register_atexit(lambda: (found := end()) and found())  # type: ignore[attr-defined]
 
 
 class BlockingStream:
@@ -161,7 +197,10 @@ class BlockingStream:
         """Close the connection at once unless the body was read to its end."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            self._http._drop(connection)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Connection:
@@ -210,6 +249,11 @@ class _Connection:
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return not poll.poll(0)
+
+    def hang_up(self) -> None:
+        """From another thread: whoever waits for it finds its end."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # not a TLS socket's own, which tears down its state
 
     def close(self) -> None:
         self.socket.close()
