@@ -13,7 +13,9 @@ Check = Callable[[Inputs, Prediction], "bool | str | None"]
 OnFailure = Literal["raise", "return"]
 
 
-def asserting(inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_failure: OnFailure) -> Loop:
+def asserting(
+    inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_failure: OnFailure, first_rollout: int = 0
+) -> Loop:
     """A loop that ends with the first prediction that passes all checks; each attempt is told what was wrong before.
 
     A check gets the inputs and the prediction, and returns True or None when satisfied, else False or what is wrong.
@@ -25,7 +27,8 @@ def asserting(inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_fail
     best: tuple[int, Prediction] | None = None
     feedback: tuple[str, ...] = ()
     for number in range(1, attempts + 1):
-        prediction = yield Attempt(number, rollout_id=number - 1 if number > 1 else None, feedback=feedback)
+        rollout_id = first_rollout + number - 1 if number > 1 else None
+        prediction = yield Attempt(number, rollout_id=rollout_id, feedback=feedback)
         feedback = failures(checks, inputs, prediction)
         if not feedback:
             return prediction

@@ -40,4 +40,10 @@ class Asserted(Repeating):
         return cls.made("dspex.Assertions", inner, checks=tuple(checks), attempts_most=attempts, on_failure=on_failure)
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
-        return asserting(inputs, self.checks, attempts=self.attempts_most, on_failure=self.on_failure)
+        return asserting(
+            inputs,
+            self.checks,
+            attempts=self.attempts_most,
+            on_failure=self.on_failure,
+            first_rollout=self.first_rollout,
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput, RemoteError, SettingsError
+from ..errors import CheckFailed, InvalidInput, RemoteError, SettingsError
 from ..inprocess.attempts import Loop
 from ..inprocess.prediction import Prediction
 from ..inprocess.predictor import checked_inputs, typed_outputs
@@ -75,7 +75,7 @@ class BestOfN(Strategy):
             attempts=self.N,
             threshold=self.threshold,
             fail_count=self.fail_count,
-            first_rollout=self.rollout_id or self.config.get("rollout_id") or 0,
+            first_rollout=self.first_rollout,
         )
 
     def candidate(self, lm: LM | None) -> Candidate:
@@ -127,6 +127,8 @@ class BestOfN(Strategy):
         try:
             yield
         except RemoteError as told:
+            if told.type == "NoPrediction":
+                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from told
             for error in reversed(self.raised):
                 if told.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(told):
                     raise error from told
@@ -158,7 +160,7 @@ class Refine(BestOfN):
             attempts=self.N,
             threshold=self.threshold,
             fail_count=self.fail_count,
-            first_rollout=self.rollout_id or self.config.get("rollout_id") or 0,
+            first_rollout=self.first_rollout,
             gives_feedback=True,
         )
 

@@ -93,6 +93,11 @@ class Strategy(Program):
         return self.inner.candidate(lm)
 
     @property
+    def first_rollout(self) -> int:
+        """The rollout id that attempts are counted from."""
+        return int(self.rollout_id or self.config.get("rollout_id") or 0)
+
+    @property
     def answered(self) -> Signature:
         return self.inner.answered
 

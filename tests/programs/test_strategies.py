@@ -93,6 +93,7 @@ BEST = {
     "the reward raises once": (answers("x", "bb", "c"), {"reward_fn": picky}),
     "the reward raises always": (answers("x1", "x2", "x3"), {"reward_fn": picky}),
     "the reward raises at the end": (answers("x1", "x2"), {"reward_fn": picky, "N": 2}),
+    "no reward is a number": (answers("a", "b"), {"N": 2, "reward_fn": lambda inputs, out: float("nan")}),
     "a rollout of its own": (answers("a", "b", "c"), {"rollout_id": 7}),
     "an option of the model's": (answers("a", "b", "c"), {"config": {"max_tokens": 50, "temperature": 0.2}}),
     "in json": (answers("a", "bb", "c"), {"adapter": "json"}),

@@ -173,7 +173,7 @@ def nothing_came(spec: Spec, tally: Tally) -> Failure:
     """Why a program gave None: BestOfN and Refine do so when every attempt failed."""
     if tally.last is not None:
         return failure_of(tally.last)
-    return Failure("RuntimeError", f"{spec['module']} gave no prediction: every attempt failed.")
+    return Failure("NoPrediction", f"{spec['module']} gave no prediction: no attempt had a reward.")
 
 
 def secrets_of(record: Record | None) -> tuple[str, ...]:
