@@ -63,6 +63,10 @@ def settings_page() -> str:
             "[lm]",
             'model = "openai/gpt-4o-mini"',
             "temperature = 0.2",
+            "price = [0.15, 0.60]             # USD per million input and output tokens",
+            "",
+            "[budget]                         # of the whole process; see language-models.md",
+            "usd = 20.0",
             "```",
             "",
         ]

@@ -69,10 +69,15 @@ class Defaults:
     def client(self) -> LMClient:
         """Give the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
+            from .accounts import bound_process
             from .inprocess.lm.client import LMClient
 
             with self._lock:
-                self._client = self._client or LMClient()
+                if self._client is None:
+                    made = LMClient()
+                    if self._source or os.environ.get(CONFIG_VARIABLE):
+                        bound_process(made.ledger, self._settings().tables)
+                    self._client = made
         return self._client
 
     def supervisor(self) -> Supervisor:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from . import defaults
-from .accounts import Accounts
+from .accounts import Accounts, bound_process
 from .errors import InvalidInput, UnknownName
 from .events import Name
 from .inprocess.lm.client import LMClient
@@ -41,6 +41,7 @@ class Services:
         self.metrics = Metrics()
         self.accounts = Accounts(supervisor.books)
         self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
+        bound_process(client.ledger, supervisor.config.tables)
         supervisor.books.read_from(self.accounts.stats)
         client.listen(self)
         supervisor.register("lm.request", self._forward)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from dspex import PoolConfig, Supervisor, errors
+from dspex import Account, PoolConfig, Supervisor, errors
 from dspex.cli import main
 from dspex.cli.call import read_arguments
 from dspex.cli.checks import checks
-from dspex.cli.status import exit_code, size, span
+from dspex.cli.status import exit_code, size, span, spent
 from dspex.control import Client, Service
 
 from ..control.conftest import eventually
@@ -43,6 +43,16 @@ def test_status_shows_every_worker(service: Service, capsys: Out) -> None:
     text = capsys.readouterr().out
     for word in ("faults/0", "faults/1", "ready", "lifeline", "memory cap", "submitted", "queued"):
         assert word in text
+
+
+def test_status_says_what_was_used_of_language_models() -> None:
+    """unit: of the process and of each pool; nothing where nothing was asked."""
+    account = Account()
+    assert spent(account.stats()) == ""
+    account.add("openai/m", {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}, 0.0125)
+    account.add("openai/m", {"total_tokens": 1}, None)
+    account.add_cached()
+    assert spent(account.stats()) == "2 requests (1 without a price), 1 from the cache, 1,501 tokens, 0.0125 USD"
 
 
 def test_status_json_is_the_supervisors_own(service: Service, supervisor: Supervisor, capsys: Out) -> None:

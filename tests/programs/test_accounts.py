@@ -205,6 +205,20 @@ def test_what_happens_to_requests_is_told_with_ids(
             assert "secret" not in told and str(first.api_key) not in told
 
 
+def test_a_direct_lm_is_counted_by_what_its_module_reports(supervisor: Supervisor) -> None:
+    """process: its requests do not pass by the host; the budget stops the next call all the same."""
+    with FakeLM(_always, price=PRICE) as fake:
+        lm = fake.replace(direct=True, api_key=fake.api_key)
+        program = _program(supervisor, lm, "python")
+        budget = dspex.Account("direct", budget_usd=COST / 2)
+        with budget:
+            assert program(question="1").cost_usd == pytest.approx(COST)
+        assert budget.cost_usd == pytest.approx(COST)
+        with budget, pytest.raises(BudgetExceeded):
+            program(question="2")
+        assert len(fake.requests) == 1
+
+
 # --- streams through a worker -----------------------------------------------------------------------------------------
 
 
