@@ -103,7 +103,7 @@ class Kinds:
 
     def kind(self, side: str, depth: int = 2) -> Kind:
         """A type for an input or an output."""
-        if depth == 2 and self.random.random() < 0.12:
+        if depth == 2 and self.random.random() < (0.12 if side == "input" else 0.04):
             return Kind(self.choose(INPUTS_OF_DSPY if side == "input" else OUTPUTS_OF_DSPY), "dspy")
         shape = self.random.random()
         if depth == 0 or shape < 0.45:
