@@ -61,7 +61,7 @@ class Supervisor:
         It belongs to the process that starts it: one that was made before a fork may be started after it.
 
         Raises:
-            PoolClosed: it was stopped: make a new one.
+            PoolClosed: it was stopped: make a new one. Or the interpreter is exiting.
             ForkedSupervisor: it was started before this process was forked.
         """
         self.check_own_process()
@@ -70,12 +70,12 @@ class Supervisor:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
             if self._is_started:
                 return self
+            _call_at_exit(weakref.WeakMethod(self._end_at_exit))
             self._pid = os.getpid()
             self._is_started = True
         self._bus.start()
         self._engine.start()
         _living.add(self)
-        _call_at_exit(weakref.WeakMethod(self._end_at_exit))
         for pool in self._pools.values():
             pool.start()
         self._bus.emit(Name.SUPERVISOR_STARTED, pools=",".join(self._pools), pid=os.getpid())
@@ -329,15 +329,18 @@ os.register_at_fork(after_in_child=_forget_all_in_child)
 
 
 def _call_at_exit(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    # Hooks run last in, first out, and an executor's waits for what its threads do: it must be there before ours.
-    import concurrent.futures.thread  # noqa: F401
-
     def call() -> None:
         function = method()
         if function is not None:
             function()
 
-    threading._register_atexit(call)  # type: ignore[attr-defined]
+    try:
+        # Hooks run last in, first out, and an executor's waits for what its threads do: it must be there before ours.
+        import concurrent.futures.thread  # noqa: F401
+
+        threading._register_atexit(call)  # type: ignore[attr-defined]
+    except RuntimeError:
+        raise PoolClosed("The interpreter is exiting: no supervisor can be started any more.") from None
 
 
 def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[PoolConfig] | None) -> Config:

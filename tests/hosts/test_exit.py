@@ -134,3 +134,30 @@ def test_native_predictions_in_threads_do_not_hold_it_up(script: Scripts) -> Non
         assert time.monotonic() - began < EXIT_WITHIN + SLACK
         assert [line["raised"] for line in host.said() if "raised" in line] == ["LMTransportError"], host.log()
         assert len(lm.requests) == 2
+
+
+TOO_LATE = """
+stopped = Supervisor(pools=[POOL]).start().wait_ready()
+dspex.configure(config=Config((POOL,)))
+
+def work():
+    threading.main_thread().join()
+    for function in (Supervisor(pools=[POOL]).start, dspex.default_supervisor, lambda: stopped.call("f", "ping")):
+        for _ in range(2):
+            try:
+                function()
+            except dspex.PoolClosed as error:
+                tell(closed=str(error))
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_threads_that_outlive_the_main_thread_start_nothing(script: Scripts) -> None:
+    """Process: the interpreter has begun to exit and waits for them; each verb says so at once, again and again."""
+    host = script(TOO_LATE)
+    host.finish()
+    closed = [line["closed"] for line in host.said()]
+    assert len(closed) == 6, host.log()
+    assert ["exiting" in text for text in closed] == [True] * 4 + [False] * 2, closed
+    assert host.log() == ""
