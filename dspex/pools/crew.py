@@ -181,7 +181,7 @@ class Crew:
         """A template has ended, or could not start. What it had not started yet is not coming."""
         for worker in [w for w in self._desk.workers.values() if w.template is template]:
             worker.template = None
-            if worker.pidfd is None:
+            if worker.pidfd is None and not worker.watch_by_its_word(self._on_death):
                 self._bury(worker)
         if error is not None:
             self._desk.boot_error = error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
 
+from ..descriptors import above_streams
 from .channel import Channel
 from .engine import READABLE, Engine
 from .quick import Reader
@@ -80,6 +82,27 @@ class Worker:
         self.pidfd = pidfd
         if self._engine is not None:
             self._engine.register(pidfd, lambda _: on_death(self))
+
+    def watch_by_its_word(self, on_death: Any) -> bool:
+        """`watch` by the pid that the worker itself gave; False if it said nothing yet, or has ended.
+
+        For one whose template was killed after it had made the worker and before it told so (T6).
+        """
+        pid = self.greeting.get("pid")
+        if not isinstance(pid, int) or self.channel is None or self.channel.is_closed:
+            return False
+        try:
+            with above_streams():
+                pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        poll = select.poll()
+        poll.register(self.channel.stdout, select.POLLIN)
+        if any(event & select.POLLHUP for _, event in poll.poll(0)):  # it has ended, and the pid may be another's
+            os.close(pidfd)
+            return False
+        self.watch(pid, pidfd, on_death)
+        return True
 
     def read(self) -> tuple[bytes, bool]:
         """Give (what its stdout holds, whether that was all there was to come)."""

@@ -17,7 +17,7 @@ from dspex.config import PoolConfig
 from dspex.errors import PoolClosed, PoolUnhealthy, WorkerDied
 from dspex.pools.supervisor import Supervisor
 
-from ..pools.waiting import Caller, all_ready, eventually, pids, template_pid
+from ..pools.waiting import Caller, Gate, all_ready, eventually, pids, template_pid
 from .company import Company, Killer, unharmed
 from .conftest import Supervise
 
@@ -117,6 +117,48 @@ def test_a_template_killed_during_recycling_costs_no_call(supervise: Supervise, 
         assert not before & set(pids(sup))
         company.goes_on(200)
     assert company.errors == []
+
+
+SILENT_TEMPLATE = """
+import os, pathlib, sys, time
+from dspex_worker.bridge import Bridge
+bridge = Bridge("silent")
+flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].Template
+say = template._say
+
+def say_late(self, word, *rest):
+    while word == "spawned" and flag.exists():
+        time.sleep(0.01)
+    say(self, word, *rest)
+
+template._say = say_late
+
+@bridge.command()
+def ask(ctx, name, arguments):
+    return ctx.call_parent(name, arguments)
+"""
+
+
+def test_a_template_killed_before_it_tells_of_a_worker_costs_no_call(supervise: Supervise, tmp_path: Path) -> None:
+    """Chaos (T6): the worker serves already when its template is killed: it is known by its own word, and serves on."""
+    flag = tmp_path / "silent"
+    script = tmp_path / "silent_bridge.py"
+    script.write_text(SILENT_TEMPLATE.format(flag=str(flag)))
+    sup = supervise(size=1, bridge=str(script))
+    flag.touch()
+    recycling = Caller(sup.pool("f").recycle, timeout=60)
+    eventually(lambda: [row["generation"] for row in sup.stats()["f"]["workers"] if row["phase"] == "ready"] == [2])
+    with Gate(sup) as gate:
+        running = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        os.kill(template_pid(sup), signal.SIGKILL)
+        flag.unlink()
+        eventually(lambda: any(row["pid"] for row in sup.stats()["f"]["workers"] if row["generation"] == 2))
+        gate.open()
+        assert running.outcome() == "f/0"
+    recycling.outcome(60)
+    all_ready(sup, 1)
+    assert sup.stats()["f"]["counts"]["failed"] == 0
 
 
 SLOW_SETUP = """

@@ -68,7 +68,7 @@ class Runtime:
         self.sessions = Sessions()
         self._incoming = incoming
         self._outgoing = outgoing
-        self._private = (incoming, outgoing, lifeline)  # no child of this process may hold them
+        self._private: tuple[int, ...] = (incoming, outgoing, lifeline)  # no child of this process may hold them
         self._is_single = concurrency == 1
         self._limit = limit
         self._write_lock = threading.Lock()
