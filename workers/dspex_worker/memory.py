@@ -214,8 +214,9 @@ def children(pid: int) -> list[int]:
         return [child for child, parent in _parents() if parent == pid]
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError):  # it ended while it was read: what was found so far is all there is
-        for task in os.scandir(f"/proc/{pid}/task"):
-            found += map(int, _read(f"{task.path}/children").split())
+        with os.scandir(f"/proc/{pid}/task") as tasks:
+            for task in tasks:
+                found += map(int, _read(f"{task.path}/children").split())
     return found
 
 
