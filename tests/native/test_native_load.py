@@ -59,12 +59,12 @@ def test_answers_are_never_swapped_when_neighbours_are_cancelled_or_late() -> No
     async def one(program: dspex.Program, hurried: dspex.Program, word: str, fate: str) -> str:
         if fate == "late":
             try:
-                return await _asked(hurried.using(timeout=draw.uniform(0.001, 0.05)), word)
+                return await _asked(hurried.using(timeout=draw.uniform(0.001, 0.3)), word)
             except (LMTimeoutError, LMTransportError):  # its time was over, or its circuit is open
                 return word
         task = asyncio.create_task(_asked(program, word))
         if fate == "cancelled":
-            asyncio.get_running_loop().call_later(draw.uniform(0.0, 0.05), task.cancel)
+            asyncio.get_running_loop().call_later(draw.uniform(0.0, 0.3), task.cancel)
         try:
             return await task
         except asyncio.CancelledError:
@@ -81,7 +81,7 @@ def test_answers_are_never_swapped_when_neighbours_are_cancelled_or_late() -> No
 
         await asyncio.gather(*(caller() for _ in range(MANY)))
 
-    with Endpoint(SEED, longest_s=0.05) as endpoint:
+    with Endpoint(SEED, longest_s=0.5) as endpoint:
         # Under a path of its own the hurried ones have a circuit of their own, and share the connections.
         asyncio.run(run(_program(endpoint, retries=0), _program(endpoint, path="/hurried", retries=0)))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import native_shapes as shapes
 import pytest
+from native_one import CLAUDE, KNOWN, UNKNOWN, agreed, call, case, field, out, values
 from native_oracle import Oracle, is_error
-from upstream_cases import CLAUDE, KNOWN, UNKNOWN, agreed, call, case, field, out, values
 
 from dspex.errors import AdapterParseError
 from dspex.inprocess.adapters import compile_signature

@@ -8,8 +8,8 @@ from typing import Any
 
 import native_shapes as shapes
 import pytest
+from native_one import CLAUDE, KNOWN, agreed, call, case, field, out, values
 from native_oracle import Oracle
-from upstream_cases import CLAUDE, KNOWN, agreed, call, case, field, out, values
 
 import dspex
 from dspex.errors import InvalidInput, NotConfigured, SettingsError

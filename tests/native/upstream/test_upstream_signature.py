@@ -8,8 +8,8 @@ from typing import Any, Literal, Union
 
 import pydantic
 import pytest
+from native_one import agreed, call, case, field, out, values
 from native_oracle import Oracle
-from upstream_cases import agreed, call, case, field, out, values
 
 from dspex.errors import SignatureError
 from dspex.inprocess.adapters import compile_signature

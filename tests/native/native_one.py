@@ -1,4 +1,4 @@
-"""A case of DSPy's own tests in this project's words: put to DSPy and to the native side, compared in every part."""
+"""One parity case at a time: put to DSPy and to the native side, and compared in every part."""
 
 from __future__ import annotations
 
