@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dspex.config import PoolConfig, load
-from dspex.errors import SettingsError, UnknownName, WorkerBootError
+from dspex.errors import CallTimeout, SettingsError, UnknownName, WorkerBootError
+from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
-from .waiting import all_ready, pids
+from .waiting import Caller, all_ready, eventually, pids
 
 # setting: (as written in TOML, as written in the environment, what it means)
 GIVEN: dict[str, tuple[Any, str, Any]] = {
@@ -151,3 +153,36 @@ def test_an_interpreter_that_hides_behind_a_parent_is_refused(supervise: Supervi
     with pytest.raises(WorkerBootError) as caught:
         supervise(size=1, start_method="exec", python=str(shim), startup_timeout=20.0)
     assert "group" in str(caught.value) + caught.value.stderr_tail
+
+
+def test_the_settings_of_two_pools_do_not_mix() -> None:
+    """Process (T11): sizes, limits and timeouts are each pool's own, also when one of them is changed."""
+    small = PoolConfig("small", bridge="faults", size=1, concurrency=1, queue_limit=1, call_timeout=0.2, stop_grace=0.5)
+    large = PoolConfig("large", bridge="faults", size=3, concurrency=4, stop_grace=0.5)
+    with Supervisor(pools=[small, large]) as sup:
+        sup.wait_ready()
+        sup.pool("small").resize(2)
+        eventually(lambda: [len(sup.stats()[name]["workers"]) for name in ("small", "large")] == [2, 3])
+        assert [sup.stats()[name]["queue_limit"] for name in ("small", "large")] == [1, 1000]
+        with pytest.raises(CallTimeout) as caught:
+            sup.call("small", "sleep", {"seconds": 5.0})
+        assert caught.value.timeout == 0.2
+        assert sup.call("large", "sleep", {"seconds": 0.5}) == 0.5
+        assert {row["worker"].partition("/")[0] for row in sup.stats()["large"]["workers"]} == {"large"}
+
+
+def test_threads_that_open_one_session_at_once_share_it(supervise: Supervise) -> None:
+    """Process (T52): 16 threads open and write to the same session: one worker, one list, nothing lost or doubled."""
+    sup = supervise(size=4)
+    all_ready(sup, 4)
+    barrier = threading.Barrier(16)
+
+    def join(number: int) -> None:
+        barrier.wait(10)
+        sup.session("f", "shared-by-threads").call("append", {"value": number})
+
+    for caller in [Caller(join, number) for number in range(16)]:
+        caller.outcome()
+    with sup.session("f", "shared-by-threads") as session:
+        assert sorted(session.call("recall", {"key": "list"})["value"]) == list(range(16))
+    assert sup.stats()["f"]["sessions"] == 0
