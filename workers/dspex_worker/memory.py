@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,7 @@ class TreeGauge:
         self.threads: dict[int, int] = {}  # of each member, if thorough
         self._is_thorough = is_thorough
         self._gauges: dict[int, Gauge] = {}
+        self._cpu_ns = -1
         self._floor = 0  # anonymous memory of the largest member: at least so much is held
         self._beyond = 0  # what resident sizes do not show
         self._exact = 0
@@ -90,6 +92,15 @@ class TreeGauge:
         if parent in self._gauges and pid not in self._gauges and _status(pid).get("Tgid") == pid:
             with contextlib.suppress(OSError):  # it has ended already
                 self._gauges[pid] = Gauge(pid)
+
+    def has_run(self) -> bool:
+        """Whether a member ran since this was asked last: what rests allocates nothing, and starts nobody."""
+        before = self._cpu_ns
+        try:
+            self._cpu_ns = sum(map(cpu_ns, self._gauges))
+        except OSError:  # one of them has ended
+            self._cpu_ns = -1
+        return self._cpu_ns < 0 or self._cpu_ns != before
 
     def look(self) -> int:
         """Give the sum of the known members' resident sizes."""
@@ -152,6 +163,15 @@ def held(pids: Iterable[int]) -> int:
         sizes = _fields(f"/proc/{pid}/smaps_rollup")
         total += sizes["Pss_Anon"] + sizes.get("Pss_Shmem", 0) if "Pss_Anon" in sizes else sizes.get("Pss", 0)
     return total
+
+
+def cpu_ns(pid: int) -> int:
+    """Give the CPU time of all threads of a process; its clock's id is what `clock_getcpuclockid(3)` gives.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def rss_of(pid: int) -> int:

@@ -4,6 +4,7 @@ How soon a worker is looked at again follows from its room under the cap: no soo
 before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
 10 ms and the time that the kill takes, up to that speed. What a worker starts is found by the pids that were given out
 since the last look, and, whatever these tell, every half second. Without a cap, a worker is looked at twice a second.
+One that has not run since is not looked at: idle workers cost next to nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LOOK_SHARE = 4  # nor sooner than so many times what the last look took: a fifth
 UNCAPPED = 0.5
 RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident sizes do not show
 UNCAPPED_RESCAN = 2.0
+LONGEST_REST = 5.0  # seconds after which also a worker that did not run is looked at: others may write into its files
 REPORT_EVERY = 0.5
 REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
 
@@ -37,6 +39,8 @@ class Watched:
     next_look: float = 0.0
     next_rescan: float = 0.0
     next_report: float = 0.0
+    rest_until: float = 0.0
+    is_known: bool = False  # it has not run since its last rescan began
     reported: int = 0
     is_over: bool = False
 
@@ -80,10 +84,21 @@ class Watch:
     def look(self, now: float) -> None:
         """Look at those that are due, or about to be: one wake-up for several."""
         due = [watched for watched in self._watched.values() if watched.next_look <= now + SOONEST / 2]
+        due = [watched for watched in due if not self._is_at_rest(watched, now)]
         if due and self._births is not None:
             self._admit(self._births)
         for watched in due:
             self._look_at(watched)
+
+    def _is_at_rest(self, watched: Watched, now: float) -> bool:
+        """Whether all that it did is known and told. A worker that waits for calls costs one reading of a clock."""
+        if watched.gauge.has_run() or now >= watched.rest_until:
+            watched.is_known = False  # until the next rescan
+            watched.rest_until = now + LONGEST_REST
+        if not watched.is_known or now < watched.next_report:
+            return False
+        watched.next_look = now + (LATEST if watched.cap else UNCAPPED)
+        return True
 
     def _admit(self, births: Births) -> None:
         """Find the trees of the processes that were started since the last time."""
@@ -115,6 +130,7 @@ class Watch:
             self._report(watched, counted)
 
     def _rescan(self, watched: Watched, now: float) -> None:
+        watched.is_known = True
         watched.gauge.rescan()
         if watched.cap:
             for pid, threads in watched.gauge.threads.items():
