@@ -27,6 +27,7 @@ from dspex.errors import (
     LMUnsupportedFeatureError,
     UnknownName,
 )
+from dspex.inprocess.lm import client as lm_client
 from dspex.inprocess.lm import exchange
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.completion import Completion
@@ -486,6 +487,15 @@ def test_key_is_not_sent_to_another_address(url: str, fake: Fake, client: LMClie
     with pytest.raises(LMConfigurationError):
         asyncio.run(collect(client, forwarded(lm, url=url.format(base=lm.api_base))))
     assert lm.requests == []
+
+
+def test_records_made_per_request_do_not_pile_up(client: LMClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """collaboration: the oldest are forgotten, the one that was just registered never is."""
+    monkeypatch.setattr(lm_client, "LMS_MOST", 5)
+    for number in range(20):
+        ref = client.register(LM("openai/m", api_key=f"key-{number}"))
+        assert client._known(ref).api_key == f"key-{number}"
+    assert len(client._lms) == 5
 
 
 def test_unregistered_lm_is_unknown(client: LMClient) -> None:

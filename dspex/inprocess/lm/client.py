@@ -22,21 +22,23 @@ from dspex.inprocess.lm import embedded
 from dspex.inprocess.lm.alternatives import Alternatives
 from dspex.inprocess.lm.bodies import aparts, parts
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
-from dspex.inprocess.lm.dialects.answer import Answer, Message
+from dspex.inprocess.lm.dialects.answer import Message
 from dspex.inprocess.lm.drivers import BlockingDriver
-from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
+from dspex.inprocess.lm.exchange import Order, Services, exchange
 from dspex.inprocess.lm.flights import Flights
-from dspex.inprocess.lm.forwarding import Meter, Origin, head_of, without_keys
+from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed
 from dspex.inprocess.lm.http.blocking import BlockingHttp
 from dspex.inprocess.lm.inquiry import CallOptions, Inquiry
 from dspex.inprocess.lm.ledger import Ledger
 from dspex.inprocess.lm.limits import Limits
 from dspex.inprocess.lm.orders import Orders
+from dspex.inprocess.lm.reading import atexts, choice_of, texts
 from dspex.inprocess.lm.record import LM
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.loop_driver import LoopDriver
 
+LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known again
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must hear of a fork
 
 
@@ -65,9 +67,10 @@ class LMClient:
 
     def register(self, lm: LM) -> str:
         """Make the LM known to `forward`, where workers name it by its ref, which is returned."""
-        self._lms[lm.ref] = lm
-        for fallback in lm.fallbacks:
-            self._lms[fallback.ref] = fallback
+        for one in (lm, *lm.fallbacks):
+            self._lms[one.ref] = one
+        while len(self._lms) > LMS_MOST:  # records made per request, with a key each: the oldest go
+            self._lms.pop(next(iter(self._lms)), None)
         return lm.ref
 
     def complete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
@@ -114,7 +117,7 @@ class LMClient:
         for one in lms:
             has_begun = False
             try:
-                with contextlib.closing(self._items(Inquiry(one, options), messages, lms)) as items:
+                with contextlib.closing(self._texts(Inquiry(one, options), messages, lms)) as items:
                     for item in items:
                         has_begun = True
                         yield item
@@ -132,7 +135,7 @@ class LMClient:
         for one in lms:
             has_begun = False
             try:
-                async with contextlib.aclosing(self._aitems(Inquiry(one, options), messages, lms)) as items:
+                async with contextlib.aclosing(self._atexts(Inquiry(one, options), messages, lms)) as items:
                     async for item in items:
                         has_begun = True
                         yield item
@@ -159,38 +162,14 @@ class LMClient:
             BudgetExceeded: the budget of an account that counts it is spent.
         """
         order, origin = self._forwarded(request, deadline, origin)
-        with contextlib.closing(parts(self._services, self._blocking, order)) as body:
-            outcome = next(body)
-            assert isinstance(outcome, Outcome)
-            meter = Meter(self.ledger, order, outcome, origin.accounts)
-            head = head_of(outcome)
-            try:
-                yield head
-                for part in body:
-                    assert isinstance(part, bytes)
-                    meter.feed(part)
-                    yield part if head["status"] < 400 else without_keys(part, order.lm)
-            finally:
-                meter.close()
+        return relayed(parts(self._services, self._blocking, order), order, self.ledger, origin.accounts)
 
-    async def aforward(
+    def aforward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         order, origin = self._forwarded(request, deadline, origin)
-        async with contextlib.aclosing(aparts(self._services, self._looping(), order)) as body:
-            outcome = await anext(body)
-            assert isinstance(outcome, Outcome)
-            meter = Meter(self.ledger, order, outcome, origin.accounts)
-            head = head_of(outcome)
-            try:
-                yield head
-                async for part in body:
-                    assert isinstance(part, bytes)
-                    meter.feed(part)
-                    yield part if head["status"] < 400 else without_keys(part, order.lm)
-            finally:
-                meter.close()
+        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, origin.accounts)
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` the events of the parent's own calls, as long as it lives."""
@@ -283,69 +262,25 @@ class LMClient:
     def _choice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = self._blocking.run(exchange(self._services, order))
-        return self._account(call.lm, _answer(order, outcome), outcome)
+        return choice_of(order, outcome, self.ledger)
 
     async def _achoice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = await self._looping().run(exchange(self._services, order))
-        return self._account(call.lm, _answer(order, outcome), outcome)
+        return choice_of(order, outcome, self.ledger)
 
-    def _items(
+    def _texts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> Generator[str | Completion, None, None]:
         """One LM's stream."""
         order = self._order(call, messages, 0, lms, stream=True)
-        reader = order.dialect.reader(call.lm)
-        with contextlib.closing(parts(self._services, self._blocking, order)) as body:
-            outcome = next(body)
-            assert isinstance(outcome, Outcome)
-            _raise_refusal(outcome)
-            is_whole = False
-            try:
-                for part in body:
-                    assert isinstance(part, bytes)
-                    yield from reader.feed(part)
-                is_whole = True
-            finally:
-                if not is_whole and not outcome.cached:
-                    self.ledger.add(call.lm, reader.usage)  # it was asked for, and this much of it is known
-        yield completion_of(self._account(call.lm, reader.finish(), outcome))
+        return texts(parts(self._services, self._blocking, order), order, self.ledger)
 
-    async def _aitems(
+    def _atexts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> AsyncGenerator[str | Completion, None]:
         order = self._order(call, messages, 0, lms, stream=True)
-        reader = order.dialect.reader(call.lm)
-        async with contextlib.aclosing(aparts(self._services, self._looping(), order)) as body:
-            outcome = await anext(body)
-            assert isinstance(outcome, Outcome)
-            _raise_refusal(outcome)
-            is_whole = False
-            try:
-                async for part in body:
-                    assert isinstance(part, bytes)
-                    for text in reader.feed(part):
-                        yield text
-                is_whole = True
-            finally:
-                if not is_whole and not outcome.cached:
-                    self.ledger.add(call.lm, reader.usage)
-        yield completion_of(self._account(call.lm, reader.finish(), outcome))
-
-    def _account(self, lm: LM, answer: Answer, outcome: Outcome) -> Choice:
-        cost = self.ledger.add_cached() if outcome.cached else self.ledger.add(lm, answer.usage)
-        return Choice(answer, cost, outcome.cached, outcome.attempts)
-
-
-def _answer(order: Order, outcome: Outcome) -> Answer:
-    _raise_refusal(outcome)
-    assert outcome.reply is not None
-    return order.dialect.answer(order.lm, outcome.reply.body)
-
-
-def _raise_refusal(outcome: Outcome) -> None:
-    if outcome.error is not None:
-        raise outcome.error
+        return atexts(aparts(self._services, self._looping(), order), order, self.ledger)
 
 
 def _in_forked_child() -> None:

@@ -1,8 +1,9 @@
-"""What a worker's forwarded request needs beside an exchange: its head as a worker may see it, and its meter."""
+"""A worker's forwarded request: its response as the worker may see it, and its meter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,44 @@ class Origin:
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=_silent)
+
+
+def relayed(
+    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+) -> Generator[dict[str, Any] | bytes, None, None]:
+    """The head, then the parts as a worker may see them; closes the body, and counts it also when it ends early."""
+    with contextlib.closing(body):
+        outcome = next(body)
+        assert isinstance(outcome, Outcome)
+        meter = Meter(ledger, order, outcome, accounts)
+        head = head_of(outcome)
+        try:
+            yield head
+            for part in body:
+                assert isinstance(part, bytes)
+                meter.feed(part)
+                yield part if head["status"] < 400 else without_keys(part, order.lm)
+        finally:
+            meter.close()
+
+
+async def arelayed(
+    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+) -> AsyncGenerator[dict[str, Any] | bytes, None]:
+    """`relayed`, asynchronously."""
+    async with contextlib.aclosing(body):
+        outcome = await anext(body)
+        assert isinstance(outcome, Outcome)
+        meter = Meter(ledger, order, outcome, accounts)
+        head = head_of(outcome)
+        try:
+            yield head
+            async for part in body:
+                assert isinstance(part, bytes)
+                meter.feed(part)
+                yield part if head["status"] < 400 else without_keys(part, order.lm)
+        finally:
+            meter.close()
 
 
 class Meter:
