@@ -68,6 +68,8 @@ slow: $(READY)   ## the long runs that the test suite leaves out
 
 parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeats a run
 	$(BIN)/python tests/native/run_parity.py --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
+	DSPEX_TOOL_CASES=5000 $(if $(SEED),DSPEX_PARITY_SEED=$(SEED)) $(BIN)/python -m pytest -q --timeout=1800 \
+		tests/native/test_native_tools.py -k dspys_own
 
 clean:           ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

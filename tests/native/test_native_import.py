@@ -35,3 +35,19 @@ from dspex.inprocess.adapters import compile_signature
 compile_signature("q -> a: list[int]").parse("[[ ## a ## ]]\\n[1]")
 """
     assert _loaded_after(code) == ["pydantic"]
+
+
+def test_a_native_prediction_loads_what_it_needs() -> None:
+    """unit: no pools, no event loop and no package metadata from the interpreter's start to the first prediction."""
+    names = ("dspex.pools", "dspex.config", "asyncio", "importlib.metadata", "pydantic", "ssl", "email", "subprocess")
+    code = f"""
+import sys, dspex
+from dspex.errors import LMTransportError
+lm = dspex.LM("openai/any", api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0)
+try:
+    dspex.predict("question -> answer", {{"question": "x"}}, lm=lm, implementation="native")
+except LMTransportError:
+    print(*[name for name in {names!r} if name in sys.modules], "asked")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["asked"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import native_shapes
@@ -79,6 +81,25 @@ def test_every_error_of_dspys_has_one_class_here() -> None:
     from dspex import errors
 
     assert all(hasattr(errors, ours) for ours in CONTRACT.values())
+
+
+def test_the_page_shows_the_table_of_errors() -> None:
+    """contract: docs/parity.md has the pairs of `CONTRACT`, all of them and no others."""
+    page = (Path(__file__).parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    table = page.partition("| point | DSPy | DSPex | when |\n|---|---|---|---|\n")[2].partition("\n\n")[0]
+    shown = {}
+    for points, theirs, ours in (map(str.strip, row.split("|")[1:4]) for row in table.splitlines()):
+        for point in points.split(", "):
+            shown |= {(point, name): name if ours == "the same" else ours for name in theirs.split(", ")}
+    assert shown == CONTRACT
+
+
+def test_the_page_names_tests_that_exist() -> None:
+    """contract: each copied habit is shown by the test beside it."""
+    page = (Path(__file__).parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    habits = re.findall(r"^\| .+ \| `(test_\w+)` \|$", page, re.MULTILINE)
+    source = Path(__file__).with_name("test_native_habits.py").read_text(encoding="utf-8")
+    assert len(habits) > 15 and set(habits) == set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
 
 
 # --- across the wire ----------------------------------------------------------------------------------------------
