@@ -249,6 +249,14 @@ def test_no_lm_is_said_before_dspy_says_it() -> None:
     assert "LM" in caught[0].message
 
 
+def test_inputs_that_dspy_would_take_for_itself_are_refused() -> None:
+    """unit: `config` and its like never reach the field of that name in DSPy; nothing is sent."""
+    call = parent("x")
+    with fails_with("InvalidInput") as caught:
+        call.call(programs().run, call, spec(), {"question": "q", "config": {"n": 2}}, RECORD)
+    assert "'config'" in caught[0].message and not call.requests
+
+
 def test_unknown_adapters_are_refused() -> None:
     """unit: UnknownName with the names there are."""
     call = parent("x")

@@ -33,6 +33,7 @@ _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiCh
 _REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
 _ASKING = _REWARDED | {Majority}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
+_TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
 _PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 
 
@@ -60,6 +61,11 @@ class Built:
         Raises:
             Failure: InvalidInput.
         """
+        for name in _TAKEN.intersection(inputs):
+            raise invalid_input(
+                f"DSPy's modules take the word {name!r} for themselves, so no input of that name can be given to them.",
+                name,
+            )
         return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
 
     def separate(self) -> Built:
