@@ -87,6 +87,8 @@ class Event:
 
     @property
     def level(self) -> int:
+        if self.name is Name.WORKER_KILLED and self.facts.get("reason") == "stopped":
+            return logging.INFO  # it was still starting when its pool was stopped: the end of every short script
         own = self.facts.get("level") if self.name is Name.WORKER_LOGGED else None
         return own if isinstance(own, int) else _LEVELS.get(self.name, logging.INFO)
 

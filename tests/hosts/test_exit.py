@@ -161,3 +161,24 @@ def test_threads_that_outlive_the_main_thread_start_nothing(script: Scripts) -> 
     assert len(closed) == 6, host.log()
     assert ["exiting" in text for text in closed] == [True] * 4 + [False] * 2, closed
     assert host.log() == ""
+
+
+EARLY = """
+own = [PoolConfig(name, bridge="faults", size=4, env=POOL.env) for name in ("f", "g")]
+sup = Supervisor(pools=own).start()
+if AFTER:
+    until(lambda: any(worker["pid"] for worker in sup.stats()["g"]["workers"]))
+tell(ending=1)
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["no worker", "starting workers"])
+def test_a_script_may_end_before_its_workers_are_ready(script: Scripts, after: bool) -> None:
+    """Process: it ends at once, says nothing, and nothing that was being started is left."""
+    host = script(f"AFTER = {after}\n{EARLY}")
+    host.heard("ending")
+    began = time.monotonic()
+    host.finish(code=7)
+    assert time.monotonic() - began < EXIT_WITHIN + SLACK
+    assert host.log() == ""
