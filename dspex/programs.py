@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,10 +30,9 @@ from .inprocess.fields import OutputField
 from .inprocess.prediction import Prediction
 from .inprocess.predictor import Chunk, default_adapter
 from .inprocess.signatures import Signature
-from .router import NATIVE_MODULES, Candidate, Decision, decide
+from .router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
 from .states import NativeState, native_state
 from .tools import new_set_id, specs_of
-from .worker_calls import WorkerCalls
 
 if TYPE_CHECKING:
     from .inprocess.lm.record import LM
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .pools.calls import Call
     from .pools.supervisor import Supervisor
     from .services import Services
+    from .worker_calls import WorkerCalls
 
 DEFAULT_TIMEOUT = 120.0  # seconds; the general pool's default, for the native route too
 CALL_OPTIONS = frozenset(
@@ -134,19 +135,25 @@ class Program:
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         """Run it in the general pool, whatever was decided; `how` and the call that made it: see `WorkerCalls.run`."""
-        return WorkerCalls(self).run(inputs, **how)
+        return self._worker_calls.run(inputs, **how)
 
     async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         """`run_in_worker`, awaited."""
-        return await WorkerCalls(self).arun(inputs, **how)
+        return await self._worker_calls.arun(inputs, **how)
 
     def stream_in_worker(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Stream it from a worker, whatever was decided."""
-        return WorkerCalls(self).stream(inputs)
+        return self._worker_calls.stream(inputs)
 
     def astream_in_worker(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream_in_worker`, for `async for`."""
-        return WorkerCalls(self).astream(inputs)
+        return self._worker_calls.astream(inputs)
+
+    @property
+    def _worker_calls(self) -> WorkerCalls:
+        from .worker_calls import WorkerCalls  # and with it the pools, which a native call does not need
+
+        return WorkerCalls(self)
 
     @contextlib.contextmanager
     def lent(self, services: Services) -> Iterator[None]:
@@ -187,6 +194,7 @@ class Program:
             lm is None or lm.native,
             prefix_differs,
             self.served.problem or self._unserved_option(),
+            worker_python=self._worker_python(),
         )
 
     def spec(self) -> dict[str, Any]:
@@ -253,6 +261,14 @@ class Program:
     def _uses_native_calls(self, adapter: str) -> bool:
         given = self.use_native_function_calling
         return is_native_by_default(adapter) if given is None else given
+
+    def _worker_python(self) -> str | None:
+        """The interpreter of the workers that it has, where that is another one."""
+        supervisor = self.supervisor or defaults.running_supervisor()
+        if supervisor is None or GENERAL_POOL not in supervisor.pools:
+            return None
+        python = supervisor.pool(GENERAL_POOL).config.python
+        return None if python == sys.executable else python
 
     def _unserved_option(self) -> str | None:
         return f"option {next(iter(self.options))!r}" if self.options else None

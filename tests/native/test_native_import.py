@@ -39,7 +39,16 @@ compile_signature("q -> a: list[int]").parse("[[ ## a ## ]]\\n[1]")
 
 def test_a_native_prediction_loads_what_it_needs() -> None:
     """unit: no pools, no event loop and no package metadata from the interpreter's start to the first prediction."""
-    names = ("dspex.pools", "dspex.config", "asyncio", "importlib.metadata", "pydantic", "ssl", "email", "subprocess")
+    names = (
+        "dspex.pools.supervisor",
+        "dspex.config",
+        "asyncio",
+        "importlib.metadata",
+        "pydantic",
+        "ssl",
+        "email",
+        "subprocess",
+    )
     code = f"""
 import sys, dspex
 from dspex.errors import LMTransportError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import (
@@ -136,6 +135,8 @@ def _seconds(text: str) -> float | None:
 
 
 def _until(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # a twentieth of what the first call would load
+
     try:
         when = parsedate_to_datetime(text)
     except ValueError:
