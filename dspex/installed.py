@@ -1,14 +1,16 @@
-"""Which DSPy is installed, found without importing it; importlib.metadata would cost 80 ms of a first prediction.
+"""Which DSPy is installed, and what decides about parity beside it, found without importing anything of it.
 
-Reads names of folders only. Any thread. Not covered: other packages.
+Reads names of folders only: importlib.metadata would cost 80 ms of a first prediction. Any thread.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 _SUFFIX = ".dist-info"
+_DECIDING = ("dspy", "pydantic", "json_repair", "regex")  # JSON schemas and the repair of answers depend on them
 
 
 def dspy_folder() -> Path | None:
@@ -27,9 +29,31 @@ def dspy_version() -> str | None:
     return beside[0] if len(beside) == 1 else _version_on_record()
 
 
-def _versions_in(site: Path) -> list[str]:
+@cache
+def unlike_here(python: str) -> str:
+    """How the packages that decide about prompts and answers differ beside another interpreter; empty if not at all."""
+    sites = list(Path(python).parent.parent.glob("lib*/python*/site-packages"))
+    if not sites:
+        return f"the packages beside {python} cannot be seen"
+    for package in _DECIDING:
+        ours, theirs = _versions_here(package), [found for site in sites for found in _versions_in(site, package)]
+        if theirs != ours and (ours or package != "dspy"):
+            return f"{package} is {_said(theirs)} in the workers and {_said(ours)} here"
+    return ""
+
+
+def _said(versions: list[str]) -> str:
+    return " or ".join(versions) or "missing"
+
+
+def _versions_here(package: str) -> list[str]:
+    spec = find_spec(package)
+    return _versions_in(Path(spec.origin).parent.parent, package) if spec is not None and spec.origin else []
+
+
+def _versions_in(site: Path, package: str = "dspy") -> list[str]:
     """The versions that its records beside it name: one, but for what is edited in place."""
-    return [path.name[len("dspy-") : -len(_SUFFIX)] for path in site.glob(f"dspy-*{_SUFFIX}")]
+    return [path.name[len(package) + 1 : -len(_SUFFIX)] for path in site.glob(f"{package}-*{_SUFFIX}")]
 
 
 def _version_on_record() -> str | None:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Literal
 
 from .errors import SettingsError
-from .installed import dspy_version
+from .installed import dspy_version, unlike_here
 
 Implementation = Literal["auto", "native", "python"]
 
@@ -68,6 +68,7 @@ class Candidate:
     state_problem: str | None = None
     obstacle: tuple[Reason, str] | None = None  # what else makes the native route impossible
     preference: tuple[Reason, str] | None = None  # why "auto" takes a worker although "native" is a choice
+    worker_python: str | None = None  # the general pool's interpreter, where it is not this one
 
 
 def decide(candidate: Candidate, implementation: str = "auto") -> Decision:
@@ -116,7 +117,7 @@ def _obstacle(candidate: Candidate) -> Decision | None:
         return python(Reason.STATE, candidate.state_problem)
     if candidate.prefix_differs:
         return python(Reason.PREFIX)
-    versions = version_problem()
+    versions = version_problem() or (unlike_here(candidate.worker_python) if candidate.worker_python else "")
     return python(Reason.VERSIONS, versions) if versions else None
 
 

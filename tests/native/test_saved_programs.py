@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,28 @@ def test_a_verified_program_is_native_and_a_differing_one_is_not(
         assert answers[0].route == "native" and answers[1].route.startswith("python:dspy/")
         bodies = [request.raw for request in lm.requests]
         assert len(bodies) in (1, 2) and len(set(bodies)) == 1  # the same bytes, so the cache may answer the second
+
+
+@pytest.mark.parametrize(
+    ("packages", "said"),
+    [
+        (None, "cannot be seen"), ({"pydantic": "2.0.1"}, "pydantic is 2.0.1 in the workers"),
+        ({"regex": None}, "regex is missing in the workers"), ({}, ""),
+    ],
+)  # fmt: skip
+def test_workers_with_other_packages_take_the_calls(tmp_path: Path, packages: Any, said: str) -> None:
+    """unit: prompts quote pydantic's schemas, and answers are repaired by json_repair and regex (I1)."""
+    site = tmp_path / "lib" / "python3.12" / "site-packages"
+    if packages is not None:
+        same = {name: importlib.metadata.version(name) for name in ("dspy", "pydantic", "json_repair", "regex")}
+        for name, version in {**same, **packages}.items():
+            if version is not None:
+                (site / f"{name}-{version}.dist-info").mkdir(parents=True)
+    pool = dspex.PoolConfig(name="dspy", python=str(tmp_path / "bin" / "python"), start_method="exec")
+    workers = dspex.Supervisor(pools=[pool])
+    with FakeLM("x") as lm:
+        decision = predictor("predict", QA, lm=lm, supervisor=workers).decision
+    assert decision.reason is (Reason.VERSIONS if said else Reason.NATIVE) and said in decision.detail
 
 
 def test_a_history_is_no_part_of_the_prefix(supervisor: dspex.Supervisor, tmp_path: Path) -> None:
