@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from dspex.testing import FakeLM
 
-from ..pools.waiting import eventually, is_alive
+from ..pools.waiting import eventually
 from .conftest import Hosts
 from .host import EXIT_WITHIN, ROOT, SLACK, Host, gone
 
@@ -75,12 +79,11 @@ def test_every_worker_serves_with_a_pool_of_its_own(
     host.finish()
 
 
-def test_a_killed_worker_leaves_no_orphans(hosts: Hosts) -> None:
+def test_a_killed_worker_leaves_no_orphans(hosts: Hosts, tmp_path: Path) -> None:
     """Process (T4): SIGKILL of a gunicorn worker with a call in flight; the master's next worker serves."""
     host = serve(hosts)
     before = facts(host)
-    with host.ask("/?command=spin_c&seconds=600"):
-        eventually(lambda: any(is_spinning(pid) for pid in before["workers"]), what="the call runs")
+    with in_a_call(host, tmp_path):
         os.kill(before["pid"], signal.SIGKILL)
         gone(processes(before))
     after = facts(host)
@@ -90,38 +93,39 @@ def test_a_killed_worker_leaves_no_orphans(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
-def test_a_quick_shutdown_does_not_wait_for_calls(hosts: Hosts, worker_class: str) -> None:
+def test_a_quick_shutdown_does_not_wait_for_calls(hosts: Hosts, worker_class: str, tmp_path: Path) -> None:
     """Process (scorecard 36): SIGQUIT with calls in flight; gunicorn's worker ends at once, and everything with it."""
     host = serve(hosts, "--worker-class", worker_class, "--threads", "2", "--graceful-timeout", "60")
-    before = facts(host)
-    with host.ask("/?command=sleep&seconds=600"):
-        eventually(lambda: any(is_in_call(pid) for pid in before["workers"]), what="the call runs")
+    facts(host)
+    with in_a_call(host, tmp_path):
         host.signal(signal.SIGQUIT)
         assert host.finish(within=30.0) < EXIT_WITHIN + SLACK
 
 
-def test_a_worker_that_times_out_is_replaced(hosts: Hosts) -> None:
+def test_a_worker_that_times_out_is_replaced(hosts: Hosts, tmp_path: Path) -> None:
     """Process: gunicorn aborts a worker whose call takes longer than its timeout; nothing is left of its pool."""
-    host = serve(hosts, "--timeout", "1")
+    host = serve(hosts, "--timeout", "2")
     before = facts(host)
-    with host.ask("/?command=sleep&seconds=600"):
+    with in_a_call(host, tmp_path):
         gone(processes(before))
     assert not processes(before) & processes(facts(host))
     host.signal(signal.SIGTERM)
     host.finish()
 
 
-def test_a_graceful_reload_replaces_the_pools_too(hosts: Hosts) -> None:
+def test_a_graceful_reload_replaces_the_pools_too(hosts: Hosts, tmp_path: Path) -> None:
     """Process: SIGHUP; a request that is being served gets its answer from the old worker, then that is gone."""
     host = serve(hosts)
     before = facts(host)
-    with host.ask("/?command=sleep&seconds=1") as asked:
-        eventually(lambda: any(is_in_call(pid) for pid in before["workers"]), what="the call runs")
+    with in_a_call(host, tmp_path) as asked:
         host.signal(signal.SIGHUP)
+        eventually(lambda: "Handling signal: hup" in host.log(), what="the master has heard")
+        (tmp_path / "gate").touch()
         answer = b""
         while part := asked.recv(65536):
             answer += part
-        assert answer.startswith(b"HTTP/1.1 200") and b'"value": 1' in answer, answer
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert any(b'"value": %d' % pid in answer for pid in before["workers"]), answer
     gone(processes(before))
     assert not processes(before) & processes(facts(host))
     host.signal(signal.SIGTERM)
@@ -143,14 +147,11 @@ def test_dspy_itself_behind_a_preloaded_application(hosts: Hosts) -> None:
         host.finish()
 
 
-def is_in_call(worker: int) -> bool:
-    """Whether a thread of the worker waits in the kernel as `time.sleep` does."""
-    return is_alive(worker) and any("nanosleep" in wchan for wchan in _wchans(worker))
-
-
-def is_spinning(worker: int) -> bool:
-    return is_in_call(worker)
-
-
-def _wchans(pid: int) -> list[str]:
-    return [(task / "wchan").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+@contextlib.contextmanager
+def in_a_call(host: Host, folder: Path) -> Iterator[socket.socket]:
+    """A request whose call runs, until the file `gate` exists; gives its connection."""
+    announced = folder / "announced"
+    query = urlencode({"command": "announced", "path": announced, "gate": folder / "gate"})
+    with host.ask(f"/?{query}") as asked:
+        eventually(announced.exists, within=30.0, what="the call runs")
+        yield asked
