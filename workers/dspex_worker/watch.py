@@ -4,7 +4,7 @@ How soon a worker is looked at again follows from its room under the cap: no soo
 before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
 10 ms and the time that the kill takes, up to that speed. What a worker starts is found by the pids that were given out
 since the last look, and, whatever these tell, every half second. Without a cap, a worker is looked at twice a second.
-One that has not run since is not looked at: idle workers cost next to nothing.
+Of one that has not run since, only the clock is read: idle workers cost little.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ FASTEST = 4 * 1024**3  # bytes per second
 SOONEST, LATEST = 0.01, 0.05  # seconds between looks at a worker under a cap
 LOOK_SHARE = 4  # nor sooner than so many times what the last look took: a fifth of a core at most, for exact figures
 UNCAPPED = 0.5
+REST_STEPS = (SOONEST, LATEST / 2, LATEST, UNCAPPED)
 RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident sizes do not show
 UNCAPPED_RESCAN = 2.0
 LONGEST_REST = 5.0  # seconds after which also a worker that did not run is looked at: others may write into its files
@@ -40,7 +41,8 @@ class Watched:
     next_rescan: float = 0.0
     next_report: float = 0.0
     rest_until: float = 0.0
-    is_known: bool = False  # it has not run since its last rescan began
+    is_known: bool = False  # it has not run since its last rescan began, and what was found is told
+    counted: int = 0  # at the last look
     reported: int = 0
     is_over: bool = False
 
@@ -95,9 +97,11 @@ class Watch:
         if watched.gauge.has_run() or now >= watched.rest_until:
             watched.is_known = False  # until the next rescan
             watched.rest_until = now + LONGEST_REST
-        if not watched.is_known or now < watched.next_report:
+        if not watched.is_known:
             return False
-        watched.next_look = now + (LATEST if watched.cap else UNCAPPED)
+        wanted = _interval(watched.cap, watched.counted)  # it may wake and grow as fast as any other
+        interval = max(step for step in REST_STEPS if step <= wanted)
+        watched.next_look = now - now % interval + interval  # at the same time as the others that rest: one wake-up
         return True
 
     def _admit(self, births: Births) -> None:
@@ -117,17 +121,24 @@ class Watch:
         if now >= watched.next_rescan:
             self._rescan(watched, now)
         watched.gauge.look()
-        counted = watched.gauge.counted(watched.limit)
+        watched.counted = counted = watched.gauge.counted(watched.limit)
         after = monotonic()
         watched.next_look = after + max(_interval(watched.cap, counted), LOOK_SHARE * (after - now))
         if watched.cap and counted > watched.cap:
             if not watched.is_over:
                 watched.is_over = True
                 self._over(watched, counted)
-        elif now >= watched.next_report and abs(counted - watched.reported) >= REPORTED_CHANGE:
-            watched.next_report = now + REPORT_EVERY
-            watched.reported = counted
-            self._report(watched, counted)
+        elif abs(counted - watched.reported) >= REPORTED_CHANGE:
+            self._tell(watched, counted, now)
+
+    def _tell(self, watched: Watched, counted: int, now: float) -> None:
+        """Report a change, or see to it that the next look does."""
+        if now < watched.next_report:
+            watched.is_known = False
+            return
+        watched.next_report = now + REPORT_EVERY
+        watched.reported = counted
+        self._report(watched, counted)
 
     def _rescan(self, watched: Watched, now: float) -> None:
         watched.is_known = True
