@@ -24,7 +24,7 @@ from dspex.pools.channel import Channel
 from dspex_worker.wire import messages
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, lines, pids
+from .waiting import Caller, Gate, all_ready, eventually, lines, pids, template_pid
 
 
 def test_arguments_that_change_later_are_sent_as_they_were(supervise: Supervise) -> None:
@@ -442,3 +442,15 @@ def test_the_counts_add_up(supervise: Supervise) -> None:
     assert {name: counts[name] for name in heard} == heard
     assert counts["submitted"] == sum(heard.values())
     assert counts["deaths"] == 1
+
+
+@pytest.mark.parametrize("start_method", ["fork", "exec"])
+def test_the_terminals_signals_reach_no_worker(supervise: Supervise, start_method: str) -> None:
+    """Process (T28): template and workers lead sessions of their own, and a SIGINT that finds one is ignored."""
+    sup = supervise(size=1, start_method=start_method)
+    (worker,), template = pids(sup), template_pid(sup)
+    assert [os.getsid(pid) for pid in (worker, template)] == [worker, template]
+    for pid in (worker, template):
+        os.kill(pid, signal.SIGINT)
+    assert sup.call("f", "spin", {"seconds": 0.2}) > 0
+    assert (pids(sup), template_pid(sup)) == ([worker], template)

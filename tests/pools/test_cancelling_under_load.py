@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -33,3 +35,17 @@ def test_python_code_is_interrupted_while_its_worker_is_spoken_to_all_the_time(s
     is_over.set()
     assert sum(caller.outcome() for caller in chatting) > 0
     assert pids(sup) == before
+
+
+def test_a_stray_signal_interrupts_nobody(supervise: Supervise) -> None:
+    """Process (C15): the handler raises for the call that was cancelled alone; a signal that comes late hits nobody."""
+    sup = supervise(size=1, concurrency=1)
+    (worker,) = pids(sup)
+    for command, arguments in (("spin", {"seconds": 0.5}), ("sleep", {"seconds": 0.5})):
+        caller = Caller(sup.call, "f", command, arguments)
+        eventually(lambda: sup.stats()["f"]["in_flight"] == 1)
+        while caller.is_alive():
+            os.kill(worker, signal.SIGUSR1)
+            threading.Event().wait(0.002)
+        assert caller.outcome() >= 0.5
+    assert pids(sup) == [worker]
