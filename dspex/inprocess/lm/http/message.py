@@ -34,10 +34,10 @@ class Head:
 
     def get(self, name: str, default: str = "") -> str:
         """The first value of a header, by its lower-case name."""
-        mark = f"\r\n{name}:"
-        start = self._folded.find(mark) + len(mark)
-        if start < len(mark):
+        at = self._folded.find(f"\r\n{name}:")
+        if at < 0:
             return default
+        start = at + len(name) + 3
         end = self.raw.find("\r\n", start)
         return self.raw[start : end if end >= 0 else None].strip()
 
