@@ -98,6 +98,20 @@ def test_a_worker_that_rests_is_not_read(worker: Worker, looks: list[int], cap: 
     watch.end(1)
 
 
+def test_workers_that_rest_far_below_their_cap_are_asked_together(worker: Worker, looks: list[int]) -> None:
+    """Collaboration: ten that rest wake the template no more often than one does."""
+    watch = Watch(report=lambda *_: None, over=lambda *_: None)
+    watched = [watch.begin(n, worker.process.pid, 10 * CAP, None) for n in range(3)]
+    for n, one in enumerate(watched):
+        one.next_look += n * LATEST / 3
+    for _ in watched:
+        let_rest(watch, looks)
+    watch.look(max(one.next_look for one in watched))
+    assert len({one.next_look for one in watched}) == 1
+    for n in range(3):
+        watch.end(n)
+
+
 def test_a_worker_that_runs_again_is_read_at_once_and_caught(worker: Worker, looks: list[int]) -> None:
     """Collaboration: the first look after it ran sees what it took."""
     over: list[Any] = []
