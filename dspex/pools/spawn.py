@@ -116,7 +116,7 @@ class TemplateProcess:
             self._send(["kill", generation])
 
     def is_stopped(self) -> bool:
-        """Whether a signal stopped it (SIGSTOP): it then neither watches nor starts workers, and does not end either."""
+        """Whether a signal stopped it (SIGSTOP): then it neither watches nor starts workers, and does not end."""
         with contextlib.suppress(ChildProcessError):
             return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
         return False
