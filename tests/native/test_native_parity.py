@@ -119,7 +119,8 @@ def test_workers_build_the_same_prompts_from_the_wire_form(oracle: Oracle) -> No
     for (case, messages), answer in zip(made, answers, strict=True):
         if is_error(answer["messages"]):
             # Models that a schema does not describe wholly: refused with a reason, never served differently.
-            assert "cannot be rebuilt" in answer["messages"][2], (answer, case)
+            said = answer["messages"][2]
+            assert "cannot be rebuilt" in said or "no type 'native_oracle:Gallery'" in said, (answer, case)
         else:
             assert answer["messages"] == messages, case
             served += 1
