@@ -233,10 +233,10 @@ def children(pid: int) -> list[int]:
     if not has_children_files():
         return [child for child, parent in _parents() if parent == pid]
     found: list[int] = []
-    with contextlib.suppress(OSError, ValueError):  # it ended while it was read: what was found so far is all there is
-        with os.scandir(f"/proc/{pid}/task") as tasks:
-            for task in tasks:
-                found += map(int, _read(f"{task.path}/children").split())
+    # That it ended while it was read is no error: what was found so far is all there is.
+    with contextlib.suppress(OSError, ValueError), os.scandir(f"/proc/{pid}/task") as tasks:
+        for task in tasks:
+            found += map(int, _read(f"{task.path}/children").split())
     return found
 
 
