@@ -28,33 +28,33 @@ _HOMES = {
     "template": "inprocess.templates",
     "Prediction": "inprocess.prediction",
     "Chunk": "inprocess.predictor",
-    "Program": "programs",
-    "predict": "predicting",
-    "apredict": "predicting",
-    "predict_stream": "predicting",
-    "apredict_stream": "predicting",
-    "predictor": "predictors",
-    "chain_of_thought": "predictors",
-    "react": "predictors",
-    "best_of_n": "predictors",
-    "refine": "predictors",
-    "majority": "predictors",
-    "assertions": "predictors",
-    "rag": "predictors",
-    "explain": "predictors",
+    "Program": "programs.program",
+    "predict": "programs.predicting",
+    "apredict": "programs.predicting",
+    "predict_stream": "programs.predicting",
+    "apredict_stream": "programs.predicting",
+    "predictor": "programs.predictors",
+    "chain_of_thought": "programs.predictors",
+    "react": "programs.predictors",
+    "best_of_n": "programs.predictors",
+    "refine": "programs.predictors",
+    "majority": "programs.predictors",
+    "assertions": "programs.predictors",
+    "rag": "programs.predictors",
+    "explain": "programs.predictors",
     "majority_of": "inprocess.votes",
     "Tool": "inprocess.tool_types",
     "ToolCalls": "inprocess.tool_calls",
     "ToolCallResults": "inprocess.tool_calls",
     "Decision": "router",
     "Reason": "router",
-    "map": "mapping",
-    "amap": "mapping",
-    "Optimized": "saved",
-    "optimize": "optimizing",
-    "aoptimize": "optimizing",
-    "evaluate": "optimizing",
-    "load": "saved",
+    "map": "programs.mapping",
+    "amap": "programs.mapping",
+    "Optimized": "programs.saved",
+    "optimize": "programs.optimizing",
+    "aoptimize": "programs.optimizing",
+    "evaluate": "programs.optimizing",
+    "load": "programs.saved",
     "Pipeline": "pipelines",
     "Step": "pipelines",
     "pipeline": "pipelines",
@@ -101,11 +101,6 @@ if TYPE_CHECKING:
     from .inprocess.tool_calls import ToolCalls as ToolCalls
     from .inprocess.tool_types import Tool as Tool
     from .inprocess.votes import majority_of as majority_of
-    from .mapping import amap as amap
-    from .mapping import map as map
-    from .optimizing import aoptimize as aoptimize
-    from .optimizing import evaluate as evaluate
-    from .optimizing import optimize as optimize
     from .pipelines import EventKind as EventKind
     from .pipelines import Pipeline as Pipeline
     from .pipelines import PipelineEvent as PipelineEvent
@@ -122,24 +117,29 @@ if TYPE_CHECKING:
     from .pipelines import python as python
     from .pools.sessions import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
-    from .predicting import apredict as apredict
-    from .predicting import apredict_stream as apredict_stream
-    from .predicting import predict as predict
-    from .predicting import predict_stream as predict_stream
-    from .predictors import assertions as assertions
-    from .predictors import best_of_n as best_of_n
-    from .predictors import chain_of_thought as chain_of_thought
-    from .predictors import explain as explain
-    from .predictors import majority as majority
-    from .predictors import predictor as predictor
-    from .predictors import rag as rag
-    from .predictors import react as react
-    from .predictors import refine as refine
-    from .programs import Program as Program
+    from .programs.mapping import amap as amap
+    from .programs.mapping import map as map
+    from .programs.optimizing import aoptimize as aoptimize
+    from .programs.optimizing import evaluate as evaluate
+    from .programs.optimizing import optimize as optimize
+    from .programs.predicting import apredict as apredict
+    from .programs.predicting import apredict_stream as apredict_stream
+    from .programs.predicting import predict as predict
+    from .programs.predicting import predict_stream as predict_stream
+    from .programs.predictors import assertions as assertions
+    from .programs.predictors import best_of_n as best_of_n
+    from .programs.predictors import chain_of_thought as chain_of_thought
+    from .programs.predictors import explain as explain
+    from .programs.predictors import majority as majority
+    from .programs.predictors import predictor as predictor
+    from .programs.predictors import rag as rag
+    from .programs.predictors import react as react
+    from .programs.predictors import refine as refine
+    from .programs.program import Program as Program
+    from .programs.saved import Optimized as Optimized
+    from .programs.saved import load as load
     from .router import Decision as Decision
     from .router import Reason as Reason
-    from .saved import Optimized as Optimized
-    from .saved import load as load
     from .spending import UsageStats as UsageStats
 
 

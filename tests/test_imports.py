@@ -16,10 +16,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[tuple[str, ...]] = [
     ("dspex.errors", "dspex.events", "dspex.config", "dspex.spending", "dspex.descriptors", "dspex.installed"),
     ("dspex.pools", "dspex.inprocess"),
-    ("dspex.accounts", "dspex.defaults", "dspex.lending", "dspex.mapping", "dspex.module_steps", "dspex.optimizing",
-     "dspex.optimizing_steps", "dspex.predicting", "dspex.predictors", "dspex.programs", "dspex.router",
-     "dspex.runnables", "dspex.saved", "dspex.scopes", "dspex.services", "dspex.states", "dspex.strategies",
-     "dspex.tools", "dspex.worker_calls"),
+    ("dspex.accounts", "dspex.lending", "dspex.tools", "dspex.defaults", "dspex.services"),
+    ("dspex.router",),
+    ("dspex.programs",),
     ("dspex.pipelines",),
     ("dspex.control",),
     ("dspex.cli",),

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from .. import mapping
 from ..errors import InvalidInput, SettingsError
+from ..programs import mapping
 from .cancelling import BranchFlag
 from .composites import PipelineStep, as_step
 from .dataflow import Flow, in_sequence

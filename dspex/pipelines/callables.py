@@ -179,8 +179,8 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     from ..inprocess.cache import Cache
     from ..inprocess.signatures import Signature, signature
     from ..inprocess.templates import Template
-    from ..programs import Program
-    from ..saved import Optimized
+    from ..programs.program import Program
+    from ..programs.saved import Optimized
 
     if what is Cache:
         from .keeping import cache_step

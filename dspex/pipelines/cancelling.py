@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from ..errors import CallCancelled
-from ..runnables import CancelFlag
+from ..programs.runnables import CancelFlag
 
 
 class BranchFlag(CancelFlag):

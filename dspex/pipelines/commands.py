@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidReturn
 from ..inprocess.crossing import to_wire
-from ..runnables import Outcome, Scope
+from ..programs.runnables import Outcome, Scope
 from .callables import fallback_step
 from .steps import Step, checked_policy, names_of
 from .worker_steps import RunnableStep

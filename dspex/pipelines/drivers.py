@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..runnables import CancelFlag
+from ..programs.runnables import CancelFlag
 from .cancelling import BranchFlag, cancelled
 from .loops import PrivateLoop
 from .threads import Threads

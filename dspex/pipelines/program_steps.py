@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..errors import NotConfigured, UnknownName
 from ..inprocess.prediction import Prediction
-from ..programs import Program
+from ..programs.program import Program
 from .dataflow import Flow, Reads, Writes
 from .steps import Job, Made, Policy, Step
 from .worker_steps import inputs_of, remaining
@@ -26,7 +26,7 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
     """
     from ..inprocess.signatures import signature
-    from ..predictors import predictor
+    from ..programs.predictors import predictor
 
     made = signature(spec, options.pop("instructions", None))
     program = predictor("predict", made, **{"implementation": "native", **options})

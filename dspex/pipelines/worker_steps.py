@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from ..errors import InvalidReturn, SettingsError
-from ..runnables import ModuleStep, Outcome, RetrieverStep, Runnable, Scope, runnable
+from ..programs.runnables import ModuleStep, Outcome, RetrieverStep, Runnable, Scope, runnable
 from .callables import fallback_step
 from .conditions import missing
 from .dataflow import Flow, Reads, Writes
@@ -169,8 +169,8 @@ def remaining(job: Job, *given: float | None) -> float | None:
 
 
 def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
-    from ..programs import Program
-    from ..saved import Optimized
+    from ..programs.program import Program
+    from ..programs.saved import Optimized
 
     if isinstance(what, str):
         return runnable(what, signature=sig, **options)

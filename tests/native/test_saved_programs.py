@@ -18,10 +18,10 @@ from native_side import Side
 import dspex
 from dspex.errors import InvalidInput, SignatureError
 from dspex.inprocess.signatures import signature
-from dspex.predictors import predictor
+from dspex.programs.predictors import predictor
+from dspex.programs.saved import Optimized, load
+from dspex.programs.states import saved_prefix
 from dspex.router import Reason
-from dspex.saved import Optimized, load
-from dspex.states import saved_prefix
 from dspex.testing import FakeLM
 
 pytestmark = pytest.mark.parity

@@ -14,7 +14,7 @@ from native_oracle import Oracle
 import dspex
 from dspex.errors import InvalidInput, NotConfigured, SettingsError
 from dspex.inprocess.adapters import compile_signature
-from dspex.predictors import predictor
+from dspex.programs.predictors import predictor
 from dspex.testing import FakeLM
 
 pytestmark = pytest.mark.parity

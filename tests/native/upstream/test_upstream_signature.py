@@ -15,7 +15,7 @@ from dspex.errors import SignatureError
 from dspex.inprocess.adapters import compile_signature
 from dspex.inprocess.fields import InputField, OutputField
 from dspex.inprocess.signatures import Signature, signature
-from dspex.states import native_state
+from dspex.programs.states import native_state
 
 pytestmark = pytest.mark.parity
 

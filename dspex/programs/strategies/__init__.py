@@ -7,7 +7,7 @@ route. Functions of the host's (rewards, checks, retrievers) run in this process
 
 from collections.abc import Callable, Mapping
 
-from ..programs import Program
+from ..program import Program
 from .asserted import Asserted
 from .retrieving import Retrieving
 from .rewarded import BestOfN, Refine

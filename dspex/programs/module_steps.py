@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .programs import Program
-from .router import GENERAL_POOL
+from ..router import GENERAL_POOL
+from .program import Program
 from .scopes import Outcome, Scope, optional_inputs_of, outcome_of
 
 

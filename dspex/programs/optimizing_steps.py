@@ -18,22 +18,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import defaults
-from .errors import CallCancelled, SettingsError, StepTimeout
-from .inprocess.crossing import to_wire
-from .inprocess.signatures import Signature, signature
+from .. import defaults
+from ..errors import CallCancelled, SettingsError, StepTimeout
+from ..inprocess.crossing import to_wire
+from ..inprocess.signatures import Signature, signature
+from ..router import OPTIMIZER_POOL
+from ..services import services_of
 from .module_steps import ModuleStep
 from .optimizing import optimize
 from .predictors import predictor
-from .programs import Program
-from .router import OPTIMIZER_POOL
+from .program import Program
 from .saved import Optimized
 from .scopes import Outcome, Scope, optional_inputs_of, outcome_of
-from .services import services_of
 
 if TYPE_CHECKING:
-    from .inprocess.lm.record import LM
-    from .pools.supervisor import Supervisor
+    from ..inprocess.lm.record import LM
+    from ..pools.supervisor import Supervisor
 
 OPTIMIZERS = {
     "dspy.MIPROv2": "miprov2",

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidInput, SettingsError
-from .inprocess.annotations import annotation_text
-from .inprocess.prediction import Prediction
-from .inprocess.signatures import Signature
+from ..errors import InvalidInput, SettingsError
+from ..inprocess.annotations import annotation_text
+from ..inprocess.prediction import Prediction
+from ..inprocess.signatures import Signature
+from ..router import GENERAL_POOL, NATIVE_MODULES
+from ..services import services_of
 from .predictors import predictor
-from .programs import Program
-from .router import GENERAL_POOL, NATIVE_MODULES
-from .services import services_of
+from .program import Program
 from .strategies import STRATEGIES
 
 FORMAT = 1  # of what `save` writes under metadata.dspex

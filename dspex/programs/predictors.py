@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .errors import InvalidInput, SettingsError, SignatureError, UnknownName
-from .inprocess.signatures import Signature, signature
-from .programs import CALL_OPTIONS, Program
-from .router import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
-from .tools import named
+from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
+from ..inprocess.signatures import Signature, signature
+from ..router import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
+from ..tools import named
+from .program import CALL_OPTIONS, Program
 
 KINDS: Mapping[str, str] = {
     "predict": "dspy.Predict",

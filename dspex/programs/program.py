@@ -20,26 +20,26 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from . import defaults
-from .errors import UnknownName
-from .inprocess import predictor as native
-from .inprocess.adapters.compiled import CompiledSignature
-from .inprocess.adapters.tool_calling import asked_signature, is_native_by_default
-from .inprocess.crossing import demo_to_wire
-from .inprocess.fields import OutputField
-from .inprocess.prediction import Prediction
-from .inprocess.predictor import Chunk, default_adapter
-from .inprocess.signatures import Signature
-from .router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
+from .. import defaults
+from ..errors import UnknownName
+from ..inprocess import predictor as native
+from ..inprocess.adapters.compiled import CompiledSignature
+from ..inprocess.adapters.tool_calling import asked_signature, is_native_by_default
+from ..inprocess.crossing import demo_to_wire
+from ..inprocess.fields import OutputField
+from ..inprocess.prediction import Prediction
+from ..inprocess.predictor import Chunk, default_adapter
+from ..inprocess.signatures import Signature
+from ..router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
+from ..tools import new_set_id, specs_of
 from .states import NativeState, native_state
-from .tools import new_set_id, specs_of
 
 if TYPE_CHECKING:
-    from .inprocess.lm.record import LM
-    from .inprocess.tool_types import Tool
-    from .pools.calls import Call
-    from .pools.supervisor import Supervisor
-    from .services import Services
+    from ..inprocess.lm.record import LM
+    from ..inprocess.tool_types import Tool
+    from ..pools.calls import Call
+    from ..pools.supervisor import Supervisor
+    from ..services import Services
     from .worker_calls import WorkerCalls
 
 DEFAULT_TIMEOUT = 120.0  # seconds; the general pool's default, for the native route too

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import SettingsError, UnknownName
+from ..errors import SettingsError, UnknownName
+from ..router import GENERAL_POOL
 from .module_steps import ModuleStep
 from .optimizing_steps import OPTIMIZERS, OptimizingStep
 from .predictors import KINDS, predictor
-from .router import GENERAL_POOL
 from .scopes import CancelFlag, Outcome, Runnable, Scope, invoke, options_of
 
 if TYPE_CHECKING:
-    from .pools.calls import Call
+    from ..pools.calls import Call
 
 __all__ = ["CancelFlag", "ModuleStep", "Outcome", "RetrieverStep", "Runnable", "Scope", "runnable"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from . import defaults
-from .errors import UnknownName
-from .inprocess.prediction import Prediction
-from .inprocess.predictor import Chunk
-from .inprocess.signatures import Signature, signature
+from .. import defaults
+from ..errors import UnknownName
+from ..inprocess.prediction import Prediction
+from ..inprocess.predictor import Chunk
+from ..inprocess.signatures import Signature, signature
 from .predictors import predictor
-from .programs import CALL_OPTIONS, Program
+from .program import CALL_OPTIONS, Program
 
 _RARE = ("supervisor", "rollout_id", "allow_markers", "use_native_function_calling")
 

@@ -10,20 +10,20 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import defaults
-from .events import Name
-from .inprocess.adapters.safety import suspected_fields
-from .inprocess.crossing import crossed_inputs, typed_outputs
-from .inprocess.lm.ledger import Account
-from .inprocess.prediction import Prediction
-from .inprocess.predictor import Chunk
-from .router import GENERAL_POOL
-from .services import services_of
-from .tools import new_set_id, tools_among
+from .. import defaults
+from ..events import Name
+from ..inprocess.adapters.safety import suspected_fields
+from ..inprocess.crossing import crossed_inputs, typed_outputs
+from ..inprocess.lm.ledger import Account
+from ..inprocess.prediction import Prediction
+from ..inprocess.predictor import Chunk
+from ..router import GENERAL_POOL
+from ..services import services_of
+from ..tools import new_set_id, tools_among
 
 if TYPE_CHECKING:
-    from .pools.calls import Call
-    from .programs import Program
+    from ..pools.calls import Call
+    from .program import Program
 
 OnCancel = Callable[[Callable[[], None]], Callable[[], None]]
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .inprocess.annotations import allows_none
-from .inprocess.signatures import Signature
-from .pools.sessions import session_key
+from ..inprocess.annotations import allows_none
+from ..inprocess.signatures import Signature
+from ..pools.sessions import session_key
 
 if TYPE_CHECKING:
-    from .inprocess.lm.record import LM
-    from .pools.calls import Call
-    from .pools.supervisor import Supervisor
+    from ..inprocess.lm.record import LM
+    from ..pools.calls import Call
+    from ..pools.supervisor import Supervisor
 
 
 class CancelFlag:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InvalidInput
-from .inprocess.signatures import Signature, signature_of_fields
+from ..errors import InvalidInput
+from ..inprocess.signatures import Signature, signature_of_fields
 
 _PREDICTOR = {"dspy.Predict": None, "dspy.ChainOfThought": "predict"}  # where the module keeps its one predictor
 

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import defaults
-from .errors import InvalidInput, SettingsError
-from .inprocess.predictor import default_adapter
-from .inprocess.signatures import Signature
+from .. import defaults
+from ..errors import InvalidInput, SettingsError
+from ..inprocess.predictor import default_adapter
+from ..inprocess.signatures import Signature
+from ..router import GENERAL_POOL, OPTIMIZER_POOL
+from ..services import Services, services_of
 from .predictors import predictor
-from .programs import Program
-from .router import GENERAL_POOL, OPTIMIZER_POOL
+from .program import Program
 from .saved import Optimized, rendered_prefix_hash
-from .services import Services, services_of
 
 Progress = Callable[[dict[str, Any]], object]
 
@@ -213,7 +213,7 @@ def _consume(stream: Any, on_progress: Progress | None) -> tuple[dict[str, Any],
 
 def _example(row: Mapping[str, Any], sig: Signature) -> dict[str, Any]:
     """One example as plain data; its inputs must fit the signature."""
-    from .inprocess.crossing import to_wire
+    from ..inprocess.crossing import to_wire
 
     missing = [name for name, f in sig.input_fields.items() if name not in row and not f.has_default]
     if missing:

@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckFailed, InvalidInput, RemoteError, SettingsError
-from ..inprocess.attempts import Loop
-from ..inprocess.prediction import Prediction
-from ..inprocess.predictor import checked_inputs, typed_outputs
-from ..inprocess.rewards import choosing, score_of
-from ..programs import Program
-from ..router import Candidate, Reason
+from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
+from ...inprocess.attempts import Loop
+from ...inprocess.prediction import Prediction
+from ...inprocess.predictor import checked_inputs, typed_outputs
+from ...inprocess.rewards import choosing, score_of
+from ...router import Candidate, Reason
+from ..program import Program
 from .strategy import Strategy
 
 if TYPE_CHECKING:
-    from ..inprocess.lm.record import LM
-    from ..pools.calls import Call
-    from ..services import Services
+    from ...inprocess.lm.record import LM
+    from ...pools.calls import Call
+    from ...services import Services
 
 _KEPT = 16  # errors of the reward that may yet come back from a worker
 

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import CallTimeout, SettingsError
-from ..inprocess.attempts import HINT, Attempt, Loop, adrive, drive, with_hint
-from ..inprocess.crossing import checked_inputs
-from ..inprocess.lm.ledger import Account
-from ..inprocess.prediction import Prediction
-from ..inprocess.predictor import Chunk
-from ..inprocess.signatures import Signature
-from ..programs import DEFAULT_TIMEOUT, Program
-from ..router import NATIVE_MODULES, Candidate
+from ...errors import CallTimeout, SettingsError
+from ...inprocess.attempts import HINT, Attempt, Loop, adrive, drive, with_hint
+from ...inprocess.crossing import checked_inputs
+from ...inprocess.lm.ledger import Account
+from ...inprocess.prediction import Prediction
+from ...inprocess.predictor import Chunk
+from ...inprocess.signatures import Signature
+from ...router import NATIVE_MODULES, Candidate
+from ..program import DEFAULT_TIMEOUT, Program
 
 if TYPE_CHECKING:
-    from ..inprocess.lm.record import LM
-    from ..pools.calls import Call
+    from ...inprocess.lm.record import LM
+    from ...pools.calls import Call
 
 _OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
 

@@ -12,17 +12,17 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput, SettingsError, UnknownName
-from ..inprocess.fields import InputField
-from ..inprocess.prediction import Prediction
-from ..inprocess.predictor import Chunk
-from ..programs import Program
-from ..router import GENERAL_POOL, Candidate, Reason
+from ...errors import InvalidInput, SettingsError, UnknownName
+from ...inprocess.fields import InputField
+from ...inprocess.prediction import Prediction
+from ...inprocess.predictor import Chunk
+from ...router import GENERAL_POOL, Candidate, Reason
+from ..program import Program
 from .strategy import Strategy
 
 if TYPE_CHECKING:
-    from ..inprocess.lm.record import LM
-    from ..pools.calls import Call
+    from ...inprocess.lm.record import LM
+    from ...pools.calls import Call
 
 REMOTE = ("dspy.ColBERTv2",)
 Found = tuple[dict[str, Any], list[Any]]  # the inputs with the context, and the passages

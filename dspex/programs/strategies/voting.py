@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput, UnknownName
-from ..inprocess.attempts import Attempt, Loop
-from ..inprocess.votes import Normalize, majority_of
-from ..programs import Program
+from ...errors import InvalidInput, UnknownName
+from ...inprocess.attempts import Attempt, Loop
+from ...inprocess.votes import Normalize, majority_of
+from ..program import Program
 from .strategy import Repeating
 
 if TYPE_CHECKING:
-    from ..inprocess.prediction import Prediction
-    from ..pools.calls import Call
+    from ...inprocess.prediction import Prediction
+    from ...pools.calls import Call
 
 
 @dataclass(frozen=True)

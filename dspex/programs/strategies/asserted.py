@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidInput, SettingsError
-from ..inprocess.assertions import Check, OnFailure, asserting
-from ..inprocess.attempts import Loop
-from ..programs import Program
+from ...errors import InvalidInput, SettingsError
+from ...inprocess.assertions import Check, OnFailure, asserting
+from ...inprocess.attempts import Loop
+from ..program import Program
 from .strategy import Repeating
 
 
