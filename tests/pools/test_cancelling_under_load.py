@@ -40,7 +40,7 @@ def test_python_code_is_interrupted_while_its_worker_is_spoken_to_all_the_time(s
 def test_a_stray_signal_interrupts_nobody(supervise: Supervise) -> None:
     """Process (C15): the handler raises for the call that was cancelled alone; a signal that comes late hits nobody."""
     sup = supervise(size=1, concurrency=1)
-    (worker,) = pids(sup)
+    worker = sup.call("f", "ping")["pid"]  # it has begun to serve, and so has its handler
     for command, arguments in (("spin", {"seconds": 0.5}), ("sleep", {"seconds": 0.5})):
         caller = Caller(sup.call, "f", command, arguments)
         eventually(lambda: sup.stats()["f"]["in_flight"] == 1)
