@@ -60,7 +60,7 @@ _TEXT_OF: Final[Mapping[Any, str]] = (
     | {type(None): "None"}
     | {getattr(typing, name).__origin__: name for name in _ABSTRACT}
 )
-_LINE_END: Final = re.compile(r"[\r\n]")
+_LINE_END: Final = re.compile(r"\\?[\r\n]")
 _NATIVE_TYPES: Final = (
     "Image", "Audio", "File", "Code", "Reasoning", "History", "Tool", "ToolCalls", "ToolCallResults",
 )  # fmt: skip
@@ -86,7 +86,7 @@ def _read(text: str, custom_types: Mapping[str, Any]) -> Any:
         return simple
     try:
         # A line may end anywhere in a signature's string, as between the brackets of a call.
-        tree = ast.parse(_LINE_END.sub(" ", text).strip(), mode="eval")
+        tree = ast.parse(_LINE_END.sub(lambda end: " " * len(end.group()), text).strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = (getattr(error, "offset", None) or 1) - 1
         raise SignatureError(f"This is not a type: {_reason(error)}.", text=text, position=offset) from None
@@ -167,6 +167,8 @@ class _Reader:
     def applied(self, node: ast.expr, base: Any, arguments: tuple[Any, ...]) -> Any:
         if base is dict and len(arguments) != 2:
             raise self.error("dict takes two types in square brackets", node)
+        if ... in arguments and (len(arguments) != 2 or arguments[0] is ...):
+            raise self.error("tuple takes '...' after one type only, as in tuple[int, ...]", node)
         try:
             return base[arguments if len(arguments) != 1 else arguments[0]]
         except TypeError as error:

@@ -125,6 +125,9 @@ class _Comparison:
         for operation, ours, theirs in zip(
             case["operations"], self.native["operations"], self.dspy["operations"], strict=True
         ):
+            if is_error(ours) and not is_error(theirs) and _adds_a_bad_name(operation) and ours[1] == "SignatureError":
+                self.report.rules["stricter: a name that is no identifier"] += 1
+                return  # from here on the two signatures are different ones
             if is_error(ours) or is_error(theirs):
                 yield from self.alike("operation", "operations", ours, theirs, repr(operation))
                 continue
@@ -156,6 +159,11 @@ class _Comparison:
         elif not is_error(ours) and not is_error(theirs) and ours == theirs:
             return
         yield f"{point} {about}{_unequal(repr(ours), repr(theirs))}"
+
+
+def _adds_a_bad_name(operation: Any) -> bool:
+    name = operation[2] if operation[0] == "insert" else operation[1]
+    return operation[0] in ("prepend", "append", "insert") and not name.isidentifier()
 
 
 def _is_routed(found: Outcome) -> bool:

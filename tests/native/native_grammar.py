@@ -8,9 +8,10 @@ from typing import Any, Final
 from native_values import WORDS, Kinds
 
 NAMES: Final = (
-    "q", "context", "answer", "ans2", "über", "ﬁeld", "self", "schema", "copy", "json", "model_x", "fields", "_p",
-    "instructions", "class", "reasoning", "名前", "HTML", "x1", "config",
+    "q", "context", "answer", "ans2", "über", "ﬁeld", "self", "schema", "copy", "json", "model_x", "reasoning", "名前",
+    "HTML", "x1", "config",
 )  # fmt: skip
+BAD_NAMES: Final = ("fields", "_p", "instructions", "class", "output_fields", "2nd", "a-b")
 _TOKENS: Final = (
     "->", ",", ":", "[", "]", "|", " ", "\n", "=", "*", "/", "(", ")", "'", '"', ".", "None", "int", "Literal['x']",
     "= 3", "*args", "#", "str", "q", "...", "3", "list", "Color", "typing.", "lambda", "-", "\t", ";", "\\", "é",
@@ -50,6 +51,8 @@ class Grammar:
 
     def _string(self) -> str:
         names = self.random.sample(NAMES, self.random.randint(1, 5))
+        if self.random.random() < 0.1:
+            names[self.random.randrange(len(names))] = self.random.choice(BAD_NAMES)
         cut = self.random.randint(0, len(names))
         inputs, outputs = (", ".join(map(self._declared, side)) for side in (names[:cut], names[cut:]))
         return f"{inputs}{self.random.choice((' -> ', '->', ' ->'))}{outputs}"
@@ -60,7 +63,7 @@ class Grammar:
         return f"{name}{self.random.choice((': ', ':', ' : '))}{self._type()}"
 
     def _type(self) -> str:
-        if self.random.random() < 0.25:
+        if self.random.random() < 0.15:
             return self.random.choice(_ODD_TYPES)
         return self.kinds.kind(self.random.choice(("input", "output"))).text
 
@@ -73,7 +76,7 @@ class Grammar:
         ))()  # fmt: skip
 
     def _operation(self) -> tuple[Any, ...]:
-        choose, name = self.random.choice, self.random.choice(NAMES)
+        choose, name = self.random.choice, self.random.choice((*NAMES, *NAMES, *BAD_NAMES))
         kind, options = choose(("input", "output")), {"desc": choose(WORDS)} if self.random.random() < 0.5 else {}
         annotation = choose((None, None, self.kinds.kind(kind, 1).text))
         field = (kind, annotation, options)

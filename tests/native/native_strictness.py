@@ -19,6 +19,7 @@ _TYPING = set(
     "Any Annotated Dict FrozenSet Iterable List Literal Mapping MutableMapping Optional Sequence Set Tuple Type Union"
     .split()
 )  # fmt: skip
+_OPTIONS = set("gt ge lt le min_length max_length multiple_of allow_inf_nan description".split())
 _DOTTED = {"datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta", "decimal.Decimal", "uuid.UUID"}
 _OF_DSPY = set(
     "Image Audio File Code Reasoning History Tool ToolCalls ToolCallResults Citations Document".split()
@@ -46,7 +47,7 @@ def wider(text: str) -> str | None:
     """The rule by which DSPex accepts this string although DSPy may refuse it; None when there is none."""
     if text.count("->") != 1 and re.search("""['"].*->.*['"]""", text):
         return "an arrow in a literal"
-    if re.search(r"Literal\[[^\]]*-\s*\d", text):
+    if re.search(r"Literal\[.*-\s*\d", text, re.DOTALL):
         return "a negative number in a literal"
     return "NoneType beside custom types" if "NoneType" in text else None
 
@@ -102,8 +103,11 @@ def _of_literal(node: ast.Subscript) -> str | None:
 
 def _of_annotated(node: ast.Subscript) -> str | None:
     inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    plain = all(isinstance(each, ast.Constant | ast.Call) for each in inner[1:])
-    return _of_type(inner[0]) if plain else "metadata that is no Field(...)"
+    for each in inner[1:]:
+        named = {word.arg for word in each.keywords} if isinstance(each, ast.Call) else set()
+        if not isinstance(each, ast.Constant | ast.Call) or not named <= _OPTIONS:
+            return "metadata that is no Field of constraints"
+    return _of_type(inner[0])
 
 
 def _is_known(name: str) -> bool:
