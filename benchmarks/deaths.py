@@ -11,8 +11,10 @@ import asyncio
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import dspex
@@ -63,13 +65,14 @@ def _measure(settings: dict[str, Any], kills: int) -> dict[str, list[float]]:
 def _kill_once(sup: dspex.Supervisor, times: Times) -> dict[str, float]:
     while any(row["answered"] < FRUITFUL for row in _ready(sup)):
         asyncio.run(_work(sup))
-    caller = Caller(sup)
-    until(lambda: any(row["running"] for row in _ready(sup)))
-    victim = next(row for row in _ready(sup) if row["running"])
-    times.clear()
-    struck = time.time()
-    os.kill(victim["pid"], signal.SIGKILL)
-    caller.thread.join()
+    with tempfile.TemporaryDirectory() as folder:
+        caller = Caller(sup, Path(folder, "pid"))
+        until(caller.has_begun)  # a call that its worker has not read is sent elsewhere (C8)
+        victim = int(caller.announcement.read_text())
+        times.clear()
+        struck = time.time()
+        os.kill(victim, signal.SIGKILL)
+        caller.thread.join()
     until(lambda: {"dspex.worker.died", "dspex.worker.ready"} <= times.seen.keys() and len(_ready(sup)) == 2)
     return {
         "death seen": (times.seen["dspex.worker.died"] - struck) * 1000,
@@ -86,15 +89,20 @@ async def _work(sup: dspex.Supervisor) -> None:
 class Caller:
     """A thread that waits in a call until its worker dies; times are `time.time()`'s, as those of events."""
 
-    def __init__(self, sup: dspex.Supervisor) -> None:
+    def __init__(self, sup: dspex.Supervisor, announcement: Path) -> None:
+        self.announcement = announcement
         self.failed_at = 0.0
         self._sup = sup
         self.thread = threading.Thread(target=self._wait)
         self.thread.start()
 
+    def has_begun(self) -> bool:
+        return self.announcement.exists() and self.announcement.read_text().endswith("\n")
+
     def _wait(self) -> None:
+        sleep = {"path": str(self.announcement), "command": "sleep", "arguments": {"seconds": 60.0}}
         try:
-            self._sup.call("deaths", "sleep", {"seconds": 60.0})
+            self._sup.call("deaths", "announced", sleep)
         except dspex.WorkerDied:
             self.failed_at = time.time()
 

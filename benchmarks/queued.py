@@ -62,6 +62,7 @@ def _cancel_row(size: int, plain: list[dict[str, Any]]) -> Row:
         "arguments, bytes": size,
         "cancel 9,000, ms": took,
         "worst": max(found["cancel_ms"] for found in plain),
+        "as many bare tasks, ms": median([found["bare_ms"] for found in plain]),
         "goal": GOAL_MS,
         "goal met": _met(took, GOAL_MS),
         "served": min(found["served"] for found in plain),
@@ -91,7 +92,8 @@ def main() -> None:
         sup.wait_ready()
         queue = Queue(sup.pool("queue"), Path(folder), size)
         asyncio.run(queue.fill_and_empty(50, is_traced=False))  # what is made once is made before anything is counted
-        print(json.dumps(asyncio.run(queue.fill_and_empty(CALLS, is_traced=is_traced))))
+        found = asyncio.run(queue.fill_and_empty(CALLS, is_traced=is_traced))
+        print(json.dumps(found | {"bare_ms": asyncio.run(_cancel_bare(CALLS))}))
 
 
 class Queue:
@@ -138,6 +140,25 @@ class Queue:
 
     def _arguments(self, path: Path, n: int) -> dict[str, Any]:
         return {"path": str(path), "token": f"{n:06}", "padding": self._padding}
+
+
+async def _cancel_bare(calls: int) -> float:
+    """Give the milliseconds that asyncio itself takes to cancel as many tasks that wait for a future each."""
+
+    async def wait(future: asyncio.Future[None]) -> None:
+        await future
+
+    tasks = [asyncio.create_task(wait(asyncio.get_running_loop().create_future())) for _ in range(calls)]
+    await asyncio.sleep(0)
+    going = [task for n, task in enumerate(tasks) if n % STAYING]
+    began = time.perf_counter()
+    for task in going:
+        task.cancel()
+    await asyncio.gather(*going, return_exceptions=True)
+    took = time.perf_counter() - began
+    for task in tasks:
+        task.cancel()
+    return took * 1000
 
 
 class Memory:
