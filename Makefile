@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.bench-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples
+SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
 .PHONY: help setup demo test check format bench chaos fuzz soak kills cgroup slow parity clean
 

@@ -291,8 +291,8 @@ class WorkerMemoryExceeded(InterruptedCall, MemoryError):
         mib = 1024 * 1024
         super().__init__(
             f"Worker {worker} of pool {pool!r} used {seen / mib:.0f} MiB of its memory_cap of {cap / mib:.0f} MiB "
-            f"(found by the {layer} layer), and was killed with its children; {in_flight} call(s) were running, {command!r} "
-            f"among them. Raise memory_cap, or send less at a time."
+            f"(found by the {layer} layer), and was killed with its children; {in_flight} call(s) were running, "
+            f"{command!r} among them. Raise memory_cap, or send less at a time."
         )
 
 
