@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import defaults
 from ..errors import UnknownName
+from ..events import Name
 from ..inprocess import predictor as native
 from ..inprocess.adapters.compiled import CompiledSignature
 from ..inprocess.adapters.tool_calling import asked_signature, is_native_by_default
@@ -30,7 +31,7 @@ from ..inprocess.fields import OutputField
 from ..inprocess.prediction import Prediction
 from ..inprocess.predictor import Chunk, default_adapter
 from ..inprocess.signatures import Signature
-from ..router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, decide
+from ..router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 from ..tools import new_set_id, specs_of
 from .states import NativeState, native_state
 
@@ -168,7 +169,10 @@ class Program:
         """Where it runs, and why."""
         if self.implementation == "python":
             return decide(self.candidate(None), "python")
-        return decide(self.candidate(self.lm_used), self.implementation)
+        decision = decide(self.candidate(self.lm_used), self.implementation)
+        if decision.reason is Reason.PREFIX:
+            defaults.client().emit(Name.ROUTE_CHANGED, module=self.module, pool=decision.pool, reason="prefix")
+        return decision
 
     @property
     def is_native(self) -> bool:

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import (
-    LMTransportError,
-)
+from dspex.errors import LMTimeoutError, LMTransportError
 from dspex.events import Name
 from dspex.inprocess.cache import Cache
 from dspex.inprocess.lm import exchange
@@ -191,6 +189,16 @@ def test_circuit_opens_with_one_trial_for_all_callers(monkeypatch: pytest.Monkey
         going[0].send(reply(200, BODY))
     assert played.run([reply(200, BODY)]).error is None
     assert [name for name, _ in played.events] == [Name.LM_CIRCUIT_OPENED, Name.LM_CIRCUIT_CLOSED]
+
+
+@pytest.mark.parametrize(("deadline", "opens"), [(2.0, False), (20.0, True)])
+def test_hurried_callers_open_no_circuit(monkeypatch: pytest.MonkeyPatch, deadline: float, opens: bool) -> None:
+    """unit: that the endpoint did not answer within the caller's two seconds says nothing about it to the others."""
+    played = Played(monkeypatch, retries=0)
+    for _ in range(TRIP_AFTER):
+        with pytest.raises(LMTimeoutError):
+            played.run([LMTimeoutError("too late")], deadline=deadline)
+    assert [name for name, _ in played.events] == ([Name.LM_CIRCUIT_OPENED] if opens else [])
 
 
 def test_trial_that_is_given_up_does_not_keep_the_circuit_open_for_ever() -> None:

@@ -153,7 +153,12 @@ def test_a_verified_program_is_native_and_a_differing_one_is_not(
         assert good.program.prefix_sha256 and good.program.decision.reason is Reason.NATIVE
         Optimized(dataclasses.replace(good.program, prefix_sha256="0" * 64), 1.0, 0.0).save(tmp_path / "changed.json")
         changed = load(tmp_path / "changed.json", **{**asked, "adapter": adapter})
+        events: list[dspex.Event] = []
+        supervisor.on_event(events.append)
         assert changed.program.decision.reason is Reason.PREFIX and changed.program.decision.pool == "dspy"
+        supervisor.flush_events()
+        (told,) = [event.facts for event in events if event.name == "dspex.route.changed"]
+        assert told == {"module": changed.program.module, "pool": "dspy", "reason": "prefix"}
         answers = [one(question="now", context=["x", "y"]) for one in (good, changed)]
         assert [answer.answer for answer in answers] == ["yes", "yes"]
         assert answers[0].route == "native" and answers[1].route.startswith("python:dspy/")

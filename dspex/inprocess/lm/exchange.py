@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
+FAIR_S = 5.0  # an endpoint that was given less time than this has not failed when the time is up
 # Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
 _UNANSWERED = frozenset({502, 503, 504, 529})
 
@@ -249,7 +250,8 @@ def _attempt(services: Services, order: Order) -> Exchange:
         sent = (yield Start(order)) if lm.provider.prefix == "local" else order
         result = yield Send(sent, left)
     except (LMTransportError, LMTimeoutError) as error:
-        _note(services, order, False)
+        if isinstance(error, LMTransportError) or left >= FAIR_S:
+            _note(services, order, False)
         return Outcome(error=_name(lm, error))
     is_reply = isinstance(result, Reply)
     _note(services, order, not is_reply or result.status not in _UNANSWERED)
