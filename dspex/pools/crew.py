@@ -179,7 +179,8 @@ class Crew:
 
     def lost(self, template: TemplateProcess | None, *, was_warm: bool, error: WorkerBootError | None) -> None:
         """A template has ended, or could not start. What it had not started yet is not coming."""
-        for worker in [w for w in self._desk.workers.values() if w.template is template]:
+        left = [w for w in self._desk.workers.values() if w.template is template]
+        for worker in left:
             worker.template = None
             if worker.pidfd is None and not worker.watch_by_its_word(self._on_death):
                 self._bury(worker)
@@ -190,11 +191,11 @@ class Crew:
                 self._desk.change(self._failed_to_boot(generation))
             self._waiting = []
         elif was_warm and template is not None:
+            for worker in left:
+                if worker.generation in self._desk.workers:
+                    config = worker.config
+                    self._orphans.begin(worker.generation, worker.pid, config.memory_cap, config.recycle_after_memory)
             orphans = [w.generation for w in self._desk.workers.values() if w.template is None]
-            for generation in orphans:
-                config = self._desk.workers[generation].config
-                pid = self._desk.workers[generation].pid
-                self._orphans.begin(generation, pid, config.memory_cap, config.recycle_after_memory)
             self._desk.change(lambda now: self._desk.state.recycle(now, reason="template_lost", generations=orphans))
         self._desk.notify()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -32,6 +33,15 @@ class Holdings:
 def descriptor_count() -> int:
     """How many descriptors this process has open; the one that looks is not counted."""
     return len(list(Path("/proc/self/fd").iterdir())) - 1
+
+
+def descriptors() -> list[str]:
+    """What each open descriptor is."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that looks
+            found.append(str(path.readlink()))
+    return found
 
 
 def zombies() -> int:

@@ -17,25 +17,29 @@ import json
 import logging
 import os
 import random
+import re
 import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
+from dspex.pools import poison
 from dspex.pools.reverse import THREADS
 from dspex.pools.supervisor import Supervisor
 from dspex_worker.memory import rss_of
 
 from .books import Books
-from .holdings import Holdings, children, descriptor_count, pss_of, zombies
+from .holdings import Holdings, children, descriptor_count, descriptors, pss_of, zombies
 from .injuries import Injuries
 from .slopes import FEWEST, slope
 from .traffic import MANY, SINGLE, Traffic
@@ -46,6 +50,7 @@ MOST_PER_S = 4_000  # ids that the books have room for, per second
 CALLERS = {"callers": 40, "durable": 8, "stateful": 4, "threads": 3}
 COUNTED = (Name.WORKER_RECYCLING, Name.WORKER_RETIRING, Name.WORKER_STOPPED, Name.WORKER_DIED, Name.TEMPLATE_LOST)
 SHORT = 600.0  # seconds: before, what is made once and kept looks like growth
+REMEMBERED = 60.0  # seconds that suspects are known, not ten minutes: else they grow in number for so long
 BLOCKING = 16  # threads for what blocks: callers, recycling
 # What may be added in a day: quantity -> (unit, its size, the limit in units)
 LIMITS = {
@@ -69,8 +74,8 @@ class Soak:
         self.faults: list[str] = []
         self.books = Books(int((seconds + 60) * MOST_PER_S), folder / "effects")
         self.injuries: Injuries
-        self.times: list[float] = []
-        self.samples: dict[str, list[float]] = {name: [] for name in LIMITS}
+        self.times = array("d")  # arrays, whose items are no objects: what samples must not grow by itself
+        self.samples = {name: array("d") for name in LIMITS}
         self.quiet: tuple[Holdings, Holdings]
         self.turnover: Counter[str] = Counter()  # what became of workers and templates, by event and reason
         self._warm_up = warm_up
@@ -78,7 +83,7 @@ class Soak:
     def execute(self) -> None:
         """Run it, with a supervisor of its own."""
         outside = Holdings.now()
-        with Supervisor(pools=_pools()) as sup:
+        with patch.object(poison, "QUARANTINE", REMEMBERED), Supervisor(pools=_pools()) as sup:
             sup.wait_ready()
             sup.on_event(self._count)
             asyncio.run(self._soak(sup))
@@ -142,7 +147,7 @@ class Soak:
         for name in ("descriptors", "threads", "children", "zombies"):
             was, now = getattr(before, name), getattr(after, name)
             if now > was:
-                self.faults.append(f"{name} {when}: {was} before, {now} now; threads {_thread_names()}")
+                self.faults.append(f"{name} {when}: {was} before, {now} now; {_what_is_held()}")
 
 
 def _look(sup: Supervisor) -> dict[str, float]:
@@ -219,8 +224,11 @@ def _settled(look: Any, before: Holdings, within: float = 10.0) -> Holdings:
         threading.Event().wait(0.05)
 
 
-def _thread_names() -> dict[str, int]:
-    return dict(Counter(thread.name.rstrip("0123456789-_") for thread in threading.enumerate()))
+def _what_is_held() -> str:
+    """Threads by name and descriptors by kind, for whoever has to find what was left behind."""
+    threads = Counter(thread.name.rstrip("0123456789-_") for thread in threading.enumerate())
+    kinds = Counter(re.sub(r"\d+", "n", kind) for kind in descriptors())
+    return f"threads {dict(threads)}; descriptors {dict(kinds)}"
 
 
 # -- the report --------------------------------------------------------------------------------------------------
@@ -258,7 +266,7 @@ def report(soak: Soak) -> tuple[list[str], dict[str, Any], bool]:
         "quiet": {"before": before, "after": after},
         "growth": rows,
         "faults": soak.faults,
-        "samples": {"seconds": soak.times, **soak.samples},
+        "samples": {"seconds": list(soak.times), **{name: list(values) for name, values in soak.samples.items()}},
     }
     return lines, data, is_well
 

@@ -119,6 +119,21 @@ def test_a_template_killed_during_recycling_costs_no_call(supervise: Supervise, 
     assert company.errors == []
 
 
+def test_templates_killed_one_after_another_leave_no_descriptor(supervise: Supervise) -> None:
+    """Chaos (T6): a worker that its session keeps outlives four templates, and is watched once, not four times."""
+    sup = supervise(size=1)
+    with unharmed(sup, 1):
+        with sup.session("f") as session:
+            home = session.call("remember", {"key": "k", "value": 1})["pid"]
+            for _ in range(4):
+                killed = eventually(lambda: sup.stats()["f"]["reaper"].startswith("template") and template_pid(sup))
+                os.kill(killed, signal.SIGKILL)
+                eventually(lambda killed=killed: sup.stats()["f"]["reaper"] not in ("lost", f"template {killed}"))
+                all_ready(sup, 1)  # made by the new one: it is warm
+            assert session.call("recall", {"key": "k"})["pid"] == home
+        eventually(lambda: home not in pids(sup))
+
+
 SILENT_TEMPLATE = """
 import os, pathlib, sys, time
 from dspex_worker.bridge import Bridge
