@@ -7,7 +7,9 @@ rule applies, so that a disagreement is expected for one reason and not excused 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import typing
 from collections import Counter
 
@@ -37,10 +39,16 @@ def stricter(text: str) -> str | None:
             body = ast.parse(f"def f({side}): pass").body
         except SyntaxError:
             return None
+        if "#" in side and _has_comment(f"def f({side}): pass"):
+            return "a comment is dropped"
         found = _of_side(body, names)
         if found:
             return found
     return None
+
+
+def _has_comment(source: str) -> bool:
+    return any(token.type == tokenize.COMMENT for token in tokenize.generate_tokens(io.StringIO(source).readline))
 
 
 def wider(text: str) -> str | None:
