@@ -119,7 +119,7 @@ class _Comparison:
             return described
         self.report.rules["renamed: Code['...'] in a string"] += 1
         instructions, fields = described
-        return instructions, [(*f[:2], re.sub(r"Code_\('(\w+)',\)", r"Code_\1", f[2]), *f[3:]) for f in fields]
+        return instructions, [(*f[:2], re.sub(r"Code_\('([^']*)',\)", r"Code_\1", f[2]), *f[3:]) for f in fields]
 
     def _operations(self, case: Case) -> Iterator[str]:
         for operation, ours, theirs in zip(
