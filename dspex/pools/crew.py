@@ -19,7 +19,7 @@ from . import failures
 from .desk import Desk
 from .engine import Engine
 from .instructions import Instruction
-from .leftovers import end_session
+from .leftovers import end_of, end_session
 from .nursery import Nursery
 from .replies import Replies
 from .spawn import TemplateProcess
@@ -88,7 +88,7 @@ class Crew:
 
     def tick(self, now: float) -> None:
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
-            self._bury(self._desk.workers[generation])
+            self._bury_unheard(self._desk.workers[generation])
         self.nursery.tick(now)
         if now >= self._orphans.due:
             self._orphans.look(now)
@@ -217,6 +217,13 @@ class Crew:
             record = self._desk.state.workers.get(worker.generation)
             was_ready = record is not None and record.ready_at is not None
             self._dying[worker.generation] = monotonic() + (EXIT_PATIENCE if was_ready else BOOT_PATIENCE)
+
+    def _bury_unheard(self, worker: Worker) -> None:
+        """Its template has not said in time how it ended: perhaps it has by now, else /proc does."""
+        if worker.template is not None:
+            worker.template.hear()
+            worker.exit = worker.exit or end_of(worker.pid, worker.template.pid)
+        self._bury(worker)
 
     def _bury(self, worker: Worker) -> None:
         """End its calls, take its place from the roster, close its descriptors."""

@@ -1,7 +1,8 @@
-"""What is left of a worker whose template is gone (T6): its group must be killed here, and reaped if this is init.
+"""What is left of a worker whose template does not look after it, because it is gone (T6) or slow (T3).
 
-As long as a member lives, the kernel gives the session's number to nobody else, so members are known by it. Not
-covered: what left the worker's session. Runs on the engine's thread; a scan of /proc, rare.
+Its group must be killed here, and reaped if this is init; how it ended is in /proc until it is reaped. As long as a
+member lives, the kernel gives the session's number to nobody else, so members are known by it. Not covered: what left
+the worker's session. Runs on the engine's thread; a scan of /proc, rare.
 """
 
 from __future__ import annotations
@@ -11,8 +12,22 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import Any
 
 PATIENCE_MS = 100  # for one that was killed to end; it takes less than a millisecond
+
+
+def end_of(pid: int, parent: int) -> dict[str, Any] | None:
+    """Give how the dead child of `parent` ended; None once it was reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        state, ppid, status = fields[0], int(fields[1]), int(fields[49])
+    except (OSError, IndexError, ValueError):
+        return None
+    if state != b"Z" or ppid != parent:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return {"exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
 
 
 def end_session(leader: int) -> None:

@@ -110,6 +110,10 @@ class TemplateProcess:
                 os.close(descriptor)
         return ours
 
+    def hear(self) -> None:
+        """Take what it has said, without waiting for the engine to come to it."""
+        self._on_control(0)
+
     def kill_worker(self, generation: int) -> None:
         """Kill a worker with its whole tree, also what left its group; the lifeline has killed the group already."""
         with contextlib.suppress(OSError):  # gone: what its workers left behind is init's

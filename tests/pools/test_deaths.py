@@ -12,9 +12,10 @@ import pytest
 
 from dspex.errors import PoisonCall, WorkerDied
 from dspex.events import Event, Name
+from dspex.pools import crew
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids
+from .waiting import Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids, template_pid
 
 
 @pytest.mark.parametrize(
@@ -304,3 +305,19 @@ def test_the_event_of_a_death_says_whose_it_was_and_how_it_ended(supervise: Supe
     assert stop.facts["reason"] == "recycled" and stop.facts["pid"] not in (0, pid)
     counts = sup.stats()["f"]["counts"]
     assert (counts["deaths"], counts["stops"]) == (1, 1)
+
+
+def test_how_a_worker_died_is_known_though_its_template_is_slow(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would earn no strike."""
+    monkeypatch.setattr(crew, "EXIT_PATIENCE", 0.02)
+    sup = supervise(size=2)
+    freeze(template_pid(sup))
+    with pytest.raises(WorkerDied) as caught:
+        sup.call("f", "exit", {"code": 5})
+    assert (caught.value.exit_code, caught.value.cause) == (5, "exited")
+    with pytest.raises(WorkerDied) as caught:
+        sup.call("f", "kill", {"signal": int(signal.SIGSEGV)})
+    assert (caught.value.signal, caught.value.cause) == (signal.SIGSEGV, "crashed")
+    all_ready(sup, 2)

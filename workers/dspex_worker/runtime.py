@@ -67,6 +67,8 @@ class Runtime:
         self.identity = identity
         self.sessions = Sessions()
         self._incoming = incoming
+        self._readable = select.poll()
+        self._readable.register(incoming, select.POLLIN)
         self._outgoing = outgoing
         self._private: tuple[int, ...] = (incoming, outgoing, lifeline)  # no child of this process may hold them
         self._is_single = concurrency == 1
@@ -232,6 +234,7 @@ class Runtime:
         if self._cancelled:
             self._interrupt_until_readable()
         try:
+            self._readable.poll()  # asleep in read(), a worker that is killed would still take what comes (C8)
             data = os.read(self._incoming, READ_SIZE)
             if not data:
                 end_group()  # the supervisor is gone, or has let go
