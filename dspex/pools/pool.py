@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import messages
@@ -74,8 +75,7 @@ class Pool:
         Raises:
             CallTimeout, WorkerDied, RemoteError and the other rows of the failure table in docs/errors.md.
         """
-        options: Any = {"session": session, "timeout": timeout, "idempotent": idempotent}
-        return self.invoke(command, arguments, **options).result()
+        return self.invoke(command, arguments, session=session, timeout=timeout, idempotent=idempotent).result()
 
     async def acall(
         self,
@@ -87,17 +87,25 @@ class Pool:
         idempotent: bool = False,
     ) -> Any:
         """`call`, awaited. Cancelling the task cancels the call."""
-        options: Any = {"session": session, "timeout": timeout, "idempotent": idempotent}
-        return (await self.ainvoke(command, arguments, **options)).result()
+        call = self.ainvoke(command, arguments, session=session, timeout=timeout, idempotent=idempotent)
+        return (await call).result()
 
-    def invoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
+    def invoke(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        cancel: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
+    ) -> Call:
         """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it.
 
         `cancel(callback)`, if given, is asked to have `callback` called when the caller does not want it any more; what
         it returns takes that back.
         """
-        cancel = options.pop("cancel", None)
-        call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
+        call = self._make(command, arguments, session, timeout, idempotent=idempotent)
         call.wait_in_thread()
         take_back = None
         try:
@@ -113,9 +121,17 @@ class Pool:
                 take_back()
         return call
 
-    async def ainvoke(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Call:
+    async def ainvoke(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Call:
         """`invoke`, awaited."""
-        call = self._make(command, arguments, options.pop("session", None), options.pop("timeout", None), **options)
+        call = self._make(command, arguments, session, timeout, idempotent=idempotent)
         future = call.wait_in_loop(self._desk.ports)
         try:  # no await stands between submitting and waiting (C6)
             self._desk.submit(call)
@@ -358,10 +374,12 @@ class Pool:
         arguments: dict[str, Any] | None,
         session: str | None,
         timeout: float | None,
-        **options: Any,
+        *,
+        idempotent: bool = False,
+        credit: int | None = None,
     ) -> Call:
         self._supervisor.check_usable()
-        return self._requests.make(command, arguments, session, timeout, **options)
+        return self._requests.make(command, arguments, session, timeout, idempotent=idempotent, credit=credit)
 
     def _wait(self, call: Call) -> None:
         if call.is_ended:  # refused
