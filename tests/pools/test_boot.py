@@ -66,7 +66,7 @@ def test_a_bridge_that_hangs_is_a_boot_error(
     supervise: Supervise, tmp_path: Path, code: str, start_method: str
 ) -> None:
     """Process (scorecard 24): killed at startup_timeout; no process is left hanging."""
-    error = _failing(supervise, tmp_path, code, start_method=start_method, startup_timeout=1.0)
+    error = _failing(supervise, tmp_path, code, start_method=start_method, startup_timeout=2.5)
     assert "startup_timeout" in str(error)
     assert "half way" in error.stderr_tail
 

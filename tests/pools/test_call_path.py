@@ -404,7 +404,7 @@ def test_effects_of_calls_that_were_given_up_happen_at_most_once(supervise: Supe
 
 def test_the_counts_add_up(supervise: Supervise) -> None:
     """Process (T74): every submitted call is in exactly one of the counts, and each count is what callers heard."""
-    sup = supervise(size=1, concurrency=2, queue_limit=2, cancel_grace=0.2)
+    sup = supervise(size=1, concurrency=2, queue_limit=2, cancel_grace=10.0)
     heard = {"answered": 0, "failed": 0, "expired": 0, "cancelled": 0}
     for n in range(20):
         sup.call("f", "echo", {"n": n})
