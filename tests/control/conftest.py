@@ -42,6 +42,17 @@ def service(supervisor: Supervisor, folder: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
+def at_rest(supervisor: Supervisor) -> None:
+    """What other tests did to that supervisor is over: no worker is coming or going."""
+
+    def rests() -> bool:
+        stats = supervisor.stats()["faults"]
+        return stats["in_flight"] == 0 and [worker["phase"] for worker in stats["workers"]] == ["ready"] * 2
+
+    eventually(rests, "both workers are ready, and no other is there")
+
+
+@pytest.fixture
 def client(service: Service) -> Iterator[Client]:
     with Client(service.path) as connected:
         yield connected
