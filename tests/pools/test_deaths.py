@@ -321,3 +321,16 @@ def test_how_a_worker_died_is_known_though_its_template_is_slow(
         sup.call("f", "kill", {"signal": int(signal.SIGSEGV)})
     assert (caught.value.signal, caught.value.cause) == (signal.SIGSEGV, "crashed")
     all_ready(sup, 2)
+
+
+def test_calls_handed_over_just_after_an_idle_worker_was_killed_go_elsewhere(supervise: Supervise) -> None:
+    """Process (C8): its death is not seen yet, but it cannot read any more; twenty deaths, twenty calls after each."""
+    sup = supervise(size=2, concurrency=16)
+    for _ in range(20):
+        all_ready(sup, 2)
+        for _ in range(20):  # a fruitful worker is replaced at once
+            sup.call("f", "ping")
+        busiest = max(sup.stats()["f"]["workers"], key=lambda worker: worker["answered"])
+        os.kill(busiest["pid"], signal.SIGKILL)
+        callers = [Caller(sup.call, "f", "echo", {"n": n}) for n in range(20)]
+        assert [caller.outcome() for caller in callers] == [{"n": n} for n in range(20)]
