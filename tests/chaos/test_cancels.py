@@ -18,7 +18,7 @@ from ..pools.waiting import Caller, Gate, all_ready, eventually, pids
 from .company import unharmed, use_tools
 from .conftest import Supervise
 
-GRACE = 0.2
+GRACE = 1.0
 BOUND = 3.0  # seconds from the deadline or cancel until the caller is free; milliseconds by design
 
 # where the call is: command, arguments, whether the worker can be kept at concurrency 1 and at 8
