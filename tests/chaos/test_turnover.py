@@ -238,7 +238,7 @@ def test_a_pool_in_a_crash_loop_does_not_slow_the_other(tmp_path: Path, seeded: 
     with Supervisor(pools=[killed, serving]) as sup, Killer(sup, seeded, every=0.05, pool="bad") as killer:
         dropping = _latencies(sup)
         assert sup.stats()["good"]["counts"]["failed"] == 0
-    assert killer.kills > 5
+    assert killer.kills >= 3  # those that die before they did any work come back ever later
     print(f"{killer.kills} workers killed in 1.5 s")
     for name, found in (("alone", alone), ("beside a crash loop", looping), ("beside kills", dropping)):
         print(f"{name}: p50 {_ms(found, 0.5)}, p90 {_ms(found, 0.9)}, p99 {_ms(found, 0.99)}, most {_ms(found, 1)}")
