@@ -19,6 +19,7 @@ import pytest
 from tool_cases import TOOLS, Clock, Spot, cases, plain, search, untyped, values, weather
 
 import dspex
+from dspex import defaults
 from dspex.errors import DspexError, InvalidInput, SettingsError, ToolFailed, UnknownName
 from dspex.inprocess import types as native_types
 from dspex.inprocess.adapters import compile_signature
@@ -198,7 +199,14 @@ def test_calls_are_read_in_both_forms_and_executed_here() -> None:
             ToolCalls.model_validate(bad)
 
 
-def test_calls_without_tools_are_refused_where_the_model_would_be_given_them() -> None:
+@pytest.fixture
+def default_supervisor() -> Iterator[None]:
+    """Ends the default supervisor, which a call on the python route starts."""
+    yield
+    defaults.stop_default_supervisor()
+
+
+def test_calls_without_tools_are_refused_where_the_model_would_be_given_them(default_supervisor: None) -> None:
     """unit: on both routes, before anything is sent."""
     sig = "question -> tool_calls: dspy.ToolCalls"
     with FakeLM("") as lm:
