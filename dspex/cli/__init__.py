@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
         return FAILED
-    except Exception as error:
+    except Exception as error:  # a user of the command line sees one line; --debug shows all
         if options.debug:
             raise
         return _report(error)

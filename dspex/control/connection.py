@@ -160,7 +160,7 @@ class Connection:
         except OSError as error:
             if isinstance(error, DspexError | TimeoutError):
                 await self._send_error(id, error)
-        except Exception as error:
+        except Exception as error:  # it is the client's to hear
             await self._send_error(id, error)
 
     async def _stream(self, id: int, verb: str, arguments: dict[str, Any], credit: Credit) -> None:

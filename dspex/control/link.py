@@ -225,7 +225,7 @@ class Link:
                 selector.register(self._waker_in, selectors.EVENT_READ)
                 while not self._broken:
                     self._turn(selector)
-        except Exception as error:
+        except Exception as error:  # whoever waits for an answer must hear why none comes
             self._break(f"{type(error).__name__} in the client's thread: {error}")
         finally:
             self._fail_all()

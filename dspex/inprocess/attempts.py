@@ -43,7 +43,7 @@ def drive(loop: Loop, ask: Callable[[Attempt], Prediction]) -> Prediction:
         while True:
             try:
                 prediction = ask(attempt)
-            except Exception as error:
+            except Exception as error:  # the loop decides whether it counts or ends
                 attempt = loop.throw(error)
             else:
                 attempt = loop.send(prediction)
@@ -58,7 +58,7 @@ async def adrive(loop: Loop, ask: Callable[[Attempt], Awaitable[Prediction]]) ->
         while True:
             try:
                 prediction = await ask(attempt)
-            except Exception as error:
+            except Exception as error:  # the loop decides whether it counts or ends
                 attempt = loop.throw(error)
             else:
                 attempt = loop.send(prediction)

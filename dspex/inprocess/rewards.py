@@ -52,7 +52,7 @@ def choosing(
             feedback = (_told(given, score, threshold),) if gives_feedback else ()
         except CallTimeout:  # of the whole, not of an attempt
             raise
-        except Exception as error:
+        except Exception as error:  # the reward or the program's; `fail_count` says how many may be
             last = error
             if index > left:
                 raise

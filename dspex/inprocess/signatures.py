@@ -347,7 +347,7 @@ def _resolved(annotation: Any, key: str, namespace: Mapping[str, Any], around: M
     try:
         # The text is the class body's own source, so this runs nothing that the class statement would not have run.
         return eval(annotation, dict(vars(module)) if module else {}, dict(around))
-    except Exception as error:
+    except Exception as error:  # any code may run in an annotation
         raise SignatureError(f"The type {annotation!r} of the field {key!r} cannot be resolved: {error}.") from error
 
 

@@ -42,7 +42,7 @@ class ToolCall(DspyType):
             raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await call.aexecute(...).")
         try:
             return func(**self.args)
-        except Exception as error:
+        except Exception as error:  # the tool is the user's code
             raise ToolFailed(self.name, error) from error
 
     async def aexecute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
@@ -51,7 +51,7 @@ class ToolCall(DspyType):
         try:
             given = func(**self.args)
             return await given if inspect.isawaitable(given) else given
-        except Exception as error:
+        except Exception as error:  # the tool is the user's code
             raise ToolFailed(self.name, error) from error
 
     def _function(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Callable[..., Any]:

@@ -155,7 +155,7 @@ async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Dri
         return bool(await driver.call(condition.bound(state, node.name), deadline))
     except Expired:
         error: Exception = _out_of_time(run, node, began, deadline)
-    except Exception as raised:
+    except Exception as raised:  # a step runs anybody's code; its policy decides
         if is_cancellation(raised):
             raise
         error = raised
@@ -187,7 +187,7 @@ async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, d
                 causes, tried.children, tried.culprit = failed.causes, failed.children, failed.step
             except Expired:
                 causes = [_out_of_time(run, node, began, deadline)]
-            except Exception as raised:
+            except Exception as raised:  # as above, for the fallback
                 if is_cancellation(raised):
                     raise
                 causes = [raised]

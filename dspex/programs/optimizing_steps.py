@@ -180,7 +180,7 @@ class Flight:
         def work() -> None:
             try:
                 best = job()
-            except BaseException as error:
+            except BaseException as error:  # every waiter of the flight raises it
                 on_failure()
                 self._future.set_exception(error)
             else:

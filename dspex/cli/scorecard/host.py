@@ -30,7 +30,7 @@ def main() -> None:
     chosen = CASES[name]
     try:
         facts = chosen.run(Stage(peer_class(target)(), folder))
-    except BaseException as error:
+    except BaseException as error:  # the trial's verdict must say so, whatever it was
         _report(folder, {"broken": f"{type(error).__name__}: {error}"})
         traceback.print_exc()
         sys.stderr.flush()

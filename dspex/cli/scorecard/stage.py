@@ -34,7 +34,7 @@ class Run:
         self.submitted_at = time.monotonic()
         try:
             self.future = submit()
-        except Exception as error:
+        except Exception as error:  # what a peer refuses is a result like any other
             self.future = Future()
             self.future.set_exception(error)
         self.future.add_done_callback(self._note_end)

@@ -29,7 +29,7 @@ class BlockingDriver:
             while True:
                 try:
                     result = self._perform(effect)
-                except BaseException as error:
+                except BaseException as error:  # the exchange cleans up after Ctrl-C too
                     effect = exchange.throw(error)
                 else:
                     effect = exchange.send(result)

@@ -32,7 +32,7 @@ class LoopDriver:
             while True:
                 try:
                     result = await self._perform(effect)
-                except BaseException as error:
+                except BaseException as error:  # the exchange cleans up after a cancel too
                     effect = exchange.throw(error)
                 else:
                     effect = exchange.send(result)

@@ -12,7 +12,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...inprocess.attempts import Loop
@@ -34,6 +34,8 @@ _KEPT = 16  # errors of the reward that may yet come back from a worker
 @dataclass(frozen=True)
 class BestOfN(Strategy):
     """A program that takes its best answer; see `dspex.best_of_n`."""
+
+    gives_feedback: ClassVar[bool] = False
 
     reward_fn: Any = None  # a function of the host's, or what names one to a worker
     N: int = 3
@@ -76,6 +78,7 @@ class BestOfN(Strategy):
             threshold=self.threshold,
             fail_count=self.fail_count,
             first_rollout=self.first_rollout,
+            gives_feedback=self.gives_feedback,
         )
 
     def candidate(self, lm: LM | None) -> Candidate:
@@ -149,20 +152,11 @@ class BestOfN(Strategy):
 class Refine(BestOfN):
     """A program that asks again with advice; see `dspex.refine`."""
 
+    gives_feedback: ClassVar[bool] = True
+
     @classmethod
     def dspy_module(cls) -> str:
         return "dspy.Refine"
-
-    def attempts(self, inputs: Mapping[str, Any]) -> Loop:
-        return choosing(
-            inputs,
-            self.reward_fn,
-            attempts=self.N,
-            threshold=self.threshold,
-            fail_count=self.fail_count,
-            first_rollout=self.first_rollout,
-            gives_feedback=True,
-        )
 
     def candidate(self, lm: LM | None) -> Candidate:
         return replace(super().candidate(lm), preference=(Reason.FEEDBACK, ""))

@@ -120,7 +120,7 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Row:
     try:
         prediction = program(**example.inputs())
         return Row(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
-    except Exception as error:
+    except Exception as error:  # a failed row is a row of the result
         if is_out_of_memory(error):
             raise
         return Row(0.0, error=error)

@@ -216,7 +216,7 @@ def _provider(record: Mapping[str, Any]) -> str:
     engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
     try:
         resolution = engine.resolve(str(record["model"]))
-    except Exception as error:
+    except Exception as error:  # lm15 raises several kinds; each means that it cannot go there
         raise _unroutable(record, str(error)) from None
     if resolution.credential_policy not in ("key", "oauth-unless-explicit"):
         raise _unroutable(record, f"{resolution.provider} signs its requests with more than a key")

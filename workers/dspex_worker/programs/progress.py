@@ -88,7 +88,7 @@ class Progress:
                 score_of(value)
             except MemoryError as error:
                 self.stop(error)
-            except Exception as error:
+            except Exception as error:  # the metric is the user's code
                 with self._lock:
                     self.metric_errors += 1
                     self.last_error = error
