@@ -35,12 +35,12 @@ def test_every_page_that_the_readme_names_exists() -> None:
         assert (ROOT / page).is_file(), page
 
 
+@pytest.mark.timeout(300)
 def test_the_readmes_ten_lines_work_as_pasted() -> None:
     """process: the embedded model, both routes"""
     pytest.importorskip("xllamacpp", reason="the embedded model is not installed")
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.strip().splitlines()
-    assert lines[0].endswith("native")
-    assert "python:dspy/" in done.stdout
+    routes = re.findall(r" (native|python:dspy/\d+)$", done.stdout, re.MULTILINE)  # an answer may have several lines
+    assert routes == ["native", "python:dspy/0"] or routes == ["native", "python:dspy/1"], done.stdout

@@ -362,6 +362,10 @@ class Pool:
         if now >= self._desk.due:
             self._desk.tick(now)
 
+    def tell(self) -> None:
+        """Tell the events of all that has happened so far."""
+        self._desk.tell()
+
     def engine_died(self, cause: BaseException) -> None:
         self._desk.break_down(cause)
         self._crew.end_without_engine()

@@ -120,8 +120,11 @@ class Replies:
             self._requests.learn(message[1])
             return self._desk.state.worker_ready(worker.generation, now)
 
-        self._desk.change(ready)
-        self._desk.notify()
+        def serve() -> None:
+            self._desk.change(ready)
+            self._desk.notify()
+
+        worker.once_watched(serve)
 
     def _on_pong(self, worker: Worker, message: Message) -> None:
         def pong(now: float) -> list[Instruction]:

@@ -260,8 +260,21 @@ class Supervisor:
         self.handlers.register(name, handler)
 
     def flush_events(self, timeout: float = 1.0) -> bool:
-        """Wait until the events so far were delivered."""
-        return self._bus.flush(timeout)
+        """Wait until subscribers have heard of all that has happened so far.
+
+        Give False if that took longer than `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
+        if self._engine.is_alive:
+            is_told = threading.Event()
+            self._engine.call_soon(lambda: self._tell(is_told))
+            is_told.wait(timeout)
+        return self._bus.flush(max(0.0, until - time.monotonic()))
+
+    def _tell(self, is_told: threading.Event) -> None:
+        for pool in self._pools.values():
+            pool.tell()
+        is_told.set()
 
     @property
     def is_running(self) -> bool:

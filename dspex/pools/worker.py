@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
@@ -59,6 +60,7 @@ class Worker:
         self._lifeline = -1
         self._engine: Engine | None = None
         self._concurrency = concurrency
+        self._once_watched: list[Callable[[], None]] = []
 
     def attach(self, pipes: Pipes, engine: Engine, *, on_output: Any, on_torn: Any) -> None:
         """Take our ends of its pipes and greet it."""
@@ -82,6 +84,15 @@ class Worker:
         self.pidfd = pidfd
         if self._engine is not None:
             self._engine.register(pidfd, lambda _: on_death(self))
+        while self._once_watched:
+            self._once_watched.pop()()
+
+    def once_watched(self, then: Callable[[], None]) -> None:
+        """Call `then` as soon as its end can be seen: it may speak before its template has told that it is there."""
+        if self.pidfd is not None:
+            then()
+        else:
+            self._once_watched.append(then)
 
     def watch_by_its_word(self, on_death: Any) -> bool:
         """`watch` by the pid that the worker itself gave; False if it said nothing yet, or has ended.

@@ -29,6 +29,14 @@ class Holdings:
             descriptor_count(), threading.active_count(), len(children(os.getpid())), zombies(), rss_of(os.getpid())
         )
 
+    def is_as_many_as(self, other: Holdings) -> bool:
+        """Whether nothing was added and nothing is missing; sizes aside."""
+        return self.counts == other.counts
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return self.descriptors, self.threads, self.children
+
 
 def descriptor_count() -> int:
     """How many descriptors this process has open; the one that looks is not counted."""

@@ -90,12 +90,15 @@ class ChaosRun:
                 self.kills += 1
 
     def _settled(self, sup: Supervisor) -> Holdings:
-        """What is held once the last kill has been noticed and made good; looked at again for five seconds at most."""
-        deadline = time.monotonic() + 5
+        """What is held once the last kill has been noticed and made good; looked at again for ten seconds at most.
+
+        A worker that was killed just now is still there for its pool, with some of its descriptors closed.
+        """
+        deadline = time.monotonic() + 10
         while True:
             self._wait_for_workers(sup)
             holdings = Holdings.now()
-            if holdings.descriptors <= self.warm.descriptors or time.monotonic() > deadline:
+            if holdings.is_as_many_as(self.warm) or time.monotonic() > deadline:
                 return holdings
             threading.Event().wait(0.02)
 

@@ -251,7 +251,7 @@ def test_forked_children_of_a_worker_hold_none_of_its_pipes(supervise: Supervise
     assert len(shared) == 4  # stdin, stdout, stderr and the lifeline
     child = sup.call("f", command, {"seconds": 60})
     stderr = str(Path(f"/proc/{child}/fd/2").readlink())
-    assert _pipes(child) & shared == {stderr}
+    eventually(lambda: _pipes(child) & shared == {stderr}, what="a forked child closes the rest as it begins")
 
 
 FORKING = """

@@ -74,7 +74,7 @@ class Progress:
     def enter(self, stage: str, message: str = "") -> None:
         """Say that a stage begins."""
         self._stage = stage
-        self._tell(message=message)
+        self._tell(message=message, is_kept=True)
 
     def counted(self, metric: Metric) -> Metric:
         """The metric, counting its calls and errors; it has the five parameters that GEPA looks for."""
@@ -112,13 +112,13 @@ class Progress:
             self.trials.append({"trial": number, "kind": kind, "score": score, "examples": examples})
             if kind == "full" and (self.best is None or score > self.best):
                 self.best = score
-        self._tell(score=score, is_trial=True)
+        self._tell(score=score, is_kept=True)
 
     def planned(self, trials: int) -> None:
         """Note how many trials the optimizer says it will make."""
         self._planned = trials
 
-    def _tell(self, message: str = "", score: float | None = None, *, is_trial: bool = False) -> None:
+    def _tell(self, message: str = "", score: float | None = None, *, is_kept: bool = False) -> None:
         self._put(
             {
                 "stage": self._stage,
@@ -130,7 +130,7 @@ class Progress:
                 "examples": self.metric_calls,
                 "errors": self.errors,
                 "message": message,
-                "is_trial": is_trial or bool(message),
+                "is_kept": is_kept,
             }
         )
 
@@ -185,7 +185,7 @@ class Latest:
 
     def put(self, event: dict[str, Any]) -> None:
         with self._ready:
-            if self._queue and not self._queue[-1]["is_trial"]:
+            if self._queue and not self._queue[-1]["is_kept"]:
                 self._queue.pop()
             self._queue.append(event)
             self._ready.notify()
@@ -198,7 +198,7 @@ class Latest:
             event = self._queue.popleft() if self._queue else None
         if event is None:
             return None
-        return {name: value for name, value in event.items() if name != "is_trial"}
+        return {name: value for name, value in event.items() if name != "is_kept"}
 
 
 def dspy_settings(progress: Progress) -> dict[str, Any]:
