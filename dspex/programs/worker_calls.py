@@ -23,6 +23,7 @@ from ..tools import new_set_id, tools_among
 
 if TYPE_CHECKING:
     from ..pools.calls import Call
+    from ..pools.supervisor import Supervisor
     from .program import Program
 
 OnCancel = Callable[[Callable[[], None]], Callable[[], None]]
@@ -44,10 +45,9 @@ class WorkerCalls:
         cancel: OnCancel | None = None,
     ) -> tuple[Prediction, Call]:
         """Run it, and give the prediction with the call that made it; `cancel` as in `Pool.invoke`."""
-        pool = self.program.home().pool(GENERAL_POOL)
         options = self._options(session, timeout, retry)
-        with self._sent(inputs) as arguments, Account("call") as account:
-            call = pool.invoke("run", arguments, cancel=cancel, **options)
+        with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
+            call = supervisor.pool(GENERAL_POOL).invoke("run", arguments, cancel=cancel, **options)
         return self._prediction(call.result(), call.worker_name, account), call
 
     async def arun(
@@ -59,18 +59,16 @@ class WorkerCalls:
         retry: bool = True,
     ) -> tuple[Prediction, Call]:
         """`run`, awaited."""
-        pool = self.program.home().pool(GENERAL_POOL)
         options = self._options(session, timeout, retry)
-        with self._sent(inputs) as arguments, Account("call") as account:
-            call = await pool.ainvoke("run", arguments, **options)
+        with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
+            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options)
         return self._prediction(call.result(), call.worker_name, account), call
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """The output fields' text as it arrives, then the prediction."""
-        supervisor, timeout = self.program.home(), self.program.timeout
-        with self._sent(inputs) as arguments:
+        with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:  # the call keeps the context that it is made in
-                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=timeout)
+                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
             with chunks:
                 for chunk in chunks:
                     yield Chunk(chunk["field"], chunk["text"])
@@ -78,26 +76,30 @@ class WorkerCalls:
 
     async def astream(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream`, for `async for`."""
-        supervisor, timeout = self.program.home(), self.program.timeout
-        with self._sent(inputs) as arguments:
+        with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:
-                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=timeout)
+                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
             async with chunks:
                 async for chunk in chunks:
                     yield Chunk(chunk["field"], chunk["text"])
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
-    def _sent(self, inputs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The arguments of a `run`; what the worker may call back for is lent to it for the block."""
+    def _sent(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Supervisor, dict[str, Any]]]:
+        """The program's supervisor, and the arguments of a `run`.
+
+        What the worker may call back for is lent to it for the block. What can be refused is, before workers start.
+        """
         program = self.program
-        lm, services = program.lm_used, services_of(program.home())
+        lm = program.lm_used
+        program.require_tools(lm)
+        typed, wire = crossed_inputs(program.signature, inputs, allow_markers=program.allow_markers)
+        supervisor = program.home()
+        services = services_of(supervisor)
         if lm.direct:
             services.client.ledger.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.tell(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
-        program.require_tools(lm)
-        typed, wire = crossed_inputs(program.signature, inputs, allow_markers=program.allow_markers)
         given = tools_among(typed)
         arguments = {
             "spec": program.spec(),
@@ -109,7 +111,7 @@ class WorkerCalls:
             **({"tool_set": new_set_id()} if given else {}),
         }
         with program.lent(services), services.tools.lent(str(arguments.get("tool_set")), given):
-            yield arguments
+            yield supervisor, arguments
 
     def _options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
         # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.

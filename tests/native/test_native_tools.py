@@ -199,21 +199,15 @@ def test_calls_are_read_in_both_forms_and_executed_here() -> None:
             ToolCalls.model_validate(bad)
 
 
-@pytest.fixture
-def default_supervisor() -> Iterator[None]:
-    """Ends the default supervisor, which a call on the python route starts."""
-    yield
-    defaults.stop_default_supervisor()
-
-
-def test_calls_without_tools_are_refused_where_the_model_would_be_given_them(default_supervisor: None) -> None:
-    """unit: on both routes, before anything is sent."""
+def test_calls_without_tools_are_refused_where_the_model_would_be_given_them() -> None:
+    """unit: on both routes, before anything is sent, and before workers are started for it."""
     sig = "question -> tool_calls: dspy.ToolCalls"
     with FakeLM("") as lm:
         for route in ("auto", "native", "python"):
             with pytest.raises(InvalidInput, match=r"list\[dspy.Tool\]"):
                 dspex.predict(sig, {"question": "q"}, lm=lm, adapter="json", implementation=route)
         assert not lm.requests
+    assert defaults.running_supervisor() is None
 
 
 def test_a_tools_text_cannot_smuggle_a_marker() -> None:

@@ -12,8 +12,10 @@ import dspy
 
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs import modules, optimizers
+from dspex_worker.programs.calls import Tally
 from dspex_worker.programs.imports import Imports
 from dspex_worker.programs.optimize import optimize
+from dspex_worker.programs.progress import Latest, Progress
 from inside.parent import RECORD, Parent, chat, fails_with, parent, programs, signature, spec
 
 GOOD = "Answer with the doubled number only."
@@ -77,6 +79,29 @@ def test_miprov2_raises_the_score_and_gives_a_state_that_serves() -> None:
     json.dumps(value)
     assert _answers_with(value["state"]) == "42"
     assert all(request["lm"] == "r1" for request in call.requests)
+
+
+def test_stages_and_trials_are_told_however_slowly_they_are_fetched() -> None:
+    """unit: of plain ticks only the newest is kept; a stage without ticks is told nevertheless."""
+    latest = Latest()
+    progress = Progress(parent(doubling), Tally(), latest.put)  # type: ignore[arg-type]
+    for stage in ("baseline", "bootstrap", "propose", "search"):
+        progress.enter(stage)
+    progress.scored(50.0, "full", 4)
+    metric = progress.counted(lambda *_: 1.0)
+    for _ in range(3):
+        metric({}, {})
+    told = []
+    while (event := latest.take(0.0)) is not None:
+        told.append((event["stage"], event["trial"], event["examples"]))
+    assert told == [
+        ("baseline", 0, 0),
+        ("bootstrap", 0, 0),
+        ("propose", 0, 0),
+        ("search", 0, 0),
+        ("search", 1, 0),
+        ("search", 1, 3),
+    ]
 
 
 def test_miprov2_is_deterministic_for_a_seed() -> None:
