@@ -119,6 +119,7 @@ class Crew:
             self._engine,
             on_output=self._replies.on_output,
             on_torn=lambda: self._engine.call_soon(lambda: self._condemn(worker)),
+            on_death=self._on_death,
         )
 
     def kill(self, generation: int, reason: str) -> None:
@@ -157,14 +158,15 @@ class Crew:
                 os.close(descriptor)  # it was killed before it was there
             return
         match word:
-            case "spawned" if descriptor is not None:
-                worker.watch(facts["pid"], descriptor, self._on_death)
-                self.nursery.enclosure.problem = facts["cgroup_problem"] or self.nursery.enclosure.problem
-                self._bus.emit(Name.WORKER_STARTED, pool=self._desk.name, worker=worker.name, pid=worker.pid)
-            case "spawned":  # its descriptor was lost on the way: the host has none left
+            case "spawned" if descriptor is None and worker.pidfd is None:  # lost on the way: the host has none left
                 worker.boot_error = {"type": "OSError", "message": "no descriptors are left"}
                 worker.kill()
                 self._bury(worker)
+            case "spawned":
+                if descriptor is not None:
+                    worker.watch(facts["pid"], descriptor)
+                self.nursery.enclosure.problem = facts["cgroup_problem"] or self.nursery.enclosure.problem
+                self._bus.emit(Name.WORKER_STARTED, pool=self._desk.name, worker=worker.name, pid=worker.pid)
             case "not_spawned":
                 worker.boot_error = {"type": "OSError", "message": facts["error"]}
                 self._bury(worker)
@@ -182,7 +184,7 @@ class Crew:
         left = [w for w in self._desk.workers.values() if w.template is template]
         for worker in left:
             worker.template = None
-            if worker.pidfd is None and not worker.watch_by_its_word(self._on_death):
+            if worker.pidfd is None and not worker.watch_by_its_word():
                 self._bury(worker)
         if error is not None:
             self._desk.boot_error = error

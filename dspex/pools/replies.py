@@ -120,11 +120,10 @@ class Replies:
             self._requests.learn(message[1])
             return self._desk.state.worker_ready(worker.generation, now)
 
-        def serve() -> None:
-            self._desk.change(ready)
-            self._desk.notify()
-
-        worker.once_watched(serve)
+        if worker.pidfd is None:  # nobody gets its calls before its end can be seen
+            worker.watch_by_its_word()
+        self._desk.change(ready)
+        self._desk.notify()
 
     def _on_pong(self, worker: Worker, message: Message) -> None:
         def pong(now: float) -> list[Instruction]:

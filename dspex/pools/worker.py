@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .reverse import ReverseCall
     from .spawn import TemplateProcess
 
+Hook = Callable[["Worker"], None]
+
 READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
 
 
@@ -60,11 +62,12 @@ class Worker:
         self._lifeline = -1
         self._engine: Engine | None = None
         self._concurrency = concurrency
-        self._once_watched: list[Callable[[], None]] = []
+        self._on_death: Hook | None = None
 
-    def attach(self, pipes: Pipes, engine: Engine, *, on_output: Any, on_torn: Any) -> None:
+    def attach(self, pipes: Pipes, engine: Engine, *, on_output: Hook, on_torn: Any, on_death: Hook) -> None:
         """Take our ends of its pipes and greet it."""
         self._engine = engine
+        self._on_death = on_death
         self._stderr_fd = pipes.stderr
         self._lifeline = pipes.lifeline
 
@@ -78,26 +81,21 @@ class Worker:
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
         channel.flush()
 
-    def watch(self, pid: int, pidfd: int, on_death: Any) -> None:
-        """Its process exists; learn of its end."""
+    def watch(self, pid: int, pidfd: int) -> None:
+        """Its process exists; learn of its end. The descriptor is ours from now on."""
+        if self.pidfd is not None:  # it said so itself before its template did
+            os.close(pidfd)
+            return
         self.pid = pid
         self.pidfd = pidfd
-        if self._engine is not None:
+        if self._engine is not None and self._on_death is not None:
+            on_death = self._on_death
             self._engine.register(pidfd, lambda _: on_death(self))
-        while self._once_watched:
-            self._once_watched.pop()()
 
-    def once_watched(self, then: Callable[[], None]) -> None:
-        """Call `then` as soon as its end can be seen: it may speak before its template has told that it is there."""
-        if self.pidfd is not None:
-            then()
-        else:
-            self._once_watched.append(then)
-
-    def watch_by_its_word(self, on_death: Any) -> bool:
+    def watch_by_its_word(self) -> bool:
         """`watch` by the pid that the worker itself gave; False if it said nothing yet, or has ended.
 
-        For one whose template was killed after it had made the worker and before it told so (T6).
+        Its template may tell of it later than it is ready, or be killed before it does (T6).
         """
         pid = self.greeting.get("pid")
         if not isinstance(pid, int) or self.channel is None or self.channel.is_closed:
@@ -112,7 +110,7 @@ class Worker:
         if any(event & select.POLLHUP for _, event in poll.poll(0)):  # it has ended, and the pid may be another's
             os.close(pidfd)
             return False
-        self.watch(pid, pidfd, on_death)
+        self.watch(pid, pidfd)
         return True
 
     def read(self) -> tuple[bytes, bool]:
