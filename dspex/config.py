@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dspex_worker.wire import encode
+
 from .errors import SettingsError, UnknownName
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
@@ -27,6 +29,8 @@ MIB = 1024**2
 GIB = 1024**3
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
+
+TABLES = ("pools", "lm", "budget")  # of a settings file
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
 _SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -78,8 +82,8 @@ class PoolConfig:
         (), "names", "the user's modules whose classes, metrics and tools may be named", makes=True
     )
     path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path", makes=True)
-    env: Mapping[str, str] = _setting((), "table", "variables for the workers beside the allow-list", makes=True)
-    options: Mapping[str, Any] = _setting((), "table", "plain data for the bridge script", makes=True)
+    env: Mapping[str, str] = _setting((), "variables", "variables for the workers beside the allow-list", makes=True)
+    options: Mapping[str, Any] = _setting((), "plain", "plain data for the bridge script", makes=True)
 
     def __init__(self, name: str = "dspy", **settings: Any) -> None:
         known = {f.name: f for f in dataclasses.fields(PoolConfig)}
@@ -137,7 +141,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `control`)."""
+    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `budget`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)
@@ -155,14 +159,26 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     """
     environ = os.environ if environ is None else environ
     tables = {} if source is None else _read_toml(Path(source))
-    declared = tables.pop("pools", None) or {"dspy": {}, "mipro": {}}
-    for name, settings in declared.items():
-        if not isinstance(settings, dict):
-            raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
-    pools = tuple(
-        PoolConfig(name, **{**settings, **_from_environ(name, environ)}) for name, settings in declared.items()
-    )
+    for name in tables:
+        if name not in TABLES:
+            raise SettingsError(str(UnknownName("table", name, TABLES, where=str(source))), key=name)
+    declared = tables.pop("pools", {})
+    if not isinstance(declared, dict):
+        raise SettingsError("pools is not a table of pools: write [pools.dspy], for one.", key="pools")
+    pools = tuple(_pool(name, settings, environ) for name, settings in (declared or {"dspy": {}, "mipro": {}}).items())
     return Config(pools, tables, str(source) if source is not None else "defaults")
+
+
+def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
+    """Give the pool of one [pools.<name>] table."""
+    if not isinstance(settings, dict):
+        raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
+    if "name" in settings:
+        raise SettingsError(f"pools.{name} has its name already: leave `name` out.", key=f"pools.{name}.name")
+    try:
+        return PoolConfig(name, **{**settings, **_from_environ(name, environ)})
+    except UnknownName as error:
+        raise SettingsError(str(error), key=f"pools.{name}.{error.name}") from None
 
 
 def _default(f: dataclasses.Field[Any], *, heavy: bool) -> Any:
@@ -176,11 +192,11 @@ def _default(f: dataclasses.Field[Any], *, heavy: bool) -> Any:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a byte order mark
+        return tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, no UTF-8, or no path
         raise SettingsError(f"The settings file {str(path)!r} is not valid TOML: {error}.") from error
 
 
@@ -236,6 +252,13 @@ def _span(value: Any) -> float | None:
     return seconds
 
 
+def _age(value: Any) -> float | None:
+    age = _span(value)
+    if age == 0:
+        raise ValueError("it must be more than 0, or 'none': workers would be replaced without end")
+    return age
+
+
 def _size(value: Any) -> int | None:
     if value is None or value == "none":
         return None
@@ -267,18 +290,41 @@ def _choice(*allowed: str) -> Any:
     return read
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
+        raise ValueError("it must be text")
+    return str(value)
+
+
 def _names(value: Any) -> tuple[str, ...]:
-    items = [item for item in value.split(",") if item] if isinstance(value, str) else list(value)
-    if not all(isinstance(item, str) for item in items):
+    items = [item for item in value.split(",") if item] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple | set) or not all(isinstance(item, str) and item.strip() for item in items):
         raise ValueError("it must be a list of names")
     return tuple(item.strip() for item in items)
 
 
 def _budget(value: Any) -> tuple[int, float]:
-    deaths, seconds = value.split(",") if isinstance(value, str) else value
-    if int(deaths) < 1 or float(seconds) <= 0:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or len(parts) != 2:
+        raise ValueError("it must be (deaths, seconds), such as [5, 30.0]")
+    deaths, seconds = _count(parts[0]), _span(parts[1])
+    if not deaths or not seconds:
         raise ValueError("it must be (deaths, seconds), both positive")
-    return int(deaths), float(seconds)
+    return deaths, seconds
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    table = _mapping(value)
+    encode(table, root="it")  # it crosses to the workers
+    return table
+
+
+def _variables(value: Any) -> dict[str, str]:
+    variables = _mapping(value)
+    for name, text in variables.items():
+        if not isinstance(text, str) or "\0" in name + text or "=" in name or not name:
+            raise ValueError(f"the variable {name!r} must be text without NUL, and its name without '='")
+    return variables
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -298,13 +344,14 @@ _READERS: dict[str, Any] = {
     "name": _name,
     "count": _required(_count),
     "limit": _count,
-    "text": str,
+    "text": _text,
     "size": _size,
     "span": _required(_span),
-    "age": _span,
+    "age": _age,
     "start": _choice(*get_args(StartMethod)),
     "affinity": _choice(*get_args(Affinity)),
     "budget": _budget,
     "names": _names,
-    "table": _mapping,
+    "plain": _plain,
+    "variables": _variables,
 }

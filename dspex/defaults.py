@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import NotConfigured, SettingsError
+from .errors import NotConfigured, SettingsError, UnknownName
 
 if TYPE_CHECKING:
     from .config import Config
@@ -29,6 +30,7 @@ class Defaults:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._lm: LM | None = None
+        self._found_lm: LM | None = None  # of the surroundings: a variable or the settings in force
         self._source: str | os.PathLike[str] | Config | None = None
         self._supervisor: Supervisor | None = None
         self._is_given = False  # the supervisor is the user's own
@@ -52,6 +54,7 @@ class Defaults:
             if config is not None or supervisor is not None:
                 self._require_idle()
                 self._source = config
+                self._found_lm = None
                 self._supervisor = supervisor
                 self._is_given = supervisor is not None
 
@@ -62,9 +65,11 @@ class Defaults:
             NotConfigured: none was set.
         """
         with self._lock:
-            if self._lm is None:
-                self._lm = self._lm_from_surroundings()
-            return self._lm
+            if self._lm is not None:
+                return self._lm
+            if self._found_lm is None:
+                self._found_lm = self._lm_from_surroundings()
+            return self._found_lm
 
     def client(self) -> LMClient:
         """Give the process's LM client; it survives a fork of the host by itself."""
@@ -116,11 +121,15 @@ class Defaults:
         source = self._source or os.environ.get(CONFIG_VARIABLE) or None
         return source if isinstance(source, Config) else load(source)
 
+    def _tables(self) -> Mapping[str, Any]:
+        own = self._supervisor.config.tables if self._is_given and self._supervisor is not None else {}
+        return own or self._settings().tables
+
     def _lm_from_surroundings(self) -> LM:
         name = os.environ.get(LM_VARIABLE)
         if name:
             return as_lm(name)
-        table = self._settings().tables.get("lm")
+        table = self._tables().get("lm")
         if table is None:
             raise NotConfigured(
                 "No language model is configured. Say which one: dspex.configure(lm=dspex.LM('openai/gpt-4o-mini')), "
@@ -128,9 +137,7 @@ class Defaults:
                 "'local/smollm2' is a small model that runs here without a key.",
                 key="lm",
             )
-        if not isinstance(table, dict) or "model" not in table:
-            raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
-        return as_lm(dict(table))
+        return _lm_of_table(table)
 
     def _require_idle(self) -> None:
         if self.running_supervisor() is not None:
@@ -203,8 +210,19 @@ def as_lm(lm: Any) -> LM:
     if isinstance(lm, str):
         return LM(lm)
     if isinstance(lm, dict):
-        return LM(lm["model"], **{key: value for key, value in lm.items() if key != "model"})
+        return _lm_of_table(lm)
     inner = getattr(lm, "lm", None)  # a FakeLM
     if isinstance(inner, LM):
         return inner
     raise SettingsError(f"An LM is a dspex.LM or a model's name, not {type(lm).__name__}.", key="lm")
+
+
+def _lm_of_table(table: Any) -> LM:
+    from .inprocess.lm.record import LM
+
+    if not isinstance(table, dict) or "model" not in table:
+        raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
+    try:
+        return LM(table["model"], **{key: value for key, value in table.items() if key != "model"})
+    except UnknownName as error:
+        raise SettingsError(f"[lm]: {error}", key=f"lm.{error.name}") from None

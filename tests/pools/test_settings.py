@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dspex.config import PoolConfig, load
-from dspex.errors import CallTimeout, SettingsError, UnknownName, WorkerBootError
+from dspex.errors import CallTimeout, SettingsError, WorkerBootError
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -77,8 +77,49 @@ def test_no_setting_is_dropped_silently(tmp_path: Path) -> None:
         ("[pools.dspy]\ncall_timeout = -1\n", "pools.dspy.call_timeout"),
     ):
         file.write_text(text)
-        with pytest.raises((SettingsError, UnknownName), match=named):
+        with pytest.raises(SettingsError, match=named) as caught:
             load(file, environ={})
+        assert named in str(caught.value.key)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("pools = 3\n", "pools"),
+        ("[[pools]]\nsize = 3\n", "pools"),
+        ("[pool.dspy]\nsize = 3\n", "pool"),
+        ("size = 3\n", "size"),
+        ("[pools.f]\nname = 'g'\n", "pools.f.name"),
+        ("[pools.f]\nbridge = true\n", "pools.f.bridge"),
+        ("[pools.f]\npython = 3\nstart_method = 'exec'\n", "pools.f.python"),
+        ("[pools.f]\nimports = {a = 1}\n", "pools.f.imports"),
+        ("[pools.f]\nimports = ['']\n", "pools.f.imports"),
+        ("[pools.f]\nrestart_budget = [1.9, 30]\n", "pools.f.restart_budget"),
+        ("[pools.f]\nrestart_budget = [5, nan]\n", "pools.f.restart_budget"),
+        ("[pools.f]\nrestart_budget = [true, 30]\n", "pools.f.restart_budget"),
+        ("[pools.f]\nrecycle_after_age = 0\n", "pools.f.recycle_after_age"),
+        ("[pools.f]\nenv = {A = 1}\n", "pools.f.env"),
+        ("[pools.f]\nenv = {'A=B' = 'x'}\n", "pools.f.env"),
+        ("[pools.f]\noptions = {day = 2026-01-01}\n", "pools.f.options"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path: Path, text: str, key: str) -> None:
+    """unit: nothing is guessed, cut or ignored."""
+    file = tmp_path / "dspex.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file, environ={})
+    assert caught.value.key == key
+
+
+def test_a_settings_file_is_utf8_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    """unit: another encoding is said to be none, not raised as UnicodeDecodeError."""
+    file = tmp_path / "dspex.toml"
+    file.write_bytes(b"\xef\xbb\xbf[pools.dspy]\nsize = 3\n")
+    assert load(file, environ={}).pools[0].size == 3
+    file.write_bytes(b"[pools.dspy]  # caf\xe9\nsize = 3\n")
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        load(file, environ={})
 
 
 TELLING = """
