@@ -158,7 +158,7 @@ class Nursery:
             self._warmed(template, facts)
         elif word == "not_warm":
             template.failure = facts
-        else:
+        elif word != "warm":  # that of one which has been replaced meanwhile says nothing any more
             self._parent.said(template, word, facts, descriptor)
 
     def _warmed(self, template: TemplateProcess, facts: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,44 @@ def test_a_reload_before_the_pool_is_ready(supervise: Supervise, script: Path) -
     sup.pool("f").recycle(reload=True, timeout=20)
     sup.wait_ready()
     assert {sup.call("f", "version") for _ in range(8)} == {2}
+
+
+AWAITING = """
+import time
+from pathlib import Path
+from dspex_worker.bridge import Bridge
+Path({folder!r}, "began-{version}").touch()
+while not Path({folder!r}, "go-{version}").exists():
+    time.sleep(0.01)
+bridge = Bridge("awaiting")
+
+@bridge.command()
+def version(ctx):
+    return {version}
+"""
+
+
+def test_a_replaced_templates_word_may_come_late(supervise: Supervise, tmp_path: Path) -> None:
+    """Process: it was warm in the moment when another took its place; what it says then is of no use, nor of harm."""
+    script = tmp_path / "awaiting_bridge.py"
+    script.write_text(AWAITING.format(folder=str(tmp_path), version=1))
+    sup = supervise(bridge=str(script), size=1, wait=False)
+    nursery = sup.pool("f")._crew.nursery
+    eventually((tmp_path / "began-1").exists)
+    script.write_text(AWAITING.format(folder=str(tmp_path), version=2))
+    reload = Caller(sup.pool("f").recycle, reload=True)
+    eventually((tmp_path / "began-2").exists)
+    first, second = nursery.template, nursery._candidate
+    assert first is not None and second is not None
+    is_held, go_on = threading.Event(), threading.Event()
+    sup._engine.call_soon(lambda: (is_held.set(), go_on.wait(30)))
+    assert is_held.wait(10)
+    for number, template in ((2, second), (1, first)):  # the engine hears them in this order
+        (tmp_path / f"go-{number}").touch()
+        assert select.select([template._control], [], [], 20)[0]
+    go_on.set()
+    assert reload.outcome() is None
+    assert sup.call("f", "version") == 2
 
 
 def test_stopping_ends_the_wait_for_new_code(supervise: Supervise, script: Path) -> None:
