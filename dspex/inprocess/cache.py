@@ -98,6 +98,12 @@ class Cache:
             if entry is not None:
                 self._bytes -= _size(entry[1])
 
+    def forget(self, key: bytes) -> None:
+        """Forget one key, in the disk layer too."""
+        self.drop(key)
+        if self._disk is not None:
+            self._disk.drop(key)
+
     def clear(self) -> None:
         """Forget everything, the disk layer too."""
         with self._lock:
@@ -189,6 +195,12 @@ class _Disk:
                 self._writable = False
             except sqlite3.Error:
                 self._give_up()
+
+    def drop(self, key: bytes) -> None:
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            database = self._open()
+            if database is not None:
+                database.execute("DELETE FROM replies WHERE key = ?", (key,))
 
     def clear(self) -> None:
         with self._lock, contextlib.suppress(sqlite3.Error):

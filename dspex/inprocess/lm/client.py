@@ -162,14 +162,14 @@ class LMClient:
             BudgetExceeded: the budget of an account that counts it is spent.
         """
         order, origin = self._forwarded(request, deadline, origin)
-        return relayed(parts(self._services, self._blocking, order), order, self.ledger, origin.accounts)
+        return relayed(parts(self._services, self._blocking, order), order, self.ledger, self.cache, origin.accounts)
 
     def aforward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         order, origin = self._forwarded(request, deadline, origin)
-        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, origin.accounts)
+        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, self.cache, origin.accounts)
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` the events of the parent's own calls, as long as it lives."""
@@ -262,25 +262,25 @@ class LMClient:
     def _choice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = self._blocking.run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger)
+        return choice_of(order, outcome, self.ledger, self.cache)
 
     async def _achoice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = await self._looping().run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger)
+        return choice_of(order, outcome, self.ledger, self.cache)
 
     def _texts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> Generator[str | Completion, None, None]:
         """One LM's stream."""
         order = self._order(call, messages, 0, lms, stream=True)
-        return texts(parts(self._services, self._blocking, order), order, self.ledger)
+        return texts(parts(self._services, self._blocking, order), order, self.ledger, self.cache)
 
     def _atexts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> AsyncGenerator[str | Completion, None]:
         order = self._order(call, messages, 0, lms, stream=True)
-        return atexts(aparts(self._services, self._looping(), order), order, self.ledger)
+        return atexts(aparts(self._services, self._looping(), order), order, self.ledger, self.cache)
 
 
 def _in_forked_child() -> None:

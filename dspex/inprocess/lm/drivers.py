@@ -45,7 +45,7 @@ class BlockingDriver:
             stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
             return stream if stream.head.status < 300 else stream.whole()
         if type(effect) is Sleep:
-            self.http.is_over.wait(effect.seconds)
+            self.http.is_over.wait(min(effect.seconds, threading.TIMEOUT_MAX))
             return None
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)
@@ -56,4 +56,5 @@ class BlockingDriver:
         done = threading.Lock()
         done.acquire()
         if self._flights.watch(seat, done.release):
-            done.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+            left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
+            done.acquire(timeout=min(max(0.0, left), threading.TIMEOUT_MAX))

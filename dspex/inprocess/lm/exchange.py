@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
+RETRY_AFTER_MOST_S = 600.0  # a provider that names a longer pause has refused, also where there is no deadline
 FAIR_S = 5.0  # an endpoint that was given less time than this has not failed when the time is up
 # Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
 _UNANSWERED = frozenset({502, 503, 504, 529})
@@ -48,8 +49,8 @@ class Order:
     lm: LM
     dialect: Dialect
     target: Target
-    head: bytes
-    body: bytes
+    head: bytes = field(repr=False)  # holds the key
+    body: bytes = field(repr=False)
     key: bytes | None  # None: not from the cache, not shared
     stream: bool
     timeout: float
@@ -232,7 +233,7 @@ def _attempts(services: Services, order: Order) -> Exchange:
 
 def _is_hopeless(order: Order, outcome: Outcome, pause: float) -> bool:
     """Whether a pause before the next attempt would be in vain."""
-    if order.deadline is not None and time.monotonic() + pause >= order.deadline:
+    if pause > RETRY_AFTER_MOST_S or time.monotonic() + pause >= order.until:
         return True
     return outcome.was_held_back and order.has_alternative
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex.errors import LMError
+from dspex.inprocess.cache import Cache
 from dspex.inprocess.lm.exchange import Order, Outcome
 from dspex.inprocess.lm.ledger import Account, Ledger
+from dspex.inprocess.lm.reading import MALFORMED
 from dspex.inprocess.lm.record import LM
 from dspex.inprocess.lm.redaction import redact
 
 # The framing is ours; what an answer is encoded in was decided by us too; cookies are nobody's business.
 _HIDDEN = frozenset(("transfer-encoding", "content-length", "connection", "set-cookie"))
 REFUSAL_MOST = 1024 * 1024  # characters of a refusal that a worker gets to read
-_UNREADABLE = (LMError, TypeError, ValueError, KeyError, AttributeError)
+_UNREADABLE = (LMError, *MALFORMED)
 
 
 def _silent(*_: object, **__: object) -> None:
@@ -32,13 +34,17 @@ class Origin:
 
 
 def relayed(
-    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+    body: Generator[Outcome | bytes, None, None],
+    order: Order,
+    ledger: Ledger,
+    cache: Cache,
+    accounts: Sequence[Account],
 ) -> Generator[dict[str, Any] | bytes, None, None]:
     """The head, then the parts as a worker may see them; closes the body, and counts it also when it ends early."""
     with contextlib.closing(body):
         outcome = next(body)
         assert isinstance(outcome, Outcome)
-        meter = Meter(ledger, order, outcome, accounts)
+        meter = Meter(ledger, cache, order, outcome, accounts)
         head = head_of(outcome)
         try:
             yield head
@@ -46,18 +52,19 @@ def relayed(
                 assert isinstance(part, bytes)
                 meter.feed(part)
                 yield part if head["status"] < 400 else without_keys(part, order.lm)
+            meter.is_whole = True
         finally:
             meter.close()
 
 
 async def arelayed(
-    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, cache: Cache, accounts: Sequence[Account]
 ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
     """`relayed`, asynchronously."""
     async with contextlib.aclosing(body):
         outcome = await anext(body)
         assert isinstance(outcome, Outcome)
-        meter = Meter(ledger, order, outcome, accounts)
+        meter = Meter(ledger, cache, order, outcome, accounts)
         head = head_of(outcome)
         try:
             yield head
@@ -65,6 +72,7 @@ async def arelayed(
                 assert isinstance(part, bytes)
                 meter.feed(part)
                 yield part if head["status"] < 400 else without_keys(part, order.lm)
+            meter.is_whole = True
         finally:
             meter.close()
 
@@ -72,8 +80,11 @@ async def arelayed(
 class Meter:
     """Counts the usage of a forwarded response as its bytes pass by; `close` it also when it ends early."""
 
-    def __init__(self, ledger: Ledger, order: Order, outcome: Outcome, accounts: Sequence[Account]) -> None:
+    def __init__(
+        self, ledger: Ledger, cache: Cache, order: Order, outcome: Outcome, accounts: Sequence[Account]
+    ) -> None:
         self._ledger = ledger
+        self._cache = cache
         self._order = order
         self._accounts = accounts
         self._reader = order.dialect.reader(order.lm) if order.stream else None
@@ -81,6 +92,7 @@ class Meter:
         self._is_cached = outcome.cached
         self._counts = not outcome.cached and outcome.error is None
         self._can_read = True
+        self.is_whole = False  # the body was read to its end
 
     def feed(self, part: bytes) -> None:
         """Take a part of the body."""
@@ -100,6 +112,8 @@ class Meter:
             self._ledger.add_cached(self._accounts)
         elif self._counts:
             self._ledger.add(self._order.lm, self._usage(), self._accounts)
+            if self._order.key is not None and self.is_whole and not self._is_answer():
+                self._cache.forget(self._order.key)
 
     def _usage(self) -> Mapping[str, Any]:
         if self._reader is not None:
@@ -107,7 +121,13 @@ class Meter:
         try:
             return self._order.dialect.answer(self._order.lm, b"".join(self._parts)).usage
         except _UNREADABLE:
+            self._can_read = False
             return {}
+
+    def _is_answer(self) -> bool:
+        """Whether the worker can make an answer of it, as far as the parent speaks the dialect."""
+        has_end = self._reader is None or self._reader.ended or not self._order.lm.provider.native
+        return self._can_read and has_end
 
 
 def head_of(outcome: Outcome) -> dict[str, Any]:
@@ -122,4 +142,4 @@ def head_of(outcome: Outcome) -> dict[str, Any]:
 def without_keys(part: bytes, lm: LM) -> bytes:
     """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
     text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
-    return redact(text, lm.api_key)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
+    return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from typing import Any
 from dspex.errors import LMConfigurationError, SettingsError, UnknownName
 from dspex.inprocess.lm.modeltable import model_facts
 from dspex.inprocess.lm.providers import Provider
-from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of
+from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of, proxy_for
 from dspex.inprocess.lm.settings import claim, frozen, header_pairs, is_number, price_of, seconds, thawed, whole
 
 GENERATION_OPTIONS = frozenset(
@@ -34,6 +34,7 @@ _RANGES = {
 }
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
+_CREDENTIAL = re.compile("auth|key|token|secret|cookie|password|credential")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
@@ -114,7 +115,7 @@ class LM:
         put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))
-        put("proxy", options.pop("proxy", None))
+        put("proxy", proxy_for(options.pop("proxy", None)))
         put("structured_outputs", bool(options.pop("structured_outputs", provider.prefix == "local")))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
         put("reasoning", claim("reasoning", options.pop("reasoning", None)))
@@ -168,6 +169,12 @@ class LM:
     def is_reasoning_model(self) -> bool:
         """Whether this is one of OpenAI's reasoning families, which fix temperature and want many tokens."""
         return _REASONING.match(self.model.rsplit("/", 1)[-1].lower()) is not None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show: the key, and the values of headers that carry one."""
+        carried = (value for name, value in self.headers if _CREDENTIAL.search(name))
+        return tuple(secret for secret in (self.api_key, *carried) if secret)
 
     def options(self) -> dict[str, Any]:
         """The generation options of the record, as a call's configuration would give them; None is absent."""

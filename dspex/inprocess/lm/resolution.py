@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dspex.errors import SettingsError, UnknownName
+from dspex.errors import LMConfigurationError, SettingsError, UnknownName
 from dspex.inprocess.lm.http.target import target_of
 from dspex.inprocess.lm.providers import PROVIDERS, Provider
 
@@ -45,4 +45,15 @@ def base_url_for(provider: Provider, given: str | None) -> str:
     """The endpoint's URL, without a slash at its end."""
     url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
     target_of(url, "")
+    if "?" in url or "#" in url:  # the path of a request is put after it
+        raise LMConfigurationError("An LM's api_base must not hold a query (?) or a fragment (#); use headers=.")
     return url.rstrip("/")
+
+
+def proxy_for(given: str | None) -> str | None:
+    """The proxy's URL, "" for none, None for the environment's."""
+    if given is not None and not isinstance(given, str):
+        raise SettingsError('proxy must be a URL, "" for none, or None for the environment\'s.', key="proxy")
+    if given:
+        target_of("http://localhost", given)
+    return given

@@ -30,8 +30,11 @@ def is_number(value: Any) -> bool:
 
 def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """HTTP headers, their names in lower case."""
-    pairs = tuple(given.items() if isinstance(given, Mapping) else given)
-    for name, value in pairs:
+    pairs = tuple(given.items() if isinstance(given, Mapping) else (tuple(pair) for pair in given))
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise SettingsError("headers must be a mapping of names to texts.", key="headers")
+        name, value = pair
         if any(c in name + value for c in "\r\n\0") or not name:
             raise SettingsError("A header must be one line.", key="headers")
     return tuple((name.lower(), value) for name, value in pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -230,8 +231,18 @@ def json_object(text: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def count(value: Any) -> int | float | None:
+    """A token counter as a provider sends it; None for anything that is no count."""
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return value if is_count else None
+
+
 def counters(
-    prompt: int | None, completion: int | None, total: int | None, prompt_details: Details, completion_details: Details
+    prompt: float | None,
+    completion: float | None,
+    total: float | None,
+    prompt_details: Details,
+    completion_details: Details,
 ) -> dict[str, Any]:
     """Token counters in DSPy's shape: only what was reported, details present as None when the rest is."""
     found: dict[str, Any] = {}
@@ -250,4 +261,4 @@ def counters(
 
 
 def _reported(details: Details) -> dict[str, Any] | None:
-    return {name: count for name, count in details if count is not None} or None
+    return {name: value for name, found in details if (value := count(found)) is not None} or None

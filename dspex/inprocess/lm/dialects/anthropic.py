@@ -16,7 +16,7 @@ from dspex.errors import (
     LMUnsupportedModelError,
 )
 from dspex.inprocess.lm.dialects import failures, options
-from dspex.inprocess.lm.dialects.answer import Answer, Message, StreamReader, counters, decode, encode, tool_call
+from dspex.inprocess.lm.dialects.answer import Answer, Message, StreamReader, count, counters, decode, encode, tool_call
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -129,8 +129,8 @@ def usage(data: Any) -> dict[str, Any]:
     """The counters of a response in DSPy's shape: prompt tokens include what came from and went to the cache."""
     if not isinstance(data, dict):
         return {}
-    inputs, outputs = data.get("input_tokens"), data.get("output_tokens")
-    read, written = data.get("cache_read_input_tokens"), data.get("cache_creation_input_tokens")
+    inputs, outputs = count(data.get("input_tokens")), count(data.get("output_tokens"))
+    read, written = count(data.get("cache_read_input_tokens")), count(data.get("cache_creation_input_tokens"))
     if inputs is not None:
         inputs += (read or 0) + (written or 0)
     details = data.get("output_tokens_details")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
 
 _MESSAGE_MOST = 500
+_READ_MOST = 100_000  # cut only after the keys are out, or half of one might stay
 _MODEL_GONE = ("not found", "does not exist", "not exist", "not supported", "unsupported", "not available", "unknown")
 
 _BAD_CONTENT = """invalid_prompt invalid_image invalid_image_format invalid_base64_image invalid_image_url
@@ -97,7 +98,7 @@ def failure(
     **facts: Any,
 ) -> LMProviderError:
     """The error, with the provider's own message cleaned of keys."""
-    shown = redact(message[:_MESSAGE_MOST], lm.api_key) or code or f"HTTP {status}"
+    shown = redact(message[:_READ_MOST], *lm.secrets)[:_MESSAGE_MOST] or code or f"HTTP {status}"
     return kind(
         f"{shown} (HTTP {status})" if status is not None else shown,
         model=lm.model,
@@ -149,7 +150,7 @@ def envelope(body: bytes) -> tuple[dict[str, Any], Any] | None:
     """(the body's object, its "error" member), None when the body is not a JSON object."""
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (data, data.get("error")) if isinstance(data, dict) else None
 
@@ -170,4 +171,4 @@ def is_about_length(message: str) -> bool:
 
 def plain_text(body: bytes) -> str:
     """A body that is not JSON, as a message."""
-    return body.decode("utf-8", "replace").strip()[:_MESSAGE_MOST]
+    return body[:_READ_MOST].decode("utf-8", "replace").strip()

@@ -25,6 +25,7 @@ from dspex.inprocess.lm.dialects.answer import (
     Message,
     StreamReader,
     as_object,
+    count,
     counters,
     decode,
     encode_chat,
@@ -126,22 +127,21 @@ def usage(data: Any) -> dict[str, Any]:
     """The counters of a response in DSPy's shape."""
     if not isinstance(data, dict):
         return {}
-    prompt, completion = data.get("prompt_tokens_details") or (), data.get("completion_tokens_details") or ()
-    inputs, outputs, total = data.get("prompt_tokens"), data.get("completion_tokens"), data.get("total_tokens")
+    prompt, completion = as_object(data.get("prompt_tokens_details")), as_object(data.get("completion_tokens_details"))
+    inputs, outputs = count(data.get("prompt_tokens")), count(data.get("completion_tokens"))
+    total = count(data.get("total_tokens"))
     if total is None and inputs is not None and outputs is not None:
         total = inputs + outputs
     return counters(
         inputs,
         outputs,
         total,
-        prompt
-        and (
+        (
             ("cached_tokens", prompt.get("cached_tokens")),
             ("cache_creation_tokens", prompt.get("cache_write_tokens")),
             ("audio_tokens", prompt.get("audio_tokens")),
         ),
-        completion
-        and (
+        (
             ("reasoning_tokens", completion.get("reasoning_tokens")),
             ("audio_tokens", completion.get("audio_tokens")),
         ),

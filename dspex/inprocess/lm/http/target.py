@@ -6,7 +6,7 @@ import base64
 import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from dspex.errors import LMConfigurationError
 
@@ -23,9 +23,9 @@ class Target:
     server_name: str | None  # None: no TLS
     host: str  # the Host header
     path: str  # what stands in the request line
-    tunnel: bytes | None
-    proxy_header: tuple[str, str] | None
-    pool: tuple[object, ...] = field(init=False)  # requests with equal pools may share connections
+    tunnel: bytes | None = field(repr=False)  # may hold the proxy's password
+    proxy_header: tuple[str, str] | None = field(repr=False)
+    pool: tuple[object, ...] = field(init=False, repr=False)  # requests with equal pools may share connections
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel))
@@ -38,14 +38,13 @@ def target_of(url: str, proxy: str | None = None) -> Target:
     Raises:
         LMConfigurationError: not an http(s) URL, or a proxy that is not one.
     """
-    parts = urlsplit(url)
-    host = parts.hostname
+    parts, host, given_port = _taken_apart(url)
     if parts.scheme not in ("http", "https") or not host or any(c in url for c in " \r\n\t\0"):
         raise LMConfigurationError("The LM's api_base must be an http:// or https:// URL.")
     if parts.username is not None:
         raise LMConfigurationError("An LM's api_base must not hold a user or password; use api_key= or headers=.")
     secure = parts.scheme == "https"
-    port = _port(parts.port, secure)
+    port = _port(given_port, secure)
     path = parts.path or "/"
     if parts.query:
         path = f"{path}?{parts.query}"
@@ -67,15 +66,26 @@ def tls() -> ssl.SSLContext:
     return context
 
 
+def _taken_apart(url: str) -> tuple[SplitResult, str, int | None]:
+    """A URL's parts, its host ("" for none) and its port; one that no resolver or socket takes has no host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        return urlsplit(""), "", None
+    return parts, host, port
+
+
 def _port(port: int | None, secure: bool) -> int:
     return port if port is not None else 443 if secure else 80
 
 
 def _through(target: Target, name: str, port: int, proxy: str) -> Target:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme != "http" or not parts.hostname:
+    parts, host, given_port = _taken_apart(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme != "http" or not host:
         raise LMConfigurationError("A proxy must be an http:// URL.")
-    address = (parts.hostname, parts.port or 80)
+    address = (host, given_port or 80)
     auth = _basic(parts.username, parts.password)
     if target.server_name is None:  # plain HTTP: the proxy reads the absolute form
         header = ("proxy-authorization", auth) if auth else None
