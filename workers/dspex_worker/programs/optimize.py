@@ -12,6 +12,7 @@ import contextvars
 import logging
 import random
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from dspex_worker.programs.progress import Fatal, Headings, Latest, Progress, ds
 from dspex_worker.programs.run import Programs, Record, Spec, versions
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+_START_S = 0.001  # how long a thread takes to start
 _JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
 DEFAULT_SEED = 9  # MIPROv2's own
 
@@ -175,7 +177,10 @@ def _ended(error: Exception, progress: Progress) -> BaseException:
 def _await_threads(before: set[threading.Thread]) -> None:
     # DSPy's executors are left without waiting; each of their threads ends at its next check.
     for thread in set(threading.enumerate()) - before:
-        thread.join(_JOIN_S)
+        while not thread.is_alive() and thread in threading.enumerate():
+            time.sleep(_START_S)  # another thread is starting it: it cannot be joined yet
+        if thread.is_alive():
+            thread.join(_JOIN_S)
 
 
 def _threads(options: Mapping[str, Any]) -> int:
