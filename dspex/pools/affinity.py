@@ -35,7 +35,8 @@ class Affinity:
             record = self._board.sessions[key] = SessionRecord(key, now)
             self._schedule_sweep(now)
         record.wants_durable = record.wants_durable or is_durable
-        self._make_durable(record)
+        if record.is_idle:  # what stands there was handed in before: its reply will not say what it wrote
+            self._make_durable(record)
         record.is_closing = False
         self._note(record)
         return record

@@ -154,8 +154,9 @@ class Desk(Holdings):
                     continue
                 del self.live[id]
                 notes = notes if type(notes) is dict else NO_NOTES
-                if call.is_durable and "wrote" in notes and call.session is not None:
-                    self.durable.apply(call.session, notes)
+                record = call.record
+                if record is not None and record.is_durable and "wrote" in notes:
+                    self.durable.apply(record.key, notes)
                 if not call.is_ended:
                     self.take_answer(call, kind, body, worker)
                     ended.append(call)
@@ -270,7 +271,7 @@ class Desk(Holdings):
         """
         deadline = inf if timeout is None else monotonic() + timeout
         while not is_done():
-            if self.broken is not None:
+            if self.broken is not None or not self._engine.is_alive:
                 raise self.closed()
             if monotonic() >= deadline:
                 return False

@@ -17,20 +17,12 @@ class DurableStore:
     def __init__(self) -> None:
         self._values: dict[str, dict[str, bytes]] = {}
 
-    def keep(self, key: str) -> None:
-        self._values.setdefault(key, {})
-
     def drop(self, key: str) -> None:
         self._values.pop(key, None)
 
-    def is_kept(self, key: str | None) -> bool:
-        return key is not None and key in self._values
-
     def apply(self, key: str, notes: dict[str, Any]) -> None:
         """Take what a successful call wrote and deleted."""
-        values = self._values.get(key)
-        if values is None:
-            return
+        values = self._values.setdefault(key, {})
         for name in notes.get("deleted") or ():
             values.pop(name, None)
         for name, value in (notes.get("wrote") or {}).items():

@@ -45,7 +45,8 @@ def error_for(instruction: Fail, call: Call, pool: Holdings, worker: Worker | No
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    return errors.PoolClosed(f"Pool {pool.name!r} is closed: its supervisor is stopping or has stopped.")
+    why = "its supervisor is stopping or has stopped" if pool.state.is_over else "it was told to drain"
+    return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
 def cause_of(worker: Worker) -> str:

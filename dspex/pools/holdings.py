@@ -68,6 +68,11 @@ class Holdings:
         self.counts["failed"] += 1
         call.end(error=failures.error_from_reply(body, call, self.name, worker))
 
+    def is_durable(self, session: str) -> bool:
+        """Whether the replies to the session's calls must say what they wrote (S9); any thread, without the lock."""
+        record = self.state.sessions.get(session)
+        return record is not None and (record.is_durable or record.wants_durable)
+
     def closed(self) -> PoolClosed:
         """Give what callers of a pool that takes no calls hear."""
         closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")

@@ -98,8 +98,10 @@ class Placing:
             return False
         return worker.phase is WorkerPhase.READY or (must_stay and worker.is_serving)
 
-    def has_room(self) -> bool:
-        """Whether a worker could take a call now."""
+    def has_room(self, record: SessionRecord | None) -> bool:
+        """Whether a worker that may run the session's calls could take one now."""
+        if record is not None and record.pin is not None and self._board.binds(record):
+            return self.has_room_for(self._board.workers[record.pin], must_stay=True)
         return self._best_worker() is not None
 
     def _best_worker(self) -> WorkerRecord | None:

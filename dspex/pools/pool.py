@@ -201,8 +201,8 @@ class Pool:
     def resize(self, size: int) -> None:
         """Aim at `size` workers; those too many finish their calls first."""
         self.check_own_process()
-        if size < 1:
-            raise ValueError(f"pool {self.name!r} cannot have {size} workers: give 1 or more")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"pool {self.name!r} cannot have {size!r} workers: give a whole number, 1 or more")
         self._desk.change(lambda now: self._desk.state.resize(size, now))
         self._bus.emit(Name.POOL_RESIZED, pool=self.name, size=size)
 
@@ -213,9 +213,10 @@ class Pool:
 
         Raises:
             WorkerBootError: the code cannot be imported as it is now; nothing has changed.
+            PoolClosed: the supervisor is not started, or stopped.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
-        self.check_own_process()
+        self._supervisor.check_usable()
         if reload:
             self._renewal.renew(self.config, timeout)
         else:
@@ -230,12 +231,14 @@ class Pool:
         Raises:
             ValueError: the settings are another pool's.
             WorkerBootError: no worker can be made so; nothing has changed.
+            PoolClosed: workers must be replaced, and the supervisor is not started, or stopped.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
         self.check_own_process()
         if config.name != self.name:
             raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
         if reload or not self.config.makes_same_workers(config):
+            self._supervisor.check_usable()
             self._renewal.renew(config, timeout)
         else:
             self._renewal.adopt(config)
@@ -280,21 +283,20 @@ class Pool:
         """
         self.check_own_process()
         desk = self._desk
+        refused: list[str] = []
 
         def opened(now: float) -> list[Instruction]:
-            if fresh:
-                desk.durable.drop(key)
-            todo = desk.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
-            if is_durable:
-                desk.durable.keep(key)
-            return todo
+            try:
+                return desk.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+            except KeyError:  # told below: out of `change`, it would look like an interruption
+                refused.append(key)
+                return []
 
-        try:
-            desk.change(opened)
-        except KeyError:
+        desk.change(opened)
+        if refused:
             limit = self.config.session_limit
             message = f"Pool {self.name!r} has {limit} sessions (session_limit), and each holds state."
-            raise SessionLimit(message, pool=self.name, session=key.partition("/")[2]) from None
+            raise SessionLimit(message, pool=self.name, session=key.partition("/")[2])
 
     def close_session(self, key: str) -> None:
         """Forget a session once its calls have ended; its worker drops the state."""

@@ -117,7 +117,7 @@ class Replies:
     def _on_ready(self, worker: Worker, message: Message) -> None:
         def ready(now: float) -> list[Instruction]:
             self._desk.boot_error = None
-            self._requests.learn(message[1])
+            self._requests.learn(message[1], worker.generation)
             return self._desk.state.worker_ready(worker.generation, now)
 
         if worker.pidfd is None:  # nobody gets its calls before its end can be seen

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import OverLimit, Unencodable, messages
 
-from ..errors import EncodeError, FrameTooLarge, UnknownName, WouldDeadlock
+from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
 from .calls import Call
-from .reverse import outer_call
+from .reverse import outer_calls
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -30,6 +30,7 @@ class Requests:
 
     def __init__(self, desk: Desk) -> None:
         self.commands: dict[str, dict[str, Any]] = {}
+        self._taught_by = 0  # the generation that told them
         self._desk = desk
 
     def make(
@@ -45,18 +46,20 @@ class Requests:
         """Give the call, encoded and ready to be submitted.
 
         Raises:
-            UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
+            InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
         """
         desk = self._desk
         declared = self._declared(command)
         timeout = desk.config.call_timeout if timeout is None else timeout
         deadline = monotonic() + timeout
-        outer = outer_call()
-        is_nested = outer is not None and outer[0] is desk
+        if not isinstance(arguments, dict | None) or deadline != deadline:
+            raise _misfit(command, arguments, timeout)
+        outers = outer_calls(desk)
+        is_nested = bool(outers)
         meta: dict[str, Any] = {} if deadline == inf else {"deadline": deadline}
         is_durable = False
         if session is not None:
-            is_durable = desk.durable.is_kept(session)
+            is_durable = desk.is_durable(session)
             meta["session"] = session
             meta["durable"] = is_durable
         if credit is not None:
@@ -79,19 +82,24 @@ class Requests:
             is_nested=is_nested,
             is_durable=is_durable,
         )
-        if is_nested and outer is not None:
-            call.generation = outer[1].generation
-            self._require_no_deadlock(call, outer[1])
+        if outers:
+            call.generation = outers[0].generation
+            self._require_no_deadlock(call, outers)
         return call
 
-    def learn(self, commands: dict[str, dict[str, Any]]) -> None:
-        """Take what a worker says of its commands. The pool's lock is held."""
-        if not self.commands:
+    def learn(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
+        """Take what a worker says of its commands: the latest knows the code as it is now. The pool's lock is held."""
+        if generation < self._taught_by:
+            return
+        self._taught_by = generation
+        if commands != self.commands:
             self.commands = commands
             for ticket in self._desk.state.standing():  # submitted before anybody knew what the commands declare
                 ticket.use = commands.get(ticket.command, NOTHING).get("session")
 
     def _declared(self, command: str) -> dict[str, Any]:
+        if not isinstance(command, str):
+            raise InvalidInput(f"A command's name is text, not {type(command).__name__}.", field="command")
         if not self.commands:
             return NOTHING
         try:
@@ -99,17 +107,26 @@ class Requests:
         except KeyError:
             raise UnknownName("command", command, self.commands, where=f"pool {self._desk.name!r}") from None
 
-    def _require_no_deadlock(self, call: Call, outer: Call) -> None:
-        """A nested call runs beside its outer call; in another session it may only use room that is free (C14)."""
-        if call.session in (None, outer.session):
+    def _require_no_deadlock(self, call: Call, outers: list[Call]) -> None:
+        """A nested call runs beside its outer calls; in another session it may only use room that is free (C14)."""
+        if call.session is None or any(call.session == outer.session for outer in outers):
             return
         call.is_nested = False
-        if not self._desk.state.has_room():
+        with self._desk.lock:
+            has_room = self._desk.state.has_room(call.session)
+        if not has_room:
             raise WouldDeadlock(
-                f"A tool of {outer.command!r} calls {call.command!r} in session {call.session_name!r} of its own pool "
-                f"{self._desk.name!r}, which has no free slot: it could only wait for itself. Use the outer call's "
-                f"session, another pool, or a larger size."
+                f"A tool of {outers[0].command!r} calls {call.command!r} in session {call.session_name!r} of its own "
+                f"pool {self._desk.name!r}, which has no free slot for it: it could only wait for itself. Use the "
+                f"outer call's session, another pool, or a larger size."
             )
+
+
+def _misfit(command: str, arguments: object, timeout: float) -> InvalidInput:
+    if timeout != timeout:
+        return InvalidInput(f"The timeout of {command!r} is {timeout}: give seconds, or math.inf.", field="timeout")
+    given = type(arguments).__name__
+    return InvalidInput(f"The arguments of {command!r} must be a dict by name, not {given}.", field="arguments")
 
 
 def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, int, int]:

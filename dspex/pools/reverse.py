@@ -3,7 +3,7 @@
 Handlers are registered by name on the supervisor; the pools know nothing of what they do. A plain function runs in a
 bounded set of daemon threads, an `async` function or async generator on one event loop of its own; both in the
 caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler makes is *nested*: see
-`outer_call`.
+`outer_calls`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,18 @@ Handler = Callable[["ReverseCall"], Any]
 _outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
 
 
-def outer_call() -> tuple[Desk, Call] | None:
-    """Give the pool's desk and the call whose tool runs here, if one does."""
-    return _outer.get()
+def outer_calls(desk: Desk) -> list[Call]:
+    """Give the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
+
+    It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
+    is nobody's any more once the tool's call has ended.
+    """
+    calls, link = [], _outer.get()
+    while link is not None:
+        if link[0] is desk and not link[1].is_ended:
+            calls.append(link[1])
+        link = link[1].context.get(_outer)
+    return calls
 
 
 class ReverseCall:
@@ -238,12 +247,26 @@ def _describe(error: BaseException) -> dict[str, Any]:
         facts = {name: getattr(error, name) for name in names}
         text = error.message
     else:
-        text = str(error)
+        text = _text_of(error)
     own = isinstance(error, DspexError)
     return {
         "kind": type(error).__name__,
         "type": type(error).__name__,
         "message": text.encode("utf-8", "backslashreplace").decode()[:8192],
-        "traceback": "" if own else "".join(traceback.format_exception(error))[-16384:],
+        "traceback": "" if own else _traceback_of(error)[-16384:],
         "facts": facts,
     }
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as worse:  # a user's __str__ may raise anything, and the worker must hear all the same
+        return f"<its text could not be made: {type(worse).__name__}>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+    except BaseException as worse:  # as above: __str__ of a cause, a source file that cannot be read
+        return f"<its traceback could not be made: {type(worse).__name__}>"

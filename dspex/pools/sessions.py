@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidInput
+
 if TYPE_CHECKING:
     from ..spending import UsageStats
     from .pool import Pool
@@ -63,5 +65,11 @@ class Session:
 
 
 def session_key(id: str, *, client: str = LOCAL) -> str:
-    """Give the key under which the pool and its workers know a client's session."""
+    """Give the key under which the pool and its workers know a client's session.
+
+    Raises:
+        InvalidInput: the id is not text, or the client's name holds a "/": two sessions could have one key (S1).
+    """
+    if not isinstance(id, str) or "/" in client:
+        raise InvalidInput(f"A session's id is text, and its client's name has no '/': not {id!r} of {client!r}.")
     return f"{client}/{id}"

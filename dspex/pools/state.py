@@ -103,9 +103,9 @@ class PoolState(Board):
             self._turnover.go_if_done(worker, now)
         return self.flush()
 
-    def has_room(self) -> bool:
-        """Whether a worker could take a call now."""
-        return self._placing.has_room()
+    def has_room(self, session: str) -> bool:
+        """Whether a worker that may run the session's calls could take one now."""
+        return self._placing.has_room(self.sessions.get(session))
 
     def retry_after(self) -> float:
         """An estimate in seconds of when a place in the queue is free, from the recent pace."""

@@ -71,11 +71,11 @@ class Supervisor:
             if self._is_started:
                 return self
             _call_at_exit(weakref.WeakMethod(self._end_at_exit))
+            self._engine.start()  # fails where no descriptors or threads are left: then it is not started
+            self._bus.start()
             self._pid = os.getpid()
             self._is_started = True
-        self._bus.start()
-        self._engine.start()
-        _living.add(self)
+            _living.add(self)
         for pool in self._pools.values():
             pool.start()
         self._bus.emit(Name.SUPERVISOR_STARTED, pools=",".join(self._pools), pid=os.getpid())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dspex.errors import PoolClosed, PoolSaturated, PoolUnhealthy, WorkerDied
+from dspex.errors import InvalidInput, PoolClosed, PoolSaturated, PoolUnhealthy, SessionLimit, WorkerDied
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -125,3 +128,89 @@ def test_the_restart_budget_ignores_workers_that_worked(supervise: Supervise) ->
         with pytest.raises(WorkerDied):
             sup.call("f", "kill", {"signal": 9})
         assert sup.call("f", "ping")["generation"] == n + 2
+
+
+@pytest.mark.parametrize("arguments", [[1, 2], 5, "text"])
+def test_arguments_that_are_no_dict_are_refused_before_a_worker_sees_them(supervise: Supervise, arguments: Any) -> None:
+    """Process: at once, also before the pool knows its commands; the worker and its other calls live on."""
+    sup = supervise(size=1, wait=False)
+    with pytest.raises(InvalidInput, match="must be a dict"):
+        sup.call("f", "echo", arguments)
+    sup.wait_ready()
+    before = sup.call("f", "ping")
+    with pytest.raises(InvalidInput, match="must be a dict"):
+        sup.stream("f", "count", arguments)
+    assert sup.call("f", "ping")["pid"] == before["pid"]
+
+
+def test_a_command_that_is_no_text_is_refused(supervise: Supervise) -> None:
+    """Process: also before the pool knows its commands; the supervisor lives on."""
+    sup = supervise(size=1, wait=False)
+    with pytest.raises(InvalidInput, match="int"):
+        sup.call("f", 5)  # type: ignore[arg-type]
+    assert sup.call("f", "ping")
+
+
+def test_a_timeout_that_is_no_number_is_refused(supervise: Supervise) -> None:
+    """Process: NaN would never end for a coroutine, and at once for a thread."""
+    sup = supervise(size=1)
+    with pytest.raises(InvalidInput, match="nan"):
+        sup.call("f", "ping", timeout=math.nan)
+    with pytest.raises(InvalidInput, match="nan"):
+        asyncio.run(sup.acall("f", "ping", timeout=math.nan))
+
+
+def test_a_session_has_a_key_of_its_own(supervise: Supervise) -> None:
+    """Process (S1): no id is taken for another's, and no client's name runs into an id."""
+    sup = supervise(size=1)
+    with pytest.raises(InvalidInput, match="text"):
+        sup.call("f", "echo", session=5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="'a/b'"):
+        sup.session("f", "c", client="a/b")
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, math.nan, True, "3", None])
+def test_a_size_that_is_none_is_refused_and_nothing_changes(supervise: Supervise, size: Any) -> None:
+    """Process: ValueError, and the pool serves on."""
+    sup = supervise(size=1)
+    with pytest.raises(ValueError, match="whole number"):
+        sup.pool("f").resize(size)
+    assert sup.stats()["f"]["size"] == 1
+    assert sup.call("f", "ping", timeout=10)
+
+
+def test_a_refused_session_disturbs_no_call_that_a_draining_pool_has_taken(supervise: Supervise) -> None:
+    """Process (S7): SessionLimit for who asks; the queued call is answered, and new ones hear that it drains."""
+    sup = supervise(size=1, concurrency=1, session_limit=1)
+    sup.session("f", "a").call("remember", {"key": "k", "value": 1})
+    with Gate(sup) as gate:
+        running = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        queued = Caller(sup.call, "f", "ping")
+        eventually(lambda: sup.stats()["f"]["queued"] == 1)
+        draining = Caller(sup.pool("f").drain)
+        eventually(lambda: sup.stats()["f"]["state"] == "closed")
+        with pytest.raises(SessionLimit):
+            sup.session("f", "b")
+        gate.open()
+        assert queued.outcome()["worker"] == running.outcome() == "f/0"
+        draining.outcome()
+    with pytest.raises(PoolClosed, match="drain"):
+        sup.call("f", "ping")
+
+
+def test_a_start_that_fails_may_be_tried_again(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process: without descriptors it raises, is not started, and starts once there are some."""
+    sup = supervise(start=False, size=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.eventfd", _none_left)
+        with pytest.raises(OSError, match="none left"):
+            sup.start()
+    assert not sup.is_running
+    with pytest.raises(PoolClosed, match="not started"):
+        sup.call("f", "ping")
+    assert sup.start().call("f", "ping")
+
+
+def _none_left(*_: object) -> int:
+    raise OSError("none left")

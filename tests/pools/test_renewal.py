@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dspex.config import PoolConfig
-from dspex.errors import CallTimeout, PoolSaturated, WorkerBootError
+from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, UnknownName, WorkerBootError
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -219,3 +219,27 @@ def test_the_settings_of_another_pool_are_refused(supervise: Supervise) -> None:
     sup = supervise(size=1)
     with pytest.raises(ValueError, match="'f' cannot take the settings of pool 'g'"):
         sup.pool("f").reconfigure(PoolConfig("g", bridge="faults"))
+
+
+def test_new_code_brings_its_own_commands(supervise: Supervise, script: Path) -> None:
+    """Process: after a reload those that are new can be called, and those that are gone are named no more."""
+    sup = supervise(bridge=str(script), size=2)
+    assert sup.call("f", "version") == 1
+    script.write_text(script.read_text().replace("def version", "def edition"))
+    sup.pool("f").recycle(reload=True, timeout=20)
+    assert sup.call("f", "edition") == 1
+    with pytest.raises(UnknownName, match="edition"):
+        sup.call("f", "version")
+
+
+def test_workers_of_a_supervisor_that_does_not_run_cannot_be_replaced(supervise: Supervise, script: Path) -> None:
+    """Process: PoolClosed at once, before the start and after the stop, where nobody would ever do it."""
+    sup = supervise(start=False, size=1)
+    other = settings(sup, bridge=str(script))
+    pool = sup.pool("f")
+    for then in (lambda: sup.start().stop(), sup.stop):
+        with pytest.raises(PoolClosed):
+            pool.recycle(reload=True, timeout=5)
+        with pytest.raises(PoolClosed):
+            pool.reconfigure(other, timeout=5)
+        then()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dspex.config import PoolConfig
 from dspex.errors import (
     BudgetExceeded,
     CallTimeout,
@@ -20,9 +21,10 @@ from dspex.errors import (
     UnsafeInput,
     WouldDeadlock,
 )
+from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, eventually, pids
+from .waiting import Caller, Gate, all_ready, eventually, pids
 
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="unset")
 
@@ -175,6 +177,91 @@ def test_a_tool_that_could_only_wait_for_itself_is_told(supervise: Supervise) ->
     sup.register("tool", tool)
     assert sup.call(*ask("tool"), session="s", timeout=10) == "done"
     assert isinstance(found[0], WouldDeadlock)
+
+
+def test_a_session_that_lives_where_the_outer_call_runs_is_told_too(supervise: Supervise) -> None:
+    """Process (C14): another worker is free, but the session's state is with the one whose only slot the tool holds."""
+    sup = supervise(size=2, concurrency=1)
+    all_ready(sup, 2)
+    home = sup.call("f", "remember", {"key": "k", "value": 1}, session="another")["worker"]
+    holding: list[Caller] = []
+
+    def tool(request: Any) -> str:
+        gate.open()
+        holding[0].outcome()  # from here on the other worker is free
+        try:
+            return str(sup.call("f", "recall", {"key": "k"}, session="another", timeout=10))
+        except WouldDeadlock:
+            return request.worker.name
+
+    sup.register("tool", tool)
+    with Gate(sup) as gate:
+        holding.append(Caller(sup.call, *gate.command))  # it goes to the worker without a session
+        gate.wait_for(1)
+        assert sup.call(*ask("tool"), timeout=30) == home
+
+
+def test_a_tool_of_another_pool_may_call_back_into_a_full_one() -> None:
+    """Process (C14): a call's tool calls another pool, whose tool calls the first again: nested, it need not wait."""
+    settings = {"bridge": "faults", "size": 1, "concurrency": 1, "stop_grace": 0.5}
+    with Supervisor(pools=[PoolConfig("f", **settings), PoolConfig("g", **settings)]) as sup:
+
+        def there(request: Any) -> Any:
+            return sup.call("g", "ask", {"name": "back", "arguments": {}}, timeout=20)
+
+        sup.register("there", there)
+        sup.register("back", lambda request: sup.call("f", "echo", {"x": 1}, timeout=10))
+        assert sup.call(*ask("there"), timeout=30) == {"x": 1}
+
+
+def test_a_tool_may_call_within_the_session_of_a_call_further_out(supervise: Supervise) -> None:
+    """Process (C14): from a session's call into another session and back: the writer further out is no obstacle."""
+    sup = supervise(size=2, concurrency=2)
+
+    def other(request: Any) -> Any:
+        return sup.call(*ask("back"), session="other", timeout=20)
+
+    sup.register("other", other)
+    sup.register("back", lambda request: sup.call("f", "echo", {"x": 1}, session="s", timeout=10))
+    assert sup.call("f", "ask_writing", ask("other")[2], session="s", timeout=30) == {"x": 1}
+
+
+def test_what_a_tool_leaves_behind_makes_calls_like_any_other(supervise: Supervise) -> None:
+    """Process (C14): with the contextvars of a tool whose call has ended, nothing runs beyond `concurrency`."""
+    sup = supervise(size=1, concurrency=1)
+    left: list[contextvars.Context] = []
+    sup.register("tool", lambda request: left.append(contextvars.copy_context()))
+    sup.call(*ask("tool"))
+    with Gate(sup) as gate:
+        callers = [Caller(left[0].copy().run, sup.call, *gate.command) for _ in range(2)]
+        gate.wait_for(1)
+        eventually(lambda: sup.stats()["f"]["queued"] == 1, what="the second waits for its turn")
+        gate.open()
+        assert [caller.outcome() for caller in callers] == ["f/0"] * 2
+
+
+class Speechless(Exception):
+    """An exception whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_exception_whose_text_cannot_be_made_reaches_the_caller(supervise: Supervise, is_async: bool) -> None:
+    """Process: the worker hears of it, the call ends at once, and the tool threads live on."""
+    sup = supervise(size=1)
+
+    def tool(request: Any) -> None:
+        raise Speechless
+
+    async def atool(request: Any) -> None:
+        raise Speechless
+
+    sup.register("tool", atool if is_async else tool)
+    for _ in range(2):
+        with pytest.raises(RemoteError, match="Speechless"):
+            sup.call(*ask("tool"), timeout=10)
 
 
 def test_nested_calls_nest_deeply(supervise: Supervise) -> None:

@@ -18,6 +18,7 @@ from dspex.errors import (
     UnknownName,
     WorkerDied,
 )
+from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
 from .waiting import Caller, Gate, all_ready, eventually, pids
@@ -220,6 +221,63 @@ def test_a_durable_session_survives_its_worker(supervise: Supervise) -> None:
         assert answer["pid"] != pid
         with pytest.raises(UnknownName):
             session.call("recall", {"key": "k3"})
+
+
+def test_a_durable_session_that_is_begun_afresh_is_durable(supervise: Supervise) -> None:
+    """Process (S6, S9): what the new life wrote is restored, and nothing of the old one."""
+    sup = supervise(size=2)
+    sup.session("f", "s", durable=True).call("remember", {"key": "old", "value": 1})
+    session = sup.session("f", "s", durable=True, fresh=True)
+    session.call("remember", {"key": "new", "value": 2})
+    _kill(sup, session.call("recall", {"key": "new"})["pid"])
+    assert session.call("recall", {"key": "new"})["value"] == 2
+    with pytest.raises(UnknownName):
+        session.call("recall", {"key": "old"})
+
+
+@pytest.mark.parametrize("how", ["closed", "fresh"])
+def test_a_durable_session_that_is_opened_again_while_a_call_runs_is_durable(supervise: Supervise, how: str) -> None:
+    """Process (S9): the old life's last call, which still runs, takes nothing of the new life's copy with it."""
+    sup = supervise(size=2)
+    old = sup.session("f", "s", durable=True)
+    old.call("remember", {"key": "old", "value": 1})
+    with Gate(sup) as gate:
+        running = Caller(old.call, "ask_writing", gate.command[2])
+        gate.wait_for(1)
+        if how == "closed":
+            old.close()
+        session = sup.session("f", "s", durable=True, fresh=how == "fresh")
+        writing = Caller(session.call, "remember", {"key": "new", "value": 2})
+        eventually(lambda: sup.stats()["f"]["queued"] == 1)
+        gate.open()
+        running.outcome()
+        writing.outcome()
+    _kill(sup, session.call("recall", {"key": "new"})["pid"])
+    assert session.call("recall", {"key": "new"})["value"] == 2
+    with pytest.raises(UnknownName):
+        session.call("recall", {"key": "old"})
+
+
+def test_what_was_handed_in_before_a_session_was_opened_as_durable_is_never_silently_lost(supervise: Supervise) -> None:
+    """Process (S6, S9): its reply did not say what it wrote, so the supervisor has no whole copy, and says so."""
+    sup = supervise(size=1, concurrency=1)
+    with Gate(sup) as gate:
+        holding = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        writing = Caller(sup.call, "f", "remember", {"key": "k", "value": 1}, session="s")
+        eventually(lambda: sup.stats()["f"]["queued"] == 1)
+        session = sup.session("f", "s", durable=True)
+        gate.open()
+        holding.outcome()
+        writing.outcome()
+    _kill(sup, session.call("recall", {"key": "k"})["pid"])
+    with pytest.raises(SessionLost):
+        session.call("recall", {"key": "k"})
+
+
+def _kill(sup: Supervisor, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in pids(sup))
 
 
 def test_no_command_is_executed_again_to_restore(supervise: Supervise, tmp_path) -> None:
