@@ -26,13 +26,16 @@ def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator
         yield from _pieces(outcome.reply)
         return
     stream: Any = outcome.stream
-    kept: list[bytes] | None = [] if outcome.seat is not None else None
+    seat, kept = outcome.seat, list[bytes]()
     try:
         yield outcome
         for part in stream:
-            if kept is not None:
+            if seat is not None:
                 kept.append(part)
+                seat.hold()
             yield part
+            if seat is not None:
+                seat.resume()
     except BaseException:
         _give_up(services, outcome, stream)
         raise
@@ -48,13 +51,16 @@ async def aparts(services: Services, driver: LoopDriver, order: Order) -> AsyncG
             yield piece
         return
     stream: Any = outcome.stream
-    kept: list[bytes] | None = [] if outcome.seat is not None else None
+    seat, kept = outcome.seat, list[bytes]()
     try:
         yield outcome
         async for part in stream:
-            if kept is not None:
+            if seat is not None:
                 kept.append(part)
+                seat.hold()
             yield part
+            if seat is not None:
+                seat.resume()
     except BaseException:
         _give_up(services, outcome, stream)
         raise
@@ -71,8 +77,8 @@ def _pieces(reply: Reply | None) -> Iterator[bytes]:
         yield body[at : at + PIECE_BYTES]
 
 
-def _keep(services: Services, order: Order, outcome: Outcome, stream: Any, kept: list[bytes] | None) -> None:
-    if kept is not None:
+def _keep(services: Services, order: Order, outcome: Outcome, stream: Any, kept: list[bytes]) -> None:
+    if outcome.seat is not None:
         services.settle(order, outcome.seat, Reply(stream.head, b"".join(kept)))
 
 

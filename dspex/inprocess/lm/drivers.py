@@ -52,9 +52,13 @@ class BlockingDriver:
         assert type(effect) is Start
         return self._start(effect.order)
 
-    def _wait(self, seat: Seat[Outcome], deadline: float | None) -> None:
+    def _wait(self, seat: Seat[Outcome], deadline: float | None) -> bool:
+        """False when it would be for ever: a task or a stream of this very thread leads."""
+        if not seat.settled and self._flights.leads_here(seat):
+            return False
         done = threading.Lock()
         done.acquire()
         if self._flights.watch(seat, done.release):
             left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
             done.acquire(timeout=min(max(0.0, left), threading.TIMEOUT_MAX))
+        return True

@@ -19,7 +19,7 @@ from dspex.errors import LMError, LMTimeoutError, LMTransportError
 from dspex.events import Name
 from dspex.inprocess.cache import Cache, CachedReply
 from dspex.inprocess.lm.dialects.failures import with_metadata
-from dspex.inprocess.lm.flights import Flights, Seat
+from dspex.inprocess.lm.flights import STALL_S, Flights, Seat
 from dspex.inprocess.lm.http.message import Head, Reply
 from dspex.inprocess.lm.http.target import Target
 from dspex.inprocess.lm.limits import OPEN_S, Limits
@@ -57,6 +57,7 @@ class Order:
     deadline: float | None
     emit: Callable[..., object] = field(default=_silent, repr=False)
     has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
+    was_cut_short: bool = False  # given up before its retries were used, for a reason of its own
 
     @property
     def until(self) -> float:
@@ -87,7 +88,7 @@ class Sleep:
 
 @dataclass(slots=True)
 class Wait:
-    """Wait until the seat is settled, or `deadline`."""
+    """Wait until the seat is settled, or `deadline`; the result is False when the wait would never end."""
 
     seat: Seat[Outcome]
     deadline: float | None
@@ -111,6 +112,7 @@ class Outcome:
     attempts: int = 0
     was_held_back: bool = False  # the circuit is open: nothing was sent
     seat: Seat[Outcome] | None = field(default=None, repr=False)  # of a live stream: still to land
+    asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 
 Effect = Send | Sleep | Wait | Start
@@ -143,17 +145,15 @@ def exchange(services: Services, order: Order) -> Exchange:
     """
     if order.key is None:
         return (yield from _attempts(services, order))
-    if (kept := services.cache.get(order.key)) is not None:
-        return _from_cache(kept)
-    seat = services.flights.join(order.key)
-    if not seat.leads:
-        shared = yield from _follow(services, order, seat)
-        if shared is not None:
+    while (kept := services.cache.get(order.key)) is None:
+        seat = services.flights.join(order.key)
+        if seat.leads:
+            return (yield from _lead(services, order, seat))
+        if (shared := (yield from _follow(services, order, seat))) is not None:
             return shared
-    elif (kept := services.cache.get(order.key)) is not None:  # the leader before us landed in between
-        services.flights.leave(seat)
-        return _from_cache(kept)
-    return (yield from _lead(services, order, seat))
+        if seat.leads:
+            return (yield from _lead(services, order, seat))
+    return _from_cache(kept)
 
 
 def _from_cache(kept: CachedReply) -> Outcome:
@@ -163,44 +163,70 @@ def _from_cache(kept: CachedReply) -> Outcome:
 
 def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
     try:
+        assert order.key is not None
+        if (kept := services.cache.get(order.key)) is not None:  # the leader before us landed in between
+            services.flights.land(seat, _from_cache(kept))
+            return _from_cache(kept)
         outcome = yield from _attempts(services, order)
+        if outcome.error is not None:
+            _share_failure(services, order, seat, outcome)
+        elif outcome.stream is not None:
+            outcome.seat = seat
+            seat.hold()
+        elif outcome.reply is not None:
+            services.settle(order, seat, outcome.reply)
     except LMError as error:
-        if order.deadline is not None and time.monotonic() >= order.deadline:
-            services.flights.leave(seat)  # our time was over, not theirs
-        else:
-            services.flights.land(seat, Outcome(error=error))
+        _share_failure(services, order, seat, Outcome(error=error))
         raise
-    except BaseException:
+    except BaseException:  # also Ctrl-C between the answer and its landing
         services.flights.leave(seat)
         raise
-    if outcome.error is not None:
-        services.flights.land(seat, outcome)
-    elif outcome.stream is not None:
-        outcome.seat = seat
-    elif outcome.reply is not None:
-        services.settle(order, seat, outcome.reply)
     return outcome
 
 
+def _share_failure(services: Services, order: Order, seat: Seat[Outcome], outcome: Outcome) -> None:
+    if order.was_cut_short or time.monotonic() >= order.until:
+        services.flights.leave(seat)  # our time was over, not theirs
+    else:
+        outcome.asked_by = order.lm.ref
+        services.flights.land(seat, outcome)
+
+
 def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[Effect, Any, Outcome | None]:
-    """The leader's outcome, or None when the lead is ours now."""
+    """The leader's outcome, or None when the lead is ours now, or its failure concerns another LM's settings or key."""
+    can_wait = True
     try:
-        yield Wait(seat, order.deadline)
+        while can_wait and not seat.settled and time.monotonic() < order.until:
+            slice_end = min(order.until, time.monotonic() + STALL_S)
+            can_wait = yield Wait(seat, slice_end if order.stream else order.deadline)
+            can_wait = can_wait and not services.flights.is_stalled(seat)
     except BaseException:
         services.flights.leave(seat)
         raise
-    if seat.outcome is None:
+    shared = seat.outcome
+    if shared is None:
         if seat.leads:
             return None
         services.flights.leave(seat)
+        if not can_wait:
+            return (yield from _alone(services, order))
         raise LMTimeoutError("The same request, under way for another caller, took too long.", model=order.lm.model)
-    shared = seat.outcome
     if shared.error is None:
         return shared
+    if shared.asked_by != order.lm.ref:
+        return None
     error = copy.copy(shared.error)  # each caller raises its own: tracebacks are not shared
     if shared.reply is None:
         raise error
     return Outcome(reply=shared.reply, error=error, attempts=0)
+
+
+def _alone(services: Services, order: Order) -> Exchange:
+    """Ask although somebody else does: waiting for them would be for ever."""
+    outcome = yield from _attempts(services, order)
+    if outcome.error is None and outcome.reply is not None:
+        services.settle(order, None, outcome.reply)
+    return outcome
 
 
 def _attempts(services: Services, order: Order) -> Exchange:
@@ -214,7 +240,10 @@ def _attempts(services: Services, order: Order) -> Exchange:
         if error is None:
             return outcome
         pause = _pause(services, error, attempt)
-        if attempt == lm.retries or error.retryable != "now" or _is_hopeless(order, outcome, pause):
+        if attempt == lm.retries or error.retryable != "now":
+            break
+        if _is_hopeless(order, outcome, pause):
+            order.was_cut_short = pause <= RETRY_AFTER_MOST_S
             break
         order.emit(
             Name.LM_RETRIED,
@@ -283,6 +312,7 @@ def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]
         return
     try:
         if order.deadline is not None and now + wait >= order.deadline:
+            order.was_cut_short = True
             message = f"requests_per_minute={lm.requests_per_minute:g} leaves no room before the deadline."
             raise LMTimeoutError(message, model=lm.model, retry_after=wait)
         order.emit(Name.LM_LIMITED, model=lm.model, endpoint=order.target.host, pause_s=wait)

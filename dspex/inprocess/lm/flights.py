@@ -8,28 +8,43 @@ never waits for it: it notes its leaving, and whoever holds the lock does the wo
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+STALL_S = 1.0  # a stream whose reader lets a part lie for longer is not waited for: it may lie for ever
 
 
 class Seat(Generic[T]):
-    """One caller's place in a flight. `leads`: do the work, then `land` or `leave`. Else wait for `outcome`."""
+    """One caller's place in a flight. `leads`: do the work, then `land` or `leave`. Else wait for `outcome`.
 
-    __slots__ = ("_notify", "key", "leads", "outcome")
+    `thread` is where its caller waits; `held_since` tells since when the reader of a leader's stream has the next part.
+    """
+
+    __slots__ = ("_notify", "held_since", "key", "leads", "outcome", "thread")
 
     def __init__(self, key: bytes, leads: bool) -> None:
         self.key = key
         self.leads = leads
         self.outcome: T | None = None
+        self.thread = threading.get_ident()
+        self.held_since: float | None = None
         self._notify: Callable[[], None] | None = None
 
     @property
     def settled(self) -> bool:
         """Whether waiting is over: there is an outcome, or this caller leads now."""
         return self.leads or self.outcome is not None
+
+    def hold(self) -> None:
+        """The reader of the stream has a part, and comes back for the next one when it likes."""
+        self.held_since = time.monotonic()
+
+    def resume(self) -> None:
+        """The reader came back."""
+        self.held_since = None
 
 
 class Flights(Generic[T]):
@@ -38,6 +53,7 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._followers: dict[bytes, deque[Seat[T]]] = {}
+        self._leaders: dict[bytes, Seat[T]] = {}
         self._left: deque[Seat[T]] = deque()
 
     def join(self, key: bytes) -> Seat[T]:
@@ -47,6 +63,7 @@ class Flights(Generic[T]):
             seat = Seat[T](key, leads=followers is None)
             if followers is None:
                 self._followers[key] = deque()
+                self._leaders[key] = seat
             else:
                 followers.append(seat)
         self._tidy()
@@ -61,9 +78,22 @@ class Flights(Generic[T]):
         self._tidy()
         return waits
 
+    def leads_here(self, seat: Seat[T]) -> bool:
+        """Whether the leader needs the calling thread, which therefore must not wait for it."""
+        leader = self._leaders.get(seat.key)
+        return leader is not None and leader.thread == threading.get_ident()
+
+    def is_stalled(self, seat: Seat[T]) -> bool:
+        """Whether the leader's stream lies with its reader."""
+        leader = self._leaders.get(seat.key)
+        since = None if leader is None else leader.held_since
+        return since is not None and time.monotonic() - since >= STALL_S
+
     def land(self, seat: Seat[T], outcome: T) -> None:
         """The leader has the outcome, for everybody."""
         with self._lock:
+            seat.outcome = outcome
+            self._leaders.pop(seat.key, None)
             followers = self._followers.pop(seat.key, None) or ()
             for follower in followers:
                 follower.outcome = outcome
@@ -73,7 +103,7 @@ class Flights(Generic[T]):
         self._tidy()
 
     def leave(self, seat: Seat[T]) -> None:
-        """Give the seat up: a follower stops waiting, a leader hands over. Safe in a finalizer."""
+        """Give the seat up: a follower stops waiting, a leader hands over. Safe in a finalizer, and after `land`."""
         self._left.append(seat)
         self._tidy()
 
@@ -95,15 +125,15 @@ class Flights(Generic[T]):
 
     def _unseat(self, seat: Seat[T]) -> Seat[T] | None:
         followers = self._followers.get(seat.key)
-        if followers is None:
+        if followers is None or seat.outcome is not None:  # settled: the key may be another flight's by now
             return None
         if not seat.leads:
             if seat in followers:
                 followers.remove(seat)
             return None
         if not followers:
-            del self._followers[seat.key]
+            del self._followers[seat.key], self._leaders[seat.key]
             return None
-        heir = followers.popleft()
+        heir = self._leaders[seat.key] = followers.popleft()
         heir.leads = True
         return heir

@@ -61,7 +61,7 @@ class LoopDriver:
         ready = self._ready(order)
         return await asyncio.to_thread(self._start, order) if ready is None else ready
 
-    async def _wait(self, seat: Seat[Outcome], deadline: float | None) -> None:
+    async def _wait(self, seat: Seat[Outcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
@@ -76,8 +76,9 @@ class LoopDriver:
                 self._flights.leave(seat)
 
         if not self._flights.watch(seat, notify):
-            return
+            return True
         if deadline is None:
             await done
         else:
             await asyncio.wait((done,), timeout=max(0.0, deadline - time.monotonic()))
+        return True
