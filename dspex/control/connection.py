@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 HELLO_PATIENCE = 5.0  # seconds until a stranger must have said hello
 FRAME_PATIENCE = 30.0  # seconds that the rest of a frame may take
 WRITE_PATIENCE = 30.0  # seconds that a client may leave a full socket unread
-MAX_PENDING = 64 * 1024 * 1024  # bytes that may wait for one client to read them
+MAX_PENDING = 64 * 1024 * 1024  # bytes for one client: with more waiting it has only
+CROWDED_PATIENCE = 1.0  # seconds to read on
 READS_WELL = 64 * 1024  # bytes: with fewer unread nobody waits
 MAX_IN_FLIGHT = 1000
 CHUNK = 256 * 1024  # bytes of one read
@@ -44,6 +45,8 @@ class Connection:
         self._verbs = verbs
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, Credit] = {}
+        self._turn = asyncio.Lock()  # who may write: one answer after the other
+        self._pending = 0  # bytes of all answers that wait to be read
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
@@ -179,26 +182,35 @@ class Connection:
             await self._send(Kind.ERROR, id, crossing.describe(error), None)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
-        """Write a message, and wait while the client has much to read.
+        """Write a message when it is its turn, and wait until the client has read most of it.
 
         Raises:
             ConnectionError: it is gone, or does not read.
         """
         frame = protocol.send(kind, *fields)
-        if self._writer.is_closing():
-            raise ConnectionResetError("the client is gone")
-        self._writer.write(frame)
-        pending = self._writer.transport.get_write_buffer_size()
-        if pending < READS_WELL:
-            return
-        if pending > MAX_PENDING:
-            self._writer.transport.abort()
-            raise ConnectionResetError("the client does not read")
+        self._pending += len(frame)
         try:
-            await asyncio.wait_for(self._writer.drain(), WRITE_PATIENCE)
-        except TimeoutError:
-            self._writer.transport.abort()
-            raise ConnectionResetError("the client does not read") from None
+            async with self._turn:
+                await self._until_read()  # the one before may have been cancelled as it waited
+                if self._writer.is_closing():
+                    raise ConnectionResetError("the client is gone")
+                self._writer.write(frame)
+                await self._until_read()
+        finally:
+            self._pending -= len(frame)
+
+    async def _until_read(self) -> None:
+        """Wait while much is unread; a client that reads nothing at all meanwhile is cut off."""
+        transport, loop = self._writer.transport, asyncio.get_running_loop()
+        unread, since = transport.get_write_buffer_size(), loop.time()
+        while unread > READS_WELL:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._writer.drain(), CROWDED_PATIENCE)
+            if (left := transport.get_write_buffer_size()) != unread:
+                unread, since = left, loop.time()
+            elif self._pending > MAX_PENDING or loop.time() - since > WRITE_PATIENCE:
+                transport.abort()
+                raise ConnectionResetError("the client does not read")
 
     async def _end(self) -> None:
         """Cancel what it asked for, forget its sessions, close its socket."""

@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,16 @@ def test_client_that_does_not_read_is_cut_off(
         stranger.sendall(protocol.send(protocol.Kind.CALL, id, "call", asked, {}))
     eventually(lambda: service.clients == 1, "the client that does not read is gone")
     assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
+
+
+def test_client_that_reads_gets_every_answer_however_many_come_at_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    """collaboration: much at once is no reason to cut off a client that reads"""
+    monkeypatch.setattr(connection, "MAX_PENDING", 1_000_000)
+    with ThreadPoolExecutor(24) as threads:
+        answers = threads.map(lambda _: client.call("faults", "payload", {"bytes": 4_000_000}), range(24))
+        assert [len(answer) for answer in answers] == [4_000_000] * 24
 
 
 def test_too_many_requests_of_one_client_are_refused(
