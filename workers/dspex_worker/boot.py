@@ -81,6 +81,8 @@ def load_bridge(settings: Settings) -> Bridge:
         if entry not in sys.path:
             sys.path.insert(0, entry)
     path = Path(settings["bridge"])
+    if str(path.parent) not in sys.path:  # last: processes that commands start with multiprocessing import it by name
+        sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path, loader=_FromSource(path.stem, str(path)))
     if spec is None or spec.loader is None:
         raise RuntimeError(f"the bridge {str(path)!r} is not a Python file")

@@ -102,14 +102,17 @@ class Context:
             Cancelled: this call was cancelled meanwhile.
             TimeoutError: no answer within `timeout` seconds.
         """
+        _require_shape(name, arguments)
         return self._running.call_parent(name, arguments, timeout)
 
     def stream_parent(self, name: str, arguments: dict[str, Any]) -> ParentStream:
         """Run `name` in the supervisor's process and iterate over its chunks; close it to stop early."""
+        _require_shape(name, arguments)
         return self._running.stream_parent(name, arguments)
 
     def emit(self, event: str, facts: dict[str, Any]) -> None:
         """Tell the supervisor something that nobody waits for."""
+        _require_shape(event, facts)
         self._running.emit(event, facts)
 
     def check_cancelled(self) -> None:
@@ -119,6 +122,13 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<call {self.call_id} in {self.worker} generation {self.generation}>"
+
+
+def _require_shape(name: object, arguments: object) -> None:
+    """Refuse here what would be no message of the protocol: the supervisor would retire the worker."""
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        given = f"({type(name).__name__}, {type(arguments).__name__})"
+        raise TypeError(f"a name (str) and arguments (dict) are needed, not {given}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ class Bridge:
     def command(
         self, name: str | None = None, *, session: SessionUse = None, cancel_safe: bool = False
     ) -> Callable[[F], F]:
-        """Register a function `f(ctx, **arguments)` as a command.
+        """Register a plain function or a generator function `f(ctx, **arguments)` as a command.
 
         `session="write"` may change `ctx.session` and runs alone in its session, "read" may look at it.
         `cancel_safe=True` says that an exception raised at any bytecode leaves no lock held and no state half changed,
@@ -164,6 +174,10 @@ class Bridge:
             given = name or function.__name__
             if given in self.commands:
                 raise ValueError(f"bridge {self.name!r} has a command {given!r} already")
+            if session not in ("read", "write", None):
+                raise ValueError(f'command {given!r} declares session={session!r}: it is "read", "write" or None')
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise TypeError(f"command {given!r} is async: commands are plain; call asyncio.run(...) inside")
             is_stream = inspect.isgeneratorfunction(function)
             self.commands[given] = Command(given, function, session, cancel_safe, is_stream)
             return function

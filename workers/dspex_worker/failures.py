@@ -11,14 +11,22 @@ from .wire import OverLimit, Unencodable, encode
 
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 64 * 1024
+NAME_LIMIT = 500
+FACTS_LIMIT = 4 * 1024 * 1024  # bytes of all facts; each beyond it is cut
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Give {kind, type, message, traceback, facts}; `kind` is the supervisor's class for it, or None."""
-    kind, facts = _classify(error)
+    """Give {kind, type, message, traceback, facts}; `kind` is the supervisor's class for it, or None.
+
+    It can be sent, whatever the exception is.
+    """
+    try:
+        kind, facts = _classify(error)
+    except AttributeError:  # a Failure of a class whose __init__ does not call Failure's
+        kind, facts = None, {}
     return {
-        "kind": kind,
-        "type": _type_name(error),
+        "kind": None if kind is None else _clean(str(kind), NAME_LIMIT),
+        "type": _clean(_type_name(error), NAME_LIMIT),
         "message": _clean(_message(error), MESSAGE_LIMIT),
         "traceback": _clean(_traceback(error), TRACEBACK_LIMIT),
         "facts": _sendable(facts),
@@ -69,10 +77,28 @@ def _clean(text: str, limit: int) -> str:
 
 def _sendable(facts: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
+    room = FACTS_LIMIT
     for key, value in facts.items():
-        try:
-            encode(value)
-            kept[key] = value
-        except (Unencodable, OverLimit):
-            kept[key] = _clean(repr(value), MESSAGE_LIMIT)
+        name = _clean(str(key), NAME_LIMIT)
+        size = _size(value)
+        if size is None or size > room:
+            kept[name] = _shown(value)
+        else:
+            kept[name] = value
+            room -= size
     return kept
+
+
+def _size(value: object) -> int | None:
+    """Its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
+    try:
+        return len(encode(value))
+    except Exception:
+        return None
+
+
+def _shown(value: object) -> str:
+    try:
+        return _clean(value if isinstance(value, str) else repr(value), MESSAGE_LIMIT)
+    except Exception as worse:  # as in `_message`
+        return f"<it could not be shown: {type(worse).__name__}>"

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .wire.messages import Message
 
@@ -37,11 +37,14 @@ class Lead:
         handle: Callable[[Message], Running | None],
         run: Callable[[Running], None],
         calls_on_main: bool,
+        broken: Callable[[], NoReturn],
     ) -> None:
+        """`broken` is called where an exception left one of the others: without a leader, nobody would read."""
         self._read = read
         self._handle = handle
         self._run = run
         self._calls_on_main = calls_on_main
+        self._broken = broken
         self._main = threading.main_thread().ident or 0
         self._for_main: SimpleQueue[Running] = SimpleQueue()  # with the lead
         self._inbox: deque[Message] = deque()  # read, not handled; the leader's
@@ -56,8 +59,14 @@ class Lead:
 
     # -- the main thread --
 
-    def begin(self, received: list[Message]) -> None:
+    def begin(self, received: list[Message]) -> NoReturn:
         """Lead from the main thread, beginning with what was received before; never returns."""
+        try:
+            self._begin(received)
+        except BaseException:
+            self._broken()
+
+    def _begin(self, received: list[Message]) -> NoReturn:
         self._inbox.extend(received)
         self._leader = self._main
         self._lead(self._main)
@@ -127,12 +136,15 @@ class Lead:
     # -- standing by and watching: any other thread --
 
     def _stand_by(self) -> None:
-        self._duty.get()
-        while True:
-            self._watch()
-            with self._lock:
-                self._standing_by += 1
+        try:
             self._duty.get()
+            while True:
+                self._watch()
+                with self._lock:
+                    self._standing_by += 1
+                self._duty.get()
+        except BaseException:
+            self._broken()
 
     def _stand_by_once(self) -> None:
         with self._lock:

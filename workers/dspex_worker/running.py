@@ -57,6 +57,7 @@ class Running:
         self._guard = threading.Lock()
         self._thread = 0
         self._view: SessionView | None = None
+        self._notes: dict[str, Any] | None = None
         self._waits: set[Wait] = set()
 
     # -- the executing thread --
@@ -108,10 +109,13 @@ class Running:
         return self._view
 
     def session_notes(self) -> dict[str, Any] | None:
-        """What the reply says of the session's state; None if the call could not change it."""
-        if self._view is None or self.command.session != "write":
-            return None
-        return self.runtime.sessions.settle(self._view, is_durable=self.is_durable)
+        """What the reply says of the session's state; None if the call could not change it.
+
+        It may be asked again, when the first reply could not be sent.
+        """
+        if self._view is not None and self.command.session == "write" and self._notes is None:
+            self._notes = self.runtime.sessions.settle(self._view, is_durable=self.is_durable)
+        return self._notes
 
     def send_chunk(self, value: Any) -> None:
         """Send one piece of the stream, once the consumer has room for it."""
@@ -151,7 +155,8 @@ class Running:
         wait: Wait = SimpleQueue()
         self._waits.add(wait)
         if self.is_cancelled:
-            wait.put(CANCELLED)
+            self._waits.discard(wait)
+            raise Cancelled
         id = self.runtime.ask(wait, name, arguments, meta | {"for": self.id})
         try:
             yield id, wait
@@ -165,7 +170,10 @@ class Running:
         self._credits.put(message)
 
     def cancel(self) -> None:
-        """Wake every wait of the call; its next step into user code raises `Cancelled`."""
+        """Wake every wait of the call; its next step into user code raises `Cancelled`.
+
+        Also once it has been answered: threads that it left behind wait for nothing, and ask nobody any more.
+        """
         self.is_cancelled = True
         self._credits.put(CANCELLED)
         for wait in tuple(self._waits):

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold co
 INTERRUPT_EVERY = 0.1  # seconds; user code may swallow an interrupt
 REMEMBERED_IDS = 4096  # a repeated id is refused as long as it is among the last so many
 CALL = int(Kind.CALL)
+EXIT_BROKEN = 70  # EX_SOFTWARE of <sysexits.h>
 EXIT_PROTOCOL = 76  # EX_PROTOCOL of <sysexits.h>
 EXIT_MEMORY = 71  # EX_OSERR of <sysexits.h>: no memory was left to read what the supervisor says
 
@@ -84,7 +86,13 @@ class Runtime:
         self._main = threading.main_thread().ident or 0
         self._on_main: Running | None = None
         self._buffer = FrameBuffer()
-        self._lead = Lead(read=self._read, handle=self._handle, run=self._execute, calls_on_main=self._is_single)
+        self._lead = Lead(
+            read=self._read,
+            handle=self._handle,
+            run=self._execute,
+            calls_on_main=self._is_single,
+            broken=self._end_broken,
+        )
 
     # -- main thread --
 
@@ -95,7 +103,13 @@ class Runtime:
             signal.signal(signal.SIGUSR1, self._interrupt_main)
         self._buffer = buffer
         self._lead.begin(self._messages(b""))
-        leave(0)
+
+    def _end_broken(self) -> NoReturn:
+        """An exception left the runtime itself: what user code did to the process (closed its descriptors, say)."""
+        text = f"dspex worker {self.identity.worker}: its runtime failed\n{traceback.format_exc()}"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode(errors="replace"))
+        leave(EXIT_BROKEN)
 
     def _interrupt_main(self, *_: object) -> None:
         """SIGUSR1: raise only if the call that runs now is the one that was cancelled, and is inside user code."""
@@ -160,17 +174,19 @@ class Runtime:
     def _reply(self, running: Running, kind: Kind, body: Any) -> None:
         if kind != Kind.ERROR:
             try:
-                self.send(kind, running.id, body, running.session_notes())
-                return
-            except (Unencodable, OverLimit, ValueError, MemoryError) as error:
+                frame = self._frame(kind, running.id, body, running.session_notes())
+            except Exception as error:  # also what another thread does to the value meanwhile
                 if isinstance(error, MemoryError):
                     limits.open_reserve()
                 body = error
+            else:
+                self._write(frame)
+                return
         self._reply_error(running, body)
 
     def _reply_error(self, running: Running, error: BaseException) -> None:
         notes: dict[str, Any] = {}
-        with contextlib.suppress(Unencodable, OverLimit, ValueError):  # the first error is the one to report
+        with contextlib.suppress(Exception):  # the first error is the one to report
             notes.update(running.session_notes() or {})
         if limits.is_exhausted(error):
             notes["retire"] = "memory"  # what it left half done is anybody's guess
@@ -185,6 +201,7 @@ class Runtime:
             self._running.pop(running.id, None)
             self._cancelled.pop(running.id, None)
             is_last = self._is_stopping and not self._running
+        running.cancel()
         if is_last:
             leave(0)
 
@@ -216,7 +233,10 @@ class Runtime:
         Raises:
             Unencodable, OverLimit: it cannot be sent; nothing was written.
         """
-        self._write(messages.write(kind, *fields, limit=self._limit, root="result"))
+        self._write(self._frame(kind, *fields))
+
+    def _frame(self, kind: Kind, *fields: Any) -> bytes:
+        return messages.write(kind, *fields, limit=self._limit, root="result")
 
     def _write(self, frame: bytes) -> None:
         view = memoryview(frame)
@@ -260,7 +280,8 @@ class Runtime:
         return None
 
     def _give_up(self, error: Malformed) -> NoReturn:
-        print(f"dspex worker {self.identity.worker}: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # not by print: user code may have closed sys.stderr
+            os.write(2, f"dspex worker {self.identity.worker}: {error}\n".encode(errors="replace"))
         leave(EXIT_PROTOCOL)
 
     def _begin(self, message: Message) -> Running | None:
@@ -348,6 +369,8 @@ class Runtime:
         Once: a child of that child may have other files under these numbers.
         """
         private, self._private = self._private, ()
+        self._outgoing = -1  # if it comes back from the command, its reply must not go into a file of its own
+        self._write_lock = threading.Lock()  # another thread's, which is not here
         for descriptor in private:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -23,6 +23,6 @@ def ping(ctx: Context) -> dict[str, Any]:
     }
 
 
-def echo(ctx: Context, **arguments: Any) -> dict[str, Any]:
+def echo(ctx: Context, /, **arguments: Any) -> dict[str, Any]:
     """Give back the arguments."""
     return arguments

@@ -60,6 +60,7 @@ class Template:
         self._children: dict[int, Child] = {}  # by pidfd
         self._bridge: Bridge | None = None
         self._settings: dict[str, Any] = {}
+        self._imported_sigchld: Any = None  # what an import did with SIGCHLD: a worker's children are its own
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
         self._watch = Watch(report=self._report, over=self._over)
@@ -73,6 +74,8 @@ class Template:
         threads = 1
         if settings["start_method"] == "fork":
             self._bridge = load_bridge(settings)
+            # An import that ignores the signal, or handles it by waiting for any child, would take our children's ends.
+            self._imported_sigchld = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             gc.collect()
             gc.freeze()  # children then share these objects' pages instead of copying them at their first collection
         hold.release()
@@ -127,6 +130,8 @@ class Template:
                 os.close(descriptor)
             return
         if pid == 0:
+            if self._imported_sigchld is not None:
+                signal.signal(signal.SIGCHLD, self._imported_sigchld)
             be_worker(self._settings, self._bridge, descriptors, gate)
         pidfd = os.pidfd_open(pid)
         for descriptor in descriptors[:STDIO]:
