@@ -268,9 +268,12 @@ class WorkerDied(InterruptedCall):
         self.stderr_tail = stderr_tail
         self.culprit = culprit
         end = f"signal {signal}" if signal else f"exit code {exit_code}" if exit_code is not None else "status unknown"
+        then = "A new worker takes its place; retry if the call is idempotent."
+        if cause == "stopped":
+            then = "Its supervisor was stopped, and gave it no more time (stop_grace)."
         super().__init__(
             f"Worker {worker} (pid {pid}) died ({cause}, {end}) while it ran {command!r} in pool {pool!r}. "
-            f"The call started: {started}. A new worker takes its place; retry if the call is idempotent."
+            f"The call started: {started}. {then}"
         )
 
 

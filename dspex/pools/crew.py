@@ -40,6 +40,7 @@ class Crew:
         self._bus = bus
         self._replies = replies
         self._waiting: list[tuple[int, int]] = []  # (generation, slot) of workers that wait for a template
+        self._is_ending = False
         self._dying: dict[int, float] = {}  # by generation: until when the template may say how it ended
         self._orphans = Watch(report=self._measured_here, over=self._over_here)  # workers whose template is gone (T6)
         desk.start = self.spawn
@@ -51,6 +52,7 @@ class Crew:
 
     def end(self, on_end: Callable[[], None]) -> None:
         """Kill what is left, and let the templates go; `on_end` is called when nothing is left."""
+        self._is_ending = True
         self._waiting.clear()
         for worker in tuple(self._desk.workers.values()):
             worker.kill()
@@ -270,6 +272,8 @@ class Crew:
         """Tell the state. The pool's lock is held."""
         record = self._desk.state.workers.get(worker.generation)
         worker.kill_reason = record.kill_reason if record is not None else ""
+        if self._is_ending and worker.exit is None:
+            worker.kill_reason = worker.kill_reason or "stopped"
         return self._desk.state.died(
             worker.generation,
             now,

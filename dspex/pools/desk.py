@@ -65,7 +65,8 @@ class Desk(Holdings):
                 raise self.closed()
             self.counts["submitted"] += 1
             self.live[call.id] = call
-            self.carry_out(self.state.submit(call, monotonic()), channels, own=call)
+            now = monotonic()
+            self.carry_out(self.state.submit(call, now, is_late=call.deadline <= now), channels, own=call)
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False

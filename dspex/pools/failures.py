@@ -26,6 +26,8 @@ def error_for(instruction: Fail, call: Call, pool: Holdings, worker: Worker | No
             return errors.PoolSaturated(
                 pool.name, queued=facts["queued"], limit=pool.config.queue_limit, retry_after=facts["retry_after"]
             )
+        case Why.LATE:
+            return errors.CallTimeout(pool.name, call.command, timeout=call.timeout, phase="queued")
         case Why.UNHEALTHY:
             last = pool.boot_error
             text = str(last) if last is not None else "its workers died before they did any work."

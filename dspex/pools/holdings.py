@@ -19,7 +19,7 @@ from . import failures
 from .calls import Call
 from .channel import Channel
 from .durable import DurableStore
-from .instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop
+from .instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
 from .requests import next_id
 from .state import PoolState, Rules
 from .worker import Worker
@@ -125,7 +125,7 @@ class Holdings:
         if call.is_ended:
             return
         call.end(error=failures.error_for(instruction, call, self, self.workers.get(call.generation)))
-        self.counts["failed"] += 1
+        self.counts["expired" if instruction.why is Why.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
             self.ended.append(call)
 

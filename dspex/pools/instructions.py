@@ -13,6 +13,7 @@ class Why(StrEnum):
     """Why a call ends without an answer of its own."""
 
     SATURATED = "saturated"
+    LATE = "late"  # its deadline had passed when it came
     UNHEALTHY = "unhealthy"
     BOOT = "boot"
     CLOSED = "closed"

@@ -44,10 +44,10 @@ class PoolState(Board):
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def submit(self, ticket: Ticket, now: float) -> list[Instruction]:
-        """Take a new call: send it, queue it, or refuse it."""
+    def submit(self, ticket: Ticket, now: float, *, is_late: bool = False) -> list[Instruction]:
+        """Take a new call: send it, queue it, or refuse it, also if it `is_late`: its deadline has passed."""
         self.order = ticket.order = self.order + 1
-        refusal = self._refusal(ticket, now)
+        refusal = self._refusal(ticket, now) or (Fail(ticket, Why.LATE) if is_late else None)
         if refusal is not None:
             ticket.phase = Phase.DONE
             return [*self.flush(), refusal]

@@ -102,6 +102,13 @@ class _Reading:
             self._grant(self._call, self._taken)
             self._taken = 0
 
+    def _expire(self) -> None:
+        """Raise the call's error; if it had ended well by then, what is left to read is here or about to come (C7)."""
+        self._pool.expire(self._call)
+        if self._call.error is not None:
+            self._is_open = False
+            self._call.result()
+
     def _give_up(self) -> None:
         if self._is_open:
             self._is_open = False
@@ -148,10 +155,8 @@ class Stream(_Reading, Iterator[Any]):
         try:
             return self._buffer.take(None if remaining > 1e9 else max(0.0, remaining))
         except TimeoutError:
-            self._is_open = False
-            self._pool.expire(self._call)
-            self._call.result()
-            raise
+            self._expire()
+            return self._buffer.take(None)
 
 
 class AsyncStream(_Reading, AsyncIterator[Any]):
@@ -189,7 +194,5 @@ class AsyncStream(_Reading, AsyncIterator[Any]):
             async with asyncio.timeout(None if remaining > 1e9 else max(0.0, remaining)):
                 return await self._buffer.atake()
         except TimeoutError:
-            self._is_open = False
-            self._pool.expire(self._call)
-            self._call.result()
-            raise
+            self._expire()
+            return await self._buffer.atake()

@@ -95,7 +95,7 @@ class Supervisor:
     def stop(self, grace: float | None = None) -> None:
         """Take no more calls, let running ones go on for `grace` (None: each pool's stop_grace), then end everything.
 
-        May be called twice, from any thread.
+        May be called twice, from any thread; whoever comes second does not wait for the first.
         """
         if self.is_forked:
             return  # the parent's; and its lock may have been held when this process was made

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import InvalidInput, PoolClosed, PoolSaturated, PoolUnhealthy, SessionLimit, WorkerDied
+from dspex.errors import CallTimeout, InvalidInput, PoolClosed, PoolSaturated, PoolUnhealthy, SessionLimit, WorkerDied
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, eventually
+from .waiting import Caller, Gate, eventually, lines
 
 
 def test_a_full_queue_is_pool_saturated(supervise: Supervise) -> None:
@@ -210,6 +210,35 @@ def test_a_start_that_fails_may_be_tried_again(supervise: Supervise, monkeypatch
     with pytest.raises(PoolClosed, match="not started"):
         sup.call("f", "ping")
     assert sup.start().call("f", "ping")
+
+
+def test_a_call_that_comes_too_late_is_never_sent(supervise: Supervise, tmp_path: Path) -> None:
+    """Process (DESIGN §6): with no time left it is CallTimeout, "queued", and its command does not begin."""
+    sup = supervise(size=1)
+    effects = tmp_path / "effects"
+    for timeout in (0.0, -1.0, -math.inf) * 30:
+        with pytest.raises(CallTimeout) as caught:
+            sup.call("f", "effect", {"path": str(effects), "token": "x"}, timeout=timeout)
+        assert caught.value.phase == "queued"
+    with pytest.raises(CallTimeout):
+        asyncio.run(sup.acall("f", "effect", {"path": str(effects), "token": "x"}, timeout=0.0))
+    with pytest.raises(CallTimeout):
+        list(sup.stream("f", "count", {"n": 3}, timeout=0.0))
+    sup.call("f", "ping")
+    assert lines(effects) == []
+    assert sup.stats()["f"]["counts"]["expired"] == 92
+
+
+def test_a_call_that_outlives_the_stop_grace_hears_why_it_ended(supervise: Supervise) -> None:
+    """Process (DESIGN §6): WorkerDied with cause "stopped", and no promise of a new worker."""
+    sup = supervise(size=1)
+    with Gate(sup) as gate:
+        running = Caller(sup.call, *gate.command)
+        gate.wait_for(1)
+        sup.stop(grace=0.0)
+        with pytest.raises(WorkerDied, match="supervisor was stopped") as caught:
+            running.outcome()
+    assert caught.value.cause == "stopped"
 
 
 def _none_left(*_: object) -> int:

@@ -6,10 +6,13 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 
 import pytest
 
 from dspex.errors import PoolSaturated, RemoteError, UnknownName, WorkerDied
+from dspex.pools.calls import Call
+from dspex.pools.streams import AsyncStream, Stream, StreamBuffer
 
 from .conftest import Supervise
 from .waiting import Caller, Gate, eventually, pids
@@ -162,3 +165,45 @@ def test_a_refused_stream_raises_when_it_is_read(supervise: Supervise) -> None:
         gate.open()
         for caller in callers:
             caller.outcome()
+
+
+class AtTheLastMoment:
+    """What a stream asks of its pool, where the call's worker has answered just before its deadline."""
+
+    def __init__(self, buffer: StreamBuffer) -> None:
+        self._buffer = buffer
+
+    def check_own_process(self) -> None:
+        """This is the process."""
+
+    def expire(self, call: Call) -> None:
+        """The outcome is there already; the engine is about to wake who waits for it."""
+        assert call.end(value="done")
+        self._buffer.put("last")
+        threading.Thread(target=call.wake).start()
+
+    def abandon(self, call: Call) -> None:
+        raise AssertionError("it has ended")
+
+    abandon_later = abandon
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_stream_that_ends_at_its_deadline_is_read_to_its_end(is_async: bool) -> None:
+    """Collaboration (C7): the outcome was there first, so the reader gets the last chunk and the value, no timeout."""
+    call = Call(1, "count", frame=b"", arguments_start=0, arguments_end=0, timeout=0.0, deadline=0.0)
+
+    async def read() -> list[str]:
+        buffer = call.stream = StreamBuffer(asyncio.get_running_loop())
+        return [chunk async for chunk in AsyncStream(call, buffer, _no_credit, AtTheLastMoment(buffer))]
+
+    if is_async:
+        assert asyncio.run(read()) == ["last"]
+    else:
+        buffer = call.stream = StreamBuffer(None)
+        assert list(Stream(call, buffer, _no_credit, AtTheLastMoment(buffer))) == ["last"]
+    assert call.value == "done"
+
+
+def _no_credit(call: Call, count: int) -> None:
+    """There is no worker that could send more."""
