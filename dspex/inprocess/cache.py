@@ -21,6 +21,7 @@ from typing import NamedTuple
 TTL_S = 24 * 3600.0
 MOST_ENTRIES = 10_000
 MOST_BYTES = 256 * 1024 * 1024
+_BUSY_MS = 250  # a reply that another process keeps us from writing down for longer is not written down
 
 
 class CachedReply(NamedTuple):
@@ -172,10 +173,10 @@ class _Disk:
                         (key, self._clock()),
                     ).fetchone()
                 )
-            except sqlite3.Error:
-                self._give_up()
+            except sqlite3.Error as error:
+                self._failed(error)
                 return None
-        if not row:
+        if not row or [type(value) for value in row] != [float, str, bytes]:  # none, or of another program's table
             return None
         expires, content_type, body = row
         return expires, CachedReply(content_type, body)
@@ -191,8 +192,8 @@ class _Disk:
                 self._puts += 1
                 if self._puts % 1000 == 1:
                     database.execute("DELETE FROM replies WHERE expires <= ?", (self._clock(),))
-            except sqlite3.OperationalError:  # a read-only or full disk: what is there can still be read
-                self._writable = False
+            except sqlite3.OperationalError as error:
+                self._writable = _is_busy(error)  # else a read-only or full disk: what is there can still be read
             except sqlite3.Error:
                 self._give_up()
 
@@ -224,7 +225,9 @@ class _Disk:
         if self._database is None and not self._broken:
             try:
                 self._database = self._create()
-            except sqlite3.Error:
+            except sqlite3.Error as busy:
+                if _is_busy(busy):  # another process is at it; the next call tries again
+                    return None
                 try:
                     self._database = self._read_only()
                 except sqlite3.Error:
@@ -242,6 +245,7 @@ class _Disk:
                 "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, expires REAL NOT NULL, "
                 "content_type TEXT NOT NULL, body BLOB NOT NULL) WITHOUT ROWID"
             )
+            database.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         except sqlite3.Error:
             database.close()
             raise
@@ -253,11 +257,20 @@ class _Disk:
         self._writable = False
         return database
 
+    def _failed(self, error: sqlite3.Error) -> None:
+        if not _is_busy(error):
+            self._give_up()
+
     def _give_up(self) -> None:
         self._broken = True
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process holds the file, which passes."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _size(reply: CachedReply) -> int:

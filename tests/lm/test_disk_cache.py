@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,43 @@ def test_disk_layer_holds_no_key_and_no_pickle(tmp_path: Path, fake: Fake) -> No
     data = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"an answer that is kept" in data
     assert b"a prompt that is not" not in data and str(key).encode() not in data
+
+
+def test_disk_that_another_process_holds_is_written_again_later(tmp_path: Path) -> None:
+    """unit: a long transaction elsewhere (a backup) costs single replies, not the disk layer."""
+    path = tmp_path / "cache.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, closing(Cache(path=path)) as cache:
+        cache.put(b"before", REPLY)
+        other.execute("BEGIN IMMEDIATE")
+        cache.put(b"meanwhile", REPLY)
+        other.execute("COMMIT")
+        cache.put(b"after", REPLY)
+        kept = {key for (key,) in other.execute("SELECT key FROM replies")}
+    assert kept == {b"before", b"after"}
+
+
+def test_disk_that_is_held_when_it_is_opened_is_opened_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """unit: it is not taken for a read-only one, whose changes nobody looks for."""
+    path = tmp_path / "cache.db"
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **facts: connect(*given, **{**facts, "timeout": 0.05}))
+    with closing(connect(path, isolation_level=None)) as other, closing(Cache(path=path)) as cache:
+        other.execute("BEGIN EXCLUSIVE")
+        cache.put(b"meanwhile", REPLY)
+        other.execute("COMMIT")
+        cache.put(b"after", REPLY)
+        kept = {key for (key,) in other.execute("SELECT key FROM replies")}
+    assert kept == {b"after"}
+
+
+@pytest.mark.parametrize("row", [(b"k", 1e12, None, "text"), (b"k", "soon", "text/plain", b"x"), (b"k", 1e12, 5, b"x")])
+def test_another_programs_table_is_not_believed(tmp_path: Path, row: tuple[object, ...]) -> None:
+    """unit"""
+    path = tmp_path / "cache.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE replies (key, expires, content_type, body)")
+        other.execute("INSERT INTO replies VALUES (?, ?, ?, ?)", row)
+        other.commit()
+    with closing(Cache(path=path)) as cache:
+        assert cache.get(b"k") is None
+        assert cache.get(b"k") is None

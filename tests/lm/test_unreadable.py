@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dspex.errors import LMConfigurationError, LMError, LMRateLimitError, SettingsError
+from dspex.errors import LMConfigurationError, LMError, LMInvalidRequestError, LMRateLimitError, SettingsError
 from dspex.inprocess.cache import Cache
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.dialects import anthropic, openai
@@ -246,3 +248,26 @@ def test_settings_of_the_wrong_type_are_refused_by_name(options: dict[str, Any])
     with pytest.raises(SettingsError) as caught:
         LM("openai/m", api_key=KEY, **options)
     assert caught.value.key == next(iter(options))
+
+
+@pytest.mark.parametrize("ask", [_complete, _acomplete])
+def test_refusal_before_all_of_the_request_was_read_is_heard(
+    ask: Ask, client: LMClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: a peer that says 413 and closes while it is sent more than it takes is no broken connection."""
+    refusal = http(b'{"error": {"message": "too large"}}', "413 Content Too Large", "connection: close")
+
+    def refuse() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(refusal)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        lm = LM("openai/m", api_base=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", api_key=KEY, retries=0)
+        monkeypatch.setitem(ASK[0], "content", "x" * 20_000_000)
+        with pytest.raises(LMInvalidRequestError, match="too large"):
+            ask(client, lm)
+        thread.join()

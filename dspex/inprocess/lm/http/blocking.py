@@ -102,9 +102,7 @@ class BlockingHttp:
                 if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
                     raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
                 connection.parser = ResponseParser()
-                connection.write(data, deadline)
-                while connection.parser.head is None:
-                    connection.receive(deadline)
+                connection.exchange(data, deadline)
                 return connection
             except LMTransportError:
                 self._drop(connection)
@@ -214,6 +212,19 @@ class _Connection:
         self.parser = ResponseParser()
         self.idle_since = 0.0
         self.answered = False
+
+    def exchange(self, data: bytes, deadline: float) -> None:
+        """Send, and wait for the response's head; a peer may answer and close before it has read all (413, say)."""
+        try:
+            self.write(data, deadline)
+        except LMTransportError:
+            with contextlib.suppress(LMTransportError):
+                while self.parser.head is None:
+                    self.receive(deadline)
+            if self.parser.head is None:
+                raise
+        while self.parser.head is None:
+            self.receive(deadline)
 
     def write(self, data: bytes, deadline: float) -> None:
         self.answered = False
