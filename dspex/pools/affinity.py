@@ -136,6 +136,12 @@ class Affinity:
                 self._schedule_sweep(now)
         self._board.wake(self._next_sweep)
 
+    def reschedule(self, now: float) -> None:
+        """The rules have changed: look at the sessions by the new ones."""
+        self._next_sweep = NEVER
+        if self._board.sessions:
+            self._schedule_sweep(now)
+
     # -- how --
 
     def _expire(self, record: SessionRecord) -> None:

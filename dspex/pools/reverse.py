@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .desk import Desk
     from .worker import Worker
 
-THREADS = 32  # plain handlers at once; those of nested calls get threads beyond it, or they could wait for each other
+THREADS = 32  # plain handlers at once; what tools led to gets threads beyond it, or they could wait for each other
 Handler = Callable[["ReverseCall"], Any]
 
 _outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
@@ -69,6 +69,11 @@ class ReverseCall:
     def deadline(self) -> float:
         """The outer call's deadline on `time.monotonic()`'s clock; may be infinite."""
         return self.outer.deadline
+
+    @property
+    def is_within_tool(self) -> bool:
+        """Whether a tool made the outer call, in whatever pool: it may wait for this."""
+        return self.outer.context.get(_outer) is not None
 
     def context(self) -> Context:
         """The caller's contextvars, with this as the outer call of whatever is called in them."""
@@ -181,13 +186,19 @@ class Handlers:
 
     def begin(self, request: ReverseCall) -> None:
         """Have a request handled; called by the engine, returns at once."""
+        try:
+            self._begin(request)
+        except RuntimeError as error:  # no thread can be started: the worker's to hear, and no reason to end the engine
+            request._fail(error)
+
+    def _begin(self, request: ReverseCall) -> None:
         handler = self._handlers.get(request.name)
         if handler is None:
             request._answer(Kind.ERROR, _describe(UnknownName("handler", request.name, self._handlers)))
         elif inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
             loop = self._running_loop()
             loop.call_soon_threadsafe(request.run_on, loop, handler)
-        elif request.outer.is_nested:
+        elif request.is_within_tool:
             threading.Thread(target=request.run, args=(handler,), name="dspex-nested-tool", daemon=True).start()
         else:
             self._run_in_thread(lambda: request.run(handler))
@@ -207,9 +218,17 @@ class Handlers:
         with self._lock:
             self._busy += 1
             if self._busy > self._threads and self._threads < THREADS:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"dspex-tool-{self._threads}", daemon=True).start()
+                self._start_thread()
         self._todo.put(job)
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"dspex-tool-{self._threads + 1}", daemon=True).start()
+            self._threads += 1
+        except RuntimeError:
+            if not self._threads:  # else the job waits for one that is there
+                self._busy -= 1
+                raise
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None:
@@ -221,8 +240,13 @@ class Handlers:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=_run_loop, args=(self._loop,), name="dspex-services", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=_run_loop, args=(loop,), name="dspex-services", daemon=True).start()
+            except RuntimeError:
+                loop.close()
+                raise
+            self._loop = loop
         return self._loop
 
 

@@ -178,6 +178,7 @@ class PoolState(Board):
         self.size = rules.size
         self.restarts.adopt(*rules.restart_budget)
         self._turnover.reschedule(now)
+        self._affinity.reschedule(now)
         for record in tuple(self.sessions.values()):
             self._placing.redirect(record, now)
         self._turnover.reconcile(now)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dspex.config import PoolConfig
-from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, UnknownName, WorkerBootError
+from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, SessionLost, UnknownName, WorkerBootError
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -243,3 +243,14 @@ def test_workers_of_a_supervisor_that_does_not_run_cannot_be_replaced(supervise:
         with pytest.raises(PoolClosed):
             pool.reconfigure(other, timeout=5)
         then()
+
+
+def test_a_shorter_session_ttl_counts_for_the_sessions_that_are_there(supervise: Supervise) -> None:
+    """Process (S7): an hour before, a moment now: the session expires, however late the pool wanted to look."""
+    sup = supervise(size=1)
+    session = sup.session("f", "s")
+    session.call("remember", {"key": "k", "value": 1})
+    sup.pool("f").reconfigure(settings(sup, session_ttl=0.2))
+    eventually(lambda: sup.stats()["f"]["workers"][0]["sessions"] == 0, what="it expired")
+    with pytest.raises(SessionLost, match="expired"):
+        session.call("recall", {"key": "k"})

@@ -21,6 +21,7 @@ from dspex.errors import (
     UnsafeInput,
     WouldDeadlock,
 )
+from dspex.pools import reverse
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -284,6 +285,45 @@ def test_more_slow_tools_than_threads_all_answer(supervise: Supervise) -> None:
         gate.wait_for(32)
         gate.open()
         assert len([caller.outcome(30) for caller in callers]) == 40
+
+
+def test_slow_tools_do_not_keep_threads_from_the_tools_that_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process (C14): every tool thread waits for a call in another pool, whose own tool gets a thread all the same."""
+    monkeypatch.setattr(reverse, "THREADS", 2)
+    settings = {"bridge": "faults", "size": 1, "stop_grace": 0.5}
+    barrier = threading.Barrier(2)
+    with Supervisor(pools=[PoolConfig("f", **settings), PoolConfig("g", **settings)]) as sup:
+
+        def outer(request: Any) -> Any:
+            barrier.wait(20)
+            return sup.call("g", "ask", {"name": "inner", "arguments": {}}, timeout=10)
+
+        sup.register("outer", outer)
+        sup.register("inner", lambda request: "done")
+        callers = [Caller(sup.call, *ask("outer"), timeout=30) for _ in range(2)]
+        assert [caller.outcome(40) for caller in callers] == ["done"] * 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_host_without_threads_to_spare_fails_the_call_and_not_the_supervisor(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    """Process (C12): the call whose tool cannot run hears why; once there are threads, tools run."""
+    sup = supervise(size=1)
+
+    async def atool(request: Any) -> str:
+        return "done"
+
+    sup.register("tool", atool if is_async else lambda request: "done")
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", _no_thread)
+        with pytest.raises(RemoteError, match="no thread is left"):
+            sup.call(*ask("tool"), timeout=10)
+    assert sup.call(*ask("tool"), timeout=10) == "done"
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("no thread is left")
 
 
 def test_a_cancelled_call_cancels_its_asynchronous_tool(supervise: Supervise) -> None:
