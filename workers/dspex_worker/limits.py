@@ -44,7 +44,7 @@ def grant_stacks(pid: int, cap: int, threads: int) -> None:
     """Raise the data limit of a process, if it has one, by the stacks of the threads that it has by now."""
     with contextlib.suppress(OSError, ValueError):  # it has ended, or is not ours any more
         soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
-        if soft != resource.RLIM_INFINITY and soft < data_limit(cap, threads):
+        if data_limit(cap, 0) <= soft < data_limit(cap, threads):  # a lower one is the process's own
             _set_data_limit(pid, data_limit(cap, threads))
 
 

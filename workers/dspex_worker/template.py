@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -120,6 +121,8 @@ class Template:
         """Start a worker on (stdin, stdout, stderr, lifeline), and pass its pidfd on."""
         branch, gate = self._settings["cgroup"], None
         try:
+            if len(descriptors) <= STDIO:  # the kernel drops what does not fit into this process's table
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             gate = Gate() if branch is not None else None
             pid = os.fork()
         except OSError as error:
