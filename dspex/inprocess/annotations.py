@@ -101,6 +101,13 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "msg", None) or "it is nested too deeply"
 
 
+def without_metadata(annotation: Any) -> Any:
+    """A field's own type: what stands beside it in an outermost Annotated has no effect there, in DSPy as here."""
+    while get_origin(annotation) is typing.Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
 class _Reader:
     """Turns the syntax tree of one annotation into the type; knows the text only to point at mistakes."""
 
@@ -112,9 +119,7 @@ class _Reader:
         found = self.type(node)
         if found is type(None) and isinstance(node, ast.Constant):
             raise self.error("None alone is not a type (DSPy would silently read it as str)", node)
-        while get_origin(found) is typing.Annotated:  # its metadata has no effect there, in DSPy as here
-            found = get_args(found)[0]
-        return found
+        return without_metadata(found)
 
     def type(self, node: ast.expr) -> Any:
         match node:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dspex.errors import SignatureError, UnknownName
-from dspex.inprocess.annotations import annotation_text
+from dspex.inprocess.annotations import annotation_text, without_metadata
 from dspex.inprocess.fields import Field
 from dspex.inprocess.grammar import check_name, read_fields
 
@@ -167,7 +167,7 @@ class Signature(metaclass=_ClassForm):
             if key not in _CHANGEABLE:
                 raise UnknownName("field attribute", key, _CHANGEABLE)
         if type_ is not None:
-            changes["annotation"] = type_
+            changes["annotation"] = _own_type(name, type_)
         fields = {**self._fields, name: self._fields[name].replace(**changes)}
         return Signature._of(fields, self.instructions, self.name)
 
@@ -294,12 +294,22 @@ def _named(name: str, field: Any, type_: Any) -> Field:
     if not isinstance(field, Field):
         raise SignatureError(f"The field {name!r} must be an InputField(...) or OutputField(...), not {field!r}.")
     check_name(name)
-    annotation = field.annotation if type_ is None else type_
+    annotation = _own_type(name, field.annotation if type_ is None else type_)
     untyped = annotation is None
     named = field.replace(name=name, annotation=str if untyped else annotation, untyped=untyped or field.untyped)
     if named.constraints:
         _check_constraints(named)
     return named
+
+
+def _own_type(name: str, type_: Any) -> Any:
+    if typing.get_origin(type_) is typing.Annotated:
+        for item in type_.__metadata__:  # pydantic's Field(default=...), say, which DSPy takes for the field's own
+            if hasattr(item, "is_required") and not item.is_required():
+                raise SignatureError(
+                    f"Give the default of {name!r} to InputField or OutputField, not inside Annotated."
+                )
+    return without_metadata(type_)
 
 
 def _check_constraints(field: Field) -> None:

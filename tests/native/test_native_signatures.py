@@ -7,7 +7,7 @@ import enum
 import json
 import pickle
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import native_shapes
 import pydantic
@@ -248,3 +248,36 @@ def test_signature_models_with_a_wider_type_are_refused_when_compiled() -> None:
     with pytest.raises(SignatureError, match="without a JSON schema"):
         compile_signature(signature("q -> a: Opaque", custom_types=names))
     assert Item.__name__ == "Item" and Order.__name__ == "Order"
+
+
+ANNOTATED = [
+    (Annotated[int, pydantic.Field(gt=3)], int),
+    (Annotated[str, "a note"], str),
+    (Annotated[Annotated[Color, 1], pydantic.Field(description="said to nobody")], Color),
+    (Annotated[Literal["a", "b"], 1], Literal["a", "b"]),
+    (Annotated[list[Annotated[int, "kept"]], 1], list[Annotated[int, "kept"]]),
+]
+
+
+@pytest.mark.parametrize(("annotated", "plain"), ANNOTATED)
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_outermost_annotation_beside_a_type_is_dropped_as_by_dspy(annotated: Any, plain: Any, adapter: str) -> None:
+    """unit: the class form and the operations give the bare type's prompt (pydantic drops it from DSPy's fields)."""
+
+    def made(kind: Any) -> list[Signature]:
+        members = {"q": InputField(), "y": OutputField(), "__annotations__": {"q": kind, "y": kind}}
+        base: Any = Signature
+        declared: Any = type(base)("Made", (base,), members)
+        return [declared, signature("q -> a").append("y", OutputField(), kind), declared.with_updated_fields("y", kind)]
+
+    for one, other in zip(made(annotated), made(plain), strict=True):
+        assert one == other
+        left, right = (compile_signature(sig, adapter).messages({"q": "5"}) for sig in (one, other))
+        assert left == right
+
+
+def test_default_inside_an_annotation_is_refused() -> None:
+    """unit: DSPy takes it for the field's default; here it is said in one place."""
+    kind = Annotated[int, pydantic.Field(default=5)]
+    with pytest.raises(SignatureError, match="default of 'y'"):
+        signature("q -> a").append("y", OutputField(), kind)
