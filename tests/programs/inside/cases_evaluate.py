@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs.evaluate import evaluate
+from dspex_worker.programs.evaluate import Row, evaluate
 from dspex_worker.programs.imports import Imports
 from dspex_worker.programs.metrics import metric_from
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
@@ -151,3 +151,27 @@ def test_cancelling_ends_every_row() -> None:
         raise AssertionError("not cancelled")
     assert len(call.requests) <= 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dspex-rows")]
+
+
+def test_a_rows_failures_are_not_counted_against_the_next() -> None:
+    """unit: BestOfN keeps its count of failures on itself; each row begins with its own."""
+    attempts: dict[str, int] = {}
+
+    def answer(body: dict[str, Any]) -> Any:
+        question = body["messages"][-1]["content"].split("\n")[1]
+        attempts[question] = attempts.get(question, 0) + 1
+        if question == "q0" or attempts[question] < 3:
+            return (500, {"error": {"message": "down"}}, [])
+        return chat(answer=question[1:])
+
+    call = parent(answer)
+    options = {"N": 3, "threshold": 1.0, "reward_fn": {"import": "inside.mine:is_short"}}
+    best = spec("dspy.BestOfN", options=options)
+    _, value = call.call(evaluate, programs(), call, best, ROWS[:3], {"name": "exact_match"}, RECORD, None, 1)
+    assert [row["score"] for row in value["results"]] == [0, 1, 1]
+
+
+def test_a_rows_error_holds_no_key() -> None:
+    """unit (X3): the key of an LM that connects by itself is in no row."""
+    row = Row(0.0, error=ValueError("401 for sk-secret-123"))
+    assert "sk-secret-123" not in json.dumps(row.to_wire(("sk-secret-123",)))

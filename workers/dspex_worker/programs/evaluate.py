@@ -7,6 +7,7 @@ gives the same score, in percent, and says what happened in each row. Cancelling
 from __future__ import annotations
 
 import contextvars
+import copy
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.bridge import Context
+from dspex_worker.bridge import Context, Failure
 from dspex_worker.programs.calls import Tally
 from dspex_worker.programs.errors import failure_of, invalid_input, is_out_of_memory
 from dspex_worker.programs.metrics import Metric, metric_from, score_of
-from dspex_worker.programs.modules import given
-from dspex_worker.programs.run import Programs, Record, Spec, result_of
+from dspex_worker.programs.modules import REWARDED, given
+from dspex_worker.programs.run import Programs, Record, Spec, result_of, secrets_of
 
 DEFAULT_THREADS = 8
 
@@ -32,10 +33,11 @@ class Row:
     outputs: dict[str, Any] | None = None
     error: BaseException | None = None
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self, secrets: Iterable[str] = ()) -> dict[str, Any]:
+        """What the caller is told, without `secrets` in an error's text."""
         if self.error is None:
             return {"score": self.score, "outputs": self.outputs}
-        failure = failure_of(self.error)
+        failure = failure_of(self.error, secrets)
         return {"score": self.score, "error": {"kind": failure.kind, "message": failure.message}}
 
 
@@ -64,7 +66,7 @@ def evaluate(
         yield {"done": done, "total": len(examples), "score": percent(total, done)}
     return {
         "score": percent(total, len(examples)),
-        "results": [row.to_wire() for row in rows if row is not None],
+        "results": [row.to_wire(secrets_of(lm)) for row in rows if row is not None],
     }
 
 
@@ -117,8 +119,12 @@ def percent(total: float, count: int) -> float:
 
 
 def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Row:
+    if type(program) in REWARDED:  # they count their failures on themselves: one row's would be another's
+        program = copy.copy(program)
     try:
         prediction = program(**example.inputs())
+        if prediction is None:
+            raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
         return Row(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
     except Exception as error:  # a failed row is a row of the result
         if is_out_of_memory(error):

@@ -30,8 +30,8 @@ from dspex_worker.programs.voting import Majority
 
 KEPT = 256  # programs kept per worker
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
-_REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
-_ASKING = _REWARDED | {Majority}  # what asks another module
+REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
+_ASKING = REWARDED | {Majority}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
 _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
 _PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
@@ -48,7 +48,7 @@ class Built:
     @property
     def swallows_errors(self) -> bool:
         """Whether it gives None, and says nothing, when all of its attempts failed."""
-        return type(self.program) in _REWARDED
+        return type(self.program) in REWARDED
 
     @property
     def takes_config(self) -> bool:
@@ -138,7 +138,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
         parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
     elif spec.get("signature") is not None:
         parts["signature"] = signatures.build(spec["signature"], imports)
-    if cls in _REWARDED:
+    if cls in REWARDED:
         parts["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
     if spec.get("tools") is not None and cls not in _ASKING:
         parts["tools"] = tools_from(spec["tools"])
