@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InvalidInput, KeyClash, SettingsError
 from . import running
 from .callables import fallback_step, native
+from .cancelling import cancelled
 from .conditions import Condition, missing
 from .dataflow import Flow, Reads, Writes, in_sequence, side_by_side
 from .drivers import Ended, Job
@@ -50,10 +51,8 @@ def parallel(
     if not branches:
         raise SettingsError("dspex.parallel needs at least one step.")
     policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
-    limit = _checked_limit(max_in_flight)
-    return ParallelStep(
-        name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=cancel_grace
-    )
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
+    return ParallelStep(name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=grace)
 
 
 def conditional(
@@ -93,8 +92,10 @@ def map_each(
     The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
     others.
     """
+    if not isinstance(into, str) or not into:
+        raise SettingsError(f"into is {into!r}; it is the name that the list of values is written to.", key="into")
     policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
-    limit = _checked_limit(max_in_flight)
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
     return MapStep(
         name=name,
         policy=policy,
@@ -103,7 +104,7 @@ def map_each(
         item=item,
         each=as_step(step),
         max_in_flight=limit,
-        cancel_grace=cancel_grace,
+        cancel_grace=grace,
     )
 
 
@@ -322,10 +323,13 @@ def all_done(ended: Sequence[Ended], nodes: Sequence[Node]) -> list[running.Done
     """Give what the branches did.
 
     Raises:
+        CallCancelled: none failed, and one was cancelled.
         PartsFailed: one failed; `causes` holds the failures of all, in the order in which they came (P4).
     """
     failed = sorted((each for each in ended if each.error is not None), key=lambda each: each.rank)
     if not failed:
+        if any(each.is_cancelled for each in ended):  # by itself: something that a branch awaited was cancelled
+            raise cancelled()
         return [each.value for each in ended]
     for each in failed:
         if each.error is not None and not isinstance(each.error, running.StepFailed):
@@ -364,3 +368,9 @@ def _checked_limit(limit: int) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise SettingsError(f"max_in_flight is {limit!r}; it is a number, 1 or more.", key="max_in_flight")
     return limit
+
+
+def _checked_grace(grace: float) -> float:
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        raise SettingsError(f"cancel_grace is {grace!r}; it is a span in seconds, 0 or more.", key="cancel_grace")
+    return grace

@@ -135,7 +135,8 @@ def checked_options(options: RunOptions) -> dict[str, Any]:
     for name in options.keys() - RunOptions.__annotations__.keys():
         raise UnknownName("option", name, RunOptions.__annotations__, where="a run")
     timeout, session, lm = options.get("timeout"), options.get("session"), options.get("lm")
-    if timeout is not None and not timeout > 0:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):
         raise InvalidInput(f"timeout is {timeout!r}; it is a span in seconds, more than 0.", field="timeout")
     if session is not None and (not isinstance(session, str) or not session):
         raise InvalidInput("session is a name of the caller's: a str that is not empty.", field="session")

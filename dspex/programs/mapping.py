@@ -99,5 +99,5 @@ async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any
 
 
 def _require_positive(max_in_flight: int) -> None:
-    if max_in_flight < 1:
-        raise ValueError(f"max_in_flight is {max_in_flight}; it must be 1 or more")
+    if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:
+        raise ValueError(f"max_in_flight is {max_in_flight!r}; it must be a whole number, 1 or more")

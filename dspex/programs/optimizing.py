@@ -215,6 +215,8 @@ def _example(row: Mapping[str, Any], sig: Signature) -> dict[str, Any]:
     """One example as plain data; its inputs must fit the signature."""
     from ..inprocess.crossing import to_wire
 
+    if not hasattr(row, "items"):  # a dspy.Example is no Mapping, and has all of one
+        raise InvalidInput(f"An example is a mapping of field names to values, not a {type(row).__name__}.")
     missing = [name for name, f in sig.input_fields.items() if name not in row and not f.has_default]
     if missing:
         raise InvalidInput(f"An example lacks the input {missing[0]!r}; it has {', '.join(row)}.", field=missing[0])

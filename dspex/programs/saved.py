@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, SettingsError
+from ..errors import InvalidInput, SettingsError, SignatureError
 from ..inprocess.annotations import annotation_text
 from ..inprocess.prediction import Prediction
 from ..inprocess.signatures import Signature
@@ -38,16 +38,15 @@ def load(
     """
     document = _read(path)
     metadata = document.pop("metadata", None) or {}
-    own = metadata.get("dspex")
-    if own is None and program is None:
+    own = _own(metadata, path)
+    if not own and program is None:
         raise InvalidInput(
             f"{os.fspath(path)!r} was saved by DSPy itself, which stores no field names: give the program it belongs "
             f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
         )
-    own = own or {}
     if program is not None:
         _require_same(program, own)
-    base = program or predictor(own["module"], Signature.from_wire(own["signature"]), **own.get("options", {}))
+    base = program or predictor(own["module"], own["signature"], **own.get("options", {}))
     loaded = replace(base, state=document or None, **{name: own[name] for name in _KEPT if name in own})
     if options:
         loaded = loaded.using(**options)
@@ -95,7 +94,7 @@ def _require_same(program: Program, own: Mapping[str, Any]) -> None:
     """A file of ours says whose it is; DSPy's own files are checked by their state."""
     if not own:
         return
-    theirs = [(field["name"], field["kind"]) for field in own["signature"]["fields"]]
+    theirs = [(field.name, field.kind) for field in own["signature"].fields.values()]
     ours = [(field.name, field.kind) for field in program.signature.fields.values()]
     if own["module"] != program.module or theirs != ours:
         names = ", ".join(name for name, _ in theirs)
@@ -158,6 +157,27 @@ class Optimized:
 
     def __repr__(self) -> str:
         return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"
+
+
+def _own(metadata: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `save` put into the file, with its signature read; empty in a file of DSPy's own.
+
+    Raises:
+        InvalidInput: it is damaged, or of a newer form.
+    """
+    own = metadata.get("dspex") if isinstance(metadata, dict) else metadata
+    if not own and isinstance(metadata, dict):
+        return {}
+    if not isinstance(own, dict) or not isinstance(own.get("module"), str) or "signature" not in own:
+        raise InvalidInput(f"The program {os.fspath(path)!r} is damaged: its metadata do not say what it is.")
+    if own.get("format", FORMAT) != FORMAT:
+        raise InvalidInput(
+            f"The program {os.fspath(path)!r} has the form {own['format']!r}; this version of DSPex reads {FORMAT}."
+        )
+    try:
+        return {**own, "signature": Signature.from_wire(own["signature"])}
+    except SignatureError as error:
+        raise InvalidInput(f"The program {os.fspath(path)!r} is damaged: {error}") from error
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dspex.errors import CallCancelled, InvalidInput, KeyClash, PipelineError
+from dspex.errors import CallCancelled, InvalidInput, KeyClash, PipelineError, SettingsError
 from dspex.pipelines import Status, conditional, map_each, native, parallel, pipeline, python
 
 from .conftest import Go
@@ -295,3 +295,31 @@ def test_merging_does_not_depend_on_which_branch_ends_first(shape: Any, order: A
         assert len(set(names)) == len(names)
         expected = {name: value for writes in shape for name, value in writes.items()}
         assert list(result.state.items()) == list(expected.items())
+
+
+def test_branch_that_is_cancelled_by_itself_cancels_the_run() -> None:
+    """collaboration (P7): something that it awaited was cancelled; that is no defect of the step, on either way"""
+
+    async def gives_up(x: int) -> dict[str, int]:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+        return {"y": x}
+
+    line = pipeline([parallel([gives_up, lambda x: {"z": x}])])
+    with pytest.raises(CallCancelled):
+        line.run({"x": 1})
+    with pytest.raises(CallCancelled):
+        asyncio.run(line.arun({"x": 1}))
+
+
+@pytest.mark.parametrize("bad", ["soon", -1, float("nan"), True])
+def test_values_that_cannot_be_are_refused_before_anything_runs(bad: Any) -> None:
+    """unit: whatever takes a span or a number of places says so"""
+    line = pipeline([lambda x: {"y": x}])
+    with pytest.raises(InvalidInput):
+        line.run({"x": 1}, timeout=bad)
+    with pytest.raises(SettingsError):
+        parallel([lambda x: {"y": x}], cancel_grace=bad)
+    with pytest.raises(ValueError, match="max_in_flight"):
+        list(line.map([{"x": 1}], max_in_flight=bad))  # nan: no thread would ever start
