@@ -130,7 +130,7 @@ def test_an_interrupt_before_every_place_in_a_queued_call_that_expires(supervise
         while is_more:
             step += 1
             try:
-                is_more = _interrupt_at(step, lambda: sup.call("f", "ping", timeout=0.0))
+                is_more = _interrupt_at(step, lambda: sup.call("f", "ping", timeout=0.1))
             except TimeoutError:
                 is_more = False
         gate.open()
