@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import json
 import sys
 from pathlib import Path
@@ -36,11 +37,13 @@ def socket_of(options: argparse.Namespace) -> Path:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a wire value; bytes become {"base64": text}."""
-    print(json.dumps(value, indent=indent, ensure_ascii=False, default=_bytes), flush=True)
+    print_line(json.dumps(value, indent=indent, ensure_ascii=False, default=_bytes))
 
 
 def print_line(text: str) -> None:
     """Print one line now, also into a pipe."""
+    if sys.stdout is None:  # the shell closed it, as with `>&-`
+        raise OSError(errno.EBADF, "standard output is closed")
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -143,7 +143,7 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
     for option, value in (("--config", options.config), ("--lm", options.lm), ("--grace", options.grace)):
         if value is not None:
-            command += [option, str(Path(value).absolute()) if option == "--config" else str(value)]
+            command += [option, _word(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(log, flags, 0o600)
     try:
@@ -157,3 +157,10 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
         )
     finally:
         os.close(descriptor)
+
+
+def _word(option: str, value: Any) -> str:
+    """How an option's value is written on a command line: seconds without an exponent."""
+    if option == "--config":
+        return str(Path(value).absolute())
+    return f"{value:f}" if isinstance(value, float) else str(value)

@@ -29,18 +29,24 @@ def stop(options: argparse.Namespace) -> int:
     grace = 0.0 if options.now else options.grace
     try:
         with connect(options) as client:
+            run = run or _told(client)
             wait = _longest(client, grace)
             client.stop(grace)
     except NotRunning:
         if run is None or not run.is_alive:
             raise
         return _stop_by_signal(run, now=options.now)
-    if run is None:
-        return 0
     if not _is_gone_within(run, path, wait + PATIENCE):
         raise DspexError(f"Supervisor {run.name!r} (pid {run.pid}) still runs after {wait + PATIENCE:g} s; use --now.")
     print_line(f"stopped {run.name} (pid {run.pid})")
     return 0
+
+
+def _told(client: Client) -> RunFile:
+    """What a supervisor says of itself; for one whose run file somebody swept away."""
+    said = client.greeting
+    pid, began = int(said["pid"]), runfiles.start_time_of(int(said["pid"])) or 0
+    return RunFile(said["name"], pid, began, str(client.path), said["version"], 0.0, "", said["kind"])
 
 
 def _longest(client: Client, grace: float | None) -> float:

@@ -41,8 +41,8 @@ def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = No
         NotRunning: nobody listens there: it says where, and who else runs.
         ProtocolError: it refuses us, and says why.
     """
-    own = path if path is not None else os.environ.get(runfiles.SOCKET_VARIABLE) if name is None else None
-    if own is not None:
+    own = path or (os.environ.get(runfiles.SOCKET_VARIABLE) if name is None else None)
+    if own:
         return Client(own)
     wanted = name or runfiles.DEFAULT_NAME
     place = runfiles.socket_path(wanted)

@@ -104,9 +104,13 @@ def checked_path(path: Path) -> Path:
     """Give `path` if a socket can be bound to it.
 
     Raises:
-        SettingsError: it is too long.
+        SettingsError: it is too long, or the name of a file that belongs to a socket.
     """
     path = path.absolute()
+    if path.suffix in (".json", ".lock", ".log", ".new"):
+        raise SettingsError(
+            f"A socket's name must not end in {path.suffix}: {path} is a file beside one.", key="socket"
+        )
     length = len(os.fsencode(path))
     if length > PATH_LIMIT:
         raise SettingsError(

@@ -301,3 +301,37 @@ def reap(pid: int) -> None:
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass
+
+
+def test_stop_waits_for_a_supervisor_whose_run_file_was_swept_away(live: Starter, folder: Path) -> None:
+    """process: as cleaners of temporary folders do; it has told who it is itself"""
+    one = live()
+    runfiles.run_file_of(one.socket).unlink()
+    assert main(["stop"]) == 0
+    assert one.process.wait(timeout=0.5) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["sizes = 3", "[lm]\nmodel = 'openai/m'\ntemprature = 1", "[pool.x]", "[budget]\nusd = 'x'"]
+)
+def test_wrong_settings_have_an_exit_code_of_their_own(folder: Path, settings: Path, text: str) -> None:
+    """process: 2, in either ground"""
+    settings.write_text(f"[pools.faults]\nbridge = 'faults'\n{text}\n")
+    assert main(["start", "--config", str(settings)]) == 2
+
+
+def test_a_very_short_grace_reaches_the_background(folder: Path, settings: Path) -> None:
+    """process: it is written on a command line, where seconds have no exponent"""
+    assert main(["start", "--config", str(settings), "--daemon", "--grace", "0.01ms"]) == 0
+    assert main(["stop"]) == 0
+
+
+def test_a_closed_output_is_said(
+    live: Starter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """process: what was asked for is not dropped silently"""
+    live()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        assert main(["call", "faults", "ping"]) == 1
+    assert "output is closed" in capsys.readouterr().err

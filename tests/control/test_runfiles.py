@@ -175,3 +175,10 @@ def test_two_names_share_a_folder_without_meeting(folder: Path) -> None:
         assert [run.name for run in runfiles.living(folder)] == ["a", "b"]
         runfiles.release(first, "t")
         assert [run.name for run in runfiles.living(folder)] == ["b"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.lock", "x.log"])
+def test_socket_is_never_named_as_a_file_beside_it(folder: Path, name: str) -> None:
+    """unit: the run file would replace the socket, and nobody could connect"""
+    with pytest.raises(SettingsError, match="must not end in"):
+        runfiles.checked_path(folder / name)

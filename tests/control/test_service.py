@@ -378,3 +378,10 @@ def test_no_thread_descriptor_or_child_is_left(folder: Path, at_rest: None, no_l
         for _ in range(5):
             with Client(service.path) as client:
                 client.call("faults", "echo")
+
+
+def test_an_empty_variable_names_no_socket(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """collaboration: as a shell or a unit file unsets one"""
+    monkeypatch.setenv("DSPEX_SOCKET", "")
+    with dspex.connect() as client:
+        assert client.greeting["pid"] == os.getpid()
