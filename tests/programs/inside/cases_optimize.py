@@ -177,6 +177,15 @@ def test_an_lm_that_only_fails_fails_the_job_early() -> None:
     assert "LMAuthError" in caught[0].message and caught[0].facts["lm_errors"] == 16
 
 
+def test_an_error_of_the_job_holds_no_key() -> None:
+    """unit (X3): neither the task's LM's nor the one's that proposes, as the worker has them with `direct`."""
+    call = parent(lambda body: (401, {"error": {"message": "first-key and second-key are wrong"}}, []))
+    with fails_with("OptimizationFailed") as caught:
+        lms = {"lm": RECORD | {"api_key": "first-key"}, "prompt_lm": RECORD | {"api_key": "second-key"}}
+        optimized("bootstrap", {}, call=call, **lms)
+    assert "are wrong" in caught[0].message and "-key" not in caught[0].message
+
+
 def test_an_lm_that_dies_on_the_way_fails_the_job() -> None:
     """unit: the baseline was scored, then every request failed; DSPy would report success with score 0.0."""
     for max_errors in (3, 1000):  # the evaluation gives up, or goes on to the end

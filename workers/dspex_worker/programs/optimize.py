@@ -21,13 +21,13 @@ import dspy
 
 from dspex_worker.bridge import Cancelled, Context, Failure
 from dspex_worker.programs.calls import Tally
-from dspex_worker.programs.errors import failure_of
+from dspex_worker.programs.errors import failure_of, translated
 from dspex_worker.programs.evaluate import Row, examples_from, percent, scored
 from dspex_worker.programs.metrics import metric_from
 from dspex_worker.programs.modules import dump_state
 from dspex_worker.programs.optimizers import DEFAULT_THREADS, Job, Optimizer, optimizer_named, split
 from dspex_worker.programs.progress import Fatal, Headings, Latest, Progress, dspy_settings
-from dspex_worker.programs.run import Programs, Record, Spec, versions
+from dspex_worker.programs.run import Programs, Record, Spec, secrets_of, versions
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _START_S = 0.001  # how long a thread takes to start
@@ -64,7 +64,7 @@ def optimize(
     held_out = examples_from(valset, names, built.annotations) if valset else None
     learned, validated = split(chosen, examples, held_out)
     tally, latest = Tally(), Latest()
-    progress = Progress(ctx, tally, latest.put)
+    progress = Progress(ctx, tally, latest.put, secrets_of(lm) + secrets_of(prompt_lm))
     counted = progress.counted(metric_from(metric, programs.imports))
     given = {"seed": DEFAULT_SEED, **dict(options or {})}
     own = {name: value for name, value in given.items() if name in chosen.options}
@@ -72,7 +72,8 @@ def optimize(
     random.seed(given["seed"])
 
     def work() -> dict[str, Any]:
-        with programs.calling(ctx, lm, adapter, tally, num_threads=_threads(own), **dspy_settings(progress)):
+        settings = {"num_threads": _threads(own), **dspy_settings(progress)}
+        with programs.calling(ctx, lm, adapter, tally, **settings), translated(progress.secrets):
             return _worked(chosen, job, progress, own)
 
     with _headings(progress):
@@ -108,7 +109,8 @@ def _score(program: dspy.Module, job: Job, progress: Progress, options: Mapping[
 
 def _failed(progress: Progress, error: BaseException | None) -> Failure:
     errors = progress.errors
-    cause = "" if error is None else f" The last error was {failure_of(error).kind}: {failure_of(error).message}"
+    last = None if error is None else failure_of(error, progress.secrets)
+    cause = "" if last is None else f" The last error was {last.kind}: {last.message}"
     return Failure(
         "OptimizationFailed",
         f"No example could be scored: the metric failed {errors['metric']} and the language model {errors['lm']} "

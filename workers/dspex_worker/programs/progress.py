@@ -37,7 +37,10 @@ class Fatal(BaseException):
 class Progress:
     """Counts and events of one job."""
 
-    def __init__(self, ctx: Context, tally: Tally, put: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, ctx: Context, tally: Tally, put: Callable[[dict[str, Any]], None], secrets: tuple[str, ...] = ()
+    ) -> None:
+        self.secrets = secrets  # which no error of the job may hold
         self.metric_calls = 0
         self.metric_errors = 0
         self.last_error: Exception | None = None
