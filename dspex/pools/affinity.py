@@ -116,6 +116,10 @@ class Affinity:
         if record.lost is None and record.pin == generation:
             record.is_stateful = held
 
+    def evict_nothing(self) -> None:
+        """Forget no session to make room for another, until it is known again which may be forgotten."""
+        self._evictable.clear()
+
     def settle_all(self) -> None:
         """Find out anew which sessions have ended, and which may be forgotten."""
         self._evictable.clear()

@@ -1,13 +1,15 @@
 """Mending: bringing a `PoolState` back into line after a signal handler raised in the middle of a change. Pure.
 
-What was really sent decides: a call that its worker was sent runs there, every other live call is submitted anew in
-its old order. All counts are made again. Instructions that may have been lost on the way are given again; carrying
-them out twice does no harm. It may itself be interrupted, and then begins again from the same facts.
+What was really sent decides: a call that its worker was sent runs there, every other live call is handed in again in
+its old order, and not refused if it had been taken. All counts are made again. Instructions that may have been lost on
+the way are given again; carrying them out twice does no harm. It may itself be interrupted, and then begins again from
+the same facts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 
 from .instructions import Cancel, Instruction, Kill, Send, Start, Stop
 from .roster import WorkerPhase, WorkerRecord
@@ -19,7 +21,7 @@ def mend(
     state: PoolState, live: Iterable[Ticket], sent: Mapping[int, Collection[int]], now: float
 ) -> list[Instruction]:
     """Make the state whole, and give what is to be done; `sent` holds, by worker generation, the calls it was sent."""
-    calls = sorted(live, key=lambda ticket: ticket.order)
+    calls = sorted(live, key=lambda ticket: ticket.order or inf)  # 0: it was just coming
     out: list[Instruction] = [instruction for instruction in state.out if type(instruction) is not Send]
     state.out = []
     _clear_lines(state)
@@ -30,6 +32,7 @@ def mend(
     for ticket in calls:
         if ticket.id not in running:
             out += _again(state, ticket, now)
+    state.settle_sessions(now)
     return out + state.tick(now)
 
 
@@ -39,6 +42,7 @@ def _clear_lines(state: PoolState) -> None:
     for line in (state.queue, state.suspects, *(w.queue for w in workers), *(r.waiting for r in records)):
         line.clear()
     state.queued = 0
+    state.evict_nothing()
 
 
 def _keep_sent(worker: WorkerRecord, calls: list[Ticket], sent: Mapping[int, Collection[int]]) -> list[Ticket]:
@@ -74,7 +78,6 @@ def _recount_sessions(state: PoolState) -> None:
             if ticket.record is not None:
                 ticket.record.running[ticket.id] = ticket
                 ticket.record.writing += ticket.use == "write"
-    state.settle_sessions()
 
 
 def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:
@@ -94,8 +97,9 @@ def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: floa
 
 
 def _again(state: PoolState, ticket: Ticket, now: float) -> list[Instruction]:
-    """Hand an unsent call in as if it were new; it keeps its place, for the others follow in their old order too."""
+    """Hand an unsent call in once more; its place is as it was, for the others follow in their old order too."""
+    was_taken = ticket.phase not in (Phase.NEW, Phase.DONE)
     ticket.phase = Phase.NEW
     ticket.line = None
     ticket.record = None
-    return state.submit(ticket, now)
+    return state.take_again(ticket, now) if was_taken else state.submit(ticket, now)

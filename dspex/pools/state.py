@@ -57,6 +57,17 @@ class PoolState(Board):
             self._placing.place(ticket, now)
         return self.flush()
 
+    def take_again(self, ticket: Ticket, now: float) -> list[Instruction]:
+        """Let a call that was taken before, and that stands nowhere now, take its old place (see `mending`)."""
+        if ticket.session is None:
+            self._placing.place(ticket, now)
+        elif (refusal := self._enter_session(ticket, ticket.session, now)) is not None:
+            ticket.phase = Phase.DONE
+            return [*self.flush(), refusal]
+        elif ticket.record is not None:
+            self._placing.submit(ticket, ticket.record, now)
+        return self.flush()
+
     def finished(
         self, ticket: Ticket, now: float, *, held: bool | None = None, retire: str | None = None
     ) -> list[Instruction]:
@@ -239,9 +250,15 @@ class PoolState(Board):
             self._affinity.close(record)
         return self._after_session(record, now)
 
-    def settle_sessions(self) -> None:
+    def evict_nothing(self) -> None:
+        """Forget no session to make room for another, until `settle_sessions` (see `mending`)."""
+        self._affinity.evict_nothing()
+
+    def settle_sessions(self, now: float) -> None:
         """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
         self._affinity.settle_all()
+        for record in tuple(self.sessions.values()):
+            self._placing.advance(record, now)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -278,6 +295,9 @@ class PoolState(Board):
         return self._placing.can_start(ticket, record)
 
     def _session_refusal(self, ticket: Ticket, key: str, now: float) -> Fail | None:
+        return self._enter_session(ticket, key, now) or self._busy_refusal(ticket, ticket.record)
+
+    def _enter_session(self, ticket: Ticket, key: str, now: float) -> Fail | None:
         record = self.sessions.get(key) or self._affinity.open(key, now)
         if record is None:
             return Fail(ticket, Why.SESSION_LIMIT)
@@ -285,7 +305,12 @@ class PoolState(Board):
         if record.lost is not None and not record.ends:
             reason, generation = record.lost
             return Fail(ticket, Why.SESSION_LOST, {"reason": reason, "generation": generation})
-        if self.rules.affinity == "strict_fail_fast" and record.is_bound and not ticket.is_nested:
+        return None
+
+    def _busy_refusal(self, ticket: Ticket, record: SessionRecord | None) -> Fail | None:
+        if record is None or ticket.is_nested:
+            return None
+        if self.rules.affinity == "strict_fail_fast" and record.is_bound:
             worker = self.workers.get(record.pin or 0)
             must_stay = self.binds(record)
             if worker is not None and not (
