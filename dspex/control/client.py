@@ -110,7 +110,8 @@ class Client:
             NotRunning, ConnectionLost: the supervisor is gone; before the call was sent, or while it was under way.
         """
         asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
-        return self.ask(Verb.CALL, asked, what=f"the call {command!r}", wait=self._wait_for(pool, timeout))
+        wait = self._wait_for(pool, timeout)
+        return self.ask(Verb.CALL, asked, what=f"the call {command!r}", wait=wait, is_guess=timeout is None)
 
     async def acall(
         self,
@@ -125,7 +126,8 @@ class Client:
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
         asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
-        return await self._aask(Verb.CALL, asked, what=f"the call {command!r}", wait=self._wait_for(pool, timeout))
+        wait = self._wait_for(pool, timeout)
+        return await self._aask(Verb.CALL, asked, what=f"the call {command!r}", wait=wait, is_guess=timeout is None)
 
     def stream(
         self,
@@ -214,15 +216,17 @@ class Client:
         answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace}, what="stop")
         return answer
 
-    def ask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE) -> Any:
-        """Make a request and give its answer; `wait` seconds at most."""
+    def ask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE, is_guess: bool = False) -> Any:
+        """Make a request and give its answer; `wait` seconds at most, or while the supervisor answers at all.
+
+        The latter if `wait` is a guess: a reload over there may have given the pool another deadline.
+        """
         request = self._link.request(verb, arguments, what=what)
         try:
-            return request.future.result(None if math.isinf(wait) else wait)
-        except concurrent.futures.TimeoutError as error:
-            if request.future.done() and not request.future.cancelled():
-                return request.future.result()  # it came just now, or its own error happens to be a timeout
-            raise self._late(request, verb, arguments, wait) from error
+            while not _has_ended(request, wait):
+                if not (is_guess and self._answers()) and not request.future.done():
+                    raise self._late(verb, arguments, wait)
+            return request.future.result()
         except BaseException:
             self._link.cancel(request)
             raise
@@ -236,24 +240,41 @@ class Client:
         own = self._timeouts.get(pool, math.inf) if timeout is None else timeout
         return own + MARGIN
 
-    async def _aask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE) -> Any:
+    async def _aask(
+        self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE, is_guess: bool = False
+    ) -> Any:
         request = self._link.request(verb, arguments, what=what)
+        answer = asyncio.wrap_future(request.future)
+        answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # looked at, if nobody awaits it any more
         try:
-            async with asyncio.timeout(None if math.isinf(wait) else wait) as deadline:
-                return await asyncio.wrap_future(request.future)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise self._late(request, verb, arguments, wait) from error
+            while not (await asyncio.wait((answer,), timeout=None if math.isinf(wait) else wait))[0]:
+                if not (is_guess and await asyncio.to_thread(self._answers)) and not answer.done():
+                    raise self._late(verb, arguments, wait)
+            return answer.result()
         except BaseException:
             self._link.cancel(request)
             raise
 
-    def _late(self, request: Request, verb: str, arguments: Arguments, wait: float) -> CallTimeout:
+    def _answers(self) -> bool:
+        """Whether the supervisor is neither stopped nor stuck."""
+        try:
+            self.health()
+        except (CallTimeout, ConnectionLost, NotRunning):
+            return False
+        return True
+
+    def _late(self, verb: str, arguments: Arguments, wait: float) -> CallTimeout:
         """The supervisor should have answered by now: it is stopped or stuck."""
-        self._link.cancel(request)
         pool, command = str(arguments.get("pool", "control")), str(arguments.get("command", verb))
         return CallTimeout(pool, command, timeout=wait, phase="running")
+
+
+def _has_ended(request: Request, wait: float) -> bool:
+    try:
+        request.future.exception(None if math.isinf(wait) else wait)
+    except concurrent.futures.TimeoutError:
+        return request.future.done()
+    return True
 
 
 def _call_arguments(

@@ -385,3 +385,14 @@ def test_an_empty_variable_names_no_socket(service: Service, folder: Path, monke
     monkeypatch.setenv("DSPEX_SOCKET", "")
     with dspex.connect() as client:
         assert client.greeting["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_deadline_that_was_made_longer_holds_for_clients_that_were_there(client: Client, is_async: bool) -> None:
+    """collaboration: what it was told at the hello is a guess by now; the supervisor's own deadline decides"""
+    client._timeouts["faults"] = -1.8  # with the margin: 0.2 s
+    slow = {"seconds": 0.6}
+    if is_async:
+        assert asyncio.run(client.acall("faults", "sleep", slow)) == 0.6
+    else:
+        assert client.call("faults", "sleep", slow) == 0.6
