@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -417,3 +418,66 @@ def test_forked_child_uses_connections_of_its_own(peer: Callable[..., Peer]) -> 
     assert http.send(target, head_for(target), b"{}", 5.0).body == b"hello"
     assert server.accepted == 1
     http.close()
+
+
+def test_bytes_that_nobody_asked_for_answer_no_later_request() -> None:
+    """collaboration: a peer that says more than its length said, a moment later; the connection is not used again."""
+    again = threading.Event()
+    said = threading.Event()
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(WHOLE)
+                if not said.is_set():
+                    again.wait(20)
+                    connection.sendall(WHOLE.replace(b"hello", b"wrong"))
+                    said.set()
+                with contextlib.suppress(ConnectionResetError):
+                    connection.recv(65536)  # until the client closes
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.closing(BlockingHttp()) as http:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        target = target_of(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "")
+        bodies = [http.send(target, head_for(target), b"{}", 20).body]
+        again.set()
+        assert said.wait(20)
+        bodies.append(http.send(target, head_for(target), b"{}", 20).body)
+        http.close()
+        thread.join()
+    assert bodies == [b"hello", b"hello"]
+
+
+def test_trailers_without_end_are_refused() -> None:
+    """unit"""
+    parser = ResponseParser()
+    parser.feed(CHUNKED.removesuffix(b"\r\n"))
+    with pytest.raises(LMUnexpectedError, match="trailers"):
+        for _ in range(100):
+            parser.feed(b"x: " + b"y" * 1000 + b"\r\n")
+
+
+def test_refusal_of_each_of_a_names_addresses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """collaboration: localhost is two addresses on many machines, and nobody listens at either."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    target = target_of(f"http://localhost:{port}/v1", "")
+    with pytest.raises(LMTransportError, match=r"127\.0\.0\.1.*127\.0\.0\.2"):
+        asyncio.run(LoopHttp().send(target, head_for(target), b"{}", 5))
+
+
+def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """unit"""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "port.example:8123,host.example")
+    target_of.cache_clear()
+    urls = ["http://port.example:8123/v1", "http://port.example/v1", "http://host.example:7/v1", "http://other.example"]
+    reached = [target_of(url).address[0] for url in urls]
+    target_of.cache_clear()
+    assert reached == ["port.example", "127.0.0.1", "host.example", "127.0.0.1"]

@@ -120,3 +120,11 @@ def test_structured_outputs_and_claims_reach_the_wire() -> None:
     assert lm.to_wire()["supports"] == {"response_schema": True, "function_calling": True, "reasoning": False}
     assert LM("local/smollm2").supports_schema
     assert LM("local/smollm2").to_wire()["model"] == "hosted_vllm/smollm2"
+
+
+@pytest.mark.parametrize("name", ["cache", "private", "direct", "structured_outputs"])
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_switches_are_true_or_false(name: str, value: object) -> None:
+    """unit: as from a settings file, where "no" would have meant yes"""
+    with pytest.raises(SettingsError, match=name):
+        LM("openai/m", **{name: value})  # type: ignore[arg-type]

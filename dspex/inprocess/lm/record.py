@@ -17,7 +17,7 @@ from dspex.errors import LMConfigurationError, SettingsError, UnknownName
 from dspex.inprocess.lm.modeltable import model_facts
 from dspex.inprocess.lm.providers import Provider
 from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of, proxy_for
-from dspex.inprocess.lm.settings import claim, frozen, header_pairs, is_number, price_of, seconds, thawed, whole
+from dspex.inprocess.lm.settings import claim, frozen, header_pairs, is_number, price_of, seconds, switch, thawed, whole
 
 GENERATION_OPTIONS = frozenset(
     """temperature max_tokens max_completion_tokens top_p top_k seed frequency_penalty presence_penalty stop logprobs
@@ -109,24 +109,25 @@ class LM:
         put("key_source", source)
         put("temperature", temperature)
         put("max_tokens", max_tokens)
-        put("cache", bool(cache))
+        put("cache", switch("cache", cache))
         given = options.pop("n", None)
         put("n", 1 if given is None else whole("n", given, 1))
         put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))
         put("proxy", proxy_for(options.pop("proxy", None)))
-        put("structured_outputs", bool(options.pop("structured_outputs", provider.prefix == "local")))
+        structured = options.pop("structured_outputs", provider.prefix == "local")
+        put("structured_outputs", switch("structured_outputs", structured))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
         put("reasoning", claim("reasoning", options.pop("reasoning", None)))
-        put("private", bool(options.pop("private", False)))
+        put("private", switch("private", options.pop("private", False)))
         ttl = options.pop("cache_ttl", None)
         put("cache_ttl", None if ttl is None else seconds("cache_ttl", ttl))
         put("fallbacks", _lms(options.pop("fallbacks", ())))
         rate = options.pop("requests_per_minute", None)
         put("requests_per_minute", None if rate is None else seconds("requests_per_minute", rate))
         put("price", price_of(options.pop("price", None)))
-        put("direct", bool(options.pop("direct", False)))
+        put("direct", switch("direct", options.pop("direct", False)))
         put("config", tuple((option, frozen(value)) for option, value in options.items() if value is not None))
         put("ref", self._digest())
         self._check()

@@ -64,6 +64,13 @@ def claim(name: str, given: Any) -> bool | None:
     return given
 
 
+def switch(name: str, given: Any) -> bool:
+    """True or False: of a text such as "no" nobody could tell which."""
+    if not isinstance(given, bool):
+        raise SettingsError(f"{name} must be True or False, not {given!r}.", key=name)
+    return given
+
+
 def frozen(value: Any) -> Any:
     """Lists and dicts as tagged tuples: the record stays immutable and hashable."""
     if isinstance(value, Mapping):

@@ -27,7 +27,6 @@ from dspex.inprocess.lm.http.target import Target, tls
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 55.0  # under the 60 s after which common load balancers close
 IDLE_MOST = 64
-_PROBE_AFTER_S = 1.0
 _CHUNK = 64 * 1024
 
 
@@ -251,12 +250,12 @@ class _Connection:
             self.parser.closed()
 
     def is_fresh(self) -> bool:
-        """Whether a kept connection may be used: not idle for long, and nothing (an EOF, say) arrived meanwhile."""
-        idle = time.monotonic() - self.idle_since
-        if idle > IDLE_LIMIT_S:
+        """Whether a kept connection may be used: not idle for long, and nothing arrived meanwhile.
+
+        An EOF, say; or bytes that nobody asked for, which would be taken for the answer to the next request.
+        """
+        if time.monotonic() - self.idle_since > IDLE_LIMIT_S:
             return False
-        if idle < _PROBE_AFTER_S:
-            return True
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return not poll.poll(0)

@@ -374,7 +374,10 @@ async def _connect(target: Target, timeout: float) -> _Connection:
     except TimeoutError:
         raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
     except OSError as error:
-        raise LMTransportError(f"No answer from {host}: {error.strerror or type(error).__name__}.") from error
+        # Without strerror: several addresses were tried (localhost is two), and the text tells what each said.
+        raise LMTransportError(
+            f"No answer from {host}: {error.strerror or str(error) or type(error).__name__}."
+        ) from error
 
 
 async def _open_tunnel(connection: _Connection, target: Target, timeout: float) -> None:

@@ -206,6 +206,8 @@ class ResponseParser:
         elif data.find(b"\r\n\r\n", at) >= 0:
             self.complete = True
             self.reusable = False
+        elif len(data) - at > HEAD_LIMIT:
+            raise LMUnexpectedError(f"The response's trailers are over {HEAD_LIMIT:,} bytes.")
         else:
             self._buffer = data[start:]  # read the last chunk's line again when more has come
 

@@ -50,7 +50,7 @@ def target_of(url: str, proxy: str | None = None) -> Target:
         path = f"{path}?{parts.query}"
     name = f"[{host}]" if ":" in host else host
     shown = name if port == _port(None, secure) else f"{name}:{port}"
-    through = _proxy_for(parts.scheme, host) if proxy is None else proxy
+    through = _proxy_for(parts.scheme, host, port) if proxy is None else proxy
     if not through:
         return Target(url, (host, port), host if secure else None, shown, path, None, None)
     return _through(Target(url, (host, port), host if secure else None, shown, path, None, None), name, port, through)
@@ -105,11 +105,11 @@ def _basic(user: str | None, password: str | None) -> str:
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
-def _proxy_for(scheme: str, host: str) -> str | None:
+def _proxy_for(scheme: str, host: str, port: int) -> str | None:
     if host in ("127.0.0.1", "localhost", "::1"):
         return None
     import urllib.request  # 30 ms, for hosts elsewhere only
 
-    if urllib.request.proxy_bypass(host):
+    if urllib.request.proxy_bypass(f"{host}:{port}"):  # NO_PROXY may name the port too
         return None
     return urllib.request.getproxies().get(scheme)
