@@ -249,6 +249,7 @@ class Supervisor:
 
     def on_event(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call `subscriber(event)` on the events thread from now on; gives what ends it."""
+        self.check_own_process()
         return self._bus.subscribe(subscriber)
 
     def emit(self, name: Name, **facts: Any) -> None:
@@ -311,7 +312,11 @@ class Supervisor:
             )
 
     def __repr__(self) -> str:
-        state = "running" if self.is_running else "stopped" if self._is_stopped else "not started"
+        state = "running" if self._is_started else "not started"
+        if self._is_stopped:
+            state = "stopped"
+        elif self.is_forked:
+            state = f"of process {self._pid}"
         return f"<Supervisor of {', '.join(self._pools)}; {state}>"
 
     # ============================================================================================================

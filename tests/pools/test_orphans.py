@@ -214,11 +214,14 @@ def test_a_forked_child_may_not_use_the_supervisor(hosts: list[Host]) -> None:
                     sup.call("f", "ping")
                 except ForkedSupervisor:
                     status = 0
-                try:
-                    sup.stream("f", "count", {"n": 1})
-                    status = 2
-                except ForkedSupervisor:
-                    pass
+                for use in (lambda: sup.stream("f", "count", {"n": 1}), lambda: sup.on_event(print)):
+                    try:
+                        use()
+                        status = 2
+                    except ForkedSupervisor:
+                        pass
+                if f"of process {os.getppid()}" not in repr(sup):
+                    status = 3
                 sup.stop()
                 sys.exit(status)
             results.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
