@@ -185,6 +185,7 @@ class Desk(Holdings):
         """The engine's thread ended: every call, now and later, fails with the cause (C12)."""
         with self.lock:
             self.broken = cause
+            self.state.is_closed = self.state.is_over = True
             ended = [call for call in self.live.values() if call.end(error=self.closed())]
             self.live.clear()
         wake_all(ended)
@@ -256,8 +257,8 @@ class Desk(Holdings):
             return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
 
     def is_serving(self) -> bool:
-        """Whether a worker is ready."""
-        return any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
+        """Whether a worker is ready, and somebody hears what it says."""
+        return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
 
     def notify(self) -> None:
         """Wake those who wait for workers to come or go."""

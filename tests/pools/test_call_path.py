@@ -241,6 +241,9 @@ def test_when_the_engine_dies_every_call_hears_it(supervise: Supervise) -> None:
         for call in (running.outcome, queued.outcome, lambda: list(stream), lambda: sup.call("f", "ping")):
             with pytest.raises(PoolClosed, match="last words"):
                 call()
+        with pytest.raises(PoolClosed, match="last words"):
+            sup.wait_ready()
+        assert sup.health()["f"]["state"] == "closed" and not sup.health()["f"]["is_ready"]
 
 
 @pytest.mark.parametrize("command", ["spawn", "fork"])
