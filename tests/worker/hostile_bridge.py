@@ -152,3 +152,13 @@ def read(ctx: Context) -> dict[str, Any]:
 def count_sessions(ctx: Context) -> int:
     """How many sessions this worker holds anything for."""
     return len(ctx._running.runtime.sessions)
+
+
+@bridge.command()
+def reveal(ctx: Context, secret: str) -> None:
+    """Put a concealed text into an error, its cause and its facts."""
+    ctx.conceal(secret)
+    try:
+        raise ValueError(f"the key {secret} was refused")
+    except ValueError as error:
+        raise Failure("Unheard", f"about {secret}", of=secret) from error

@@ -24,6 +24,15 @@ def test_a_failure_that_cannot_be_sent_as_it_is_is_an_answer(hostile: Hostile, c
     assert sup.call("f", "ping")["generation"] == 1
 
 
+def test_what_a_command_conceals_is_in_no_part_of_its_error(hostile: Hostile) -> None:
+    """Process (X3): neither in the message nor in a cause's, nor in the facts."""
+    with pytest.raises(RemoteError) as caught:
+        hostile().call("f", "reveal", {"secret": "sk-12345"})
+    error = caught.value
+    assert "about [key]" in str(error) and "the key [key] was refused" in error.traceback
+    assert "sk-12345" not in f"{error!s} {error!r} {error.traceback} {vars(error)}"
+
+
 @pytest.mark.parametrize("command", ["ask", "emit"])
 @pytest.mark.parametrize(("name", "given"), [("tool", [1]), (5, {}), (None, None)])
 def test_a_misshapen_request_never_leaves_the_worker(hostile: Hostile, command: str, name: Any, given: Any) -> None:

@@ -115,6 +115,10 @@ class Context:
         _require_shape(event, facts)
         self._running.emit(event, facts)
 
+    def conceal(self, *secrets: str) -> None:
+        """Keep these out of what the caller is told of the call's error: its message, its facts, its traceback."""
+        self._running.secrets += secrets
+
     def check_cancelled(self) -> None:
         """Raise `Cancelled` if the caller has gone; for long loops in C or in threads of their own."""
         if self._running.is_cancelled:

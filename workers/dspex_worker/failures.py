@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from .bridge import Cancelled, Failure
@@ -15,10 +16,10 @@ NAME_LIMIT = 500
 FACTS_LIMIT = 4 * 1024 * 1024  # bytes of all facts; each beyond it is cut
 
 
-def describe(error: BaseException) -> dict[str, Any]:
+def describe(error: BaseException, secrets: Iterable[str] = ()) -> dict[str, Any]:
     """Give {kind, type, message, traceback, facts}; `kind` is the supervisor's class for it, or None.
 
-    It can be sent, whatever the exception is.
+    It can be sent, whatever the exception is, and shows none of `secrets`.
     """
     try:
         kind, facts = _classify(error)
@@ -27,10 +28,22 @@ def describe(error: BaseException) -> dict[str, Any]:
     return {
         "kind": None if kind is None else _clean(str(kind), NAME_LIMIT),
         "type": _clean(_type_name(error), NAME_LIMIT),
-        "message": _clean(_message(error), MESSAGE_LIMIT),
-        "traceback": _clean(_traceback(error), TRACEBACK_LIMIT),
-        "facts": _sendable(facts),
+        "message": _clean(without(_message(error), secrets), MESSAGE_LIMIT),
+        "traceback": _clean(without(_traceback(error), secrets), TRACEBACK_LIMIT),
+        "facts": _sendable({name: _without(value, secrets) for name, value in facts.items()}),
     }
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text, each of `secrets` replaced."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[key]")
+    return text
+
+
+def _without(value: object, secrets: Iterable[str]) -> object:
+    return without(value, secrets) if isinstance(value, str) else value
 
 
 def _classify(error: BaseException) -> tuple[str | None, dict[str, Any]]:

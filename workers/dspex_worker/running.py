@@ -52,6 +52,7 @@ class Running:
         self.interrupt_at = 0.0  # when it is interrupted next, once it is cancelled; the leader's
         self.was_interrupted = False
         self.inside = False
+        self.secrets: tuple[str, ...] = ()  # which no error of the call may show
         self.context = Context(self)
         self._credits: Wait = SimpleQueue()
         self._guard = threading.Lock()

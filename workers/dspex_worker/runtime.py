@@ -192,7 +192,7 @@ class Runtime:
             notes["retire"] = "memory"  # what it left half done is anybody's guess
         elif running.was_interrupted and not running.command.cancel_safe:
             notes["retire"] = "interrupted"  # it may have left a lock held
-        self.send(Kind.ERROR, running.id, describe(error), notes or None)
+        self.send(Kind.ERROR, running.id, describe(error, running.secrets), notes or None)
 
     def _settle(self, running: Running) -> None:
         if self._on_main is running:

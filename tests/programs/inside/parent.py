@@ -41,6 +41,7 @@ class Parent(Context):
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.closed = 0
+        self.concealed: tuple[str, ...] = ()
         self.cancelled = threading.Event()
         self.deadline_point: float | None = None
 
@@ -54,6 +55,9 @@ class Parent(Context):
     @property
     def deadline(self) -> float | None:
         return self.deadline_point
+
+    def conceal(self, *secrets: str) -> None:
+        self.concealed += secrets
 
     def call_parent(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> Any:
         self.check_cancelled()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dspy.utils import exceptions as dspy_errors
 
 from dspex_worker.bridge import Failure
+from dspex_worker.failures import without
 
 LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMError": dspy_errors.LMError,
@@ -83,7 +84,7 @@ def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
         return _parse_failure(error)
     if isinstance(error, dspy_errors.LMError):
         return _lm_failure(error, secrets)
-    return Failure(type(error).__name__, _without(str(error), secrets))
+    return Failure(type(error).__name__, without(str(error), secrets))
 
 
 def error_of(failure: Failure) -> dspy_errors.LMError:
@@ -111,7 +112,7 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
     kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
-    return Failure(kind, _without(str(error.message), secrets), **facts)
+    return Failure(kind, without(str(error.message), secrets), **facts)
 
 
 def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
@@ -134,10 +135,3 @@ def _plain(value: object) -> str | int | float | None:
     if value is None or type(value) in (str, int, float):
         return value  # type: ignore[return-value]
     return str(value)
-
-
-def _without(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[key]")
-    return text

@@ -73,6 +73,7 @@ def optimize(
 
     def work() -> dict[str, Any]:
         settings = {"num_threads": _threads(own), **dspy_settings(progress)}
+        ctx.conceal(*progress.secrets)
         with programs.calling(ctx, lm, adapter, tally, **settings), translated(progress.secrets):
             return _worked(chosen, job, progress, own)
 

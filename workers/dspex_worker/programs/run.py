@@ -116,6 +116,7 @@ class Programs:
         self, ctx: Context, lm: Record | None, adapter: Adapter, tally: Tally, **settings: Any
     ) -> Iterator[None]:
         """DSPy's settings for one command, and its errors as failures."""
+        ctx.conceal(*secrets_of(lm))
         with translated(secrets_of(lm)):
             found = self.lms.get(lm)
             chosen = adapter_named(adapter, found, lm)
