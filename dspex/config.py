@@ -30,6 +30,7 @@ GIB = 1024**3
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
+OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its template in one packet with the other settings
 TABLES = ("pools", "lm", "budget")  # of a settings file
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
@@ -315,7 +316,9 @@ def _budget(value: Any) -> tuple[int, float]:
 
 def _plain(value: Any) -> dict[str, Any]:
     table = _mapping(value)
-    encode(table, root="it")  # it crosses to the workers
+    size = len(encode(table, root="it"))  # it crosses to the workers
+    if size > OPTIONS_MOST:
+        raise ValueError(f"it has {size:,} bytes, the most is {OPTIONS_MOST:,}: name a file that the bridge reads")
     return table
 
 

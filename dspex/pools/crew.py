@@ -187,7 +187,10 @@ class Crew:
         for worker in left:
             worker.template = None
             if worker.pidfd is None and not worker.watch_by_its_word():
-                self._bury(worker)
+                if was_warm and self._is_awaited(worker):
+                    self._make_again(worker)
+                else:
+                    self._bury(worker)
         if error is not None:
             self._desk.boot_error = error
             self.boot_failures += self._desk.config.size
@@ -202,6 +205,19 @@ class Crew:
             orphans = [w.generation for w in self._desk.workers.values() if w.template is None]
             self._desk.change(lambda now: self._desk.state.recycle(now, reason="template_lost", generations=orphans))
         self._desk.notify()
+
+    def _is_awaited(self, worker: Worker) -> bool:
+        """Whether nobody has heard of it yet, neither good nor bad."""
+        record = self._desk.state.workers.get(worker.generation)
+        return record is not None and record.ready_at is None and not record.kill_reason and worker.boot_error is None
+
+    def _make_again(self, worker: Worker) -> None:
+        """Its template ended before it told of it: no failure of the worker's. The next template makes it."""
+        with self._desk.lock:
+            del self._desk.workers[worker.generation]
+        worker.kill()
+        worker.close()
+        self.spawn(worker.generation, worker.slot)
 
     def _failed_to_boot(self, generation: int) -> Callable[[float], list[Instruction]]:
         return lambda now: self._desk.state.died(generation, now, cause="boot")

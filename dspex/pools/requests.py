@@ -52,7 +52,7 @@ class Requests:
         declared = self._declared(command)
         timeout = desk.config.call_timeout if timeout is None else timeout
         deadline = monotonic() + timeout
-        if not isinstance(arguments, dict | None) or deadline != deadline:
+        if not (arguments is None or isinstance(arguments, dict)) or deadline != deadline:
             raise _misfit(command, arguments, timeout)
         outers = outer_calls(desk)
         is_nested = bool(outers)

@@ -90,6 +90,8 @@ def test_disk_layer_outlives_the_process_memory(tmp_path: Path) -> None:
     assert third.get(b"a") is None
     third.clear()
     third.close()
+    files = (tmp_path / "deep").iterdir()
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}, "answers are nobody else's"
 
 
 def test_disk_that_is_no_database_is_given_up(tmp_path: Path) -> None:

@@ -313,6 +313,7 @@ def test_how_a_worker_died_is_known_though_its_template_is_slow(
     """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would earn no strike."""
     monkeypatch.setattr(crew, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=2)
+    all_ready(sup, 2)
     freeze(template_pid(sup))
     with pytest.raises(WorkerDied) as caught:
         sup.call("f", "exit", {"code": 5})
@@ -321,6 +322,20 @@ def test_how_a_worker_died_is_known_though_its_template_is_slow(
         sup.call("f", "kill", {"signal": int(signal.SIGSEGV)})
     assert (caught.value.signal, caught.value.cause) == (signal.SIGSEGV, "crashed")
     all_ready(sup, 2)
+
+
+def test_calls_wait_where_a_template_ends_before_it_has_made_their_worker(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process (T6): nothing fails for it; the next template makes the worker, which is no boot failure."""
+    monkeypatch.setattr(crew, "EXIT_PATIENCE", 0.02)
+    sup = supervise(size=1)
+    (pid,) = all_ready(sup, 1)
+    freeze(template_pid(sup))
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in pids(sup), what="its successor is asked for")
+    assert sup.call("f", "echo", {"n": 1}, timeout=30) == {"n": 1}
+    assert sup.stats()["f"]["last_boot_error"] is None
 
 
 def test_calls_handed_over_just_after_an_idle_worker_was_killed_go_elsewhere(supervise: Supervise) -> None:

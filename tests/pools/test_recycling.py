@@ -47,7 +47,7 @@ def test_recycling_by_calls_fails_no_call(supervise: Supervise) -> None:
     """Process: every worker is replaced again and again under load."""
     sup = supervise(size=2, recycle_after_calls=100)
     with Load(sup) as load:
-        eventually(lambda: max(w["generation"] for w in sup.stats()["f"]["workers"]) > 12)
+        eventually(lambda: max(w["generation"] for w in sup.stats()["f"]["workers"]) > 13)
     assert load.failures == []
     counts = sup.stats()["f"]["counts"]
     assert counts["stops"] >= 10 and counts["deaths"] == 0

@@ -101,6 +101,7 @@ def test_no_setting_is_dropped_silently(tmp_path: Path) -> None:
         ("[pools.f]\nenv = {A = 1}\n", "pools.f.env"),
         ("[pools.f]\nenv = {'A=B' = 'x'}\n", "pools.f.env"),
         ("[pools.f]\noptions = {day = 2026-01-01}\n", "pools.f.options"),
+        (f"[pools.f]\noptions = {{text = '{'x' * 40_000}'}}\n", "pools.f.options"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_its_key(tmp_path: Path, text: str, key: str) -> None:
