@@ -129,6 +129,8 @@ class Channel:
     def _next_bytes(self, budget: int) -> bytes:
         """Give about as many bytes as the budget allows: whole frames together, or a part of a large one."""
         first = self._outbox[0]
+        if len(self._outbox) == 1 and not self._offset and len(first) <= budget:
+            return first
         if self._offset or len(first) > budget:
             return first[self._offset : self._offset + budget]
         frames, size = [first], len(first)

@@ -164,7 +164,7 @@ class Desk(Holdings):
                 self.carry_out(
                     self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels
                 )
-        self._follow_up(channels)
+        self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
         if ended:
             self._engine.call_last(lambda: wake_all(ended))
 
@@ -309,11 +309,14 @@ class Desk(Holdings):
     # after the lock
 
     def _follow_up(self, channels: Sequence[Channel]) -> None:
+        self._hand_on(channels)
+        self._engine.notice(self.due)
+
+    def _hand_on(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
             channel.flush()
         if self.later or self.ended:
             self._engine.call_soon(self.work_off)
-        self._engine.notice(self.due)
 
     def _recover(self) -> None:
         """On the engine's thread, which no signal handler interrupts: for all who left since it last looked."""

@@ -165,10 +165,11 @@ class Engine:
 
     def _tick(self) -> float:
         now, next_due = time.monotonic(), inf
-        if any(timed.due < now - LATE for timed in self._timed):
+        dues = [timed.due for timed in self._timed]
+        if dues and min(dues) < now - LATE:
             now = self._catch_up(now)
-        for timed in self._timed:
-            due = timed.due
+            dues = [timed.due for timed in self._timed]
+        for timed, due in zip(self._timed, dues, strict=False):  # one that a tick adds has its turn next time
             if due <= now:
                 timed.tick(now)
                 due = timed.due

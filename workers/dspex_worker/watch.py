@@ -81,7 +81,7 @@ class Watch:
     @property
     def due(self) -> float:
         """When the next worker is to be looked at."""
-        return min((watched.next_look for watched in self._watched.values()), default=inf)
+        return min([watched.next_look for watched in self._watched.values()]) if self._watched else inf
 
     def look(self, now: float) -> None:
         """Look at those that are due, or about to be: one wake-up for several."""

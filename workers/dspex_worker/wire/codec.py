@@ -72,7 +72,10 @@ def survey(*fields: object) -> None:
         TypeError: a type, or a key's, is not one of the accepted.
         OverLimit: more levels (a cycle runs into that), containers or elements than the receiver would take.
     """
-    level: list[Any] = [_container(field) for field in fields if type(field) not in _SCALARS]
+    level: list[Any] = []
+    for field in fields:
+        if type(field) not in _SCALARS:
+            level.append(_container(field))  # noqa: PERF401 - a comprehension is a call, here and below
     depth = containers = elements = 0
     while level:
         depth += 1
@@ -91,7 +94,7 @@ def survey(*fields: object) -> None:
                 container = container.values()
             for item in container:
                 if type(item) not in _SCALARS:
-                    below.append(_container(item))  # noqa: PERF401 - most have none, and a comprehension is a call
+                    below.append(_container(item))  # noqa: PERF401
             if elements > MAX_ELEMENTS:
                 raise OverLimit("elements", MAX_ELEMENTS, elements)
         level = below

@@ -42,8 +42,10 @@ class FrameBuffer:
         Raises:
             Malformed: a length over the limit, or of zero; nothing after it can be trusted.
         """
-        buffer = self._data
-        buffer += data
+        is_direct = not self._data  # whole frames are most often what was read
+        if not is_direct:
+            self._data += data
+        buffer = data if is_direct else self._data
         start = 0
         try:
             while len(buffer) - start >= HEADER:
@@ -53,12 +55,14 @@ class FrameBuffer:
                 end = start + HEADER + length
                 if len(buffer) < end:
                     break
-                body = bytes(memoryview(buffer)[start + HEADER : end])
+                body = data[start + HEADER : end] if is_direct else bytes(memoryview(buffer)[start + HEADER : end])
                 start = end
                 yield body
         finally:
-            if start:
-                del buffer[:start]
+            if not is_direct:
+                del self._data[:start]
+            elif start < len(data):
+                self._data += memoryview(data)[start:]
 
     @property
     def pending(self) -> int:

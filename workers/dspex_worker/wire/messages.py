@@ -113,7 +113,7 @@ def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = 
         Unencodable, OverLimit: the arguments or meta cannot be sent.
     """
     try:
-        survey(name, arguments)  # meta is made of what both sides know
+        survey(arguments)  # the name is text, and meta is made of what both sides know
         pack = packer().pack
         head, packed, tail = pack([_CALL, id, name]), pack(arguments), pack(meta)
     except (TypeError, ValueError, OverflowError) as error:
