@@ -142,10 +142,14 @@ class MultiprocessingPool:
 class Dspex:
     """This project, with every guard on: deadlines, memory watch, lifelines, sessions, events."""
 
+    concurrency = 8  # the default
+
     def __init__(self) -> None:
         import dspex
 
-        config = dspex.PoolConfig("bench", bridge="faults", size=WORKERS, queue_limit=100_000)
+        config = dspex.PoolConfig(
+            "bench", bridge="faults", size=WORKERS, concurrency=self.concurrency, queue_limit=100_000
+        )
         self._supervisor = dspex.Supervisor(pools=[config]).start()
         self._supervisor.wait_ready()
         self._pool = self._supervisor.pool("bench")
@@ -167,6 +171,12 @@ class Dspex:
         self._supervisor.stop()
 
 
+class DspexWide(Dspex):
+    """The same, with room for more calls in each worker: for tiny ones, so that none ever waits for the parent."""
+
+    concurrency = 32
+
+
 class DspexThreads(Dspex):
     """The same, called from blocking threads."""
 
@@ -185,6 +195,7 @@ class DspexThreads(Dspex):
 PEERS: dict[str, Callable[[], Any]] = {
     "raw pipe": RawPipe,
     "dspex": Dspex,
+    "dspex (32 in a worker)": DspexWide,
     "dspex (threads)": DspexThreads,
     "ProcessPoolExecutor": process_pool_executor,
     "multiprocessing.Pool": MultiprocessingPool,

@@ -38,7 +38,6 @@ class Verbs:
         self._service = service
         self._supervisor = service.supervisor
         self._client = ""
-        self._own_sessions: set[tuple[str, str]] = set()  # (pool, key) of those that end with the connection
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
@@ -47,9 +46,8 @@ class Verbs:
 
     def end(self, client: str) -> None:
         """The client is gone: forget its sessions."""
-        for pool, key in self._own_sessions:
-            self._supervisor.pool(pool).close_session(key)
-        self._own_sessions.clear()
+        for pool in self._supervisor.pools:
+            self._supervisor.pool(pool).close_sessions_of(client)
 
     def end_following(self) -> None:
         """End the streams that have no end of their own."""
@@ -100,7 +98,7 @@ class Verbs:
         return await pool.acall(
             _text(arguments, "command"),
             _mapping(arguments, "arguments"),
-            session=self._session(pool, arguments),
+            session=self._session(arguments),
             timeout=_number(arguments, "timeout"),
             idempotent=arguments.get("idempotent") is True,
         )
@@ -110,7 +108,7 @@ class Verbs:
         stream = pool.astream(
             _text(arguments, "command"),
             _mapping(arguments, "arguments"),
-            session=self._session(pool, arguments),
+            session=self._session(arguments),
             timeout=_number(arguments, "timeout"),
         )
         async with stream:
@@ -122,33 +120,22 @@ class Verbs:
 
     async def _open_session(self, arguments: Arguments) -> dict[str, Any]:
         pool = self._pool(arguments)
-        is_shared = arguments.get("shared") is True
         session = Session(
             pool,
             _optional_text(arguments, "id"),
             durable=arguments.get("durable") is True,
             fresh=arguments.get("fresh") is True,
             client=self._client,
-            shared=is_shared,
+            shared=arguments.get("shared") is True,
         )
-        if not is_shared:
-            self._own_sessions.add((pool.name, session.key))
         return {"id": session.id, "key": session.key}
 
     async def _close_session(self, arguments: Arguments) -> None:
-        pool = self._pool(arguments)
-        key = self._key(_text(arguments, "id"), arguments)
-        self._own_sessions.discard((pool.name, key))
-        pool.close_session(key)
+        self._pool(arguments).close_session(self._key(_text(arguments, "id"), arguments))
 
-    def _session(self, pool: Pool, arguments: Arguments) -> str | None:
+    def _session(self, arguments: Arguments) -> str | None:
         id = _optional_text(arguments, "session")
-        if id is None:
-            return None
-        key = self._key(id, arguments)
-        if arguments.get("shared") is not True:
-            self._own_sessions.add((pool.name, key))
-        return key
+        return None if id is None else self._key(id, arguments)
 
     def _key(self, id: str, arguments: Arguments) -> str:
         return session_key(id, client="shared" if arguments.get("shared") is True else self._client)

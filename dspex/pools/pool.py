@@ -304,6 +304,13 @@ class Pool:
             return  # the parent's; leaving a `with` block is no error
         self._desk.change(lambda now: self._desk.state.close_session(key, now))
 
+    def close_sessions_of(self, client: str) -> None:
+        """`close_session` of all that a client has here, but for those that it shares with others."""
+        with self._desk.lock:
+            keys = [key for key in self._desk.state.sessions if key.startswith(f"{client}/")]
+        for key in keys:
+            self.close_session(key)
+
     # -- life: called by the supervisor ------------------------------------------------------------------------
 
     def start(self) -> None:
