@@ -92,8 +92,8 @@ def map_each(
     The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
     others.
     """
-    if not isinstance(into, str) or not into:
-        raise SettingsError(f"into is {into!r}; it is the name that the list of values is written to.", key="into")
+    if into is None:
+        raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
     policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
     limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
     return MapStep(

@@ -77,6 +77,11 @@ class Step(ABC):
     into: str | None = None
     keep: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for key, given in (("name", self.name), ("into", self.into)):
+            if given is not None:
+                names_of((given,), key)
+
     @abstractmethod
     async def perform(self, job: Job) -> Made:
         """Do it once. Raises whatever goes wrong; the deadline is `job.deadline`."""
@@ -200,7 +205,7 @@ def names_of(value: Any, key: str) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value)
     for name in names:
         if not isinstance(name, str) or not name:
-            raise SettingsError(f"{key} holds {name!r}; it takes names of values in the run's state.", key=key)
+            raise SettingsError(f"{key} holds {name!r}; it takes text that is not empty.", key=key)
     return names
 
 
