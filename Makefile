@@ -54,7 +54,7 @@ fuzz: $(READY)   ## a million mutated frames
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
 
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
-	$(BIN)/python -m tests.chaos.soak --minutes 20 $(ARGS)
+	$(BIN)/python -m tests.chaos.soak --minutes 20 --warm-up 240 $(ARGS)
 
 kills: $(READY)  ## a million calls with a worker killed every 10,000, then a minute of a kill per second
 	$(BIN)/python -m tests.chaos.kills --calls 1000000 --kill-every 10000

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -44,6 +45,7 @@ from .injuries import Injuries
 from .slopes import FEWEST, slope
 from .traffic import MANY, SINGLE, Traffic
 
+_trim = ctypes.CDLL(None).malloc_trim
 MIB = 1024 * 1024
 DAY = 86_400.0
 MOST_PER_S = 4_000  # ids that the books have room for, per second
@@ -103,11 +105,11 @@ class Soak:
         injuring = asyncio.create_task(self.injuries.run())
         calling = asyncio.create_task(traffic.run(**CALLERS))
         await asyncio.sleep(self.seconds)
+        over.set()
         injuring.cancel()
         await injuring
         traffic.stop()
         await calling
-        over.set()
         await asyncio.to_thread(sampler.join)
         await asyncio.to_thread(_wait_until_quiet, sup)
         self.quiet = before, _settled(lambda: Holdings.now(), before)
@@ -139,7 +141,8 @@ class Soak:
             if now < self._warm_up:
                 continue
             self.times.append(now)
-            gc.collect()  # what is sampled is what is held, not what waits for a collection
+            gc.collect()  # what is sampled is what is held, not what waits for a collection,
+            _trim(0)  # nor what malloc keeps of a large payload for the next one
             for name, value in _look(sup).items():
                 self.samples[name].append(value)
 

@@ -118,7 +118,8 @@ class Traffic:
                         except (CallTimeout, CallCancelled):
                             state.may_have(id)
                             return "expired"
-                        self._expect(state.is_after(id, found), f"durable: {found} after {id} on {state.lists}")
+                        before = f"{state.seen} and perhaps {state.given_up}"
+                        self._expect(state.is_after(id, found), f"durable: {found} after {id} on {before}")
                         return ANSWERED
 
                     await self.once("durable session", append, random)
@@ -287,19 +288,21 @@ class Traffic:
 
 
 class Possible:
-    """What a durable list may be: calls that were given up may or may not have written."""
+    """What a durable list may be: what was last seen, and then, in order, any of the calls that were given up since."""
 
     def __init__(self) -> None:
-        self.lists: list[list[int]] = [[]]
+        self.seen: list[int] = []
+        self.given_up: list[int] = []
 
     def may_have(self, value: int) -> None:
-        self.lists += [[*known, value] for known in self.lists]
-        self.lists = self.lists[:64]
+        self.given_up.append(value)
 
     def is_after(self, value: int, found: list[int]) -> bool:
-        """Whether `found` is one of them with `value` behind; from now on it is the only one."""
-        holds = found in [[*known, value] for known in self.lists]
-        self.lists = [found]
+        """Whether `found` is one of them with `value` behind; from now on it is what was last seen."""
+        known = len(self.seen)
+        rest, maybe = found[known:-1], iter(self.given_up)
+        holds = found[:known] == self.seen and found[-1:] == [value] and all(one in maybe for one in rest)
+        self.seen, self.given_up = found, []
         return holds
 
 
