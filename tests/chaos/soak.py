@@ -45,7 +45,7 @@ from .injuries import Injuries
 from .slopes import FEWEST, slope
 from .traffic import MANY, SINGLE, Traffic
 
-_trim = ctypes.CDLL(None).malloc_trim
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # not every libc has it
 MIB = 1024 * 1024
 DAY = 86_400.0
 MOST_PER_S = 4_000  # ids that the books have room for, per second
