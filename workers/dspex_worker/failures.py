@@ -106,7 +106,7 @@ def _size(value: object) -> int | None:
     """Its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
     try:
         return len(encode(value))
-    except Exception:
+    except Exception:  # also RuntimeError, if another thread changes it meanwhile
         return None
 
 

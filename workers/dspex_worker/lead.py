@@ -63,7 +63,7 @@ class Lead:
         """Lead from the main thread, beginning with what was received before; never returns."""
         try:
             self._begin(received)
-        except BaseException:
+        except BaseException:  # whatever it is, nobody would read any more
             self._broken()
 
     def _begin(self, received: list[Message]) -> NoReturn:
@@ -143,7 +143,7 @@ class Lead:
                 with self._lock:
                     self._standing_by += 1
                 self._duty.get()
-        except BaseException:
+        except BaseException:  # whatever it is, nobody would read any more
             self._broken()
 
     def _stand_by_once(self) -> None:

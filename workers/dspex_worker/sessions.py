@@ -100,7 +100,7 @@ class Sessions:
         try:
             if is_durable:
                 notes["wrote"], notes["deleted"] = self._changed(view)
-        except Exception:
+        except Exception:  # taken back, and raised again
             view._state.clear()
             view._state.update((key, decode(value)) for key, value in self._packed.get(view.id, {}).items())
             raise
