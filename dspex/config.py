@@ -31,7 +31,7 @@ SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
 OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its template in one packet with the other settings
-TABLES = ("pools", "lm", "budget")  # of a settings file
+TABLES = ("pools", "lm", "budget", "control")  # of a settings file
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
 _SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -142,7 +142,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `budget`)."""
+    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `budget`, `control`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)

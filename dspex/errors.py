@@ -184,7 +184,30 @@ class NotRunning(UnavailableError, ConnectionError):
     def __init__(self, path: str, reason: str, *, remedy: str = "Start one with `dspex start`.") -> None:
         self.path = path
         self.reason = reason
+        self.remedy = remedy
         super().__init__(f"No supervisor answers at {path}: {reason}. {remedy}")
+
+
+class TooManyClients(UnavailableError):
+    """A supervisor has as many clients as it takes; `clients` are connected, `limit` is its max_clients."""
+
+    def __init__(self, *, clients: int, limit: int) -> None:
+        self.clients = clients
+        self.limit = limit
+        super().__init__(
+            f"The supervisor takes {limit} clients and has {clients}: close one, share one among threads, or start it "
+            f"with a higher --max-clients (max_clients in [control]). Commands such as `dspex status` have places of "
+            f"their own."
+        )
+
+
+class ResourceExhausted(UnavailableError):
+    """The operating system has no more of `resource` (descriptors, threads, memory) for `who`."""
+
+    def __init__(self, resource: str, who: str, *, remedy: str) -> None:
+        self.resource = resource
+        self.who = who
+        super().__init__(f"No {resource} are left for {who}. {remedy}")
 
 
 class PoisonCall(UnavailableError):
@@ -309,6 +332,19 @@ class ConnectionLost(InterruptedCall, ConnectionError):
             f"The connection to the supervisor at {path} ended while {what} was under way: {reason}. If the "
             f"supervisor lives, it has cancelled that. Connect again with dspex.connect(); retry if the call is "
             f"idempotent."
+        )
+
+
+class Unresponsive(InterruptedCall, TimeoutError):
+    """A supervisor took a request through its control socket (`path`) and did not answer it within `timeout` s."""
+
+    def __init__(self, path: str, request: str, *, timeout: float) -> None:
+        self.path = path
+        self.request = request
+        self.timeout = timeout
+        super().__init__(
+            f"The supervisor at {path} did not answer {request!r} within {timeout:g} s. Its process may be stopped or "
+            f"stuck; `dspex stop --now` ends it."
         )
 
 

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> int:
-    from ..errors import DspexError, NotRunning, SettingsError
+    from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
+    from .finding import say_error
 
-    text = str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error)
-    sys.stderr.write(f"dspex: {text}\n")
-    if isinstance(error, NotRunning):
+    say_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
+    if isinstance(error, NotRunning | Unresponsive):
         return NOBODY
     return USAGE if isinstance(error, SettingsError) else FAILED

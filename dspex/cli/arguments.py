@@ -56,6 +56,9 @@ def _start(commands: Any) -> None:
     command.add_argument(
         "--grace", type=_seconds, metavar="S", help="for running calls at a stop (default: the pools')"
     )
+    command.add_argument(
+        "--max-clients", type=_positive, metavar="N", help="connected at once (default: [control] max_clients, else 64)"
+    )
     command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     command.add_argument("--report-fd", type=int, default=-1, help=argparse.SUPPRESS)
 
@@ -210,6 +213,12 @@ def _seconds(text: str) -> float:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    if not (number := _count(text)):
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
 
 
 def _count(text: str) -> int:

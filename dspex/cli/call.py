@@ -8,24 +8,23 @@ import sys
 from typing import Any
 
 from ..errors import InvalidInput
-from .finding import connect, print_json
+from .finding import connect_to_call, print_json
 
 
 def call(options: argparse.Namespace) -> int:
     """Run it and print its result as JSON; chunks too with --stream. A --session is shared: other commands find it."""
     arguments = read_arguments(options.arguments)
-    names: dict[str, Any] = {"timeout": options.timeout}
-    if options.session is not None:
-        names |= {"session": options.session, "shared": True}
-    with connect(options) as client:
+    names: dict[str, Any] = {"session": options.session, "shared": True} if options.session is not None else {}
+    asked = options.pool, options.command, arguments
+    with connect_to_call(options) as client:
         if not options.stream:
             idempotent = options.idempotent
-            print_json(client.call(options.pool, options.command, arguments, idempotent=idempotent, **names))
+            print_json(client.call(*asked, timeout=options.timeout, idempotent=idempotent, **names))
             return 0
-        with client.stream(options.pool, options.command, arguments, **names) as chunks:
-            for chunk in chunks:
-                print_json({"chunk": chunk}, indent=None)
-            print_json({"value": chunks.value}, indent=None)
+        chunks = client.stream(*asked, timeout=options.timeout, **names)
+        for chunk in chunks:
+            print_json({"chunk": chunk}, indent=None)
+        print_json({"value": chunks.value}, indent=None)
     return 0
 
 

@@ -12,8 +12,8 @@ from .finding import connect, print_json, print_line
 
 def events(options: argparse.Namespace) -> int:
     """Print the last events; with --follow until interrupted or the supervisor stops."""
-    with connect(options) as client, client.events(follow=options.follow, recent=options.recent) as rows:
-        for row in rows:
+    with connect(options) as client:
+        for row in client.events(follow=options.follow, recent=options.recent):
             if options.json:
                 print_json(row, indent=None)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import errno
 import json
 import sys
@@ -11,28 +12,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..control.client import Client
+    from ..control.direct import DirectClient
 
 
-def connect(options: argparse.Namespace) -> Client:
-    """Give a client of the supervisor that `--name` or `--socket` names.
+def connect(options: argparse.Namespace) -> DirectClient:
+    """Give an operator's connection to the supervisor that `--name` or `--socket` names.
 
     Raises:
-        NotRunning: nobody answers there.
+        NotRunning: nobody answers there; it says what is known of it.
     """
-    from ..control.client import connect
+    from ..control.protocol import Role
 
-    return connect(options.socket, name=options.name)
+    return _dial(options, Role.OPERATOR)
+
+
+def connect_to_call(options: argparse.Namespace) -> DirectClient:
+    """Give a connection that may make calls: it takes a client's place.
+
+    Raises:
+        NotRunning, TooManyClients: nobody answers there, or has a place.
+    """
+    from ..control.protocol import Role
+
+    return _dial(options, Role.CLIENT)
 
 
 def socket_of(options: argparse.Namespace) -> Path:
     """Give the socket that `--name`, `--socket` or the environment names."""
-    import os
-
     from ..control import runfiles
 
-    own = options.socket or (os.environ.get(runfiles.SOCKET_VARIABLE) if options.name is None else None)
-    return runfiles.checked_path(Path(own)) if own else runfiles.socket_path(options.name or runfiles.DEFAULT_NAME)
+    return runfiles.find_socket(options.socket, options.name)
+
+
+def _dial(options: argparse.Namespace, role: str) -> DirectClient:
+    from ..control.absence import explained
+    from ..control.direct import DirectClient
+
+    path = socket_of(options)
+    with explained(path):
+        return DirectClient(path, role=role)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -46,6 +64,14 @@ def print_line(text: str) -> None:
         raise OSError(errno.EBADF, "standard output is closed")
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def say_error(text: str) -> None:
+    """Print one line on standard error; where that is closed or full, the exit code must do."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(f"dspex: {text}\n")
+            sys.stderr.flush()
 
 
 def _bytes(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The life of a supervisor that is a service: ready, reloads, a warm stop, a cold one.
 
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
+    a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
     SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
 
 Handlers only put a word into a queue; the main thread takes one word after the other.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -18,7 +20,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DspexError
+from ..control.stopping import Wish, finish_calls, grace_of, in_flight
+from ..errors import DspexError, ResourceExhausted
 from .notify import Notifier
 from .reload import reload
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from ..control.service import Service
     from ..pools.supervisor import Supervisor
 
-LOOK = 0.05  # seconds between looks at the running calls of a warm stop
 BREATH = 1.0  # seconds between words to systemd
 
 logger = logging.getLogger("dspex")
@@ -37,7 +39,8 @@ class Word:
     """Something that the main thread must act on."""
 
     kind: str  # "stop", "reload", "reloaded", "ready", "failed"
-    grace: float | None = None
+    wish: Wish = Wish(None)
+    source: str = ""  # who said it, for the log
     error: BaseException | None = None
 
 
@@ -50,7 +53,7 @@ class Host:
         *,
         source: str | None,
         grace: float | None = None,
-        on_ready: Callable[[], None] = lambda: None,
+        on_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._supervisor = supervisor
         self._source = source
@@ -62,11 +65,11 @@ class Host:
         self._wants_reload = False
 
     def ask_to_stop(self, grace: float | None) -> None:
-        """Stop warmly within `grace` seconds (None: as configured); from any thread, and again for a cold stop."""
-        self._words.put(Word("stop", grace))
+        """Stop warmly within `grace` seconds (None: as configured); from any thread, and as often as one likes."""
+        self._words.put(Word("stop", Wish(grace), "a client's request"))
 
     def run(self, service: Service) -> int:
-        """Run; gives the exit code: 0 after a warm stop, 1 after a cold one.
+        """Run; gives the exit code: 0 if every call that ran at the stop came to its end, else 1.
 
         Raises:
             SettingsError: the socket cannot be had.
@@ -76,14 +79,17 @@ class Host:
             self._supervisor.start()
             self._in_thread(self._wait_ready, "dspex-start")
             try:
-                return self._until_stopped()
+                cut = self._until_stopped()
             finally:
                 self._notifier.say("STOPPING=1")
                 self._supervisor.stop(grace=0.0)
+            service.record_end(cut)
+            return 1 if cut else 0
 
     # ============================================================================================================
 
     def _until_stopped(self) -> int:
+        """Act on what is said until it is to stop; gives how many calls that cuts."""
         while True:
             word = self._next(BREATH if self._notifier.is_wanted else None)
             match word:
@@ -96,7 +102,8 @@ class Host:
                 case Word("ready"):
                     logger.info("ready: %s", self._summary())
                     self._notifier.say("READY=1", f"STATUS={self._summary()}")
-                    self._on_ready()
+                    if not self._on_ready():
+                        logger.warning("whoever started this in the background has ended meanwhile; it runs on")
                 case Word("reload"):
                     self._begin_reload()
                 case Word("reloaded"):
@@ -109,25 +116,27 @@ class Host:
             return None
 
     def _stop_warmly(self, word: Word) -> int:
-        """Take no new calls; wait for those that run. Another word to stop ends the wait."""
+        """Take no new calls and wait for those that run; gives how many are cut."""
         self._notifier.say("STOPPING=1", "STATUS=finishing the running calls")
-        pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
-        graces = [grace for grace in (word.grace, self._grace) if grace is not None]
-        grace = graces[0] if graces else max(pool.config.stop_grace for pool in pools)
-        logger.info("stopping: %d calls are running, grace %g s", self._in_flight(), grace)
-        for pool in pools:
-            pool.close()
-        deadline = time.monotonic() + grace
-        while self._in_flight() and time.monotonic() < deadline:
-            again = self._next(LOOK)
-            self._notifier.breathe(f"stopping; {self._summary()}")
-            if again is not None and again.kind == "stop":
-                logger.warning("stopping now: %d calls are ended", self._in_flight())
-                return 1
-        return 0
+        grace = grace_of(self._supervisor, word.wish.grace, self._grace)
+        logger.info("stopping on %s: %d calls are running, grace %g s", word.source, self._in_flight(), grace)
+        cut = finish_calls(self._supervisor, grace, first=word.wish, next_wish=self._next_wish)
+        if cut:
+            logger.warning("stopping now: %d calls are cut", cut)
+        else:
+            logger.info("stopped: every running call came to its end")
+        return cut
+
+    def _next_wish(self, seconds: float) -> Wish | None:
+        again = self._next(seconds)
+        self._notifier.breathe(f"stopping; {self._summary()}")
+        if again is None or again.kind != "stop":
+            return None
+        logger.info("asked to stop again, by %s", again.source)
+        return again.wish
 
     def _in_flight(self) -> int:
-        return sum(stats["in_flight"] for stats in self._supervisor.stats().values())
+        return in_flight(self._supervisor)
 
     def _wait_ready(self) -> None:
         try:
@@ -145,15 +154,19 @@ class Host:
             return
         self._is_reloading = True
         self._notifier.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        self._in_thread(self._reload, "dspex-reload")
+        try:
+            self._in_thread(self._reload, "dspex-reload")
+        except ResourceExhausted as error:
+            logger.error("not reloaded: %s", error)
+            self._words.put(Word("reloaded"))
 
     def _reload(self) -> None:
         try:
             for remark in reload(self._supervisor, self._source):
                 logger.warning("reload: %s", remark)
             logger.info("reloaded: every worker is replaced")
-        except (DspexError, TimeoutError, OSError) as error:
-            logger.error("not reloaded: %s", error)
+        except Exception as error:  # whatever it is, what runs goes on as it was
+            logger.error("not reloaded: %s", str(error) or repr(error))
         finally:
             self._words.put(Word("reloaded"))
 
@@ -173,13 +186,17 @@ class Host:
         )
 
     def _in_thread(self, function: Callable[[], None], name: str) -> None:
-        threading.Thread(target=function, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=function, name=name, daemon=True).start()
+        except RuntimeError as error:  # "can't start new thread"
+            remedy = "Raise the limit (`ulimit -u`, pids.max of its control group)."
+            raise ResourceExhausted("threads", f"the service (pid {os.getpid()})", remedy=remedy) from error
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         wanted: dict[signal.Signals, Word] = {
-            signal.SIGTERM: Word("stop"),
-            signal.SIGINT: Word("stop"),
+            signal.SIGTERM: Word("stop", Wish(None, is_signal=True), "SIGTERM"),
+            signal.SIGINT: Word("stop", Wish(None, is_signal=True), "SIGINT"),
             signal.SIGHUP: Word("reload"),
         }
 

@@ -9,21 +9,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config, load
 from ..control import runfiles
 from ..errors import SettingsError
-from .finding import print_line, socket_of
+from . import FAILED, OK
+from .finding import print_line, say_error, socket_of
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
+
+END_PATIENCE = 30.0  # seconds that a process in the background may take to end
+REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
 
 
 def start(options: argparse.Namespace) -> int:
@@ -44,36 +46,46 @@ class Report:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def ready(self) -> None:
-        self._write({"ready": True, "pid": os.getpid()})
+    def ready(self) -> bool:
+        """Whether whoever waits for it, if anybody does, has heard it."""
+        return self._write({"ready": True, "pid": os.getpid()})
 
     def failed(self, error: BaseException) -> None:
         code = 2 if isinstance(error, SettingsError) else 1
-        self._write({"ready": False, "error": str(error) or repr(error), "code": code})
+        self._write({"ready": False, "error": (str(error) or repr(error))[:REPORT_MOST], "code": code})
 
-    def _write(self, facts: dict[str, Any]) -> None:
+    def _write(self, facts: dict[str, Any]) -> bool:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.write(descriptor, json.dumps(facts).encode()[:60_000])
+        if descriptor < 0:
+            return True
+        try:
+            os.write(descriptor, json.dumps(facts).encode())
+        except OSError:  # it was interrupted or killed
+            return False
+        finally:
             os.close(descriptor)
+        return True
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:
     from ..control.service import Service
     from ..pools.supervisor import Supervisor
     from .hosting import Host
+    from .log import logging_to_stderr
 
+    _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
+    most = _max_clients(config, options.max_clients)
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
     path = socket_of(options)
     name = options.name or path.stem
     host = Host(supervisor, source=source, grace=options.grace, on_ready=report.ready)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=host.ask_to_stop)
-    with _logging_to_stderr(options.log_level):
+    service = Service(supervisor, path, name=name, kind="service", on_stop=host.ask_to_stop, max_clients=most)
+    with logging_to_stderr(options.log_level):
         return host.run(service)
 
 
@@ -93,21 +105,26 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         services.lm_record(lm)
 
 
-@contextlib.contextmanager
-def _logging_to_stderr(level: str) -> Iterator[None]:
-    logger = logging.getLogger("dspex")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(level.upper())
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+def _max_clients(config: Config, wanted: int | None) -> int:
+    """Give --max-clients, else what the [control] table says, else the default."""
+    from ..control.admission import MAX_CLIENTS
+
+    table = config.tables.get("control", {})
+    if not isinstance(table, dict) or set(table) - {"max_clients"}:
+        raise SettingsError("The [control] table has one setting: max_clients.", key="control")
+    own = table.get("max_clients", MAX_CLIENTS)
+    if isinstance(own, bool) or not isinstance(own, int) or own < 1:
+        raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
+    return own if wanted is None else wanted
+
+
+def _fill_standard_descriptors() -> None:
+    """Open what the shell closed (`<&-`): else a socket gets the number, and what is printed goes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 # -- in the background -------------------------------------------------------------------------------------------------
@@ -119,30 +136,55 @@ def _start_in_background(options: argparse.Namespace) -> int:
     runfiles.private_directory(path.parent)
     log = path.with_suffix(".log")
     reading, writing = os.pipe()
-    try:
-        process = _launch(options, path, log, writing)
-    finally:
-        os.close(writing)
+    process: subprocess.Popen[bytes] | None = None
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()  # until it is ready, has failed, or is gone
-    facts: dict[str, Any] = (
-        json.loads(said) if said else {"ready": False, "error": f"it ended at once; see {log}", "code": 1}
-    )
-    if facts["ready"]:
-        print_line(f"started pid {process.pid}, socket {path}, log {log}")
-        process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
-        return 0
-    sys.stderr.write(f"dspex: {facts['error']}\n")
-    process.wait(timeout=30.0)
-    code: int = facts["code"]
-    return code
+        try:
+            try:
+                process = _launch(options, path, log, writing)
+            finally:
+                os.close(writing)
+            said = pipe.read()  # until it is ready, has failed, or is gone
+        except BaseException:
+            if process is not None:
+                _end_unready(process, log)
+            raise
+    facts: dict[str, Any] = json.loads(said) if said else {"ready": False}
+    if not facts["ready"]:
+        return _failed_in_background(process, facts, log)
+    print_line(f"started pid {process.pid}, socket {path}, log {log}")
+    process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
+    return OK
+
+
+def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=END_PATIENCE)
+    if process.returncode is None:
+        _end_unready(process, log)
+    say_error(str(facts.get("error") or f"it ended at once ({_end_of(process.returncode)}); see {log}"))
+    return int(facts.get("code", FAILED))
+
+
+def _end_unready(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Nobody waits for it any more: it must not come up unseen, and perhaps unwanted."""
+    process.terminate()
+    try:
+        process.wait(timeout=END_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    say_error(f"the supervisor that was starting (pid {process.pid}) has been ended; see {log}")
+
+
+def _end_of(code: int | None) -> str:
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
 def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
-    for option, value in (("--config", options.config), ("--lm", options.lm), ("--grace", options.grace)):
-        if value is not None:
+    for option in ("--config", "--lm", "--grace", "--max-clients"):
+        if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _word(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(log, flags, 0o600)

@@ -3,98 +3,98 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import os
-import select
 import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from ..control import runfiles
-from ..control.client import Client
-from ..control.runfiles import RunFile
+from ..control.absence import explained
+from ..control.direct import DirectClient
+from ..control.ending import Ending
+from ..control.identity import Life
 from ..errors import DspexError, NotRunning
-from .finding import connect, print_line, socket_of
+from . import FAILED, OK
+from .finding import print_line, socket_of
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
-LOOK = 0.02
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Ask it to stop and wait; with --now, running calls end at once, and one that does not answer is killed."""
+    """Ask it to stop and wait; one that does not take the wish is signalled, with --now killed.
+
+    The exit code is 0 only if it is known to have ended, without cutting a call as far as is known.
+    """
     path = socket_of(options)
-    run = runfiles.read(path)
     grace = 0.0 if options.now else options.grace
-    try:
-        with connect(options) as client:
-            run = run or _told(client)
-            wait = _longest(client, grace)
-            client.stop(grace)
-    except NotRunning:
-        if run is None or not run.is_alive:
-            raise
-        return _stop_by_signal(run, now=options.now)
-    if not _is_gone_within(run, path, wait + PATIENCE):
-        raise DspexError(f"Supervisor {run.name!r} (pid {run.pid}) still runs after {wait + PATIENCE:g} s; use --now.")
-    print_line(f"stopped {run.name} (pid {run.pid})")
-    return 0
+    with Ending(path) as ending:
+        try:
+            wait = _ask(ending, path, grace)
+        except Exception as error:  # whatever it is: an operator who says stop is not sent away with an error alone
+            return _stop_by_signal(ending, error, grace=grace, now=options.now)
+        return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
 
 
-def _told(client: Client) -> RunFile:
-    """What a supervisor says of itself; for one whose run file somebody swept away."""
-    said = client.greeting
-    pid, began = int(said["pid"]), runfiles.start_time_of(int(said["pid"])) or 0
-    return RunFile(said["name"], pid, began, str(client.path), said["version"], 0.0, "", said["kind"])
+def _ask(ending: Ending, path: Path, grace: float | None) -> float:
+    """Tell it to stop; gives how long its calls may go on."""
+    with explained(path), DirectClient(path) as client:
+        ending.meet(client.greeting, client.peer_pid)
+        wait = _longest(client, grace)
+        client.stop(grace)
+        return wait
 
 
-def _longest(client: Client, grace: float | None) -> float:
+def _longest(client: DirectClient, grace: float | None) -> float:
     """How long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
     if grace is not None:
         return grace
-    return max((limit for limit in client.greeting["timeouts"].values() if math.isfinite(limit)), default=3600.0)
+    limits = client.greeting.get("timeouts", {}).values()
+    return max((limit for limit in limits if math.isfinite(limit)), default=3600.0)
 
 
-def _is_gone_within(run: RunFile, path: Path, seconds: float) -> bool:
-    """A service's process ends; an embedded one only gives up its socket."""
-    deadline = time.monotonic() + seconds
-    with _pidfd(run) as descriptor:
-        while time.monotonic() < deadline:
-            if descriptor is None or _has_ended(descriptor, LOOK):
-                return True
-            now = runfiles.read(path)
-            if run.kind == "embedded" and (now is None or now.token != run.token):
-                return True
-    return False
+def _report(ending: Ending, life: Life, waited: float) -> int:
+    run = ending.run
+    who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
+    if life is Life.ALIVE:
+        raise DspexError(f"Supervisor {who} still runs after {waited:g} s; use --now.")
+    if life is Life.UNKNOWN:
+        raise DspexError(
+            f"Supervisor {who} was asked to stop, and whether its process has ended cannot be told from here: "
+            f"{ending.obstacle or 'it cannot be identified'}. Look where it was started."
+        )
+    cut = ending.calls_cut
+    if cut is None and ending.has_record:
+        print_line(f"stopped {who}, which did not say whether calls were cut: look into its log")
+        return FAILED
+    print_line(f"stopped {who}" + (f"; {cut} call(s) were running and have been cut" if cut else ""))
+    return FAILED if cut else OK
 
 
-def _stop_by_signal(run: RunFile, *, now: bool) -> int:
-    """It lives but does not answer: signal exactly that process, through a descriptor that no other can have."""
-    with _pidfd(run) as descriptor:
-        if descriptor is None:
-            return 0
-        if run.kind == "embedded":
-            raise DspexError(f"Process {run.pid} is a host application that does not answer; end it yourself.")
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL if now else signal.SIGTERM)
-        if not _has_ended(descriptor, PATIENCE):
-            raise DspexError(f"Process {run.pid} does not answer and did not end within {PATIENCE:g} s; use --now.")
-    print_line(f"{'killed' if now else 'stopped'} {run.name} (pid {run.pid}), which did not answer")
-    return 0
+def _stop_by_signal(ending: Ending, error: Exception, *, grace: float | None, now: bool) -> int:
+    """It does not take the wish: signal exactly that process, through a descriptor that no other can have.
+
+    Raises:
+        Exception: `error`, if there is no process to signal.
+    """
+    run = ending.run
+    if run is None or (ending.life is Life.GONE and isinstance(error, NotRunning)):
+        raise error
+    if run.kind == "embedded":
+        raise DspexError(
+            f"Process {run.pid} is a host application and did not take the wish to stop ({error}); end it yourself."
+        ) from error
+    ending.signal(signal.SIGKILL if now else signal.SIGTERM)
+    wait = PATIENCE + (0.0 if now else grace or 0.0)
+    if ending.wait(wait) is not Life.GONE:
+        raise DspexError(
+            f"Process {run.pid} did not end within {wait:g} s of a signal ({error}); use --now."
+        ) from error
+    return _report_signalled(ending, error, now=now)
 
 
-@contextlib.contextmanager
-def _pidfd(run: RunFile) -> Iterator[int | None]:
-    try:
-        descriptor: int | None = os.pidfd_open(run.pid)
-    except ProcessLookupError:
-        descriptor = None
-    try:
-        yield descriptor if run.is_alive else None  # looked at again now that the number cannot be reused under us
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _has_ended(pidfd: int, timeout: float) -> bool:
-    return bool(select.select([pidfd], [], [], timeout)[0])
+def _report_signalled(ending: Ending, error: Exception, *, now: bool) -> int:
+    run, cut = ending.run, ending.calls_cut
+    who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
+    if now:
+        print_line(f"killed {who}, which did not take the wish to stop ({error}); calls that it ran are lost")
+        return FAILED
+    print_line(f"stopped {who} by a signal ({error})" + (f"; {cut} call(s) have been cut" if cut else ""))
+    return FAILED if cut is None or cut else OK

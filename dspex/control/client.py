@@ -19,12 +19,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import CallTimeout, ConnectionLost, NotRunning, UnknownName
+from ..errors import (
+    CallTimeout,
+    ConnectionLost,
+    InterruptedCall,
+    NotRunning,
+    ResourceExhausted,
+    UnknownName,
+    Unresponsive,
+)
 from ..pools.streams import AsyncStream, Stream
 from . import runfiles
-from .handles import MARGIN, PATIENCE, Arguments, ClientPool, ClientSession
+from .absence import explained
+from .direct import MARGIN, PATIENCE
+from .handles import Arguments, ClientPool, ClientSession
 from .link import Link, Request
-from .protocol import Verb
+from .protocol import Role, Verb
 from .streaming import RemoteStream
 
 if TYPE_CHECKING:
@@ -32,32 +42,27 @@ if TYPE_CHECKING:
     from ..pools.stats import PoolHealth, PoolStats
 
 
-def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None) -> Client:
+def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None, operator: bool = False) -> Client:
     """Give a client of the supervisor that listens at `path`, or of the one called `name`.
 
-    With neither: $DSPEX_SOCKET, else the supervisor called "default".
+    With neither: $DSPEX_SOCKET, else the supervisor called "default". An `operator` has a place also where max_clients
+    are connected; it looks and steers (status, health, events, resize, stop, ...) but makes no calls.
 
     Raises:
         NotRunning: nobody listens there: it says where, and who else runs.
-        ProtocolError: it refuses us, and says why.
+        TooManyClients, ResourceExhausted, ProtocolError: it refuses us, and says why.
     """
-    own = path or (os.environ.get(runfiles.SOCKET_VARIABLE) if name is None else None)
-    if own:
-        return Client(own)
-    wanted = name or runfiles.DEFAULT_NAME
-    place = runfiles.socket_path(wanted)
-    try:
-        return Client(place)
-    except NotRunning as error:
-        raise _named_error(error, wanted) from None
+    place = runfiles.find_socket(path, name)
+    with explained(place):
+        return Client(place, operator=operator)
 
 
 class Client:
     """A supervisor in another process."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, operator: bool = False) -> None:
         self.path = runfiles.checked_path(Path(path))
-        self._link = Link(self.path)
+        self._link = Link(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
         self._timeouts: dict[str, float] = self._link.greeting.get("timeouts", {})
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -208,7 +213,13 @@ class Client:
         """Call `subscriber(event)` on a thread of its own from now on; gives what ends it."""
         events = self.events(follow=True, recent=0)
         thread = threading.Thread(target=_deliver, args=(events, subscriber), name="dspex-client-events", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread
+            events.close()
+            raise ResourceExhausted(
+                "threads", "a subscriber of events", remedy="Raise the limit (`ulimit -u`)."
+            ) from error
         return events.close
 
     def stop(self, grace: float | None = None) -> dict[str, Any]:
@@ -259,14 +270,16 @@ class Client:
         """Whether the supervisor is neither stopped nor stuck."""
         try:
             self.health()
-        except (CallTimeout, ConnectionLost, NotRunning):
+        except (InterruptedCall, NotRunning):
             return False
         return True
 
-    def _late(self, verb: str, arguments: Arguments, wait: float) -> CallTimeout:
+    def _late(self, verb: str, arguments: Arguments, wait: float) -> InterruptedCall:
         """The supervisor should have answered by now: it is stopped or stuck."""
-        pool, command = str(arguments.get("pool", "control")), str(arguments.get("command", verb))
-        return CallTimeout(pool, command, timeout=wait, phase="running")
+        if verb != Verb.CALL:
+            return Unresponsive(str(self.path), verb, timeout=wait)
+        limit = wait - MARGIN  # what the caller asked for
+        return CallTimeout(str(arguments["pool"]), str(arguments["command"]), timeout=limit, phase="running")
 
 
 def _has_ended(request: Request, wait: float) -> bool:
@@ -304,15 +317,3 @@ def _deliver(events: Iterator[dict[str, Any]], subscriber: Callable[[dict[str, A
             subscriber(event)
     except (ConnectionLost, concurrent.futures.CancelledError):
         pass  # the connection, or the subscription, has ended
-
-
-def _named_error(error: NotRunning, name: str) -> NotRunning:
-    """Say what is known of a supervisor that does not answer, and who else runs."""
-    run = runfiles.read(Path(error.path))
-    if run is not None and run.is_alive:
-        remedy = f"Process {run.pid} has that name but does not answer; `dspex stop --name {name} --now` ends it."
-    else:
-        start = "dspex start" if name == runfiles.DEFAULT_NAME else f"dspex start --name {name}"
-        others = [run.name for run in runfiles.living()]
-        remedy = f"Start one with `{start}`" + (f", or use --name: {', '.join(others)} runs." if others else ".")
-    return NotRunning(error.path, error.reason, remedy=remedy)

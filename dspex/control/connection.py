@@ -2,7 +2,7 @@
 
 Everything here runs on the service's loop. A client may have `MAX_IN_FLIGHT` requests under way; it must say hello
 within `HELLO_PATIENCE`, finish a frame that it began within `FRAME_PATIENCE`, and read what it is sent: one that does
-none of it is cut off. When it goes away its requests are cancelled and its own sessions forgotten.
+none of it is dropped. When it goes away its requests are cancelled and its own sessions forgotten.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError
-from . import crossing, protocol
-from .protocol import Kind, Message
+from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
+from ..events import Name
+from . import crossing, peers, protocol
+from .admission import Admission
+from .backlog import Backlog
+from .protocol import Kind, Message, Role
+from .reports import Reports
 
 if TYPE_CHECKING:
     from .verbs import Verbs
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
 HELLO_PATIENCE = 5.0  # seconds until a stranger must have said hello
 FRAME_PATIENCE = 30.0  # seconds that the rest of a frame may take
 WRITE_PATIENCE = 30.0  # seconds that a client may leave a full socket unread
-MAX_PENDING = 64 * 1024 * 1024  # bytes for one client: with more waiting it has only
+MAX_PENDING = 32 * 1024 * 1024  # bytes for one client: with more waiting it has only
 CROWDED_PATIENCE = 1.0  # seconds to read on
 READS_WELL = 64 * 1024  # bytes: with fewer unread nobody waits
+LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
 MAX_IN_FLIGHT = 1000
 CHUNK = 256 * 1024  # bytes of one read
 
@@ -37,24 +41,37 @@ class Connection:
     """One client, from its hello to its end."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, client: str, verbs: Verbs
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        client: str,
+        is_on_reserve: bool,
+        verbs: Verbs,
+        house: House,
     ) -> None:
         self.client = client
+        self.is_on_reserve = is_on_reserve
+        self.pending = 0  # bytes of all answers that wait to be read; kept by the backlog
+        self.active_at = asyncio.get_running_loop().time()  # its last request
         self._reader = reader
         self._writer = writer
         self._verbs = verbs
+        self._house = house
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, Credit] = {}
         self._turn = asyncio.Lock()  # who may write: one answer after the other
-        self._pending = 0  # bytes of all answers that wait to be read
+        self._unread = (0, 0.0)  # bytes that wait in the transport, and since when it is so many
+        self._is_dropped = False
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
-        verbs = self._verbs
         try:
             if await self._is_welcome():
-                verbs.begin(self.client)
                 await self._read_forever()
+        except UnavailableError as error:
+            self._house.reports.tell(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
+            await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:
             await refuse(self._writer, f"it closes this connection: {str(error) or 'the client was too slow'}")
         except OSError:
@@ -70,6 +87,34 @@ class Connection:
             await asyncio.wait(tasks, timeout=patience)
         await self._end()
 
+    def drop(self, reason: str) -> None:
+        """Cut it off now, with an event; what waits for it is thrown away."""
+        if not self._is_dropped:
+            self._is_dropped = True
+            self._house.reports.tell(Name.CLIENT_DROPPED, reason, client=self.client, unread_bytes=self.pending)
+        self._writer.transport.abort()
+
+    def dismiss(self, reason: str) -> None:
+        """Make it leave its place to another, and tell it why."""
+        self._is_dropped = True
+        self._house.admission.leave(self)
+        self._house.reports.tell(Name.CLIENT_DROPPED, "displaced", client=self.client)
+        described = crossing.describe(ProtocolError(f"The supervisor refuses: {reason}."))
+        self._writer.write(protocol.send(Kind.ERROR, 0, described, None))
+        self._writer.close()
+        asyncio.get_running_loop().call_later(LAST_WORDS, self._writer.transport.abort)
+
+    def stuck_for(self) -> float:
+        """For how many seconds it has read nothing of what waits for it."""
+        unread, now = self._writer.transport.get_write_buffer_size(), asyncio.get_running_loop().time()
+        if unread != self._unread[0] or unread <= READS_WELL:
+            self._unread = (unread, now)
+        return now - self._unread[1]
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._tasks)
+
     @property
     def descriptor(self) -> int:
         """The socket's number; -1 once it is closed."""
@@ -79,8 +124,12 @@ class Connection:
     # ============================================================================================================
 
     async def _is_welcome(self) -> bool:
-        """Whether it is our own user, and speaks the protocol."""
-        uid = peer_uid(self._writer.get_extra_info("socket"))
+        """Whether it is our own user, speaks the protocol, and has a place.
+
+        Raises:
+            UnavailableError: there is no place for it.
+        """
+        _, uid = peers.credentials(self._writer.get_extra_info("socket"))
         if uid != os.getuid():
             await refuse(self._writer, f"it belongs to uid {os.getuid()} and takes no calls of uid {uid}")
             return False
@@ -88,7 +137,10 @@ class Connection:
         message = await asyncio.wait_for(self._first_message(), HELLO_PATIENCE)
         if message is None:
             return False
-        protocol.hello(message)
+        role = str(protocol.hello(message).get("role", Role.CLIENT))
+        if (displaced := self._house.admission.admit(self, role)) is not None:
+            displaced.dismiss("another operator came, and this one was quiet longest")
+        self._verbs.begin(self.client, role)
         await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._verbs.greeting(self.client))
         return True
 
@@ -135,6 +187,7 @@ class Connection:
     async def _begin(self, id: int, verb: str, arguments: dict[str, Any], meta: dict[str, Any]) -> None:
         if id in self._tasks:
             raise Malformed(f"request id {id} is in use")
+        self.active_at = asyncio.get_running_loop().time()
         if len(self._tasks) >= MAX_IN_FLIGHT:
             busy = PoolSaturated("control", queued=len(self._tasks), limit=MAX_IN_FLIGHT, retry_after=0.1)
             await self._send(Kind.ERROR, id, crossing.describe(busy), None)
@@ -187,8 +240,10 @@ class Connection:
         Raises:
             ConnectionError: it is gone, or does not read.
         """
+        if self._writer.is_closing():
+            raise ConnectionResetError("the client is gone")
         frame = protocol.send(kind, *fields)
-        self._pending += len(frame)
+        self._house.backlog.add(self, len(frame))
         try:
             async with self._turn:
                 await self._until_read()  # the one before may have been cancelled as it waited
@@ -197,19 +252,17 @@ class Connection:
                 self._writer.write(frame)
                 await self._until_read()
         finally:
-            self._pending -= len(frame)
+            self._house.backlog.remove(self, len(frame))
 
     async def _until_read(self) -> None:
-        """Wait while much is unread; a client that reads nothing at all meanwhile is cut off."""
-        transport, loop = self._writer.transport, asyncio.get_running_loop()
-        unread, since = transport.get_write_buffer_size(), loop.time()
-        while unread > READS_WELL:
+        """Wait while much is unread; a client that reads nothing at all meanwhile is dropped."""
+        while self._writer.transport.get_write_buffer_size() > READS_WELL:
+            self.stuck_for()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._writer.drain(), CROWDED_PATIENCE)
-            if (left := transport.get_write_buffer_size()) != unread:
-                unread, since = left, loop.time()
-            elif self._pending > MAX_PENDING or loop.time() - since > WRITE_PATIENCE:
-                transport.abort()
+            stuck = self.stuck_for()
+            if stuck > WRITE_PATIENCE or (stuck >= CROWDED_PATIENCE and self.pending > MAX_PENDING):
+                self.drop("unread")
                 raise ConnectionResetError("the client does not read")
 
     async def _end(self) -> None:
@@ -222,7 +275,8 @@ class Connection:
         self._verbs.end(self.client)
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+            await asyncio.wait_for(self._writer.wait_closed(), LAST_WORDS)
+        self._writer.transport.abort()  # it does not read them: its descriptor is needed
 
 
 class Credit:
@@ -244,20 +298,27 @@ class Credit:
         self._left -= 1
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the connections of one service share."""
+
+    admission: Admission[Connection]
+    backlog: Backlog
+    reports: Reports
+
+
 async def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
     """Tell a client why it is not served, and close."""
-    described = crossing.describe(ProtocolError(f"The supervisor refuses: {reason}."))
+    await reject(writer, ProtocolError(f"The supervisor refuses: {reason}."))
+
+
+async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
+    """Tell a client by an error why it is not served, and close."""
+    described = crossing.describe(error)
     with contextlib.suppress(OSError, TimeoutError):
         writer.write(protocol.send(Kind.ERROR, 0, described, None))
-        await asyncio.wait_for(writer.drain(), 1.0)
+        await asyncio.wait_for(writer.drain(), LAST_WORDS)
     writer.close()
-
-
-def peer_uid(sock: socket.socket) -> int:
-    """Give the user id of the process at the other end, as the kernel recorded it at connect."""
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(uid)
 
 
 def _unsendable(error: Unencodable | OverLimit) -> DspexError:

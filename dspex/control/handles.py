@@ -8,14 +8,12 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ..pools.streams import AsyncStream, Stream
+from .direct import MARGIN, PATIENCE
 from .protocol import Verb
 
 if TYPE_CHECKING:
     from ..pools.stats import PoolStats
     from .client import Client
-
-MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
-PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
 
 Arguments = dict[str, Any]
 

@@ -13,22 +13,19 @@ import os
 import selectors
 import socket
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
-from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
+from dspex_worker.wire import Malformed
 
-from ..errors import ConnectionLost, DspexError, EncodeError, ForkedSupervisor, FrameTooLarge, NotRunning
+from ..errors import ConnectionLost, ForkedSupervisor, NotRunning, ResourceExhausted
 from . import crossing, protocol
-from .connection import peer_uid
+from .dial import CHUNK, dial, request_frame
 from .protocol import Kind, Message
 
-HELLO_PATIENCE = 5.0  # seconds until the service must have answered the hello
-CHUNK = 256 * 1024  # bytes of one read
 TURN = 0.5  # seconds after which the thread looks whether it is still wanted
 
 
@@ -65,16 +62,19 @@ class Request:
 class Link:
     """A connected control socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, role: str = protocol.Role.CLIENT) -> None:
         """Connect and say hello.
 
         Raises:
             NotRunning: nobody listens there, or it is not a supervisor of this user.
-            ProtocolError: it refuses us; the message says why.
+            TooManyClients, ResourceExhausted, ProtocolError: it refuses us; the message says why.
+            ResourceExhausted: this process has no descriptor or thread for a connection.
         """
         self.path = path
-        self._sock = _connect(path)
-        self._frames = FrameBuffer(protocol.LIMIT)
+        hello = dial(path, role=role)
+        self.greeting = hello.greeting
+        self._sock = hello.sock
+        self._frames = hello.frames
         self._ids = itertools.count(1)
         self._requests: dict[int, Request] = {}
         self._lock = threading.Lock()
@@ -83,17 +83,9 @@ class Link:
         self._is_torn = False  # set around a write: found set, its writer was interrupted (C5)
         self._broken = ""
         self._pid = os.getpid()
-        try:
-            self.greeting = self._greet()
-        except BaseException:
-            self._sock.close()
-            raise
         self._sock.setblocking(False)
-        self._waker_in, self._waker_out = socket.socketpair()
-        self._waker_in.setblocking(False)
-        self._waker_out.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="dspex-client", daemon=True)
-        self._thread.start()
+        self._start()
 
     # -- requests: any thread ------------------------------------------------------------------------------------
 
@@ -116,7 +108,7 @@ class Link:
         self.check_usable()
         request = Request(next(self._ids), what, on_chunk=on_chunk, on_end=on_end)
         meta = {} if credit is None else {"credit": credit}
-        frame = _frame(Kind.CALL, request.id, verb, arguments, meta)
+        frame = request_frame(Kind.CALL, request.id, verb, arguments, meta)
         with self._lock:
             if self._broken:
                 raise self._gone()
@@ -134,7 +126,7 @@ class Link:
             known = self._requests.pop(request.id, None)
         request.future.cancel()
         if known is not None and not self._broken and self._pid == os.getpid():
-            self._post(_frame(Kind.CANCEL, request.id))
+            self._post(request_frame(Kind.CANCEL, request.id))
 
     def cancel_later(self, request: Request) -> None:
         """`cancel` for finalizers: takes no lock (C11)."""
@@ -144,7 +136,7 @@ class Link:
     def grant(self, request: Request, count: int) -> None:
         """The consumer of a stream took chunks: the service may send as many more."""
         if not self._broken:
-            self._post(_frame(Kind.CREDIT, request.id, count))
+            self._post(request_frame(Kind.CREDIT, request.id, count))
 
     def close(self) -> None:
         """End the connection; requests under way fail. May be called twice, and from any thread."""
@@ -178,7 +170,20 @@ class Link:
         return not self._broken and self._pid == os.getpid()
 
     # ============================================================================================================
-    # writing
+
+    def _start(self) -> None:
+        """Start the thread; where the system has no means for it, nothing is left of the connection."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._sock.close)
+            with _exhaustion_named():
+                self._waker_in, self._waker_out = socket.socketpair()
+                for waker in (self._waker_in, self._waker_out):
+                    undo.callback(waker.close)
+                    waker.setblocking(False)
+                self._thread.start()
+            undo.pop_all()
+
+    # -- writing --
 
     def _post(self, frame: bytes) -> None:
         """Write what fits now; the thread writes the rest."""
@@ -215,8 +220,7 @@ class Link:
         with contextlib.suppress(OSError):  # full: it is awake; closed: it has ended
             self._waker_out.send(b"w")
 
-    # ============================================================================================================
-    # reading: the link's thread
+    # -- reading: the link's thread --
 
     def _run(self) -> None:
         try:
@@ -306,62 +310,15 @@ class Link:
             remedy="Connect again with dspex.connect(); sessions that were not shared have ended with it.",
         )
 
-    def _greet(self) -> dict[str, Any]:
-        deadline = time.monotonic() + HELLO_PATIENCE
-        facts = {"pid": os.getpid()}
-        try:
-            self._sock.sendall(protocol.send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, facts))
-        except OSError:
-            pass  # it may have refused us before it read: its reason can be read still
-        try:
-            while True:
-                self._sock.settimeout(max(0.01, deadline - time.monotonic()))
-                data = self._sock.recv(CHUNK)
-                if not data:
-                    raise NotRunning(str(self.path), "the listener closed the connection without a word")
-                for body in self._frames.feed(data):
-                    return self._read_greeting(protocol.read(body))
-        except Malformed as error:
-            raise NotRunning(str(self.path), f"what listens there is no DSPex supervisor: {error}") from None
-        except OSError as error:
-            if isinstance(error, DspexError):
-                raise
-            raise NotRunning(
-                str(self.path),
-                f"the listener did not say hello within {HELLO_PATIENCE:g} s ({error})",
-                remedy="Its process may be stopped or stuck; `dspex stop --now` ends it.",
-            ) from None
 
-    def _read_greeting(self, message: Message) -> dict[str, Any]:
-        if message[0] == Kind.ERROR:
-            raise crossing.rebuild(message[2])
-        return protocol.hello(message)
-
-
-def _connect(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    sock.settimeout(HELLO_PATIENCE)
+@contextlib.contextmanager
+def _exhaustion_named() -> Iterator[None]:
+    """Say in our own error what the system has none of for this process."""
+    who = f"this process ({os.getpid()}), and a client needs one"
     try:
-        sock.connect(str(path))
-    except FileNotFoundError:
-        sock.close()
-        raise NotRunning(str(path), "there is no socket") from None
+        yield
     except OSError as error:
-        sock.close()
-        raise NotRunning(str(path), error.strerror or str(error)) from None
-    if (uid := peer_uid(sock)) != os.getuid():
-        sock.close()
-        raise NotRunning(
-            str(path), f"the listener is uid {uid}, not {os.getuid()}", remedy="Look who put a socket there."
-        )
-    return sock
-
-
-def _frame(kind: Kind, *fields: object) -> bytes:
-    try:
-        return protocol.send(kind, *fields)
-    except Unencodable as error:
-        _, is_argument, below = error.path.partition("['arguments']")  # the caller's own, within the message
-        raise EncodeError(f"arguments{below}" if is_argument else error.path, error.type_name, error.reason) from None
-    except OverLimit as error:
-        raise FrameTooLarge("parent", error.limit, error.actual, what=error.what) from None
+        raise ResourceExhausted("descriptors", who, remedy="Raise its limit (`ulimit -n`).") from error
+    except RuntimeError as error:  # "can't start new thread"
+        remedy = "Raise the limit (`ulimit -u`, pids.max of its control group); `dspex` commands need none."
+        raise ResourceExhausted("threads", who, remedy=remedy) from error

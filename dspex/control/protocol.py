@@ -1,6 +1,6 @@
 """What a client and the control service say to each other: the workers' frames and kinds, with a hello of their own.
 
-    HELLO   client: [magic, major, minor, {pid, version}]; service: [.., {client, name, pid, version, timeouts}]
+    HELLO   client: [magic, major, minor, {pid, role}]; service: [.., {client, name, pid, version, timeouts, ...}]
     CALL    [id, verb, arguments, {"credit": n} for a stream]: a request; ids are the client's own
     RESULT  [id, value, notes]; ERROR [id, error as in `crossing`, notes]; id 0 refuses the whole connection
     CHUNK   [id, value], END [id, value, notes]: a stream; CREDIT [id, n]: the client can take n more chunks
@@ -16,13 +16,34 @@ from typing import Any, Final
 from dspex_worker.wire import FRAME_LIMIT, Malformed
 from dspex_worker.wire.messages import Kind, Message, read, write
 
-__all__ = ["CREDIT", "HELLO_LIMIT", "LIMIT", "MAGIC", "VERSION", "Kind", "Message", "Verb", "hello", "read", "send"]
+__all__ = [
+    "CLIENTS_ONLY",
+    "CREDIT",
+    "HELLO_LIMIT",
+    "LIMIT",
+    "MAGIC",
+    "VERSION",
+    "Kind",
+    "Message",
+    "Role",
+    "Verb",
+    "hello",
+    "read",
+    "send",
+]
 
 MAGIC: Final = "dspex-control"
-VERSION: Final = (1, 0)  # a different major cannot talk; a different minor knows more verbs or facts
+VERSION: Final = (1, 1)  # a different major cannot talk; a different minor knows more verbs or facts
 LIMIT: Final = FRAME_LIMIT + 64 * 1024  # bytes: whatever fits a worker's frame fits here with its envelope
 HELLO_LIMIT: Final = 64 * 1024  # bytes that a stranger may announce
 CREDIT: Final = 16  # chunks that a stream may be ahead of its consumer
+
+
+class Role:
+    """What a client is there for. An operator looks and steers, makes no calls, and has a place kept for it."""
+
+    CLIENT: Final = "client"
+    OPERATOR: Final = "operator"
 
 
 class Verb:
@@ -40,6 +61,9 @@ class Verb:
     FORGIVE: Final = "forgive"
     STOP: Final = "stop"
     EVENTS: Final = "events"
+
+
+CLIENTS_ONLY: Final = frozenset((Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION))
 
 
 def send(kind: Kind, *fields: object) -> bytes:

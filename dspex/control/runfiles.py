@@ -1,13 +1,15 @@
 """Where control sockets are, and which process owns each: `<name>.sock` and `<name>.json` in a private folder.
 
-A run file names its owner by pid and by that process's start time, so that a reused pid is never taken for the owner;
-what a dead owner left is swept by the next supervisor of that name. Claims are made one at a time under a lock file, so
-two supervisors never take, nor remove, each other's files. Any thread; blocks on small files only.
+A run file names its owner by pid, by that process's start time and by the namespace of both, so that a reused pid is
+never taken for the owner; the owner holds a lock on it until its process ends, which is seen from other namespaces too
+(`identity`). What a dead owner left is swept by the next supervisor of that name. Claims are made one at a time under a
+lock file, so two supervisors never take, nor remove, each other's files. Any thread; blocks on small files only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,16 +18,18 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import SettingsError
+from . import identity
+from .identity import Life
 
 DIRECTORY_VARIABLE = "DSPEX_RUNTIME_DIR"
 SOCKET_VARIABLE = "DSPEX_SOCKET"
 DEFAULT_NAME = "default"
 PATH_LIMIT = 104  # bytes: the smallest sun_path among the systems in use
+BACKLOG = 256  # connections that may wait to be accepted
 CONNECT_PATIENCE = 1.0  # seconds that a listener may take to accept before it counts as stuck
 
 
@@ -41,11 +45,9 @@ class RunFile:
     started_at: float
     token: str
     kind: str  # "service": the process exists for it; "embedded": it lives in a host application
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the very process that wrote it still runs."""
-        return start_time_of(self.pid) == self.start_time
+    namespace: str = ""  # of the pid and start time; "" if the owner had no /proc
+    is_locked: bool = False  # the owner holds a lock on the file itself
+    calls_cut: int | None = None  # calls that were ended by its stop; None until it has stopped
 
 
 def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
@@ -85,6 +87,16 @@ def private_directory(path: Path) -> Path:
     else:
         return path
     raise SettingsError(f"The run folder {path} {fault}.", key="runtime_dir")
+
+
+def find_socket(path: str | os.PathLike[str] | None = None, name: str | None = None) -> Path:
+    """Give the socket that is meant: `path`, or that of `name`; with neither $DSPEX_SOCKET, else the default name's.
+
+    Raises:
+        SettingsError: the path or the name will not do.
+    """
+    own = path or (os.environ.get(SOCKET_VARIABLE) if name is None else None)
+    return checked_path(Path(own)) if own else socket_path(name or DEFAULT_NAME)
 
 
 def socket_path(name: str = DEFAULT_NAME, directory: Path | None = None) -> Path:
@@ -129,41 +141,103 @@ def run_file_of(path: Path) -> Path:
 def read(path: Path) -> RunFile | None:
     """Give what a socket's run file says; None if there is none that is whole and ours."""
     try:
-        descriptor = os.open(run_file_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(file.fileno()).st_uid != os.getuid():
-                return None
-            facts = json.loads(file.read(64 * 1024))
-        return RunFile(**{**facts, "pid": int(facts["pid"]), "start_time": int(facts["start_time"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        descriptor = open_run_file(path)
+    except OSError:
         return None
+    try:
+        return read_open(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_run_file(path: Path) -> int:
+    """Open a socket's run file to read and to look at its lock."""
+    return os.open(run_file_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def read_open(descriptor: int) -> RunFile | None:
+    """Give what an open run file says; None if it is not whole or not ours."""
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid():
+            return None
+        facts = json.loads(os.pread(descriptor, 64 * 1024, 0))
+        known = {f.name for f in fields(RunFile)}  # a later version may have written more
+        facts = {key: value for key, value in facts.items() if key in known}
+        return RunFile(**{**facts, "pid": int(facts["pid"]), "start_time": int(facts["start_time"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def life_of(path: Path, run: RunFile) -> Life:
+    """Say whether the owner of `path`'s run file lives."""
+    life = identity.life_of(run.pid, run.start_time, run.namespace)
+    if life is not Life.UNKNOWN or not run.is_locked:
+        return life
+    try:
+        descriptor = open_run_file(path)
+    except FileNotFoundError:
+        return Life.GONE  # its owner has just removed it
+    except OSError:
+        return Life.UNKNOWN
+    try:
+        held = identity.is_held(descriptor)
+    finally:
+        os.close(descriptor)
+    return Life.UNKNOWN if held is None else Life.ALIVE if held else Life.GONE
 
 
 def living(directory: Path | None = None) -> list[RunFile]:
     """Give this user's running supervisors, by name."""
     folder = directory or runtime_directory()
-    found = [read(path.with_suffix(".sock")) for path in sorted(folder.glob("*.json"))]
-    return [run for run in found if run is not None and run.is_alive]
+    places = [path.with_suffix(".sock") for path in sorted(folder.glob("*.json"))]
+    found = [(path, read(path)) for path in places]
+    return [run for path, run in found if run is not None and life_of(path, run) is Life.ALIVE]
 
 
-def claim(path: Path, run: RunFile) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the owner of a name holds: its listening socket, and its run file, locked until its process ends."""
+
+    listener: socket.socket
+    run: RunFile
+    record: int  # the run file's descriptor
+
+    def close(self) -> None:
+        """Let go of both: to others it is then as if this process had ended."""
+        self.listener.close()
+        os.close(self.record)
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def claim(path: Path, run: RunFile) -> Claim:
     """Bind and listen at `path` and write its run file; what a dead owner left there is replaced.
 
     Raises:
-        SettingsError: a living supervisor has it.
+        SettingsError: a supervisor has it that lives, or of which that cannot be told.
     """
     with _locked(path):
         _require_free(path, run.name)
         listener = _bind(path)
         try:
-            _write(run_file_of(path), asdict(run))
+            return Claim(listener, *_write(run_file_of(path), run))
         except OSError as error:
             listener.close()
             path.unlink(missing_ok=True)
             raise SettingsError(
                 f"The run file {run_file_of(path)} cannot be written: {error.strerror}.", key="runtime_dir"
             ) from error
-        return listener
+
+
+def record_end(claim: Claim, calls_cut: int) -> None:
+    """Write into the run file how the stop went: whoever waits for it has the file open and reads that last."""
+    text = json.dumps(asdict(replace(claim.run, calls_cut=calls_cut)), indent=1).encode()
+    with contextlib.suppress(OSError):  # a full disk: then it is not known
+        os.pwrite(claim.record, text.ljust(os.fstat(claim.record).st_size), 0)
 
 
 def release(path: Path, token: str) -> None:
@@ -175,22 +249,14 @@ def release(path: Path, token: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def start_time_of(pid: int) -> int | None:
-    """Give when a process began, in clock ticks since boot; None if it is gone (a zombie is gone)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 # ======================================================================================================================
 
 
 def _require_free(path: Path, name: str) -> None:
-    """Raise if a living process has `path`; remove what a dead one left."""
+    """Raise if a process has `path` that lives, or of which that cannot be told; remove what a dead one left."""
     run = read(path)
-    if run is not None and run.is_alive:
+    life = Life.GONE if run is None else life_of(path, run)
+    if run is not None and life is Life.ALIVE:
         raise SettingsError(
             f"A supervisor called {name!r} runs already (pid {run.pid}, {path}). Stop it with `dspex stop --name "
             f"{name}`, or choose another name with --name.",
@@ -198,6 +264,14 @@ def _require_free(path: Path, name: str) -> None:
         )
     if _is_answered(path):
         raise SettingsError(f"Something listens on {path} already; choose another name or path.", key="socket")
+    if run is not None and life is Life.UNKNOWN and not path.exists():
+        # A socket that refuses is proof that its owner has ended; without one there is none.
+        raise SettingsError(
+            f"A supervisor called {name!r} (pid {run.pid}) has not been seen to end: its socket is gone, and its "
+            f"process cannot be identified from here. Remove {run_file_of(path)} once you know that it has ended, or "
+            f"choose another name with --name.",
+            key="name",
+        )
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise SettingsError(f"{path} exists and is no socket; remove it or choose another path.", key="socket")
@@ -229,7 +303,7 @@ def _bind(path: Path) -> socket.socket:
     try:
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
-        listener.listen(64)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
@@ -237,13 +311,22 @@ def _bind(path: Path) -> socket.socket:
     return listener
 
 
-def _write(path: Path, facts: dict[str, Any]) -> None:
+def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
+    """Write a run file that is locked before anybody can see it; gives what it says, and its descriptor."""
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(facts, file, indent=1)
-    fresh.replace(path)
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        run = replace(run, is_locked=identity.hold(descriptor))
+        text = json.dumps(asdict(run), indent=1).encode()
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fresh.replace(path)
+    except BaseException:
+        os.close(descriptor)
+        fresh.unlink(missing_ok=True)
+        raise
+    return run, descriptor
 
 
 @contextlib.contextmanager

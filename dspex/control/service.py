@@ -19,17 +19,24 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
-from ..errors import DspexError, PoolClosed
+from ..errors import DspexError, ResourceExhausted
+from ..events import Name
+from ..inprocess.lm.redaction import redact
 from ..pools.supervisor import Supervisor
-from . import runfiles
-from .connection import Connection, refuse
+from . import identity, runfiles
+from .admission import MAX_CLIENTS, Admission
+from .backlog import Backlog
+from .connection import Connection, House
 from .eventlog import EventLog
+from .listener import Listener
+from .reports import Reports
 from .runfiles import RunFile
+from .stopping import Wish, finish_calls, grace_of
 from .verbs import Verbs
 
-MAX_CLIENTS = 64
 FAREWELL = 1.0  # seconds that calls which have just ended get to reach their clients when the service closes
 
 _living: weakref.WeakSet[Service] = weakref.WeakSet()
@@ -55,14 +62,17 @@ class Service:
         self.max_clients = max_clients
         self.events = EventLog()
         self._on_stop = on_stop or self._stop_supervisor
-        self._connections: set[Connection] = set()
+        self._house = House(Admission(max_clients), Backlog(), Reports(supervisor.emit))
+        self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0
-        self._listener: socket.socket | None = None
+        self._claim: runfiles.Claim | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
         self._is_serving = threading.Event()
         self._close_lock = threading.Lock()
+        self._is_stopping = False
+        self._wishes: SimpleQueue[Wish] = SimpleQueue()
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -71,11 +81,22 @@ class Service:
 
         Raises:
             SettingsError: the folder is not private, the path too long, or a living supervisor has it.
+            ResourceExhausted: the system has no thread for it.
         """
-        self._listener = runfiles.claim(self.path, self.run)
+        self._claim = runfiles.claim(self.path, self.run)
+        self.run = self._claim.run
+        self._listener = Listener(
+            self._claim.listener, serve=self._begin, report=self._hindered, make_room=self._make_room
+        )
         self._unsubscribe = self.supervisor.on_event(self.events.take)
         self._thread = threading.Thread(target=self._run, name="dspex-control", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # "can't start new thread"
+            self._give_up()
+            raise ResourceExhausted(
+                "threads", "the control service", remedy="Raise the limit (`ulimit -u`)."
+            ) from error
         self._is_serving.wait()
         _living.add(self)
         return self
@@ -83,7 +104,7 @@ class Service:
     def close(self) -> None:
         """Take no more clients, let replies on their way arrive, and remove the socket. May be called twice."""
         with self._close_lock:
-            thread, self._thread = self._thread, None
+            thread = self._thread
             if thread is None or self.run.pid != os.getpid():
                 return
             if self._loop is not None and self._closing is not None:
@@ -91,8 +112,7 @@ class Service:
                     self._loop.call_soon_threadsafe(self._closing.set)
             if thread is not threading.current_thread():
                 thread.join(timeout=5 * FAREWELL)
-            self._unsubscribe()
-            runfiles.release(self.path, self.run.token)
+            self._give_up()
 
     def __enter__(self) -> Service:
         return self.start()
@@ -102,15 +122,31 @@ class Service:
 
     @property
     def clients(self) -> int:
-        """How many are connected now."""
-        return len(self._connections)
+        """How many clients are connected now, operators and strangers not counted."""
+        return len(self._house.admission.clients)
 
     def request_stop(self, grace: float | None) -> None:
         """A client wants the supervisor to stop; `grace` as in `Supervisor.stop`."""
         self._on_stop(grace)
 
+    def record_end(self, calls_cut: int) -> None:
+        """Leave word of how the stop went to those who wait for it."""
+        if self._claim is not None:
+            runfiles.record_end(self._claim, calls_cut)
+
     # ============================================================================================================
-    # the loop's thread
+
+    def _give_up(self) -> None:
+        """Remove what was claimed; the lock of a process that exists for this service ends with the process."""
+        self._thread = None
+        self._unsubscribe()
+        self._listener.close()  # its reserve is what the removal below may need
+        runfiles.release(self.path, self.run.token)
+        if self.run.kind == "embedded" and self._claim is not None:
+            os.close(self._claim.record)
+            self._claim = None
+
+    # -- the loop's thread --
 
     def _run(self) -> None:
         try:
@@ -120,51 +156,107 @@ class Service:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self._hindered(context.get("exception")))
         self._closing = asyncio.Event()
-        listener = self._listener
-        if listener is None:
-            raise PoolClosed("The control service was closed before it began.")
-        server = await asyncio.start_unix_server(self._on_client, sock=listener)
+        self._listener.open()
         self._is_serving.set()
         await self._closing.wait()
-        server.close()
+        self._listener.end()
+        self._house.backlog.close()
         await self._say_farewell()
 
-    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self.max_clients:
-            await refuse(writer, f"it has {self.max_clients} clients already, its limit; close one and try again")
-            return
-        self._counter += 1
-        connection = Connection(reader, writer, client=f"c{self._counter}-{secrets.token_hex(3)}", verbs=Verbs(self))
-        self._connections.add(connection)
+    def _begin(self, sock: socket.socket, is_on_reserve: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._attend(sock, is_on_reserve))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self, sock: socket.socket, is_on_reserve: bool) -> None:
+        """Serve one connection to its end."""
         try:
-            await connection.serve()
+            connection = await self._connection(sock, is_on_reserve)
+            try:
+                await connection.serve()
+            finally:
+                self._house.admission.leave(connection)
+        except Exception as error:  # one connection's trouble, such as no memory for a moment
+            self._hindered(error)
         finally:
-            self._connections.discard(connection)
+            self._listener.replenish()
+
+    async def _connection(self, sock: socket.socket, is_on_reserve: bool) -> Connection:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+        except BaseException:
+            sock.close()
+            raise
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._counter += 1
+        connection = Connection(
+            reader,
+            writer,
+            client=f"c{self._counter}-{secrets.token_hex(3)}",
+            is_on_reserve=is_on_reserve,
+            verbs=Verbs(self),
+            house=self._house,
+        )
+        if (displaced := self._house.admission.arrive(connection)) is not None:
+            displaced.dismiss("others came, and this one has said nothing")
+        return connection
+
+    def _make_room(self) -> None:
+        """Not even the reserve is enough: whoever has been quiet longest goes."""
+        if (connection := self._house.admission.in_the_way()) is not None:
+            connection.dismiss("it has no descriptors left, and this connection was quiet longest")
+
+    def _hindered(self, error: BaseException | None) -> None:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        self._house.reports.tell(Name.CONTROL_HINDERED, str(reason), clients=self.clients, error=redact(str(error)))
 
     async def _say_farewell(self) -> None:
-        connections = tuple(self._connections)
+        connections = self._house.admission.everybody
         if connections:
             await asyncio.gather(*(connection.finish(FAREWELL) for connection in connections), return_exceptions=True)
 
+    # -- an embedded service that is told to stop --
+
     def _stop_supervisor(self, grace: float | None) -> None:
-        """What an embedded service does when told to stop: end the supervisor, then itself, on a thread of its own."""
+        """End the supervisor, then itself, on a thread of its own; where there is none for it, on the loop's."""
+        wish = Wish(grace)
+        if self._is_stopping:
+            self._wishes.put(wish)
+            return
+        self._is_stopping = True
+        try:
+            threading.Thread(target=self._stop, args=(wish,), name="dspex-control-stop", daemon=True).start()
+        except RuntimeError as error:  # "can't start new thread"
+            self._hindered(error)
+            asyncio.get_running_loop().call_later(FAREWELL / 10, self._stop, wish)  # the wish is answered first
 
-        def stop() -> None:
-            with contextlib.suppress(DspexError):
-                self.supervisor.stop(grace)
-            self.close()
+    def _stop(self, wish: Wish) -> None:
+        with contextlib.suppress(DspexError):
+            if self.supervisor.is_running:
+                grace = grace_of(self.supervisor, wish.grace)
+                self.record_end(finish_calls(self.supervisor, grace, first=wish, next_wish=self._next_wish))
+            self.supervisor.stop(grace=0.0)
+        self.close()
 
-        threading.Thread(target=stop, name="dspex-control-stop", daemon=True).start()
+    def _next_wish(self, seconds: float) -> Wish | None:
+        try:
+            return self._wishes.get(timeout=seconds)
+        except Empty:
+            return None
 
     def _forget_in_child(self) -> None:
         """In a forked child of the host: let go of our sockets, else clients would never see the parent's end.
 
         Each number is pointed at /dev/null rather than closed, so that what still owns it closes nothing else (C13).
         """
-        descriptors = [connection.descriptor for connection in self._connections]
-        if self._listener is not None:
-            descriptors.append(self._listener.fileno())
+        descriptors = [connection.descriptor for connection in self._house.admission.everybody]
+        if self._claim is not None:
+            descriptors += [self._claim.record, *self._listener.descriptors]
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor in descriptors:
             if descriptor >= 0:
@@ -193,7 +285,8 @@ def _new_run(name: str, path: Path, kind: str) -> RunFile:
     return RunFile(
         name=name,
         pid=pid,
-        start_time=runfiles.start_time_of(pid) or 0,
+        start_time=identity.start_time_of(pid) or 0,
+        namespace=identity.namespace_of_pids(),
         socket=str(path),
         version=_version(),
         started_at=time.time(),

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import CallTimeout
 from ..pools.streams import StreamBuffer
 from . import protocol
+from .direct import MARGIN
 from .link import Link, Request
 
 Arguments = dict[str, Any]
@@ -74,5 +75,5 @@ class RemoteStream:
 
     def expire(self, call: object) -> None:
         pool, command = self._names
-        self._error = CallTimeout(pool, command, timeout=self._wait, phase="running")
+        self._error = CallTimeout(pool, command, timeout=self._wait - MARGIN, phase="running")
         self._link.cancel(self._request)

@@ -15,11 +15,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
-from ..errors import InvalidInput, UnknownName
+from ..errors import InvalidInput, UnknownName, UsageError
 from ..inprocess.lm.redaction import redact
 from ..pools.pool import Pool
 from ..pools.sessions import Session, session_key
-from .protocol import Verb
+from .protocol import CLIENTS_ONLY, Role, Verb
 
 if TYPE_CHECKING:
     from .eventlog import Follower
@@ -38,11 +38,13 @@ class Verbs:
         self._service = service
         self._supervisor = service.supervisor
         self._client = ""
+        self._role: str = Role.CLIENT
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
-    def begin(self, client: str) -> None:
+    def begin(self, client: str, role: str) -> None:
         self._client = client
+        self._role = role
 
     def end(self, client: str) -> None:
         """The client is gone: forget its sessions."""
@@ -73,8 +75,10 @@ class Verbs:
 
         Raises:
             UnknownName: there is no such verb.
+            UsageError: an operator makes a call.
             DspexError: what the supervisor raises.
         """
+        self._check_role(verb)
         try:
             handler = _ANSWERS[verb]
         except KeyError:
@@ -83,6 +87,7 @@ class Verbs:
 
     async def chunks(self, verb: str, arguments: Arguments) -> AsyncGenerator[Chunk, None]:
         """Run a streamed request."""
+        self._check_role(verb)
         try:
             handler = _STREAMS[verb]
         except KeyError:
@@ -90,6 +95,10 @@ class Verbs:
         async with contextlib.aclosing(handler(self, arguments)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _check_role(self, verb: str) -> None:
+        if self._role == Role.OPERATOR and verb in CLIENTS_ONLY:
+            raise UsageError(f"An operator's connection looks and steers; for {verb!r} connect as a client.")
 
     # -- calls -------------------------------------------------------------------------------------------------
 
@@ -155,6 +164,7 @@ class Verbs:
                 "uptime_s": max(0.0, time.time() - service.run.started_at),
                 "settings": self._supervisor.config.source,
                 "clients": service.clients,
+                "max_clients": service.max_clients,
                 "state": "running" if self._supervisor.is_running else "stopped",
             },
             "usage": defaults.usage(),

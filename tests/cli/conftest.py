@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import Client, runfiles
+from dspex.control import Client, identity, runfiles
 from dspex.errors import NotRunning
 
 from ..control.conftest import eventually
@@ -98,4 +98,4 @@ def is_ready(one: Live) -> bool:
 
 def is_gone(pid: int) -> bool:
     """Whether no process has it any more (a zombie that waits for its reaper is gone)."""
-    return runfiles.start_time_of(pid) is None
+    return identity.start_time_of(pid) is None

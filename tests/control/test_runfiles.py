@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import runfiles
+from dspex.control import identity, runfiles
 from dspex.control.runfiles import RunFile
 from dspex.errors import SettingsError
 
 
 def a_run(path: Path, *, pid: int | None = None, start_time: int | None = None, token: str = "t") -> RunFile:
     own = os.getpid() if pid is None else pid
-    began = runfiles.start_time_of(own) if start_time is None else start_time
-    return RunFile(path.stem, own, began or 0, str(path), "0", time.time(), token, "service")
+    began = identity.start_time_of(own) if start_time is None else start_time
+    return RunFile(
+        path.stem, own, began or 0, str(path), "0", time.time(), token, "service", identity.namespace_of_pids()
+    )
 
 
 def a_dead_pid() -> int:
@@ -87,13 +89,13 @@ def test_socket_and_run_file_are_private_and_go_away(place: Path) -> None:
     """unit"""
     before = os.umask(0)
     try:
-        listener = runfiles.claim(place, a_run(place))
+        claim = runfiles.claim(place, a_run(place))
     finally:
         os.umask(before)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert stat.S_IMODE(runfiles.run_file_of(place).stat().st_mode) == 0o600
     assert [run.name for run in runfiles.living(place.parent)] == ["x"]
-    listener.close()
+    claim.close()
     runfiles.release(place, "t")
     assert not place.exists()
     assert not runfiles.run_file_of(place).exists()
@@ -103,6 +105,7 @@ def test_second_claim_of_a_living_owner_is_refused_and_changes_nothing(place: Pa
     """unit"""
     with runfiles.claim(place, a_run(place)):
         before = runfiles.read(place)
+        assert before is not None and before.token == "t"
         with pytest.raises(SettingsError, match="runs already"):
             runfiles.claim(place, a_run(place, token="other"))
         assert runfiles.read(place) == before

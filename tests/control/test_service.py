@@ -12,7 +12,7 @@ import pytest
 
 import dspex
 from dspex import Supervisor, errors
-from dspex.control import Client, Service, connection
+from dspex.control import Client, Service, peers
 
 from .conftest import eventually
 
@@ -258,7 +258,7 @@ def test_ill_typed_arguments_are_invalid_input(client: Client, verb: str, argume
 
 def test_another_user_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """collaboration: the kernel's word on who connects is the seam"""
-    monkeypatch.setattr(connection, "peer_uid", lambda sock: os.getuid() + 1)
+    monkeypatch.setattr(peers, "credentials", lambda sock: (1, os.getuid() + (sock.getsockname() != "")))
     with pytest.raises(errors.ProtocolError, match="takes no calls of uid"):
         Client(service.path)
 
@@ -266,8 +266,9 @@ def test_another_user_is_refused(service: Service, monkeypatch: pytest.MonkeyPat
 def test_one_client_too_many_is_told_so(supervisor: Supervisor, folder: Path) -> None:
     """collaboration"""
     with Service(supervisor, name="small", max_clients=1) as service, Client(service.path) as first:
-        with pytest.raises(errors.ProtocolError, match="1 clients"):
+        with pytest.raises(errors.TooManyClients, match="--max-clients") as refused:
             Client(service.path)
+        assert (refused.value.clients, refused.value.limit) == (1, 1)
         assert first.call("faults", "echo", {"x": 1}) == {"x": 1}
 
 
@@ -339,11 +340,11 @@ def test_forked_child_cannot_use_the_parents_client(client: Client) -> None:
 
 def test_forked_child_of_the_host_holds_none_of_the_services_sockets(service: Service, client: Client) -> None:
     """process: else a client would not see the end of the host while such a child lives"""
-    sockets = [service._listener.fileno(), *(one.descriptor for one in service._connections)]
+    sockets = [*service._listener.descriptors, *(one.descriptor for one in service._house.admission.everybody)]
     pid = os.fork()
     if pid == 0:
         held = [str(Path(f"/proc/self/fd/{descriptor}").readlink()) for descriptor in sockets]
-        os._exit(7 if set(held) == {"/dev/null"} and len(held) == 2 else 8)
+        os._exit(7 if set(held) == {"/dev/null"} and len(held) == len(sockets) else 8)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
 

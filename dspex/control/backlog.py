@@ -1,0 +1,62 @@
+"""What waits to be read by all clients together, and who must go when that is too much. The service's loop.
+
+A client that reads may have much waiting: it is being written. One that reads nothing is dropped, at once when all
+together hold more than the service may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+MAX_TOTAL = 128 * 1024 * 1024  # bytes that wait for all clients
+CROWDED_PATIENCE = 0.25  # seconds that a client may read nothing while that is exceeded
+
+
+class Reader(Protocol):
+    """What a connection is asked here."""
+
+    pending: int  # bytes that wait to be read by this client
+
+    def stuck_for(self) -> float: ...
+
+    def drop(self, reason: str) -> None: ...
+
+
+class Backlog:
+    """Counts bytes that wait, and drops those who do not read."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._readers: set[Reader] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, reader: Reader, size: int) -> None:
+        """`size` bytes more wait for a client."""
+        self._readers.add(reader)
+        reader.pending += size
+        self.total += size
+        if self.total > MAX_TOTAL and self._timer is None:
+            self._relieve()
+
+    def remove(self, reader: Reader, size: int) -> None:
+        """They have been read, or will not be."""
+        reader.pending -= size
+        self.total -= size
+        if not reader.pending:
+            self._readers.discard(reader)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _relieve(self) -> None:
+        """Drop whoever holds most and reads nothing; look again soon while it is still too much."""
+        self._timer = None
+        if self.total <= MAX_TOTAL:
+            return
+        stuck = [reader for reader in self._readers if reader.stuck_for() >= CROWDED_PATIENCE]
+        if stuck:
+            max(stuck, key=lambda reader: reader.pending).drop("unread")
+        self._timer = asyncio.get_running_loop().call_later(CROWDED_PATIENCE / 5, self._relieve)

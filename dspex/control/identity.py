@@ -1,0 +1,96 @@
+"""Whether the process that a run file names lives, is gone, or cannot be told from here.
+
+Two witnesses, each of which may be missing: the pid with its start time, which only says something in the same pid
+namespace with a /proc of that namespace; and the lock that an owner holds on its run file until its process ends, which
+says something wherever the file can be seen. "Cannot be told" is never taken for "gone".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from enum import StrEnum
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+class Life(StrEnum):
+    """What is known of a process."""
+
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+def life_of(pid: int, start_time: int, namespace: str) -> Life:
+    """Say by its number whether the process that began at `start_time` lives; a zombie is gone."""
+    if not namespace or namespace != namespace_of_pids():
+        return Life.UNKNOWN  # numbers of another namespace, or of one that nobody knows
+    began = start_time_of(pid)
+    if began is not None and start_time:
+        return Life.ALIVE if began == start_time else Life.GONE
+    return Life.UNKNOWN if began is not None or _exists(pid) else Life.GONE
+
+
+def start_time_of(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since boot; None if it is gone (a zombie is gone) or not to be seen."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def namespace_of_pids() -> str:
+    """Name the namespace whose pids this process sees in /proc; "" where there is no /proc of its own namespace."""
+    try:
+        if (PROC / "self").readlink().name != str(os.getpid()):
+            return ""  # another namespace's /proc: its numbers are not those of our system calls
+        return str((PROC / "self" / "ns" / "pid").readlink())
+    except OSError:
+        return ""
+
+
+def hold(descriptor: int) -> bool:
+    """Lock an open run file until this process ends; False where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EINTR):
+            raise
+        return False
+    return True
+
+
+def is_held(descriptor: int) -> bool | None:
+    """Whether somebody holds an open run file; None where that cannot be told."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def _exists(pid: int) -> bool:
+    """Whether the number is in use; /proc may hide processes (hidepid, or one that may not be dumped)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return _is_no_zombie(pid)
+
+
+def _is_no_zombie(pid: int) -> bool:
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return True
