@@ -16,6 +16,7 @@ from .protocol import Role
 MAX_CLIENTS = 64
 OPERATORS = 16
 STRANGERS = 64
+CROWDED_PATIENCE = 0.25  # seconds that a stranger has for its hello when descriptors are short
 
 
 class Guest(Protocol):
@@ -71,9 +72,14 @@ class Admission(Generic[G]):
         for group in (self.clients, self.operators, self.strangers):
             group.discard(guest)
 
-    def in_the_way(self) -> G | None:
-        """Give who must go when not even the reserved descriptors are enough."""
-        return _quietest(self.strangers, but=None) or _quietest(self.operators, but=None)
+    def in_the_way(self, now: float) -> list[G]:
+        """Give who must go when not even the reserved descriptors are enough: strangers that are slow to say hello.
+
+        Where there are no strangers it is an operator: each other that comes would be turned away.
+        """
+        slow = [guest for guest in self.strangers if now - guest.active_at > CROWDED_PATIENCE]
+        quietest = None if self.strangers else _quietest(self.operators, but=None)
+        return slow if quietest is None else [quietest]
 
     @property
     def everybody(self) -> tuple[G, ...]:

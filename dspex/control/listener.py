@@ -1,8 +1,9 @@
 """Accepting connections where descriptors or memory may run out: without a spinning loop, and never quite deaf.
 
 Some descriptors are kept in reserve from the start. When there are no others, one is given up for each connection, so
-that operators are still served; the last one takes connections only to refuse them, with the reason. What cannot be
-accepted at all waits in the kernel's queue while the loop sleeps. The service's loop; nothing here blocks.
+that operators are still served; before the last goes too, those who only hold one make room. Where nobody can, the last
+takes connections only to refuse them, with the reason. What cannot be accepted at all waits in the kernel's queue while
+the loop sleeps. The service's loop; nothing here blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .protocol import Kind
 RESERVE = OPERATORS + 4  # descriptors
 SHARE = 16  # at most one in so many of the process's limit
 BURST = 64  # connections in one turn of the loop
-PAUSE = 0.1  # seconds of sleep after an accept that failed; doubled up to
+PAUSE = 0.05  # seconds of sleep after an accept that failed; doubled up to
 LONGEST_PAUSE = 2.0
 REFILL = 1.0  # seconds between attempts to have the whole reserve again
 
@@ -38,8 +39,9 @@ class Listener:
         *,
         serve: Callable[[socket.socket, bool], None],
         report: Callable[[BaseException], None],
-        make_room: Callable[[], None],
+        make_room: Callable[[], bool],
     ) -> None:
+        """`make_room` says whether descriptors will be free in a moment, because some connections must go."""
         self._sock = sock
         self._serve = serve
         self._report = report
@@ -100,8 +102,12 @@ class Listener:
         """Whether a connection was taken, served or refused, with a descriptor of the reserve."""
         if not self._reserve:
             return False
+        is_last = len(self._reserve) == 1
+        if is_last and self._make_room():
+            self._pause = PAUSE
+            self._later("refill", PAUSE / 2, self.replenish)
+            return False
         os.close(self._reserve.pop())
-        is_last = not self._reserve
         try:
             sock, _ = self._sock.accept()
         except OSError:  # none waits any more, or another thread took the descriptor
@@ -109,7 +115,6 @@ class Listener:
             return False
         if is_last:
             _refuse(sock)
-            self._make_room()
             self.replenish()
         else:
             self._hand_on(sock, is_on_reserve=True)

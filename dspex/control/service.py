@@ -206,10 +206,12 @@ class Service:
             displaced.dismiss("others came, and this one has said nothing")
         return connection
 
-    def _make_room(self) -> None:
-        """Not even the reserve is enough: whoever has been quiet longest goes."""
-        if (connection := self._house.admission.in_the_way()) is not None:
-            connection.dismiss("it has no descriptors left, and this connection was quiet longest")
+    def _make_room(self) -> bool:
+        """Not even the reserve is enough: those who hold a descriptor to no purpose go, or will in a moment."""
+        admission = self._house.admission
+        for connection in admission.in_the_way(asyncio.get_running_loop().time()):
+            connection.drop("no descriptors")
+        return bool(admission.strangers or admission.operators)
 
     def _hindered(self, error: BaseException | None) -> None:
         reason = getattr(error, "strerror", None) or type(error).__name__
