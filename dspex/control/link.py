@@ -180,6 +180,8 @@ class Link:
                 for waker in (self._waker_in, self._waker_out):
                     undo.callback(waker.close)
                     waker.setblocking(False)
+                self._selector = selectors.DefaultSelector()
+                undo.callback(self._selector.close)
                 self._thread.start()
             undo.pop_all()
 
@@ -224,7 +226,7 @@ class Link:
 
     def _run(self) -> None:
         try:
-            with selectors.DefaultSelector() as selector:
+            with self._selector as selector:
                 selector.register(self._sock, selectors.EVENT_READ)
                 selector.register(self._waker_in, selectors.EVENT_READ)
                 while not self._broken:

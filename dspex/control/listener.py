@@ -58,12 +58,13 @@ class Listener:
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def end(self) -> None:
-        """Accept no more; on the loop that `open` was called on."""
+        """Accept no more; on the loop that `open` was called on. May be called twice."""
         for timer in self._timers.values():
             timer.cancel()
         self._wanted = 0
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
 
     def close(self) -> None:
         """Give everything back; from any thread, once the loop has ended."""

@@ -110,7 +110,9 @@ class Service:
             if self._loop is not None and self._closing is not None:
                 with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                     self._loop.call_soon_threadsafe(self._closing.set)
-            if thread is not threading.current_thread():
+            if thread is threading.current_thread():
+                self._listener.end()
+            else:
                 thread.join(timeout=5 * FAREWELL)
             self._give_up()
 
