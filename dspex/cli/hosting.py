@@ -203,9 +203,10 @@ class Host:
         def handler(number: int, frame: Any) -> None:
             self._words.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
 
-        before = {number: signal.signal(number, handler) for number in wanted}
+        for number in wanted:
+            signal.signal(number, handler)
         try:
             yield
         finally:
-            for number, old in before.items():
-                signal.signal(number, old)
+            for number in wanted:  # the process ends now: a late signal must not change its exit code
+                signal.signal(number, signal.SIG_IGN)

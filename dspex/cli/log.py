@@ -22,7 +22,7 @@ PATIENCE = 0.2  # seconds that a line may wait for a slow reader
 def logging_to_stderr(level: str) -> Iterator[None]:
     """Write what the logger "dspex" says to standard error."""
     logger = logging.getLogger("dspex")
-    handler: logging.Handler = logging.NullHandler() if sys.stderr is None else LineHandler(sys.stderr.fileno())
+    handler = _handler()
     handler.setFormatter(logging.Formatter(FORMAT))
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -34,6 +34,15 @@ def logging_to_stderr(level: str) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+def _handler() -> logging.Handler:
+    if sys.stderr is None:
+        return logging.NullHandler()
+    try:
+        return LineHandler(sys.stderr.fileno())
+    except OSError:  # no real file, as in an interpreter that was embedded
+        return logging.StreamHandler()
 
 
 class LineHandler(logging.Handler):

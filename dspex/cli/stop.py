@@ -16,6 +16,7 @@ from . import FAILED, OK
 from .finding import print_line, socket_of
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
+CLOSING = 1.0  # seconds that a process which has closed its socket takes to exit
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -77,6 +78,8 @@ def _stop_by_signal(ending: Ending, error: Exception, *, grace: float | None, no
     run = ending.run
     if run is None or (ending.life is Life.GONE and isinstance(error, NotRunning)):
         raise error
+    if isinstance(error, NotRunning) and ending.wait(CLOSING) is Life.GONE:  # it was about to end
+        return _report(ending, Life.GONE, CLOSING)
     if run.kind == "embedded":
         raise DspexError(
             f"Process {run.pid} is a host application and did not take the wish to stop ({error}); end it yourself."
