@@ -213,7 +213,7 @@ class Service:
         admission = self._house.admission
         for connection in admission.in_the_way(asyncio.get_running_loop().time()):
             connection.drop("no descriptors")
-        return bool(admission.strangers or admission.operators)
+        return len(self._tasks) > len(admission.clients)  # some have only just been accepted
 
     def _hindered(self, error: BaseException | None) -> None:
         reason = getattr(error, "strerror", None) or type(error).__name__
