@@ -67,6 +67,9 @@ def settings_page() -> str:
             "",
             "[budget]                         # of the whole process; see language-models.md",
             "usd = 20.0",
+            "",
+            "[control]                        # of the service that `dspex start` runs",
+            "max_clients = 64",
             "```",
             "",
         ]

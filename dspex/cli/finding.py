@@ -54,16 +54,29 @@ def _dial(options: argparse.Namespace, role: str) -> DirectClient:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print a wire value; bytes become {"base64": text}."""
-    print_line(json.dumps(value, indent=indent, ensure_ascii=False, default=_bytes))
+    """Print a wire value; bytes become {"base64": text}, and what the output cannot encode is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=_bytes)
+    if not _can_print(text):
+        text = json.dumps(value, indent=indent, default=_bytes)
+    print_line(text)
 
 
 def print_line(text: str) -> None:
     """Print one line now, also into a pipe."""
     if sys.stdout is None:  # the shell closed it, as with `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
+    if not _can_print(text):
+        text = text.encode("ascii", "backslashreplace").decode()
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def say_error(text: str) -> None:

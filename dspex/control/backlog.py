@@ -1,7 +1,7 @@
-"""What waits to be read by all clients together, and who must go when that is too much. The service's loop.
+"""What all clients together make the service hold in memory, and who must wait or go for it. The service's loop.
 
 A client that reads may have much waiting: it is being written. One that reads nothing is dropped, at once when all
-together hold more than the service may.
+together hold more than the service may. Of large requests some are read at a time; the others wait in their sockets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from typing import Protocol
 
 MAX_TOTAL = 128 * 1024 * 1024  # bytes that wait for all clients
 CROWDED_PATIENCE = 0.25  # seconds that a client may read nothing while that is exceeded
+
+
+BIG = 1024 * 1024  # bytes of an unfinished request beyond which it is a large one
+BIG_AT_ONCE = 8  # large requests that are read at a time
 
 
 class Reader(Protocol):
@@ -60,3 +64,28 @@ class Backlog:
         if stuck:
             max(stuck, key=lambda reader: reader.pending).drop("unread")
         self._timer = asyncio.get_running_loop().call_later(CROWDED_PATIENCE / 5, self._relieve)
+
+
+class LargeRequests:
+    """Turns to read a large request."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(BIG_AT_ONCE)
+        self._waiting = 0
+
+    async def take_turn(self) -> None:
+        """Wait until fewer are being read."""
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+
+    def end_turn(self) -> None:
+        """It is whole, or will not be."""
+        self._turns.release()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether others wait for their turn: then one that sends nothing is not waited for."""
+        return self._waiting > 0

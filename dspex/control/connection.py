@@ -19,7 +19,7 @@ from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, Un
 from ..events import Name
 from . import crossing, peers, protocol
 from .admission import Admission
-from .backlog import Backlog
+from .backlog import BIG, Backlog, LargeRequests
 from .protocol import Kind, Message, Role
 from .reports import Reports
 
@@ -63,6 +63,7 @@ class Connection:
         self._turn = asyncio.Lock()  # who may write: one answer after the other
         self._unread = (0, 0.0)  # bytes that wait in the transport, and since when it is so many
         self._is_dropped = False
+        self._has_turn = False  # to read a large request
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
@@ -157,19 +158,49 @@ class Connection:
         self._frames = FrameBuffer(protocol.LIMIT)
         loop = asyncio.get_running_loop()
         due: float | None = None  # when the frame that has begun must be whole
-        while True:
-            async with asyncio.timeout_at(due):
-                data = await self._reader.read(CHUNK)
-            if not data:
-                return
+        while data := await self._read(due):
             is_progress = False
             for body in self._frames.feed(data):
                 is_progress = True
                 await self._take(protocol.read(body))
+            is_first = await self._wait_for_turn()
             if not self._frames.pending:
                 due = None
-            elif due is None or is_progress:
+            elif due is None or is_progress or is_first:
                 due = loop.time() + FRAME_PATIENCE
+
+    async def _read(self, due: float | None) -> bytes:
+        """Read what has come; nothing at its end.
+
+        Raises:
+            TimeoutError: a frame is not whole in time, or sends nothing while others wait for its turn.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            look = loop.time() + CROWDED_PATIENCE if self._has_turn else due
+            try:
+                async with asyncio.timeout_at(look):
+                    return await self._reader.read(CHUNK)
+            except TimeoutError:
+                is_in_the_way = self._has_turn and self._house.requests.is_crowded
+                if is_in_the_way or (due is not None and loop.time() >= due):
+                    raise
+
+    async def _wait_for_turn(self) -> bool:
+        """Read on in a large request only when it is its turn; whether it had to be asked for."""
+        is_large = self._frames.pending > BIG
+        if is_large and not self._has_turn:
+            await self._house.requests.take_turn()
+            self._has_turn = True
+            return True
+        if not is_large:
+            self._end_turn()
+        return False
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._house.requests.end_turn()
 
     async def _take(self, message: Message) -> None:
         match message:
@@ -267,6 +298,7 @@ class Connection:
 
     async def _end(self) -> None:
         """Cancel what it asked for, forget its sessions, close its socket."""
+        self._end_turn()
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -304,6 +336,7 @@ class House:
 
     admission: Admission[Connection]
     backlog: Backlog
+    requests: LargeRequests
     reports: Reports
 
 

@@ -28,7 +28,7 @@ from ..inprocess.lm.redaction import redact
 from ..pools.supervisor import Supervisor
 from . import identity, runfiles
 from .admission import MAX_CLIENTS, Admission
-from .backlog import Backlog
+from .backlog import Backlog, LargeRequests
 from .connection import Connection, House
 from .eventlog import EventLog
 from .listener import Listener
@@ -62,7 +62,7 @@ class Service:
         self.max_clients = max_clients
         self.events = EventLog()
         self._on_stop = on_stop or self._stop_supervisor
-        self._house = House(Admission(max_clients), Backlog(), Reports(supervisor.emit))
+        self._house = House(Admission(max_clients), Backlog(), LargeRequests(), Reports(supervisor.emit))
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0
         self._claim: runfiles.Claim | None = None

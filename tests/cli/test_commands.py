@@ -116,8 +116,9 @@ def test_call_session_outlives_the_command(service: Service, supervisor: Supervi
         (["call", "nowhere", "echo"], 1, "no pool 'nowhere'"),
         (["call", "faults", "ehco"], 1, "Did you mean 'echo'"),
         (["call", "faults", "sleep", "seconds=5", "--timeout", "0.1"], 1, "passed its deadline"),
-        (["call", "faults", "echo", "nonsense"], 1, "neither key=value"),
-        (["call", "faults", "echo", "{"], 1, "not valid JSON"),
+        (["call", "faults", "echo", "nonsense"], 2, "neither key=value"),
+        (["call", "faults", "echo", "{"], 2, "not valid JSON"),
+        (["call", "faults", "echo", "[1]"], 2, "neither key=value"),
         (["resize", "faults", "0"], 1, "1 or more"),
         (["forgive", "faults", "abc"], 1, ""),
         (["status", "--name", "nobody"], 3, "dspex start --name nobody"),
@@ -135,6 +136,26 @@ def test_failure_is_one_line_and_an_exit_code(
     assert text in err
     assert len(err.splitlines()) <= 1
     assert "Traceback" not in err
+
+
+def test_an_output_that_cannot_encode_a_result_gets_it_escaped(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: the call has run, and is perhaps paid for"""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert main(["call", "faults", "echo", "x=é\ud800"]) == 1  # a surrogate cannot be sent at all
+    assert main(["call", "faults", "echo", "x=é😀"]) == 0
+    assert json.loads(raw.getvalue()) == {"x": "é😀"}
+
+
+def test_closed_standard_input_is_a_wrong_command_line(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    """collaboration"""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["call", "faults", "echo", "-"]) == 2
+    assert "standard input, which is closed" in capsys.readouterr().err
 
 
 def test_debug_raises_the_error_itself(service: Service) -> None:

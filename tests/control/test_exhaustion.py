@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import dspex
 from dspex import Supervisor, errors
-from dspex.control import Client, Service, backlog, protocol
+from dspex.control import Client, Service, backlog, connection, protocol
 from dspex.control.direct import DirectClient
 from dspex.control.listener import Listener
 from dspex.control.protocol import Kind, Role
@@ -282,5 +284,43 @@ def test_clients_that_read_nothing_are_dropped_with_an_event(
     assert dropped and dropped[0]["reason"] == "unread"
     assert peak < 20 * 4 * 4_000_000  # all that was asked for
     eventually(lambda: service.clients <= 6, "only as many are left as may hold what waits")
+    for sock in held:
+        sock.close()
+
+
+def test_requests_that_are_held_back_are_few_and_keep_no_other_out(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: forty that lack one byte each; what is held of them is bounded, and a large call gets its turn"""
+    monkeypatch.setattr(connection, "CROWDED_PATIENCE", 0.1)
+    asked = {"pool": "faults", "command": "echo", "arguments": {"x": b"x" * 4_000_000}}
+    frame = protocol.send(Kind.CALL, 1, "call", asked, {})
+    held = [silent(service.path) for _ in range(40)]
+    for sock in held:
+        sock.sendall(HELLO)
+        assert sock.recv(65536)
+        sock.setblocking(False)
+    left = dict.fromkeys(held, len(frame) - 1)
+    peak = 0
+
+    def push() -> bool:
+        nonlocal peak
+        for sock, size in tuple(left.items()):
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    left[sock] -= sock.send(frame[-size - 1 : -1]) if size else 0
+                except (BrokenPipeError, ConnectionResetError):
+                    del left[sock]
+        holding = [one._frames.pending for one in service._house.admission.everybody]
+        peak = max(peak, sum(holding))
+        return not left or service.clients == 1
+
+    with ThreadPoolExecutor(1) as threads:
+        eventually(lambda: push() or service._house.requests.is_crowded, "more are there than have a turn")
+        large = threads.submit(client.call, "faults", "echo", {"x": b"y" * 4_000_000})
+        eventually(lambda: push() or large.done(), "the large call has had its turn", patience=60.0)
+        assert len(large.result(timeout=60.0)["x"]) == 4_000_000
+    assert peak < 32 * 1_400_000 + 9 * 4_000_000  # of 160 MB
+    assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
     for sock in held:
         sock.close()
