@@ -20,7 +20,9 @@ from ..events import Name
 from . import crossing, peers, protocol
 from .admission import Admission
 from .backlog import BIG, Backlog, LargeRequests
+from .credit import Credit
 from .protocol import Kind, Message, Role
+from .refusals import LAST_WORDS, because, refusal, refuse, reject
 from .reports import Reports
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ WRITE_PATIENCE = 30.0  # seconds that a client may leave a full socket unread
 MAX_PENDING = 32 * 1024 * 1024  # bytes for one client: with more waiting it has only
 CROWDED_PATIENCE = 1.0  # seconds to read on
 READS_WELL = 64 * 1024  # bytes: with fewer unread nobody waits
-LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
 MAX_IN_FLIGHT = 1000
 CHUNK = 256 * 1024  # bytes of one read
 
@@ -100,8 +101,7 @@ class Connection:
         self._is_dropped = True
         self._house.admission.leave(self)
         self._house.reports.tell(Name.CLIENT_DROPPED, "displaced", client=self.client)
-        described = crossing.describe(ProtocolError(f"The supervisor refuses: {reason}."))
-        self._writer.write(protocol.send(Kind.ERROR, 0, described, None))
+        self._writer.write(refusal(because(reason)))
         self._writer.close()
         asyncio.get_running_loop().call_later(LAST_WORDS, self._writer.transport.abort)
 
@@ -311,25 +311,6 @@ class Connection:
         self._writer.transport.abort()  # it does not read them: its descriptor is needed
 
 
-class Credit:
-    """How many chunks a stream's consumer can take."""
-
-    def __init__(self, first: int) -> None:
-        self._left = max(0, first)
-        self._came = asyncio.Event()
-
-    def add(self, count: int) -> None:
-        self._left += max(0, count)
-        self._came.set()
-
-    async def take(self) -> None:
-        """Wait for one, and use it."""
-        while self._left <= 0:
-            self._came.clear()
-            await self._came.wait()
-        self._left -= 1
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """What the connections of one service share."""
@@ -338,20 +319,6 @@ class House:
     backlog: Backlog
     requests: LargeRequests
     reports: Reports
-
-
-async def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
-    """Tell a client why it is not served, and close."""
-    await reject(writer, ProtocolError(f"The supervisor refuses: {reason}."))
-
-
-async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
-    """Tell a client by an error why it is not served, and close."""
-    described = crossing.describe(error)
-    with contextlib.suppress(OSError, TimeoutError):
-        writer.write(protocol.send(Kind.ERROR, 0, described, None))
-        await asyncio.wait_for(writer.drain(), LAST_WORDS)
-    writer.close()
 
 
 def _unsendable(error: Unencodable | OverLimit) -> DspexError:

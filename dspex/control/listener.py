@@ -16,9 +16,8 @@ import resource
 import socket
 from collections.abc import Callable
 
-from . import crossing, protocol
 from .admission import OPERATORS, short_of_descriptors
-from .protocol import Kind
+from .refusals import refusal
 
 RESERVE = OPERATORS + 4  # descriptors
 SHARE = 16  # at most one in so many of the process's limit
@@ -160,4 +159,4 @@ def _refuse(sock: socket.socket) -> None:
     """Say why, if that can be done at once, and close."""
     with contextlib.suppress(OSError), sock:
         sock.setblocking(False)
-        sock.send(protocol.send(Kind.ERROR, 0, crossing.describe(short_of_descriptors()), None))
+        sock.send(refusal(short_of_descriptors()))

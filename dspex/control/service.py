@@ -26,7 +26,7 @@ from ..errors import DspexError, ResourceExhausted
 from ..events import Name
 from ..inprocess.lm.redaction import redact
 from ..pools.supervisor import Supervisor
-from . import identity, runfiles
+from . import claims, identity, runfiles
 from .admission import MAX_CLIENTS, Admission
 from .backlog import Backlog, LargeRequests
 from .connection import Connection, House
@@ -65,7 +65,7 @@ class Service:
         self._house = House(Admission(max_clients), Backlog(), LargeRequests(), Reports(supervisor.emit))
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0
-        self._claim: runfiles.Claim | None = None
+        self._claim: claims.Claim | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Event | None = None
@@ -83,7 +83,7 @@ class Service:
             SettingsError: the folder is not private, the path too long, or a living supervisor has it.
             ResourceExhausted: the system has no thread for it.
         """
-        self._claim = runfiles.claim(self.path, self.run)
+        self._claim = claims.claim(self.path, self.run)
         self.run = self._claim.run
         self._listener = Listener(
             self._claim.listener, serve=self._begin, report=self._hindered, make_room=self._make_room
@@ -134,7 +134,7 @@ class Service:
     def record_end(self, calls_cut: int) -> None:
         """Leave word of how the stop went to those who wait for it."""
         if self._claim is not None:
-            runfiles.record_end(self._claim, calls_cut)
+            claims.record_end(self._claim, calls_cut)
 
     # ============================================================================================================
 
@@ -143,7 +143,7 @@ class Service:
         self._thread = None
         self._unsubscribe()
         self._listener.close()  # its reserve is what the removal below may need
-        runfiles.release(self.path, self.run.token)
+        claims.release(self.path, self.run.token)
         if self.run.kind == "embedded" and self._claim is not None:
             os.close(self._claim.record)
             self._claim = None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import absence, ending, identity, peers, runfiles
+from dspex.control import absence, claims, ending, identity, peers, runfiles
 from dspex.control.ending import Ending
 from dspex.control.identity import Life
 from dspex.errors import DspexError, NotRunning, SettingsError
@@ -49,16 +49,16 @@ def test_an_owner_is_seen_by_its_lock_where_its_number_says_nothing(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blind: Blinder
 ) -> None:
     """unit: and its name is refused to others while it lives"""
-    claim = runfiles.claim(place, a_run(place))
+    claim = claims.claim(place, a_run(place))
     blind(monkeypatch, tmp_path)
     assert runfiles.life_of(place, claim.run) is Life.ALIVE
     assert [run.name for run in runfiles.living(place.parent)] == ["x"]
     place.unlink()  # not even a socket that answers
     with pytest.raises(SettingsError, match="runs already"):
-        runfiles.claim(place, a_run(place, token="other"))
+        claims.claim(place, a_run(place, token="other"))
     claim.close()
     assert runfiles.life_of(place, claim.run) is Life.GONE
-    with runfiles.claim(place, a_run(place, token="new")):
+    with claims.claim(place, a_run(place, token="new")):
         assert runfiles.read(place) is not None
 
 
@@ -75,10 +75,10 @@ def test_an_owner_without_a_lock_cannot_be_told(
         raise NotRunning(str(place), "there is no socket")
     place.unlink()
     with pytest.raises(SettingsError, match="cannot be identified"):
-        runfiles.claim(place, a_run(place, token="new"))
+        claims.claim(place, a_run(place, token="new"))
     assert runfiles.read(place) == run
     leave_behind(place, run)
-    with runfiles.claim(place, a_run(place, token="new")):
+    with claims.claim(place, a_run(place, token="new")):
         assert place.exists()
 
 
@@ -130,11 +130,11 @@ def test_an_end_is_seen_by_the_lock_after_the_files_are_gone(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blind: Blinder
 ) -> None:
     """unit: a service removes its files before its process ends"""
-    claim = runfiles.claim(place, a_run(place))
+    claim = claims.claim(place, a_run(place))
     blind(monkeypatch, tmp_path)
     with Ending(place) as seen:
-        runfiles.record_end(claim, 3)
-        runfiles.release(place, "t")
+        claims.record_end(claim, 3)
+        claims.release(place, "t")
         assert not place.exists()
         assert seen.wait(0.05) is Life.ALIVE
         claim.close()
@@ -152,7 +152,7 @@ def test_where_pidfds_are_forbidden_the_error_names_the_call(
         raise error
 
     monkeypatch.setattr(ending.os, "pidfd_open", forbidden)
-    with runfiles.claim(place, a_run(place)), Ending(place) as seen:
+    with claims.claim(place, a_run(place)), Ending(place) as seen:
         assert seen.life is Life.ALIVE
         with pytest.raises(DspexError, match=r"pidfd_open\("):
             seen.signal(signal.SIGTERM)
@@ -171,9 +171,9 @@ def test_a_run_file_of_an_earlier_or_later_version_is_read(place: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """unit"""
-    monkeypatch.setattr(runfiles.os, "write", lambda descriptor, data: 3)
+    monkeypatch.setattr(claims.os, "write", lambda descriptor, data: 3)
     with pytest.raises(SettingsError, match="No space left"):
-        runfiles.claim(place, a_run(place))
+        claims.claim(place, a_run(place))
     monkeypatch.undo()
     assert {path.suffix for path in place.parent.iterdir()} == {".lock"}
 
@@ -201,7 +201,7 @@ def test_waiting_works_above_descriptor_1023(place: Path) -> None:
 
 def test_a_listener_tells_its_number_as_seen_from_here(place: Path) -> None:
     """unit: what a run file of another namespace cannot say"""
-    with runfiles.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, Ending(place) as seen:
+    with claims.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, Ending(place) as seen:
         sock.connect(str(place))
         assert peers.credentials(sock) == (os.getpid(), os.getuid())
         seen.meet({"name": "x", "version": "0", "kind": "service"}, os.getpid())

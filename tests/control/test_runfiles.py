@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import identity, runfiles
+from dspex.control import claims, identity, runfiles
 from dspex.control.runfiles import RunFile
 from dspex.errors import SettingsError
 
@@ -89,32 +89,32 @@ def test_socket_and_run_file_are_private_and_go_away(place: Path) -> None:
     """unit"""
     before = os.umask(0)
     try:
-        claim = runfiles.claim(place, a_run(place))
+        claim = claims.claim(place, a_run(place))
     finally:
         os.umask(before)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert stat.S_IMODE(runfiles.run_file_of(place).stat().st_mode) == 0o600
     assert [run.name for run in runfiles.living(place.parent)] == ["x"]
     claim.close()
-    runfiles.release(place, "t")
+    claims.release(place, "t")
     assert not place.exists()
     assert not runfiles.run_file_of(place).exists()
 
 
 def test_second_claim_of_a_living_owner_is_refused_and_changes_nothing(place: Path) -> None:
     """unit"""
-    with runfiles.claim(place, a_run(place)):
+    with claims.claim(place, a_run(place)):
         before = runfiles.read(place)
         assert before is not None and before.token == "t"
         with pytest.raises(SettingsError, match="runs already"):
-            runfiles.claim(place, a_run(place, token="other"))
+            claims.claim(place, a_run(place, token="other"))
         assert runfiles.read(place) == before
 
 
 def test_release_leaves_the_files_of_another_owner(place: Path) -> None:
     """unit"""
-    with runfiles.claim(place, a_run(place)):
-        runfiles.release(place, "somebody else's")
+    with claims.claim(place, a_run(place)):
+        claims.release(place, "somebody else's")
         assert place.exists()
 
 
@@ -129,7 +129,7 @@ def leave_behind(place: Path, run: RunFile) -> None:
 def test_files_of_a_dead_process_are_replaced(place: Path) -> None:
     """unit"""
     leave_behind(place, a_run(place, pid=a_dead_pid(), start_time=1))
-    with runfiles.claim(place, a_run(place, token="new")):
+    with claims.claim(place, a_run(place, token="new")):
         run = runfiles.read(place)
         assert run is not None
         assert run.token == "new"
@@ -140,7 +140,7 @@ def test_files_of_a_reused_pid_are_replaced(place: Path) -> None:
     run = a_run(place)
     leave_behind(place, replace(run, start_time=run.start_time - 1))
     assert runfiles.living(place.parent) == []
-    with runfiles.claim(place, a_run(place, token="new")):
+    with claims.claim(place, a_run(place, token="new")):
         assert len(runfiles.living(place.parent)) == 1
 
 
@@ -150,7 +150,7 @@ def test_listener_without_a_run_file_is_not_displaced(place: Path) -> None:
         other.bind(str(place))
         other.listen()
         with pytest.raises(SettingsError, match="listens on"):
-            runfiles.claim(place, a_run(place))
+            claims.claim(place, a_run(place))
         assert place.exists()
 
 
@@ -158,7 +158,7 @@ def test_file_that_is_no_socket_is_not_removed(place: Path) -> None:
     """unit"""
     place.write_text("precious")
     with pytest.raises(SettingsError, match="no socket"):
-        runfiles.claim(place, a_run(place))
+        claims.claim(place, a_run(place))
     assert place.read_text() == "precious"
 
 
@@ -167,16 +167,16 @@ def test_broken_run_file_is_no_run_file(place: Path, text: str) -> None:
     """unit"""
     runfiles.run_file_of(place).write_text(text)
     assert runfiles.read(place) is None
-    with runfiles.claim(place, a_run(place)):
+    with claims.claim(place, a_run(place)):
         assert runfiles.read(place) is not None
 
 
 def test_two_names_share_a_folder_without_meeting(folder: Path) -> None:
     """unit"""
     first, second = runfiles.socket_path("a", folder), runfiles.socket_path("b", folder)
-    with runfiles.claim(first, a_run(first)), runfiles.claim(second, a_run(second)):
+    with claims.claim(first, a_run(first)), claims.claim(second, a_run(second)):
         assert [run.name for run in runfiles.living(folder)] == ["a", "b"]
-        runfiles.release(first, "t")
+        claims.release(first, "t")
         assert [run.name for run in runfiles.living(folder)] == ["b"]
 
 

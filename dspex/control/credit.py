@@ -1,0 +1,24 @@
+"""How far a stream may be ahead of its reader. The service's loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Credit:
+    """How many chunks a stream's consumer can take."""
+
+    def __init__(self, first: int) -> None:
+        self._left = max(0, first)
+        self._came = asyncio.Event()
+
+    def add(self, count: int) -> None:
+        self._left += max(0, count)
+        self._came.set()
+
+    async def take(self) -> None:
+        """Wait for one, and use it."""
+        while self._left <= 0:
+            self._came.clear()
+            await self._came.wait()
+        self._left -= 1

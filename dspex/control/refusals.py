@@ -1,0 +1,35 @@
+"""Telling a client why it is not served, and closing its connection. The service's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ..errors import DspexError, ProtocolError
+from . import crossing, protocol
+from .protocol import Kind
+
+LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
+
+
+async def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
+    """Tell a client why it is not served, and close."""
+    await reject(writer, because(reason))
+
+
+async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
+    """Tell a client by an error why it is not served, and close."""
+    with contextlib.suppress(OSError, TimeoutError):
+        writer.write(refusal(error))
+        await asyncio.wait_for(writer.drain(), LAST_WORDS)
+    writer.close()
+
+
+def refusal(error: DspexError) -> bytes:
+    """Give the frame that refuses a whole connection."""
+    return protocol.send(Kind.ERROR, 0, crossing.describe(error), None)
+
+
+def because(reason: str) -> ProtocolError:
+    """Give the error for a refusal that has no class of its own."""
+    return ProtocolError(f"The supervisor refuses: {reason}.")
