@@ -203,10 +203,12 @@ class Host:
         def handler(number: int, frame: Any) -> None:
             self._words.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
 
-        for number in wanted:
-            signal.signal(number, handler)
+        before = {number: signal.signal(number, handler) for number in wanted}
         try:
             yield
-        finally:
-            for number in wanted:  # the process ends now: a late signal must not change its exit code
-                signal.signal(number, signal.SIG_IGN)
+        except BaseException:
+            for number, old in before.items():
+                signal.signal(number, old)
+            raise
+        for number in wanted:  # it was told to stop, and the process ends: a late signal must not change its exit code
+            signal.signal(number, signal.SIG_IGN)

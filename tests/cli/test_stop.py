@@ -276,6 +276,7 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
         assert "stopped" not in said.out and "killed" not in said.out
         assert "runs already" in said.err if words == ["start"] else "cannot be signalled" in said.err
         assert not is_gone(pid)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a start that failed has put it back
     finally:
         os.kill(pid, signal.SIGCONT)
         end(one)
