@@ -25,6 +25,9 @@ class Name(StrEnum):
 
     SUPERVISOR_STARTED = "dspex.supervisor.started"  # info
     SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
+    CLIENT_REFUSED = "dspex.client.refused"  # warning
+    CLIENT_DROPPED = "dspex.client.dropped"  # warning
+    CONTROL_HINDERED = "dspex.control.hindered"  # error
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
@@ -53,9 +56,6 @@ class Name(StrEnum):
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
     ROUTE_CHANGED = "dspex.route.changed"  # warning
-    CLIENT_REFUSED = "dspex.client.refused"  # warning
-    CLIENT_DROPPED = "dspex.client.dropped"  # warning
-    CONTROL_HINDERED = "dspex.control.hindered"  # error
 
 
 _LEVELS: dict[Name, int] = {
@@ -63,6 +63,8 @@ _LEVELS: dict[Name, int] = {
     Name.TEMPLATE_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
     Name.CONTROL_HINDERED: logging.ERROR,
+    Name.CLIENT_REFUSED: logging.WARNING,
+    Name.CLIENT_DROPPED: logging.WARNING,
     Name.TEMPLATE_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,
@@ -73,8 +75,6 @@ _LEVELS: dict[Name, int] = {
     Name.LM_FAILED_OVER: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
-    Name.CLIENT_REFUSED: logging.WARNING,
-    Name.CLIENT_DROPPED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,
     Name.CALL_ABANDONED: logging.DEBUG,
