@@ -188,7 +188,7 @@ class _Job:
         supervisor = self.student.home()
         pool = supervisor.pool(OPTIMIZER_POOL)
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
-        found, _ = _consume(stream, on_progress)
+        found, worker = _consume(stream, on_progress)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
         best = self.student.with_state(found["state"], adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
@@ -200,6 +200,7 @@ class _Job:
             self.optimizer,
             found.get("versions", {}),
             found.get("errors", {}),
+            worker,
         )
 
 
