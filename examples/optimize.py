@@ -1,6 +1,6 @@
 """Optimize a program in a worker, save it as JSON, and serve it natively.
 
-python examples/optimize.py
+Run it: python examples/optimize.py
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXAMPLES = [
 
 def is_right(example: Any, prediction: Any, trace: Any = None) -> bool:
     """The metric: a function of this process, which the optimizer calls from its worker."""
-    return str(prediction["person"]).strip() == example["person"]
+    return bool(prediction["person"].strip() == example["person"])
 
 
 def show(report: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Run your own code in supervised workers: a value made once per worker, a stream, and a question to the host.
 
-    python examples/own_bridge.py
+Run it: python examples/own_bridge.py
 
 This file is two things: a script, and the bridge (the commands) of the pool "atlas", which its workers load.
 """

@@ -1,6 +1,6 @@
 """Answer from documents: search here, ask in a worker, check here; and see where each step ran.
 
-python examples/pipeline.py
+Run it: python examples/pipeline.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ask a language model for typed answers: in this process, and in a worker that runs DSPy.
 
-    python examples/quickstart.py
+Run it: python examples/quickstart.py
 
 Without more it runs on a small model on this machine. DSPEX_LM=openai/gpt-4o-mini, with a key in OPENAI_API_KEY, or any
 other provider's model, runs it on that one.

@@ -1,6 +1,6 @@
 """Keep state in a worker from call to call, and still have it when that worker is killed.
 
-    python examples/session.py
+Run it: python examples/session.py
 
 This file is two things: a script, and the bridge (the commands) of the pool "notes", which its workers load.
 """
@@ -19,8 +19,9 @@ bridge = Bridge("notes")
 @bridge.command(session="write")
 def note(ctx: Context, text: str) -> list[str]:
     """Add a note to the session."""
-    ctx.session["notes"] = [*ctx.session.get("notes", []), text]
-    return ctx.session["notes"]
+    notes: list[str] = [*ctx.session.get("notes", []), text]
+    ctx.session["notes"] = notes
+    return notes
 
 
 @bridge.command(session="read")

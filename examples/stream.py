@@ -1,6 +1,6 @@
 """Show an answer while the model writes it, and stop it early.
 
-python examples/stream.py
+Run it: python examples/stream.py
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ def main() -> None:
             print(f"\n({item.route}: {words} words in {time.monotonic() - began:.1f} s, the first after {first:.1f} s)")
 
     print("\nOnce more, and only its beginning:")
-    length = 0
-    stream = EXPLAIN.stream(topic="rain")
-    for item in stream:
-        if isinstance(item, dspex.Chunk):
-            print(item.text, end="", flush=True)
-            length += len(item.text)
-        if length >= 40:
+    print(beginning("rain", 40), "...")
+
+
+def beginning(topic: str, length: int) -> str:
+    """The first words; leaving the loop hangs up, and the model stops writing."""
+    text = ""
+    for item in EXPLAIN.stream(topic=topic):
+        text += item.text if isinstance(item, dspex.Chunk) else ""
+        if len(text) >= length:
             break
-    stream.close()  # hangs up, and the model stops writing
-    print(" ...")
+    return text
 
 
 if __name__ == "__main__":

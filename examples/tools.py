@@ -1,6 +1,6 @@
 """Let a model use functions of this process: as an agent in a worker, and by hand.
 
-python examples/tools.py
+Run it: python examples/tools.py
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import math
 import re
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -61,11 +62,8 @@ class BM25Index:
         self._lock = threading.Lock()
         self._is_closed = False
         self._database = _full_text(tokenize)
-        try:
-            self.add(documents)
-        except BaseException:
-            self.close()
-            raise
+        weakref.finalize(self, self._database.close)  # Python 3.13 warns of connections that are merely dropped
+        self.add(documents)
 
     def add(self, documents: Iterable[Document]) -> int:
         """Index more documents; one with a known id takes the other's place. How many were added.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sqlite3
 import sys
 import threading
 from typing import Any
@@ -119,6 +121,16 @@ def test_a_closed_index_says_so() -> None:
     ):
         with pytest.raises(UsageError, match="closed"):
             use()
+
+
+def test_an_index_that_is_dropped_closes_its_database() -> None:
+    """unit: at once, not when the connection is collected."""
+    index = BM25Index(DOCUMENTS)
+    database = index._database
+    del index
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")
 
 
 def test_search_from_many_threads_while_adding() -> None:
