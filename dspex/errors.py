@@ -122,6 +122,20 @@ class ForkedSupervisor(UsageError, RuntimeError):
     """A Supervisor was used in a forked child of the process that started it; its pipes belong to the parent."""
 
 
+class StartRefused(UsageError, RuntimeError):
+    """Code that a worker of `pool` runs while it starts wanted to start a supervisor: there would be no end of it."""
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        super().__init__(
+            f"Code that the workers of pool {pool!r} run while they start wants to start a supervisor, whose workers "
+            f"would start another one, and so on. If that is your program, put what starts the supervisor under "
+            f'`if __name__ == "__main__":`, or move the bridge to a file of its own; a command may start one when it '
+            f"is called. If the program was run as a whole once more, sys.executable is a launcher and no Python "
+            f"interpreter: give the pool one with python = '...' and start_method = 'exec'."
+        )
+
+
 class WouldDeadlock(UsageError, RuntimeError):
     """A call made from inside a tool or metric could only wait for the call that runs that tool."""
 
