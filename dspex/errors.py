@@ -1,4 +1,4 @@
-"""Every exception that DSPex raises: one tree, whose branches say whose move it is.
+"""Every exception that DSPex raises: one tree, whose branches say who has to act.
 
     SettingsError      the settings are wrong: change them, then try again
     UsageError         the calling code is wrong: this call can never succeed as it is
@@ -91,7 +91,7 @@ class InvalidInput(UsageError, ValueError):
 
 
 class UnsafeInput(InvalidInput):
-    """An input string holds DSPy's custom-type marker, which would become a content block (RULES X2)."""
+    """An input string holds DSPy's custom-type marker, which would become a content block."""
 
 
 class EncodeError(UsageError, TypeError):
