@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _FENCE = re.compile(r"^( *)```(\w+)((?: [^\n]*)?)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_ROWS = {"guides/from-dspy.md"}  # pages whose tables hold code
 _TITLE = re.compile(r'title="([^"]+)"')
 
 
@@ -48,6 +49,12 @@ def user_pages() -> list[str]:
     return [name for name in names() if not name.startswith("internals/")]
 
 
+def runnable(page: str) -> list[Block]:
+    """What a page shows to be run: its Python blocks, and the rows of its tables."""
+    shown = [block for block in blocks(page) if block.language == "python"]
+    return shown + (rows(page) if page in _ROWS else [])
+
+
 def blocks(page: str) -> list[Block]:
     """The blocks of a page in their order; a `text` block with the title "Output" belongs to the one before it."""
     return blocks_of(page, (DOCS / page).read_text(encoding="utf-8"))
@@ -65,3 +72,11 @@ def blocks_of(page: str, text: str) -> list[Block]:
         else:
             found.append(made)
     return found
+
+
+def rows(page: str) -> list[Block]:
+    """The right column of every table row of a page that holds code, each after the page's block "names.py"."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    shared = next(block for block in blocks(page) if block.title == "names.py").text
+    cells = re.findall(r"^\| .+ \| `([^`]+)` \|$", text, re.MULTILINE)
+    return [Block(page, 1000 + number, "python", "", f"{shared}\n\n{cell}\n") for number, cell in enumerate(cells)]

@@ -22,18 +22,17 @@ from pathlib import Path
 
 from dspex import defaults
 
-from .pages import Block, blocks
+from .pages import Block, runnable
 
 
 def main(page: str, report: str) -> None:
     """Run every block and report each as it ends."""
     sys.path.insert(0, str(Path.cwd()))
     with Path(report).open("a", encoding="utf-8") as lines:
-        for block in blocks(page):
-            if block.language == "python":
-                error, printed = outcome(block)
-                lines.write(json.dumps({"number": block.number, "error": error, "printed": printed}) + "\n")
-                lines.flush()
+        for block in runnable(page):
+            error, printed = outcome(block)
+            lines.write(json.dumps({"number": block.number, "error": error, "printed": printed}) + "\n")
+            lines.flush()
 
 
 def outcome(block: Block) -> tuple[str, str]:

@@ -24,9 +24,10 @@ from . import pages, scripted_model
 from .pages import Block
 
 HIDDEN = "[pools.dspy]\nsize = 1\n"  # where a page declares no pools: one worker starts sooner than four
+OPTIMIZERS = "[pools.mipro]\nsize = 1\n"  # on pages that optimize
 SERVED = {"reference/cli.md"}  # pages whose reader has a service running
 ALL = [block for page in pages.user_pages() for block in pages.blocks(page)]
-PYTHON = [block for block in ALL if block.language == "python"]
+PYTHON = [block for page in pages.user_pages() for block in pages.runnable(page)]
 COMMANDS = [block for block in ALL if block.language == "bash" and "dspex " in block.text]
 
 
@@ -69,7 +70,8 @@ class Reader:
 
     def _environment(self, page: str, shown: list[Block]) -> dict[str, str]:
         place = self._place(page)
-        (place / "hidden.toml").write_text(HIDDEN)
+        optimizes = any("optimize(" in block.text for block in pages.runnable(page))
+        (place / "hidden.toml").write_text(HIDDEN + OPTIMIZERS * optimizes)
         has_lm = any(block.title == "dspex.toml" and "[lm]" in block.text for block in shown)
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DSPEX_", "OPENAI_"))},
