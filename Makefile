@@ -43,12 +43,12 @@ check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import dir
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python -m pytest -q
 
 docs: $(DOCS)    ## the documentation as a site, in site/
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(READY) ## rewrite the sources in the house's format
 	$(BIN)/ruff format $(SOURCES)

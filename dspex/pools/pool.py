@@ -73,7 +73,7 @@ class Pool:
         """Run a command on a worker and give its result; blocks.
 
         Raises:
-            CallTimeout, WorkerDied, RemoteError and the other rows of the failure table in docs/reference/errors.md.
+            CallTimeout, WorkerDied, RemoteError: and the other rows of the table in docs/concepts/failures.md.
         """
         return self.invoke(command, arguments, session=session, timeout=timeout, idempotent=idempotent).result()
 

@@ -11,10 +11,13 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dspex.cli.arguments import parser
@@ -45,6 +48,13 @@ class Reader:
         self._model = model
         self._folder = folder
         self._read: dict[str, dict[int, Any]] = {}
+        self._left: dict[str, list[str]] = {}
+
+    def left(self, page: str) -> list[str]:
+        """The processes that outlive the page's blocks."""
+        if page not in self._read:
+            self._read[page] = self._paste(page)
+        return self._left[page]
 
     def outcome(self, block: Block) -> dict[str, Any]:
         if block.page not in self._read:
@@ -65,6 +75,7 @@ class Reader:
                 [sys.executable, "-m", "tests.docs.run_page", page, str(place / "report")],
                 cwd=place, env=environment, stdout=log, stderr=log, timeout=100, check=False,
             )  # fmt: skip
+        self._left[page] = left_below(place)
         lines = (place / "report").read_text(encoding="utf-8").splitlines()
         return {row["number"]: row for row in map(json.loads, lines)}
 
@@ -113,6 +124,24 @@ class service:
         assert done.returncode == 0, done.stderr
 
 
+def left_below(place: Path, patience_s: float = 5.0) -> list[str]:
+    """The command lines of processes that work in this folder; they get some seconds to go away."""
+    deadline = time.monotonic() + patience_s
+    while (found := [process.name() for process in psutil.process_iter() if works_in(process, place)]) and (
+        time.monotonic() < deadline
+    ):
+        threading.Event().wait(0.02)
+    return found
+
+
+def works_in(process: psutil.Process, place: Path) -> bool:
+    """Whether that is its working folder."""
+    try:
+        return process.cwd() == str(place)
+    except psutil.Error:  # it has gone, or is somebody else's
+        return False
+
+
 @pytest.fixture(scope="module")
 def reader(model: FakeLM, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """The reader of all pages."""
@@ -126,6 +155,12 @@ def test_a_python_block_runs_as_pasted(reader: Reader, block: Block) -> None:
     assert outcome["error"] == ""
     if block.output is not None:
         assert outcome["printed"] == block.output
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in PYTHON}))
+def test_a_page_leaves_no_process(reader: Reader, page: str) -> None:
+    """process: when its blocks have ended, so have the workers that they started."""
+    assert reader.left(page) == []
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=[block.id for block in COMMANDS])
