@@ -43,8 +43,8 @@ Declare a pool by `PoolConfig(name, **settings)`, or by a `[pools.<name>]` table
 `dspex.configure(config=path)` and `dspex start --config` read the file.
 
 Arguments override the environment, the environment overrides the file, the file overrides the defaults. In the
-environment, `DSPEX_<POOL>_<SETTING>` sets one value (`DSPEX_DSPY_SIZE=8`), `DSPEX_CONFIG` names the file, and `DSPEX_LM`
-names the language model.
+environment, `DSPEX_<POOL>_<SETTING>` sets one value (`DSPEX_DSPY_SIZE=8`), `DSPEX_CONFIG` names the file, and
+`DSPEX_LM` names the language model.
 
 Durations are seconds, or text such as "90s", "15min", "1h". Sizes are bytes, or text such as "512MiB", "2GiB". A pool
 whose bridge is "mipro" has the second column's defaults.
@@ -136,8 +136,8 @@ ROUTES = """\
 `dspex.explain(kind, what, ...)` and `program.decision` return a `Decision`. `implementation` is "native" or "python",
 `pool` is the pool of the latter, `reason` is one of the reasons below, `detail` names the thing it is about.
 
-The decision is made before a byte is sent; nothing is tried on a second route afterwards. With `implementation="auto"` a
-program is native only if nothing below prevents it. With "native" the same obstacles are a `SettingsError` that names
+The decision is made before a byte is sent; nothing is tried on a second route afterwards. With `implementation="auto"`
+a program is native only if nothing below prevents it. With "native" the same obstacles are a `SettingsError` that names
 them, except `FEEDBACK`, which is a preference.
 
 {modules} can be native, and so can the programs that ask one of them more than once

@@ -1,4 +1,4 @@
-"""Contract: the pages that are made from the code are up to date, and the README's links and code work as they stand."""
+"""Contract: the pages that are made from the code are up to date, and the README's links and code work."""
 
 from __future__ import annotations
 
