@@ -44,7 +44,7 @@ def python(
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
-      own options: optimises once, keeps the winner, and runs that.
+      own options: optimizes once, keeps the winner, and runs that.
     - any object with the verbs of `dspex.runnables.Runnable`.
 
     `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may

@@ -226,7 +226,8 @@ class Pool:
         """Take new settings without failing a call.
 
         Limits, timeouts and the size count at once. If workers are made from what has changed (see
-        docs/reference/settings.md), or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks until all are.
+        docs/reference/settings.md), or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks
+        until all are.
 
         Raises:
             ValueError: the settings are another pool's.

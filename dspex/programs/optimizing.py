@@ -44,7 +44,7 @@ def optimize(
     session: str | None = None,
     **options: Any,
 ) -> Optimized:
-    """Optimise a program (or a signature) in the `mipro` pool; blocks, and calls `on_progress` with each report.
+    """Optimize a program (or a signature) in the `mipro` pool; blocks, and calls `on_progress` with each report.
 
     `trainset` and `valset` are lists of {field: value}. `metric` is a built-in's name ("exact_match", "f1", ...), an
     import path "module:function" from the pool's `imports`, or a function of this process. `timeout` None is no limit.

@@ -103,7 +103,7 @@ def _require_same(program: Program, own: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Optimized:
-    """An optimised program, its scores in percent, and the trials that led to it. Call it like the program."""
+    """An optimized program, its scores in percent, and the trials that led to it. Call it like the program."""
 
     program: Program
     score: float | None
@@ -124,7 +124,7 @@ class Optimized:
         return replace(self, program=self.program.using(**options))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex` (I7). No LM, no key."""
+        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex`. No LM, no key."""
         text = json.dumps(self._document(), ensure_ascii=False, indent=2)
         target = Path(path)
         draft = target.with_name(f".{target.name}.{os.getpid()}")
