@@ -219,7 +219,7 @@ def _shown(name: str, value: Any) -> str:
         return f"{value / 2**20:.0f} MiB"
     if isinstance(value, float):
         return f"{value:g} s"
-    return f"`{value!r}`" if isinstance(value, str) else str(value)
+    return f"`{value}`" if isinstance(value, str) else str(value)
 
 
 PAGES = {
