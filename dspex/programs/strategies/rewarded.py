@@ -21,7 +21,7 @@ from ...inprocess.predictor import checked_inputs, typed_outputs
 from ...inprocess.rewards import choosing, score_of
 from ...router import Candidate, Reason
 from ..program import Program
-from .strategy import Strategy
+from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...inprocess.lm.record import LM
@@ -64,6 +64,8 @@ class BestOfN(Strategy):
                 "'module:function' of one that workers hold.",
                 key="reward_fn",
             )
+        if callable(reward_fn):
+            require_function(reward_fn, "reward_fn", "reward", "inputs", "prediction")
         return cls.made(cls.dspy_module(), inner, reward_fn=reward_fn, N=N, threshold=threshold, fail_count=fail_count)
 
     @classmethod

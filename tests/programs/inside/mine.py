@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os  # reachable as an attribute: must not be reachable by name  # noqa: F401
 from enum import Enum
 from typing import Any
@@ -85,3 +86,34 @@ class Shelf:
 
     def __call__(self, query: str, k: int) -> list[str]:
         return [book for book in self.books if query.lower() in book][:k]
+
+
+def at_least(example: Any, prediction: Any, trace: Any = None, share: float = 0.5) -> bool:
+    """A parameter of its own after DSPy's three."""
+    return float(example.answer == prediction.answer) >= share
+
+
+class Judge(dspy.Module):
+    """A metric in the form of SemanticF1: a module with parameters of its own."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, example: Any, pred: Any, trace: Any = None) -> Any:
+        score = float(example.answer == pred.answer)
+        return score if trace is None else score >= self.share
+
+
+judge = Judge()
+partly = functools.partial(at_least, share=0.9)
+keyworded = functools.partial(dspy.evaluate.answer_exact_match, frac=0.5)
+
+
+def four(example: Any, prediction: Any, trace: Any, mine: Any) -> float:
+    return 1.0
+
+
+def about(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> Any:
+    """A metric of GEPA's form."""
+    return dspy.Prediction(score=float(gold.answer == pred.answer), feedback=f"for {pred_name}")
