@@ -49,8 +49,8 @@ def optimize(
     `trainset` and `valset` are lists of {field: value}. `metric` is a built-in's name ("exact_match", "f1", ...), an
     import path "module:function" from the pool's `imports`, or a function of this process. A function is called as DSPy
     calls it: (example, prediction), with `trace` while demonstrations are collected, and with `pred_name` and
-    `pred_trace` in GEPA if it has parameters for them; other parameters keep their defaults. `timeout` None is no limit.
-    Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
+    `pred_trace` in GEPA if it has parameters for them; other parameters keep their defaults. `timeout` None is no
+    limit. Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
 
     Raises:
         SettingsError: the metric cannot be called so; nothing was spent.

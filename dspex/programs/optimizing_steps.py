@@ -111,8 +111,8 @@ class OptimizingStep:
         return self.student.outputs
 
     @property
-    def has_tools(self) -> bool:
-        return bool(self.student.tools)
+    def may_repeat(self) -> bool:
+        return False  # the whole optimisation would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         best = self._flight(scope).wait(scope)

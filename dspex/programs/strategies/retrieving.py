@@ -151,7 +151,7 @@ class Retrieving(Strategy):
 
     def _lookup_options(self, how: Mapping[str, Any]) -> dict[str, Any]:
         options = {"timeout": self.timeout, **{name: value for name, value in how.items() if name != "retry"}}
-        return {**options, "idempotent": True}  # looking something up twice changes nothing
+        return {**options, "idempotent": how.get("retry", True) and self.may_repeat}
 
     def _request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         asked = str(self._asked(inputs))

@@ -87,6 +87,11 @@ class BestOfN(Strategy):
         inner = super().candidate(lm)
         return inner if callable(self.reward_fn) else replace(inner, obstacle=(Reason.REWARD, ""))
 
+    @property
+    def is_of_requests(self) -> bool:
+        is_built_in = isinstance(self.reward_fn, Mapping) and "name" in self.reward_fn
+        return is_built_in and self.inner.is_of_requests
+
     def spec(self) -> dict[str, Any]:
         inner = self.inner.spec()
         asked = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}

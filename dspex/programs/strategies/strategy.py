@@ -100,6 +100,10 @@ class Strategy(Program):
         return int(self.rollout_id or self.config.get("rollout_id") or 0)
 
     @property
+    def is_of_requests(self) -> bool:
+        return False  # its functions are the user's, unless a strategy says otherwise
+
+    @property
     def answered(self) -> Signature:
         return self.inner.answered
 
