@@ -20,6 +20,7 @@ from ..inprocess.predictor import default_adapter
 from ..inprocess.signatures import Signature
 from ..router import GENERAL_POOL, OPTIMIZER_POOL
 from ..services import Services, services_of
+from .files import checked_state
 from .predictors import predictor
 from .program import Program
 from .saved import Optimized, rendered_prefix_hash
@@ -193,7 +194,7 @@ class _Job:
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
         found, _ = _consume(stream, on_progress)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
-        best = self.student.with_state(found["state"], adapter=adapter)
+        best = self.student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(
             best,

@@ -9,6 +9,7 @@ from typing import Any
 
 import dspy
 from dspy import ProgramOfThought  # DSPy's own class in the user's module: answers to no name  # noqa: F401
+from dspy.predict.parameter import Parameter
 from pydantic import BaseModel, Field
 
 
@@ -57,6 +58,29 @@ class Awaiting(dspy.Module):
         import asyncio
 
         return asyncio.run(self.predict.acall(**inputs))
+
+
+class Fetcher(Parameter):  # type: ignore[misc]
+    """A part with a state of its own, which it takes as dspy.Retrieve does."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        return {"k": self.k}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class Fetching(dspy.Module):
+    """Has a part that is no predictor."""
+
+    def __init__(self, signature: Any) -> None:
+        super().__init__()
+        self.fetch = Fetcher(k=3)
+        self.predict = dspy.Predict(signature)
 
 
 def same(example: Any, prediction: Any) -> float:
