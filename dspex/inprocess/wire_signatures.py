@@ -77,6 +77,9 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     if wire["kind"] not in ("input", "output"):
         raise SignatureError(f"The field {wire['name']!r} is neither an input nor an output: {wire['kind']!r}.")
     default = wire["default"]
+    for key, kinds in _FIELD_KINDS.items():
+        if not isinstance(wire[key], kinds):
+            raise SignatureError(f"The {key} of the field {wire['name']!r} is a {type(wire[key]).__name__}.")
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
@@ -99,6 +102,15 @@ def _with_default(field: Field, value: Any) -> Field:
     except ValidationError:
         typed = value  # pydantic does not check defaults, so one that does not fit is no error here either
     return field.replace(default_factory=functools.partial(copy.deepcopy, typed))
+
+
+_FIELD_KINDS: Mapping[str, tuple[type, ...]] = {
+    "annotation": (str,),
+    "untyped": (bool,),
+    "desc": (str, type(None)),
+    "constraints": (dict, type(None)),
+    "default": (dict, type(None)),
+}
 
 
 # --- the classes that the types name ------------------------------------------------------------------------------

@@ -77,8 +77,15 @@ def write(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
     """Write the document, whole or not at all."""
     target = Path(path)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
+    draft.write_bytes(_encoded(document))
     draft.replace(target)
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, ensure_ascii=False, indent=2).encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair, which an LM may have written into a demonstration
+        return json.dumps(document, indent=2).encode("ascii")
 
 
 def dspys_versions(versions: Mapping[str, Any]) -> dict[str, str]:
