@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os  # reachable as an attribute: must not be reachable by name  # noqa: F401
+from datetime import datetime  # as these are: what they make and do is not the user's  # noqa: F401
 from enum import Enum
+from os import system  # noqa: F401
+from subprocess import Popen, check_output  # noqa: F401
 from typing import Any
 
 import dspy
@@ -100,6 +103,10 @@ def out_of_memory(example: Any, prediction: Any, trace: Any = None) -> float:
 
 def is_short(arguments: dict[str, Any], prediction: Any) -> float:
     return 1.0 if len(prediction.answer) < 4 else 0.0
+
+
+made_here = functools.partial(same)
+wrapped = functools.wraps(same)(lambda example, prediction: same(example, prediction))
 
 
 class Shelf:

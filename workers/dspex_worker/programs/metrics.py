@@ -35,7 +35,7 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
         case {"name": str(name)}:
             return _builtin(name, spec)
         case {"import": str(path)}:
-            return _imported(imports.resolve(path, "metric"), path)
+            return _imported(imports.resolve_own(path, "metric"), path)
         case {"parent": ident}:
             return _in_parent(ident)
     raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
@@ -47,7 +47,7 @@ def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str
     An imported function is called so, as DSPy documents; the others get the arguments as their example.
     """
     if "import" in spec:
-        function = _checked_reward(imports.resolve(str(spec["import"]), "reward function"))
+        function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
         return _noted(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
     return _noted(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
