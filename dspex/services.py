@@ -20,6 +20,7 @@ from . import defaults
 from .accounts import Accounts, bound_process
 from .errors import InvalidInput, SettingsError, UnknownName
 from .events import Name
+from .inprocess.example import Example
 from .inprocess.lm.client import LMClient
 from .inprocess.lm.forwarding import Origin
 from .inprocess.lm.record import LM
@@ -144,10 +145,16 @@ def checked_convention(metric: Callable[..., Any]) -> Convention:
 
 def _given(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """What DSPy gave to the metric over there, as far as it can cross."""
-    example, prediction = Prediction(arguments["example"]), Prediction(arguments["prediction"])
-    every = (example, prediction, True if arguments.get("trace") else None, arguments.get("pred_name"), None)
+    example = Example(arguments["example"], arguments.get("inputs"))
+    trace, pred_trace = _trace(arguments.get("trace")), _trace(arguments.get("pred_trace"))
+    every = (example, Prediction(arguments["prediction"]), trace, arguments.get("pred_name"), pred_trace)
     count = arguments.get("given")
     return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _trace(steps: Any) -> list[tuple[str, dict[str, Any], Prediction]] | None:
+    """The steps as DSPy's tuples: the predictor (here the name of its class), its inputs, and what it gave."""
+    return None if steps is None else [(name, inputs, Prediction(outputs)) for name, inputs, outputs in steps]
 
 
 def _plain_score(value: Any) -> Any:

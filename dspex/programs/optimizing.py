@@ -19,7 +19,7 @@ from ..errors import InvalidInput, SettingsError
 from ..inprocess.predictor import default_adapter
 from ..inprocess.signatures import Signature
 from ..router import GENERAL_POOL, OPTIMIZER_POOL
-from ..services import Services, services_of
+from ..services import Services, checked_convention, services_of
 from .files import checked_state
 from .predictors import predictor
 from .program import Program
@@ -134,7 +134,7 @@ def lent_metric(metric: Any, services: Services) -> Iterator[dict[str, Any]]:
         yield _described(metric)
         return
     with services.metrics.lent(metric) as id:
-        yield {"parent": id}
+        yield {"parent": id, "sees": checked_convention(metric).sees()}
 
 
 def _described(metric: Any) -> dict[str, Any]:

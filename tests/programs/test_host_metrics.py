@@ -83,6 +83,26 @@ def test_bootstrap_collects_demonstrations_with_such_a_metric(sup: dspex.Supervi
     assert {demo["answer"] for demo in best.program.state["demos"]} == {"a"}
 
 
+def idiomatic(example: Any, pred: Any, trace: Any = None) -> float:
+    """As DSPy's pages write metrics: examples and predictions in DSPy's words, and steps out of the trace."""
+    assert example.inputs().toDict().keys() == {"question", "route"} and example.labels().keys() == {"answer"}
+    assert example.route == "by field" and "route" in example and example.get("none", 1) == 1
+    assert pred.toDict() == {"answer": "a"}
+    if trace is not None:
+        asked = [example.question, *(outputs.answer for *_, outputs in trace if "answer" in outputs)]
+        assert asked == [example.question, "a"] and trace[0][1]["question"] == example.question
+    return float(example.answer == pred.answer)
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap", "labeled"])
+def test_dspys_idioms_work_in_metrics_of_the_host(sup: dspex.Supervisor, lm: FakeLM, optimizer: str) -> None:
+    """collaboration: also while demonstrations are collected; a field may be called as a prediction's attribute."""
+    rows = [{**row, "route": "by field"} for row in ROWS]
+    program = dspex.predictor("predict", "question, route -> answer", lm=lm, supervisor=sup)
+    best = dspex.optimize(program, rows, optimizer=optimizer, metric=idiomatic)
+    assert best.errors["metric"] == 0 and best.score == 50.0 and best.program.state["demos"]
+
+
 @pytest.mark.parametrize("metric", [lambda example: 1.0, lambda e, p, trace, mine: 1.0, Strict])
 def test_a_metric_that_cannot_be_called_costs_nothing(sup: dspex.Supervisor, lm: FakeLM, metric: Any) -> None:
     """collaboration: evaluate and optimize refuse it before a request is made."""

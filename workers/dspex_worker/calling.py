@@ -48,6 +48,11 @@ class Convention:
                 placed.append(values.get(role))
         return placed, named
 
+    def sees(self) -> list[str]:
+        """The roles that the metric gets when DSPy gives them all."""
+        placed, named = self.arguments(ROLES)
+        return [role for role in ROLES if role in placed or role in named]
+
 
 _AS_GIVEN = Convention(len(ROLES))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...inprocess.attempts import Loop
+from ...inprocess.example import Example
 from ...inprocess.prediction import Prediction
 from ...inprocess.predictor import checked_inputs, typed_outputs
 from ...inprocess.rewards import choosing, score_of
@@ -123,7 +124,7 @@ class BestOfN(Strategy):
             with services.metrics.lent(self._rewarded, self.tool_set):
                 yield
 
-    def _rewarded(self, example: Prediction, prediction: Prediction) -> Any:
+    def _rewarded(self, example: Example, prediction: Prediction) -> Any:
         inputs = checked_inputs(self.signature, example.to_dict(), allow_markers=True)
         try:
             return score_of(self.reward_fn(inputs, Prediction(typed_outputs(self.answered, prediction.to_dict()))))

@@ -175,7 +175,26 @@ def test_metrics_in_the_parent_are_told_what_dspy_gave() -> None:
     sent = [each for _, each in call.asked]
     assert [each["given"] for each in sent] == [2, 3, 5]
     assert [each.get("pred_name") for each in sent] == [None, None, "predict"]
-    assert [each["trace"] for each in sent] == [False, True, True]
+    assert [each["trace"] for each in sent] == [None, [], []] and [each["inputs"] for each in sent] == [None] * 3
+
+
+def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
+    """unit: its steps as DSPy has them, the predictor by its class's name."""
+    call = parent(_echo, metric_call=lambda sent: 1.0)
+    row = dspy.Example(question="q", answer="1").with_inputs("question")
+    predictor = dspy.Predict("question -> answer")
+    trace = [(predictor, {"question": "q"}, dspy.Prediction(answer="1")), (predictor, {"question": 2}, ValueError("x"))]
+
+    def asked() -> None:
+        with programs().calling(call, RECORD, None, _tally()):
+            for sees in (["trace"], ["pred_trace"], []):
+                metric_from({"parent": "m", "sees": sees}, NONE)(row, trace[0][2], trace, "predict", trace[:1])
+
+    call.call(asked)
+    sent = [each for _, each in call.asked]
+    whole = [["Predict", {"question": "q"}, {"answer": "1"}], ["Predict", {"question": 2}, {}]]
+    assert [each["trace"] for each in sent] == [whole, [], []]
+    assert [each["pred_trace"] for each in sent] == [[], whole[:1], []] and sent[0]["inputs"] == ["question"]
 
 
 def test_memory_error_is_not_a_score() -> None:

@@ -13,7 +13,7 @@ import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from dspex_worker.bridge import Context
-from dspex_worker.calling import Mismatch, metric_convention, require_arguments
+from dspex_worker.calling import ROLES, Mismatch, metric_convention, require_arguments
 from dspex_worker.programs.calls import TALLY, Tally, in_call, running
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
@@ -37,7 +37,7 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
         case {"import": str(path)}:
             return _imported(imports.resolve_own(path, "metric"), path)
         case {"parent": ident}:
-            return _in_parent(ident)
+            return _in_parent(ident, frozenset(spec.get("sees") or ()))
     raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
 
 
@@ -156,20 +156,34 @@ def _checked_reward(function: Any) -> Callable[..., Any]:
     return checked
 
 
-def _in_parent(ident: Any) -> Metric:
+def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
+    """A metric over there; traces, which may be long, are sent only to one that looks at them."""
+
     def metric(*given: Any) -> Any:
         context: Context = running()
-        example, prediction, trace, *about = (*given, None)[: max(3, len(given))]
+        values = dict(zip(ROLES, given, strict=False))
         sent = {
             "id": ident,
             "given": len(given),
-            "example": to_wire(example),
-            "prediction": to_wire(prediction),
-            "trace": trace is not None,
+            "example": to_wire(values["example"]),
+            "inputs": to_wire(getattr(values["example"], "_input_keys", None)),
+            "prediction": to_wire(values["prediction"]),
         }
-        if about and about[0] is not None:
-            sent["pred_name"] = str(about[0])
+        for role in ("trace", "pred_trace"):
+            sent[role] = _traced(values.get(role), in_full=role in sees)
+        if values.get("pred_name") is not None:
+            sent["pred_name"] = str(values["pred_name"])
         given = context.call_parent("metric.call", sent)
         return dspy.Prediction(**given) if isinstance(given, dict) else given
 
     return metric
+
+
+def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
+    """A trace as [name of the predictor's class, inputs, outputs] for each step; empty for a metric that sees none."""
+    if trace is None or not in_full or not isinstance(trace, list | tuple):
+        return None if trace is None else []
+    return [
+        [type(predictor).__name__, to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
+        for predictor, inputs, outputs in trace
+    ]
