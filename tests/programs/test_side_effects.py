@@ -76,6 +76,14 @@ def test_a_users_module_runs_once_when_its_worker_dies(
     assert _lines(sent) == 1
 
 
+def test_evaluation_of_a_users_module_is_not_begun_again(sup: dspex.Supervisor, lm: FakeLM, sent: Path) -> None:
+    """process: whatever the program says of its calls, an evaluation is one run."""
+    program = dspex.predictor(MAILING, "path -> answer", lm=lm, supervisor=sup, idempotent=True)
+    with pytest.raises(WorkerDied):
+        dspex.evaluate(program, [{"path": str(sent), "answer": "sent"}], metric="exact_match")
+    assert _lines(sent) == 1
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("is_late", [False, True])
 def test_it_runs_once_more_where_the_caller_says_that_it_may(
@@ -116,7 +124,7 @@ def test_a_pipelines_step_obeys_the_same_rule(
         assert steps.run({"path": str(sent)}, supervisor=sup)["answer"] == "sent"
     else:
         with pytest.raises(PipelineError) as failed:
-            steps.run({"path": str(sent)}, supervisor=sup)
+            asyncio.run(steps.arun({"path": str(sent)}, supervisor=sup))
         assert isinstance(failed.value.causes[0], WorkerDied)
     assert _lines(sent) == times
 

@@ -35,7 +35,7 @@ _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 
 def stray_keys(state: Mapping[str, Any]) -> list[str]:
     """The paths of the keys that are no part of a program."""
-    if _is_part(state):
+    if _is_bare(state):
         return list(_stray_of_part(state, ""))
     found: list[str] = []
     for name, part in state.items():
@@ -81,7 +81,7 @@ def speaks_of_calling(name: str) -> bool:
 
 def damage(state: Mapping[str, Any]) -> str | None:
     """What is wrong with the state's form, or None."""
-    parts = {"": state} if _is_part(state) else {f"{name}.": part for name, part in state.items()}
+    parts = {"": state} if _is_bare(state) else {f"{name}.": part for name, part in state.items()}
     for path, part in parts.items():
         if _is_part(part) and (wrong := _damage_of_part(part)):
             return f"{path}{wrong}"
@@ -90,7 +90,7 @@ def damage(state: Mapping[str, Any]) -> str | None:
 
 def without_lms(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The state without LMs, traces and training data; and of each LM that was there, its path and its keys' names."""
-    if _is_part(state):
+    if _is_bare(state):
         part, keys = _without_lm(state)
         return part, [f"lm ({keys})"] if keys else []
     cleaned, dropped = {}, []
@@ -100,12 +100,15 @@ def without_lms(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return cleaned, dropped
 
 
+def _is_bare(state: Mapping[str, Any]) -> bool:
+    """Whether a whole state is that of a bare predictor; a module's parts may be called `demos` or `signature` too."""
+    signature = state.get("signature")
+    return isinstance(state.get("demos"), list) or (isinstance(signature, Mapping) and "instructions" in signature)
+
+
 def _is_part(value: Any) -> bool:
-    """Whether it is a predictor's own state, whole or not."""
-    if not isinstance(value, Mapping):
-        return False
-    signature = value.get("signature")
-    return isinstance(value.get("demos"), list) or (isinstance(signature, Mapping) and "instructions" in signature)
+    """Whether a part is a predictor's, whole or not."""
+    return isinstance(value, Mapping) and ("demos" in value or "signature" in value)
 
 
 def _stray_of_part(part: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -245,6 +245,15 @@ def test_parts_that_are_no_predictors_take_only_what_they_dump() -> None:
         assert key in caught[0].message
 
 
+def test_a_predictor_in_another_form_hides_nothing() -> None:
+    """unit: neither a stray attribute nor an LM gets by because the rest of the part is odd."""
+    described, state = _optimized()
+    odd = {"demos": {}, "signature": {"fields": state["predict"]["signature"]["fields"]}}
+    for more in ({"forward": "x"}, {"lm": {"model": "openai/x", "api_base": "http://evil/v1"}}):
+        with fails_with("InvalidInput"):
+            modules.build(described | {"state": {"predict": odd | more}}, MINE)
+
+
 def test_damaged_states_are_refused() -> None:
     """unit: instead of an error from within DSPy."""
     described, state = _optimized("dspy.Predict")
