@@ -103,6 +103,27 @@ def test_dspys_idioms_work_in_metrics_of_the_host(sup: dspex.Supervisor, lm: Fak
     assert best.errors["metric"] == 0 and best.score == 50.0 and best.program.state["demos"]
 
 
+@pytest.mark.parametrize("is_gepas_form", [True, False])
+def test_gepa_tells_a_metric_about_the_predictor_only_where_it_asks(
+    sup: dspex.Supervisor, lm: FakeLM, is_gepas_form: bool
+) -> None:
+    """collaboration: a metric with five parameters gets them all, one with a fourth of its own keeps that."""
+    seen: list[tuple[Any, Any]] = []
+
+    def asking(gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> Any:
+        seen.append((pred_name, pred_trace))
+        return {"score": float(gold.answer == pred.answer), "feedback": f"about {pred_name}"}
+
+    program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup)
+    options = {"max_metric_calls": 20, "reflection_minibatch_size": 2}
+    metric = asking if is_gepas_form else exact
+    best = dspex.optimize(program, ROWS, optimizer="gepa", metric=metric, **options)
+    assert best.errors["metric"] == 0 and best.score == 50.0
+    if is_gepas_form:
+        ((name, inputs, outputs),) = next(trace for name, trace in seen if name is not None)
+        assert name == "Predict" and inputs["question"].startswith("q") and outputs.answer == "a"
+
+
 @pytest.mark.parametrize("metric", [lambda example: 1.0, lambda e, p, trace, mine: 1.0, Strict])
 def test_a_metric_that_cannot_be_called_costs_nothing(sup: dspex.Supervisor, lm: FakeLM, metric: Any) -> None:
     """collaboration: evaluate and optimize refuse it before a request is made."""
