@@ -1,4 +1,4 @@
-"""Every exception that DSPex raises: one tree, whose branches say whose move it is.
+"""Every exception that DSPex raises: one tree, whose branches say who has to act.
 
     SettingsError      the settings are wrong: change them, then try again
     UsageError         the calling code is wrong: this call can never succeed as it is
@@ -91,7 +91,21 @@ class InvalidInput(UsageError, ValueError):
 
 
 class UnsafeInput(InvalidInput):
-    """An input string holds DSPy's custom-type marker, which would become a content block (RULES X2)."""
+    """An input string holds DSPy's custom-type marker, which would become a content block."""
+
+
+class UnsafeProgram(InvalidInput):
+    """A saved program's `file` says how, where or with whom it is to be called; `keys` are the paths to what does."""
+
+    def __init__(self, file: str, keys: Iterable[str]) -> None:
+        self.file = file
+        self.keys = tuple(keys)
+        more = f" and {len(self.keys) - 5} more" if len(self.keys) > 5 else ""
+        super().__init__(
+            f"The program {file!r} holds {', '.join(self.keys[:5])}{more}. A file says what a program is, never how, "
+            f"where or with whom it is called. If you trust the rest, remove that from the file, and give call options "
+            f"where you load it, as in dspex.load(path, lm=...)."
+        )
 
 
 class EncodeError(UsageError, TypeError):
