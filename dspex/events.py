@@ -48,6 +48,7 @@ class Name(StrEnum):
     SESSION_EXPIRED = "dspex.session.expired"  # info
     INPUT_SUSPECTED = "dspex.input.suspected"  # warning
     LM_RETRIED = "dspex.lm.retried"  # info
+    LM_RESENT = "dspex.lm.resent"  # info
     LM_FAILED_OVER = "dspex.lm.failed_over"  # warning
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning

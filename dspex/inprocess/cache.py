@@ -31,14 +31,27 @@ class CachedReply(NamedTuple):
     body: bytes
 
 
-def key_of(url: str, body: bytes, *, rollout_id: int | None, candidate: int = 0, secret: str | None = None) -> bytes:
-    """The cache key of a request; `secret` (the API key) keeps the entries of `private` LMs apart."""
+def key_of(
+    url: str,
+    body: bytes,
+    *,
+    rollout_id: int | None,
+    candidate: int = 0,
+    secret: str | None = None,
+    headers: str | None = None,
+) -> bytes:
+    """The cache key of a request.
+
+    `secret` (the API key) keeps the entries of `private` LMs apart, `headers` (a digest) those of tenants and the like.
+    """
     digest = hashlib.sha256(url.encode())
     digest.update(b"\0")
     digest.update(body)
-    if rollout_id is not None or candidate or secret is not None:
+    if rollout_id is not None or candidate or secret is not None or headers is not None:
         tail = "" if secret is None else hashlib.sha256(secret.encode()).hexdigest()
         digest.update(f"\0{rollout_id}\0{candidate}\0{tail}".encode())
+        if headers is not None:
+            digest.update(f"\0{headers}".encode())
     return digest.digest()
 
 

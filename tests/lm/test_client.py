@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -399,12 +400,14 @@ def test_closed_stream_closes_its_connection(fake: Fake, client: LMClient) -> No
 
 
 def forwarded(lm: LM, **changes: Any) -> dict[str, Any]:
+    """A worker's request, such as lm15 makes it."""
+    asked = {"model": lm.name, "messages": [], **({"stream": True} if changes.get("stream") else {})}
     request = {
         "lm": lm.ref,
         "method": "POST",
         "url": f"{lm.api_base}/chat/completions",
         "headers": [["Content-Type", "application/json"], ["Authorization", "Bearer worker"], ["X-Own", "kept"]],
-        "body": b'{"model":"fake","messages":[]}',
+        "body": json.dumps(asked).encode(),
         "stream": False,
         "rollout_id": None,
         "timeout": None,
@@ -437,11 +440,12 @@ def test_both_routes_share_the_cache(fake: Fake, client: LMClient) -> None:
     lm = fake(["one"], cache=True)
     client.register(lm)
     client.complete(lm, ASK)
-    head, body = asyncio.run(collect(client, forwarded(lm, body=lm.requests[0].raw)))
+    plain = {"headers": [["Content-Type", "application/json"]], "body": lm.requests[0].raw}
+    head, body = asyncio.run(collect(client, forwarded(lm, **plain)))
     assert head["cached"]
     assert b'"content": "one"' in body
     assert client.ledger.total.requests == 1
-    items = list(client.forward(forwarded(lm, body=lm.requests[0].raw)))
+    items = list(client.forward(forwarded(lm, **plain)))
     assert items[0] == head
     assert len(lm.requests) == 1
 

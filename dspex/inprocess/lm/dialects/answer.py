@@ -15,10 +15,11 @@ from dspex.errors import (
     InvalidInput,
     LMError,
     LMProviderError,
+    LMServerError,
     LMStreamAssemblyError,
     LMTransportError,
-    LMUnexpectedError,
 )
+from dspex.inprocess.lm.dialects.envelopes import Fault, complaint_in, fault_in, text_fault
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 Details = Sequence[tuple[str, Any]]
 EVENT_LIMIT = 1024 * 1024
+PARTIAL = "partial_json"  # where arguments that are no JSON are kept, as in DSPy
 
 _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -46,16 +48,31 @@ class Answer:
 
 
 class Dialect(Protocol):
-    """What a dialect can do; `openai` and `anthropic` are modules of this shape."""
+    """What a dialect can do; `openai`, `anthropic` and `gemini` are modules of this shape."""
 
     def endpoint(self, lm: LM) -> str:
         """The URL of a completion."""
+
+    def owns(self, lm: LM, url: str) -> bool:
+        """Whether the URL is a completion of the LM's model."""
+
+    def streams(self, url: str, asked: Mapping[str, Any]) -> bool:
+        """Whether a request asks for a stream."""
+
+    def names_another(self, lm: LM, asked: Mapping[str, Any]) -> bool:
+        """Whether a request's body names another model than the record."""
 
     def body(self, lm: LM, messages: Sequence[Message], options: Mapping[str, Any], stream: bool) -> bytes:
         """The request's body."""
 
     def answer(self, lm: LM, body: bytes) -> Answer:
-        """A 200 response's body, read."""
+        """A 2xx response's body, read."""
+
+    def mended(self, lm: LM, body: bytes) -> bytes:
+        """An answer's body with tool arguments that are no objects kept where a worker's reader would empty them."""
+
+    def usage_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The counters that a response or an event holds, in DSPy's shape."""
 
     def reader(self, lm: LM) -> StreamReader:
         """A reader for a streamed response."""
@@ -65,7 +82,11 @@ class Dialect(Protocol):
 
 
 class StreamReader(ABC):
-    """Reads server-sent events: feed it bytes, get text deltas, then `finish()` for the whole answer."""
+    """Reads server-sent events: feed it bytes, get text deltas, then `finish()` for the whole answer.
+
+    An error inside the stream, in whatever form, is raised; of a stream that is none (a JSON body, a page) the first
+    event says so.
+    """
 
     def __init__(self, lm: LM) -> None:
         self.lm = lm
@@ -77,6 +98,11 @@ class StreamReader(ABC):
         self.finish_reason: str | None = None
         self.ended = False
         self._pending = b""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of an answer was read, so that it cannot be asked for again unnoticed."""
+        return bool(self.text or self.reasoning or self.calls or self.finish_reason)
 
     def feed(self, data: bytes) -> list[str]:
         """The text that arrived, in order.
@@ -97,13 +123,18 @@ class StreamReader(ABC):
         """The whole answer.
 
         Raises:
+            LMServerError: the stream held no answer at all.
             LMStreamAssemblyError: the stream ended before the provider said so.
         """
-        if self._pending.strip():
-            self._event(self._pending)
-            self._pending = b""
+        pending, self._pending = self._pending, b""
+        if pending.strip():
+            self._last(pending)
+        if not self.has_begun:
+            raise LMServerError(
+                "The stream ended without an answer.", model=self.lm.model, provider=self.lm.provider.id
+            )
         if not self.ended:
-            raise LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
+            raise self._cut()
         calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
         text = "".join(self.text)
         return Answer(
@@ -120,19 +151,66 @@ class StreamReader(ABC):
         """Take one event's JSON object."""
 
     def _event(self, event: bytes) -> None:
-        lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        if not lines:
-            return
-        data = b"\n".join(lines)
+        lines = event.split(b"\n")
+        data = b"\n".join([line[5:].lstrip() for line in lines if line.startswith(b"data:")])
+        is_error = any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines)
         if data == b"[DONE]":
             self.ended = True
-            return
+        elif data:
+            self._take(data, is_error)
+        elif is_error:
+            raise text_fault("The provider reported an error inside the stream.").error(self.lm)
+        elif event.lstrip()[:1] in (b"{", b"[", b"<"):
+            raise self._no_stream(event)
+
+    def _take(self, data: bytes, is_error: bool) -> None:
         try:
             payload = json.loads(data)
         except ValueError:
-            raise LMUnexpectedError("The stream holds an event that is not JSON.", model=self.lm.model) from None
+            text = data.decode("utf-8", "replace") if is_error else "The stream holds an event that is not JSON."
+            raise text_fault(text).error(self.lm) from None
+        fault = fault_in(payload)
+        if fault is None and is_error:
+            fault = complaint_in(payload) or text_fault(data.decode("utf-8", "replace"))
+        if fault is not None:
+            raise self._failed(fault)
         if isinstance(payload, dict):
             self._data(payload)
+        elif payload is not None:
+            raise text_fault("The stream holds an event that is no JSON object.").error(self.lm)
+
+    def _last(self, pending: bytes) -> None:
+        """What stands behind the last whole event: an event without its blank line, or half of one."""
+        try:
+            self._event(pending)
+        except LMError:
+            if not self.has_begun or fault_in(_loads(pending.partition(b"data:")[2])) is not None:
+                raise
+            raise self._cut() from None
+
+    def _no_stream(self, body: bytes) -> LMError:
+        """What stands there instead of a stream."""
+        payload = _loads(body)
+        fault = fault_in(payload)
+        if fault is None and not isinstance(payload, dict | list):
+            fault = text_fault(
+                "The reply is no stream; a gateway or proxy in front of the provider is the usual cause."
+            )
+        if isinstance(payload, dict):
+            self.usage = as_object(payload.get("usage"))
+            fault = fault or complaint_in(payload)
+        return self._failed(fault or text_fault("The reply is whole JSON, though a stream was asked for."))
+
+    def _failed(self, fault: Fault) -> LMError:
+        """The error that a fault inside the stream is."""
+        return fault.error(self.lm)
+
+    def _cut(self) -> LMError:
+        return LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
+
+    def _finished(self, reason: str) -> None:
+        self.finish_reason = reason
+        self.ended = True
 
     def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
         call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
@@ -143,7 +221,14 @@ class StreamReader(ABC):
     def _call(self, call: dict[str, str]) -> dict[str, Any]:
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(call["id"] or "call_0", call["name"], json_object(call["arguments"]))
+        return tool_call(call["id"] or "call_0", call["name"], arguments_of(call["arguments"], constants=False))
+
+
+def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:
+    """The error for a JSON object that is no answer: what it complains of, else that it is none."""
+    if complaint := complaint_in(data):
+        return complaint.error(lm)
+    return LMProviderError("The reply is JSON, but not an answer.", model=lm.model, provider=lm.provider.id, status=200)
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -206,7 +291,7 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
 def _loads(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -220,15 +305,25 @@ def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def json_object(text: Any) -> dict[str, Any]:
-    """The arguments of a tool call; anything but an object reads as {} (models do send that)."""
-    if isinstance(text, dict):
-        return text
-    try:
-        value = json.loads(text) if isinstance(text, str) and text else {}
-    except ValueError:
+def arguments_of(given: Any, *, constants: bool = True) -> dict[str, Any]:
+    """The arguments of a tool call. What is no JSON object is kept, under a name that no tool takes.
+
+    As DSPy keeps it: a text that is no JSON as `partial_json`, a JSON value of another kind as `value`. Never as {}:
+    a tool would then run with its defaults, of which the model said nothing. `constants`: NaN and Infinity are JSON.
+    """
+    if given is None or given == "":
         return {}
-    return value if isinstance(value, dict) else {}
+    try:
+        value = (
+            json.loads(given, parse_constant=None if constants else _no_constant) if isinstance(given, str) else given
+        )
+    except (ValueError, RecursionError):
+        return {PARTIAL: given}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def count(value: Any) -> int | float | None:
