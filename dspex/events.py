@@ -53,6 +53,8 @@ class Name(StrEnum):
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
+    CACHE_REFUSED = "dspex.cache.refused"  # warning
+    SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
     ROUTE_CHANGED = "dspex.route.changed"  # warning
 
 
@@ -69,6 +71,8 @@ _LEVELS: dict[Name, int] = {
     Name.INPUT_SUSPECTED: logging.WARNING,
     Name.LM_FAILED_OVER: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
+    Name.CACHE_REFUSED: logging.WARNING,
+    Name.SETTINGS_EXPOSED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,

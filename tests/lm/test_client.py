@@ -371,7 +371,8 @@ def test_stream_gives_text_as_it_comes_and_then_the_completion(model: str, fake:
 
 def test_stream_that_breaks_is_an_error_and_not_cached(fake: Fake, client: LMClient) -> None:
     """collaboration: half an answer is no answer."""
-    lm = fake([FakeReply("a b c", cut=400), FakeReply(body=b'data: {"choices": []}\n\n'), "whole"], cache=True)
+    half = FakeReply(body=b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
+    lm = fake([FakeReply("a b c", cut=400), half, "whole"], cache=True)
     with pytest.raises(LMTransportError):
         list(client.stream(lm, ASK))
     with pytest.raises(LMStreamAssemblyError):
