@@ -64,9 +64,11 @@ def usage_said(order: Order, body: bytes) -> Mapping[str, Any]:
         reader.feed(body + b"\n\n")
     if reader.usage:
         return reader.usage
-    with contextlib.suppress(*MALFORMED):
-        return order.dialect.usage_in(as_object(json.loads(body)))
-    return {}
+    said: Mapping[str, Any] = {}
+    for text in (body, *(line[5:] for line in body.split(b"\n") if line.startswith(b"data:"))):
+        with contextlib.suppress(*MALFORMED):
+            said = order.dialect.usage_in(as_object(json.loads(text))) or said
+    return said
 
 
 class Live:
@@ -99,7 +101,11 @@ class Live:
         """
         if coding := _coding(self.head):
             raise _compressed(self._order.lm, coding)
-        self._opened.append(self.end() if part is None else self.take(part))
+        shown = self._redaction.end() if part is None else self._redaction.feed(part)
+        self._opened.append(shown)  # first: what it says was used counts, whatever else it says
+        self._checked(self.reader.feed, shown)
+        if part is None:
+            self._checked(self.reader.finish)
         return self.reader.has_begun
 
     def take(self, part: bytes) -> bytes:

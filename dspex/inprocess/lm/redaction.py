@@ -130,10 +130,11 @@ def _is_escaped(data: bytes) -> bool:
 
 def _literal_forms(secret: bytes) -> Iterator[bytes]:
     """The secret as it is, in JSON, and in base64."""
-    yield secret
-    quoted = secret.replace(b"\\", rb"\\").replace(b'"', rb"\"")
-    yield quoted
-    yield quoted.replace(b"/", rb"\/")
+    quoted = secret
+    for _ in range(3):  # JSON within JSON within JSON
+        yield quoted
+        yield quoted.replace(b"/", rb"\/")
+        quoted = quoted.replace(b"\\", rb"\\").replace(b'"', rb"\"")
     for offset in range(3):  # behind 0, 1 or 2 other bytes, without the letters that those decide with it
         coded = base64.b64encode(b"\0" * offset + secret)[(0, 2, 3)[offset] : (len(secret) + offset) * 8 // 6]
         yield coded

@@ -126,7 +126,7 @@ class WorkerLM(FallbackLM):
 
     @contextmanager
     def _asking(self, turn: Turn, options: dict[str, Any]) -> Iterator[None]:
-        if options.get("model") is not None:  # the record's price and limits are for its own model
+        if options.pop("model", None) is not None:  # the record's price and limits are for its own model
             raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
         asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn)

@@ -196,10 +196,9 @@ class StreamReader(ABC):
             fault = text_fault(
                 "The reply is no stream; a gateway or proxy in front of the provider is the usual cause."
             )
-        if isinstance(payload, dict):
-            self.usage = as_object(payload.get("usage"))
-            fault = fault or complaint_in(payload)
-        return self._failed(fault or text_fault("The reply is whole JSON, though a stream was asked for."))
+        if fault is None:
+            fault = complaint_in(payload) or text_fault("The reply is whole JSON, though a stream was asked for.")
+        return self._failed(fault)
 
     def _failed(self, fault: Fault) -> LMError:
         """The error that a fault inside the stream is."""
@@ -278,6 +277,8 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
     except ValueError:
         data = _loads(body)
     if not isinstance(data, dict):
+        if fault := fault_in(data):
+            raise fault.error(lm)
         raise LMProviderError(
             f"The reply of {len(body)} bytes is not a JSON object; a gateway or proxy in front of the provider is the "
             f"usual cause.",

@@ -16,6 +16,7 @@ BODY_LIMIT = 256 * 1024 * 1024
 KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})")
 _KEEP_ALIVE_OVER = re.compile(r"\bmax\s*=\s*\"?0*\b(?!\d)")
+_HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 _BODYLESS = frozenset({204, 304})
 _VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
 
@@ -191,10 +192,9 @@ class ResponseParser:
                     raise LMUnexpectedError("The endpoint sent a malformed chunk.")
                 return
             size = data[at:end].split(b";", 1)[0].strip()
-            try:
-                self._left = int(size, 16) + 2
-            except ValueError:
-                raise LMUnexpectedError("The endpoint sent a malformed chunk.") from None
+            if not _HEX.fullmatch(size):
+                raise LMUnexpectedError("The endpoint sent a malformed chunk.")
+            self._left = int(size, 16) + 2
             if self._left < 2 or self._left > BODY_LIMIT:
                 raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
             if self._left == 2:
