@@ -135,7 +135,8 @@ def reroute(order: Order, api_base: str, key: str) -> Order:
 def _own_headers(lm: LM, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A worker's headers without those that are ours to set."""
     headers = [(name, value) for name, value in given if name.lower() not in _OWNED_HERE]
-    if odd := next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None):
+    odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
+    if odd is not None:
         raise _refused(lm, f"{odd[:50]!r} is no name of a header.")
     return headers
 
