@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import TYPE_CHECKING
 
 from dspex.inprocess.lm.drivers import BlockingDriver
-from dspex.inprocess.lm.exchange import Order, Outcome, Services, exchange
+from dspex.inprocess.lm.effects import Order, Outcome
+from dspex.inprocess.lm.exchange import Services, exchange
 from dspex.inprocess.lm.http.message import Reply
 from dspex.inprocess.lm.judgement import Live
 

@@ -25,7 +25,8 @@ from dspex.inprocess.lm.bodies import aparts, parts
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
 from dspex.inprocess.lm.dialects.answer import Message
 from dspex.inprocess.lm.drivers import BlockingDriver
-from dspex.inprocess.lm.exchange import Order, Services, exchange
+from dspex.inprocess.lm.effects import Order
+from dspex.inprocess.lm.exchange import Services, exchange
 from dspex.inprocess.lm.flights import Flights
 from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed
 from dspex.inprocess.lm.http.blocking import BlockingHttp

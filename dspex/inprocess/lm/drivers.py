@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
+from dspex.inprocess.lm.effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.blocking import BlockingHttp
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from dspex.descriptors import above_streams
 from dspex.errors import LMTransportError, MissingDependency, UnknownName
-from dspex.inprocess.lm.exchange import Order
+from dspex.inprocess.lm.effects import Order
 from dspex.inprocess.lm.orders import reroute
 
 if TYPE_CHECKING:

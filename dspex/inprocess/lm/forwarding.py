@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.inprocess.lm.exchange import Order, Outcome
+from dspex.inprocess.lm.effects import Order, Outcome
 from dspex.inprocess.lm.ledger import Account, Ledger
 from dspex.inprocess.lm.record import LM
 from dspex.inprocess.lm.redaction import redact

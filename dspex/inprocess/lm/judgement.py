@@ -18,7 +18,7 @@ from dspex.inprocess.lm.dialects.failures import with_metadata
 from dspex.inprocess.lm.http.message import Head, Reply
 
 if TYPE_CHECKING:
-    from dspex.inprocess.lm.exchange import Order
+    from dspex.inprocess.lm.effects import Order
     from dspex.inprocess.lm.http.blocking import BlockingStream
     from dspex.inprocess.lm.http.loop import LoopStream
     from dspex.inprocess.lm.record import LM

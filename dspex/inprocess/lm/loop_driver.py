@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dspex.inprocess.lm.drivers import Starter
-from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
+from dspex.inprocess.lm.effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.loop import LoopHttp, LoopStream
 from dspex.inprocess.lm.http.message import Reply

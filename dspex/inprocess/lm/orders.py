@@ -14,7 +14,7 @@ from dspex.errors import LMConfigurationError, LMNotConfiguredError, LMUnsupport
 from dspex.inprocess.cache import key_of
 from dspex.inprocess.lm.dialects import anthropic, gemini, openai
 from dspex.inprocess.lm.dialects.answer import Dialect, Message, encode
-from dspex.inprocess.lm.exchange import Order
+from dspex.inprocess.lm.effects import Order
 from dspex.inprocess.lm.http.message import request_head
 from dspex.inprocess.lm.http.target import Target, target_of
 from dspex.inprocess.lm.inquiry import Inquiry

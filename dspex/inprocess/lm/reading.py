@@ -9,8 +9,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Generator
 
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
-from dspex.inprocess.lm.dialects.answer import Answer, StreamReader
-from dspex.inprocess.lm.exchange import Order, Outcome
+from dspex.inprocess.lm.dialects.answer import Answer
+from dspex.inprocess.lm.dialects.streams import StreamReader
+from dspex.inprocess.lm.effects import Order, Outcome
 from dspex.inprocess.lm.ledger import Ledger
 
 

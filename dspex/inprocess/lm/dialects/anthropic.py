@@ -20,7 +20,6 @@ from dspex.inprocess.lm.dialects import failures, options
 from dspex.inprocess.lm.dialects.answer import (
     Answer,
     Message,
-    StreamReader,
     arguments_of,
     as_object,
     count,
@@ -31,6 +30,7 @@ from dspex.inprocess.lm.dialects.answer import (
     tool_call,
 )
 from dspex.inprocess.lm.dialects.envelopes import Fault, complaint_in, fault_in
+from dspex.inprocess.lm.dialects.streams import StreamReader
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM

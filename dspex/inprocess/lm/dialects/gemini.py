@@ -13,7 +13,6 @@ from dspex.inprocess.lm.dialects import openai
 from dspex.inprocess.lm.dialects.answer import (
     Answer,
     Message,
-    StreamReader,
     as_object,
     count,
     counters,
@@ -21,6 +20,7 @@ from dspex.inprocess.lm.dialects.answer import (
     no_answer,
 )
 from dspex.inprocess.lm.dialects.envelopes import fault_in
+from dspex.inprocess.lm.dialects.streams import StreamReader
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM

@@ -22,7 +22,6 @@ from dspex.inprocess.lm.dialects import failures, options
 from dspex.inprocess.lm.dialects.answer import (
     Answer,
     Message,
-    StreamReader,
     arguments_of,
     as_object,
     count,
@@ -37,6 +36,7 @@ from dspex.inprocess.lm.dialects.answer import (
     tool_call,
 )
 from dspex.inprocess.lm.dialects.envelopes import complaint_in, fault_in
+from dspex.inprocess.lm.dialects.streams import StreamReader
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
