@@ -56,6 +56,7 @@ class Name(StrEnum):
     CACHE_REFUSED = "dspex.cache.refused"  # warning
     SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
     ROUTE_CHANGED = "dspex.route.changed"  # warning
+    PROGRAM_STRIPPED = "dspex.program.stripped"  # warning
 
 
 _LEVELS: dict[Name, int] = {
@@ -74,6 +75,7 @@ _LEVELS: dict[Name, int] = {
     Name.CACHE_REFUSED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
+    Name.PROGRAM_STRIPPED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,
     Name.CALL_ABANDONED: logging.DEBUG,
