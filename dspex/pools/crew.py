@@ -85,7 +85,7 @@ class Crew:
 
     @property
     def due(self) -> float:
-        due = min(self.nursery.due, self._orphans.due)
+        due = min(self.nursery.due, self._orphans.due, self._replies.due)
         return min(due, *self._dying.values()) if self._dying else due
 
     def tick(self, now: float) -> None:
@@ -94,6 +94,8 @@ class Crew:
         self.nursery.tick(now)
         if now >= self._orphans.due:
             self._orphans.look(now)
+        if now >= self._replies.due:
+            self._replies.tick(now)
 
     # -- what the desk asks for --
 

@@ -24,8 +24,8 @@ from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, Un
 from ..events import Bus, Event, Name
 from .books import Books, Budget
 from .engine import Engine
+from .handlers import Handler, Handlers
 from .pool import Pool
-from .reverse import Handler, Handlers
 from .sessions import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
 from .streams import AsyncStream, Stream
@@ -252,7 +252,7 @@ class Supervisor:
         self.check_own_process()
         return self._bus.subscribe(subscriber)
 
-    def emit(self, name: Name, **facts: Any) -> None:
+    def emit(self, name: Name, /, **facts: Any) -> None:
         """Emit an event of a layer above the pools."""
         self._bus.emit(name, **facts)
 
