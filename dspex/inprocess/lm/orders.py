@@ -64,9 +64,11 @@ class Orders:
         """
         url = str(request["url"])
         require_own_url(lm, url)
-        headers = [(n, v) for n, v in request.get("headers") or () if n.lower() not in _OWNED_HERE]
+        given = request.get("headers") or ()
+        pairs = given.items() if isinstance(given, Mapping) else given
+        headers = [(n, v) for n, v in pairs if n.lower() not in _OWNED_HERE]
         target, head = _prepare(lm, url, headers, method=str(request.get("method") or "POST"))
-        body = bytes(request["body"])
+        body = request["body"] if isinstance(request["body"], bytes) else str(request["body"]).encode()
         key = None
         if lm.cache and request.get("cache", True):
             key = self._key(lm, url, body, request.get("rollout_id"), int(request.get("candidate") or 0))
