@@ -155,7 +155,8 @@ def _log(message: Message) -> None:
 def _event(message: Message) -> None:
     _demand(message, "call", 0 <= message[1] < _LAST_ID)
     _demand(message, "name", 0 < len(message[2]) <= NAME_MOST)
-    _demand(message, "set of facts", not reserved_in(message[3]))
+    if reserved := reserved_in(message[3]):
+        raise Malformed(f"its event's facts hold the reserved names {reserved}")
 
 
 def _own_id(message: Message, id: int) -> None:
@@ -165,7 +166,7 @@ def _own_id(message: Message, id: int) -> None:
 
 def _demand(message: Message, what: str, holds: bool) -> None:
     if not holds:
-        raise Malformed(f"the {what} of its {Kind(message[0]).name} message is none that it may have")
+        raise Malformed(f"its {Kind(message[0]).name} message has an impossible {what}")
 
 
 _CHECKS: Final[dict[int, Callable[[Message], None]]] = {
