@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
+from . import worker as workers
 from .admission import Admission, Limits
 from .reverse import Handler, ReverseCall
 from .toolthreads import ToolThreads
@@ -151,6 +152,7 @@ class Lane:
         if request.is_cancelled:
             return
         try:
+            self._require_reader(request)
             handler = self._handlers.find(request.name)
             if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
                 if len(self._left) >= LEFT_TASKS_MOST:
@@ -176,6 +178,15 @@ class Lane:
         return self._loop
 
     # -- what goes wrong --
+
+    def _require_reader(self, request: ReverseCall) -> None:
+        """Make no more answers for a worker that has left too many unread."""
+        unread, limit = request.worker.unread_answers(), workers.UNREAD_MOST
+        if unread > limit:
+            raise TooManyReverseCalls(
+                self._pool, request.name, scope="worker", command=request.outer.command, actual=unread, limit=limit,
+                what="bytes of unread answers",
+            )  # fmt: skip
 
     def _refuse(self, request: ReverseCall, error: BaseException) -> None:
         request.fail(error)

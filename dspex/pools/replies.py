@@ -15,6 +15,7 @@ from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
 from dspex_worker.wire.messages import Kind, Message
 
 from ..events import Bus, Name, Reports
+from . import worker as workers
 from .desk import Desk
 from .durable import pack
 from .handlers import Handlers
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 FINAL = frozenset((Kind.RESULT, Kind.ERROR, Kind.END))
 CHUNK = int(Kind.CHUNK)
 REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be told
-UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that a worker may leave unread and ask for more
 
 
 class Replies:
@@ -164,8 +164,8 @@ class Replies:
 
     def _require_reader(self, worker: Worker) -> None:
         """Refuse to answer one that does not read the answers: they would fill the memory here."""
-        unread = worker.channel.unwritten if worker.channel is not None else 0
-        if unread > UNREAD_MOST and unread - sum(len(call.frame) for call in worker.calls.values()) > UNREAD_MOST:
+        unread = worker.unread_answers()
+        if unread > workers.UNREAD_MOST:
             raise Malformed(f"it asks for more, and has left {unread:,} bytes of answers unread")
 
     # -- what a worker says of itself --

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .desk import Desk
     from .worker import Worker
 
+CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["ReverseCall"], Any]
 
 _outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
@@ -87,11 +88,12 @@ class ReverseCall:
         """Its worker does not wait for it any more."""
         self.is_cancelled = True
         self.worker.reverse.pop(self.id, None)
-        task, loop = self._task, self._loop
-        if task is not None and loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(task.cancel)
-        self.on_end(self)
+        loop = self._loop
+        if loop is None:
+            self.on_end(self)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(self._cancel_on, loop)
 
     def grant(self, count: int) -> None:
         """Its worker can take `count` more chunks.
@@ -122,14 +124,19 @@ class ReverseCall:
 
     def run_on(self, loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
         """On the loop's thread: start an async handler."""
-        if self.is_cancelled:
+        self._loop = loop
+        if self.is_cancelled:  # looked at after `_loop` is set: `cancel` does it the other way round
+            self._done()
             return
         self._has_credit = asyncio.Event()
-        self._loop = loop
         self._task = loop.create_task(self._arun(handler), context=self.context())
         self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
-        if self.is_cancelled:  # meanwhile, when there was no task to cancel
+
+    def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """It keeps its place while it closes what it holds, such as a connection; not if it does not end at all."""
+        if self._task is not None and not self.is_over:
             self._task.cancel()
+            loop.call_later(CLOSING, self.on_end, self)
 
     async def _arun(self, handler: Handler) -> None:
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Hook = Callable[["Worker"], None]
 
+UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that it may leave unread and ask for more
 READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
 
 
@@ -181,6 +182,13 @@ class Worker:
             return set()
         consumed = self.channel.consumed()
         return {call.id for call in self.calls.values() if call.frame_end > consumed and not _was_heard_of(call)}
+
+    def unread_answers(self) -> int:
+        """About how many bytes of answers to what it asked are here, and not in its pipe yet."""
+        unwritten = self.channel.unwritten if self.channel is not None else 0
+        if unwritten <= UNREAD_MOST:
+            return unwritten
+        return unwritten - sum(len(call.frame) for call in tuple(self.calls.values()))
 
     def reap(self) -> None:
         """Take its exit status if it fell to this process: its template is gone, and this is its init (T6)."""

@@ -6,6 +6,7 @@ Every frame is a well-formed MessagePack message; what is odd is what it holds, 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def choose_greeting(settings: Settings) -> None:
 
 @bridge.command()
 def write(ctx: Context, messages: list[list[Any]], own: int | None = None) -> str:
-    """Write these messages; the number `own` in them stands for this call's id."""
+    """Write these messages; in them `own` stands for this call's id, and "DEEP" for 250 nested lists."""
     runtime = ctx._running.runtime  # on purpose: nothing public can say such things
     for message in messages:
         runtime._write(frame(packer().pack(_with_id(message, own, ctx.call_id))))
@@ -65,6 +66,29 @@ def speak_stream(ctx: Context, seed: int, count: int = 1) -> Iterator[int]:
     yield 1
     speak(ctx, seed, count)
     yield 2
+
+
+@bridge.command()
+def flood(ctx: Context, count: int) -> Iterator[int]:
+    """A stream that sends so many chunks whether there is credit for them or not."""
+    runtime = ctx._running.runtime  # as above
+    for n in range(count):
+        runtime._write(frame(packer().pack([int(Kind.CHUNK), ctx.call_id, n])))
+    yield count
+
+
+@bridge.command()
+def ask(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
+    """Make a reverse call."""
+    return ctx.call_parent(name, arguments)
+
+
+@bridge.command()
+def ask_deaf(ctx: Context, name: str, count: int) -> None:
+    """Make so many reverse calls at once, and read nothing from then on."""
+    asked = [[int(Kind.CALL), 2_000_000 + 2 * n, name, {}, {"for": ctx.call_id}] for n in range(count)]
+    ctx._running.runtime._write(b"".join(frame(packer().pack(message)) for message in asked))  # as above
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 @bridge.command()
@@ -104,7 +128,7 @@ def odd_value(random: Random) -> Any:
     """Something that a field seldom holds."""
     return random.choice(
         (
-            None, True, False, 0, -1, 1, 2, 3, 2**31, 2**62, 2**63, 2**64 - 1, -(2**63), 1.5, float("nan"), float("inf"),
+            None, True, False, 0, -1, 1, 2, 2**31, 2**62, 2**63, 2**64 - 1, -(2**63), 1.5, float("nan"), float("inf"),
             "", "self", "x" * 70_000, "\0\n\x1b[2J", b"", b"\xff" * 1000, [], {}, [[]] * 1000, [None] * 10_000,
             {"self": 1}, {word: word for word in WORDS}, {"for": []}, {"for": {}, "credit": -1}, {"credit": 2**62},
             {"wrote": 1}, {"wrote": {"k": deep(300)}}, {"wrote": {"k": b"1" * 2_000_000}}, {"held": "yes"},
@@ -167,4 +191,6 @@ def _with_id(value: Any, own: int | None, id: int) -> Any:
         return [_with_id(item, own, id) for item in value]
     if isinstance(value, dict):
         return {key: _with_id(item, own, id) for key, item in value.items()}
+    if value == "DEEP":
+        return deep(250)
     return id if own is not None and value == own and type(value) is int else value

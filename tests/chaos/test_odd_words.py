@@ -6,7 +6,7 @@ from .odd_words import MIB, OddWords
 
 
 def test_odd_words_cost_the_workers_that_say_them_and_nobody_else(no_leaks: None) -> None:
-    """Chaos: every kind of message, spoiled; callers get DSPex's errors, the good pool answers all, memory is bounded."""
+    """Chaos: every kind of message, spoiled: callers get DSPex's errors, the good pool answers, memory is bounded."""
     run = OddWords(7, frames=400)
     run.run()
     assert sum(run.outcomes.values()) == run.frames == 400

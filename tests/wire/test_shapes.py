@@ -96,7 +96,8 @@ def test_nothing_comes_before_its_turn(before: int) -> None:
         turns = Turns()
         for opening in (HELLO, READY)[:before]:
             turns.take(opening)
-        if before and message[0] in (Kind.LOG, Kind.EVENT) or (before and message[:2] == [int(Kind.ERROR), 0]):
+        may_come = message[0] in (Kind.LOG, Kind.EVENT) or message[:2] == [int(Kind.ERROR), 0]
+        if before and may_come:
             turns.take(message)
             continue
         with pytest.raises(Malformed):
@@ -120,7 +121,9 @@ def test_whatever_is_said_passes_or_is_malformed() -> None:
 
 def test_the_examples_cover_every_kind() -> None:
     """unit: a kind that is added to the protocol is fuzzed too."""
-    said = {message[0] for _, message in zip(range(2000), _stream(), strict=False) if message and type(message[0]) is int}
+    said = {
+        message[0] for _, message in zip(range(2000), _stream(), strict=False) if message and type(message[0]) is int
+    }
     assert {int(kind) for kind in Kind} <= said
 
 
