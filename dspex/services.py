@@ -98,6 +98,7 @@ class Metrics:
 
     def call(self, request: ReverseCall) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
+        request.require(id=str, example=dict, prediction=dict)
         arguments = request.arguments
         metric = self._metrics.get(str(arguments["id"]))
         if metric is None:

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.wire import Malformed, OverLimit, Unencodable, messages
+from dspex_worker.wire import Malformed, messages
 from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import CREDIT_MOST
 
-from ..errors import DspexError, LMError
+from ..errors import DspexError, InvalidInput, LMError
 from .remote import RAISED
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ class ReverseCall:
     def is_within_tool(self) -> bool:
         """Whether a tool made the outer call, in whatever pool: it may wait for this."""
         return self.outer.context.get(_outer) is not None
+
+    def require(self, **kinds: type) -> None:
+        """Check that these arguments are there, each of its type.
+
+        Raises:
+            InvalidInput: one is not.
+        """
+        for name, kind in kinds.items():
+            given = self.arguments.get(name)
+            if type(given) is not kind:
+                found = type(given).__name__
+                raise InvalidInput(f"{self.name!r} takes a {kind.__name__} as {name!r}, not {found}.", field=name)
 
     def context(self) -> Context:
         """The caller's contextvars, with this as the outer call of whatever is called in them."""
@@ -181,7 +193,7 @@ class ReverseCall:
             return
         try:
             frame = messages.write(kind, self.id, body, None, root="result")
-        except (Unencodable, OverLimit) as error:
+        except Exception as error:  # also of a value that another thread changes meanwhile
             frame = messages.write(Kind.ERROR, self.id, _describe(error), None)
         self.pool.post(self.worker, frame)
 

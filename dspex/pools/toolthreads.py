@@ -7,6 +7,7 @@ started; once they hold all that there are, tools are refused with an error that
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -141,6 +142,8 @@ class ToolThreads:
             del taken
             try:
                 job()
+            except Exception:  # of the answering, not of the tool: the thread has others to serve
+                logging.getLogger("dspex").exception("the answer of a tool of pool %s was lost", self._pool)
             finally:
                 with self._lock:
                     self._busy.discard(request)

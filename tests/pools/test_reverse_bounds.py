@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 
 from dspex.config import PoolConfig
-from dspex.errors import CallTimeout, ProtocolError, TooManyReverseCalls, TooManyToolsLeft
+from dspex.errors import CallTimeout, DspexError, InvalidInput, ProtocolError, TooManyReverseCalls, TooManyToolsLeft
 from dspex.events import Event, Name
 from dspex.pools import handlers, replies, toolthreads
 from dspex.pools import worker as worker_module
@@ -597,3 +597,49 @@ def test_a_gate_is_still_a_tool(supervise: Supervise) -> None:
         assert len(gate.arrived) == toolthreads.THREADS
         gate.open()
         assert len([caller.outcome(30) for caller in callers]) == 40
+
+
+def test_threads_beside_are_bounded(monkeypatch: pytest.MonkeyPatch, hold: threading.Event) -> None:
+    """unit: what tools led to has threads of its own, not without end; they are given back."""
+    monkeypatch.setattr(toolthreads, "BESIDE_MOST", 3)
+    threads = toolthreads.ToolThreads("p", lambda count: None)
+    for n in range(3):
+        threads.run_beside(_request(n), lambda: hold.wait(20))
+    with pytest.raises(TooManyToolsLeft):
+        threads.run_beside(_request(9), lambda: None)
+    hold.set()
+    eventually(lambda: threads._beside == 0)
+    threads.run_beside(_request(9), lambda: None)
+    eventually(lambda: threads._beside == 0)
+
+
+def test_an_answer_that_cannot_be_given_costs_no_thread(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process: whatever goes wrong after a tool, its worker hears of it or its thread serves the next."""
+    monkeypatch.setattr(toolthreads, "THREADS", 1)
+    sup = supervise(size=1)
+
+    class Changing(dict[str, int]):
+        """No value that can cross."""
+
+    sup.register("tool", lambda request: Changing(a=1))
+    for _ in range(3):
+        with pytest.raises(DspexError):
+            sup.call("f", "ask", ASK, timeout=20)
+    sup.register("tool", lambda request: "done")
+    assert sup.call("f", "ask", ASK, timeout=20) == "done"
+
+
+@pytest.mark.parametrize("arguments", [{}, {"id": {}, "name": "n"}, {"id": "i", "name": []}])
+@pytest.mark.parametrize("name", ["tool.call", "metric.call", "lm.request"])
+def test_odd_arguments_of_our_own_handlers_are_named(
+    supervise: Supervise, name: str, arguments: dict[str, Any]
+) -> None:
+    """Process: InvalidInput that names the field, for the worker to hear; it is not retired for it."""
+    from dspex.services import services_of
+
+    sup = supervise(size=1)
+    services_of(sup)
+    command = "ask_stream" if name == "lm.request" else "ask"
+    with pytest.raises(InvalidInput):
+        list(sup.stream("f", command, {"name": name, "arguments": arguments}, timeout=20))
+    assert sup.call("f", "ping")["generation"] == 1
