@@ -90,7 +90,9 @@ class Crew:
 
     def tick(self, now: float) -> None:
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
-            self._bury_unheard(self._desk.workers[generation])
+            worker = self._desk.workers.get(generation)
+            if worker is not None:  # else it was buried with the one before: their template told of both
+                self._bury_unheard(worker)
         self.nursery.tick(now)
         if now >= self._orphans.due:
             self._orphans.look(now)
