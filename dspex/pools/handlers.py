@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from .desk import Desk
 
 LEFT_TASKS_MOST = 1024  # asynchronous handlers of one pool that do not end with their calls
+ENDLESS = 2**20  # descriptors, where the system names no limit
 QUIET = 1.0  # seconds between events of refusals in one pool; each tells how many there were
 
-__all__ = ["Handler", "Handlers", "Lane"]
+__all__ = ["Handler", "Handlers", "ReverseCalls"]
 
 
 class Handlers:
-    """The handlers of one supervisor, by name, and the lanes of its pools."""
+    """The handlers of one supervisor, by name, and the reverse calls of its pools."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._handlers: dict[str, Handler] = {}
-        self._lanes: list[Lane] = []
+        self._of_pools: list[ReverseCalls] = []
         self._limits = limits
 
     def register(self, name: str, handler: Handler) -> None:
@@ -54,26 +55,27 @@ class Handlers:
         except KeyError:
             raise UnknownName("handler", name, self._handlers) from None
 
-    def lane(self, desk: Desk, bus: Bus) -> Lane:
-        """Make the lane of a pool."""
-        lane = Lane(desk.name, self, bus)
-        self._lanes.append(lane)
-        return lane
+    def of_pool(self, desk: Desk, bus: Bus) -> ReverseCalls:
+        """Make what takes the reverse calls of a pool."""
+        made = ReverseCalls(desk.name, self, bus)
+        self._of_pools.append(made)
+        return made
 
     def limits(self) -> Limits:
         """How much each pool may ask at once."""
         if self._limits is None:
             descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            self._limits = Limits.of_host(descriptors, len(self._lanes))
+            many = descriptors if descriptors != resource.RLIM_INFINITY else ENDLESS
+            self._limits = Limits.of_host(many, len(self._of_pools))
         return self._limits
 
     def stop(self) -> None:
         """Let the threads end as they become idle, and stop the loops; what still runs there is cancelled."""
-        for lane in self._lanes:
-            lane.stop()
+        for reverse_calls in self._of_pools:
+            reverse_calls.stop()
 
 
-class Lane:
+class ReverseCalls:
     """The reverse calls of one pool on their way. Any thread; `begin` is the engine's."""
 
     def __init__(self, pool: str, handlers: Handlers, bus: Bus) -> None:

@@ -39,7 +39,7 @@ class Replies:
         self._desk = desk
         self._requests = requests
         self._bus = bus
-        self._lane = handlers.lane(desk, bus)
+        self._reverse_calls = handlers.of_pool(desk, bus)
         self._reports = Reports(REPORTS_MOST)
         self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.read_on(self.on_output))
 
@@ -149,7 +149,7 @@ class Replies:
             return  # its call has ended: the worker has been told, or is about to say so itself
         request = ReverseCall(self._desk, worker, outer, message, size)
         worker.reverse[request.id] = request
-        self._lane.begin(request)
+        self._reverse_calls.begin(request)
 
     def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
         request = worker.reverse.get(message[1])

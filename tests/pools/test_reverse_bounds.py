@@ -31,7 +31,7 @@ ASK = {"name": "tool", "arguments": {}}
 
 def _counts(sup: Supervisor) -> tuple[int, int]:
     """How many reverse calls of the pool run, and how many wait."""
-    admission = sup.handlers._lanes[0]._admission
+    admission = sup.handlers._of_pools[0]._admission
     assert admission is not None
     return admission.counts()
 
@@ -186,7 +186,7 @@ with tempfile.TemporaryDirectory() as folder, Supervisor(pools=pools) as sup:
     )
     thread.start()
     deadline = time.monotonic() + 20
-    while not (lane := sup.handlers._lanes[0])._admission or lane._admission.counts()[1] < 900:
+    while not (reverse_calls := sup.handlers._of_pools[0])._admission or reverse_calls._admission.counts()[1] < 900:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     for _ in range(2):

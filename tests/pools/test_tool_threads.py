@@ -70,7 +70,7 @@ def test_hanging_tools_of_ended_calls_hold_up_nobody(supervise: Supervise, hold:
         _leave(sup, "hang", arrived)
     assert sup.call("f", "ask", ASK, timeout=20) == "done"
     hold.set()
-    threads = sup.handlers._lanes[0]._threads
+    threads = sup.handlers._of_pools[0]._threads
     eventually(lambda: not threads._left and threads._threads <= toolthreads.THREADS, what="the threads come back")
     assert sup.call("f", "ask", ASK, timeout=20) == "done"
 
@@ -132,7 +132,7 @@ def test_past_the_bound_hanging_tools_are_an_error_and_an_event(
     sup.register("tool", lambda request: "done")
     for _ in range(5):
         _leave(sup, "hang", arrived)
-    threads = sup.handlers._lanes[0]._threads
+    threads = sup.handlers._of_pools[0]._threads
     eventually(lambda: len(threads._left) == 5)
     with pytest.raises(TooManyToolsLeft) as caught:
         sup.call("f", "ask", ASK, timeout=20)
@@ -154,7 +154,7 @@ def test_those_who_wait_for_the_last_threads_hear_that_these_are_left(
     sup.register("hang", _hanging(hold, arrived))
     sup.register("tool", lambda request: "done")
     second: list[Caller] = []
-    threads = sup.handlers._lanes[0]._threads
+    threads = sup.handlers._of_pools[0]._threads
 
     def is_queued() -> bool:
         if not second:
@@ -186,14 +186,14 @@ def test_an_asynchronous_tool_that_does_not_end_is_counted(
     sup.register("tool", stubborn)
     for _ in range(2):
         _leave(sup, "tool", release)
-    lane = sup.handlers._lanes[0]
-    eventually(lambda: len(lane._left) == 2)
+    reverse_calls = sup.handlers._of_pools[0]
+    eventually(lambda: len(reverse_calls._left) == 2)
     with pytest.raises(TooManyToolsLeft):
         sup.call("f", "ask", ASK, timeout=20)
-    assert lane._loop is not None
+    assert reverse_calls._loop is not None
     for event in release:
-        lane._loop.call_soon_threadsafe(event.set)
-    eventually(lambda: not lane._left)
+        reverse_calls._loop.call_soon_threadsafe(event.set)
+    eventually(lambda: not reverse_calls._left)
 
 
 def test_a_gate_is_still_a_tool(supervise: Supervise) -> None:
