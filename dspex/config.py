@@ -59,7 +59,7 @@ class PoolConfig:
         sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec", makes=True
     )
     start_method: StartMethod = _setting(
-        "fork", "start", "fork: from a warm template; exec: a fresh interpreter each", makes=True
+        "fork", "start", "fork: from a warm fork server; exec: a fresh interpreter each", makes=True
     )
     memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB, makes=True)
     affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")

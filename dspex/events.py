@@ -57,6 +57,7 @@ class Name(StrEnum):
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
     ROUTE_CHANGED = "dspex.route.changed"  # warning
+    PROGRAM_STRIPPED = "dspex.program.stripped"  # warning
 
 
 _LEVELS: dict[Name, int] = {
@@ -76,6 +77,7 @@ _LEVELS: dict[Name, int] = {
     Name.LM_FAILED_OVER: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
+    Name.PROGRAM_STRIPPED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,
     Name.CALL_ABANDONED: logging.DEBUG,

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from .. import forks
 from . import quick
 
 WRITE_AT_ONCE = 64 * 1024  # bytes that a caller writes before it leaves the rest to the engine
@@ -99,7 +100,7 @@ class Channel:
 
     def close(self) -> None:
         """Close both descriptors; the engine's thread only."""
-        with self._write_lock:
+        with self._write_lock, forks.held_back():
             self.is_closed = True
             os.close(self.stdin)
             os.close(self.stdout)

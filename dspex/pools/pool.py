@@ -73,7 +73,7 @@ class Pool:
         """Run a command on a worker and give its result; blocks.
 
         Raises:
-            CallTimeout, WorkerDied, RemoteError and the other rows of the failure table in docs/errors.md.
+            CallTimeout, WorkerDied, RemoteError: and the other rows of the table in docs/concepts/failures.md.
         """
         return self.invoke(command, arguments, session=session, timeout=timeout, idempotent=idempotent).result()
 
@@ -225,8 +225,9 @@ class Pool:
     def reconfigure(self, config: PoolConfig, *, reload: bool = False, timeout: float | None = None) -> None:
         """Take new settings without failing a call.
 
-        Limits, timeouts and the size count at once. If workers are made from what has changed (see docs/settings.md),
-        or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks until all are.
+        Limits, timeouts and the size count at once. If workers are made from what has changed (see
+        docs/reference/settings.md), or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks
+        until all are.
 
         Raises:
             ValueError: the settings are another pool's.

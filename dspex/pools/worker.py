@@ -14,6 +14,7 @@ from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, message
 from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import Turns
 
+from .. import forks
 from ..descriptors import above_streams
 from .channel import Channel
 from .engine import READABLE, Engine
@@ -136,9 +137,10 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and its group: the kernel does, when the lifeline's write end closes (T4). No pid is trusted."""
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        with forks.held_back():
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                os.close(lifeline)
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -166,11 +168,12 @@ class Worker:
         engine = self._engine
         if engine is None:
             return
-        for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
-            if descriptor is not None and descriptor >= 0:
-                engine.unregister(descriptor)
-                os.close(descriptor)
-        self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
+        with forks.held_back():  # a child would close the numbers again, which may be another file's by then
+            for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
+                if descriptor is not None and descriptor >= 0:
+                    engine.unregister(descriptor)
+                    os.close(descriptor)
+            self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
         if self.channel is not None and not self.channel.is_closed:
             engine.unregister(self.channel.stdin)
             engine.unregister(self.channel.stdout)

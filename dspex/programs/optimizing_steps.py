@@ -23,7 +23,7 @@ from ..errors import CallCancelled, SettingsError, StepTimeout
 from ..inprocess.crossing import to_wire
 from ..inprocess.signatures import Signature, signature
 from ..router import OPTIMIZER_POOL
-from ..services import services_of
+from ..services import checked_convention, services_of
 from .module_steps import ModuleStep
 from .optimizing import optimize
 from .predictors import predictor
@@ -81,6 +81,8 @@ class OptimizingStep:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
+        if callable(metric):
+            checked_convention(metric)
         known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
 
         def put(key: str, value: Any) -> None:
@@ -109,8 +111,8 @@ class OptimizingStep:
         return self.student.outputs
 
     @property
-    def has_tools(self) -> bool:
-        return bool(self.student.tools)
+    def may_repeat(self) -> bool:
+        return False  # the whole optimisation would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         best = self._flight(scope).wait(scope)

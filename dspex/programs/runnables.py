@@ -54,15 +54,22 @@ class RetrieverStep:
     k: int
     options: Mapping[str, Any]
     pool: str = GENERAL_POOL
-    has_tools: bool = False
+    may_repeat: bool = False
     is_stateful: bool = False
     outputs: tuple[str, ...] = ("passages",)
     optional_inputs: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, *, query: str = "query", k: int = 3, **options: Any) -> None:
+    def __init__(
+        self, name: str, *, query: str = "query", k: int = 3, idempotent: bool = False, **options: Any
+    ) -> None:
         if not options.get("url"):
             raise SettingsError(f"{name} needs the url of its server, such as url='http://127.0.0.1:8893'.", key="url")
-        for field_, value in (("name", name), ("query", query), ("k", k), ("options", options)):
+        if not isinstance(idempotent, bool):
+            raise SettingsError(f"idempotent is {idempotent!r}; it is True or False.", key="idempotent")
+        for field_, value in (
+            *(("name", name), ("query", query), ("k", k), ("options", options)),
+            ("may_repeat", idempotent),
+        ):
             object.__setattr__(self, field_, value)
 
     @property

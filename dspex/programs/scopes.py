@@ -78,7 +78,10 @@ class Outcome:
 
 
 class Runnable(Protocol):
-    """A DSPy step. `outputs` are the fields of its signature as the user wrote it."""
+    """A DSPy step. `outputs` are the fields of its signature as the user wrote it.
+
+    `may_repeat` says whether it may run once more, unasked, when its worker dies: False wherever code of a user's runs.
+    """
 
     @property
     def inputs(self) -> tuple[str, ...]: ...
@@ -87,7 +90,7 @@ class Runnable(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]: ...
     @property
-    def has_tools(self) -> bool: ...
+    def may_repeat(self) -> bool: ...
     @property
     def pool(self) -> str: ...
     @property

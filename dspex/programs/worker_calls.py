@@ -115,11 +115,10 @@ class WorkerCalls:
             yield supervisor, arguments
 
     def _options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
-        # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.
         return {
             "session": session,
             "timeout": self.program.timeout if timeout is None else timeout,
-            "idempotent": retry and not self.program.tools,
+            "idempotent": retry and self.program.may_repeat,
         }
 
     def _prediction(self, reply: Any, worker: str, account: Account) -> Prediction:

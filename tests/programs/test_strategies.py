@@ -342,7 +342,7 @@ def search(query: str) -> str:
         (lambda: dspex.rag("dspy.Colbert", "q -> a"), UnknownName),
         (lambda: dspex.rag("dspy.ColBERTv2", "q -> a"), SettingsError),
         (lambda: dspex.rag(3, "q -> a"), SettingsError),
-        (lambda: dspex.rag(search, "context -> a"), UnknownName),
+        (lambda: dspex.rag(lambda q, k: [q], "context -> a"), UnknownName),
         (lambda: dspex.refine(dspex.majority("q -> a"), reward_fn=by_length), SettingsError),
     ],
 )
@@ -444,7 +444,8 @@ def test_a_strategy_is_evaluated_in_a_worker_and_cannot_be_saved(sup: dspex.Supe
         found = dspex.evaluate(program, rows, metric="exact_match", num_threads=1)
         assert found["score"] == 50.0
         with pytest.raises(SettingsError, match=r"dspex\.RAG"):
-            dspex.evaluate(dspex.rag(search, "question -> answer", lm=lm, supervisor=sup), rows, metric="exact_match")
+            looking = dspex.rag(lambda q, k: [q], "question -> answer", lm=lm, supervisor=sup)
+            dspex.evaluate(looking, rows, metric="exact_match")
     with pytest.raises(SettingsError, match="save the program that it asks"):
         dspex.Optimized(program, 1.0, 0.5).save(tmp_path / "best.json")
 

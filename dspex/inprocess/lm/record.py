@@ -45,7 +45,8 @@ class LM:
         model: `provider/name`; see `providers.PROVIDERS` for the providers.
         api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's.
         api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
-        temperature, max_tokens: None leaves them out of the request.
+        temperature: None leaves it out of the request.
+        max_tokens: None leaves it out of the request.
         cache: Whether answers may be served from DSPex's cache.
         options: `n`, `timeout` (seconds of one attempt, default 600), `retries` (default 3), `headers`, `proxy`,
             `structured_outputs`, `function_calling`, `reasoning` (True/False: what the model can do, where the model

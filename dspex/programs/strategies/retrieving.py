@@ -19,7 +19,7 @@ from ...inprocess.predictor import Chunk
 from ...router import GENERAL_POOL, Candidate, Reason
 from .. import answers
 from ..program import Program
-from .strategy import Strategy
+from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...inprocess.lm.record import LM
@@ -153,7 +153,7 @@ class Retrieving(Strategy):
 
     def _lookup_options(self, how: Mapping[str, Any]) -> dict[str, Any]:
         options = {"timeout": self.timeout, **{name: value for name, value in how.items() if name != "retry"}}
-        return {**options, "idempotent": True}  # looking something up twice changes nothing
+        return {**options, "idempotent": how.get("retry", True) and self.may_repeat}
 
     def _request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         asked = str(self._asked(inputs))
@@ -188,6 +188,9 @@ def _check_retriever(retriever: Any, settings: Mapping[str, Any]) -> None:
             "A retriever is an index with search(query, k), a function (query, k), or 'dspy.ColBERTv2'.",
             key="retriever",
         )
+    else:
+        searches = getattr(retriever, "search", retriever)
+        require_function(searches, "retriever", "retriever", "query", "k", may_await=True)
 
 
 def _text(passage: Any) -> str:

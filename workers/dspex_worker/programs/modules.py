@@ -27,14 +27,15 @@ from dspex_worker.programs.registry import MODULES, module_class
 from dspex_worker.programs.tools import names_tools, tools_from, tools_in
 from dspex_worker.programs.values import to_input, to_wire
 from dspex_worker.programs.voting import Majority
+from dspex_worker.states import damage, stray_keys, without_lms
 
+_OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
 REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
 _ASKING = REWARDED | {Majority}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
 _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
-_PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def check_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         Failure: InvalidInput.
     """
-    moved = sorted(CLIENT_KEYS.intersection(config) - {"timeout"})
+    moved = sorted((CLIENT_KEYS | _OF_RECORD).intersection(config) - {"timeout"})
     if moved:
         raise invalid_input(f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone.")
     return dict(config)
@@ -185,22 +186,23 @@ def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
     """Give `program` a saved state, once it is certain that it is this program's.
 
     DSPy pairs saved fields with the signature's by position and takes any other key for an attribute; a state of
-    another program would load and answer with wrong descriptions.
+    another program would load and answer with wrong descriptions. An LM in it is left out.
 
     Raises:
-        Failure: InvalidInput, when predictors or fields do not match.
+        Failure: InvalidInput, when predictors or fields do not match, or a key is none of a program's.
     """
-    cleaned: dict[str, Any] = copy.deepcopy({key: value for key, value in state.items() if key != "metadata"})
+    given = {key: value for key, value in state.items() if key != "metadata"}
+    if stray := stray_keys(given):
+        raise invalid_input(f"The state holds {', '.join(stray[:5])}: a state says what a program is, and no more.")
     own = program.dump_state()
     if isinstance(program, dspy.Predict):
-        cleaned = {key: value for key, value in cleaned.items() if key in _PREDICTOR_STATE}
-        _check_predictor("the program", own, cleaned)
+        _check_predictor("the program", own, given)
     else:
-        _check_parts(own, cleaned)
-        cleaned = {key: _cleaned_part(value) for key, value in cleaned.items()}
-    for part in _predictor_states(cleaned):
-        part["lm"] = None
-    program.load_state(cleaned)
+        _check_parts(own, given)
+    if wrong := damage(given):
+        raise invalid_input(f"The state is damaged: {wrong}.")
+    cleaned, _ = without_lms(given)
+    program.load_state(copy.deepcopy(cleaned))
 
 
 def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -283,12 +285,6 @@ def _predictor_states(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [part for part in state.values() if isinstance(part, dict) and "demos" in part]
 
 
-def _cleaned_part(part: Any) -> Any:
-    if isinstance(part, dict) and "demos" in part:
-        return {key: value for key, value in part.items() if key in _PREDICTOR_STATE}
-    return part
-
-
 def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if own.keys() != state.keys():
         raise invalid_input(
@@ -298,6 +294,9 @@ def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     for name, part in own.items():
         if isinstance(part, dict) and "signature" in part:
             _check_predictor(name, part, state[name])
+        elif isinstance(part, dict) and (others := state[name].keys() - part.keys()):
+            # DSPy's Retrieve, for one, would take them for its attributes.
+            raise invalid_input(f"The state of {name!r} holds {min(others)}, which this program's has not.")
 
 
 def _check_predictor(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
