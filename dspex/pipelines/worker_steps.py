@@ -143,6 +143,7 @@ class RunnableStep(Step):
             generation=outcome.generation,
             usage=outcome.usage,
             cached=outcome.cached,
+            optimized=outcome.optimized,
             extra=outcome.extra,
         )
 

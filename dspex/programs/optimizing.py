@@ -194,7 +194,8 @@ class _Job:
         supervisor = self.student.home()
         pool = supervisor.pool(OPTIMIZER_POOL)
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
-        found = answers.optimized(*_consume(stream, on_progress))
+        value, worker = _consume(stream, on_progress)
+        found = answers.optimized(value, worker)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
         best = self.student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
@@ -206,6 +207,7 @@ class _Job:
             self.optimizer,
             found.get("versions", {}),
             found.get("errors", {}),
+            worker,
         )
 
 

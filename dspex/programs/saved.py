@@ -169,6 +169,7 @@ class Optimized:
     optimizer: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
+    worker: str = ""  # that made it, such as "mipro/0"; a loaded one does not say
 
     def __call__(self, **inputs: Any) -> Prediction:
         return self.program(**inputs)

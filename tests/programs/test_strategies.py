@@ -26,7 +26,6 @@ from dspex.errors import (
     SettingsError,
     UnknownName,
 )
-from dspex.inprocess.retrieval import BM25Index
 from dspex.router import Reason
 from dspex.services import services_of
 from dspex.testing import FakeLM, FakeReply
@@ -197,7 +196,7 @@ def test_assertions_that_keep_failing_say_what_failed(sup: dspex.Supervisor) -> 
 )
 def test_rag_asks_the_same_on_both_routes(sup: dspex.Supervisor, text: str) -> None:
     """parity: the passages of an index of this process are in the same prompt, whoever makes it."""
-    index = BM25Index(["Paris is in France.", "Rome is in Italy.", "Oslo is in Norway."])
+    index = dspex.BM25Index(["Paris is in France.", "Rome is in Italy.", "Oslo is in Norway."])
     options = {"context": "facts"} if "facts" in text else {}
     native, python = outcomes(
         sup, lambda **how: dspex.rag(index, text, k=2, **options, **how), answers("x"), {"question": "Paris, Rome?"}
