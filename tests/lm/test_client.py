@@ -506,7 +506,7 @@ def test_records_made_per_request_do_not_pile_up(client: LMClient, monkeypatch: 
 def test_unregistered_lm_is_unknown(client: LMClient) -> None:
     """collaboration: a worker cannot invent an LM."""
     with pytest.raises(UnknownName):
-        list(client.forward({"lm": "nope"}))
+        list(client.forward({"lm": "nope", "url": "http://127.0.0.1/v1", "body": b"{}"}))
 
 
 def test_cancelled_forward_closes_its_connection(fake: Fake, client: LMClient) -> None:

@@ -28,7 +28,7 @@ from dspex.inprocess.lm.drivers import BlockingDriver
 from dspex.inprocess.lm.effects import Order
 from dspex.inprocess.lm.exchange import Services, exchange
 from dspex.inprocess.lm.flights import Flights
-from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed
+from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed, require_request
 from dspex.inprocess.lm.http.blocking import BlockingHttp
 from dspex.inprocess.lm.inquiry import CallOptions, Inquiry
 from dspex.inprocess.lm.ledger import Ledger
@@ -246,6 +246,7 @@ class LMClient:
     def _forwarded(
         self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None
     ) -> tuple[Order, Origin]:
+        require_request(request)
         lm = self._known(request["lm"])
         origin = origin or Origin(emit=self.emit)
         if request.get("instead_of"):

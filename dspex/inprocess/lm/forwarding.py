@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.errors import InvalidInput
 from dspex.inprocess.lm.effects import Order, Outcome
 from dspex.inprocess.lm.ledger import Account, Ledger
 from dspex.inprocess.lm.record import LM
@@ -18,6 +20,10 @@ _SHOWN = re.compile(
     r"content-type|date|retry-after(-ms)?|[\w-]*request-?id|[\w-]*rate-?limit[\w-]*|openai-processing-ms"
 )
 REFUSAL_MOST = 1024 * 1024  # characters of a refusal that a worker gets to read
+NAME_MOST = 500  # characters
+URL_MOST = 64 * 1024
+REASON_MOST = 64 * 1024
+HEADERS_MOST = 200
 
 
 def _silent(*_: object, **__: object) -> None:
@@ -30,6 +36,67 @@ class Origin:
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=_silent)
+
+
+def require_request(request: Mapping[str, Any]) -> None:
+    """Check a worker's request before anything is made of it: each of its fields is what its name says.
+
+    Raises:
+        InvalidInput: one is not; `field` names it.
+    """
+    for name, is_right in _REQUEST.items():
+        if not is_right(request.get(name)):
+            given = type(request.get(name)).__name__
+            raise InvalidInput(f"A request to a language model has no such {name!r} (it is {given}).", field=name)
+
+
+def _is_text(most: int, *, may_lack: bool = True) -> Callable[[Any], bool]:
+    return lambda value: len(value) <= most if isinstance(value, str) else value is None and may_lack
+
+
+def _are_headers(value: Any) -> bool:
+    if value is None or isinstance(value, Mapping):
+        value = (value or {}).items()
+    elif not isinstance(value, list | tuple):
+        return False
+    pairs = list(value)
+    return len(pairs) <= HEADERS_MOST and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        for pair in pairs
+    )
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _is_span(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and not math.isnan(value) and value >= 0)
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**31)
+
+
+def _is_rollout(value: Any) -> bool:
+    return type(value) is int or _is_text(NAME_MOST)(value)
+
+
+_REQUEST: dict[str, Callable[[Any], bool]] = {
+    "lm": _is_text(NAME_MOST, may_lack=False),
+    "method": _is_text(NAME_MOST),
+    "url": _is_text(URL_MOST, may_lack=False),
+    "headers": _are_headers,
+    "body": lambda value: isinstance(value, bytes | str),
+    "stream": _is_flag,
+    "cache": _is_flag,
+    "has_alternative": _is_flag,
+    "rollout_id": _is_rollout,
+    "candidate": _is_count,
+    "timeout": _is_span,
+    "instead_of": _is_text(NAME_MOST),
+    "reason": _is_text(REASON_MOST),
+}
 
 
 def relayed(

@@ -91,7 +91,7 @@ class Orders:
         if str(request.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = _prepare(lm, url, _own_headers(lm, request.get("headers") or ()))
-        body = bytes(request["body"])
+        body = request["body"] if isinstance(request["body"], bytes) else str(request["body"]).encode()
         asked = _asked(lm, dialect, body)
         key = None
         if lm.cache and request.get("cache", True):
@@ -132,9 +132,10 @@ def reroute(order: Order, api_base: str, key: str) -> Order:
     )
 
 
-def _own_headers(lm: LM, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A worker's headers without those that are ours to set."""
-    headers = [(name, value) for name, value in given if name.lower() not in _OWNED_HERE]
+    pairs = given.items() if isinstance(given, Mapping) else given
+    headers = [(name, value) for name, value in pairs if name.lower() not in _OWNED_HERE]
     odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
     if odd is not None:
         raise _refused(lm, f"{odd[:50]!r} is no name of a header.")
