@@ -60,8 +60,9 @@ bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their p
 chaos: $(BENCH)  ## the same faults for this pool and its peers, and what deaths, a long queue and idling cost
 	$(BIN)/python -m benchmarks chaos deaths queue idle $(ARGS)
 
-fuzz: $(READY)   ## a million mutated frames
+fuzz: $(READY)   ## a million mutated frames, then five minutes of valid frames with odd contents
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
+	$(BIN)/python -m tests.chaos.odd_words --seconds 300 $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
 	$(BIN)/python -m tests.chaos.soak --minutes 20 --warm-up 240 $(ARGS)

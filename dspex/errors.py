@@ -238,6 +238,48 @@ class ResourceExhausted(UnavailableError):
         super().__init__(f"No {resource} are left for {who}. {remedy}")
 
 
+class TooManyReverseCalls(UnavailableError):
+    """A running call asked the host for too much at once (`what`: reverse calls or bytes); `scope` had the limit."""
+
+    retryable: ClassVar[Retryable] = "now"
+
+    def __init__(
+        self,
+        pool: str,
+        name: str,
+        *,
+        scope: Literal["call", "worker", "pool"],
+        command: str,
+        actual: int,
+        limit: int,
+        what: str = "reverse calls",
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.scope = scope
+        self.command = command
+        self.actual = actual
+        self.limit = limit
+        self.what = what
+        super().__init__(
+            f"{name!r} was not run for the call {command!r} in pool {pool!r}: its {scope} has {actual:,} {what} under "
+            f"way, the limit is {limit:,}. Ask for less at a time, and read or close the streams that were asked for."
+        )
+
+
+class TooManyToolsLeft(UnavailableError):
+    """Tools or metrics of calls that have ended still run, and hold every thread or task that they may."""
+
+    def __init__(self, pool: str, *, left: int, limit: int) -> None:
+        self.pool = pool
+        self.left = left
+        self.limit = limit
+        super().__init__(
+            f"No more tools and metrics are run for pool {pool!r}: {left} of them still run though their calls have "
+            f"ended, the limit is {limit}. Give what they wait for a timeout, then restart this process."
+        )
+
+
 class PoisonCall(UnavailableError):
     """This very call (`digest`) has killed its worker `strikes` times while running alone; refused for `until_s`."""
 

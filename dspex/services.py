@@ -105,6 +105,7 @@ class Metrics:
 
     def call(self, request: ReverseCall) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
+        request.require(id=str, example=dict, prediction=dict)
         arguments = request.arguments
         found = self._metrics.get(str(arguments["id"]))
         if found is None:

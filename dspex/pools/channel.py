@@ -83,6 +83,11 @@ class Channel:
             self._want_writable(False)
         self.flush()
 
+    @property
+    def unwritten(self) -> int:
+        """How many of the appended bytes the pipe has not taken yet."""
+        return self.enqueued - self._written
+
     def unread(self) -> int:
         """How many bytes of what was written the worker never read (exact once it is dead)."""
         count = array.array("i", [0])

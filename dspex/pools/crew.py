@@ -86,15 +86,19 @@ class Crew:
 
     @property
     def due(self) -> float:
-        due = min(self.nursery.due, self._orphans.due)
+        due = min(self.nursery.due, self._orphans.due, self._replies.due)
         return min(due, *self._dying.values()) if self._dying else due
 
     def tick(self, now: float) -> None:
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
-            self._bury_unheard(self._desk.workers[generation])
+            worker = self._desk.workers.get(generation)
+            if worker is not None:  # else it was buried with the one before: their template told of both
+                self._bury_unheard(worker)
         self.nursery.tick(now)
         if now >= self._orphans.due:
             self._orphans.look(now)
+        if now >= self._replies.due:
+            self._replies.tick(now)
 
     # -- what the desk asks for --
 

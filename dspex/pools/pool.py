@@ -22,11 +22,11 @@ from .crew import Crew
 from .desk import Desk
 from .engine import Engine
 from .guards import observe
+from .handlers import Handlers
 from .instructions import Instruction
 from .renewal import Renewal
 from .replies import Replies
 from .requests import Requests
-from .reverse import Handlers
 from .stats import PoolStats, stats_of
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
 
@@ -414,6 +414,8 @@ class Pool:
 
     def _grant(self, call: Call, count: int) -> None:
         """The consumer of a stream took chunks: its worker may send as many more."""
+        if call.stream is not None:
+            call.stream.allow(count)  # before the worker can know
         worker = self._desk.workers.get(call.generation)
         if worker is not None:
             self._desk.post(worker, messages.write(Kind.CREDIT, call.id, count))

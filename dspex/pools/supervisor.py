@@ -27,8 +27,8 @@ from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, St
 from ..events import Bus, Event, Name
 from .books import Books, Budget
 from .engine import Engine
+from .handlers import Handler, Handlers
 from .pool import Pool
-from .reverse import Handler, Handlers
 from .sessions import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
 from .streams import AsyncStream, Stream
@@ -257,7 +257,7 @@ class Supervisor:
         self.check_own_process()
         return self._bus.subscribe(subscriber)
 
-    def emit(self, name: Name, **facts: Any) -> None:
+    def emit(self, name: Name, /, **facts: Any) -> None:
         """Emit an event of a layer above the pools."""
         self._bus.emit(name, **facts)
 

@@ -20,6 +20,7 @@ from ..inprocess.predictor import default_adapter
 from ..inprocess.signatures import Signature
 from ..router import GENERAL_POOL, OPTIMIZER_POOL
 from ..services import Services, checked_convention, services_of
+from . import answers
 from .files import checked_state
 from .predictors import predictor
 from .program import Program
@@ -120,7 +121,8 @@ def evaluate(
             "num_threads": num_threads,
             "inputs": list(inputs or subject.inputs),
         }
-        return _consume(supervisor.stream(GENERAL_POOL, "evaluate", arguments, timeout=timeout), on_progress)[0]
+        stream = supervisor.stream(GENERAL_POOL, "evaluate", arguments, timeout=timeout)
+        return answers.evaluated(*_consume(stream, on_progress))
 
 
 @contextlib.contextmanager
@@ -192,7 +194,8 @@ class _Job:
         supervisor = self.student.home()
         pool = supervisor.pool(OPTIMIZER_POOL)
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
-        found, worker = _consume(stream, on_progress)
+        value, worker = _consume(stream, on_progress)
+        found = answers.optimized(value, worker)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
         best = self.student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
@@ -208,7 +211,8 @@ class _Job:
         )
 
 
-def _consume(stream: Any, on_progress: Progress | None) -> tuple[dict[str, Any], str]:
+def _consume(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
+    """Its value, and the worker that gave it."""
     with stream:
         for report in stream:
             if on_progress is not None:

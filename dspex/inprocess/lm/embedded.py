@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from dspex import forks
 from dspex.descriptors import above_streams
 from dspex.errors import LMConfigurationError, LMTransportError, MissingDependency, UnknownName
-from dspex.inprocess.lm.exchange import Order
+from dspex.inprocess.lm.effects import Order
 from dspex.inprocess.lm.orders import reroute
 from dspex_worker import starting
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dspex.errors import LMConfigurationError, SettingsError, UnknownName
+from dspex.inprocess.lm.credentials import secrets_of
 from dspex.inprocess.lm.modeltable import model_facts
 from dspex.inprocess.lm.providers import Provider
 from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of, proxy_for
@@ -34,7 +35,6 @@ _RANGES = {
 }
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
-_CREDENTIAL = re.compile("auth|key|token|secret|cookie|password|credential")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
@@ -174,9 +174,8 @@ class LM:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may show: the key, and the values of headers that carry one."""
-        carried = (value for name, value in self.headers if _CREDENTIAL.search(name))
-        return tuple(secret for secret in (self.api_key, *carried) if secret)
+        """What no message may show: the key, what headers carry, a proxy's password."""
+        return secrets_of(self)
 
     def options(self) -> dict[str, Any]:
         """The generation options of the record, as a call's configuration would give them; None is absent."""

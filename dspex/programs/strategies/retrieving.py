@@ -17,6 +17,7 @@ from ...inprocess.fields import InputField
 from ...inprocess.prediction import Prediction
 from ...inprocess.predictor import Chunk
 from ...router import GENERAL_POOL, Candidate, Reason
+from .. import answers
 from ..program import Program
 from .strategy import Strategy, require_function
 
@@ -132,7 +133,8 @@ class Retrieving(Strategy):
     def _found(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
             pool = self.home().pool(GENERAL_POOL)
-            passages = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how)).result()["passages"]
+            call = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how))
+            passages = answers.passages(call)
         else:
             passages = self._searched(inputs)
             if inspect.isawaitable(passages):
@@ -145,7 +147,7 @@ class Retrieving(Strategy):
         if self._is_remote:
             pool = self.home().pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
-            return self._given(inputs, call.result()["passages"])
+            return self._given(inputs, answers.passages(call))
         passages = await asyncio.to_thread(self._searched, inputs)
         return self._given(inputs, await passages if inspect.isawaitable(passages) else passages)
 

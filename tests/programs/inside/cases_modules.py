@@ -58,7 +58,7 @@ def test_options_are_plain_data_checked_against_the_constructor() -> None:
         with fails_with(kind):
             modules.build(spec(name, options=options, **extra), MINE)
     call = parent(chat(answer="a"))
-    with fails_with("InvalidInput"):
+    with fails_with("LMConfigurationError"):
         call.call(programs().run, call, spec(), {"question": "q"}, RECORD, config={"api_key": "k"})
 
 

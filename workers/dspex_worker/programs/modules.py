@@ -19,6 +19,7 @@ from typing import Any
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
 
+from dspex_worker.bridge import Failure
 from dspex_worker.programs import signatures
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
@@ -161,15 +162,16 @@ def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) ->
     predictors[0].demos = [dict(demo) for demo in demos]
 
 
-def check_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:
     """Options of an LM call, without any that would move its endpoint or key.
 
     Raises:
-        Failure: InvalidInput.
+        Failure: of this kind; for a call's config that of the native route.
     """
     moved = sorted((CLIENT_KEYS | _OF_RECORD).intersection(config) - {"timeout"})
     if moved:
-        raise invalid_input(f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone.")
+        message = f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone."
+        raise Failure(kind, message)
     return dict(config)
 
 
@@ -227,7 +229,8 @@ def _construct(cls: Any, name: str, given: dict[str, Any], options: dict[str, An
             raise unknown_name("option", option, allowed - {option}, where=name)
         _check_plain(option, value)
     if takes_any:
-        check_config({key: value for key, value in options.items() if key not in allowed}, f"Options of {name}")
+        own = {key: value for key, value in options.items() if key not in allowed}
+        check_config(own, f"Options of {name}", kind="InvalidInput")
     for key in given.keys() - named if not takes_any else ():
         raise invalid_input(f"{name} takes no {key}.")
     try:
