@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 Details = Sequence[tuple[str, Any]]
 EVENT_LIMIT = 1024 * 1024
+COUNT_MOST = 10**12  # tokens of one response; sums and prices of what is beyond would not fit a float
+BODY_CHECKED = 1024 * 1024  # bytes; a longer body is looked at before it is read
+BODY_VALUES = 1_000_000  # objects, lists and items in it: 0.2 s and 250 MB, during which no other thread runs
 
 _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -71,7 +73,7 @@ class StreamReader(ABC):
         self.lm = lm
         self.text: list[str] = []
         self.reasoning: list[str] = []
-        self.calls: dict[int, dict[str, str]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}  # their arguments are lists of what came
         self.usage: dict[str, Any] = {}
         self.model = lm.name
         self.finish_reason: str | None = None
@@ -135,15 +137,15 @@ class StreamReader(ABC):
             self._data(payload)
 
     def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
-        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": []})
         call["id"] = call["id"] or id or ""
         call["name"] = call["name"] or name or ""
-        call["arguments"] += arguments
+        call["arguments"].append(arguments)
 
-    def _call(self, call: dict[str, str]) -> dict[str, Any]:
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(call["id"] or "call_0", call["name"], json_object(call["arguments"]))
+        return tool_call(call["id"] or "call_0", call["name"], json_object("".join(call["arguments"])))
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -183,8 +185,15 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
     """A response's JSON object.
 
     Raises:
-        LMProviderError: the body is not one (a gateway's HTML page behind a 200, say).
+        LMProviderError: the body is not one (a gateway's HTML page behind a 200, say), or holds too many values.
     """
+    if len(body) > BODY_CHECKED and (values := sum(map(body.count, (b"{", b"[", b",")))) > BODY_VALUES:
+        raise LMProviderError(
+            f"The reply of {len(body):,} bytes holds some {values:,} values, over {BODY_VALUES:,}: it is not read.",
+            model=lm.model,
+            provider=lm.provider.id,
+            status=200,
+        )
     try:
         text = body.decode()
         data, end = _DECODE(text)  # json.loads would look for the encoding and for blanks first: 5 us
@@ -232,8 +241,8 @@ def json_object(text: Any) -> dict[str, Any]:
 
 
 def count(value: Any) -> int | float | None:
-    """A token counter as a provider sends it; None for anything that is no count."""
-    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    """A token counter as a provider sends it; None for anything that is no count, however many digits it has."""
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MOST
     return value if is_count else None
 
 
