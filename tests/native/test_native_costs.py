@@ -75,7 +75,7 @@ def test_repairing_takes_steps_in_proportion_to_the_length(name: str) -> None:
 def test_reading_grows_no_faster_than_the_reply(name: str, adapter: str) -> None:
     """unit: eight times the reply takes some eight times the time; the square would be 64 times."""
     times = []
-    for size in (4_000, 32_000):
+    for size in (2_000, 16_000):
         text = grown(ATOMS[name], size, "[[ ## a ## ]]\n[" if adapter == "chat" else '{"a": [')
         times.append(_cpu_s(_read, text, list[str], adapter))
     small, large = times
@@ -97,7 +97,7 @@ def test_streaming_grows_no_faster_than_the_reply(name: str, fields: Any, cut: i
             pass
 
     for prefix in ("[[ ## a ## ]]\n", "[[ ## a", "") if fields is ChatFields else ('{"a":', '{"a":"', '{"a":[', '{"'):
-        small, large = (_cpu_s(streamed, grown(ATOMS[name], size, prefix)) for size in (4_000, 32_000))
+        small, large = (_cpu_s(streamed, grown(ATOMS[name], size, prefix)) for size in (2_000, 16_000))
         assert large <= 8 * 3 * small + 0.5 and large < SLOWEST_S, (prefix, small, large)
 
 
