@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+
 import dspex
 from dspex.errors import CallTimeout
 from dspex.testing import FakeLM

@@ -73,7 +73,7 @@ class StreamReader(ABC):
         self.lm = lm
         self.text: list[str] = []
         self.reasoning: list[str] = []
-        self.calls: dict[int, dict[str, Any]] = {}  # their arguments are lists of what came
+        self.calls: dict[int, dict[str, str]] = {}
         self.usage: dict[str, Any] = {}
         self.model = lm.name
         self.finish_reason: str | None = None
@@ -137,15 +137,17 @@ class StreamReader(ABC):
             self._data(payload)
 
     def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
-        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": []})
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
         call["id"] = call["id"] or id or ""
         call["name"] = call["name"] or name or ""
-        call["arguments"].append(arguments)
+        so_far = call.pop("arguments")  # the only reference: Python then adds in place, instead of copying it all
+        so_far += arguments
+        call["arguments"] = so_far
 
-    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, call: dict[str, str]) -> dict[str, Any]:
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(call["id"] or "call_0", call["name"], json_object("".join(call["arguments"])))
+        return tool_call(call["id"] or "call_0", call["name"], json_object(call["arguments"]))
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
