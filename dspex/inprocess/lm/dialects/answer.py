@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 Details = Sequence[tuple[str, Any]]
 EVENT_LIMIT = 1024 * 1024
-COUNT_MOST = 10**12  # tokens of one response; sums and prices of what is beyond would not fit a float
-BODY_CHECKED = 1024 * 1024  # bytes; a longer body is looked at before it is read
-BODY_VALUES = 1_000_000  # objects, lists and items in it: 0.2 s and 250 MB, during which no other thread runs
 
 _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 quoted = encode_basestring  # a text as JSON
 quoted_once = lru_cache(maxsize=256)(quoted)  # for system messages: long, and the same for every call of a program
+COUNT_MOST = 10**12  # tokens of one response; sums and prices of what is beyond would not fit a float
+BODY_CHECKED = 1024 * 1024  # bytes; a longer body is looked at before it is read
+BODY_VALUES = 1_000_000  # objects, lists and items in it: 0.2 s and 250 MB, during which no other thread runs
 
 
 @dataclass(slots=True)  # one for each response: a frozen one takes three times as long to make
