@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import json_repair
@@ -228,8 +228,22 @@ DAMAGED = {
     "thoughts": f"<think>{'hm, ' * 500}</think>{WHOLE}",
     "twice": WHOLE + "\n" + WHOLE,
     "in quotes": f"'{WHOLE}'",
+    "repeated names": WHOLE.replace('"b"', '"a"').replace("}", "", 1),
+    "escaped names": '{\\"a\\": \\"x\\"}',
+    "doubled braces": "{" + json.dumps(DOCUMENT, indent=2) + "}",
     "surrogates": WHOLE.replace("item", "\ud83d\\ud83d")[:-1],
 }
+
+
+PLAIN = {dict, list, str, int, float, bool, type(None)}
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _parts(item)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -240,7 +254,8 @@ def test_usual_damage_is_repaired_as_ever_with_a_tenth_of_the_steps(name: str) -
     most = allowance.left
     token = bounds.begin(allowance)
     try:
-        assert repair.loads(text) == json_repair.loads(text)
+        found = repair.loads(text)
+        assert found == json_repair.loads(text) and set(map(type, _parts(found))) <= PLAIN
     finally:
         bounds.end(token)
     assert most - allowance.left < most / 8

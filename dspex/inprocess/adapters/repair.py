@@ -9,7 +9,7 @@ used, so another version is metered just so. It is imported only for text that i
 from __future__ import annotations
 
 import json
-from typing import Any, SupportsIndex, cast
+from typing import Any, SupportsIndex
 
 from dspex.inprocess.adapters.bounds import CHARS_MOST, Allowance, allowance_for, require_short
 
@@ -65,11 +65,20 @@ def _repaired(text: str) -> Any:
     allowance = allowance_for(text)
     if len(text) > CHARS_MOST:
         allowance.refuse(f"its JSON is damaged, and {len(text):,} characters are over the {CHARS_MOST:,} of a repair")
-    return json_repair.loads(cast("str", _Metered.of(text, allowance)), skip_json_loads=True)
+    return _plain(json_repair.loads(_Metered.of(text, allowance), skip_json_loads=True))
+
+
+def _plain(value: Any) -> Any:
+    """The value without metered strs, of which another version of json_repair may make values or keys."""
+    if type(value) is dict:
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_plain(item) for item in value]
+    return str.__str__(value) if type(value) is _Metered else value
 
 
 class _Metered(str):
-    """A str that draws a step for each look at it, and so do the strs that are cut out of it."""
+    """A str that draws a step for each look at it, and so do those that are joined from it."""
 
     __slots__ = ("_allowance",)
     _allowance: Allowance
@@ -86,10 +95,11 @@ class _Metered(str):
         if allowance.left <= allowance.watched:
             allowance.look()
         found = str.__getitem__(self, key)
-        if key.__class__ is not slice:
+        if not isinstance(key, slice):
             return found
         allowance.charge(len(found) // _COPIED)
-        return _Metered.of(found, allowance)
+        # What begins at the begin is what a new text is joined from; other cuts become values, which are plain.
+        return _Metered.of(found, allowance) if key.start is None else found
 
     def __add__(self, more: str) -> str:
         self._allowance.charge((len(self) + len(more)) // _COPIED)
