@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,9 +141,7 @@ class StreamReader(ABC):
         call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
         call["id"] = call["id"] or id or ""
         call["name"] = call["name"] or name or ""
-        so_far = call.pop("arguments")  # the only reference: Python then adds in place, instead of copying it all
-        so_far += arguments
-        call["arguments"] = so_far
+        call["arguments"] += arguments
 
     def _call(self, call: dict[str, str]) -> dict[str, Any]:
         if not call["name"]:
@@ -244,8 +243,8 @@ def json_object(text: Any) -> dict[str, Any]:
 
 def count(value: Any) -> int | float | None:
     """A token counter as a provider sends it; None for anything that is no count, however many digits it has."""
-    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= COUNT_MOST
-    return value if is_count else None
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return value if is_count and value <= COUNT_MOST else None
 
 
 def counters(
