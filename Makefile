@@ -6,10 +6,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.bench-ready
+DOCS   := $(VENV)/.docs-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
-.PHONY: help setup demo test check format bench chaos fuzz soak kills cgroup slow parity clean
+.PHONY: help setup demo test check docs format bench chaos fuzz soak kills cgroup slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -27,18 +28,27 @@ $(BENCH): $(READY)
 	$(PIP) install --editable '.[bench]'
 	touch $@
 
+$(DOCS): $(READY)
+	$(PIP) install --editable '.[docs]'
+	touch $@
+
 demo: $(READY)   ## the research assistant on the embedded model, end to end
 	$(BIN)/python examples/research_assistant.py $(ARGS)
 
 test: $(READY)   ## the test suite
 	$(BIN)/python -m pytest -q $(ARGS)
 
-check: $(READY)  ## what CI runs: format, lint, strict types, import directions, tests
+check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import directions, docs, tests
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python -m pytest -q
+
+docs: $(DOCS)    ## the documentation as a site, in site/
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(READY) ## rewrite the sources in the house's format
 	$(BIN)/ruff format $(SOURCES)
@@ -50,8 +60,9 @@ bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their p
 chaos: $(BENCH)  ## the same faults for this pool and its peers, and what deaths, a long queue and idling cost
 	$(BIN)/python -m benchmarks chaos deaths queue idle $(ARGS)
 
-fuzz: $(READY)   ## a million mutated frames
+fuzz: $(READY)   ## a million mutated frames, then five minutes of valid frames with odd contents
 	$(BIN)/python -m tests.wire.fuzz --frames 1000000
+	$(BIN)/python -m tests.chaos.odd_words --seconds 300 $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
 	$(BIN)/python -m tests.chaos.soak --minutes 20 --warm-up 240 $(ARGS)
@@ -72,4 +83,4 @@ parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeat
 		tests/native/test_native_tools.py -k dspys_own
 
 clean:           ## remove what was built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

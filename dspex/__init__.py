@@ -69,6 +69,7 @@ _HOMES = {
     "StepRecord": "pipelines",
     "PipelineEvent": "pipelines",
     "EventKind": "pipelines",
+    "BM25Index": "inprocess.retrieval",
     "Cache": "inprocess.cache",
     "Account": "inprocess.lm.ledger",
     "UsageStats": "spending",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from .inprocess.lm.record import LM as LM
     from .inprocess.prediction import Prediction as Prediction
     from .inprocess.predictor import Chunk as Chunk
+    from .inprocess.retrieval import BM25Index as BM25Index
     from .inprocess.signatures import Signature as Signature
     from .inprocess.signatures import signature as signature
     from .inprocess.templates import template as template

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 from dspex_worker.wire import encode
 
 from .errors import SettingsError, UnknownName
+from .exposure import warn_if_exposed
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]
@@ -59,7 +60,7 @@ class PoolConfig:
         sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec", makes=True
     )
     start_method: StartMethod = _setting(
-        "fork", "start", "fork: from a warm template; exec: a fresh interpreter each", makes=True
+        "fork", "start", "fork: from a warm fork server; exec: a fresh interpreter each", makes=True
     )
     memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB, makes=True)
     affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")
@@ -160,6 +161,8 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     """
     environ = os.environ if environ is None else environ
     tables = {} if source is None else _read_toml(Path(source))
+    if source is not None:
+        warn_if_exposed(Path(source), tables)
     for name in tables:
         if name not in TABLES:
             raise SettingsError(str(UnknownName("table", name, TABLES, where=str(source))), key=name)

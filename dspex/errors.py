@@ -1,4 +1,4 @@
-"""Every exception that DSPex raises: one tree, whose branches say whose move it is.
+"""Every exception that DSPex raises: one tree, whose branches say who has to act.
 
     SettingsError      the settings are wrong: change them, then try again
     UsageError         the calling code is wrong: this call can never succeed as it is
@@ -91,7 +91,21 @@ class InvalidInput(UsageError, ValueError):
 
 
 class UnsafeInput(InvalidInput):
-    """An input string holds DSPy's custom-type marker, which would become a content block (RULES X2)."""
+    """An input string holds DSPy's custom-type marker, which would become a content block."""
+
+
+class UnsafeProgram(InvalidInput):
+    """A saved program's `file` says how, where or with whom it is to be called; `keys` are the paths to what does."""
+
+    def __init__(self, file: str, keys: Iterable[str]) -> None:
+        self.file = file
+        self.keys = tuple(keys)
+        more = f" and {len(self.keys) - 5} more" if len(self.keys) > 5 else ""
+        super().__init__(
+            f"The program {file!r} holds {', '.join(self.keys[:5])}{more}. A file says what a program is, never how, "
+            f"where or with whom it is called. If you trust the rest, remove that from the file, and give call options "
+            f"where you load it, as in dspex.load(path, lm=...)."
+        )
 
 
 class EncodeError(UsageError, TypeError):
@@ -120,6 +134,20 @@ class FrameTooLarge(UsageError, ValueError):
 
 class ForkedSupervisor(UsageError, RuntimeError):
     """A Supervisor was used in a forked child of the process that started it; its pipes belong to the parent."""
+
+
+class StartRefused(UsageError, RuntimeError):
+    """Code that a worker of `pool` runs while it starts wanted to start a supervisor: there would be no end of it."""
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        super().__init__(
+            f"Code that the workers of pool {pool!r} run while they start wants to start a supervisor, whose workers "
+            f"would start another one, and so on. If that is your program, put what starts the supervisor under "
+            f'`if __name__ == "__main__":`, or move the bridge to a file of its own; a command may start one when it '
+            f"is called. If the program was run as a whole once more, sys.executable is a launcher and no Python "
+            f"interpreter: give the pool one with python = '...' and start_method = 'exec'."
+        )
 
 
 class WouldDeadlock(UsageError, RuntimeError):
@@ -185,6 +213,48 @@ class NotRunning(UnavailableError, ConnectionError):
         self.path = path
         self.reason = reason
         super().__init__(f"No supervisor answers at {path}: {reason}. {remedy}")
+
+
+class TooManyReverseCalls(UnavailableError):
+    """A running call asked the host for too much at once (`what`: reverse calls or bytes); `scope` had the limit."""
+
+    retryable: ClassVar[Retryable] = "now"
+
+    def __init__(
+        self,
+        pool: str,
+        name: str,
+        *,
+        scope: Literal["call", "worker", "pool"],
+        command: str,
+        actual: int,
+        limit: int,
+        what: str = "reverse calls",
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.scope = scope
+        self.command = command
+        self.actual = actual
+        self.limit = limit
+        self.what = what
+        super().__init__(
+            f"{name!r} was not run for the call {command!r} in pool {pool!r}: its {scope} has {actual:,} {what} under "
+            f"way, the limit is {limit:,}. Ask for less at a time, and read or close the streams that were asked for."
+        )
+
+
+class TooManyToolsLeft(UnavailableError):
+    """Tools or metrics of calls that have ended still run, and hold every thread or task that they may."""
+
+    def __init__(self, pool: str, *, left: int, limit: int) -> None:
+        self.pool = pool
+        self.left = left
+        self.limit = limit
+        super().__init__(
+            f"No more tools and metrics are run for pool {pool!r}: {left} of them still run though their calls have "
+            f"ended, the limit is {limit}. Give what they wait for a timeout, then restart this process."
+        )
 
 
 class PoisonCall(UnavailableError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -43,16 +44,23 @@ class Name(StrEnum):
     WORKER_REPORTED = "dspex.worker.reported"  # debug
     CALL_REDISPATCHED = "dspex.call.redispatched"  # warning
     CALL_ABANDONED = "dspex.call.abandoned"  # debug
+    REVERSE_CALL_REFUSED = "dspex.reverse_call.refused"  # warning
+    TOOL_LEFT = "dspex.tool.left"  # error
+    REPORT_DROPPED = "dspex.report.dropped"  # warning
     SESSION_MOVED = "dspex.session.moved"  # debug
     SESSION_LOST = "dspex.session.lost"  # warning
     SESSION_EXPIRED = "dspex.session.expired"  # info
     INPUT_SUSPECTED = "dspex.input.suspected"  # warning
     LM_RETRIED = "dspex.lm.retried"  # info
+    LM_RESENT = "dspex.lm.resent"  # info
     LM_FAILED_OVER = "dspex.lm.failed_over"  # warning
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
+    CACHE_REFUSED = "dspex.cache.refused"  # warning
+    SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
     ROUTE_CHANGED = "dspex.route.changed"  # warning
+    PROGRAM_STRIPPED = "dspex.program.stripped"  # warning
 
 
 _LEVELS: dict[Name, int] = {
@@ -64,11 +72,17 @@ _LEVELS: dict[Name, int] = {
     Name.WORKER_KILLED: logging.WARNING,
     Name.WORKER_RETIRING: logging.WARNING,
     Name.CALL_REDISPATCHED: logging.WARNING,
+    Name.REVERSE_CALL_REFUSED: logging.WARNING,
+    Name.TOOL_LEFT: logging.ERROR,
+    Name.REPORT_DROPPED: logging.WARNING,
     Name.SESSION_LOST: logging.WARNING,
     Name.INPUT_SUSPECTED: logging.WARNING,
     Name.LM_FAILED_OVER: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
+    Name.CACHE_REFUSED: logging.WARNING,
+    Name.SETTINGS_EXPOSED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
+    Name.PROGRAM_STRIPPED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,
     Name.CALL_ABANDONED: logging.DEBUG,
@@ -93,6 +107,25 @@ class Event:
         return own if isinstance(own, int) else _LEVELS.get(self.name, logging.INFO)
 
 
+@dataclass(slots=True)
+class Reports:
+    """How much of what one source said waits to be told: the source counts it in, the bus counts it out."""
+
+    most_bytes: int
+    came: int = 0  # bytes; written by the source's thread alone
+    went: int = 0  # bytes; written by the bus's thread alone
+    dropped: int = 0  # reports since the last that was told
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An event that is another process's word, and how many bytes it took."""
+
+    event: Event
+    size: int
+    source: Reports
+
+
 Subscriber = Callable[[Event], object]
 
 
@@ -100,7 +133,7 @@ class Bus:
     """Carries events from where they happen to the log and to subscribers, on a thread of its own."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Event | threading.Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[Event | Report | threading.Event | None] = SimpleQueue()
         self._subscribers: list[Subscriber] = []
         self._thread: threading.Thread | None = None
 
@@ -113,8 +146,19 @@ class Bus:
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
-    def emit(self, name: Name, **facts: Any) -> None:
+    def emit(self, name: Name, /, **facts: Any) -> None:
         self._queue.put(Event(name, facts, time.time()))
+
+    def report(self, source: Reports, size: int, name: Name, facts: Mapping[str, Any], **who: Any) -> None:
+        """`emit` what a process said in `size` bytes; dropped and counted while more of it waits than may."""
+        if source.came - source.went + size > source.most_bytes:
+            source.dropped += 1
+            return
+        if source.dropped:
+            self.emit(Name.REPORT_DROPPED, count=source.dropped, limit=source.most_bytes, **who)
+            source.dropped = 0
+        source.came += size
+        self._queue.put(Report(Event(name, {**facts, **who}, time.time()), size, source))
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until everything emitted so far was delivered; False if that took longer than `timeout` seconds."""
@@ -135,8 +179,11 @@ class Bus:
             if isinstance(item, threading.Event):
                 item.set()
                 continue
+            event = item.event if isinstance(item, Report) else item
             for subscriber in (write_log, *self._subscribers):
-                self._tell(subscriber, item)
+                self._tell(subscriber, event)
+            if isinstance(item, Report):
+                item.source.went += item.size
 
     def _tell(self, subscriber: Subscriber, event: Event) -> None:
         try:
@@ -152,24 +199,28 @@ def write_log(event: Event) -> None:
     """Write the event's log line, on the calling thread; the bus does it for what it carries."""
     logger = logging.getLogger("dspex")
     if logger.isEnabledFor(event.level):
-        _bound_logger().log(event.level, event.name.value, **_clean(event.facts))
+        facts = _clean(event.facts)
+        logger.log(event.level, _renderer()(None, "", {"event": event.name.value, **facts}))
 
 
 @functools.lru_cache(maxsize=1)
-def _bound_logger() -> Any:
+def _renderer() -> Any:
     import structlog
 
-    return structlog.wrap_logger(
-        logging.getLogger("dspex"),
-        processors=[structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    return structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)
+
+
+_NOT_OF_A_KEY = re.compile(r"[^\w.:-]")  # a key with a space, a quote or "=" is none in logfmt
 
 
 def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as keyword arguments of a log call: simple values, and no name that the call has itself."""
+    """Facts as logfmt has them: simple values, and no name that the line has itself."""
     simple = (str, int, float, bool, type(None))
     return {
-        ("event_" + key if key in ("event", "level") else key): value if isinstance(value, simple) else repr(value)
-        for key, value in facts.items()
-    }
+        _key(key): value if isinstance(value, simple) else repr(value) for key, value in facts.items()
+    }  # fmt: skip
+
+
+def _key(key: str) -> str:
+    key = _NOT_OF_A_KEY.sub("_", key) or "_"
+    return "event_" + key if key in ("event", "level") else key

@@ -11,13 +11,16 @@ import functools
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
+
+from dspex_worker.calling import Convention, Mismatch, metric_convention
 
 from . import defaults
 from .accounts import Accounts, bound_process
-from .errors import InvalidInput, UnknownName
+from .errors import InvalidInput, SettingsError, UnknownName
 from .events import Name
+from .inprocess.example import Example
 from .inprocess.lm.client import LMClient
 from .inprocess.lm.forwarding import Origin
 from .inprocess.lm.record import LM
@@ -87,24 +90,29 @@ class Metrics:
     """Metrics and rewards of the host, by the id that a job carries."""
 
     def __init__(self) -> None:
-        self._metrics: Lending[Callable[..., Any]] = Lending()
+        self._metrics: Lending[tuple[Callable[..., Any], Convention]] = Lending()
 
     @contextlib.contextmanager
     def lent(self, metric: Callable[..., Any], id: str | None = None) -> Iterator[str]:
-        """Let workers call `metric` for the time of the block, under the id that it gives."""
+        """Let workers call `metric` for the time of the block, under the id that it gives.
+
+        Raises:
+            SettingsError: it cannot be called as DSPy calls a metric.
+        """
         known = id or secrets.token_hex(8)
-        with self._metrics.lent(known, metric):
+        with self._metrics.lent(known, (metric, checked_convention(metric))):
             yield known
 
     def call(self, request: ReverseCall) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
+        request.require(id=str, example=dict, prediction=dict)
         arguments = request.arguments
-        metric = self._metrics.get(str(arguments["id"]))
-        if metric is None:
+        found = self._metrics.get(str(arguments["id"]))
+        if found is None:
             raise UnknownName("metric", str(arguments["id"]), ())
-        example, prediction = Prediction(arguments["example"]), Prediction(arguments["prediction"])
-        given = (example, prediction, True if arguments.get("trace") else None, arguments.get("pred_name"), None)
-        return _plain_score(metric(*given[: _positional(metric)]))
+        metric, convention = found
+        placed, named = convention.arguments(_given(arguments))
+        return _plain_score(metric(*placed, **named))
 
 
 def services_of(supervisor: Supervisor) -> Services:
@@ -128,18 +136,26 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _positional(metric: Callable[..., Any]) -> int:
-    """How many of (example, prediction, trace, pred_name, pred_trace) it takes; 2 at least."""
-    import inspect
-
+def checked_convention(metric: Callable[..., Any]) -> Convention:
+    """How a metric of the host's is to be called. Raises: SettingsError, when it cannot be."""
     try:
-        parameters = inspect.signature(metric).parameters.values()
-    except (TypeError, ValueError):
-        return 3
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 5
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return max(2, min(5, sum(parameter.kind in kinds for parameter in parameters)))
+        return metric_convention(metric)
+    except Mismatch as error:
+        raise SettingsError(str(error), key="metric") from error
+
+
+def _given(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What DSPy gave to the metric over there, as far as it can cross."""
+    example = Example(arguments["example"], arguments.get("inputs"))
+    trace, pred_trace = _trace(arguments.get("trace")), _trace(arguments.get("pred_trace"))
+    every = (example, Prediction(arguments["prediction"]), trace, arguments.get("pred_name"), pred_trace)
+    count = arguments.get("given")
+    return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _trace(steps: Any) -> list[tuple[str, dict[str, Any], Prediction]] | None:
+    """The steps as DSPy's tuples: the predictor (here the name of its class), its inputs, and what it gave."""
+    return None if steps is None else [(name, inputs, Prediction(outputs)) for name, inputs, outputs in steps]
 
 
 def _plain_score(value: Any) -> Any:

@@ -38,11 +38,12 @@ class ToolSets:
 
     def call(self, request: ReverseCall) -> Any:
         """Answer a "tool.call": run the function with the arguments that the model gave."""
+        request.require(id=str, name=str, arguments=dict)
         arguments = request.arguments
-        tools = self._sets.get(str(arguments["id"])) or {}
+        tools = self._sets.get(arguments["id"]) or {}
         tool = tools.get(arguments["name"])
         if tool is None:
-            raise UnknownName("tool", str(arguments["name"]), tools)
+            raise UnknownName("tool", arguments["name"], tools)
         result = tool.func(**tool.typed(arguments["arguments"]))
         if inspect.isawaitable(result):
             result = _await(result, request)

@@ -16,18 +16,17 @@ import json
 import os
 import sys
 import textwrap
-import time
 import urllib.parse
 import urllib.request
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from collection import Document, distributions, standard_library, summary_of
+from deciding import gather, passage_of, plan, vote
+from display import Display, show_steps, where
 from loopback_services import serving
 
 import dspex
-from dspex.inprocess.retrieval import BM25Index
 
 QUESTION = "Which package should I use to validate data with type hints?"
 EXAMPLES = 6  # to learn from
@@ -52,22 +51,20 @@ REFINE_DEMOS = [
 ]
 
 
-class Gathered(TypedDict):
-    """What the gathering step writes."""
-
-    context: list[str]
-    sources: list[dict[str, str]]
-
-
 class VectorSearch:
     """Native retrieval: BM25 over the installed distributions."""
 
-    def __init__(self, index: BM25Index) -> None:
+    def __init__(self, index: dspex.BM25Index) -> None:
         self._index = index
 
-    def run(self, state: Mapping[str, Any], k: int = 3) -> list[dict[str, str]]:
-        found = [p for query in queries_of(state) for p in self._index.search(query, k)]
-        return [{"title": p["title"], "text": p["text"], "url": p["metadata"]["url"]} for p in found]
+    def run(self, state: Mapping[str, Any], k: int = 3) -> list[list[dict[str, str]]]:
+        return [
+            [
+                {"title": p["title"], "text": p["text"], "url": p["metadata"]["url"]}
+                for p in self._index.search(query, k)
+            ]
+            for query in state["queries"]
+        ]
 
 
 class WebSearch:
@@ -76,14 +73,14 @@ class WebSearch:
     def __init__(self, base: str) -> None:
         self._base = base
 
-    def run(self, state: Mapping[str, Any], n: int = 2) -> list[dict[str, str]]:
-        pages: list[dict[str, str]] = []
-        for query in queries_of(state):
-            address = f"{self._base}/search?{urllib.parse.urlencode({'q': query, 'n': n})}"
-            with urllib.request.urlopen(address, timeout=10) as reply:
-                results = json.load(reply)["results"]
-            pages += [{"title": r["title"], "text": r["snippet"], "url": r["url"]} for r in results]
-        return pages
+    def run(self, state: Mapping[str, Any], n: int = 2) -> list[list[dict[str, str]]]:
+        return [self._ask(query, n) for query in state["queries"]]
+
+    def _ask(self, query: str, n: int) -> list[dict[str, str]]:
+        address = f"{self._base}/search?{urllib.parse.urlencode({'q': query, 'n': n})}"
+        with urllib.request.urlopen(address, timeout=10) as reply:
+            results = json.load(reply)["results"]
+        return [{"title": r["title"], "text": r["snippet"], "url": r["url"]} for r in results]
 
 
 class ResponseFormatter:
@@ -96,24 +93,8 @@ class ResponseFormatter:
         return {"report": "\n".join(lines) if format == "markdown" else str(state["answer"])}
 
 
-def queries_of(state: Mapping[str, Any]) -> list[str]:
-    """The question itself and the first refined queries: a small model may refine the sense away."""
-    refined = list(dict.fromkeys(state["refined_queries"]))
-    return [state["question"], *refined[:2]]
-
-
-def gather(question: str, evidence: list[Any]) -> Gathered:
-    """Put the three branches' finds together: those first that were found more often."""
-    native, colbert, web = evidence
-    passages = [*native, *map(_as_source, colbert), *web]
-    votes = Counter(passage["title"] for passage in passages)
-    by_title = {passage["title"]: passage for passage in reversed(passages)}  # of equals the first found stays
-    best = [by_title[title] for title, _ in votes.most_common(3)]
-    return {"context": [context_line(p["title"], p["text"]) for p in best], "sources": best}
-
-
-def pipeline_of(index: BM25Index, base: str, examples: Sequence[Mapping[str, Any]]) -> dspex.Pipeline:
-    """The seed's pipeline, in Python."""
+def pipeline_of(index: dspex.BM25Index, base: str, examples: Sequence[Mapping[str, Any]], seed: int) -> dspex.Pipeline:
+    """Queries, three searches side by side, an answer from each of the best passages, and their vote."""
     return dspex.pipeline(
         [
             dspex.native(dspex.signature("question -> search_queries: list[str]"), demos=QUERY_DEMOS, name="queries"),
@@ -123,11 +104,12 @@ def pipeline_of(index: BM25Index, base: str, examples: Sequence[Mapping[str, Any
                 demos=REFINE_DEMOS,
                 name="refine",
             ),
+            dspex.native(plan),
             dspex.parallel(
                 [
                     dspex.native(VectorSearch(index), k=3, into="documents", name="bm25"),
                     dspex.python(
-                        "dspy.ColBERTv2", url=f"{base}/colbert", query="question", k=3, into="papers", name="colbert"
+                        "dspy.ColBERTv2", url=f"{base}/colbert", query="topic", k=3, into="papers", name="colbert"
                     ),
                     dspex.native(WebSearch(base), n=2, into="pages", name="web"),
                 ],
@@ -135,34 +117,37 @@ def pipeline_of(index: BM25Index, base: str, examples: Sequence[Mapping[str, Any
                 name="search",
             ),
             dspex.native(gather),
-            dspex.python(
-                "dspy.MIPROv2",
-                signature=ANSWERING,
-                trainset=examples[:EXAMPLES],
-                valset=examples[EXAMPLES:],
-                metric=names_the_source,
-                name="synthesize_answer",
-                max_examples=EXAMPLES,
-                auto=None,
-                num_candidates=3,
-                num_trials=4,
-                minibatch=False,
-                max_bootstrapped_demos=1,
-                max_labeled_demos=3,
-                program_aware_proposer=False,
-                data_aware_proposer=False,
-                num_threads=2,
-            ),
+            dspex.map_each("passages", answering(examples, seed), item="passage", into="answers", name="answers"),
+            dspex.native(vote),
             dspex.native(ResponseFormatter, format="markdown"),
         ],
         name="research_assistant",
     )
 
 
-ANSWERING = dspex.signature(
-    "question, context: list[str] -> answer",
-    "Answer with the name of the package in the context that fits the question.",
-)
+def answering(examples: Sequence[Mapping[str, Any]], seed: int) -> dspex.Step:
+    """The step that MIPROv2 optimizes, once, on questions about the collection itself."""
+    return dspex.python(
+        "dspy.MIPROv2",
+        signature=dspex.signature(
+            "question, passage -> answer", "Answer with the name of the package that the passage describes."
+        ),
+        trainset=examples[:EXAMPLES],
+        valset=examples[EXAMPLES:],
+        metric=names_the_source,
+        name="synthesize_answer",
+        max_examples=EXAMPLES,
+        auto=None,
+        num_candidates=3,
+        num_trials=4,
+        minibatch=False,
+        max_bootstrapped_demos=1,
+        max_labeled_demos=3,
+        program_aware_proposer=False,
+        data_aware_proposer=False,
+        num_threads=2,
+        seed=seed,
+    )
 
 
 def names_the_source(example: Any, prediction: Any, trace: Any = None) -> float:
@@ -173,101 +158,51 @@ def names_the_source(example: Any, prediction: Any, trace: Any = None) -> float:
     return 0.5 if answer.startswith(wanted) else 0.0
 
 
-def examples_from(documents: Sequence[Document], index: BM25Index) -> list[dict[str, Any]]:
-    """Questions with known answers, made from the collection: which of three found packages is it?"""
+def examples_from(documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """Questions with known answers, made from the collection."""
     described = [d for d in documents if 20 < len(summary_of(d)) < 80 and d.title.lower() not in summary_of(d).lower()]
     count = EXAMPLES + JUDGED_BY
     step = max(1, len(described) // count)
     return [
         {
             "question": f"Which package should I use for this: {summary_of(document)}?",
-            "context": [context_line(p["title"], p["text"]) for p in index.search(summary_of(document), 3)],
+            "passage": passage_of(document.title, document.text),
             "answer": document.title,
         }
         for document in described[::step][:count]
     ]
 
 
-def context_line(title: str, text: str) -> str:
-    """A package in a few words: a small model loses its thread in more."""
-    return f"{title}: {text.partition('. ')[0][:60]}"
+def model_of(name: str, seed: int) -> dspex.LM:
+    """The model, as repeatable as it can be: temperature 0, and for the embedded one a seed too."""
+    options = {"seed": seed} if name.startswith("local/") else {}
+    return dspex.LM(name, max_tokens=120, temperature=0.0, **options)
 
 
-def _as_source(passage: Mapping[str, Any]) -> dict[str, str]:
-    title, _, text = passage["text"].partition(" | ")
-    return {"title": title, "text": text, "url": f"pip show {title}"}
-
-
-# --- showing it ---------------------------------------------------------------------------------------------------
-
-
-class Display:
-    """What the run looks like on a terminal, or in a log."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
-        self._began = time.monotonic()
-        self._last = ""
-
-    def say(self, text: str) -> None:
-        self._clear()
-        print(f"[{time.monotonic() - self._began:5.1f} s] {text}", flush=True)
-
-    def progress(self, label: str, report: Mapping[str, Any]) -> None:
-        """The optimiser's report as a bar."""
-        trial, trials = report.get("trial") or 0, report.get("trials")
-        stage, best = report.get("stage", ""), report.get("best")
-        filled = round(20 * min(trial / trials, 1.0)) if trials else 0
-        bar = "#" * filled + "." * (20 - filled)
-        score = f", best so far {best:.0f} %" if best is not None else ""
-        count = f"trial {trial} of {trials}" if trials else f"{report.get('examples', 0)} examples run"
-        self._bar(f"    {label} |{bar}| {stage}: {count}{score}")
-
-    def _bar(self, line: str) -> None:
-        if line == self._last:
-            return
-        self._last = line
-        if self._is_terminal:
-            print(f"\r\x1b[K{line}", end="", flush=True)
-        else:
-            print(line, flush=True)
-
-    def _clear(self) -> None:
-        if self._is_terminal and self._last:
-            print("\r\x1b[K", end="")
-        self._last = ""
-
-
-def show_steps(result: Any) -> None:
-    print("\nWhat ran where:")
-    for record in result.steps:
-        _show_step(record, "  ")
-
-
-def _show_step(record: Any, indent: str) -> None:
-    facts = [record.route or "native"]
-    if record.generation is not None:
-        facts.append(f"generation {record.generation}")
-    if record.attempts > 1:
-        facts.append(f"{record.attempts} attempts: {record.reason}")
-    print(f"{indent}{record.name:<20} {record.seconds:6.2f} s   {', '.join(facts)}")
-    for child in record.children:
-        _show_step(child, f"{indent}  ")
+def run(assistant: dspex.Pipeline, question: str, supervisor: dspex.Supervisor, display: Display) -> dspex.Result:
+    """Run it, and show each step as it ends."""
+    for event in assistant.stream({"question": question}, supervisor=supervisor):
+        if event.kind == "step_progressed":
+            display.progress(event.step.partition("[")[0], event.facts)
+        elif event.kind == "step_finished" and event.record is not None:
+            display.say(f"{event.step}: {where(event.record)}")
+        elif event.kind == "run_finished" and event.result is not None:
+            return event.result
+    raise AssertionError("a stream that did not raise ends with its result")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--question", default=QUESTION, help="what to ask (default: %(default)s)")
-    question = parser.parse_args().question
+    parser.add_argument("--seed", type=int, default=9, help="of the optimizer and the model (default: %(default)s)")
+    given = parser.parse_args()
     display = Display()
 
     packages, modules = distributions(), standard_library()
     display.say(f"The collection: {len(packages)} installed distributions, {len(modules)} modules of the library.")
-    index = BM25Index([document.as_dict() for document in packages])
-    examples = examples_from(packages, index)
-
+    index = dspex.BM25Index([document.as_dict() for document in packages])
     model = os.environ.get("DSPEX_LM", "local/smollm2")
-    dspex.configure(lm=dspex.LM(model, max_tokens=120, temperature=0.0))
+    dspex.configure(lm=model_of(model, given.seed))
     with serving(packages, modules) as base, dspex.Supervisor() as supervisor:
         supervisor.wait_ready()
         health = supervisor.stats()
@@ -277,22 +212,17 @@ def main() -> int:
         display.say(
             f"The cap of 'mipro' is {cap['cap_bytes'] / 2**20:.0f} MiB, enforced by: {', '.join(cap['layers'])}."
         )
-        assistant = pipeline_of(index, base, examples)
-        display.say(f"Question: {question}")
-        result = None
-        for event in assistant.stream({"question": question}, supervisor=supervisor):
-            if event.kind == "step_progressed":
-                display.progress(event.step, event.facts)
-            elif event.kind == "step_finished":
-                display.say(f"{event.step}: {event.record.route or 'native'}")
-            elif event.kind == "run_finished":
-                result = event.result
-        if result is None:
-            return 1
-        found = result.steps["synthesize_answer"].extra
-        display.say(f"Score before the optimisation: {found['baseline_score']:.1f} %, after: {found['score']:.1f} %.")
+        display.say(f"Question: {given.question}")
+        found = {passage["title"] for passage in index.search(given.question, 10)}  # not to be learned from
+        examples = examples_from([document for document in packages if document.title not in found])
+        assistant = pipeline_of(index, base, examples, given.seed)
+        result = run(assistant, given.question, supervisor, display)
     show_steps(result)
-    for name in ("search_queries", "refined_queries", "answer"):
+    made = result.steps["answers"].children[0].optimized
+    print(
+        f"\nScore of the answering step: {made.baseline_score:.1f} % before its optimization, {made.score:.1f} % after."
+    )
+    for name in ("search_queries", "refined_queries", "queries", "passages", "answers", "votes", "answer"):
         print(f"\n{name}: {textwrap.shorten(str(result[name]), 160)}")
     print(f"\n{result['report']}")
     return 0

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom up: a module may import those of its own layer's folder and of the layers below.
 LAYERS: list[tuple[str, ...]] = [
-    ("dspex.errors", "dspex.events", "dspex.config", "dspex.spending", "dspex.descriptors", "dspex.installed"),
+    ("dspex.errors", "dspex.events", "dspex.config", "dspex.exposure"),
+    ("dspex.spending", "dspex.descriptors", "dspex.forks", "dspex.installed"),
     ("dspex.pools", "dspex.inprocess"),
     ("dspex.accounts", "dspex.lending", "dspex.tools", "dspex.defaults", "dspex.services"),
     ("dspex.router",),

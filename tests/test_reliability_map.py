@@ -1,4 +1,4 @@
-"""contract: docs/reliability.md maps every promise, rule, fault and bug class to tests that exist."""
+"""contract: docs/internals/reliability.md maps every promise, rule, fault and bug class to tests that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "reliability.md"
+PAGE = HERE.parent / "docs" / "internals" / "reliability.md"
 TEST = re.compile(r"`([\w/]+)::(\w+)`")
 
 EXPECTED = {

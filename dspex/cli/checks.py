@@ -186,7 +186,7 @@ def _cgroup() -> Check:
         return Check("cgroup v2", "ok", f"workers get groups below {cgroup.find()}")
     except cgroup.Unusable as error:
         return Check(
-            "cgroup v2", "warn", str(error), "Caps are enforced by polling and rlimit; see docs/operations.md."
+            "cgroup v2", "warn", str(error), "Caps are enforced by polling and rlimit; see docs/guides/operations.md."
         )
 
 
@@ -240,7 +240,7 @@ def _settings(source: str | None) -> Iterator[Check]:
     try:
         config = load(own)
     except (DspexError, ValueError) as error:
-        yield Check("settings", "fail", str(error), "Correct it; docs/settings.md lists every key.")
+        yield Check("settings", "fail", str(error), "Correct it; docs/reference/settings.md lists every key.")
         return
     pools = ", ".join(f"{pool.name} ({pool.size} x {pool.concurrency}, {pool.bridge})" for pool in config.pools)
     yield Check("settings", "ok", f"{config.source}: {pools}")

@@ -6,7 +6,7 @@
     CHUNK   [id, value], END [id, value, notes]: a stream; CREDIT [id, n]: the client can take n more chunks
     CANCEL  [id]: the client no longer wants it
 
-docs/cli.md lists the verbs. Pure code.
+docs/internals/control-protocol.md lists the verbs. Pure code.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from dspex.errors import SettingsError
+from dspex.events import Event, Name, write_log
+from dspex.inprocess.ownership import open_own, require_own
+
 TTL_S = 24 * 3600.0
 MOST_ENTRIES = 10_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -31,14 +35,27 @@ class CachedReply(NamedTuple):
     body: bytes
 
 
-def key_of(url: str, body: bytes, *, rollout_id: int | None, candidate: int = 0, secret: str | None = None) -> bytes:
-    """The cache key of a request; `secret` (the API key) keeps the entries of `private` LMs apart."""
+def key_of(
+    url: str,
+    body: bytes,
+    *,
+    rollout_id: int | None,
+    candidate: int = 0,
+    secret: str | None = None,
+    headers: str | None = None,
+) -> bytes:
+    """The cache key of a request.
+
+    `secret` (the API key) keeps the entries of `private` LMs apart, `headers` (a digest) those of tenants and the like.
+    """
     digest = hashlib.sha256(url.encode())
     digest.update(b"\0")
     digest.update(body)
-    if rollout_id is not None or candidate or secret is not None:
+    if rollout_id is not None or candidate or secret is not None or headers is not None:
         tail = "" if secret is None else hashlib.sha256(secret.encode()).hexdigest()
         digest.update(f"\0{rollout_id}\0{candidate}\0{tail}".encode())
+        if headers is not None:
+            digest.update(f"\0{headers}".encode())
     return digest.digest()
 
 
@@ -49,6 +66,9 @@ class Cache:
         most_entries, most_bytes: Bounds of the memory layer; the least recently used go first.
         ttl: Seconds that an entry lives, unless `put` says otherwise.
         path: A file for the disk layer; None for memory only. A disk that fails is given up, never an error.
+
+    Raises:
+        SettingsError: the file, or its folder, is another user's, a link, or open to others' writing.
     """
 
     def __init__(
@@ -161,6 +181,7 @@ class _Disk:
         self._broken = False
         self._writable = True
         self._puts = 0
+        require_own(path)
 
     def get(self, key: bytes) -> tuple[float, CachedReply] | None:
         with self._lock:
@@ -225,6 +246,9 @@ class _Disk:
         if self._database is None and not self._broken:
             try:
                 self._database = self._create()
+            except SettingsError as error:  # it was put there since; a call in the middle of its work goes on without
+                write_log(Event(Name.CACHE_REFUSED, {"path": str(self._path), "reason": str(error)}))
+                self._give_up()
             except sqlite3.Error as busy:
                 if _is_busy(busy):  # another process is at it; the next call tries again
                     return None
@@ -235,9 +259,10 @@ class _Disk:
         return self._database
 
     def _create(self) -> sqlite3.Connection:
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # answers are private
+        with contextlib.suppress(OSError):  # SQLite says what it makes of that
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            require_own(self._path)
+            open_own(self._path)
         database = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
             database.execute("PRAGMA journal_mode=WAL")

@@ -90,6 +90,10 @@ class Prediction:
         """A new dict of the outputs."""
         return dict(self._values)
 
+    def toDict(self) -> dict[str, Any]:
+        """`to_dict`, by the name that DSPy's metrics use."""
+        return dict(self._values)
+
     def __eq__(self, other: object) -> bool:
         """Equal outputs; usage, route and caching say nothing about the answer."""
         return self._values == other._values if isinstance(other, Prediction) else NotImplemented

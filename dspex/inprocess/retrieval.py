@@ -13,10 +13,12 @@ import math
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from dspex.errors import InvalidInput
+from dspex.errors import InvalidInput, SettingsError, UsageError
 
 Passage = dict[str, Any]
 Document = str | Mapping[str, Any]
@@ -24,16 +26,29 @@ Embedder = Callable[[list[str]], Sequence[Sequence[float]]]
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _TERMS_MOST = 64
+_PASSAGES_MOST = 2**31  # what SQLite counts with ends at 2**63
 
 
 class BM25Index:
-    """Documents found by their words. A document is a str, or a mapping with "text" and optionally "id", "title" and
-    anything else, which comes back as its metadata.
+    """Documents found by their words, in memory: BM25 over SQLite's full-text index.
+
+        index = dspex.BM25Index([{"id": "fr", "title": "France", "text": "Paris is its capital.", "year": 1}])
+        index.search("capitals", k=3)
+        # [{"id": "fr", "title": "France", "text": "Paris is its capital.", "score": ..., "rank": 1,
+        #   "metadata": {"year": 1}}]
+
+    A document is a str, or a mapping with a str "text" and optionally "id", "title" and anything else that JSON holds,
+    which comes back as `metadata`. A document without an id gets one, such as "#1". May be searched from any thread
+    while documents are added. Leaving a `with` block closes it; otherwise its memory goes with the object.
 
     Args:
         documents: What to index first.
         tokenize: FTS5's tokenizer: "porter unicode61" (English stems), "unicode61", "trigram" (parts of words).
-        title_weight: How much more a word in the title counts.
+        title_weight: How much more a word in the title counts than one in the text; 0 or more.
+
+    Raises:
+        SettingsError: a tokenizer that SQLite does not have, or a weight out of range.
+        InvalidInput: as `add`.
     """
 
     def __init__(
@@ -43,22 +58,22 @@ class BM25Index:
         tokenize: str = "porter unicode61",
         title_weight: float = 2.0,
     ) -> None:
+        self._weights = (_weight(title_weight), 1.0)
         self._lock = threading.Lock()
-        self._weights = (float(title_weight), 1.0)
-        self._database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        quoted = tokenize.replace("'", "''")
-        self._database.execute(f"CREATE VIRTUAL TABLE words USING fts5(title, text, tokenize='{quoted}')")
-        self._database.execute("CREATE TABLE documents (number INTEGER PRIMARY KEY, id TEXT UNIQUE, metadata TEXT)")
+        self._is_closed = False
+        self._database = _full_text(tokenize)
+        weakref.finalize(self, self._database.close)  # Python 3.13 warns of connections that are merely dropped
         self.add(documents)
 
     def add(self, documents: Iterable[Document]) -> int:
         """Index more documents; one with a known id takes the other's place. How many were added.
 
         Raises:
-            InvalidInput: a document without text, or with metadata that is not JSON.
+            InvalidInput: one of them is no document; none is added.
+            UsageError: the index is closed.
         """
-        rows = [_row_of(document) for document in documents]
-        with self._lock, self._database as database:
+        rows = _rows_of(documents)
+        with self._open() as database:
             for id, title, text, metadata in rows:
                 self._remove(id)
                 cursor = database.execute("INSERT INTO words (title, text) VALUES (?, ?)", (title, text))
@@ -69,32 +84,57 @@ class BM25Index:
 
     def remove(self, id: str) -> bool:
         """Forget a document; whether it was there."""
-        with self._lock, self._database:
+        with self._open():
             return self._remove(id)
 
     def search(self, query: str, k: int = 5) -> list[Passage]:
-        """The `k` best passages for any of the query's words; the query is plain text, never FTS5 syntax."""
+        """The `k` best passages for any of the query's words, best first; fewer, or none, if no more have one of them.
+
+        The query is plain text, never FTS5 syntax; its first 64 different words count. `rank` is 1 for the best;
+        `score` is more than 0, has no upper end, and compares passages of one search only.
+
+        Raises:
+            InvalidInput: the query is no text, or `k` no whole number.
+            UsageError: the index is closed.
+        """
+        _check_search(query, k)
         terms = list(dict.fromkeys(_WORD.findall(query)))[:_TERMS_MOST]
         if not terms or k < 1:
             return []
         match = " OR ".join(f'"{term}"' for term in terms)
-        with self._lock:
-            rows = self._database.execute(
+        with self._open() as database:
+            rows = database.execute(
                 "SELECT d.id, w.title, w.text, d.metadata, -bm25(words, ?, ?) AS score FROM words AS w "
                 "JOIN documents AS d ON d.number = w.rowid WHERE words MATCH ? ORDER BY score DESC, d.number LIMIT ?",
-                (*self._weights, match, k),
+                (*self._weights, match, min(k, _PASSAGES_MOST)),
             ).fetchall()
         return [_passage(rank, *row) for rank, row in enumerate(rows, start=1)]
 
     def close(self) -> None:
-        """Free the index."""
+        """Free the index; it cannot be used any more. May be called twice."""
         with self._lock:
             self._database.close()
+            self._is_closed = True
 
     def __len__(self) -> int:
-        with self._lock:
-            (count,) = self._database.execute("SELECT count(*) FROM documents").fetchone()
+        with self._open() as database:
+            (count,) = database.execute("SELECT count(*) FROM documents").fetchone()
         return int(count)
+
+    def __enter__(self) -> BM25Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """The database, in a transaction and for this thread alone."""
+        with self._lock:
+            if self._is_closed:
+                raise UsageError("This BM25Index is closed: make a new one of its documents.")
+            with self._database:
+                yield self._database
 
     def _remove(self, id: str | None) -> bool:
         row = None
@@ -128,7 +168,7 @@ class VectorIndex:
         Raises:
             InvalidInput: a document without text, or embeddings of another number or length.
         """
-        rows = [_row_of(document) for document in documents]
+        rows = _rows_of(documents)
         if not rows:
             return 0
         vectors = self._vectors([text for _, _, text, _ in rows])
@@ -139,7 +179,12 @@ class VectorIndex:
         return len(rows)
 
     def search(self, query: str, k: int = 5) -> list[Passage]:
-        """The `k` passages nearest to the query."""
+        """The `k` passages nearest to the query.
+
+        Raises:
+            InvalidInput: the query is no text, or `k` no whole number.
+        """
+        _check_search(query, k)
         rows, matrix = self._state
         if matrix is None or k < 1:
             return []
@@ -204,9 +249,51 @@ class _Matrix:
         return array.array("d", (number / length for number in numbers)) if length else numbers
 
 
+def _full_text(tokenize: str) -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    quoted = str(tokenize).replace("'", "''")
+    try:
+        database.execute(f"CREATE VIRTUAL TABLE words USING fts5(title, text, tokenize='{quoted}')")
+        database.execute("CREATE TABLE documents (number INTEGER PRIMARY KEY, id TEXT UNIQUE, metadata TEXT)")
+    except (sqlite3.Error, UnicodeEncodeError) as error:
+        database.close()
+        raise SettingsError(
+            f"SQLite makes no full-text index with tokenize={tokenize!r}: {error}. It has 'porter unicode61', "
+            f"'unicode61', 'ascii' and 'trigram'.",
+            key="tokenize",
+        ) from error
+    return database
+
+
+def _weight(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise SettingsError(f"title_weight is {value!r}; it is a number, 0 or more.", key="title_weight")
+    return float(value)
+
+
+def _check_search(query: str, k: int) -> None:
+    if not isinstance(query, str):
+        raise InvalidInput(f"A query is text, not a {type(query).__name__}.", field="query")
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise InvalidInput(f"k is {k!r}; it is how many passages to give, a whole number.", field="k")
+
+
+def _rows_of(documents: Iterable[Document]) -> list[_Row]:
+    # A text is iterable, and so is a mapping: each would be indexed letter by letter, key by key.
+    if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+        raise InvalidInput(
+            f"Documents are a list of texts or mappings, not one {type(documents).__name__}.", field="documents"
+        )
+    return [_row_of(document) for document in documents]
+
+
 def _row_of(document: Document) -> _Row:
     if isinstance(document, str):
-        return None, "", document, ""
+        document = {"text": document}
+    if not isinstance(document, Mapping):
+        raise InvalidInput(
+            f"A document must be a str, or a mapping with a 'text', not a {type(document).__name__}.", field="documents"
+        )
     rest = dict(document)
     id, title, text = rest.pop("id", None), rest.pop("title", None) or "", rest.pop("text", None)
     if not isinstance(text, str):
@@ -215,7 +302,12 @@ def _row_of(document: Document) -> _Row:
         metadata = json.dumps(rest) if rest else ""
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"A document's metadata must be JSON: {error}.", field="metadata") from None
-    return None if id is None else str(id), str(title), text, metadata
+    row = (None if id is None else str(id), str(title), text, metadata)
+    try:
+        "".join(filter(None, row)).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("A document's text holds half of a surrogate pair.", field="text") from None
+    return row
 
 
 def _passage(rank: int, id: str, title: str, text: str, metadata: str, score: float) -> Passage:

@@ -210,6 +210,13 @@ class Signature(metaclass=_ClassForm):
 
         return signature_to_wire(self)
 
+    @property
+    def imports_types(self) -> bool:
+        """Whether a worker has to import a class of the user's for it, whose code then runs there."""
+        from dspex.inprocess.wire_signatures import imports_types
+
+        return imports_types(self)
+
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any], *, custom_types: Mapping[str, Any] | None = None) -> Signature:
         """The signature that `to_wire` described; enums and models are built anew unless `custom_types` has them.

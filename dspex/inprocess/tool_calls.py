@@ -34,10 +34,11 @@ class ToolCall(DspyType):
     def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
         """What the called function gives: one of `functions`, a mapping of names or a list of tools.
 
-        Raises: UnknownName when the model named another; ToolFailed from what the function raised; InvalidInput for
-        an async one (use `aexecute`).
+        Raises: UnknownName when the model named another; ToolFailed from what the function raised, and for arguments
+        that are no JSON object; InvalidInput for an async one (use `aexecute`).
         """
         func = self._function(functions)
+        _require_arguments(self.name, self.args)
         if inspect.iscoroutinefunction(func):
             raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await call.aexecute(...).")
         try:
@@ -48,6 +49,7 @@ class ToolCall(DspyType):
     async def aexecute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
         """`execute`, awaited where the function is asynchronous."""
         func = self._function(functions)
+        _require_arguments(self.name, self.args)
         try:
             given = func(**self.args)
             return await given if inspect.isawaitable(given) else given
@@ -175,6 +177,19 @@ def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+def _require_arguments(name: str, args: Mapping[str, Any]) -> None:
+    """Raises ToolFailed for arguments that are no JSON object: the tool must not run with its defaults instead."""
+    from dspex.inprocess.lm.dialects.answer import PARTIAL
+
+    if args.keys() == {PARTIAL} and isinstance(args[PARTIAL], str):
+        cause = InvalidInput(
+            f"the model's arguments are not a JSON object ({len(args[PARTIAL])} characters, perhaps cut by "
+            f"max_tokens), so the tool was not called. Raise max_tokens or ask again.",
+            field="args",
+        )
+        raise ToolFailed(name, cause) from cause
+
+
 def _is_call(value: Mapping[str, Any]) -> bool:
     return "function" in value or ("name" in value and ("args" in value or "arguments" in value))
 
@@ -192,6 +207,8 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
         from dspex.inprocess.adapters.repair import loads
 
         arguments = loads(arguments)
-    elif not isinstance(arguments, dict):
+    elif arguments is None:
         arguments = {}
+    elif not isinstance(arguments, dict):
+        raise ValueError("a call's arguments are a mapping")
     return {"id": value.get("id") or value.get("call_id"), "name": name, "args": arguments}

@@ -42,6 +42,12 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
     return signature_of_fields({field.name: field for field in fields}, doc)
 
 
+def imports_types(sig: Signature) -> bool:
+    """Whether some type can be named to a worker only by the module that holds it."""
+    kinds = (kind for field in sig.fields.values() for kind in classes_in(field.annotation))
+    return any(not is_dspy_type(kind) and not _is_described(kind) for kind in kinds)
+
+
 def _field_to_wire(field: Field) -> dict[str, Any]:
     return {
         "name": field.name,
@@ -71,6 +77,9 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     if wire["kind"] not in ("input", "output"):
         raise SignatureError(f"The field {wire['name']!r} is neither an input nor an output: {wire['kind']!r}.")
     default = wire["default"]
+    for key, kinds in _FIELD_KINDS.items():
+        if not isinstance(wire[key], kinds):
+            raise SignatureError(f"The {key} of the field {wire['name']!r} is a {type(wire[key]).__name__}.")
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
@@ -95,6 +104,15 @@ def _with_default(field: Field, value: Any) -> Field:
     return field.replace(default_factory=functools.partial(copy.deepcopy, typed))
 
 
+_FIELD_KINDS: Mapping[str, tuple[type, ...]] = {
+    "annotation": (str,),
+    "untyped": (bool,),
+    "desc": (str, type(None)),
+    "constraints": (dict, type(None)),
+    "default": (dict, type(None)),
+}
+
+
 # --- the classes that the types name ------------------------------------------------------------------------------
 
 
@@ -113,14 +131,19 @@ def _type_to_wire(kind: type) -> dict[str, Any]:
     if issubclass(kind, enum.Enum):
         members = {name: _enum_value(kind, member) for name, member in kind.__members__.items()}
         return {"enum": members, "doc": kind.__doc__} if kind.__doc__ else {"enum": members}
-    if hasattr(kind, "model_json_schema") and _says_all(kind):
-        return {"model": kind.model_json_schema()}
+    if _is_described(kind):
+        described: Any = kind
+        return {"model": described.model_json_schema()}
     if kind.__module__ == "__main__" or "<" in kind.__qualname__ or not inspect.isclass(kind):
         raise SignatureError(
             f"The type {kind.__name__!r} is no enum and no model that its schema describes wholly (it may have aliases "
             f"or serializers), and no worker could import it either: define it at the top level of a module."
         )
     return {"import": f"{kind.__module__}:{kind.__qualname__}"}
+
+
+def _is_described(kind: Any) -> bool:
+    return issubclass(kind, enum.Enum) or (hasattr(kind, "model_json_schema") and _says_all(kind))
 
 
 def _says_all(model: Any) -> bool:

@@ -13,6 +13,7 @@ in `callables`, `program_steps`, `worker_steps`, `commands`, `rendering`, `keepi
 
 from __future__ import annotations
 
+from ..programs.scopes import Optimization
 from .assembly import Pipeline, StepPlan, pipeline
 from .callables import native
 from .commands import command
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncEventStream",
     "EventKind",
     "EventStream",
+    "Optimization",
     "Pipeline",
     "PipelineEvent",
     "Result",

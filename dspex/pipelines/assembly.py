@@ -30,7 +30,7 @@ def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
 
     Raises:
         SettingsError: a step cannot work where it stands.
-        KeyClash: branches of a parallel step declare to write the same name (P3).
+        KeyClash: branches of a parallel step declare to write the same name.
     """
     if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
         raise SettingsError(f"A pipeline is made of a list of steps, not of a {type(steps).__name__}.")

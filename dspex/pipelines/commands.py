@@ -64,7 +64,7 @@ class CommandRunnable:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     is_stateful: bool = False
 
-    has_tools = True  # nobody here knows what it does, so running it again is the user's word to give
+    may_repeat = False  # nobody here knows what it does, so running it again is the user's word to give
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         pool = scope.supervisor.pool(self.pool)

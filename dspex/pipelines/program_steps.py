@@ -15,7 +15,7 @@ from .worker_steps import inputs_of, remaining
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
-    "use_native_function_calling",
+    *("use_native_function_calling", "idempotent"),
 )
 
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from ..programs.scopes import Optimization
+
 Usage = Mapping[str, Mapping[str, Any]]  # {model: {"prompt_tokens": ..., ...}}
 _SHOWN = 200
 
@@ -41,6 +43,7 @@ class StepRecord:
     usage: Usage = field(default_factory=dict)
     cost_usd: float | None = 0.0  # all attempts and what a function of the user's asked too; None: a price is unknown
     cached: bool = False
+    optimized: Optimization | None = None  # of an optimizer's step: where its program was made; `route` is where it ran
     extra: Mapping[str, Any] = field(default_factory=dict)  # reasoning, trajectory, and what else is not in the state
     wrote: tuple[str, ...] = ()
     overwrote: tuple[str, ...] = ()  # names that an earlier step, or the inputs, had given (P3)

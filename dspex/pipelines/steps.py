@@ -20,6 +20,7 @@ from ..errors import (
     SettingsError,
     UsageError,
 )
+from ..programs.scopes import Optimization
 from .conditions import Condition
 from .dataflow import Flow
 from .results import Status, StepRecord, Usage
@@ -51,6 +52,7 @@ class Made:
     usage: Usage = field(default_factory=dict)
     cached: bool = False
     reason: str = ""
+    optimized: Optimization | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     children: Sequence[StepRecord] = ()
 

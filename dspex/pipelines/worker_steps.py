@@ -44,12 +44,13 @@ def python(
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
-      own options: optimises once, keeps the winner, and runs that.
+      own options: optimizes once, keeps the winner, and runs that.
     - any object with the verbs of `dspex.runnables.Runnable`.
 
     `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may
-    pass; without it, a step without tools is tried once more if its worker died. `stateful=True` says that the worker
-    keeps something for the run's session.
+    pass; without it, only a step that is made of LM requests alone (`dspy.Predict`, `dspy.ChainOfThought`), or whose
+    program says `idempotent=True`, is tried once more if its worker died. `stateful=True` says that the worker keeps
+    something for the run's session.
 
     Raises:
         SettingsError, UnknownName, SignatureError: at once, for what could never run.
@@ -77,7 +78,8 @@ class RunnableStep(Step):
 
     @property
     def default_retry(self) -> int:
-        return 0 if self.runnable.has_tools or self.is_stateful else 1
+        # A runnable of the user's that does not say so is not run twice.
+        return 1 if getattr(self.runnable, "may_repeat", False) is True and not self.is_stateful else 0
 
     @property
     def is_stateful(self) -> bool:
@@ -141,6 +143,7 @@ class RunnableStep(Step):
             generation=outcome.generation,
             usage=outcome.usage,
             cached=outcome.cached,
+            optimized=outcome.optimized,
             extra=outcome.extra,
         )
 

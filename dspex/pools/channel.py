@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from .. import forks
 from . import quick
 
 WRITE_AT_ONCE = 64 * 1024  # bytes that a caller writes before it leaves the rest to the engine
@@ -82,6 +83,11 @@ class Channel:
             self._want_writable(False)
         self.flush()
 
+    @property
+    def unwritten(self) -> int:
+        """How many of the appended bytes the pipe has not taken yet."""
+        return self.enqueued - self._written
+
     def unread(self) -> int:
         """How many bytes of what was written the worker never read (exact once it is dead)."""
         count = array.array("i", [0])
@@ -94,7 +100,7 @@ class Channel:
 
     def close(self) -> None:
         """Close both descriptors; the engine's thread only."""
-        with self._write_lock:
+        with self._write_lock, forks.held_back():
             self.is_closed = True
             os.close(self.stdin)
             os.close(self.stdout)

@@ -12,6 +12,7 @@ from typing import Any
 from dspex_worker.memory import descendants
 from dspex_worker.watch import Watch, Watched
 
+from .. import forks
 from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
@@ -22,7 +23,7 @@ from .instructions import Instruction
 from .leftovers import end_of, end_session
 from .nursery import Nursery
 from .replies import Replies
-from .spawn import TemplateProcess
+from .spawn import Pipes, TemplateProcess
 from .worker import Worker
 
 EXIT_PATIENCE = 0.02  # seconds that a dead worker's calls wait for the template's word on how it died (T3)
@@ -85,15 +86,19 @@ class Crew:
 
     @property
     def due(self) -> float:
-        due = min(self.nursery.due, self._orphans.due)
+        due = min(self.nursery.due, self._orphans.due, self._replies.due)
         return min(due, *self._dying.values()) if self._dying else due
 
     def tick(self, now: float) -> None:
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
-            self._bury_unheard(self._desk.workers[generation])
+            worker = self._desk.workers.get(generation)
+            if worker is not None:  # else it was buried with the one before: their template told of both
+                self._bury_unheard(worker)
         self.nursery.tick(now)
         if now >= self._orphans.due:
             self._orphans.look(now)
+        if now >= self._replies.due:
+            self._replies.tick(now)
 
     # -- what the desk asks for --
 
@@ -111,11 +116,13 @@ class Crew:
         with self._desk.lock:
             self._desk.workers[generation] = worker
         try:
-            pipes = template.spawn(generation)
+            with forks.held_back():  # until `forget` knows of the pipes
+                self._attach(worker, template.spawn(generation))
         except OSError as error:
             worker.boot_error = {"type": type(error).__name__, "message": str(error)}
             self._bury(worker)
-            return
+
+    def _attach(self, worker: Worker, pipes: Pipes) -> None:
         worker.attach(
             pipes,
             self._engine,
@@ -213,10 +220,10 @@ class Crew:
 
     def _make_again(self, worker: Worker) -> None:
         """Its template ended before it told of it: no failure of the worker's. The next template makes it."""
-        with self._desk.lock:
-            del self._desk.workers[worker.generation]
         worker.kill()
         worker.close()
+        with self._desk.lock:
+            del self._desk.workers[worker.generation]
         self.spawn(worker.generation, worker.slot)
 
     def _failed_to_boot(self, generation: int) -> Callable[[float], list[Instruction]]:

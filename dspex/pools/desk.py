@@ -142,31 +142,32 @@ class Desk(Holdings):
     # -- answers: the engine's thread --------------------------------------------------------------------------
 
     def settle(self, worker: Worker, answers: list[messages.Message]) -> None:
-        """Take a batch of final answers: free the slots, use them, wake the callers."""
+        """Take a batch of final answers: free the slots, use them, wake the callers.
+
+        Raises:
+            Malformed: one of them says what cannot be; none is taken.
+        """
         channels: list[Channel] = []
+        taken: list[Call] = []
         ended: list[Call] = []
         with self.lock:
             if self._is_torn:
                 self._mend(channels)
-            now = monotonic()
-            for kind, id, body, notes in answers:
-                call = worker.calls.pop(id, None)
-                if call is None:
-                    continue
-                del self.live[id]
-                notes = notes if type(notes) is dict else NO_NOTES
-                record = call.record
-                if record is not None and record.is_durable and "wrote" in notes:
-                    self.durable.apply(record.key, notes)
-                if not call.is_ended:
-                    self.take_answer(call, kind, body, worker)
-                    ended.append(call)
-                self.carry_out(
-                    self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels
-                )
+            self.require_room(worker, answers)
+            self._is_torn = True
+            try:
+                self.take_answers(worker, answers, taken, ended, channels)
+            except BaseException:  # the worker's fault or ours: those who wait must hear, and the state is mended
+                self.end_halfway(taken, ended)
+                self.recover()
+                raise
+            self._is_torn = False
         self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
         if ended:
             self._engine.call_last(lambda: wake_all(ended))
+        if worker.reverse:  # it may not say itself that these wait no more
+            for call in taken:
+                self._end_requests(worker.generation, call.id)
 
     def bury(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
         """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
@@ -333,8 +334,6 @@ class Desk(Holdings):
                 worker.channel.go_on()
         self.work_off()
 
-
-NO_NOTES: dict[str, Any] = {}
 
 EVENTS = {
     "worker.ready": Name.WORKER_READY,

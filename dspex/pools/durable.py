@@ -5,10 +5,25 @@ Guarded by the pool's lock. Values are kept packed, so that restoring them is co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from dspex_worker.wire import encode, frame
+from dspex_worker.wire import Malformed, OverLimit, encode, frame
 from dspex_worker.wire.messages import Kind
+
+STATE_LIMIT = 1024 * 1024  # bytes of one session's names and packed values; its worker keeps the same
+
+
+def pack(wrote: Mapping[str, Any]) -> dict[str, bytes]:
+    """Pack the values that a reply says were written.
+
+    Raises:
+        Malformed: what arrived cannot be sent again: it is nested too deeply.
+    """
+    try:
+        return {name: encode(value) for name, value in wrote.items()}
+    except OverLimit as limit:
+        raise Malformed(f"its session notes hold a value of {limit}") from None
 
 
 class DurableStore:
@@ -20,13 +35,27 @@ class DurableStore:
     def drop(self, key: str) -> None:
         self._values.pop(key, None)
 
-    def apply(self, key: str, notes: dict[str, Any]) -> None:
-        """Take what a successful call wrote and deleted."""
-        values = self._values.setdefault(key, {})
+    def require_room(self, key: str, notes: Mapping[str, Any]) -> None:
+        """Check that what a call wrote fits.
+
+        Raises:
+            Malformed: the session would be larger than its worker may let it be.
+        """
+        after = self._after(key, notes)
+        size = sum(len(name) + len(packed) for name, packed in after.items())
+        if size > STATE_LIMIT:
+            raise Malformed(f"its session notes make {size:,} bytes of state; the limit is {STATE_LIMIT:,}")
+
+    def apply(self, key: str, notes: Mapping[str, Any]) -> None:
+        """Take what a call wrote, packed, and deleted."""
+        self._values[key] = self._after(key, notes)
+
+    def _after(self, key: str, notes: Mapping[str, Any]) -> dict[str, bytes]:
+        values = dict(self._values.get(key, ()))
         for name in notes.get("deleted") or ():
             values.pop(name, None)
-        for name, value in (notes.get("wrote") or {}).items():
-            values[name] = encode(value)
+        values.update(notes.get("wrote") or {})
+        return values
 
     def restore_frame(self, id: int, key: str) -> bytes:
         """Give the RESTORE frame with the session's whole state."""

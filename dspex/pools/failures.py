@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from .instructions import Fail, Why
-from .remote import error_from, raised_here
+from .remote import MESSAGE_MOST, NAME_MOST, error_from, raised_here, text_of
 
 if TYPE_CHECKING:
     from .calls import Call
@@ -95,7 +95,7 @@ def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) ->
         cap, seen = worker.over["cap"] / 2**20, worker.over["seen"] / 2**20
         what = f"memory_cap of pool {pool!r} is {cap:.0f} MiB, and it took {seen:.0f} MiB while it started"
     elif described is not None:
-        what = f"{described.get('type')}: {described.get('message')}"
+        what = f"{text_of(described.get('type'), NAME_MOST)}: {text_of(described.get('message'), MESSAGE_MOST)}"
     else:
         exit = worker.exit or {}
         signal, code = exit.get("signal"), exit.get("exit_code")

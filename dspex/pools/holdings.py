@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any
 
 from dspex_worker.wire import messages
 from dspex_worker.wire.messages import Kind
 
 from ..config import PoolConfig
-from ..errors import PoolClosed, WorkerBootError
+from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import failures
 from .calls import Call
 from .channel import Channel
@@ -24,6 +25,7 @@ from .requests import next_id
 from .state import PoolState, Rules
 from .worker import Worker
 
+NO_NOTES: dict[str, Any] = {}
 COUNTS = ("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops")
 ENDS = ("worker.died", "worker.stopped")
 
@@ -58,6 +60,51 @@ class Holdings:
                 self.later.append(instruction)
             else:
                 self._tell(instruction, channels)
+
+    def require_room(self, worker: Worker, answers: list[messages.Message]) -> None:
+        """Check what sessions wrote before any of it is taken.
+
+        Raises:
+            Malformed: a session would hold more than it may.
+        """
+        for _, id, _, notes in answers:
+            if notes and "wrote" in notes and (call := worker.calls.get(id)) is not None:
+                record = call.record
+                if record is not None and record.is_durable:
+                    self.durable.require_room(record.key, notes)
+
+    def take_answers(
+        self,
+        worker: Worker,
+        answers: list[messages.Message],
+        taken: list[Call],
+        ended: list[Call],
+        channels: list[Channel],
+    ) -> None:
+        """`taken` are the calls that were answered, `ended` those of them that somebody waits for."""
+        now = monotonic()
+        for kind, id, body, notes in answers:
+            call = worker.calls.pop(id, None)
+            if call is None:
+                continue
+            taken.append(call)
+            del self.live[id]
+            notes = notes or NO_NOTES
+            record = call.record
+            if record is not None and record.is_durable and "wrote" in notes:
+                self.durable.apply(record.key, notes)
+            if not call.is_ended:
+                self.take_answer(call, kind, body, worker)
+                ended.append(call)
+            self.carry_out(self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels)
+
+    def end_halfway(self, taken: list[Call], ended: list[Call]) -> None:
+        """Answers could not be taken to their end: end their calls, of which `ended` were to be woken."""
+        for call in taken:
+            self.live.pop(call.id, None)
+            if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
+                ended.append(call)
+        self.ended.extend(ended)
 
     def take_answer(self, call: Call, kind: int, body: Any, worker: Worker) -> None:
         """End the call with what its worker answered."""

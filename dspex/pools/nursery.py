@@ -12,6 +12,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
+from .. import forks
 from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
@@ -64,7 +65,9 @@ class Nursery:
         if self._is_over:
             return
         try:
-            self.template = self._start(self._config)
+            branch = self.enclosure.branch(self._config)
+            with forks.held_back():  # until `forget` knows of it
+                self.template = self._start(self._config, branch)
         except OSError as error:
             self.template = None
             self._fail(self._error(f"its template process could not be started: {error}"))
@@ -85,7 +88,9 @@ class Nursery:
             self._tell(self._error("the pool is being stopped"))
             return
         try:
-            self._candidate = self._start(config)
+            branch = self.enclosure.branch(config)
+            with forks.held_back():
+                self._candidate = self._start(config, branch)
         except OSError as error:
             self._tell(self._error(f"a new template process could not be started: {error}"))
             return
@@ -178,9 +183,8 @@ class Nursery:
             if template.is_stopped():
                 template.kill()
 
-    def _start(self, config: PoolConfig) -> TemplateProcess:
+    def _start(self, config: PoolConfig, branch: str | None) -> TemplateProcess:
         self._check_at = min(self._check_at, monotonic() + STOP_CHECK_EVERY)
-        branch = self.enclosure.branch(config)
         return TemplateProcess(config, self._engine, cgroup=branch, said=self._said, gone=self._gone)
 
     def _take_over(self, candidate: TemplateProcess) -> None:
@@ -224,11 +228,13 @@ class Nursery:
         self._parent.lost(None, was_warm=False, error=error)
 
     def _death(self, template: TemplateProcess) -> WorkerBootError:
-        described = template.failure
+        described, config = template.failure, template.config
         if described is not None:
             what = f"{described.get('type')}: {described.get('message')}"
+        elif not template.has_greeted:
+            what = _no_interpreter(template)
         elif template.was_killed:
-            what = f"its code was not imported within {template.config.startup_timeout:g} s (startup_timeout)"
+            what = f"its code was not imported within {config.startup_timeout:g} s (startup_timeout)"
         else:
             what = f"its template process ended with status {template.status} while it imported"
         return self._error(what, template.stderr.text())
@@ -250,3 +256,16 @@ class Nursery:
             on_end, self._on_end = self._on_end, None
             self.enclosure.release()
             on_end()
+
+
+def _no_interpreter(template: TemplateProcess) -> str:
+    """Say that what was to run the worker package never came to it."""
+    config = template.config
+    how = f"ended with status {template.status}"
+    if template.was_killed:
+        how = f"had not done so within {config.startup_timeout:g} s (startup_timeout) and was killed"
+    return (
+        f"{config.python} was to run the module dspex_worker.template and {how}. Perhaps it is no Python interpreter "
+        f"but a launcher of your program, or dspex is not installed beside it: set python = '...' and "
+        f"start_method = 'exec'. What it printed is in the error's stderr_tail."
+    )

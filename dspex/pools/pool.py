@@ -22,11 +22,11 @@ from .crew import Crew
 from .desk import Desk
 from .engine import Engine
 from .guards import observe
+from .handlers import Handlers
 from .instructions import Instruction
 from .renewal import Renewal
 from .replies import Replies
 from .requests import Requests
-from .reverse import Handlers
 from .stats import PoolStats, stats_of
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
 
@@ -73,7 +73,7 @@ class Pool:
         """Run a command on a worker and give its result; blocks.
 
         Raises:
-            CallTimeout, WorkerDied, RemoteError and the other rows of the failure table in docs/errors.md.
+            CallTimeout, WorkerDied, RemoteError: and the other rows of the table in docs/concepts/failures.md.
         """
         return self.invoke(command, arguments, session=session, timeout=timeout, idempotent=idempotent).result()
 
@@ -225,8 +225,9 @@ class Pool:
     def reconfigure(self, config: PoolConfig, *, reload: bool = False, timeout: float | None = None) -> None:
         """Take new settings without failing a call.
 
-        Limits, timeouts and the size count at once. If workers are made from what has changed (see docs/settings.md),
-        or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks until all are.
+        Limits, timeouts and the size count at once. If workers are made from what has changed (see
+        docs/reference/settings.md), or with `reload`, they are replaced as `recycle(reload=True)` does, and this blocks
+        until all are.
 
         Raises:
             ValueError: the settings are another pool's.
@@ -413,6 +414,8 @@ class Pool:
 
     def _grant(self, call: Call, count: int) -> None:
         """The consumer of a stream took chunks: its worker may send as many more."""
+        if call.stream is not None:
+            call.stream.allow(count)  # before the worker can know
         worker = self._desk.workers.get(call.generation)
         if worker is not None:
             self._desk.post(worker, messages.write(Kind.CREDIT, call.id, count))

@@ -1,27 +1,24 @@
 """Reverse calls: what a worker asks of the host's process (a tool, a metric, a language model) while a call runs.
 
-Handlers are registered by name on the supervisor; the pools know nothing of what they do. A plain function runs in a
-bounded set of daemon threads, an `async` function or async generator on one event loop of its own; both in the
-caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler makes is *nested*: see
-`outer_calls`.
+Handlers are registered by name on the supervisor; the pools know nothing of what they do. `handlers` decides when and
+where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler
+makes is *nested*: see `outer_calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context, ContextVar
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.wire import OverLimit, Unencodable, messages
+from dspex_worker.wire import Malformed, messages
 from dspex_worker.wire.messages import Kind
+from dspex_worker.wire.shapes import CREDIT_MOST
 
-from ..errors import DspexError, LMError, UnknownName
+from ..errors import DspexError, InvalidInput, LMError
 from .remote import RAISED
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     from .desk import Desk
     from .worker import Worker
 
-THREADS = 32  # plain handlers at once; what tools led to gets threads beyond it, or they could wait for each other
+CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["ReverseCall"], Any]
 
 _outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
@@ -52,15 +49,19 @@ def outer_calls(desk: Desk) -> list[Call]:
 class ReverseCall:
     """One request of a worker. Handlers read `arguments`, and `outer`, the call that it belongs to."""
 
-    def __init__(self, pool: Desk, worker: Worker, outer: Call, id: int, name: str, arguments: Any, meta: Any) -> None:
+    def __init__(self, pool: Desk, worker: Worker, outer: Call, message: messages.Message, size: int) -> None:
+        _, self.id, name, arguments, meta = message
         self.pool = pool
         self.worker = worker
         self.outer = outer
-        self.id = id
-        self.name = name
+        self.name: str = name
         self.arguments: dict[str, Any] = arguments
+        self.size = size  # bytes of its frame
         self.is_cancelled = False
-        self._credit: int = meta.get("credit") or 0
+        self.is_over = False  # its handler has ended
+        self.on_end: Callable[[ReverseCall], None] = _nothing  # told once it is answered, or nobody waits for it
+        self._granted: int = meta.get("credit") or 0
+        self._sent = 0
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_credit: asyncio.Event | None = None
@@ -75,6 +76,18 @@ class ReverseCall:
         """Whether a tool made the outer call, in whatever pool: it may wait for this."""
         return self.outer.context.get(_outer) is not None
 
+    def require(self, **kinds: type) -> None:
+        """Check that these arguments are there, each of its type.
+
+        Raises:
+            InvalidInput: one is not.
+        """
+        for name, kind in kinds.items():
+            given = self.arguments.get(name)
+            if type(given) is not kind:
+                found = type(given).__name__
+                raise InvalidInput(f"{self.name!r} takes a {kind.__name__} as {name!r}, not {found}.", field=name)
+
     def context(self) -> Context:
         """The caller's contextvars, with this as the outer call of whatever is called in them."""
         context = self.outer.context.copy()
@@ -86,36 +99,56 @@ class ReverseCall:
     def cancel(self) -> None:
         """Its worker does not wait for it any more."""
         self.is_cancelled = True
-        task, loop = self._task, self._loop
-        if task is not None and loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(task.cancel)
+        self.worker.reverse.pop(self.id, None)
+        loop = self._loop
+        if loop is None:
+            self.on_end(self)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(self._cancel_on, loop)
 
     def grant(self, count: int) -> None:
-        """Its worker can take `count` more chunks."""
+        """Its worker can take `count` more chunks.
+
+        Raises:
+            Malformed: more than a worker may have coming.
+        """
+        self._granted += count
+        if self._granted - self._sent > CREDIT_MOST:
+            raise Malformed(f"it gave credit for over {CREDIT_MOST:,} chunks at once")
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._add_credit, count)
+                loop.call_soon_threadsafe(self._wake)
 
     # -- running it --
 
     def run(self, handler: Handler) -> None:
         """In a tool thread: run a plain handler and answer."""
+        if self.is_cancelled:
+            return
         try:
             value = self.context().run(handler, self)
         except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
-            self._fail(error)
+            self.fail(error)
             return
         self._answer(Kind.RESULT, value)
 
     def run_on(self, loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
         """On the loop's thread: start an async handler."""
-        if self.is_cancelled:
-            return
         self._loop = loop
+        if self.is_cancelled:  # looked at after `_loop` is set: `cancel` does it the other way round
+            self._done()
+            return
         self._has_credit = asyncio.Event()
         self._task = loop.create_task(self._arun(handler), context=self.context())
+        self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
+
+    def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """It keeps its place while it closes what it holds, such as a connection; not if it does not end at all."""
+        if self._task is not None and not self.is_over:
+            self._task.cancel()
+            loop.call_later(CLOSING, self.on_end, self)
 
     async def _arun(self, handler: Handler) -> None:
         try:
@@ -125,9 +158,9 @@ class ReverseCall:
             else:
                 self._answer(Kind.RESULT, await produced)
         except asyncio.CancelledError:
-            self._done()
+            pass  # nobody waits for it
         except BaseException as error:  # as in `run`
-            self._fail(error)
+            self.fail(error)
 
     async def _stream(self, chunks: AsyncIterator[Any]) -> None:
         async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # an async generator
@@ -138,17 +171,16 @@ class ReverseCall:
 
     async def _wait_for_credit(self) -> None:
         event = self._has_credit
-        while self._credit <= 0 and event is not None:
+        while self._granted <= self._sent and event is not None:
             event.clear()
             await event.wait()
-        self._credit -= 1
+        self._sent += 1
 
-    def _add_credit(self, count: int) -> None:
-        self._credit += count
+    def _wake(self) -> None:
         if self._has_credit is not None:
             self._has_credit.set()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
         described = _describe(error)
         if isinstance(error, DspexError):
@@ -161,106 +193,23 @@ class ReverseCall:
             return
         try:
             frame = messages.write(kind, self.id, body, None, root="result")
-        except (Unencodable, OverLimit) as error:
+        except Exception as error:  # also of a value that another thread changes meanwhile
             frame = messages.write(Kind.ERROR, self.id, _describe(error), None)
         self.pool.post(self.worker, frame)
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its handler was begun on an event loop."""
+        return self._loop is not None
+
     def _done(self) -> None:
+        self.is_over = True
         self.worker.reverse.pop(self.id, None)
+        self.on_end(self)
 
 
-class Handlers:
-    """The handlers of one supervisor, and the threads and the loop that run them."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[str, Handler] = {}
-        self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = 0
-        self._busy = 0
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def register(self, name: str, handler: Handler) -> None:
-        """Answer the workers' reverse calls `name` with `handler(request)`."""
-        self._handlers[name] = handler
-
-    def begin(self, request: ReverseCall) -> None:
-        """Have a request handled; called by the engine, returns at once."""
-        try:
-            self._begin(request)
-        except RuntimeError as error:  # no thread can be started: the worker's to hear, and no reason to end the engine
-            request._fail(error)
-
-    def _begin(self, request: ReverseCall) -> None:
-        handler = self._handlers.get(request.name)
-        if handler is None:
-            request._answer(Kind.ERROR, _describe(UnknownName("handler", request.name, self._handlers)))
-        elif inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-            loop = self._running_loop()
-            loop.call_soon_threadsafe(request.run_on, loop, handler)
-        elif request.is_within_tool:
-            threading.Thread(target=request.run, args=(handler,), name="dspex-nested-tool", daemon=True).start()
-        else:
-            self._run_in_thread(lambda: request.run(handler))
-
-    def stop(self) -> None:
-        """Let the threads end as they become idle, and stop the loop; what still runs there is cancelled."""
-        with self._lock:
-            threads, self._threads = self._threads, 0
-        for _ in range(threads):
-            self._todo.put(None)
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
-
-    def _run_in_thread(self, job: Callable[[], None]) -> None:
-        with self._lock:
-            self._busy += 1
-            if self._busy > self._threads and self._threads < THREADS:
-                self._start_thread()
-        self._todo.put(job)
-
-    def _start_thread(self) -> None:
-        try:
-            threading.Thread(target=self._work, name=f"dspex-tool-{self._threads + 1}", daemon=True).start()
-            self._threads += 1
-        except RuntimeError:
-            if not self._threads:  # else the job waits for one that is there
-                self._busy -= 1
-                raise
-
-    def _work(self) -> None:
-        while (job := self._todo.get()) is not None:
-            try:
-                job()
-            finally:
-                with self._lock:
-                    self._busy -= 1
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            loop = asyncio.new_event_loop()
-            try:
-                threading.Thread(target=_run_loop, args=(loop,), name="dspex-services", daemon=True).start()
-            except RuntimeError:
-                loop.close()
-                raise
-            self._loop = loop
-        return self._loop
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+def _nothing(request: ReverseCall) -> None:
+    """Nobody has begun it."""
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import socket
-import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dspex_worker import starting
 from dspex_worker.wire import Malformed, decode, encode
 
+from .. import forks
 from ..config import PoolConfig
 from ..descriptors import above_streams, raised
 from .engine import Engine
+from .process import FIRST_PASSED, Process
 from .stderr import StderrTail
 
 CONTROL_SIZE = 64 * 1024
@@ -76,22 +77,23 @@ class TemplateProcess:
         self.stderr = StderrTail()
         self.failure: dict[str, Any] | None = None  # what it said of why it cannot be warm
         self.was_killed = False
+        self.has_greeted = False  # else what runs there is not ours
         self.memory_problem = ""  # what it said of why it cannot see its workers' memory
         self._engine = engine
         self._said = said
         self._gone = gone
-        self._process, self._control, self._lifeline, self._errors, self._pidfd = _launch(config)
+        self._process, self._control, self._lifeline, self._errors = _launch(config)
         self.pid = self._process.pid
         engine.register(self._control.fileno(), self._on_control)
         engine.register(self._errors, self._on_stderr)
-        engine.register(self._pidfd, self._on_death)
+        engine.register(self._process.pidfd, self._on_death)
         with contextlib.suppress(OSError):  # it has ended already: its pidfd says so, and its output why
             self._send(["warm", _settings(config, cgroup)])
 
     @property
     def status(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
-        return self._process.returncode
+        """Its exit status, negative for a signal; None while it runs, or if the host took it."""
+        return self._process.status
 
     def spawn(self, generation: int) -> Pipes:
         """Ask for a worker.
@@ -121,9 +123,7 @@ class TemplateProcess:
 
     def is_stopped(self) -> bool:
         """Whether a signal stopped it (SIGSTOP): then it neither watches nor starts workers, and does not end."""
-        with contextlib.suppress(ChildProcessError):
-            return os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-        return False
+        return self._process.is_stopped()
 
     def let_go(self) -> None:
         """Let it kill its children and exit; `gone` is called when it has. May be called again."""
@@ -134,27 +134,26 @@ class TemplateProcess:
     def kill(self) -> None:
         """End it now; its workers are not its to take along, their lifelines are ours."""
         self.was_killed = True
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._process.kill()
 
     def end_without_engine(self) -> None:
         """Let it kill its children and exit, wait for that, and close all that is ours."""
         self.let_go()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        if not self._process.wait(PATIENCE):
             self.kill()
             self._process.wait()
         self.forget()
 
     def forget(self) -> None:
-        """In a forked child of the host: close what is the parent's."""
-        self._control.close()
-        for descriptor in (self._errors, self._pidfd):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._cut_lifeline()
-        self._process.returncode = 0  # it is not this process's child: nobody here waits for it
+        """Close what is ours; in a forked child of the host, what is the parent's."""
+        with forks.held_back():
+            self._control.close()
+            self._cut_lifeline()
+            errors, self._errors = self._errors, -1
+            pidfd, self._process.pidfd = self._process.pidfd, -1
+            for descriptor in (errors, pidfd):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def _send(self, message: list[Any], descriptors: list[int] | None = None) -> None:
         ancillary = []
@@ -178,6 +177,9 @@ class TemplateProcess:
                 word, facts = decode(data)
             except (Malformed, ValueError):
                 continue
+            if word == "hello":
+                self.has_greeted = True
+                continue
             self._said(self, word, facts, descriptor)
 
     def _on_stderr(self, event: int) -> None:
@@ -187,23 +189,23 @@ class TemplateProcess:
     def _on_death(self, event: int) -> None:
         self.stderr.read_from(self._errors)
         self._on_control(0)
+        if not self.has_greeted:  # a launcher, whose program may go on without it
+            self._process.kill_group()
         self._process.wait()  # it has ended: this takes its status and returns
-        for descriptor in (self._control.fileno(), self._errors, self._pidfd):
+        for descriptor in (self._control.fileno(), self._errors, self._process.pidfd):
             self._engine.unregister(descriptor)
-        self._control.close()
-        for descriptor in (self._errors, self._pidfd):
-            os.close(descriptor)
-        self._cut_lifeline()
+        self.forget()
         self._gone(self)
 
     def _cut_lifeline(self) -> None:
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        with forks.held_back():
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                os.close(lifeline)
 
 
-def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket, int, int, int]:
-    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end, its pidfd).
+def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
+    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end).
 
     Raises:
         OSError: no such interpreter, or no descriptors or processes are left; nothing is left open.
@@ -216,21 +218,15 @@ def _launch(config: PoolConfig) -> tuple[subprocess.Popen[bytes], socket.socket,
         errors, child_errors = _pipe(ours, theirs)
         control.setblocking(False)
         os.set_blocking(errors, False)
-        ends = ["--control", str(child_control.fileno()), "--lifeline", str(child_lifeline)]
-        process = subprocess.Popen(
+        ends = ["--control", str(FIRST_PASSED), "--lifeline", str(FIRST_PASSED + 1)]
+        process = Process(
             [config.python, "-P", "-m", "dspex_worker.template", *ends],
-            stdin=subprocess.DEVNULL,
-            stdout=child_errors,
-            stderr=child_errors,
-            pass_fds=(child_control.fileno(), child_lifeline),
-            start_new_session=True,
-            env=worker_environment(config.env),
+            output=child_errors,
+            passed=[child_control.fileno(), child_lifeline],
+            environment={**worker_environment(config.env), starting.VARIABLE: config.name},
         )
-        ours.callback(process.wait)  # last in, first out: killed, then waited for
-        ours.callback(process.kill)
-        pidfd = os.pidfd_open(process.pid)
         ours.pop_all()
-        return process, control, lifeline, errors, pidfd
+        return process, control, lifeline, errors
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:

@@ -20,7 +20,8 @@ class WorkerStats(TypedDict):
     """One worker; sizes in bytes, times in seconds.
 
     `rss_bytes` is the resident size of the worker and all that it started, `counted_bytes` what of it counts against
-    the limits (see docs/reliability.md; no more exact than it takes to compare them), `peak_bytes` the most there was.
+    the limits (see docs/internals/reliability.md; no more exact than it takes to compare them), `peak_bytes` the most
+    there was.
     """
 
     worker: str

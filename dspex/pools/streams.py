@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from dspex_worker.wire import Malformed
+
 if TYPE_CHECKING:
     from .calls import Call
 
@@ -26,6 +28,23 @@ class StreamBuffer:
         self._loop = loop
         self._event = asyncio.Event() if loop is not None else None
         self._is_signalled = False  # the loop has been told, and has not looked yet
+        self.received = 0  # chunks; written by the engine alone
+        self._allowed = CREDIT  # written by the consumer alone
+
+    def allow(self, count: int) -> None:
+        """The worker may send `count` more chunks; called before it is told so."""
+        self._allowed += count
+
+    def receive(self, chunk: Any) -> None:
+        """Take a chunk from the worker.
+
+        Raises:
+            Malformed: it has sent more than it was allowed to, and would fill the memory here.
+        """
+        self.received += 1
+        if self.received > self._allowed:
+            raise Malformed("it sent a chunk without credit for it")
+        self.put(chunk)
 
     def put(self, chunk: Any) -> None:
         self._chunks.put(chunk)

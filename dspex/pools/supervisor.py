@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import threading
 import time
@@ -19,13 +20,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dspex_worker import starting
+
 from ..config import Config, PoolConfig, load
-from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, UnknownName
+from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from .books import Books, Budget
 from .engine import Engine
+from .handlers import Handler, Handlers
 from .pool import Pool
-from .reverse import Handler, Handlers
 from .sessions import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
 from .streams import AsyncStream, Stream
@@ -63,8 +66,10 @@ class Supervisor:
         Raises:
             PoolClosed: it was stopped: make a new one. Or the interpreter is exiting.
             ForkedSupervisor: it was started before this process was forked.
+            StartRefused: this process is being started by a supervisor itself.
         """
         self.check_own_process()
+        _check_not_being_started()
         with self._lock:
             if self._is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
@@ -252,7 +257,7 @@ class Supervisor:
         self.check_own_process()
         return self._bus.subscribe(subscriber)
 
-    def emit(self, name: Name, **facts: Any) -> None:
+    def emit(self, name: Name, /, **facts: Any) -> None:
         """Emit an event of a layer above the pools."""
         self._bus.emit(name, **facts)
 
@@ -341,6 +346,7 @@ class Supervisor:
 def _forget_all_in_child() -> None:
     for supervisor in tuple(_living):
         supervisor._forget_in_child()
+    _living.clear()  # once: a child of this child may have other files under these numbers
 
 
 os.register_at_fork(after_in_child=_forget_all_in_child)
@@ -364,6 +370,11 @@ def _call_at_exit(method: weakref.WeakMethod[Callable[[], None]]) -> None:
 def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[PoolConfig] | None) -> Config:
     if sys.platform != "linux":
         raise SettingsError(f"DSPex runs its pools on Linux (epoll, pidfd, lifelines); this is {sys.platform}.")
+    if not hasattr(select, "epoll"):
+        raise SettingsError(
+            "select.epoll is missing in this process: gevent or eventlet has replaced it, and threads as well, which "
+            "DSPex needs as they were. Start the supervisor in a process that is not monkey-patched."
+        )
     if pools is not None and source is not None:
         raise SettingsError("Give a settings file or pools=, not both.", key="pools")
     if pools is not None:
@@ -372,6 +383,12 @@ def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[Pool
             raise SettingsError(f"pools= needs pools with names of their own, not {names}.", key="pools")
         return Config(tuple(pools), {}, "arguments")
     return source if isinstance(source, Config) else load(Path(source) if source is not None else None)
+
+
+def _check_not_being_started() -> None:
+    pool = starting.begun_by()
+    if pool is not None:
+        raise StartRefused(pool)
 
 
 def _key(session: str | None) -> str | None:

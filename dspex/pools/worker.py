@@ -7,11 +7,14 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
+from dspex_worker.wire.shapes import Turns
 
+from .. import forks
 from ..descriptors import above_streams
 from .channel import Channel
 from .engine import READABLE, Engine
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 Hook = Callable[["Worker"], None]
 
+UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that it may leave unread and ask for more
 READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
 
 
@@ -45,6 +49,7 @@ class Worker:
         self.pidfd: int | None = None
         self.channel: Channel | None = None
         self.buffer = FrameBuffer()
+        self.turns = Turns()
         self.stderr = StderrTail()
         self.calls: dict[int, Call] = {}
         self.reverse: dict[int, ReverseCall] = {}
@@ -105,6 +110,9 @@ class Worker:
                 pidfd = os.pidfd_open(pid)
         except OSError:
             return False
+        if not holds_other_end(pid, self.channel.stdin):  # its word may be false, and what is watched may be killed
+            os.close(pidfd)
+            return False
         poll = select.poll()
         poll.register(self.channel.stdout, select.POLLIN)
         if any(event & select.POLLHUP for _, event in poll.poll(0)):  # it has ended, and the pid may be another's
@@ -129,12 +137,23 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and its group: the kernel does, when the lifeline's write end closes (T4). No pid is trusted."""
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        with forks.held_back():
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                os.close(lifeline)
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Read nothing of it for a while: its pipe fills, and it waits."""
+        if self._engine is not None and self.channel is not None:
+            self._engine.unregister(self.channel.stdout)
+
+    def read_on(self, on_output: Hook) -> None:
+        """End a pause."""
+        if self._engine is not None and self.channel is not None and not self.channel.is_closed:
+            self._engine.register(self.channel.stdout, lambda _: on_output(self))
 
     def stop_watching(self) -> None:
         if self.pidfd is not None and self._engine is not None:
@@ -149,11 +168,12 @@ class Worker:
         engine = self._engine
         if engine is None:
             return
-        for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
-            if descriptor is not None and descriptor >= 0:
-                engine.unregister(descriptor)
-                os.close(descriptor)
-        self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
+        with forks.held_back():  # a child would close the numbers again, which may be another file's by then
+            for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
+                if descriptor is not None and descriptor >= 0:
+                    engine.unregister(descriptor)
+                    os.close(descriptor)
+            self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
         if self.channel is not None and not self.channel.is_closed:
             engine.unregister(self.channel.stdin)
             engine.unregister(self.channel.stdout)
@@ -164,7 +184,14 @@ class Worker:
         if self.channel is None or self.channel.is_closed or not self.calls:
             return set()
         consumed = self.channel.consumed()
-        return {call.id for call in self.calls.values() if call.frame_end > consumed}
+        return {call.id for call in self.calls.values() if call.frame_end > consumed and not _was_heard_of(call)}
+
+    def unread_answers(self) -> int:
+        """About how many bytes of answers to what it asked are here, and not in its pipe yet."""
+        unwritten = self.channel.unwritten if self.channel is not None else 0
+        if unwritten <= UNREAD_MOST:
+            return unwritten
+        return unwritten - sum(len(call.frame) for call in tuple(self.calls.values()))
 
     def reap(self) -> None:
         """Take its exit status if it fell to this process: its template is gone, and this is its init (T6)."""
@@ -201,3 +228,21 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<worker {self.name} generation {self.generation}, pid {self.pid}>"
+
+
+def _was_heard_of(call: Call) -> bool:
+    """Whether chunks of it came, though its worker cannot have read it: they were no chunks, but they were taken."""
+    return call.stream is not None and call.stream.received > 0
+
+
+def holds_other_end(pid: int, descriptor: int) -> bool:
+    """Whether another process than this one has the pipe open that `descriptor` is an end of."""
+    pipe = f"pipe:[{os.fstat(descriptor).st_ino}]"
+    if pid == os.getpid():
+        return False
+    with contextlib.suppress(OSError):  # it is another user's, or has ended
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if str(link.readlink()) == pipe:
+                    return True
+    return False

@@ -32,8 +32,8 @@ class ModuleStep:
         return self.program.outputs
 
     @property
-    def has_tools(self) -> bool:
-        return bool(self.program.tools)
+    def may_repeat(self) -> bool:
+        return self.program.may_repeat
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
         prediction, call = self._within(scope).run_in_worker(

@@ -19,7 +19,9 @@ from ..errors import InvalidInput, SettingsError
 from ..inprocess.predictor import default_adapter
 from ..inprocess.signatures import Signature
 from ..router import GENERAL_POOL, OPTIMIZER_POOL
-from ..services import Services, services_of
+from ..services import Services, checked_convention, services_of
+from . import answers
+from .files import checked_state
 from .predictors import predictor
 from .program import Program
 from .saved import Optimized, rendered_prefix_hash
@@ -44,13 +46,16 @@ def optimize(
     session: str | None = None,
     **options: Any,
 ) -> Optimized:
-    """Optimise a program (or a signature) in the `mipro` pool; blocks, and calls `on_progress` with each report.
+    """Optimize a program (or a signature) in the `mipro` pool; blocks, and calls `on_progress` with each report.
 
     `trainset` and `valset` are lists of {field: value}. `metric` is a built-in's name ("exact_match", "f1", ...), an
-    import path "module:function" from the pool's `imports`, or a function of this process. `timeout` None is no limit.
-    Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
+    import path "module:function" from the pool's `imports`, or a function of this process. A function is called as DSPy
+    calls it: (example, prediction), with `trace` while demonstrations are collected, and with `pred_name` and
+    `pred_trace` in GEPA if it has parameters for them; other parameters keep their defaults. `timeout` None is no
+    limit. Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
 
     Raises:
+        SettingsError: the metric cannot be called so; nothing was spent.
         MissingDependency: the optimizer needs a package that the workers lack; nothing was spent.
         OptimizationFailed: it ended with nothing but errors of the metric or the model.
         WorkerMemoryExceeded, WorkerDied, CallTimeout: as any call.
@@ -116,7 +121,8 @@ def evaluate(
             "num_threads": num_threads,
             "inputs": list(inputs or subject.inputs),
         }
-        return _consume(supervisor.stream(GENERAL_POOL, "evaluate", arguments, timeout=timeout), on_progress)[0]
+        stream = supervisor.stream(GENERAL_POOL, "evaluate", arguments, timeout=timeout)
+        return answers.evaluated(*_consume(stream, on_progress))
 
 
 @contextlib.contextmanager
@@ -130,7 +136,7 @@ def lent_metric(metric: Any, services: Services) -> Iterator[dict[str, Any]]:
         yield _described(metric)
         return
     with services.metrics.lent(metric) as id:
-        yield {"parent": id}
+        yield {"parent": id, "sees": checked_convention(metric).sees()}
 
 
 def _described(metric: Any) -> dict[str, Any]:
@@ -188,9 +194,10 @@ class _Job:
         supervisor = self.student.home()
         pool = supervisor.pool(OPTIMIZER_POOL)
         stream = pool.stream("optimize", self.arguments, timeout=timeout, session=session)
-        found, _ = _consume(stream, on_progress)
+        value, worker = _consume(stream, on_progress)
+        found = answers.optimized(value, worker)
         adapter = self.student.adapter or default_adapter(self.student.lm_used)
-        best = self.student.with_state(found["state"], adapter=adapter)
+        best = self.student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(
             best,
@@ -200,10 +207,12 @@ class _Job:
             self.optimizer,
             found.get("versions", {}),
             found.get("errors", {}),
+            worker,
         )
 
 
-def _consume(stream: Any, on_progress: Progress | None) -> tuple[dict[str, Any], str]:
+def _consume(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
+    """Its value, and the worker that gave it."""
     with stream:
         for report in stream:
             if on_progress is not None:

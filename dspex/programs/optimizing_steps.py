@@ -10,6 +10,7 @@ import json
 import math
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,13 +24,13 @@ from ..errors import CallCancelled, SettingsError, StepTimeout
 from ..inprocess.crossing import to_wire
 from ..inprocess.signatures import Signature, signature
 from ..router import OPTIMIZER_POOL
-from ..services import services_of
+from ..services import checked_convention, services_of
 from .module_steps import ModuleStep
 from .optimizing import optimize
 from .predictors import predictor
 from .program import Program
 from .saved import Optimized
-from .scopes import Outcome, Scope, optional_inputs_of, outcome_of
+from .scopes import Optimization, Outcome, Scope, optional_inputs_of, outcome_of
 
 if TYPE_CHECKING:
     from ..inprocess.lm.record import LM
@@ -81,6 +82,8 @@ class OptimizingStep:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
+        if callable(metric):
+            checked_convention(metric)
         known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
 
         def put(key: str, value: Any) -> None:
@@ -109,24 +112,32 @@ class OptimizingStep:
         return self.student.outputs
 
     @property
-    def has_tools(self) -> bool:
-        return bool(self.student.tools)
+    def may_repeat(self) -> bool:
+        return False  # the whole optimisation would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        best = self._flight(scope).wait(scope)
+        flight = self._flight(scope)
+        is_reused = flight.is_over
+        best = flight.wait(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = program.using(timeout=scope.timeout)(**inputs)
-            return _with_scores(outcome_of(prediction, self.outputs, None), best)
-        return _with_scores(ModuleStep(program).run(inputs, scope), best)
+            outcome = outcome_of(prediction, self.outputs, None)
+        else:
+            outcome = ModuleStep(program).run(inputs, scope)
+        return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
-        best = await self._flight(scope).await_(scope)
+        flight = self._flight(scope)
+        is_reused = flight.is_over
+        best = await flight.await_(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
-            return _with_scores(outcome_of(prediction, self.outputs, None), best)
-        return _with_scores(await ModuleStep(program).arun(inputs, scope), best)
+            outcome = outcome_of(prediction, self.outputs, None)
+        else:
+            outcome = await ModuleStep(program).arun(inputs, scope)
+        return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
     def _flight(self, scope: Scope) -> Flight:
         """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
@@ -175,15 +186,22 @@ class Flight:
         self._name = name
         self._future: Future[Optimized] = Future()
         self._listeners: list[Callable[[dict[str, Any]], object]] = []
+        self.seconds = 0.0  # that the job took, once it is over
+
+    @property
+    def is_over(self) -> bool:
+        return self._future.done()
 
     def start(self, job: Callable[[], Optimized], *, on_failure: Callable[[], object]) -> None:
         def work() -> None:
+            began = time.monotonic()
             try:
                 best = job()
             except BaseException as error:  # every waiter of the flight raises it
                 on_failure()
                 self._future.set_exception(error)
             else:
+                self.seconds = time.monotonic() - began
                 self._future.set_result(best)
 
         threading.Thread(target=work, name="dspex-optimisation", daemon=True).start()
@@ -233,9 +251,12 @@ class Flight:
             self._listeners.remove(scope.on_progress)
 
 
-def _with_scores(outcome: Outcome, best: Optimized) -> Outcome:
+def _told(outcome: Outcome, best: Optimized, seconds: float, *, is_reused: bool) -> Outcome:
+    """The winner's outcome, with where and how it was made."""
+    pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
+    made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)
     scores = {"score": best.score, "baseline_score": best.baseline_score, "trials": len(best.trials)}
-    return replace(outcome, extra={**outcome.extra, **scores})
+    return replace(outcome, extra={**outcome.extra, **scores}, optimized=made)
 
 
 def _identity(metric: Any) -> str:

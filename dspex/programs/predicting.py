@@ -13,7 +13,7 @@ from ..inprocess.signatures import Signature, signature
 from .predictors import predictor
 from .program import CALL_OPTIONS, Program
 
-_RARE = ("supervisor", "rollout_id", "allow_markers", "use_native_function_calling")
+_RARE = ("supervisor", "rollout_id", "allow_markers", "use_native_function_calling", "idempotent")
 
 
 def predict(

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
-from ..errors import UnknownName
+from ..errors import SettingsError, UnknownName
 from ..events import Name
 from ..inprocess import predictor as native
 from ..inprocess.adapters.compiled import CompiledSignature
@@ -47,9 +47,10 @@ DEFAULT_TIMEOUT = 120.0  # seconds; the general pool's default, for the native r
 CALL_OPTIONS = frozenset(
     {
         *("lm", "adapter", "config", "implementation", "timeout", "supervisor", "demos", "rollout_id"),
-        "use_native_function_calling",
+        *("use_native_function_calling", "idempotent"),
     }
 )
+_OF_REQUESTS = frozenset({"dspy.Predict", "dspy.ChainOfThought", "dspy.MultiChainComparison"})
 _AGENTS = frozenset({"dspy.ReAct", "dspy.ReActV2"})
 
 
@@ -73,7 +74,16 @@ class Program:
     use_native_function_calling: bool | None = None  # None: as DSPy's adapter has it, json yes, chat no
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
+    idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
     tool_set: str = field(default_factory=new_set_id)
+
+    def __post_init__(self) -> None:
+        if self.idempotent is not None and not isinstance(self.idempotent, bool):
+            raise SettingsError(
+                f"idempotent is {self.idempotent!r}; it is True (it may run once more if its worker dies), False, or "
+                f"None (only what is made of LM requests alone may).",
+                key="idempotent",
+            )
 
     # -- calling -----------------------------------------------------------------------------------------------
 
@@ -100,7 +110,10 @@ class Program:
         return self.astream_here(inputs) if self.is_native else self.astream_in_worker(inputs)
 
     def using(self, **options: Any) -> Program:
-        """Give the same program with other call options (lm, adapter, config, implementation, timeout, ...)."""
+        """Give the same program with other call options (lm, adapter, config, implementation, timeout, ...).
+
+        `idempotent=True` says that it may run once more if its worker dies.
+        """
         for name in options:
             if name not in CALL_OPTIONS:
                 raise UnknownName("call option", name, CALL_OPTIONS, where="using()")
@@ -178,6 +191,20 @@ class Program:
     def is_native(self) -> bool:
         """Whether it runs natively."""
         return self.decision.implementation == "native"
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may run once more when its worker dies: as `idempotent` says, else if no code of a user's runs.
+
+        LM requests are cached or harmless; a module, a tool, a retriever, a reward or a type of the user's might do
+        something twice.
+        """
+        return self.is_of_requests if self.idempotent is None else self.idempotent
+
+    @property
+    def is_of_requests(self) -> bool:
+        """Whether it is made of LM requests alone: a module of DSPy's, without anything that a user wrote."""
+        return self.module in _OF_REQUESTS and not self.tools and not self.signature.imports_types
 
     def candidate(self, lm: LM | None) -> Candidate:
         """What the router looks at."""
@@ -258,7 +285,8 @@ class Program:
         asked_signature(self.signature, lm, self._uses_native_calls(self.adapter or default_adapter(lm)))
 
     def __repr__(self) -> str:
-        return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}>"
+        repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
+        return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
     # ============================================================================================================
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, UnknownName
 from ..router import GENERAL_POOL
+from . import answers
 from .module_steps import ModuleStep
 from .optimizing_steps import OPTIMIZERS, OptimizingStep
 from .predictors import KINDS, predictor
@@ -53,15 +54,22 @@ class RetrieverStep:
     k: int
     options: Mapping[str, Any]
     pool: str = GENERAL_POOL
-    has_tools: bool = False
+    may_repeat: bool = False
     is_stateful: bool = False
     outputs: tuple[str, ...] = ("passages",)
     optional_inputs: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, *, query: str = "query", k: int = 3, **options: Any) -> None:
+    def __init__(
+        self, name: str, *, query: str = "query", k: int = 3, idempotent: bool = False, **options: Any
+    ) -> None:
         if not options.get("url"):
             raise SettingsError(f"{name} needs the url of its server, such as url='http://127.0.0.1:8893'.", key="url")
-        for field_, value in (("name", name), ("query", query), ("k", k), ("options", options)):
+        if not isinstance(idempotent, bool):
+            raise SettingsError(f"idempotent is {idempotent!r}; it is True or False.", key="idempotent")
+        for field_, value in (
+            *(("name", name), ("query", query), ("k", k), ("options", options)),
+            ("may_repeat", idempotent),
+        ):
             object.__setattr__(self, field_, value)
 
     @property
@@ -92,11 +100,11 @@ class RetrieverStep:
         """The passages of all queries, the best score first, each once."""
         found: dict[str, dict[str, Any]] = {}
         for call in calls:
-            for passage in call.result()["passages"]:
+            for passage in answers.passages(call):
                 known = found.get(passage["text"])
-                if known is None or passage.get("score", 0) > known.get("score", 0):
+                if known is None or _score(passage) > _score(known):
                     found[passage["text"]] = passage
-        passages = sorted(found.values(), key=lambda passage: -float(passage.get("score", 0)))
+        passages = sorted(found.values(), key=_score, reverse=True)
         last = calls[-1] if calls else None
         worker = last.worker_name if last is not None else ""
         generation = last.generation if last is not None else None
@@ -106,3 +114,7 @@ class RetrieverStep:
 def _require_known(name: str) -> None:
     if name not in KINDS.values() and ":" not in name and name not in OPTIMIZERS:
         raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
+
+
+def _score(passage: Mapping[str, Any]) -> float:
+    return float(passage.get("score") or 0)

@@ -64,6 +64,19 @@ class Scope:
         return None if self.session is None else session_key(self.session)
 
 
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """How a step's program was optimized: where that ran, and what came of it. The program itself may run elsewhere."""
+
+    optimizer: str  # as `dspex.optimize` names it: "miprov2", ...
+    pool: str
+    worker: str  # such as "mipro/0"
+    seconds: float  # wall time, the wait for a free worker included
+    score: float | None  # percent
+    baseline_score: float | None  # percent, before it
+    reused: bool = False  # it was done when this step began: the step's own seconds hold none of it
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a step gave: its declared outputs, what its module added (`extra`), and how it ran."""
@@ -75,10 +88,14 @@ class Outcome:
     generation: int | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     cached: bool = False
+    optimized: Optimization | None = None
 
 
 class Runnable(Protocol):
-    """A DSPy step. `outputs` are the fields of its signature as the user wrote it."""
+    """A DSPy step. `outputs` are the fields of its signature as the user wrote it.
+
+    `may_repeat` says whether it may run once more, unasked, when its worker dies: False wherever code of a user's runs.
+    """
 
     @property
     def inputs(self) -> tuple[str, ...]: ...
@@ -87,7 +104,7 @@ class Runnable(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]: ...
     @property
-    def has_tools(self) -> bool: ...
+    def may_repeat(self) -> bool: ...
     @property
     def pool(self) -> str: ...
     @property

@@ -16,12 +16,13 @@ from ..inprocess.adapters.safety import suspected_fields
 from ..inprocess.crossing import crossed_inputs, typed_outputs
 from ..inprocess.lm.ledger import Account
 from ..inprocess.prediction import Prediction
-from ..inprocess.predictor import Chunk
 from ..router import GENERAL_POOL
 from ..services import services_of
 from ..tools import new_set_id, tools_among
+from . import answers
 
 if TYPE_CHECKING:
+    from ..inprocess.predictor import Chunk
     from ..pools.calls import Call
     from ..pools.supervisor import Supervisor
     from .program import Program
@@ -71,7 +72,7 @@ class WorkerCalls:
                 chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
             with chunks:
                 for chunk in chunks:
-                    yield Chunk(chunk["field"], chunk["text"])
+                    yield answers.chunk(chunk, chunks.worker)
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     async def astream(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
@@ -81,7 +82,7 @@ class WorkerCalls:
                 chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
             async with chunks:
                 async for chunk in chunks:
-                    yield Chunk(chunk["field"], chunk["text"])
+                    yield answers.chunk(chunk, chunks.worker)
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
@@ -114,14 +115,14 @@ class WorkerCalls:
             yield supervisor, arguments
 
     def _options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
-        # Running again repeats LM calls, which are cached or harmless; a tool might do something twice.
         return {
             "session": session,
             "timeout": self.program.timeout if timeout is None else timeout,
-            "idempotent": retry and not self.program.tools,
+            "idempotent": retry and self.program.may_repeat,
         }
 
-    def _prediction(self, reply: dict[str, Any], worker: str, account: Account) -> Prediction:
+    def _prediction(self, reply: Any, worker: str, account: Account) -> Prediction:
+        reply = answers.prediction(reply, worker)
         known = self.program.answered
         completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}

@@ -44,7 +44,8 @@ class FakeReply:
 
     Args:
         text: The answer; a dict is worded in the format that the request asks for.
-        status, error: An HTTP error, with `error` as its message or the envelope ({"message", "code", "type"}).
+        status: An HTTP status, when it is an error.
+        error: Its message, or the envelope ({"message", "code", "type"}).
         headers: Headers to add, such as {"retry-after": "1"}.
         latency: Seconds before anything is sent.
         hang: Send nothing, until the client goes away.

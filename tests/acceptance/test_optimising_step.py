@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import dspex
 from dspex.errors import StepTimeout
+from dspex.pipelines import Optimization
 from dspex.testing import FakeLM
 
 TRAINSET = [{"question": f"q{i}?", "answer": "yes"} for i in range(4)]
@@ -28,9 +30,14 @@ def answer(messages: list[dict[str, Any]]) -> dict[str, str]:
     return {"answer": "yes", "proposed_instruction": "Say yes.", "observations": "o", "summary": "s"}
 
 
-def step(metric: Any) -> Any:
+def step(metric: Any, **options: Any) -> Any:
     return dspex.python(
-        "dspy.MIPROv2", signature="question -> answer", trainset=TRAINSET, metric=metric, name="best", **OPTIONS
+        "dspy.MIPROv2",
+        signature="question -> answer",
+        trainset=TRAINSET,
+        metric=metric,
+        name="best",
+        **{**OPTIONS, **options},
     )
 
 
@@ -80,3 +87,44 @@ def test_a_waiter_that_leaves_does_not_end_the_optimisation(sup: dspex.Superviso
         result = asyncio.run(leave_and_come_back())
     assert result["answer"] == "yes"
     assert sup.stats()["mipro"]["counts"]["answered"] == before + 1
+
+
+def test_the_record_says_where_the_program_was_optimized_and_where_it_ran(sup: dspex.Supervisor) -> None:
+    """collaboration: the winner runs natively; it was made in the optimizers' pool, and that took most of the time."""
+    with FakeLM(answer, latency=0.01) as lm:
+        pipeline = dspex.pipeline([step("answer_exact_match", num_trials=2)])
+        first = pipeline.run({"question": "now?"}, supervisor=sup, lm=lm).steps["best"]
+        second = asyncio.run(pipeline.arun({"question": "now?"}, supervisor=sup, lm=lm)).steps["best"]
+    assert (first.route, first.worker) == ("native", "")
+    made = first.optimized
+    assert isinstance(made, Optimization)
+    assert (made.optimizer, made.pool, made.worker, made.reused) == ("miprov2", "mipro", "mipro/0", False)
+    assert (made.score, made.baseline_score) == (100.0, 100.0)
+    assert 0.0 < made.seconds <= first.seconds
+    assert second.optimized == replace(made, reused=True), "the same optimization, which this run did not wait for"
+
+
+def test_a_winner_that_runs_in_a_worker_keeps_the_two_places_apart(sup: dspex.Supervisor) -> None:
+    """collaboration: optimized in one pool, run in the other; the same where it stands in as a fallback."""
+    with FakeLM(answer) as lm:
+        best = step("exact_match", implementation="python")
+        plain = dspex.pipeline([best]).run({"question": "now?"}, supervisor=sup, lm=lm).steps["best"]
+        stood_in = dspex.pipeline([dspex.native(_fails, fallback=best)])
+        instead = stood_in.run({"question": "now?"}, supervisor=sup, lm=lm).steps[0]
+    assert plain.worker.startswith("dspy/")
+    assert plain.optimized is not None
+    assert plain.optimized.worker == "mipro/0"
+    assert instead.status == "fell back"
+    assert instead.optimized == replace(plain.optimized, reused=True)
+
+
+def test_a_step_that_optimizes_nothing_has_no_such_record(sup: dspex.Supervisor) -> None:
+    """collaboration: `optimized` is None for native steps and plain modules."""
+    with FakeLM(answer) as lm:
+        steps = [dspex.native("question -> answer"), dspex.python("dspy.Predict", signature="question -> answer")]
+        result = dspex.pipeline(steps).run({"question": "now?"}, supervisor=sup, lm=lm)
+    assert [record.optimized for record in result.steps] == [None, None]
+
+
+def _fails(question: str) -> dict[str, str]:
+    raise ValueError(question)

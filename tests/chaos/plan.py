@@ -42,7 +42,7 @@ class Planned:
 
 
 class Plan:
-    """`calls` calls, and a kill before every `kill_every`-th."""
+    """`calls` calls at least, and a kill before every `kill_every`-th."""
 
     def __init__(self, seed: int, calls: int, kill_every: int) -> None:
         self.seed = seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -22,8 +23,16 @@ class ChaosRun:
     """One run; afterwards `ledger` says what became of the calls, `warm` and `end` what the process held."""
 
     def __init__(
-        self, plan: Plan, folder: Path, *, in_flight: int = 64, size: int = 4, kill_every_s: float = 0
+        self,
+        plan: Plan,
+        folder: Path,
+        *,
+        in_flight: int = 64,
+        size: int = 4,
+        kill_every_s: float = 0,
+        least_kills: int = 0,
     ) -> None:
+        """Calls go on until there were `least_kills`, however fast the machine answers them."""
         self.plan = plan
         self.ledger = Ledger(plan)
         self.effects = folder / "effects"
@@ -33,7 +42,9 @@ class ChaosRun:
         self.end: Holdings
         self._in_flight = in_flight
         self._kill_every_s = kill_every_s
-        self._numbers = iter(range(plan.calls))
+        self._least_kills = least_kills
+        self._numbers = itertools.count()
+        self._owed = 0  # kills of the plan that found no worker ready
         self._config = PoolConfig("f", bridge="faults", size=size, stop_grace=1.0, restart_budget=(100, 1.0))
 
     def execute(self) -> None:
@@ -57,18 +68,25 @@ class ChaosRun:
         await asyncio.gather(*[sup.acall("f", "echo", {"n": n}) for n in range(1000)])
 
     async def _main(self, sup: Supervisor) -> None:
-        killer = asyncio.create_task(self._kill_by_the_clock(sup)) if self._kill_every_s else None
-        await asyncio.gather(*[self._caller(sup) for _ in range(self._in_flight)])
-        if killer is not None:
-            killer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await killer
+        callers = asyncio.gather(*[self._caller(sup) for _ in range(self._in_flight)])
+        if not self._kill_every_s:
+            await callers
+            return
+        killer = asyncio.create_task(self._kill_by_the_clock(sup))
+        await asyncio.wait([callers, killer], return_when=asyncio.FIRST_COMPLETED)
+        killer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await killer
+        await callers
 
     async def _caller(self, sup: Supervisor) -> None:
-        for number in self._numbers:
-            if self.plan.kills_at(number):
-                self._kill(sup)
+        while len(self.ledger.ends) < self.plan.calls or self.kills < self._least_kills or self._owed:
+            number = next(self._numbers)
+            self._owed += self.plan.kills_at(number)
+            if self._owed and self._kill(sup):
+                self._owed -= 1
             call = self.plan.call(number)
+            self.ledger.made(call)
             arguments = call.arguments(str(self.effects))
             try:
                 value = await sup.acall("f", call.command, arguments, timeout=60, idempotent=call.idempotent)
@@ -82,12 +100,15 @@ class ChaosRun:
             await asyncio.sleep(self._kill_every_s)
             self._kill(sup)
 
-    def _kill(self, sup: Supervisor) -> None:
+    def _kill(self, sup: Supervisor) -> bool:
+        """Kill a worker; False if none is ready."""
         pids = [row["pid"] for row in sup.stats()["f"]["workers"] if row["phase"] == "ready" and row["pid"]]
         if pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.plan.victim(pids), signal.SIGKILL)
                 self.kills += 1
+                return True
+        return False
 
     def _settled(self, sup: Supervisor) -> Holdings:
         """What is held once the last kill has been noticed and made good; looked at again for ten seconds at most.

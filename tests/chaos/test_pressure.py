@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from dspex.errors import CallTimeout, PoolSaturated
+from dspex.pools.supervisor import Supervisor
 from dspex_worker.memory import rss_of
 
 from ..pools.waiting import Caller, Gate, eventually, lines, pids
@@ -149,17 +150,24 @@ def test_retry_after_is_about_what_it_takes(supervise: Supervise, concurrency: i
                 is_over.wait(full.retry_after)
 
     callers = [Caller(fill) for _ in range(limit + concurrency + 10)]
-    ratios = []
-    eventually(lambda: sup.stats()["f"]["counts"]["answered"] > 4 * concurrency)
+    estimates = []
+    eventually(lambda: _answered(sup) > 4 * concurrency)
+    began, answered = time.monotonic(), _answered(sup)
     for _ in range(6):
         estimate = eventually(lambda: _saturation(sup), what="the queue is full")
         eventually(lambda: sup.stats()["f"]["queued"] < limit, what="a place")
-        ratios.append(estimate / (0.05 / concurrency))
+        estimates.append(estimate)
+    each = (time.monotonic() - began) / max(1, _answered(sup) - answered)  # a busy machine takes longer than they sleep
     is_over.set()
     for caller in callers:
         caller.outcome(30)
+    ratios = [estimate / each for estimate in estimates]
     print(f"retry_after / the time between two places: {sorted(round(ratio, 2) for ratio in ratios)}")
     assert 0.3 < sorted(ratios)[len(ratios) // 2] < 4.0
+
+
+def _answered(sup: Supervisor) -> int:
+    return sup.stats()["f"]["counts"]["answered"]
 
 
 def _saturation(sup: object) -> float:

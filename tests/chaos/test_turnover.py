@@ -19,7 +19,7 @@ from dspex.events import Name
 from dspex.pools.restarts import FIRST_WAIT
 from dspex.pools.supervisor import Supervisor
 
-from ..pools.waiting import Caller, Gate, all_ready, eventually, pids, template_pid
+from ..pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
 from .company import Company, Killer, unharmed
 from .conftest import Supervise
 
@@ -277,8 +277,8 @@ def test_workers_that_live_shortly_are_replaced_with_back_off(supervise: Supervi
         if sup.stats()["f"]["state"] == "degraded":
             began = time.monotonic()
             with pytest.raises((PoolUnhealthy, WorkerDied)):
-                sup.call("f", "echo", {"n": 1}, timeout=5)
-            assert time.monotonic() - began < 2
+                sup.call("f", "echo", {"n": 1}, timeout=60)
+            assert time.monotonic() - began < SOON
     gaps = [b - a for a, b in pairwise(starts)]
     assert all(gap >= FIRST_WAIT * 2 ** (deaths + 1) / 2 for deaths, gap in enumerate(gaps) if deaths), gaps
     all_ready(sup, 1)

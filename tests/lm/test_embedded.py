@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dspex.errors import LMAuthError, MissingDependency, UnknownName
+from dspex.errors import LMAuthError, LMConfigurationError, MissingDependency, UnknownName
 from dspex.inprocess.lm import embedded
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.record import LM
@@ -80,12 +80,35 @@ def test_server_that_died_is_started_again(model_client: LMClient) -> None:
 
 
 @needs_model
+def test_it_leaves_signals_to_its_host(model_client: LMClient) -> None:
+    """process: SIGTERM and SIGINT to every process of a service leave the host's calls their grace."""
+    lm = LM("local/smollm2", max_tokens=1, cache=False)
+    model_client.complete(lm, ASK)
+    process = embedded.shared()._servers["smollm2"].process
+    process.terminate()
+    process.send_signal(signal.SIGINT)
+    for _ in range(5):
+        model_client.complete(lm, ASK)
+    assert process.poll() is None
+
+
+def test_a_launcher_that_runs_the_program_again_starts_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """unit: the program that was run in the server's place must not start one in turn, and so on."""
+    monkeypatch.setenv("DSPEX_STARTING", "the embedded model")
+    monkeypatch.setattr(embedded, "model_file", lambda name: Path(name))
+    servers = embedded.EmbeddedServers()
+    with pytest.raises(LMConfigurationError, match="launcher"):
+        servers.start("smollm2")
+    assert not servers._servers
+
+
+@needs_model
 def test_it_dies_with_its_host() -> None:
     """chaos: the host is SIGKILLed; the server's port is closed and its process gone within a second."""
     code = (
         "import sys, threading\n"
         "from dspex.inprocess.lm import embedded\n"
-        "server = embedded._start('smollm2')\n"
+        "server = embedded.shared().start('smollm2')\n"
         "print(server.process.pid, server.api_base, flush=True)\n"
         "threading.Event().wait()\n"
     )

@@ -188,7 +188,7 @@ def test_silent_peer_times_out_and_its_connection_is_closed(peer: Callable[..., 
     began = time.monotonic()
     with pytest.raises(LMTimeoutError):
         post(server.url, timeout=0.1)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     server._thread.join(5)  # the peer sees the connection's end
     assert server.received[-1] == b""
 
@@ -370,7 +370,7 @@ def test_cancelled_task_closes_its_connection_at_once(peer: Callable[..., Peer])
             await task
         return time.monotonic() - began
 
-    assert asyncio.run(run()) < 1
+    assert asyncio.run(run()) < 10  # its timeout is 30
     server._thread.join(5)
     assert server.received[-1] == b""
 

@@ -16,9 +16,10 @@ import pytest
 from dspex.errors import LMTimeoutError, LMTransportError
 from dspex.events import Name
 from dspex.inprocess.cache import Cache
-from dspex.inprocess.lm import exchange
+from dspex.inprocess.lm import effects, exchange
 from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.exchange import Order, Outcome, Send, Services, Sleep
+from dspex.inprocess.lm.effects import Order, Outcome, Send, Sleep
+from dspex.inprocess.lm.exchange import Services
 from dspex.inprocess.lm.flights import Flights
 from dspex.inprocess.lm.http.message import Head, Reply
 from dspex.inprocess.lm.inquiry import Inquiry
@@ -45,7 +46,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """Stands for the `time` module in `exchange`."""
+    """Stands for the `time` module in `exchange` and `effects`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -59,7 +60,8 @@ class Played:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int = 0, **options: Any) -> None:
         self.clock = Clock()
-        monkeypatch.setattr(exchange, "time", self.clock)
+        for module in (exchange, effects):
+            monkeypatch.setattr(module, "time", self.clock)
         self.services = Services(Cache(), Flights(), Limits(), random.Random(seed))
         self.lm = LM("openai/m", api_base="http://127.0.0.1:9/v1", api_key=KEY, **{"cache": False, **options})
         self.sleeps: list[float] = []

@@ -57,7 +57,7 @@ def leader_and_follower(
 
 
 def test_refusal_of_one_callers_key_or_settings_is_not_anothers(fake: Fake, client: LMClient) -> None:
-    """collaboration: the follower has an account of his own with the provider, and asks for himself."""
+    """collaboration: the follower has settings of his own, and asks for himself."""
     gate = threading.Event()
     replies = iter([FakeReply(status=401), "fine"])
 
@@ -66,7 +66,7 @@ def test_refusal_of_one_callers_key_or_settings_is_not_anothers(fake: Fake, clie
         return next(replies)
 
     endpoint = fake(answer, cache=True)
-    other = endpoint.replace(headers={"x-account": "another"})
+    other = endpoint.replace(timeout=50)
     found = leader_and_follower(
         client, gate, lambda: client.complete(endpoint, ASK), lambda: client.complete(other, ASK), endpoint.requests
     )

@@ -168,7 +168,7 @@ def test_cancelled_task_closes_its_stream(endpoint: HeldEndpoint, client: LMClie
     async def cancelled(busy: bool) -> None:
         lm = endpoint.lm()
         client.register(lm)
-        request = forwarded(lm, stream=True, body=b'{"stream":true}', cache=False)
+        request = forwarded(lm, stream=True, body=b'{"model":"m","messages":[],"stream":true}', cache=False)
         came = asyncio.Event()
 
         async def consume() -> None:

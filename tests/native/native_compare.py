@@ -2,7 +2,7 @@
 
 `CONTRACT` says, for each point of a call and each class that DSPy raises there, which class DSPex raises; some of
 DSPy's are accidents (a TypeError of Python's own), and DSPex then refuses at the same point with an error of its own.
-A pair that is not in the table is a difference. `docs/parity.md` shows the table.
+A pair that is not in the table is a difference. `docs/internals/parity.md` shows the table.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Every answer is DSPy's: its signatures, its adapters, `dspy.Predict` with plain `dspy.LM(engine="lm15")`. Only the
 socket is replaced, by one that keeps each request's body and gives the case's replies. What DSPex asks of inputs
-before either route (`docs/parity.md`) is written here a second time, so that its refusals are expected, not excused.
+before either route (`docs/internals/parity.md`) is written here a second time, so that its refusals
+are expected, not excused.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Endpoint:
         self.client = LMClient()
         self.client._blocking.http = self  # type: ignore[assignment]
 
-    def send(self, target: Any, head: bytes, body: bytes, timeout: float) -> Reply:
+    def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any) -> Reply:
         """What the HTTP layer does, without a socket."""
         reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
         self.bodies.append(bytes(body))

@@ -1,4 +1,4 @@
-"""Where DSPex and DSPy disagree about a signature string, by the rules of docs/parity.md; written without DSPex.
+"""Where DSPex and DSPy disagree about a signature string, by docs/internals/parity.md; written without DSPex.
 
 DSPy drops what it cannot use and imports what it does not know; DSPex refuses both. `stricter` and `wider` say which
 rule applies, so that a disagreement is expected for one reason and not excused for any.

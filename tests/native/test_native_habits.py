@@ -1,4 +1,4 @@
-"""parity: DSPy's habits and bugs that the native side copies, each shown by DSPy itself; docs/parity.md lists them."""
+"""parity: DSPy's habits and bugs that the native side copies, shown by DSPy; docs/internals/parity.md lists them."""
 
 from __future__ import annotations
 

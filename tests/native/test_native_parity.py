@@ -84,8 +84,8 @@ def test_every_error_of_dspys_has_one_class_here() -> None:
 
 
 def test_the_page_shows_the_table_of_errors() -> None:
-    """contract: docs/parity.md has the pairs of `CONTRACT`, all of them and no others."""
-    page = (Path(__file__).parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    """contract: docs/internals/parity.md has the pairs of `CONTRACT`, all of them and no others."""
+    page = (Path(__file__).parents[2] / "docs" / "internals" / "parity.md").read_text(encoding="utf-8")
     table = page.partition("| point | DSPy | DSPex | when |\n|---|---|---|---|\n")[2].partition("\n\n")[0]
     shown = {}
     for points, theirs, ours in (map(str.strip, row.split("|")[1:4]) for row in table.splitlines()):
@@ -96,7 +96,7 @@ def test_the_page_shows_the_table_of_errors() -> None:
 
 def test_the_page_names_tests_that_exist() -> None:
     """contract: each copied habit is shown by the test beside it."""
-    page = (Path(__file__).parents[2] / "docs" / "parity.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "internals" / "parity.md").read_text(encoding="utf-8")
     habits = re.findall(r"^\| .+ \| `(test_\w+)` \|$", page, re.MULTILINE)
     source = Path(__file__).with_name("test_native_habits.py").read_text(encoding="utf-8")
     assert len(habits) > 15 and set(habits) == set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))

@@ -19,7 +19,7 @@ class Scripted:
     outputs: tuple[str, ...] = ("answer",)
     actions: list[Any] = field(default_factory=lambda: [{"answer": "yes"}])
     optional_inputs: frozenset[str] = frozenset()
-    has_tools: bool = False
+    may_repeat: bool = True
     pool: str = "fake"
     is_stateful: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)

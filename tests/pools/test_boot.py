@@ -12,7 +12,7 @@ import dspex_worker
 from dspex.errors import DspexError, WorkerBootError
 
 from .conftest import Supervise
-from .waiting import all_ready, descendants, eventually
+from .waiting import SOON, all_ready, descendants, eventually, is_alive
 
 PREFIX = """
 import os, sys, time
@@ -99,6 +99,47 @@ def test_an_interpreter_without_the_package_is_a_boot_error(supervise: Supervise
         sup.wait_ready(20)
 
 
+@pytest.mark.parametrize("line", ["exec sleep 600", "sleep 600; true"], ids=["alone", "with a child"])
+def test_an_interpreter_that_is_none_is_a_boot_error(supervise: Supervise, tmp_path: Path, line: str) -> None:
+    """Process: it never says a word; it is reported as such, and ended with what it started."""
+    program = tmp_path / "no-python"
+    program.write_text(f"#!/bin/sh\n{line}\n")
+    program.chmod(0o755)
+    sup = supervise(start_method="exec", python=str(program), startup_timeout=0.5, wait=False)
+    with pytest.raises(WorkerBootError, match=r"no-python .* within 0\.5 s .* no Python interpreter"):
+        sup.wait_ready(20)
+
+
+NESTED = """
+import os, subprocess
+from dspex_worker.bridge import Bridge
+bridge = Bridge("nested")
+
+@bridge.command()
+def nested(ctx, bridge):
+    import dspex
+    with dspex.Supervisor(pools=[dspex.PoolConfig("f", bridge=bridge, size=1)]) as sup:
+        return [sup.call("f", "ping")["pid"], os.getpid()]
+
+@bridge.command()
+def variables(ctx):
+    return subprocess.run(["env"], capture_output=True, text=True).stdout
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "exec"])
+@pytest.mark.parametrize("bridge", ["faults", "its own"])
+def test_a_command_may_start_a_supervisor(supervise: Supervise, tmp_path: Path, bridge: str, start_method: str) -> None:
+    """Process: only while workers start is it refused; afterwards they may, also one with the very same bridge."""
+    script = tmp_path / "nested_bridge.py"
+    script.write_text(NESTED)
+    sup = supervise(size=1, bridge=str(script), start_method=start_method)
+    inner, outer = sup.call("f", "nested", {"bridge": str(script) if bridge == "its own" else bridge})
+    assert inner != outer
+    assert "DSPEX_STARTING" not in sup.call("f", "variables")
+    eventually(lambda: not is_alive(inner))
+
+
 def test_a_repaired_bridge_is_served_again(supervise: Supervise, tmp_path: Path) -> None:
     """Process: the start is tried again with back-off, and with the new code."""
     script = tmp_path / "mine_bridge.py"
@@ -119,7 +160,7 @@ def test_stopping_while_workers_start_leaves_nothing(supervise: Supervise, tmp_p
     pid = eventually(lambda: sup.stats()["f"]["reaper"] != "lost" and sup.stats()["f"]["reaper"].split()[1])
     began = time.monotonic()
     sup.stop(grace=0.0)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < SOON
     assert descendants(int(pid)) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from dspex.errors import CallCancelled, CallTimeout, RemoteError, WorkerDied
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids
+from .waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -20,7 +20,7 @@ def test_the_caller_is_freed_at_the_deadline(supervise: Supervise, command: str,
     began = time.monotonic()
     with pytest.raises(CallTimeout) as caught:
         sup.call("f", command, {"seconds": 20.0}, timeout=0.2)
-    assert time.monotonic() - began < 1.2  # 0.3 by contract; the machine may be busy
+    assert time.monotonic() - began < SOON  # 0.3 by contract; the command takes 20
     assert caught.value.phase == "running"
     assert caught.value.timeout == 0.2
     assert isinstance(caught.value, TimeoutError)

@@ -11,7 +11,7 @@ from dspex.errors import DspexError, PoolClosed, SessionLost
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids
+from .waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 
 class Load:
@@ -156,9 +156,9 @@ def test_two_supervisors_live_side_by_side(supervise: Supervise) -> None:
 
 
 def test_a_stop_with_nothing_running_is_quick(supervise: Supervise) -> None:
-    """Process: graces are for calls; without any stop() takes milliseconds (bounded at 2 s here)."""
-    sup = supervise(size=4, stop_grace=10.0)
+    """Process: graces are for calls; without any stop() takes milliseconds."""
+    sup = supervise(size=4, stop_grace=60.0)
     all_ready(sup, 4)
     began = time.monotonic()
     sup.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON

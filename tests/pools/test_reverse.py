@@ -21,7 +21,7 @@ from dspex.errors import (
     UnsafeInput,
     WouldDeadlock,
 )
-from dspex.pools import reverse
+from dspex.pools import toolthreads
 from dspex.pools.supervisor import Supervisor
 
 from .conftest import Supervise
@@ -289,7 +289,7 @@ def test_more_slow_tools_than_threads_all_answer(supervise: Supervise) -> None:
 
 def test_slow_tools_do_not_keep_threads_from_the_tools_that_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Process (C14): every tool thread waits for a call in another pool, whose own tool gets a thread all the same."""
-    monkeypatch.setattr(reverse, "THREADS", 2)
+    monkeypatch.setattr(toolthreads, "THREADS", 2)
     settings = {"bridge": "faults", "size": 1, "stop_grace": 0.5}
     barrier = threading.Barrier(2)
     with Supervisor(pools=[PoolConfig("f", **settings), PoolConfig("g", **settings)]) as sup:

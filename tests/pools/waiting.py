@@ -13,6 +13,7 @@ from typing import Any
 from dspex.pools.supervisor import Supervisor
 
 PATIENCE = 15.0  # seconds: far beyond what anything here takes, for machines that are busy
+SOON = 10.0  # seconds: what takes milliseconds, told from what waits for a timeout or for an end, on busy machines too
 
 
 def eventually(holds: Callable[[], Any], *, within: float = PATIENCE, what: str = "") -> Any:

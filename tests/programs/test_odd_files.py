@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
-from dspex.errors import InvalidInput
+from dspex.errors import DspexError, InvalidInput
 from dspex.inprocess.signatures import signature
 from dspex.programs import optimizing, predictors, saved
 
@@ -51,3 +55,59 @@ def test_examples_that_are_no_mappings_are_refused() -> None:
     for row in ("x", 3, ["a"]):
         with pytest.raises(InvalidInput, match="mapping"):
             optimizing._example(row, signature("a -> b"))  # type: ignore[arg-type]
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    tags: list[str] = []
+
+
+ODD: list[Any] = [None, True, 3, -1, 1e400, "", "x", "http://x", "\ud800", [], {}, [[]], [3], {"a": 1}, {"$ref": "#"}]
+KEYS = ("lm", "config", "properties", "$defs", "anyOf", "other")
+
+
+def _ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if way:
+        yield way
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from _ways(each, (*way, key))
+
+
+def _mutated(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """The document with one thing of it gone, replaced, or with one more key."""
+    changed = copy.deepcopy(document)
+    *way, last = chance.choice(list(_ways(changed)))
+    inner: Any = changed
+    for key in way:
+        inner = inner[key]
+    act = chance.random()
+    if act < 0.2:
+        del inner[last]
+    elif act < 0.4 and isinstance(inner, dict):
+        inner[chance.choice(KEYS)] = copy.deepcopy(chance.choice(ODD))
+    else:
+        inner[last] = copy.deepcopy(chance.choice(ODD))
+    return changed
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_file_with_anything_changed_loads_or_is_refused(tmp_path: Path, seed: int) -> None:
+    """unit: 8 x 100 mutations of a whole file: no error but DSPex's own, and what loads can be saved."""
+    sig = signature("q: list[int], p: Person -> kind: Literal['x', 'y'], b: float", custom_types={"Person": Person})
+    fields = [{"prefix": f"{name.capitalize()}:", "description": "${" + name + "}"} for name in sig.fields]
+    state = {"demos": [{"q": [1]}], "lm": None, "signature": {"instructions": "Be brief.", "fields": fields}}
+    whole = predictors.predictor("predict", sig, temperature=0.5).with_state(state)
+    path, again = tmp_path / "it.json", tmp_path / "again.json"
+    saved.Optimized(whole, 1.0, 0.5, [{"trial": 1}], "copro", {"python": "3.11.1"}).save(path)
+    document, chance, loaded = json.loads(path.read_text()), random.Random(seed), 0
+    for _ in range(100):
+        path.write_text(json.dumps(_mutated(document, chance)))
+        try:
+            found = saved.load(path, program=chance.choice([None, whole]))
+        except DspexError:
+            continue
+        loaded += 1
+        found.save(again)
+        assert repr(saved.load(again, program=whole).program) == repr(found.program)
+    assert 0 < loaded < 100

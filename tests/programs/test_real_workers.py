@@ -12,8 +12,8 @@ import dspex
 from dspex.errors import (
     AdapterParseError,
     CallTimeout,
-    InvalidInput,
     LMAuthError,
+    LMConfigurationError,
     OptimizationFailed,
     UnknownName,
 )
@@ -70,7 +70,7 @@ def test_errors_are_the_same_classes_as_on_the_native_route(supervisor: Supervis
             run(lm, _spec("dspy._vendor.lm15.auth.os"))
         with pytest.raises(UnknownName, match=r"There is no adapter 'yaml'"):
             run(lm, _spec(), adapter="yaml")
-        with pytest.raises(InvalidInput):
+        with pytest.raises(LMConfigurationError):
             run(lm, _spec(), config={"api_base": "http://127.0.0.1:1"})
         assert not lm.requests
 

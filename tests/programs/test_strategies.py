@@ -26,7 +26,6 @@ from dspex.errors import (
     SettingsError,
     UnknownName,
 )
-from dspex.inprocess.retrieval import BM25Index
 from dspex.router import Reason
 from dspex.services import services_of
 from dspex.testing import FakeLM, FakeReply
@@ -197,7 +196,7 @@ def test_assertions_that_keep_failing_say_what_failed(sup: dspex.Supervisor) -> 
 )
 def test_rag_asks_the_same_on_both_routes(sup: dspex.Supervisor, text: str) -> None:
     """parity: the passages of an index of this process are in the same prompt, whoever makes it."""
-    index = BM25Index(["Paris is in France.", "Rome is in Italy.", "Oslo is in Norway."])
+    index = dspex.BM25Index(["Paris is in France.", "Rome is in Italy.", "Oslo is in Norway."])
     options = {"context": "facts"} if "facts" in text else {}
     native, python = outcomes(
         sup, lambda **how: dspex.rag(index, text, k=2, **options, **how), answers("x"), {"question": "Paris, Rome?"}
@@ -342,7 +341,7 @@ def search(query: str) -> str:
         (lambda: dspex.rag("dspy.Colbert", "q -> a"), UnknownName),
         (lambda: dspex.rag("dspy.ColBERTv2", "q -> a"), SettingsError),
         (lambda: dspex.rag(3, "q -> a"), SettingsError),
-        (lambda: dspex.rag(search, "context -> a"), UnknownName),
+        (lambda: dspex.rag(lambda q, k: [q], "context -> a"), UnknownName),
         (lambda: dspex.refine(dspex.majority("q -> a"), reward_fn=by_length), SettingsError),
     ],
 )
@@ -444,7 +443,8 @@ def test_a_strategy_is_evaluated_in_a_worker_and_cannot_be_saved(sup: dspex.Supe
         found = dspex.evaluate(program, rows, metric="exact_match", num_threads=1)
         assert found["score"] == 50.0
         with pytest.raises(SettingsError, match=r"dspex\.RAG"):
-            dspex.evaluate(dspex.rag(search, "question -> answer", lm=lm, supervisor=sup), rows, metric="exact_match")
+            looking = dspex.rag(lambda q, k: [q], "question -> answer", lm=lm, supervisor=sup)
+            dspex.evaluate(looking, rows, metric="exact_match")
     with pytest.raises(SettingsError, match="save the program that it asks"):
         dspex.Optimized(program, 1.0, 0.5).save(tmp_path / "best.json")
 

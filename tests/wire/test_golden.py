@@ -17,7 +17,7 @@ from dspex_worker.wire import FrameBuffer, Kind, messages
 from . import plain_msgpack
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_frames.json").read_text())
-DOCUMENT = Path(__file__).parents[2] / "docs" / "wire-protocol.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "internals" / "wire-protocol.md"
 every_frame = pytest.mark.parametrize("golden", GOLDEN, ids=[f"{g['kind']}: {g['note']}" for g in GOLDEN])
 
 
@@ -63,7 +63,7 @@ def test_an_independent_decoder_reads_the_golden_frame(golden: dict[str, Any]) -
 
 
 def test_the_document_lists_exactly_the_kinds_of_the_code() -> None:
-    """contract: docs/wire-protocol.md."""
+    """contract: docs/internals/wire-protocol.md."""
     rows = re.findall(r"^\| (\d+) \| `([A-Z]+)` \|", DOCUMENT.read_text(), flags=re.MULTILINE)
     assert [(int(number), name) for number, name in rows] == [(kind.value, kind.name) for kind in Kind]
 

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import signal
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NoReturn
 
-from . import __version__, lifeline, limits, stdio
+from . import __version__, lifeline, limits, signals, starting, stdio
 from .bridge import Bridge, Settings
 from .failures import describe
 from .runtime import Identity, Runtime, leave
@@ -31,7 +30,7 @@ def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
     incoming, outgoing = stdio.claim()
     hold = Hold(lifeline_fd)
     lifeline.become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the host's to decide about
+    signals.leave_to_supervisor()
     faulthandler.enable(sys.stderr)
     limits.prefer_as_oom_victim()
     buffer = FrameBuffer()
@@ -50,6 +49,8 @@ def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
         traceback.print_exc()
         os.write(outgoing, messages.write(Kind.ERROR, 0, describe(error), None))
         leave(EXIT_BOOT)
+    starting.end()
+    signals.leave_to_supervisor()  # whatever an import or a setup made of them
     os.write(outgoing, messages.write(Kind.READY, {name: c.facts() for name, c in bridge.commands.items()}))
     identity = Identity(settings["pool"], settings["worker"], settings["generation"])
     Runtime(

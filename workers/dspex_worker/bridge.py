@@ -20,6 +20,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .wire import shapes
+
 if TYPE_CHECKING:
     from .running import ParentStream, Running
 
@@ -111,8 +113,14 @@ class Context:
         return self._running.stream_parent(name, arguments)
 
     def emit(self, event: str, facts: dict[str, Any]) -> None:
-        """Tell the supervisor something that nobody waits for."""
+        """Tell the supervisor something that nobody waits for.
+
+        Raises:
+            TypeError, ValueError: what is given is no event; nothing is sent.
+        """
         _require_shape(event, facts)
+        if reserved := shapes.reserved_in(facts):
+            raise ValueError(f"the facts {reserved} of event {event!r} would hide who sent it: give them other names")
         self._running.emit(event, facts)
 
     def conceal(self, *secrets: str) -> None:
@@ -133,6 +141,8 @@ def _require_shape(name: object, arguments: object) -> None:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         given = f"({type(name).__name__}, {type(arguments).__name__})"
         raise TypeError(f"a name (str) and arguments (dict) are needed, not {given}")
+    if not 0 < len(name) <= shapes.NAME_MOST:
+        raise ValueError(f"a name has 1 to {shapes.NAME_MOST} characters, not {len(name):,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,8 @@ class Bridge:
 
         def register(function: F) -> F:
             given = name or function.__name__
+            if not 0 < len(given) <= shapes.NAME_MOST:
+                raise ValueError(f"a command's name has 1 to {shapes.NAME_MOST} characters, not {len(given):,}")
             if given in self.commands:
                 raise ValueError(f"bridge {self.name!r} has a command {given!r} already")
             if session not in ("read", "write", None):

@@ -27,7 +27,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import lifeline, memory
+from . import lifeline, memory, signals
 from .birth import STDIO, Gate, be_worker
 from .boot import EXIT_BOOT, load_bridge
 from .bridge import Bridge
@@ -58,13 +58,20 @@ class Template:
     def __init__(self, control: socket.socket, parent: int) -> None:
         self._control = control
         self._parent = parent
+        self._parent_end = _open_pidfd(parent)
         self._children: dict[int, Child] = {}  # by pidfd
         self._bridge: Bridge | None = None
         self._settings: dict[str, Any] = {}
         self._imported_sigchld: Any = None  # what an import did with SIGCHLD: a worker's children are its own
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
+        if self._parent_end is not None:  # a child that the supervisor forked may keep our socket open
+            self._poll.register(self._parent_end, select.POLLIN)
         self._watch = Watch(report=self._report, over=self._over)
+
+    def greet(self) -> None:
+        """Say that this is no stranger's program, before any code of the user's runs."""
+        self._say("hello", {"pid": os.getpid()})
 
     def warm(self, settings: dict[str, Any], hold: Hold) -> None:
         """Import for all future children, unless they are to be exec'd; then say that the template is ready.
@@ -75,8 +82,9 @@ class Template:
         threads = 1
         if settings["start_method"] == "fork":
             self._bridge = load_bridge(settings)
-            # An import that ignores the signal, or handles it by waiting for any child, would take our children's ends.
+            # An import that ignores SIGCHLD, or handles it by waiting for any child, would take our children's ends.
             self._imported_sigchld = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signals.leave_to_supervisor()
             gc.collect()
             gc.freeze()  # children then share these objects' pages instead of copying them at their first collection
         hold.release()
@@ -91,13 +99,13 @@ class Template:
         """Start, watch and bury workers until the supervisor is gone."""
         while True:
             for descriptor, event in self._poll.poll(self._patience_ms()):
-                if descriptor != self._control.fileno():
+                if descriptor in self._children:
                     self._bury(self._children[descriptor])
-                elif event & select.POLLIN:
+                elif descriptor == self._control.fileno() and event & select.POLLIN:
                     self._obey()
                 else:
                     self._end()
-            if os.getppid() != self._parent:  # a forked sibling of the supervisor may keep our socket open
+            if os.getppid() != self._parent:
                 self._end()
             self._watch.look(time.monotonic())
 
@@ -124,8 +132,10 @@ class Template:
             if len(descriptors) <= STDIO:  # the kernel drops what does not fit into this process's table
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             gate = Gate() if branch is not None else None
+            signals.hold()  # until the child leaves them to the supervisor as well
             pid = os.fork()
         except OSError as error:
+            signals.release()
             if gate is not None:
                 gate.open()
             self._say("not_spawned", {"generation": generation, "error": str(error)})
@@ -136,6 +146,7 @@ class Template:
             if self._imported_sigchld is not None:
                 signal.signal(signal.SIGCHLD, self._imported_sigchld)
             be_worker(self._settings, self._bridge, descriptors, gate)
+        signals.release()
         pidfd = os.pidfd_open(pid)
         for descriptor in descriptors[:STDIO]:
             os.close(descriptor)
@@ -274,6 +285,14 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
+def _open_pidfd(pid: int) -> int | None:
+    """Give what tells of the end of a process; None if it has ended, or this system cannot."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
 def _count_threads() -> int:
     """Give how many threads this process has; 0 if that cannot be known."""
     try:
@@ -292,13 +311,10 @@ def _kill_pid(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _take_own_signals() -> None:
-    """Undo what is inherited through exec from a host that ignores or blocks signals: without SIGCHLD, children reap
-    themselves and nobody learns how they ended; a blocked SIGUSR1 would never interrupt a call (C15)."""
-    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # those two Python itself ignores
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+def _lead_a_session() -> None:
+    """Have a group of one's own, without the host's terminal; the host has seen to it unless its Python is too old."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
 
 
 def main() -> NoReturn:
@@ -308,14 +324,15 @@ def main() -> NoReturn:
     parser.add_argument("--lifeline", type=int, required=True, help="the read end of the template's lifeline")
     arguments = parser.parse_args()
     parent = os.getppid()
-    _take_own_signals()
+    _lead_a_session()
+    signals.take_own()
     control = socket.socket(fileno=arguments.control)
     for descriptor in (arguments.control, arguments.lifeline):
         os.set_inheritable(descriptor, False)
     hold = Hold(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
     lifeline.become_subreaper()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     template = Template(control, parent)
+    template.greet()
     try:
         template.warm(decode(control.recv(CONTROL_SIZE))[1], hold)
     except BaseException as error:  # said to the supervisor, whose WorkerBootError carries it and the stderr tail

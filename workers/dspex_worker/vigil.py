@@ -56,7 +56,7 @@ class Hold:
 
     def _begin(self) -> None:
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._watch, name="dspex-vigil", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="dspex-lifeline", daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:

@@ -8,6 +8,7 @@ and parsing (the predictor's), what runs where (the router's).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import threading
@@ -24,9 +25,10 @@ from dspex.inprocess.lm.bodies import aparts, parts
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
 from dspex.inprocess.lm.dialects.answer import Message
 from dspex.inprocess.lm.drivers import BlockingDriver
-from dspex.inprocess.lm.exchange import Order, Services, exchange
+from dspex.inprocess.lm.effects import Order
+from dspex.inprocess.lm.exchange import Services, exchange
 from dspex.inprocess.lm.flights import Flights
-from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed
+from dspex.inprocess.lm.forwarding import Origin, arelayed, relayed, require_request
 from dspex.inprocess.lm.http.blocking import BlockingHttp
 from dspex.inprocess.lm.inquiry import CallOptions, Inquiry
 from dspex.inprocess.lm.ledger import Ledger
@@ -153,23 +155,24 @@ class LMClient:
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
         "timeout", "cache": bool, "candidate": int}; `candidate` tells the n requests of one call with n > 1 apart.
         "has_alternative" says that a fallback can be asked instead, "instead_of" that this is one (with "reason").
-        A refusal by the provider is a response like any other. Closing the iterator closes the connection.
+        A refusal by status is a response like any other. Closing the iterator closes the connection.
 
         Raises:
             UnknownName: an LM that was not registered.
-            LMConfigurationError: a URL that is not the LM's own.
+            LMConfigurationError: a URL or a model that is not the LM's own.
             LMTransportError, LMTimeoutError: no answer came.
+            LMError: the provider refused inside a 2xx response, or sent no answer.
             BudgetExceeded: the budget of an account that counts it is spent.
         """
         order, origin = self._forwarded(request, deadline, origin)
-        return relayed(parts(self._services, self._blocking, order), order, self.ledger, self.cache, origin.accounts)
+        return relayed(parts(self._services, self._blocking, order), order, self.ledger, origin.accounts)
 
     def aforward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         order, origin = self._forwarded(request, deadline, origin)
-        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, self.cache, origin.accounts)
+        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, origin.accounts)
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` the events of the parent's own calls, as long as it lives."""
@@ -236,12 +239,14 @@ class LMClient:
         self.ledger.check()
         order = self._orders.native(call, messages, candidate, stream=stream)
         order.emit = self.emit
+        order.spend = functools.partial(self.ledger.add, order.lm)
         order.has_alternative = not lms.is_last
         return order
 
     def _forwarded(
         self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None
     ) -> tuple[Order, Origin]:
+        require_request(request)
         lm = self._known(request["lm"])
         origin = origin or Origin(emit=self.emit)
         if request.get("instead_of"):
@@ -249,6 +254,7 @@ class LMClient:
             origin.emit(events.Name.LM_FAILED_OVER, model=str(request["instead_of"]), to=lm.model, reason=reason)
         order = self._orders.forwarded(lm, request, deadline=deadline)
         order.emit = origin.emit
+        order.spend = functools.partial(self.ledger.add, lm, more=origin.accounts)
         order.has_alternative = bool(request.get("has_alternative"))
         self.ledger.check(origin.accounts)
         return order, origin
@@ -262,25 +268,25 @@ class LMClient:
     def _choice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = self._blocking.run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger, self.cache)
+        return choice_of(order, outcome, self.ledger)
 
     async def _achoice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = await self._looping().run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger, self.cache)
+        return choice_of(order, outcome, self.ledger)
 
     def _texts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> Generator[str | Completion, None, None]:
         """One LM's stream."""
         order = self._order(call, messages, 0, lms, stream=True)
-        return texts(parts(self._services, self._blocking, order), order, self.ledger, self.cache)
+        return texts(parts(self._services, self._blocking, order), order, self.ledger)
 
     def _atexts(
         self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
     ) -> AsyncGenerator[str | Completion, None]:
         order = self._order(call, messages, 0, lms, stream=True)
-        return atexts(aparts(self._services, self._looping(), order), order, self.ledger, self.cache)
+        return atexts(aparts(self._services, self._looping(), order), order, self.ledger)
 
 
 def _in_forked_child() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Wait
+from dspex.inprocess.lm.effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.blocking import BlockingHttp
 
@@ -41,9 +41,11 @@ class BlockingDriver:
         if type(effect) is Send:
             order = effect.order
             if not order.stream:
-                return self.http.send(order.target, order.head, order.body, effect.timeout)
-            stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until)
+                return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
+            stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until, effect.again)
             return stream if stream.head.status < 300 else stream.whole()
+        if type(effect) is Take:
+            return next(effect.parts, None)
         if type(effect) is Sleep:
             self.http.is_over.wait(min(effect.seconds, threading.TIMEOUT_MAX))
             return None

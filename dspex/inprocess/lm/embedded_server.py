@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 
-from dspex_worker import lifeline
+from dspex_worker import lifeline, signals
 
 CONTEXT_TOKENS = 8192
 SLOTS = 2
@@ -19,6 +19,7 @@ SLOTS = 2
 def main() -> None:
     """Serve. `argv[1]` is the descriptor of the lifeline's read end."""
     lifeline.arm(int(sys.argv[1]))
+    signals.leave_to_supervisor()  # to the host, whose calls may still go on
     out = os.dup(1)
     os.dup2(2, 1)  # llama.cpp may print; what it prints is not the protocol
     settings = json.loads(sys.stdin.buffer.readline())

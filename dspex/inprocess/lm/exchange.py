@@ -1,33 +1,31 @@
 """The policy around one LM request, written once for threads and for event loops.
 
-cache -> single flight -> rate limit -> circuit breaker -> send -> retries (Retry-After, else full jitter, never past
-the deadline) -> cache. `exchange` is a generator: it yields what it wants done (`Send`, `Sleep`, `Wait`, `Start`) and
-gets the results sent, so it blocks nowhere itself; `drivers` do the waiting, on whichever thread or loop they run.
+cache -> single flight -> rate limit -> circuit breaker -> send -> judge (`judgement`: an error may come as a success)
+-> retries (Retry-After, else full jitter, never past the deadline) -> cache. `exchange` is a generator: it yields what
+it wants done (`Send`, `Take`, `Sleep`, `Wait`, `Start`) and gets the results sent, so it blocks nowhere itself;
+`drivers` do the waiting, on whichever thread or loop they run.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import random
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex.errors import LMError, LMTimeoutError, LMTransportError
 from dspex.events import Name
 from dspex.inprocess.cache import Cache, CachedReply
 from dspex.inprocess.lm.dialects.failures import with_metadata
+from dspex.inprocess.lm.effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
 from dspex.inprocess.lm.flights import STALL_S, Flights, Seat
 from dspex.inprocess.lm.http.message import Head, Reply
-from dspex.inprocess.lm.http.target import Target
+from dspex.inprocess.lm.judgement import Live, answer_of, cleaned, usage_said
 from dspex.inprocess.lm.limits import OPEN_S, Limits
 
 if TYPE_CHECKING:
-    from dspex.inprocess.lm.dialects.answer import Dialect
-    from dspex.inprocess.lm.http.blocking import BlockingStream
-    from dspex.inprocess.lm.http.loop import LoopStream
     from dspex.inprocess.lm.record import LM
 
 BACKOFF_S = 0.5
@@ -36,87 +34,6 @@ RETRY_AFTER_MOST_S = 600.0  # a provider that names a longer pause has refused, 
 FAIR_S = 5.0  # an endpoint that was given less time than this has not failed when the time is up
 # Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
 _UNANSWERED = frozenset({502, 503, 504, 529})
-
-
-def _silent(*_: object, **__: object) -> None:
-    """Nobody listens."""
-
-
-@dataclass(slots=True)
-class Order:
-    """One request to be made. `head` is everything of its HTTP head that does not depend on the body."""
-
-    lm: LM
-    dialect: Dialect
-    target: Target
-    head: bytes = field(repr=False)  # holds the key
-    body: bytes = field(repr=False)
-    key: bytes | None  # None: not from the cache, not shared
-    stream: bool
-    timeout: float
-    deadline: float | None
-    emit: Callable[..., object] = field(default=_silent, repr=False)
-    has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
-    was_cut_short: bool = False  # given up before its retries were used, for a reason of its own
-
-    @property
-    def until(self) -> float:
-        """The deadline as a number; infinite when there is none."""
-        return math.inf if self.deadline is None else self.deadline
-
-    def left(self) -> float:
-        """Seconds that an attempt may take now."""
-        if self.deadline is None:
-            return self.timeout
-        return min(self.timeout, self.deadline - time.monotonic())
-
-
-@dataclass(slots=True)
-class Send:
-    """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is 2xx."""
-
-    order: Order
-    timeout: float
-
-
-@dataclass(slots=True)
-class Sleep:
-    """Let `seconds` pass."""
-
-    seconds: float
-
-
-@dataclass(slots=True)
-class Wait:
-    """Wait until the seat is settled, or `deadline`; the result is False when the wait would never end."""
-
-    seat: Seat[Outcome]
-    deadline: float | None
-
-
-@dataclass(slots=True)
-class Start:
-    """Make sure that the LM's own server runs (the embedded model); the result is the order to send instead."""
-
-    order: Order
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a request ended. `reply` with an `error` is the provider's final refusal."""
-
-    reply: Reply | None = None
-    stream: BlockingStream | LoopStream | None = None
-    error: LMError | None = None
-    cached: bool = False
-    attempts: int = 0
-    was_held_back: bool = False  # the circuit is open: nothing was sent
-    seat: Seat[Outcome] | None = field(default=None, repr=False)  # of a live stream: still to land
-    asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
-
-
-Effect = Send | Sleep | Wait | Start
-Exchange = Generator[Effect, Any, Outcome]
 
 
 @dataclass(slots=True)
@@ -145,7 +62,7 @@ def exchange(services: Services, order: Order) -> Exchange:
     """
     if order.key is None:
         return (yield from _attempts(services, order))
-    while (kept := services.cache.get(order.key)) is None:
+    while (kept := _kept(services, order)) is None:
         seat = services.flights.join(order.key)
         if seat.leads:
             return (yield from _lead(services, order, seat))
@@ -153,24 +70,33 @@ def exchange(services: Services, order: Order) -> Exchange:
             return shared
         if seat.leads:
             return (yield from _lead(services, order, seat))
-    return _from_cache(kept)
+    return kept
 
 
-def _from_cache(kept: CachedReply) -> Outcome:
+def _kept(services: Services, order: Order) -> Outcome | None:
+    """The cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is forgotten."""
+    assert order.key is not None
+    kept = services.cache.get(order.key)
+    if kept is None:
+        return None
     head = Head(f"HTTP/1.1 200 OK\r\ncontent-type: {kept.content_type}", 200)
-    return Outcome(reply=Reply(head, kept.body), cached=True)
+    try:
+        reply, answer = answer_of(order, Reply(head, kept.body))
+    except LMError:
+        services.cache.forget(order.key)
+        return None
+    return Outcome(reply=reply, answer=answer, cached=True)
 
 
 def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
     try:
-        assert order.key is not None
-        if (kept := services.cache.get(order.key)) is not None:  # the leader before us landed in between
-            services.flights.land(seat, _from_cache(kept))
-            return _from_cache(kept)
+        if (kept := _kept(services, order)) is not None:  # the leader before us landed in between
+            services.flights.land(seat, kept)
+            return kept
         outcome = yield from _attempts(services, order)
         if outcome.error is not None:
             _share_failure(services, order, seat, outcome)
-        elif outcome.stream is not None:
+        elif outcome.live is not None:
             outcome.seat = seat
             seat.hold()
         elif outcome.reply is not None:
@@ -212,7 +138,9 @@ def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[
             return (yield from _alone(services, order))
         raise LMTimeoutError("The same request, under way for another caller, took too long.", model=order.lm.model)
     if shared.error is None:
-        return shared
+        assert shared.reply is not None
+        reply, answer = answer_of(order, shared.reply)
+        return Outcome(reply=reply, answer=answer, cached=True)
     if shared.asked_by != order.lm.ref:
         return None
     error = copy.copy(shared.error)  # each caller raises its own: tracebacks are not shared
@@ -235,7 +163,7 @@ def _attempts(services: Services, order: Order) -> Exchange:
         if lm.requests_per_minute is not None:
             yield from _admission(services, order)
         outcome = yield from _attempt(services, order)
-        outcome.attempts = attempt + 1
+        outcome.attempts = attempt + 1 + order.resent
         error = outcome.error
         if error is None:
             return outcome
@@ -278,19 +206,53 @@ def _attempt(services: Services, order: Order) -> Exchange:
         return Outcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
     try:
         sent = (yield Start(order)) if lm.provider.prefix == "local" else order
-        result = yield Send(sent, left)
+        result = yield Send(sent, left, None if order.resent else order.resend)
+        if isinstance(result, Reply):
+            _note(services, order, result.status not in _UNANSWERED)
+            return _judged(order, cleaned(sent, result))
+        _note(services, order, True)
+        return (yield from _opened(order, Live(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
+        if error.provider is not None:  # a provider's word, which it said inside a stream
+            return Outcome(error=error)
         if isinstance(error, LMTransportError) or left >= FAIR_S:
             _note(services, order, False)
         return Outcome(error=_name(lm, error))
-    is_reply = isinstance(result, Reply)
-    _note(services, order, not is_reply or result.status not in _UNANSWERED)
-    if not is_reply:
-        return Outcome(stream=result)
-    if result.status < 300:
-        return Outcome(reply=result)
-    refusal = with_metadata(order.dialect.failure(lm, result.status, result.body), result)
-    return Outcome(reply=result, error=refusal)
+
+
+def _judged(order: Order, reply: Reply) -> Outcome:
+    """A whole response: an answer, or the error that its status or its body says it is."""
+    if reply.status >= 300:
+        refusal = order.dialect.failure(order.lm, reply.status, reply.body)
+        return Outcome(reply=reply, error=with_metadata(refusal, reply.head, order.lm))
+    try:
+        shown, answer = answer_of(order, reply)
+    except LMError as error:
+        _spend(order, usage_said(order, reply.body))
+        return Outcome(reply=reply, error=error)
+    return Outcome(reply=shown, answer=answer)
+
+
+def _opened(order: Order, live: Live) -> Generator[Effect, Any, Outcome]:
+    """A stream read until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
+    try:
+        while not live.open((yield Take(live.parts))):
+            pass
+    except LMError as error:
+        live.stream.close()
+        _spend(order, live.usage())
+        if isinstance(error, LMTransportError | LMTimeoutError):
+            raise
+        return Outcome(error=error)
+    except BaseException:
+        live.stream.close()
+        raise
+    return Outcome(live=live)
+
+
+def _spend(order: Order, usage: Mapping[str, Any]) -> None:
+    if usage:
+        order.spend(usage)
 
 
 def _note(services: Services, order: Order, answered: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dspex.inprocess.lm.drivers import Starter
-from dspex.inprocess.lm.exchange import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Wait
+from dspex.inprocess.lm.effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
 from dspex.inprocess.lm.flights import Flights, Seat
 from dspex.inprocess.lm.http.loop import LoopHttp, LoopStream
 from dspex.inprocess.lm.http.message import Reply
@@ -44,8 +44,10 @@ class LoopDriver:
         if type(effect) is Send:
             order = effect.order
             if not order.stream:
-                return self.http.send(order.target, order.head, order.body, effect.timeout)
-            return self._stream(order, effect.timeout)
+                return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
+            return self._stream(order, effect)
+        if type(effect) is Take:
+            return anext(effect.parts, None)
         if type(effect) is Sleep:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
@@ -53,8 +55,8 @@ class LoopDriver:
         assert type(effect) is Start
         return self._start_server(effect.order)
 
-    async def _stream(self, order: Order, timeout: float) -> LoopStream | Reply:
-        stream = await self.http.stream(order.target, order.head, order.body, timeout, order.until)
+    async def _stream(self, order: Order, send: Send) -> LoopStream | Reply:
+        stream = await self.http.stream(order.target, order.head, order.body, send.timeout, order.until, send.again)
         return stream if stream.head.status < 300 else await stream.whole()
 
     async def _start_server(self, order: Order) -> Order:

@@ -1,88 +1,96 @@
 """What becomes of a response: the text of a stream as it comes, the choice that it is, and what both cost.
 
-Functions over the parts that `bodies` gives; on the caller's thread or event loop. A response is kept before it is
-read, so one that cannot be read is taken out of the cache again: the next caller asks anew.
+Functions over the parts that `bodies` gives, which are an answer's (`judgement`); on the caller's thread or event loop.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Generator
 
-from dspex.errors import LMError, LMProviderError
-from dspex.inprocess.cache import Cache
 from dspex.inprocess.lm.completion import Choice, Completion, completion_of
 from dspex.inprocess.lm.dialects.answer import Answer
-from dspex.inprocess.lm.exchange import Order, Outcome
+from dspex.inprocess.lm.dialects.streams import StreamReader
+from dspex.inprocess.lm.effects import Order, Outcome
 from dspex.inprocess.lm.ledger import Ledger
-
-T = TypeVar("T")
-# What reading JSON of another shape than the API's ends in.
-MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def texts(
-    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger, cache: Cache
+    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger
 ) -> Generator[str | Completion, None, None]:
     """The texts as they come, then the completion; closes the body, and counts it also when it ends early."""
-    reader = order.dialect.reader(order.lm)
     with contextlib.closing(body):
         outcome = _accepted(next(body))
-        answer: Answer | None = None
+        shown = Shown(order, outcome)
+        choice: Choice | None = None
         try:
             for part in body:
                 assert isinstance(part, bytes)
-                yield from _read(order, cache, reader.feed, part)
-            answer = _read(order, cache, reader.finish)
+                for text in shown.after(part):
+                    yield text
+            for text in shown.rest():
+                yield text
+            choice = _counted(shown.reader.finish(), order, outcome, ledger)
         finally:
-            if answer is None and not outcome.cached:
-                ledger.add(order.lm, reader.usage)  # it was asked for, and this much of it is known
-    yield completion_of(_counted(answer, order, outcome, ledger))
+            if choice is None and not outcome.cached:
+                ledger.add(order.lm, shown.reader.usage)  # it was asked for, and this much of it is known
+    yield completion_of(choice)
 
 
 async def atexts(
-    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, cache: Cache
+    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger
 ) -> AsyncGenerator[str | Completion, None]:
     """`texts`, asynchronously."""
-    reader = order.dialect.reader(order.lm)
     async with contextlib.aclosing(body):
         outcome = _accepted(await anext(body))
-        answer: Answer | None = None
+        shown = Shown(order, outcome)
+        choice: Choice | None = None
         try:
             async for part in body:
                 assert isinstance(part, bytes)
-                for text in _read(order, cache, reader.feed, part):
+                for text in shown.after(part):
                     yield text
-            answer = _read(order, cache, reader.finish)
+            for text in shown.rest():
+                yield text
+            choice = _counted(shown.reader.finish(), order, outcome, ledger)
         finally:
-            if answer is None and not outcome.cached:
-                ledger.add(order.lm, reader.usage)
-    yield completion_of(_counted(answer, order, outcome, ledger))
+            if choice is None and not outcome.cached:
+                ledger.add(order.lm, shown.reader.usage)
+    yield completion_of(choice)
 
 
-def choice_of(order: Order, outcome: Outcome, ledger: Ledger, cache: Cache) -> Choice:
+class Shown:
+    """How much of a stream's text was given to its reader."""
+
+    __slots__ = ("_feeds", "_given", "reader")
+
+    def __init__(self, order: Order, outcome: Outcome) -> None:
+        self._feeds = outcome.live is None  # from the cache: nobody has read it yet
+        self._given = 0
+        self.reader: StreamReader = order.dialect.reader(order.lm) if outcome.live is None else outcome.live.reader
+
+    def after(self, part: bytes) -> list[str]:
+        """The texts that a part has brought."""
+        if self._feeds:
+            self.reader.feed(part)
+        return self.rest()
+
+    def rest(self) -> list[str]:
+        """The texts that were not given yet."""
+        texts = self.reader.text[self._given :]
+        self._given += len(texts)
+        return texts
+
+
+def choice_of(order: Order, outcome: Outcome, ledger: Ledger) -> Choice:
     """The choice that a whole response is.
 
     Raises:
-        LMError: it is a refusal, or cannot be read.
+        LMError: it is a refusal.
     """
-    _accepted(outcome)
-    assert outcome.reply is not None
-    return _counted(_read(order, cache, order.dialect.answer, order.lm, outcome.reply.body), order, outcome, ledger)
-
-
-def _read(order: Order, cache: Cache, read: Callable[..., T], *given: object) -> T:
-    try:
-        return read(*given)
-    except (LMError, *MALFORMED) as error:
-        if order.key is not None:
-            cache.forget(order.key)
-        if isinstance(error, LMError):
-            raise
-        lm = order.lm
-        message = f"The reply is not of the API's shape ({type(error).__name__} while reading it)."
-        raise LMProviderError(message, model=lm.model, provider=lm.provider.id, status=200) from error
+    answer = _accepted(outcome).answer
+    assert answer is not None
+    return _counted(answer, order, outcome, ledger)
 
 
 def _counted(answer: Answer, order: Order, outcome: Outcome, ledger: Ledger) -> Choice:

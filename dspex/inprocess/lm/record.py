@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dspex.errors import LMConfigurationError, SettingsError, UnknownName
+from dspex.inprocess.lm.credentials import secrets_of
 from dspex.inprocess.lm.modeltable import model_facts
 from dspex.inprocess.lm.providers import Provider
 from dspex.inprocess.lm.resolution import base_url_for, key_for, provider_of, proxy_for
@@ -34,7 +35,6 @@ _RANGES = {
 }
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
-_CREDENTIAL = re.compile("auth|key|token|secret|cookie|password|credential")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
@@ -45,7 +45,8 @@ class LM:
         model: `provider/name`; see `providers.PROVIDERS` for the providers.
         api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's.
         api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
-        temperature, max_tokens: None leaves them out of the request.
+        temperature: None leaves it out of the request.
+        max_tokens: None leaves it out of the request.
         cache: Whether answers may be served from DSPex's cache.
         options: `n`, `timeout` (seconds of one attempt, default 600), `retries` (default 3), `headers`, `proxy`,
             `structured_outputs`, `function_calling`, `reasoning` (True/False: what the model can do, where the model
@@ -173,9 +174,8 @@ class LM:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may show: the key, and the values of headers that carry one."""
-        carried = (value for name, value in self.headers if _CREDENTIAL.search(name))
-        return tuple(secret for secret in (self.api_key, *carried) if secret)
+        """What no message may show: the key, what headers carry, a proxy's password."""
+        return secrets_of(self)
 
     def options(self) -> dict[str, Any]:
         """The generation options of the record, as a call's configuration would give them; None is absent."""

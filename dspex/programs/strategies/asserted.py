@@ -10,7 +10,7 @@ from ...errors import InvalidInput, SettingsError
 from ...inprocess.assertions import Check, OnFailure, asserting
 from ...inprocess.attempts import Loop
 from ..program import Program
-from .strategy import Repeating
+from .strategy import Repeating, require_function
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Asserted(Repeating):
         """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
         if not checks or not all(callable(check) for check in checks):
             raise SettingsError("Assertions need checks: functions (inputs, prediction) -> bool or text.", key="checks")
+        for check in checks:
+            require_function(check, "checks", "check", "inputs", "prediction")
         if attempts < 1:
             raise InvalidInput(f"At least one attempt is needed, not {attempts}.", field="attempts")
         if on_failure not in ("raise", "return"):

@@ -17,8 +17,9 @@ from ...inprocess.fields import InputField
 from ...inprocess.prediction import Prediction
 from ...inprocess.predictor import Chunk
 from ...router import GENERAL_POOL, Candidate, Reason
+from .. import answers
 from ..program import Program
-from .strategy import Strategy
+from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...inprocess.lm.record import LM
@@ -132,7 +133,8 @@ class Retrieving(Strategy):
     def _found(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
             pool = self.home().pool(GENERAL_POOL)
-            passages = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how)).result()["passages"]
+            call = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how))
+            passages = answers.passages(call)
         else:
             passages = self._searched(inputs)
             if inspect.isawaitable(passages):
@@ -145,13 +147,13 @@ class Retrieving(Strategy):
         if self._is_remote:
             pool = self.home().pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
-            return self._given(inputs, call.result()["passages"])
+            return self._given(inputs, answers.passages(call))
         passages = await asyncio.to_thread(self._searched, inputs)
         return self._given(inputs, await passages if inspect.isawaitable(passages) else passages)
 
     def _lookup_options(self, how: Mapping[str, Any]) -> dict[str, Any]:
         options = {"timeout": self.timeout, **{name: value for name, value in how.items() if name != "retry"}}
-        return {**options, "idempotent": True}  # looking something up twice changes nothing
+        return {**options, "idempotent": how.get("retry", True) and self.may_repeat}
 
     def _request(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         asked = str(self._asked(inputs))
@@ -186,6 +188,9 @@ def _check_retriever(retriever: Any, settings: Mapping[str, Any]) -> None:
             "A retriever is an index with search(query, k), a function (query, k), or 'dspy.ColBERTv2'.",
             key="retriever",
         )
+    else:
+        searches = getattr(retriever, "search", retriever)
+        require_function(searches, "retriever", "retriever", "query", "k", may_await=True)
 
 
 def _text(passage: Any) -> str:

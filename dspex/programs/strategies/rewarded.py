@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...inprocess.attempts import Loop
+from ...inprocess.example import Example
 from ...inprocess.prediction import Prediction
 from ...inprocess.predictor import checked_inputs, typed_outputs
 from ...inprocess.rewards import choosing, score_of
 from ...router import Candidate, Reason
 from ..program import Program
-from .strategy import Strategy
+from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...inprocess.lm.record import LM
@@ -64,6 +65,8 @@ class BestOfN(Strategy):
                 "'module:function' of one that workers hold.",
                 key="reward_fn",
             )
+        if callable(reward_fn):
+            require_function(reward_fn, "reward_fn", "reward", "inputs", "prediction")
         return cls.made(cls.dspy_module(), inner, reward_fn=reward_fn, N=N, threshold=threshold, fail_count=fail_count)
 
     @classmethod
@@ -84,6 +87,11 @@ class BestOfN(Strategy):
     def candidate(self, lm: LM | None) -> Candidate:
         inner = super().candidate(lm)
         return inner if callable(self.reward_fn) else replace(inner, obstacle=(Reason.REWARD, ""))
+
+    @property
+    def is_of_requests(self) -> bool:
+        is_built_in = isinstance(self.reward_fn, Mapping) and "name" in self.reward_fn
+        return is_built_in and self.inner.is_of_requests
 
     def spec(self) -> dict[str, Any]:
         inner = self.inner.spec()
@@ -116,7 +124,7 @@ class BestOfN(Strategy):
             with services.metrics.lent(self._rewarded, self.tool_set):
                 yield
 
-    def _rewarded(self, example: Prediction, prediction: Prediction) -> Any:
+    def _rewarded(self, example: Example, prediction: Prediction) -> Any:
         inputs = checked_inputs(self.signature, example.to_dict(), allow_markers=True)
         try:
             return score_of(self.reward_fn(inputs, Prediction(typed_outputs(self.answered, prediction.to_dict()))))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from dspex_worker.calling import Mismatch, require_arguments
+
 from ...errors import CallTimeout, SettingsError
 from ...inprocess.attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 from ...inprocess.crossing import checked_inputs
@@ -96,6 +98,10 @@ class Strategy(Program):
     def first_rollout(self) -> int:
         """The rollout id that attempts are counted from."""
         return int(self.rollout_id or self.config.get("rollout_id") or 0)
+
+    @property
+    def is_of_requests(self) -> bool:
+        return False  # its functions are the user's, unless a strategy says otherwise
 
     @property
     def answered(self) -> Signature:
@@ -207,6 +213,14 @@ def hinted(program: Program) -> Program:
             f"A saved {program.module} cannot be given hints: its state names other fields.", key="state"
         )
     return dataclasses.replace(program, signature=with_hint(program.signature))
+
+
+def require_function(function: Any, key: str, what: str, *arguments: str, may_await: bool = False) -> None:
+    """Raises SettingsError when a function of the host's cannot be called with these arguments by position."""
+    try:
+        require_arguments(function, what, *arguments, may_await=may_await)
+    except Mismatch as error:
+        raise SettingsError(str(error), key=key) from error
 
 
 def accounted(made: Prediction, account: Account) -> Prediction:

@@ -50,6 +50,10 @@ class Voting(Repeating):
     def config_used(self) -> Mapping[str, Any]:
         return {**self.config, "n": self.n}
 
+    @property
+    def is_of_requests(self) -> bool:
+        return self.normalize is None and self.inner.is_of_requests
+
     def spec(self) -> dict[str, Any]:
         inner = self.inner.spec()
         described = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}

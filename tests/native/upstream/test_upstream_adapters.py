@@ -1,4 +1,6 @@
-"""parity: the cases of DSPy's tests/adapters/test_chat_adapter.py and test_json_adapter.py; see docs/upstream-cases.md.
+"""parity: the cases of DSPy's tests/adapters/test_chat_adapter.py and test_json_adapter.py.
+
+docs/internals/upstream-cases.md lists them.
 
 What is expected is what the installed DSPy gives for the same case, not what an older version of its tests says.
 """

@@ -1,4 +1,7 @@
-"""parity: the cases of DSPy's tests/predict/test_predict.py on format, parse and call; see docs/upstream-cases.md."""
+"""parity: the cases of DSPy's tests/predict/test_predict.py on format, parse and call.
+
+docs/internals/upstream-cases.md lists them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""contract: docs/upstream-cases.md names only tests that exist, and counts what it lists."""
+"""contract: docs/internals/upstream-cases.md names only tests that exist, and counts what it lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "upstream-cases.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "internals" / "upstream-cases.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(test_\w+)` \| (passes|worker|not applicable) \| (.+) \|$", PAGE, re.MULTILINE)
 NAMED = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)(?:\[([^\]]+)\])?`", PAGE))
 

@@ -11,7 +11,7 @@ import dspy
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs.evaluate import Row, evaluate
 from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.metrics import metric_from
+from dspex_worker.programs.metrics import metric_from, reward_from
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
 
 NONE = Imports()
@@ -116,6 +116,85 @@ def test_built_in_metrics() -> None:
         metric_from({}, NONE)
     with fails_with("InvalidInput"):
         every(row, dspy.Prediction(other=1))
+
+
+def _dspys_score(call: Any, metric: Any) -> float:
+    examples = [dspy.Example(**row).with_inputs("question") for row in ROWS]
+
+    def theirs() -> float:
+        with programs().calling(call, RECORD, None, _tally()):
+            scored = dspy.Evaluate(devset=examples, metric=metric, num_threads=2, max_errors=100)
+            return float(scored(dspy.Predict("question -> answer")).score)
+
+    found: float = call.call(theirs)
+    return found
+
+
+def test_metrics_with_parameters_of_their_own_score_as_in_dspy() -> None:
+    """parity: by import path, DSPy's own, partials, modules like SemanticF1, and metrics of GEPA's form."""
+    imports = Imports(frozenset({"inside.mine", "dspy.evaluate"}))
+    for path in (
+        *("dspy.evaluate:answer_exact_match", "inside.mine:at_least", "inside.mine:judge", "inside.mine:partly"),
+        *("inside.mine:keyworded", "inside.mine:about"),
+    ):
+        call = parent(lambda body: chat(answer="1"))
+        ours, theirs = metric_from({"import": path}, imports), imports.resolve(path, "metric")
+
+        def score(example: Any, pred: Any, metric: Any = ours) -> Any:
+            return getattr(found := metric(example, pred), "score", found)
+
+        def plain(example: Any, pred: Any, metric: Any = theirs) -> Any:
+            return getattr(found := metric(example, pred), "score", found)
+
+        assert _dspys_score(call, score) == _dspys_score(call, plain) == 12.5, path
+
+
+def test_metrics_that_cannot_be_called_are_refused_before_anything_is_paid() -> None:
+    """unit: by evaluate, and as a reward."""
+    call = parent(_echo)
+    with fails_with("InvalidInput") as caught:
+        call.call(evaluate, programs(), call, spec(), ROWS, {"import": "inside.mine:four"}, RECORD)
+    assert "four" in caught[0].message and not call.requests
+    with fails_with("InvalidInput"):
+        reward_from({"import": "inside.mine:four"}, programs().imports)
+
+
+def test_metrics_in_the_parent_are_told_what_dspy_gave() -> None:
+    """unit: so that the parent gives them no more: two to score, three to collect demonstrations, five in GEPA."""
+    call = parent(_echo, metric_call=lambda sent: 1.0)
+    metric = metric_from({"parent": "m"}, NONE)
+    row, found = dspy.Example(answer="1"), dspy.Prediction(answer="1")
+
+    def asked() -> None:
+        with programs().calling(call, RECORD, None, _tally()):
+            metric(row, found)
+            metric(row, found, [])
+            metric(row, found, [], "predict", [])
+
+    call.call(asked)
+    sent = [each for _, each in call.asked]
+    assert [each["given"] for each in sent] == [2, 3, 5]
+    assert [each.get("pred_name") for each in sent] == [None, None, "predict"]
+    assert [each["trace"] for each in sent] == [None, [], []] and [each["inputs"] for each in sent] == [None] * 3
+
+
+def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
+    """unit: its steps as DSPy has them, the predictor by its class's name."""
+    call = parent(_echo, metric_call=lambda sent: 1.0)
+    row = dspy.Example(question="q", answer="1").with_inputs("question")
+    predictor = dspy.Predict("question -> answer")
+    trace = [(predictor, {"question": "q"}, dspy.Prediction(answer="1")), (predictor, {"question": 2}, ValueError("x"))]
+
+    def asked() -> None:
+        with programs().calling(call, RECORD, None, _tally()):
+            for sees in (["trace"], ["pred_trace"], []):
+                metric_from({"parent": "m", "sees": sees}, NONE)(row, trace[0][2], trace, "predict", trace[:1])
+
+    call.call(asked)
+    sent = [each for _, each in call.asked]
+    whole = [["Predict", {"question": "q"}, {"answer": "1"}], ["Predict", {"question": 2}, {}]]
+    assert [each["trace"] for each in sent] == [whole, [], []]
+    assert [each["pred_trace"] for each in sent] == [[], whole[:1], []] and sent[0]["inputs"] == ["question"]
 
 
 def test_memory_error_is_not_a_score() -> None:

@@ -47,6 +47,8 @@ def test_options_are_plain_data_checked_against_the_constructor() -> None:
         ("dspy.Predict", {"callbacks": []}, "UnknownName"),
         ("dspy.ChainOfThought", {"rationale_field": "x"}, "UnknownName"),
         ("dspy.Predict", {"api_base": "http://evil"}, "InvalidInput"),
+        ("dspy.Predict", {"model": "openai/other"}, "InvalidInput"),
+        ("dspy.Predict", {"engine": "lm15"}, "InvalidInput"),
         ("dspy.Predict", {"extra_headers": {"a": "b"}}, "InvalidInput"),
         ("dspy.Predict", {"temperature": b"bytes"}, "InvalidInput"),
         ("inside.mine:Counting", {"time": 3}, "UnknownName"),
@@ -56,7 +58,7 @@ def test_options_are_plain_data_checked_against_the_constructor() -> None:
         with fails_with(kind):
             modules.build(spec(name, options=options, **extra), MINE)
     call = parent(chat(answer="a"))
-    with fails_with("InvalidInput"):
+    with fails_with("LMConfigurationError"):
         call.call(programs().run, call, spec(), {"question": "q"}, RECORD, config={"api_key": "k"})
 
 
@@ -212,20 +214,56 @@ def test_states_of_other_programs_are_refused() -> None:
 
 
 def test_state_brings_no_lm_and_no_attributes() -> None:
-    """unit: endpoints, keys and stray keys of a file never reach a program (X4, I7)."""
-    sneaky = {
-        "lm": {"model": "openai/x", "api_base": "http://evil/v1", "api_key": "k"},
-        "config": {"temperature": 2},
-        "forward": "x",
-        "metadata": {"dspex": 1},
-    }
-    for module in ("dspy.Predict", "dspy.ChainOfThought"):
+    """unit: DSPy's own LM is left out, any other key is refused by its path (X4, I7)."""
+    lm = {"model": "openai/x", "api_base": "http://evil/v1", "api_key": "k"}
+    sneaky = {"config": {"temperature": 2}, "forward": "x", "callbacks": [], "stage": "s", "api_base": "http://evil"}
+    for module in ("dspy.Predict", "dspy.ChainOfThought", "inside.mine:Counting"):
         described, state = _optimized(module)
-        part = state if module == "dspy.Predict" else state["predict"]
-        part |= sneaky
+        part = state if module == "dspy.Predict" else next(iter(state.values()))
+        part |= {"lm": lm, "traces": [[1]], "train": [{"a": 1}]}
         loaded = modules.build(described | {"state": state | {"metadata": {}}}, MINE)
         predictor = loaded.predictors()[0]
-        assert predictor.lm is None and predictor.config == {} and callable(predictor.forward)
+        assert predictor.lm is None and predictor.config == {} and predictor.traces == predictor.train == []
+        for key, value in sneaky.items():
+            part[key] = value
+            with fails_with("InvalidInput") as caught:
+                modules.build(described | {"state": state}, MINE)
+            assert key in caught[0].message and "evil" not in caught[0].message
+            del part[key]
+
+
+def test_parts_that_are_no_predictors_take_only_what_they_dump() -> None:
+    """unit: DSPy's Retrieve would take any key for its attribute."""
+    described, state = (
+        spec("inside.mine:Fetching"),
+        modules.dump_state(modules.build(spec("inside.mine:Fetching"), MINE)),
+    )
+    assert modules.build(described | {"state": state}, MINE).fetch.k == 3
+    for key in ("forward", "headers"):
+        with fails_with("InvalidInput") as caught:
+            modules.build(described | {"state": {**state, "fetch": {"k": 3, key: "x"}}}, MINE)
+        assert key in caught[0].message
+
+
+def test_a_predictor_in_another_form_hides_nothing() -> None:
+    """unit: neither a stray attribute nor an LM gets by because the rest of the part is odd."""
+    described, state = _optimized()
+    odd = {"demos": {}, "signature": {"fields": state["predict"]["signature"]["fields"]}}
+    for more in ({"forward": "x"}, {"lm": {"model": "openai/x", "api_base": "http://evil/v1"}}):
+        with fails_with("InvalidInput"):
+            modules.build(described | {"state": {"predict": odd | more}}, MINE)
+
+
+def test_damaged_states_are_refused() -> None:
+    """unit: instead of an error from within DSPy."""
+    described, state = _optimized("dspy.Predict")
+    for damaged in (
+        {**state, "demos": [3]},
+        {**state, "signature": {**state["signature"], "instructions": 3}},
+        {**state, "signature": {**state["signature"], "fields": [{"prefix": "Question:"}, {"prefix": "Answer:"}]}},
+    ):
+        with fails_with("InvalidInput"):
+            modules.build(described | {"state": damaged}, MINE)
 
 
 def test_render_equals_what_run_sends() -> None:

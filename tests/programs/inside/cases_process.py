@@ -13,6 +13,8 @@ from typing import Any
 
 import dspy
 
+from dspex_worker.programs.imports import Imports
+from dspex_worker.programs.metrics import metric_from, reward_from
 from dspex_worker.programs.retrievers import retrieve
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
 
@@ -152,6 +154,31 @@ def test_colbert_is_asked_every_time_by_get_and_by_post() -> None:
         httpd.server_close()
         thread.join()
     assert [path.partition("?")[0][:4] for path in asked] == ["/api"] * 3 and "who%3F" in asked[0]
+
+
+def test_what_a_module_merely_imports_is_not_called() -> None:
+    """unit: classes, functions, builtins and class methods of other modules: as retriever, metric and reward."""
+    imports, call = Imports.of(["inside.mine"]), parent("")
+    for name in (
+        "Popen",
+        "check_output",
+        "system",
+        "datetime",
+        "datetime.fromtimestamp",
+        "Popen.communicate",
+        "partial",
+    ):
+        path = f"inside.mine:{name}"
+        for use in (
+            lambda path=path: retrieve(imports, call, path, "id", 1, {"args": "id"}),
+            lambda path=path: metric_from({"import": path}, imports),
+            lambda path=path: reward_from({"import": path}, imports),
+        ):
+            with fails_with("UnknownName" if name == "partial" else "InvalidInput"):
+                use()
+    for name in ("same", "made_here", "wrapped", "judge", "keyworded"):
+        metric_from({"import": f"inside.mine:{name}"}, imports)
+    metric_from({"import": "dspy.evaluate:answer_exact_match"}, Imports.of(["dspy.evaluate"]))
 
 
 def test_retrievers_are_named_by_registry() -> None:

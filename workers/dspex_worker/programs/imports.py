@@ -7,12 +7,13 @@ another module is refused. Read only after setup, by any thread.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from dspex_worker.programs.errors import unknown_name
+from dspex_worker.programs.errors import invalid_input, unknown_name
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,44 @@ class Imports:
                 raise unknown_name(what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports")
         return found
 
+    def resolve_own(self, path: str, what: str) -> Any:
+        """`resolve`, for what will be called or constructed: nothing that the module merely imported.
+
+        Else `mine:Popen` would start processes because mine.py says `from subprocess import Popen`. What a module of
+        the `imports` or one below it defines is its own, and so is what it made by calling something.
+
+        Raises:
+            Failure: UnknownName, as `resolve`; InvalidInput, for what another module defines.
+        """
+        found = self.resolve(path, what)
+        home = _home(found)
+        if home is None or any(home == name or home.startswith(f"{name}.") for name in self.modules):
+            return found
+        raise invalid_input(
+            f"The {what} {path!r} is defined in {home}, which is not in the pool's imports: add it there, or define "
+            f"the {what} in a module of the imports."
+        )
+
     def has(self, cls: type) -> bool:
         """Whether `resolve` would give back this very class by its own name."""
         found: Any = importlib.import_module(cls.__module__) if cls.__module__ in self.modules else None
         for part in cls.__qualname__.split(".") if found is not None else ():
             found = None if part.startswith("_") else getattr(found, part, None)
         return found is cls
+
+
+def _home(found: Any) -> str | None:
+    """The module that holds a class or a function under its own name; None for what is held so by none.
+
+    An object that was made (a partial, an instance, what a factory gave) belongs to the module that made it.
+    """
+    owner = getattr(found, "__self__", None)
+    if isinstance(owner, type):  # a class method
+        return _home(owner)
+    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    there: Any = sys.modules.get(module)
+    for part in name.split("."):
+        there = getattr(there, part, None)
+    return module if there is found else None

@@ -20,6 +20,7 @@ from dspy.clients.capabilities import Capabilities, capabilities
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 from dspy.clients.execution import StreamAccumulator
 from dspy.lm15 import Request, Response, RouterConfig
+from dspy.utils.exceptions import LMConfigurationError
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs.calls import TALLY, Tally
@@ -125,6 +126,8 @@ class WorkerLM(FallbackLM):
 
     @contextmanager
     def _asking(self, turn: Turn, options: dict[str, Any]) -> Iterator[None]:
+        if options.pop("model", None) is not None:  # the record's price and limits are for its own model
+            raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
         asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn)
         tally: Tally = dspy.settings.get(TALLY) or Tally()

@@ -6,7 +6,6 @@ A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "mod
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from dspex_worker.bridge import Context
+from dspex_worker.calling import ROLES, Mismatch, metric_convention, require_arguments
 from dspex_worker.programs.calls import TALLY, Tally, in_call, running
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
@@ -28,15 +28,16 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
     """The metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
 
     Raises:
-        Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none.
+        Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none, and for a function that
+            cannot be called as a metric.
     """
     match spec:
         case {"name": str(name)}:
             return _builtin(name, spec)
         case {"import": str(path)}:
-            return _imported(imports.resolve(path, "metric"), path)
+            return _imported(imports.resolve_own(path, "metric"), path)
         case {"parent": ident}:
-            return _in_parent(ident)
+            return _in_parent(ident, frozenset(spec.get("sees") or ()))
     raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
 
 
@@ -46,7 +47,7 @@ def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str
     An imported function is called so, as DSPy documents; the others get the arguments as their example.
     """
     if "import" in spec:
-        function = imports.resolve(str(spec["import"]), "reward function")
+        function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
         return _noted(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
     return _noted(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
@@ -134,40 +135,55 @@ def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
 
 
 def _imported(function: Any, path: str) -> Metric:
-    if not callable(function):
-        raise invalid_input(f"The metric {path!r} is not callable.")
-    accepted = _positional(function)
+    try:
+        convention = metric_convention(function)
+    except Mismatch as error:
+        raise invalid_input(f"{path}: {error}") from error
 
-    def metric(*arguments: Any) -> Any:
-        return in_call(running(), function, *arguments[:accepted])
+    def metric(*given: Any) -> Any:
+        placed, named = convention.arguments(given)
+        return in_call(running(), function, *placed, **named)
 
     return metric
 
 
-def _positional(function: Any) -> int:
-    """How many of (example, prediction, trace, pred_name, pred_trace) a metric takes."""
+def _checked_reward(function: Any) -> Callable[..., Any]:
     try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 3
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 5
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return min(5, sum(parameter.kind in kinds for parameter in parameters))
+        require_arguments(function, "reward", "arguments", "prediction")
+    except Mismatch as error:
+        raise invalid_input(str(error)) from error
+    checked: Callable[..., Any] = function
+    return checked
 
 
-def _in_parent(ident: Any) -> Metric:
-    def metric(example: Any, prediction: Any, trace: Any = None, *about: Any) -> Any:
+def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
+    """A metric over there; traces, which may be long, are sent only to one that looks at them."""
+
+    def metric(*given: Any) -> Any:
         context: Context = running()
+        values = dict(zip(ROLES, given, strict=False))
         sent = {
             "id": ident,
-            "example": to_wire(example),
-            "prediction": to_wire(prediction),
-            "trace": trace is not None,
+            "given": len(given),
+            "example": to_wire(values["example"]),
+            "inputs": to_wire(getattr(values["example"], "_input_keys", None)),
+            "prediction": to_wire(values["prediction"]),
         }
-        if about and about[0] is not None:
-            sent["pred_name"] = str(about[0])
+        for role in ("trace", "pred_trace"):
+            sent[role] = _traced(values.get(role), in_full=role in sees)
+        if values.get("pred_name") is not None:
+            sent["pred_name"] = str(values["pred_name"])
         given = context.call_parent("metric.call", sent)
         return dspy.Prediction(**given) if isinstance(given, dict) else given
 
     return metric
+
+
+def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
+    """A trace as [name of the predictor's class, inputs, outputs] for each step; empty for a metric that sees none."""
+    if trace is None or not in_full or not isinstance(trace, list | tuple):
+        return None if trace is None else []
+    return [
+        [type(predictor).__name__, to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
+        for predictor, inputs, outputs in trace
+    ]

@@ -19,6 +19,7 @@ from typing import Any
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
 
+from dspex_worker.bridge import Failure
 from dspex_worker.programs import signatures
 from dspex_worker.programs.errors import invalid_input, unknown_name
 from dspex_worker.programs.imports import Imports
@@ -27,14 +28,15 @@ from dspex_worker.programs.registry import MODULES, module_class
 from dspex_worker.programs.tools import names_tools, tools_from, tools_in
 from dspex_worker.programs.values import to_input, to_wire
 from dspex_worker.programs.voting import Majority
+from dspex_worker.states import damage, stray_keys, without_lms
 
+_OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
 REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
 _ASKING = REWARDED | {Majority}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
 _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
-_PREDICTOR_STATE = frozenset({"traces", "train", "demos", "signature", "lm", "fields"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +162,16 @@ def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) ->
     predictors[0].demos = [dict(demo) for demo in demos]
 
 
-def check_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:
     """Options of an LM call, without any that would move its endpoint or key.
 
     Raises:
-        Failure: InvalidInput.
+        Failure: of this kind; for a call's config that of the native route.
     """
-    moved = sorted(CLIENT_KEYS.intersection(config) - {"timeout"})
+    moved = sorted((CLIENT_KEYS | _OF_RECORD).intersection(config) - {"timeout"})
     if moved:
-        raise invalid_input(f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone.")
+        message = f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone."
+        raise Failure(kind, message)
     return dict(config)
 
 
@@ -185,22 +188,23 @@ def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
     """Give `program` a saved state, once it is certain that it is this program's.
 
     DSPy pairs saved fields with the signature's by position and takes any other key for an attribute; a state of
-    another program would load and answer with wrong descriptions.
+    another program would load and answer with wrong descriptions. An LM in it is left out.
 
     Raises:
-        Failure: InvalidInput, when predictors or fields do not match.
+        Failure: InvalidInput, when predictors or fields do not match, or a key is none of a program's.
     """
-    cleaned: dict[str, Any] = copy.deepcopy({key: value for key, value in state.items() if key != "metadata"})
+    given = {key: value for key, value in state.items() if key != "metadata"}
+    if stray := stray_keys(given):
+        raise invalid_input(f"The state holds {', '.join(stray[:5])}: a state says what a program is, and no more.")
     own = program.dump_state()
     if isinstance(program, dspy.Predict):
-        cleaned = {key: value for key, value in cleaned.items() if key in _PREDICTOR_STATE}
-        _check_predictor("the program", own, cleaned)
+        _check_predictor("the program", own, given)
     else:
-        _check_parts(own, cleaned)
-        cleaned = {key: _cleaned_part(value) for key, value in cleaned.items()}
-    for part in _predictor_states(cleaned):
-        part["lm"] = None
-    program.load_state(cleaned)
+        _check_parts(own, given)
+    if wrong := damage(given):
+        raise invalid_input(f"The state is damaged: {wrong}.")
+    cleaned, _ = without_lms(given)
+    program.load_state(copy.deepcopy(cleaned))
 
 
 def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -225,7 +229,8 @@ def _construct(cls: Any, name: str, given: dict[str, Any], options: dict[str, An
             raise unknown_name("option", option, allowed - {option}, where=name)
         _check_plain(option, value)
     if takes_any:
-        check_config({key: value for key, value in options.items() if key not in allowed}, f"Options of {name}")
+        own = {key: value for key, value in options.items() if key not in allowed}
+        check_config(own, f"Options of {name}", kind="InvalidInput")
     for key in given.keys() - named if not takes_any else ():
         raise invalid_input(f"{name} takes no {key}.")
     try:
@@ -283,12 +288,6 @@ def _predictor_states(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [part for part in state.values() if isinstance(part, dict) and "demos" in part]
 
 
-def _cleaned_part(part: Any) -> Any:
-    if isinstance(part, dict) and "demos" in part:
-        return {key: value for key, value in part.items() if key in _PREDICTOR_STATE}
-    return part
-
-
 def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     if own.keys() != state.keys():
         raise invalid_input(
@@ -298,6 +297,9 @@ def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     for name, part in own.items():
         if isinstance(part, dict) and "signature" in part:
             _check_predictor(name, part, state[name])
+        elif isinstance(part, dict) and (others := state[name].keys() - part.keys()):
+            # DSPy's Retrieve, for one, would take them for its attributes.
+            raise invalid_input(f"The state of {name!r} holds {min(others)}, which this program's has not.")
 
 
 def _check_predictor(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:

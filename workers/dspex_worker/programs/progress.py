@@ -6,6 +6,7 @@ memory), and keeps what the job's thread has not fetched yet. Its methods run on
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -21,6 +22,7 @@ from dspex_worker.programs.calls import Tally, in_call
 from dspex_worker.programs.errors import is_out_of_memory
 from dspex_worker.programs.metrics import Metric, score_of
 
+_ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")
 _TRIALS = re.compile(r"Trial (\d+) / (\d+)")
 _STAGES = {"BOOTSTRAP FEWSHOT EXAMPLES": "bootstrap", "PROPOSE INSTRUCTION CANDIDATES": "propose"}
@@ -80,14 +82,18 @@ class Progress:
         self._tell(message=message, is_kept=True)
 
     def counted(self, metric: Metric) -> Metric:
-        """The metric, counting its calls and errors; it has the five parameters that GEPA looks for."""
+        """The metric, counting its calls and errors; it has the five parameters that GEPA looks for.
+
+        It gets as many of them as DSPy gave: that is how a metric with parameters of its own keeps them.
+        """
 
         def counting(
-            example: Any, prediction: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None
+            example: Any, prediction: Any, trace: Any = _ABSENT, pred_name: Any = _ABSENT, pred_trace: Any = _ABSENT
         ) -> Any:
             self.check()
+            about = itertools.takewhile(lambda each: each is not _ABSENT, (trace, pred_name, pred_trace))
             try:
-                value = in_call(self._ctx, metric, example, prediction, trace, pred_name, pred_trace)
+                value = in_call(self._ctx, metric, example, prediction, *about)
                 score_of(value)
             except MemoryError as error:
                 self.stop(error)

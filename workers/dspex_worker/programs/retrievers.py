@@ -51,7 +51,7 @@ def _made(name: str, options: dict[str, Any], imports: Imports) -> Any:
         raise invalid_input(f"{name} is not offered: {_REFUSED[name]}. Use a class of the pool's imports.")
     if ":" not in name:
         raise unknown_name("retriever", name, NAMES)
-    made = imports.resolve(name, "retriever")
+    made = imports.resolve_own(name, "retriever")
     return made(**options) if isinstance(made, type) else made
 
 

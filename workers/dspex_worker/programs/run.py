@@ -30,7 +30,7 @@ Spec = Mapping[str, Any]
 Record = Mapping[str, Any]
 Adapter = str | Mapping[str, Any] | None  # see `adapters.adapter_named`
 _NO_LM: Record = {"model": "openai/none", "ref": "", "cache": False}
-_VERSIONS = ("dspy", "pydantic", "json_repair", "regex", "optuna")
+_VERSIONS = ("dspy", "pydantic", "json_repair", "regex", "optuna", "cloudpickle")
 
 
 @dataclass(frozen=True)

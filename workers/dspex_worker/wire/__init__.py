@@ -1,7 +1,7 @@
 """The wire protocol between a supervisor and its workers: the only definition; both sides import it from here.
 
 `framing` cuts a byte stream into frames, `codec` turns exact values into bytes and back, `messages` names what the
-frames say. Pure code: no descriptor, no clock, no thread.
+frames say, `shapes` checks what a worker says. Pure code: no descriptor, no clock, no thread.
 """
 
 from .codec import (

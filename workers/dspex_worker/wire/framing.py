@@ -64,6 +64,10 @@ class FrameBuffer:
             elif start < len(data):
                 self._data += memoryview(data)[start:]
 
+    def clear(self) -> None:
+        """Let go of what is there: nothing that follows will be read."""
+        self._data = bytearray()
+
     @property
     def pending(self) -> int:
         """How many bytes wait for the rest of their frame; not 0 at the stream's end means that it was cut off."""

@@ -1,4 +1,6 @@
-"""What the frames say. Each message is one array whose first element is its kind; docs/wire-protocol.md has the table.
+"""What the frames say. Each message is one array whose first element is its kind.
+
+docs/internals/wire-protocol.md has the table.
 
 Request ids are odd when the supervisor asks and even when the worker asks, so neither needs the other's leave.
 """

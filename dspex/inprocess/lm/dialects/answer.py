@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,17 +14,16 @@ from dspex.errors import (
     InvalidInput,
     LMError,
     LMProviderError,
-    LMStreamAssemblyError,
-    LMTransportError,
-    LMUnexpectedError,
 )
+from dspex.inprocess.lm.dialects.envelopes import complaint_in, fault_in
 
 if TYPE_CHECKING:
+    from dspex.inprocess.lm.dialects.streams import StreamReader
     from dspex.inprocess.lm.record import LM
 
 Message = Mapping[str, Any]
 Details = Sequence[tuple[str, Any]]
-EVENT_LIMIT = 1024 * 1024
+PARTIAL = "partial_json"  # where arguments that are no JSON are kept, as in DSPy
 
 _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -49,16 +47,31 @@ class Answer:
 
 
 class Dialect(Protocol):
-    """What a dialect can do; `openai` and `anthropic` are modules of this shape."""
+    """What a dialect can do; `openai`, `anthropic` and `gemini` are modules of this shape."""
 
     def endpoint(self, lm: LM) -> str:
         """The URL of a completion."""
+
+    def owns(self, lm: LM, url: str) -> bool:
+        """Whether the URL is a completion of the LM's model."""
+
+    def streams(self, url: str, asked: Mapping[str, Any]) -> bool:
+        """Whether a request asks for a stream."""
+
+    def names_another(self, lm: LM, asked: Mapping[str, Any]) -> bool:
+        """Whether a request's body names another model than the record."""
 
     def body(self, lm: LM, messages: Sequence[Message], options: Mapping[str, Any], stream: bool) -> bytes:
         """The request's body."""
 
     def answer(self, lm: LM, body: bytes) -> Answer:
-        """A 200 response's body, read."""
+        """A 2xx response's body, read."""
+
+    def mended(self, lm: LM, body: bytes) -> bytes:
+        """An answer's body with tool arguments that are no objects kept where a worker's reader would empty them."""
+
+    def usage_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The counters that a response or an event holds, in DSPy's shape."""
 
     def reader(self, lm: LM) -> StreamReader:
         """A reader for a streamed response."""
@@ -67,86 +80,11 @@ class Dialect(Protocol):
         """The error that a response of 400 and more stands for."""
 
 
-class StreamReader(ABC):
-    """Reads server-sent events: feed it bytes, get text deltas, then `finish()` for the whole answer."""
-
-    def __init__(self, lm: LM) -> None:
-        self.lm = lm
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.calls: dict[int, dict[str, str]] = {}
-        self.usage: dict[str, Any] = {}
-        self.model = lm.name
-        self.finish_reason: str | None = None
-        self.ended = False
-        self._pending = b""
-
-    def feed(self, data: bytes) -> list[str]:
-        """The text that arrived, in order.
-
-        Raises:
-            LMError: the provider reported an error inside the stream.
-        """
-        data = (self._pending + data).replace(b"\r\n", b"\n")  # after joining: a line end may be cut in two
-        *events, self._pending = data.split(b"\n\n")
-        if len(self._pending) > EVENT_LIMIT:
-            raise LMTransportError("A streamed event is over 1 MiB.", model=self.lm.model)
-        before = len(self.text)
-        for event in events:
-            self._event(event)
-        return self.text[before:]
-
-    def finish(self) -> Answer:
-        """The whole answer.
-
-        Raises:
-            LMStreamAssemblyError: the stream ended before the provider said so.
-        """
-        if self._pending.strip():
-            self._event(self._pending)
-            self._pending = b""
-        if not self.ended:
-            raise LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
-        calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
-        text = "".join(self.text)
-        return Answer(
-            text=text if self.text or not calls else None,
-            model=self.model,
-            finish_reason="tool_call" if calls else self.finish_reason or "stop",
-            usage=self.usage,
-            tool_calls=calls,
-            reasoning="".join(self.reasoning) or None,
-        )
-
-    @abstractmethod
-    def _data(self, payload: dict[str, Any]) -> None:
-        """Take one event's JSON object."""
-
-    def _event(self, event: bytes) -> None:
-        lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
-        if not lines:
-            return
-        data = b"\n".join(lines)
-        if data == b"[DONE]":
-            self.ended = True
-            return
-        try:
-            payload = json.loads(data)
-        except ValueError:
-            raise LMUnexpectedError("The stream holds an event that is not JSON.", model=self.lm.model) from None
-        if isinstance(payload, dict):
-            self._data(payload)
-
-    def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
-        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
-        call["id"] = call["id"] or id or ""
-        call["name"] = call["name"] or name or ""
-        call["arguments"] += arguments
-
-    def _call(self, call: dict[str, str]) -> dict[str, Any]:
-        if not call["name"]:
-            raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(call["id"] or "call_0", call["name"], json_object(call["arguments"]))
+def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:
+    """The error for a JSON object that is no answer: what it complains of, else that it is none."""
+    if complaint := complaint_in(data):
+        return complaint.error(lm)
+    return LMProviderError("The reply is JSON, but not an answer.", model=lm.model, provider=lm.provider.id, status=200)
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -201,8 +139,10 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
         if end != len(text) and not text[end:].isspace():
             data = None
     except ValueError:
-        data = _loads(body)
+        data = json_in(body)
     if not isinstance(data, dict):
+        if fault := fault_in(data):
+            raise fault.error(lm)
         raise LMProviderError(
             f"The reply of {len(body)} bytes is not a JSON object; a gateway or proxy in front of the provider is the "
             f"usual cause.",
@@ -213,10 +153,11 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
     return data
 
 
-def _loads(body: bytes) -> Any:
+def json_in(body: bytes) -> Any:
+    """The JSON value that the body is, None when it is none."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -230,15 +171,25 @@ def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def json_object(text: Any) -> dict[str, Any]:
-    """The arguments of a tool call; anything but an object reads as {} (models do send that)."""
-    if isinstance(text, dict):
-        return text
-    try:
-        value = json.loads(text) if isinstance(text, str) and text else {}
-    except ValueError:
+def arguments_of(given: Any, *, constants: bool = True) -> dict[str, Any]:
+    """The arguments of a tool call. What is no JSON object is kept, under a name that no tool takes.
+
+    As DSPy keeps it: a text that is no JSON as `partial_json`, a JSON value of another kind as `value`. Never as {}:
+    a tool would then run with its defaults, of which the model said nothing. `constants`: NaN and Infinity are JSON.
+    """
+    if given is None or given == "":
         return {}
-    return value if isinstance(value, dict) else {}
+    try:
+        value = (
+            json.loads(given, parse_constant=None if constants else _no_constant) if isinstance(given, str) else given
+        )
+    except (ValueError, RecursionError):
+        return {PARTIAL: given}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def count(value: Any) -> int | float | None:

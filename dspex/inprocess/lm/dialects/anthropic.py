@@ -11,12 +11,26 @@ from dspex.errors import (
     LMContextWindowExceededError,
     LMError,
     LMProviderError,
+    LMRateLimitError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
 from dspex.inprocess.lm.dialects import failures, options
-from dspex.inprocess.lm.dialects.answer import Answer, Message, StreamReader, count, counters, decode, encode, tool_call
+from dspex.inprocess.lm.dialects.answer import (
+    Answer,
+    Message,
+    arguments_of,
+    as_object,
+    count,
+    counters,
+    decode,
+    encode,
+    no_answer,
+    tool_call,
+)
+from dspex.inprocess.lm.dialects.envelopes import Fault, complaint_in, fault_in
+from dspex.inprocess.lm.dialects.streams import StreamReader
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -33,6 +47,21 @@ _PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "
 def endpoint(lm: LM) -> str:
     """The URL of a completion."""
     return f"{lm.api_base}/messages"
+
+
+def owns(lm: LM, url: str) -> bool:
+    """Whether the URL is a completion of the LM's model."""
+    return url == endpoint(lm)
+
+
+def streams(url: str, asked: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a stream."""
+    return bool(asked.get("stream"))
+
+
+def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
+    """Whether a request's body names another model than the record."""
+    return asked.get("model") != lm.name
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
@@ -75,12 +104,16 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """A 200 response's body, read.
+    """A 2xx response's body, read.
 
     Raises:
         LMError: the body is not a message.
     """
     data = decode(lm, body)
+    if fault := fault_in(data):
+        raise _reported(lm, fault)
+    if not isinstance(data.get("content"), list) and data.get("type") != "message":
+        raise no_answer(lm, data)
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -93,7 +126,7 @@ def answer(lm: LM, body: bytes) -> Answer:
         elif kind == "tool_use":
             if not block.get("name"):
                 raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
-            arguments = block.get("input") if isinstance(block.get("input"), dict) else {}
+            arguments = arguments_of(block.get("input"))
             calls.append(tool_call(str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
     empty = not (texts or thoughts or calls)
     return Answer(
@@ -104,6 +137,20 @@ def answer(lm: LM, body: bytes) -> Answer:
         tool_calls=calls,
         reasoning="".join(thoughts) or None,
     )
+
+
+def mended(lm: LM, body: bytes) -> bytes:
+    """The body with tool inputs that are no objects as the native side reads them: DSPy's reader would empty them."""
+    if b'"tool_use"' not in body:
+        return body
+    data = decode(lm, body)
+    blocks = [
+        block for block in data.get("content") or () if isinstance(block, dict) and block.get("type") == "tool_use"
+    ]
+    odd = [block for block in blocks if not isinstance(block.get("input"), dict)]
+    for block in odd:
+        block["input"] = arguments_of(block.get("input"))
+    return encode(data) if odd else body
 
 
 def reader(lm: LM) -> StreamReader:
@@ -123,6 +170,11 @@ def failure(lm: LM, status: int, body: bytes) -> LMError:
     request_id = str(data.get("request_id") or "") or None
     chosen = _class(status, message, kind)
     return failures.failure(lm, chosen, message, status=status, code=kind or None, request_id=request_id)
+
+
+def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The counters that a response or an event holds."""
+    return usage(data.get("usage"))
 
 
 def usage(data: Any) -> dict[str, Any]:
@@ -163,13 +215,13 @@ class _Reader(StreamReader):
         elif kind == "content_block_delta":
             self._delta(index, payload.get("delta") or {})
         elif kind == "message_delta":
-            self.finish_reason = _finish((payload.get("delta") or {}).get("stop_reason"))
+            if (reason := as_object(payload.get("delta")).get("stop_reason")) is not None:
+                self._finished(_finish(reason))
             self.usage = usage({**self._started, **(payload.get("usage") or {})})
-            self.ended = True
         elif kind == "message_stop":
             self.ended = True
-        elif kind == "error":
-            self._error(payload)
+        elif kind is None and (complaint := complaint_in(payload)):
+            raise self._failed(complaint)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> None:
         kind = delta.get("type")
@@ -180,17 +232,8 @@ class _Reader(StreamReader):
         elif kind == "input_json_delta":
             self._fragment(index, None, None, str(delta.get("partial_json") or ""))
 
-    def _error(self, payload: dict[str, Any]) -> None:
-        error = payload.get("error")
-        source = error if isinstance(error, dict) else payload
-        code = str(source.get("type") or source.get("code") or "provider")
-        message = str(source.get("message") or payload.get("message") or "")
-        kind = failures.ANTHROPIC_TYPES.get(code, LMProviderError)
-        if failures.is_about_length(message):
-            kind = LMContextWindowExceededError
-        elif code == "not_found_error" and failures.is_about_model(message):
-            kind = LMUnsupportedModelError
-        raise failures.failure(self.lm, kind, message, code=code)
+    def _failed(self, fault: Fault) -> LMError:
+        return _reported(self.lm, fault)
 
 
 def _conversation(lm: LM, messages: Sequence[Message]) -> tuple[str, list[dict[str, Any]]]:
@@ -344,6 +387,16 @@ def _finish(reason: Any) -> str:
     if reason in ("tool_use", "pause_turn"):
         return "tool_call"
     return "content_filter" if reason in ("refusal", "safety", "content_filter") else "stop"
+
+
+def _reported(lm: LM, fault: Fault) -> LMError:
+    """The error that a fault inside a success is."""
+    kind = fault.kind
+    if kind is not LMRateLimitError and failures.is_about_length(fault.message):  # a rate counts tokens too
+        kind = LMContextWindowExceededError
+    elif "not_found_error" in fault.codes and failures.is_about_model(fault.message):
+        kind = LMUnsupportedModelError
+    return fault.error(lm, kind)
 
 
 def _class(status: int, message: str, kind: str) -> type[LMProviderError]:

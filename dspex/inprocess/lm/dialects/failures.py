@@ -22,10 +22,11 @@ from dspex.errors import (
 from dspex.inprocess.lm.redaction import redact
 
 if TYPE_CHECKING:
-    from dspex.inprocess.lm.http.message import Reply
+    from dspex.inprocess.lm.http.message import Head
     from dspex.inprocess.lm.record import LM
 
 _MESSAGE_MOST = 500
+_CODE_MOST = 200  # characters of a provider's code, and of a request's id
 _READ_MOST = 100_000  # cut only after the keys are out, or half of one might stay
 _MODEL_GONE = ("not found", "does not exist", "not exist", "not supported", "unsupported", "not available", "unknown")
 
@@ -98,32 +99,33 @@ def failure(
     **facts: Any,
 ) -> LMProviderError:
     """The error, with the provider's own message cleaned of keys."""
-    shown = redact(message[:_READ_MOST], *lm.secrets)[:_MESSAGE_MOST] or code or f"HTTP {status}"
+    secrets = lm.secrets
+    shown = redact(message[:_READ_MOST], *secrets)[:_MESSAGE_MOST] or code or f"HTTP {status}"
     return kind(
         f"{shown} (HTTP {status})" if status is not None else shown,
         model=lm.model,
         provider=lm.provider.id,
-        provider_code=code or None,
+        provider_code=redact(code, *secrets)[:_CODE_MOST] if code else None,
         status=status,
         **facts,
     )
 
 
-def with_metadata(error: LMError, reply: Reply) -> LMError:
+def with_metadata(error: LMError, head: Head, lm: LM) -> LMError:
     """Add what only the headers say: the provider's wish for a pause, the request's id."""
     if error.retry_after is None:
-        error.retry_after = retry_after(reply)
-    if error.request_id is None:
-        error.request_id = reply.head.get("x-request-id") or reply.head.get("request-id") or None
+        error.retry_after = retry_after(head)
+    id = error.request_id or head.get("x-request-id") or head.get("request-id")
+    error.request_id = redact(id, *lm.secrets)[:_CODE_MOST] if id else None
     return error
 
 
-def retry_after(reply: Reply) -> float | None:
+def retry_after(head: Head) -> float | None:
     """Seconds that the provider wants us to wait, by Retry-After (seconds or a date) or retry-after-ms."""
-    text = reply.head.get("retry-after")
+    text = head.get("retry-after")
     if text:
         return _seconds(text)
-    milliseconds = _seconds(reply.head.get("retry-after-ms"))
+    milliseconds = _seconds(head.get("retry-after-ms"))
     return None if milliseconds is None else milliseconds / 1000
 
 

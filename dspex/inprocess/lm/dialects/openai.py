@@ -14,7 +14,6 @@ from dspex.errors import (
     LMError,
     LMProviderError,
     LMRateLimitError,
-    LMServerError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
@@ -23,18 +22,21 @@ from dspex.inprocess.lm.dialects import failures, options
 from dspex.inprocess.lm.dialects.answer import (
     Answer,
     Message,
-    StreamReader,
+    arguments_of,
     as_object,
     count,
     counters,
     decode,
+    encode,
     encode_chat,
-    json_object,
     json_text,
+    no_answer,
     quoted,
     quoted_once,
     tool_call,
 )
+from dspex.inprocess.lm.dialects.envelopes import complaint_in, fault_in
+from dspex.inprocess.lm.dialects.streams import StreamReader
 
 if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
@@ -54,6 +56,21 @@ _PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "
 def endpoint(lm: LM) -> str:
     """The URL of a completion."""
     return f"{lm.api_base}/chat/completions"
+
+
+def owns(lm: LM, url: str) -> bool:
+    """Whether the URL is a completion of the LM's model."""
+    return url == endpoint(lm)
+
+
+def streams(url: str, asked: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a stream."""
+    return bool(asked.get("stream"))
+
+
+def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
+    """Whether a request's body names another model than the record."""
+    return asked.get("model") != lm.name
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
@@ -77,21 +94,20 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """A 200 response's body, read.
+    """A 2xx response's body, read.
 
     Raises:
         LMError: the body holds an error, several choices, or no JSON object.
     """
     data = decode(lm, body)
-    error = data.get("error")
-    if isinstance(error, dict):
-        code = str(error.get("code") or "")
-        kind = failures.OPENAI_CODES.get(code, LMServerError)
-        raise failures.failure(lm, kind, str(error.get("message") or error), code=code)
-    choices = data.get("choices") or []
+    if fault := fault_in(data):
+        raise fault.error(lm)
+    choices = data.get("choices")
+    if not choices:
+        raise no_answer(lm, data)
     if len(choices) > 1:
         raise LMUnsupportedFeatureError(f"The reply carries {len(choices)} choices, not one.", model=lm.model)
-    choice = as_object(choices[0] if choices else None)
+    choice = as_object(choices[0])
     message = as_object(choice.get("message"))
     called, thought = message.get("tool_calls"), message.get("reasoning_content") or message.get("reasoning")
     calls = _calls(lm, called) if called else []
@@ -104,6 +120,19 @@ def answer(lm: LM, body: bytes) -> Answer:
         tool_calls=calls,
         reasoning=str(thought) if thought else None,
     )
+
+
+def mended(lm: LM, body: bytes) -> bytes:
+    """The body with tool arguments that are neither text nor an object as text: DSPy's reader would empty them."""
+    if b'"tool_calls"' not in body:
+        return body
+    data = decode(lm, body)
+    calls = as_object(as_object(data["choices"][0]).get("message")).get("tool_calls")
+    functions = [call.get("function") for call in calls or () if isinstance(call, dict)]
+    odd = [f for f in functions if isinstance(f, dict) and not isinstance(f.get("arguments"), str | dict | None)]
+    for function in odd:
+        function["arguments"] = json.dumps(function["arguments"])
+    return encode(data) if odd else body
 
 
 def reader(lm: LM) -> StreamReader:
@@ -121,6 +150,11 @@ def failure(lm: LM, status: int, body: bytes) -> LMError:
     message = str(inner.get("message") or "") if inner else str(error or "" if "error" in data else "")
     code, kind = str(inner.get("code") or ""), str(inner.get("type") or "")
     return failures.failure(lm, _class(status, message, code, kind), message, status=status, code=code or kind or None)
+
+
+def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The counters that a response or an event holds."""
+    return usage(data.get("usage"))
 
 
 def usage(data: Any) -> dict[str, Any]:
@@ -150,21 +184,16 @@ def usage(data: Any) -> dict[str, Any]:
 
 class _Reader(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
-        error = payload.get("error")
-        if isinstance(error, dict):
-            code = str(error.get("code") or error.get("type") or "provider")
-            kind = failures.OPENAI_STREAM_CODES.get(code, LMProviderError)
-            raise failures.failure(self.lm, kind, str(error.get("message") or ""), code=code)
         self.model = str(payload.get("model") or self.model)
-        choices = payload.get("choices") or [{}]
-        choice = as_object(choices[0])
+        choices = payload.get("choices")
+        if not choices and not payload.get("usage") and (complaint := complaint_in(payload)):
+            raise complaint.error(self.lm)
+        choice = as_object((choices or [{}])[0])
         self._delta(as_object(choice.get("delta")))
         if choice.get("finish_reason"):
-            self.finish_reason = _FINISH.get(str(choice["finish_reason"]), "stop")
-            self.ended = True
-        if isinstance(payload.get("usage"), dict):
+            self._finished(_FINISH.get(str(choice["finish_reason"]), "stop"))
+        if isinstance(payload.get("usage"), dict):  # some servers send it with each event: it ends nothing
             self.usage = usage(payload["usage"])
-            self.ended = True
 
     def _delta(self, delta: dict[str, Any]) -> None:
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):
@@ -369,7 +398,7 @@ def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
         if not function.get("name"):
             raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
         id = str(call.get("id") or f"call_{index}")
-        found.append(tool_call(id, str(function["name"]), json_object(function.get("arguments"))))
+        found.append(tool_call(id, str(function["name"]), arguments_of(function.get("arguments"))))
     return found
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dspex.inprocess.lm.record import LM
 
 _LADDER = ("minimal", "low", "medium", "high", "xhigh", "max")
-_CONNECTION = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "proxy"})
+_CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "proxy"})
 # Options that decide about the call and never travel.
 LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 

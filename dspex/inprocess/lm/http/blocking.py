@@ -18,16 +18,21 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dspex.errors import LMError, LMTimeoutError, LMTransportError
-from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser
+from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser, kept_for
 from dspex.inprocess.lm.http.target import Target, tls
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 55.0  # under the 60 s after which common load balancers close
 IDLE_MOST = 64
 _CHUNK = 64 * 1024
+Again = Callable[[], object]
+
+
+def untold() -> None:
+    """Nobody wants to hear that a request was sent again."""
 
 
 class BlockingHttp:
@@ -40,15 +45,18 @@ class BlockingHttp:
         self._pid = os.getpid()
         self._hooks = 0
 
-    def send(self, target: Target, head: bytes, body: bytes, timeout: float) -> Reply:
+    def send(self, target: Target, head: bytes, body: bytes, timeout: float, again: Again | None = untold) -> Reply:
         """The whole response, within `timeout` seconds.
+
+        A kept connection that the peer closed before it answered a byte is replaced by a new one, once: `again` is
+        told. With None only a new connection is used, and nothing is sent twice.
 
         Raises:
             LMTimeoutError: the time is over.
             LMTransportError: no connection, or it broke.
         """
         deadline = time.monotonic() + timeout
-        connection = self._begin(target, head, body, deadline)
+        connection = self._begin(target, head, body, deadline, again)
         parser = connection.parser
         try:
             while not parser.complete:
@@ -62,13 +70,19 @@ class BlockingHttp:
         return Reply(got, parser.take())
 
     def stream(
-        self, target: Target, head: bytes, body: bytes, timeout: float, until: float = math.inf
+        self,
+        target: Target,
+        head: bytes,
+        body: bytes,
+        timeout: float,
+        until: float = math.inf,
+        again: Again | None = untold,
     ) -> BlockingStream:
-        """The response as soon as its head is there.
+        """The response as soon as its head is there; `again` as in `send`.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
-        connection = self._begin(target, head, body, min(until, time.monotonic() + timeout))
+        connection = self._begin(target, head, body, min(until, time.monotonic() + timeout), again)
         return BlockingStream(self, target, connection, timeout, until)
 
     def close(self) -> None:
@@ -84,32 +98,31 @@ class BlockingHttp:
         for connection in tuple(self._busy):
             connection.hang_up()
 
-    def _begin(self, target: Target, head: bytes, body: bytes, deadline: float) -> _Connection:
-        """Send on a connection and wait for the response's head.
-
-        A kept connection that the peer closed before it answered a byte is replaced, once per such connection.
-        """
+    def _begin(self, target: Target, head: bytes, body: bytes, deadline: float, again: Again | None) -> _Connection:
+        """Send, and wait for the response's head."""
         self._watch_exit()
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
-        while True:
-            connection = self._take(target)
-            reused = connection is not None
-            if connection is None:
-                connection = _connect(target, deadline)
+        kept = None if again is None else self._take(target)
+        if again is not None and kept is not None:
             try:
-                self._busy.add(connection)
-                if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
-                    raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
-                connection.parser = ResponseParser()
-                connection.exchange(data, deadline)
-                return connection
+                return self._exchange(kept, target, data, deadline)
             except LMTransportError:
-                self._drop(connection)
-                if not reused or connection.answered:
+                if kept.answered or self.is_over.is_set():
                     raise
-            except BaseException:
-                self._drop(connection)
-                raise
+            again()
+        return self._exchange(_connect(target, deadline), target, data, deadline)
+
+    def _exchange(self, connection: _Connection, target: Target, data: bytes, deadline: float) -> _Connection:
+        try:
+            self._busy.add(connection)
+            if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
+                raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
+            connection.parser = ResponseParser()
+            connection.exchange(data, deadline)
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
 
     def _take(self, target: Target) -> _Connection | None:
         if self._pid != os.getpid():
@@ -131,7 +144,9 @@ class BlockingHttp:
 
     def _put(self, target: Target, connection: _Connection) -> None:
         self._busy.discard(connection)
-        if not connection.parser.reusable or self._pid != os.getpid():
+        head = connection.parser.head
+        idle_s = kept_for(head, IDLE_LIMIT_S) if head is not None and connection.parser.reusable else 0.0
+        if not idle_s or self._pid != os.getpid():
             connection.close()
             return
         connections = self._idle.get(target.pool)
@@ -140,7 +155,7 @@ class BlockingHttp:
         if len(connections) >= IDLE_MOST:
             connection.close()
             return
-        connection.idle_since = time.monotonic()
+        connection.idle_until = time.monotonic() + idle_s
         connections.append(connection)
 
     def _watch_exit(self) -> None:
@@ -186,6 +201,10 @@ class BlockingStream:
         self._connection = None
         self._http._put(self._target, connection)
 
+    def parts(self) -> Iterator[bytes]:
+        """The body's parts; ask for them once."""
+        return iter(self)
+
     def whole(self) -> Reply:
         """The response with all that is left of its body."""
         return Reply(self.head, b"".join(self))
@@ -203,13 +222,13 @@ class BlockingStream:
 class _Connection:
     """One socket and the parser of the response that it carries now."""
 
-    __slots__ = ("answered", "host", "idle_since", "parser", "socket")
+    __slots__ = ("answered", "host", "idle_until", "parser", "socket")
 
     def __init__(self, sock: socket.socket, host: str) -> None:
         self.socket = sock
         self.host = host
         self.parser = ResponseParser()
-        self.idle_since = 0.0
+        self.idle_until = 0.0
         self.answered = False
 
     def exchange(self, data: bytes, deadline: float) -> None:
@@ -254,7 +273,7 @@ class _Connection:
 
         An EOF, say; or bytes that nobody asked for, which would be taken for the answer to the next request.
         """
-        if time.monotonic() - self.idle_since > IDLE_LIMIT_S:
+        if time.monotonic() > self.idle_until:
             return False
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
@@ -309,7 +328,7 @@ def check_tunnel(target: Target, answer: bytes) -> None:
     """Raises LMTransportError unless the proxy opened the tunnel."""
     status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
     if status != [b"200"]:
-        said = status[0].decode() if status and status[0].isdigit() else "no HTTP status"
+        said = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
         raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {said}.")
 
 

@@ -18,8 +18,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
 from dspex.errors import LMError, LMTimeoutError, LMTransportError
-from dspex.inprocess.lm.http.blocking import CONNECT_TIMEOUT_S, IDLE_LIMIT_S, IDLE_MOST, check_tunnel
-from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser
+from dspex.inprocess.lm.http.blocking import (
+    CONNECT_TIMEOUT_S,
+    IDLE_LIMIT_S,
+    IDLE_MOST,
+    Again,
+    check_tunnel,
+    untold,
+)
+from dspex.inprocess.lm.http.message import Head, Reply, ResponseParser, kept_for
 from dspex.inprocess.lm.http.target import Target, tls
 
 _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
@@ -33,28 +40,36 @@ class LoopHttp:
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    async def send(self, target: Target, head: bytes, body: bytes, timeout: float) -> Reply:
-        """The whole response, within `timeout` seconds.
+    async def send(
+        self, target: Target, head: bytes, body: bytes, timeout: float, again: Again | None = untold
+    ) -> Reply:
+        """The whole response, within `timeout` seconds; `again` as in `BlockingHttp.send`.
 
         Raises:
             LMTimeoutError: the time is over.
             LMTransportError: no connection, or it broke.
         """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
-        connection = await self._request(pool, target, head, body, timeout, whole=True)
+        connection = await self._request(pool, target, head, body, timeout, again, whole=True)
         got, data = connection.finish()
         pool.put(target, connection)
         return Reply(got, data)
 
     async def stream(
-        self, target: Target, head: bytes, body: bytes, timeout: float, until: float = math.inf
+        self,
+        target: Target,
+        head: bytes,
+        body: bytes,
+        timeout: float,
+        until: float = math.inf,
+        again: Again | None = untold,
     ) -> LoopStream:
         """The response as soon as its head is there.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
-        connection = await self._request(pool, target, head, body, timeout, whole=False)
+        connection = await self._request(pool, target, head, body, timeout, again, whole=False)
         return LoopStream(pool, target, connection, timeout, until)
 
     async def aclose(self) -> None:
@@ -91,25 +106,38 @@ class LoopHttp:
         return pool
 
     async def _request(
-        self, pool: _Pool, target: Target, head: bytes, body: bytes, timeout: float, *, whole: bool
+        self,
+        pool: _Pool,
+        target: Target,
+        head: bytes,
+        body: bytes,
+        timeout: float,
+        again: Again | None,
+        *,
+        whole: bool,
     ) -> _Connection:
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
         deadline = time.monotonic() + timeout
-        while True:
-            connection = pool.take(target)
-            reused = connection is not None
-            if connection is None:
-                connection = await _connect(target, min(CONNECT_TIMEOUT_S, timeout))
+        kept = None if again is None else pool.take(target)
+        if again is not None and kept is not None:
             try:
-                await connection.request(data, deadline, whole=whole)
-                return connection
+                await kept.request(data, deadline, whole=whole)
+                return kept
             except LMTransportError:
-                connection.abort()
-                if not reused or connection.answered:
+                kept.abort()
+                if kept.answered:
                     raise
             except BaseException:
-                connection.abort()
+                kept.abort()
                 raise
+            again()
+        connection = await _connect(target, min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
+        try:
+            await connection.request(data, deadline, whole=whole)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
 
 
 class LoopStream:
@@ -138,6 +166,10 @@ class LoopStream:
         connection.finish()
         self._pool.put(self._target, connection)
 
+    def parts(self) -> AsyncIterator[bytes]:
+        """The body's parts; ask for them once."""
+        return aiter(self)
+
     async def whole(self) -> Reply:
         """The response with all that is left of its body."""
         return Reply(self.head, b"".join([data async for data in self]))
@@ -161,17 +193,19 @@ class _Pool:
         connections = self._idle.get(target.pool)
         while connections:
             connection = connections.pop()
-            if connection.is_open and time.monotonic() - connection.idle_since < IDLE_LIMIT_S:
+            if connection.is_open and time.monotonic() < connection.idle_until:
                 return connection
             connection.abort()
         return None
 
     def put(self, target: Target, connection: _Connection) -> None:
         connections = self._idle.setdefault(target.pool, [])
-        if not connection.reusable or len(connections) >= IDLE_MOST * 4:
+        head = connection.parser.head
+        idle_s = kept_for(head, IDLE_LIMIT_S) if head is not None and connection.reusable else 0.0
+        if not idle_s or len(connections) >= IDLE_MOST * 4:
             connection.abort()
             return
-        connection.idle_since = time.monotonic()
+        connection.idle_until = time.monotonic() + idle_s
         connections.append(connection)
 
     def close(self) -> None:
@@ -197,7 +231,7 @@ class _Connection(asyncio.Protocol):
         self.parser = ResponseParser()
         self.answered = False
         self.is_open = False
-        self.idle_since = 0.0
+        self.idle_until = 0.0
         self.raw: bytearray | None = None  # collects a proxy's answer to CONNECT instead of a response
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None

@@ -5,6 +5,7 @@ Source: RFC 9112. Obsolete line folding is refused; trailers are read and droppe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from dspex.errors import LMTransportError, LMUnexpectedError
 
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
+KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
+_KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})")
+_KEEP_ALIVE_OVER = re.compile(r"\bmax\s*=\s*\"?0*\b(?!\d)")
+_HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 _BODYLESS = frozenset({204, 304})
 _VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
 
@@ -144,7 +149,7 @@ class ResponseParser:
             self._chunked = True
         elif length := head.get("content-length"):
             if not length.isdecimal() or int(length) > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's length {length[:20]!r} is over {BODY_LIMIT:,} bytes.")
+                raise LMUnexpectedError(f"The response's length is not a number of up to {BODY_LIMIT:,} bytes.")
             self._left = int(length)
             self.complete = self._left == 0
         else:
@@ -187,10 +192,9 @@ class ResponseParser:
                     raise LMUnexpectedError("The endpoint sent a malformed chunk.")
                 return
             size = data[at:end].split(b";", 1)[0].strip()
-            try:
-                self._left = int(size, 16) + 2
-            except ValueError:
-                raise LMUnexpectedError("The endpoint sent a malformed chunk.") from None
+            if not _HEX.fullmatch(size):
+                raise LMUnexpectedError("The endpoint sent a malformed chunk.")
+            self._left = int(size, 16) + 2
             if self._left < 2 or self._left > BODY_LIMIT:
                 raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
             if self._left == 2:
@@ -217,6 +221,20 @@ class ResponseParser:
             if self._seen > BODY_LIMIT:
                 raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
             self.chunks.append(data)
+
+
+def kept_for(head: Head, most: float) -> float:
+    """Seconds that the peer keeps the connection for another request, by its Keep-Alive header; `most` if unsaid."""
+    said = head.get("keep-alive").lower()
+    if not said:
+        return most
+    if _KEEP_ALIVE_OVER.search(said):
+        return 0.0
+    found = _KEEP_ALIVE.search(said)
+    if found is None:
+        return most
+    seconds = float(found[1])
+    return min(most, max(seconds - KEEP_ALIVE_MARGIN_S, seconds / 2))
 
 
 def _is_kept(connection: str, minor: str) -> bool:

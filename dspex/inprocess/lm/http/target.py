@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from dspex.errors import LMConfigurationError
+from dspex.inprocess.lm.credentials import secrets_of_proxy
 
 if TYPE_CHECKING:
     import ssl
@@ -25,6 +26,9 @@ class Target:
     path: str  # what stands in the request line
     tunnel: bytes | None = field(repr=False)  # may hold the proxy's password
     proxy_header: tuple[str, str] | None = field(repr=False)
+    secrets: tuple[str, ...] = field(
+        repr=False, default=()
+    )  # the proxy's password, or a key that only this address has
     pool: tuple[object, ...] = field(init=False, repr=False)  # requests with equal pools may share connections
 
     def __post_init__(self) -> None:
@@ -86,16 +90,16 @@ def _through(target: Target, name: str, port: int, proxy: str) -> Target:
     if parts.scheme != "http" or not host:
         raise LMConfigurationError("A proxy must be an http:// URL.")
     address = (host, given_port or 80)
-    auth = _basic(parts.username, parts.password)
+    auth, secrets = _basic(parts.username, parts.password), secrets_of_proxy(proxy)
     if target.server_name is None:  # plain HTTP: the proxy reads the absolute form
         header = ("proxy-authorization", auth) if auth else None
         path = f"http://{target.host}{target.path}"
-        return Target(target.url, address, None, target.host, path, None, header)
+        return Target(target.url, address, None, target.host, path, None, header, secrets)
     lines = [f"CONNECT {name}:{port} HTTP/1.1", f"host: {name}:{port}"]
     if auth:
         lines.append(f"proxy-authorization: {auth}")
     tunnel = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return Target(target.url, address, target.server_name, target.host, target.path, tunnel, None)
+    return Target(target.url, address, target.server_name, target.host, target.path, tunnel, None, secrets)
 
 
 def _basic(user: str | None, password: str | None) -> str:

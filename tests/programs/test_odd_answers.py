@@ -1,0 +1,71 @@
+"""Unit: what a worker answers to the shipped commands is checked before it is used; what is none is a ProtocolError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dspex.errors import ProtocolError
+from dspex.programs import answers
+
+GOOD_RUN = {"outputs": {"answer": 1}, "completions": [{"answer": 1}], "usage": {"m": {"total_tokens": 1}}, "new": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"raw": None},
+        {"outputs": None},
+        {"outputs": {}, "completions": {"a": 1}},
+        {"outputs": {}, "completions": [None]},
+        {"outputs": {}, "usage": {"m": None}},
+        {"outputs": {}, "usage": [1]},
+    ],
+)
+def test_what_is_no_prediction_is_a_protocol_error(value: Any) -> None:
+    """unit: also answers that only look like one at first."""
+    with pytest.raises(ProtocolError, match="dspy/1"):
+        answers.prediction(value, "dspy/1")
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        (answers.chunk, {"field": 1, "text": "x"}),
+        (answers.chunk, "text"),
+        (answers.optimized, {"state": None}),
+        (answers.optimized, {"state": {}, "score": "high"}),
+        (answers.optimized, None),
+        (answers.evaluated, {"score": 1.0, "results": {}}),
+        (answers.evaluated, {"score": None, "results": []}),
+    ],
+)
+def test_other_odd_answers_are_protocol_errors_too(check: Callable[[Any, str], Any], value: Any) -> None:
+    """unit"""
+    with pytest.raises(ProtocolError):
+        check(value, "dspy/1")
+
+
+@pytest.mark.parametrize("passages", [None, {}, [1], [{"score": 1}], [{"text": 5}], [{"text": "t", "score": "1"}]])
+def test_odd_passages_are_a_protocol_error(passages: Any) -> None:
+    """unit"""
+    call: Any = SimpleNamespace(result=lambda: {"passages": passages}, worker_name="dspy/1")
+    with pytest.raises(ProtocolError, match="passages"):
+        answers.passages(call)
+
+
+def test_what_a_worker_answers_passes() -> None:
+    """unit: also with entries that this version does not know, and without those that may be absent."""
+    assert answers.prediction(GOOD_RUN, "w") == GOOD_RUN
+    assert answers.prediction({"outputs": {}}, "w") == {"outputs": {}}
+    assert answers.chunk({"field": "a", "text": "b", "predictor": ""}, "w").text == "b"
+    call: Any = SimpleNamespace(result=lambda: {"passages": [{"text": "t"}, {"text": "", "score": 1}]}, worker_name="w")
+    assert len(answers.passages(call)) == 2
+    assert answers.optimized({"state": {}, "score": 1.0, "trials": []}, "w")["score"] == 1.0
+    assert answers.evaluated({"score": 50.0, "results": [{"score": 1}, {"score": 0}]}, "w")["score"] == 50.0

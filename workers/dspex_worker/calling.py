@@ -1,0 +1,156 @@
+"""How a function of the user's takes what DSPy gives it, found out before it is called.
+
+DSPy calls a metric by position: (example, prediction) to score it, with a `trace` while demonstrations are collected,
+and GEPA adds `pred_name` and `pred_trace`. A metric may have parameters of its own besides (`frac=1.0`), which get
+none of these. The parent and its workers ask here, so that a metric scores the same in both. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+ROLES = ("example", "prediction", "trace", "pred_name", "pred_trace")
+_GIVEN = (2, 3, 5)  # how many of them DSPy gives: to score, to collect demonstrations, in GEPA
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+class Mismatch(TypeError):
+    """A function that cannot be called with what it will be given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """Which of the five roles a metric takes by position, which by name, and which it cannot do without."""
+
+    positional: int
+    takes_rest: bool = False
+    named: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+
+    def arguments(self, given: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The positional and named arguments for what DSPy gave; a role that is required and was not given is None."""
+        values = dict(zip(ROLES, given, strict=False))
+        placed: list[Any] = []
+        named: dict[str, Any] = {}
+        for at, role in enumerate(ROLES):
+            if role not in values and role not in self.required:
+                continue
+            if at < self.positional:
+                placed.append(values.get(role))
+            elif role in self.named:
+                named[role] = values.get(role)
+            elif self.takes_rest and at == len(placed):
+                placed.append(values.get(role))
+        return placed, named
+
+    def sees(self) -> list[str]:
+        """The roles that the metric gets when DSPy gives them all."""
+        placed, named = self.arguments(ROLES)
+        return [role for role in ROLES if role in placed or role in named]
+
+
+_AS_GIVEN = Convention(len(ROLES))
+
+
+def metric_convention(metric: Callable[..., Any]) -> Convention:
+    """How `metric` is to be called.
+
+    Raises:
+        Mismatch: it cannot be called as a metric in any way that DSPy has.
+    """
+    _require_callable(metric, "metric")
+    signature = _signature(metric)
+    if signature is None:
+        return _AS_GIVEN
+    found = _convention(signature.parameters)
+    for count in _GIVEN:
+        placed, named = found.arguments([None] * count)
+        try:
+            signature.bind(*placed, **named)
+        except TypeError as error:
+            raise Mismatch(
+                f"The metric {_name(metric)}{signature} cannot be called as metric(example, prediction, trace=None): "
+                f"{error}. Give its own parameters defaults, or bind them with functools.partial."
+            ) from None
+    return found
+
+
+def require_arguments(function: Callable[..., Any], what: str, *names: str, may_await: bool = False) -> None:
+    """Check that `function` can be called with these by position, and that it is asynchronous only where that is right.
+
+    Raises:
+        Mismatch: it cannot.
+    """
+    _require_callable(function, what, may_await=may_await)
+    signature = _signature(function)
+    if signature is None:
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise Mismatch(
+            f"The {what} {_name(function)}{signature} cannot be called with ({', '.join(names)}): {error}."
+        ) from None
+
+
+def _convention(parameters: Mapping[str, Parameter]) -> Convention:
+    every = list(parameters.values())
+    ordered = [one for one in every if one.kind in _BY_POSITION]
+    takes_rest = any(one.kind is Parameter.VAR_POSITIONAL for one in every)
+    named = frozenset(one.name for one in every if one.kind in _BY_NAME).intersection(ROLES[2:])
+    taken = _taken_by_position(ordered, takes_rest=takes_rest)
+    lacking = {ROLES[at] for at, one in enumerate(ordered[:taken]) if one.default is Parameter.empty}
+    lacking |= {name for name in named if parameters[name].default is Parameter.empty}
+    rest = takes_rest and taken >= len(ordered)
+    return Convention(taken, rest, named, frozenset(lacking))
+
+
+def _taken_by_position(ordered: Sequence[Parameter], *, takes_rest: bool) -> int:
+    """How many roles go by position: the two, the trace, and GEPA's two only where the metric has a place for both."""
+    if len(ordered) < 3 or not _takes(ordered[2], "trace"):
+        return 2
+    about = ordered[3:]
+    if len(about) == 2 and all(_takes(one, role) for one, role in zip(about, ROLES[3:], strict=True)):
+        return 5
+    return 3
+
+
+def _takes(parameter: Parameter, role: str) -> bool:
+    """Whether a parameter in this role's place is for it: by its name, or because it has no value of its own."""
+    if parameter.name in ROLES[2:]:
+        return parameter.name == role
+    return parameter.default is Parameter.empty or parameter.default is None
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What it takes; None where nothing says so. Modules of DSPy's (SemanticF1) take what their `forward` takes."""
+    try:
+        found = inspect.signature(function)
+        kinds = {one.kind for one in found.parameters.values()}
+        forward = getattr(function, "forward", None)
+        if kinds == {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} and callable(forward):
+            return inspect.signature(forward)
+    except (TypeError, ValueError):
+        return None
+    return found
+
+
+def _require_callable(function: Any, what: str, *, may_await: bool = False) -> None:
+    if isinstance(function, type):
+        raise Mismatch(
+            f"The {what} {function.__name__} is a class: give an object of it, such as {function.__name__}()."
+        )
+    if not callable(function):
+        raise Mismatch(f"The {what} is a {type(function).__name__}, which cannot be called.")
+    if not may_await and any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+        raise Mismatch(f"The {what} {_name(function)} is asynchronous; it must give its result at once.")
+
+
+def _name(function: Any) -> str:
+    inner = getattr(function, "func", function)  # of a functools.partial
+    return str(getattr(inner, "__name__", type(inner).__name__))

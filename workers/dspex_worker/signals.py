@@ -1,0 +1,78 @@
+"""The signals that a worker and its template leave to their supervisor: SIGTERM and SIGINT.
+
+A service manager, or a terminal, sends them to every process of the tree; only the supervisor knows which calls may
+still go on, and the lifeline ends the rest. A handler that does nothing is no SIG_IGN: exec resets it, so that what
+user code starts dies of these signals as it would elsewhere. Children that user code forks get back the defaults; the
+signals are blocked meanwhile, or one that comes right after the fork would be lost in our handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+LEFT = (signal.SIGTERM, signal.SIGINT)
+PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}  # those two Python itself ignores
+
+
+def take_own() -> None:
+    """Undo what is inherited through exec from a host that ignores or blocks signals: without SIGCHLD, children reap
+    themselves and nobody learns how they ended; a blocked SIGUSR1 would never interrupt a call (C15)."""
+    for number in signal.valid_signals() - PYTHONS_OWN:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    leave_to_supervisor()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def leave_to_supervisor() -> None:
+    """From now on they do nothing here; main thread only. Those that were held come, and do nothing."""
+    for number in LEFT:
+        signal.signal(number, _ignore)
+        signal.siginterrupt(number, False)  # code in C would see its system calls fail
+    release()
+
+
+def hold() -> None:
+    """Let them wait: a child is made that leaves them to the supervisor too, and does not say so yet."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEFT)
+
+
+def release() -> None:
+    """Let those come that wait."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """It is the supervisor's to decide about."""
+
+
+class _Forks:
+    """What user code forks gets the defaults back."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, set[signal.Signals | int]] = {}  # by thread
+        os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._restore)
+
+    def _block(self) -> None:
+        """All of them: an interrupt that raised in these handlers (C15) would leave the mask as it is."""
+        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def _unblock(self) -> None:
+        mask = self._masks.pop(threading.get_ident(), None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _restore(self) -> None:
+        """One that waits ends the child: raised from here, a KeyboardInterrupt would be lost."""
+        ours = [number for number in LEFT if signal.getsignal(number) is _ignore]  # else user code has one of its own
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        self._unblock()
+        if signal.SIGINT in ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_forks = _Forks()
