@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
 from dspex.errors import AdapterParseError, EncodeError, InvalidInput, UnknownName, UnsafeInput
+from dspex.inprocess.adapters.bounds import CHARS_MOST, Allowance, begin, end
 from dspex.inprocess.adapters.markers import START
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
 from dspex.inprocess.adapters.values import render
@@ -57,19 +58,25 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     Raises: AdapterParseError for a value that does not fit its type.
     """
     readers = sig.derive("readers", lambda made: {name: Reader(field) for name, field in made.output_fields.items()})
-    typed = {name: _typed(reader, wire[name]) for name, reader in readers.items() if name in wire}
+    allowance = Allowance(CHARS_MOST)
+    token = begin(allowance)
+    try:
+        typed = {name: _typed(reader, wire[name], allowance) for name, reader in readers.items() if name in wire}
+    finally:
+        end(token)
     return typed | {name: value for name, value in wire.items() if name not in readers}
 
 
-def _typed(reader: Reader, value: Any) -> Any:
+def _typed(reader: Reader, value: Any, allowance: Allowance) -> Any:
     kind = reader.field.annotation
     if value is None or kind is str or _is_worker_type(kind):
         return value
     try:
-        return reader.adapter.validate_python(value)
+        return reader.validated(value)
     except UNREADABLE as error:
+        why = f": {allowance.refusal}" if allowance.refusal else "."
         raise AdapterParseError(
-            f"The worker's output {reader.field.name!r} does not fit its type.",
+            f"The worker's output {reader.field.name!r} does not fit its type{why}",
             adapter="wire",
             expected=(reader.field.name,),
         ) from error

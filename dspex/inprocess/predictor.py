@@ -9,6 +9,7 @@ transport, cache, retries and limits are the LM client's. What cannot run here s
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,11 +23,10 @@ from dspex.inprocess.adapters.tool_calling import (
     asked_signature,
     call_options,
     is_native_by_default,
-    tool_fields,
-    with_calls,
 )
 from dspex.inprocess.crossing import checked_inputs, typed_outputs, wire_inputs
 from dspex.inprocess.prediction import Prediction
+from dspex.inprocess.replies import LOOP_CHARS_MOST, Completion, Outputs, ReplyReader
 from dspex.inprocess.signatures import Signature, SignatureLike, signature
 
 __all__ = [
@@ -67,21 +67,6 @@ class LanguageModel(Protocol):
     def supports_tools(self) -> bool: ...
 
 
-class Completion(Protocol):
-    """What the exchange reads of a model's answer."""
-
-    @property
-    def texts(self) -> Sequence[str | None]: ...
-    @property
-    def tool_calls(self) -> Sequence[Sequence[Mapping[str, Any]]]: ...
-    @property
-    def usage(self) -> Mapping[str, Any]: ...
-    @property
-    def cached(self) -> bool: ...
-    @property
-    def cost(self) -> float | None: ...
-
-
 def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any) -> Prediction:
     """The model's outputs for these inputs.
 
@@ -91,12 +76,14 @@ def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: A
 
     When a chat answer cannot be read, the same question is asked once more in the json format, as in DSPy.
 
-    Raises: InvalidInput, UnsafeInput or EncodeError for the inputs; LMError; AdapterParseError.
+    Raises: InvalidInput, UnsafeInput or EncodeError for the inputs; LMError; AdapterParseError; CallTimeout when the
+    deadline passes while the answer is read.
     """
     exchange = _exchange(_plan(client, sig, inputs, lm, **options))
     step = _next(exchange)
     while isinstance(step, _Request):
-        step = _next(exchange, _Answer(client.complete(lm, step.messages, **step.options)))
+        completion = client.complete(lm, step.messages, **step.options)
+        step = _next(exchange, _Answer(completion, step.reader.read(completion)))
     return step
 
 
@@ -107,7 +94,8 @@ async def apredict(
     exchange = _exchange(_plan(client, sig, inputs, lm, **options))
     step = _next(exchange)
     while isinstance(step, _Request):
-        step = _next(exchange, _Answer(await client.acomplete(lm, step.messages, **step.options)))
+        completion = await client.acomplete(lm, step.messages, **step.options)
+        step = _next(exchange, _Answer(completion, await step.reader.aread(completion)))
     return step
 
 
@@ -121,12 +109,13 @@ def predict_stream(
     exchange = _exchange(_plan(client, sig, inputs, lm, **options, is_streamed=True))
     step = _next(exchange)
     while isinstance(step, _Request):
-        fields = _Fields(step.compiled)
+        fields = _Fields(step.reader.compiled)
         with contextlib.closing(client.stream(lm, step.messages, **step.options)) as items:
             for item in items:
                 yield from fields.chunks(item)
         yield from fields.last()
-        step = _next(exchange, fields.answer())
+        completion = fields.completion()
+        step = _next(exchange, _Answer(completion, step.reader.read(completion), fields.was_shown))
     yield step
 
 
@@ -134,18 +123,24 @@ async def apredict_stream(
     client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: Any, **options: Any
 ) -> AsyncGenerator[Chunk | Prediction, None]:
     """`predict_stream` for event loops."""
+    import asyncio
+
     exchange = _exchange(_plan(client, sig, inputs, lm, **options, is_streamed=True))
     step = _next(exchange)
     while isinstance(step, _Request):
-        fields = _Fields(step.compiled)
+        fields = _Fields(step.reader.compiled)
         # Closed by the consumer's own close: an abandoned request must not go on until the collector finds it.
         async with contextlib.aclosing(client.astream(lm, step.messages, **step.options)) as items:
             async for item in items:
-                for chunk in fields.chunks(item):
-                    yield chunk
+                for part in _parts(item):
+                    for chunk in fields.chunks(part):
+                        yield chunk
+                    if part is not item:
+                        await asyncio.sleep(0)  # others' turn: a cached answer comes in one piece
         for chunk in fields.last():
             yield chunk
-        step = _next(exchange, fields.answer())
+        completion = fields.completion()
+        step = _next(exchange, _Answer(completion, await step.reader.aread(completion), fields.was_shown))
     yield step
 
 
@@ -181,6 +176,7 @@ class _Plan:
     demos: Sequence[Demo]
     config: Mapping[str, Any]
     rollout_id: int | None
+    started: float
     deadline: float | None
     allow_markers: bool
     uses_native_calls: bool
@@ -188,7 +184,7 @@ class _Plan:
 
 @dataclass(slots=True)
 class _Request:
-    compiled: CompiledSignature
+    reader: ReplyReader
     messages: list[Message]
     options: dict[str, Any]
 
@@ -196,6 +192,7 @@ class _Request:
 @dataclass(slots=True)
 class _Answer:
     completion: Completion
+    outputs: Outputs | AdapterParseError
     was_shown: bool = False
 
 
@@ -259,6 +256,7 @@ def _plan(
         demos=demos,
         rollout_id=settings.pop("rollout_id", None) if rollout_id is None else rollout_id,
         config=settings,
+        started=time.monotonic(),
         deadline=deadline,
         allow_markers=allow_markers,
     )
@@ -283,17 +281,14 @@ def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
     compiled = asked(plan.signature, plan.adapter, plan.lm, plan.uses_native_calls)
     answer = yield _request(plan, compiled, settings)
     tally.add(plan.lm.model, answer.completion)
-    try:
-        outputs = _outputs(plan, compiled, answer.completion)
-    except AdapterParseError:
-        if compiled.adapter == "json" or answer.was_shown:
-            raise
+    if isinstance(answer.outputs, AdapterParseError) and compiled.adapter != "json" and not answer.was_shown:
         compiled = asked(plan.signature, "json", plan.lm, plan.uses_native_calls)
-        if compiled.unsupported:
-            raise
-        answer = yield _request(plan, compiled, settings)
-        tally.add(plan.lm.model, answer.completion)
-        outputs = _outputs(plan, compiled, answer.completion)
+        if not compiled.unsupported:
+            answer = yield _request(plan, compiled, settings)
+            tally.add(plan.lm.model, answer.completion)
+    outputs = answer.outputs
+    if isinstance(outputs, AdapterParseError):
+        raise outputs
     return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached, cost_usd=tally.cost)
 
 
@@ -312,7 +307,7 @@ def _request(plan: _Plan, compiled: CompiledSignature, settings: dict[str, Any])
     if settings or plan.uses_native_calls:
         call_options(plan.signature, plan.lm, plan.uses_native_calls, settings, plan.inputs)
     return _Request(
-        compiled,
+        ReplyReader(plan.signature, compiled, plan.started, plan.deadline),
         compiled.messages(plan.inputs, plan.demos, allow_markers=plan.allow_markers),
         {
             "config": dict(settings),
@@ -338,33 +333,13 @@ def _takes_format(lm: LanguageModel) -> bool:
     return lm.supports_tools and getattr(getattr(lm, "provider", None), "dialect", "openai") == "openai"
 
 
-def _outputs(plan: _Plan, compiled: CompiledSignature, completion: Completion) -> list[dict[str, Any]]:
-    texts, calls = completion.texts or [""], completion.tool_calls
-    return [_output(plan, compiled, text, calls[at] if at < len(calls) else ()) for at, text in enumerate(texts)]
-
-
-def _output(
-    plan: _Plan, compiled: CompiledSignature, text: str | None, calls: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    if calls and tool_fields(plan.signature).calls is not None:
-        return with_calls(plan.signature, _said_beside_calls(compiled, text), calls)
-    if not text:
-        # Also where every output is optional: DSPy takes an empty text for no answer.
-        raise AdapterParseError(
-            "The model returned an empty answer.",
-            adapter=compiled.dspy_adapter,
-            expected=tuple(plan.signature.output_fields),
-        )
-    values = compiled.parse(text)
-    return values if compiled.signature is plan.signature else with_calls(plan.signature, values, ())
-
-
-def _said_beside_calls(compiled: CompiledSignature, text: str | None) -> dict[str, Any]:
-    """The outputs in a text that came with tool calls; it need not be readable."""
-    try:
-        return compiled.parse(text) if text and compiled.signature.output_fields else {}
-    except AdapterParseError:
-        return {}
+def _parts(item: str | Completion) -> Iterator[str | Completion]:
+    """A delta in pieces that take an event loop a few milliseconds each."""
+    if not isinstance(item, str) or len(item) <= LOOP_CHARS_MOST:
+        yield item
+        return
+    for at in range(0, len(item), LOOP_CHARS_MOST):
+        yield item[at : at + LOOP_CHARS_MOST]
 
 
 class _Fields:
@@ -374,7 +349,7 @@ class _Fields:
         wanted = compiled.signature.output_fields
         self._pieces = JsonFields(wanted) if compiled.adapter == "json" else ChatFields(wanted)
         self._completion: Completion | None = None
-        self._was_shown = False
+        self.was_shown = False
 
     def chunks(self, item: str | Completion) -> Iterator[Chunk]:
         """The chunks of a delta; the Completion, which comes last, has none."""
@@ -382,19 +357,19 @@ class _Fields:
             self._completion = item
             return
         for name, text in self._pieces.feed(item):
-            self._was_shown = True
+            self.was_shown = True
             yield Chunk(name, text)
 
     def last(self) -> Iterator[Chunk]:
         """What was held back."""
         for name, text in self._pieces.finish():
-            self._was_shown = True
+            self.was_shown = True
             yield Chunk(name, text)
 
-    def answer(self) -> _Answer:
+    def completion(self) -> Completion:
         """The whole answer. Raises: LMStreamAssemblyError when the stream ended without one."""
         if self._completion is None:
             from dspex.errors import LMStreamAssemblyError
 
             raise LMStreamAssemblyError("The model's stream ended without its completion.")
-        return _Answer(self._completion, self._was_shown)
+        return self._completion

@@ -204,7 +204,7 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
     else:
         name, arguments = value.get("name"), value.get("args", value.get("arguments", {}))
     if isinstance(arguments, str):
-        from dspex.inprocess.adapters.reading import loads
+        from dspex.inprocess.adapters.repair import loads
 
         arguments = loads(arguments)
     elif arguments is None:

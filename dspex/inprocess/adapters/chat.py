@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from dspex.errors import InvalidInput
+from dspex.inprocess.adapters.bounds import allowance_for
 from dspex.inprocess.adapters.tool_calling import is_tool_calls
 from dspex.inprocess.adapters.values import placeholder, render, type_name
 from dspex.inprocess.fields import Field
 
 HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
+HEADER_BEGIN: Final = "[[ ## "
+HEADERS_MOST: Final = 50_000  # lines that may be one: 2 us each
+_LINE_ENDS: Final = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # beside the line feed
 _PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
 
 
@@ -40,22 +44,49 @@ class Chat:
         return "\n\n".join(shown).strip() + "\n\n[[ ## completed ## ]]\n"
 
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """The text of each wanted field, by header; the first section of a name counts, as in DSPy."""
+        """The text of each wanted field, by header; the first section of a name counts, as in DSPy.
+
+        Line by line in meaning, header by header in work: a long text of short lines is not taken apart.
+
+        Raises: TooCostly for a text of very many headers.
+        """
+        text = with_plain_line_ends(text)
         found: dict[str, str] = {}
-        name: str | None = None
-        lines: list[str] = []
-        for line in text.splitlines():
-            header = HEADER.match(line.strip()) if "[[ ## " in line else None
-            if header is None:
-                lines.append(line)
-                continue
-            _keep(found, name, lines, wanted)
-            name = header.group(1)
-            # Matched on the stripped line, cut from the whole one: so DSPy treats the rest of an indented header.
-            rest = line[header.end() :].strip()
-            lines = [rest] if rest else []
-        _keep(found, name, lines, wanted)
+        name, beside, begin = "", "", 0  # of the section that is open; no field has an empty name
+        for at, end, next_name, next_beside in _headers(text):
+            if name in wanted:
+                found.setdefault(name, (beside + text[begin:at]).strip())
+            name, beside, begin = next_name, next_beside, end
+            if len(found) == len(wanted):
+                return found
+        if name in wanted:
+            found.setdefault(name, (beside + text[begin:]).strip())
         return found
+
+
+def with_plain_line_ends(text: str) -> str:
+    """The text with a line feed wherever `str.splitlines` ends a line."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    for end in _LINE_ENDS:
+        if end in text:
+            text = text.replace(end, "\n")
+    return text
+
+
+def _headers(text: str) -> Iterator[tuple[int, int, str, str]]:
+    """(begin of the line, its end, name, what stands beside the header) for each line with a header."""
+    at = text.find(HEADER_BEGIN)
+    for _ in range(HEADERS_MOST):
+        if at < 0:
+            return
+        begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        end = len(text) if end < 0 else end
+        if (begin == at or text[begin:at].isspace()) and (header := HEADER.match(text, at, end)):
+            # Matched on the stripped line, cut from the whole one: so DSPy treats the rest of an indented header.
+            yield begin, end, header.group(1), text[begin + header.end() - at : end].strip()
+        at = text.find(HEADER_BEGIN, end)
+    allowance_for(text).refuse(f"over {HEADERS_MOST:,} of its lines hold the begin of a field's header")
 
 
 def section(name: str, value: Any, annotation: Any) -> str:
@@ -75,11 +106,6 @@ def wish(field: Field) -> str:
     if is_tool_calls(field.annotation):
         return ' (must be a JSON object like {"tool_calls": [{"name": "...", "args": {...}}]})'
     return "" if field.annotation is str else f" (must be formatted as a valid Python {type_name(field.annotation)})"
-
-
-def _keep(found: dict[str, str], name: str | None, lines: Iterable[str], wanted: Mapping[str, Any]) -> None:
-    if name is not None and name in wanted and name not in found:
-        found[name] = "\n".join(lines).strip()
 
 
 def _placeholders(fields: Mapping[str, Field]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from dspex.errors import AdapterParseError, SignatureError, UnknownName, UsageError
 from dspex.inprocess.adapters import history as turns
 from dspex.inprocess.adapters import markers
+from dspex.inprocess.adapters.bounds import Allowance, begin, end
 from dspex.inprocess.adapters.chat import Chat, section
 from dspex.inprocess.adapters.json import Json
 from dspex.inprocess.adapters.reading import UNREADABLE, Reader
@@ -34,6 +35,7 @@ _FORMATS: Final[Mapping[str, Chat]] = {"chat": Chat(), "json": Json()}
 _WORKER_ONLY: Final = ("two_step", "xml")
 _RESULTS: Final = {turns.RESULTS: Field(turns.RESULTS, "input", annotation=object)}
 _INCOMPLETE: Final = "This is an example of the task, though some input or output fields are not supplied."
+SHOWN_ERRORS_MOST: Final = 100
 _NOT_SUPPLIED: Final = "Not supplied for this particular example. "
 
 
@@ -133,25 +135,40 @@ class CompiledSignature:
 
     # --- reading the answer ---
 
-    def parse(self, text: str) -> dict[str, Any]:
+    def parse(self, text: str, *, allowance: Allowance | None = None) -> dict[str, Any]:
         """The outputs that DSPy would read from `text`, in the signature's order, as Python values.
 
-        Raises: AdapterParseError when a field is missing or does not fit its type.
+        The work is bounded by the text's length, or by the `allowance`.
+
+        Raises: AdapterParseError when a field is missing or does not fit its type, or when reading would cost too
+        much; Paused when the allowance of a trial is used up.
         """
         self._require_support()
+        allowance = Allowance(len(text)) if allowance is None else allowance
         values: dict[str, Any] = {}
+        token = begin(allowance)
+        try:
+            why, error = self._read(text, values, allowance)
+        finally:
+            end(token)
+        if why is not None:
+            raise self._unread(why, text, values) from _short(error)
+        return self._complete(values, text)
+
+    def _read(self, text: str, values: dict[str, Any], allowance: Allowance) -> tuple[str | None, BaseException | None]:
+        """Put the fields into `values`; why it cannot go on, if it cannot."""
         try:
             parts = self._format.split(text, self._readers)
         except UNREADABLE as error:
-            raise self._unread("it holds no JSON object", text, {}) from error
+            return allowance.refusal or "it holds no JSON object", error
         for name, part in parts.items():
+            allowance.refusal = None  # of a field that was read in another way
             try:
                 values[name] = self._readers[name].read(part)
             except UNREADABLE as error:
-                raise self._unread(
-                    f"the field {name!r} does not fit its type: {_reason(error)}", text, values
-                ) from error
-        return self._complete(values, text)
+                why = f": {allowance.refusal}" if allowance.refusal else f" does not fit its type: {_reason(error)}"
+                return f"the field {name!r}{why}", error
+        return None, None
 
     def _complete(self, values: dict[str, Any], text: str) -> dict[str, Any]:
         whole: dict[str, Any] = {}
@@ -168,7 +185,7 @@ class CompiledSignature:
         return whole
 
     def _unread(self, why: str, text: str, parsed: dict[str, Any]) -> AdapterParseError:
-        message = f"The model's answer cannot be read by the {self.adapter} adapter: {why}."
+        message = f"The model's answer cannot be read by the {self.adapter} adapter: {why.removesuffix('.')}."
         return AdapterParseError(
             message,
             adapter=self.dspy_adapter,
@@ -252,7 +269,13 @@ def _sorted_demos(sig: Signature, demos: Iterable[Demo]) -> tuple[list[Demo], li
     return whole, partial
 
 
-def _reason(error: BaseException) -> str:
+def _short(error: BaseException | None) -> BaseException | None:
+    """The error as a cause that may be kept and shown: pydantic's holds, and prints, a line for each wrong item."""
+    count = getattr(error, "error_count", None)
+    return None if count is not None and count() > SHOWN_ERRORS_MOST else error
+
+
+def _reason(error: Any) -> str:
     """Why a value does not fit, without the value: pydantic's own messages quote the model's answer."""
     listed = getattr(error, "errors", None)
     if listed is None or not hasattr(error, "error_count"):
@@ -261,6 +284,8 @@ def _reason(error: BaseException) -> str:
             if isinstance(error, ValueError) and "not a value or name of" in str(error)
             else type(error).__name__
         )
+    if error.error_count() > SHOWN_ERRORS_MOST:  # listing them costs more than the answer did
+        return f"{error.error_count():,} of its parts are wrong"
     first = listed(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     own = first["type"] in ("value_error", "assertion_error")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from dspex.inprocess.adapters.chat import _PREAMBLE, Chat, _placeholders, wish
-from dspex.inprocess.adapters.reading import loads
+from dspex.inprocess.adapters.repair import first_object, loads
 from dspex.inprocess.adapters.values import jsonable, placeholder
 from dspex.inprocess.fields import Field
-
-_OBJECT: Final = r"\{(?:[^{}]|(?R))*\}"
 
 
 class NotAnObject(ValueError):
@@ -48,17 +46,10 @@ class Json(Chat):
         """
         found = loads(text)
         if not isinstance(found, dict):
-            found = _first_object(text)
+            found = first_object(text)
         if not isinstance(found, dict):
             raise NotAnObject("the answer holds no JSON object")
         return {name: value for name, value in found.items() if name in wanted}
-
-
-def _first_object(text: str) -> Any:
-    import regex  # the standard library's `re` cannot match nested braces
-
-    match = regex.search(_OBJECT, text, regex.DOTALL)
-    return loads(match.group(0)) if match else None
 
 
 def _indented(plain: Any) -> str:

@@ -8,12 +8,12 @@ here.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
+
+from dspex.inprocess.adapters.repair import loads
 
 START: Final = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
 END: Final = "<<CUSTOM-TYPE-END-IDENTIFIER>>"
-_MARKED: Final = re.compile(f"{START}(.*?){END}", re.DOTALL)
 
 
 def expand(message: dict[str, Any]) -> dict[str, Any]:
@@ -27,11 +27,14 @@ def expand(message: dict[str, Any]) -> dict[str, Any]:
 def _blocks(text: str) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     done = 0
-    for match in _MARKED.finditer(text):
-        if match.start() > done:
-            blocks.append({"type": "text", "text": text[done : match.start()]})
-        blocks.extend(_payload_blocks(match.group(1).strip()))
-        done = match.end()
+    begin = text.find(START)
+    # Not by an expression: for markers that are never closed it would search each to the end of the text.
+    while begin >= 0 and (end := text.find(END, begin + len(START))) >= 0:
+        if begin > done:
+            blocks.append({"type": "text", "text": text[done:begin]})
+        blocks.extend(_payload_blocks(text[begin + len(START) : end].strip()))
+        done = end + len(END)
+        begin = text.find(START, done)
     if done < len(text):
         blocks.append({"type": "text", "text": text[done:]})
     return blocks
@@ -45,7 +48,7 @@ def _payload_blocks(payload: str) -> list[dict[str, Any]]:
 
 
 def _parsed(payload: str) -> Any:
-    for parse in (json.loads, _parse_quoted, _repair):
+    for parse in (json.loads, _parse_quoted, loads):
         try:
             return parse(payload)
         except Exception:  # any of the three may fail in its own way; DSPy then tries the next
@@ -55,9 +58,3 @@ def _parsed(payload: str) -> Any:
 
 def _parse_quoted(payload: str) -> Any:
     return json.loads(json.loads(f'"{payload}"'))  # a marked text inside another JSON value is encoded twice
-
-
-def _repair(payload: str) -> Any:
-    import json_repair
-
-    return json_repair.loads(payload)

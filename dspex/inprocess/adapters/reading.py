@@ -1,7 +1,7 @@
 """Text of a language model into a field's Python value, with DSPy's leniency and its quirks.
 
 Follows `parse_value` of dspy/adapters/utils.py 3.4.1. One `Reader` per output field; its pydantic TypeAdapter is
-made at first need and kept. json_repair is imported only for text that is not JSON.
+made at first need and kept.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import ast
 import enum
 import functools
 import inspect
-import json
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, cast, get_args, get_origin
 
+from dspex.inprocess.adapters.bounds import require_literal
+from dspex.inprocess.adapters.repair import loads
+from dspex.inprocess.adapters.validation import Guard, guard_of
 from dspex.inprocess.annotations import allows_none, is_dspy_type
 from dspex.inprocess.fields import Field
 
@@ -40,6 +42,17 @@ class Reader:
         return TypeAdapter(self.field.annotation)
 
     @functools.cached_property
+    def _guard(self) -> Guard | None:
+        return guard_of(self.field.annotation)
+
+    def validated(self, value: Any) -> Any:
+        """The value by pydantic. Raises: one of UNREADABLE, TooCostly among them."""
+        adapter = self.adapter  # which also completes the classes that the guard looks into
+        if self._guard is not None:
+            self._guard(value)
+        return adapter.validate_python(value)
+
+    @functools.cached_property
     def is_optional(self) -> bool:
         """Whether an answer may leave the field out."""
         return self.field.has_default or allows_none(self.field.annotation)
@@ -47,16 +60,6 @@ class Reader:
     def absent(self) -> Any:
         """The value of an optional field that the answer left out."""
         return self.field.make_default() if self.field.has_default else None
-
-
-def loads(text: str) -> Any:
-    """What `json_repair.loads` gives; it, too, tries the standard parser first."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        import json_repair
-
-        return json_repair.loads(text)
 
 
 def _reading(annotation: Any, reader: Reader) -> Callable[[Any], Any]:
@@ -67,7 +70,7 @@ def _reading(annotation: Any, reader: Reader) -> Callable[[Any], Any]:
     if get_origin(annotation) is Literal:
         return functools.partial(_literal, get_args(annotation), reader)
     if _is_text_or_none(annotation):
-        return lambda value: reader.adapter.validate_python(value)
+        return reader.validated
     if inspect.isclass(annotation) and is_dspy_type(annotation):
         return functools.partial(_dspy_value, reader)
     return functools.partial(_general, reader)
@@ -107,7 +110,7 @@ def _unwrapped(value: str) -> str:
 
 
 def _general(reader: Reader, value: Any) -> Any:
-    return reader.adapter.validate_python(_candidate(value) if isinstance(value, str) else value)
+    return reader.validated(_candidate(value) if isinstance(value, str) else value)
 
 
 def _dspy_value(reader: Reader, value: Any) -> Any:
@@ -116,13 +119,14 @@ def _dspy_value(reader: Reader, value: Any) -> Any:
     except ValueError:
         if not isinstance(value, str):
             raise
-        return reader.adapter.validate_python(value)
+        return reader.validated(value)
 
 
 def _candidate(text: str) -> Any:
     found = loads(text)
     if found != "" or text == "":
         return found
+    require_literal(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -2,22 +2,26 @@
 
 The pieces given for a field, joined, are the text that `parse` would find for it (for text fields: its value).
 White space is held back until something follows it, since the end of a field is stripped; so is the begin of what
-may become a header. Pure; one object per answer.
+may become a header. What is held is a list of what came, and nothing is looked at twice: the work grows with the
+answer's length, however it is cut. Pure; one object per answer.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from dspex.inprocess.adapters.chat import HEADER
+from dspex.inprocess.adapters.chat import HEADER, HEADER_BEGIN, with_plain_line_ends
 
 Piece = tuple[str, str]
 
-_LINE_END: Final = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")  # where str.splitlines breaks
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_IN_STRING: Final = re.compile(r'[^"\\]*')
+_OUTSIDE: Final = re.compile(r'[^"\[\]{},]*')
+_BEFORE_NAME: Final = re.compile(r"[ \t\r\n,]*")
+_BEFORE_VALUE: Final = re.compile(r"[ \t\r\n:]*")
 
 
 class ChatFields:
@@ -27,183 +31,238 @@ class ChatFields:
         self._wanted = wanted
         self._seen: set[str] = set()
         self._name: str | None = None
-        self._line = ""  # the line that is arriving, as far as it is not given out
-        self._is_open = True  # whether that line may still be a header
-        self._held = ""  # white space that is given out only when something follows
+        self._return = ""  # a carriage return at the end: the rest of a Windows line end may follow
+        self._is_open = True  # whether the line that is arriving may still be a header
+        self._line: list[str] = []  # that line while it is held, as it came
+        self._line_begin = ""  # its first characters that are no blanks, as many as decide
+        self._held: list[str] = []  # white space that is given out only when something follows
         self._has_text = False
 
     def feed(self, delta: str) -> Iterator[Piece]:
         """The pieces that `delta` completes."""
-        self._line += delta
-        while end := _LINE_END.search(self._line):
-            if end.group() == "\r" and end.end() == len(self._line):
-                break  # the rest of a Windows line end may follow
-            line, self._line = self._line[: end.start()], self._line[end.end() :]
-            yield from self._ended(line)
-            self._is_open = True
-        yield from self._begun()
+        text = self._return + delta
+        self._return = "\r" if text.endswith("\r") else ""
+        text = with_plain_line_ends(text[:-1] if self._return else text)
+        at = 0
+        while at < len(text):
+            at, piece = self._step()(text, at)
+            if piece is not None:
+                yield piece
 
     def finish(self) -> Iterator[Piece]:
         """What was held back when the answer ends."""
-        line, self._line = self._line.rstrip("\r"), ""
-        yield from self._ended(line)
+        piece = self._whole_line("")
+        if piece is not None:
+            yield piece
 
-    def _ended(self, line: str) -> Iterator[Piece]:
-        header = HEADER.match(line.strip()) if self._is_open else None
+    def _step(self) -> Callable[[str, int], tuple[int, Piece | None]]:
+        if not self._is_open:
+            return self._rest_of_line
+        return self._held_line if self._line else self._lines
+
+    def _rest_of_line(self, text: str, at: int) -> tuple[int, Piece | None]:
+        """The rest of a line that is no header."""
+        end = text.find("\n", at) + 1
+        self._is_open = end > 0
+        return end or len(text), self._text(text[at : end or len(text)])
+
+    def _held_line(self, text: str, at: int) -> tuple[int, Piece | None]:
+        """More of a line that may be a header."""
+        end = text.find("\n", at)
+        return (len(text), self._arrived(text[at:])) if end < 0 else (end + 1, self._whole_line(text[at:end]))
+
+    def _lines(self, text: str, at: int) -> tuple[int, Piece | None]:
+        """The lines up to the next that may be a header, or up to the one that is arriving."""
+        header = text.find(HEADER_BEGIN, at)
+        begin = text.rfind("\n", at, header if header >= 0 else len(text)) + 1
+        if begin:
+            return begin, self._text(text[at:begin])
+        if header < 0:
+            return len(text), self._arrived(text[at:])
+        self._is_open = not text[at:header].strip()
+        return self._held_line(text, at) if self._is_open else (at, None)
+
+    def _arrived(self, part: str) -> Piece | None:
+        """The begin of a line, as soon as it cannot become a header."""
+        self._line.append(part)
+        self._line_begin = (self._line_begin + part).lstrip()[: len(HEADER_BEGIN)]
+        if HEADER_BEGIN.startswith(self._line_begin):
+            return None
+        self._is_open = False
+        return self._text(self._taken_line())
+
+    def _whole_line(self, last: str) -> Piece | None:
+        self._line.append(last)
+        line = self._taken_line()
+        header = HEADER.match(line.strip())
         if header is None:
-            yield from self._text(line)
-            self._held += "\n"
-            return
+            return self._text(line + "\n")
         name = header.group(1)
         self._name = name if name in self._wanted and name not in self._seen else None
         self._seen.add(name)
-        self._held, self._has_text = "", False
-        if rest := line[header.end() :].strip():
-            yield from self._text(rest)
-            self._held += "\n"
+        self._held, self._has_text = [], False
+        rest = line[header.end() :].strip()
+        return self._text(rest + "\n") if rest else None
 
-    def _begun(self) -> Iterator[Piece]:
-        """The begin of a line, as soon as it cannot become a header."""
-        if self._is_open and _may_be_header(self._line):
-            return
-        self._is_open = False
-        cut = len(self._line) - 1 if self._line.endswith("\r") else len(self._line)
-        line, self._line = self._line[:cut], self._line[cut:]
-        yield from self._text(line)
+    def _taken_line(self) -> str:
+        line = "".join(self._line)
+        self._line, self._line_begin = [], ""
+        return line
 
-    def _text(self, text: str) -> Iterator[Piece]:
+    def _text(self, text: str) -> Piece | None:
+        if self._name is None:
+            return None
         kept = text.rstrip()
         if not kept:
-            self._held += text
-            return
-        begin = self._held + kept if self._has_text else (self._held + kept).lstrip()
-        self._held, self._has_text = text[len(kept) :], True
-        if self._name is not None:
-            yield self._name, begin
+            self._held.append(text)
+            return None
+        shown = "".join((*self._held, kept)) if self._has_text else kept.lstrip()
+        self._held, self._has_text = [text[len(kept) :]], True
+        return self._name, shown
 
 
 class JsonFields:
     """Members of one JSON object: text as it comes, other values when they are whole."""
 
     def __init__(self, wanted: Collection[str]) -> None:
-        self._wanted = wanted
-        self._seen: set[str] = set()
-        self._rest = ""
-        self._depth = 0
-        self._name: str | None = None
+        self._left = set(wanted)  # the first member of a name counts, as in `parse`
+        self._name: str | None = None  # of the member, when it is wanted
         self._state = self._before_object
+        self._kept: list[str] = []  # the begin of a name or value that is not whole
+        self._depth = 0  # of the brackets in it
+        self._in_string = False
+        self._is_escaped = False  # whether a backslash was its last character
+        self._escape = ""  # the begin of an escape in a text, at most 11 characters
 
     def feed(self, delta: str) -> Iterator[Piece]:
         """The pieces that `delta` completes."""
-        self._rest += delta
-        moved = True
-        while moved and self._rest:
-            before = (len(self._rest), self._state)
-            piece = self._state()
-            if piece is not None and piece[0] in self._wanted and piece[1]:
-                yield piece
-            moved = (len(self._rest), self._state) != before
+        text, self._escape = self._escape + delta, ""
+        at = 0
+        while at < len(text):
+            at, piece = self._state(text, at)
+            if piece and self._name is not None:
+                yield self._name, piece
 
     def finish(self) -> Iterator[Piece]:
         """Nothing: an object that ends too early gives no more pieces."""
         return iter(())
 
-    def _before_object(self) -> Piece | None:
-        begin = self._rest.find("{")
-        self._rest = "" if begin < 0 else self._rest[begin + 1 :]
+    # Each state takes the text and an offset into it, and gives the offset after what it took, and what is shown.
+
+    def _before_object(self, text: str, at: int) -> tuple[int, str]:
+        begin = text.find("{", at)
         if begin >= 0:
             self._state = self._before_name
-        return None
+        return begin + 1 or len(text), ""
 
-    def _before_name(self) -> Piece | None:
-        self._rest = self._rest.lstrip(" \t\r\n,")
-        if self._rest[:1] == '"':
-            end = _string_end(self._rest)
-            if end is not None:
-                self._name, self._rest = _unescaped(self._rest[:end]), self._rest[end:]
-                self._state = self._before_value
-        elif self._rest:
+    def _before_name(self, text: str, at: int) -> tuple[int, str]:
+        at = _end(_BEFORE_NAME, text, at)
+        if at == len(text):
+            return at, ""
+        if text[at] != '"' or not self._left:
             self._state = self._after  # the end of the object, or something that only a repair could read
-        return None
+            return at, ""
+        self._state = self._in_name
+        return at + 1, ""
 
-    def _before_value(self) -> Piece | None:
-        self._rest = self._rest.lstrip(" \t\r\n:")
-        if self._rest:
-            is_new = self._name is not None and self._name not in self._seen
-            self._seen.add(self._name or "")
-            self._name = self._name if is_new else None
-            if self._rest[0] == '"':
-                self._rest = self._rest[1:]
-                self._state = self._in_text
-            else:
-                self._state = self._in_value
-        return None
+    def _in_name(self, text: str, at: int) -> tuple[int, str]:
+        end = self._closing_quote(text, at)
+        self._kept.append(text[at:end])
+        if end == len(text):
+            return end, ""
+        name = _unescaped(self._taken())
+        self._name = name if name in self._left else None
+        self._left.discard(name or "")
+        self._state = self._before_value
+        return end + 1, ""
 
-    def _in_text(self) -> Piece | None:
-        text, used, ended = _text_so_far(self._rest)
-        self._rest = self._rest[used:]
-        if ended:
-            self._state = self._before_name
-        return (self._name or "", text)
+    def _before_value(self, text: str, at: int) -> tuple[int, str]:
+        at = _end(_BEFORE_VALUE, text, at)
+        if at == len(text):
+            return at, ""
+        is_text = text[at] == '"'
+        self._state = self._in_text if is_text else self._in_value
+        return at + is_text, ""
 
-    def _in_value(self) -> Piece | None:
-        end = _value_end(self._rest)
-        if end is None:
-            return None
-        value, self._rest = self._rest[:end].strip(), self._rest[end:]
+    def _in_text(self, text: str, at: int) -> tuple[int, str]:
+        shown: list[str] = []
+        while at < len(text):
+            end = _end(_IN_STRING, text, at)
+            shown.append(text[at:end])
+            if text[end : end + 1] == '"':
+                self._state = self._before_name
+                return end + 1, "".join(shown)
+            decoded, size = _escaped(text, end) if end < len(text) else ("", 0)
+            if not size:
+                self._escape = text[end:]  # its rest comes with the next delta
+                break
+            shown.append(decoded)
+            at = end + size
+        return len(text), "".join(shown)
+
+    def _in_value(self, text: str, at: int) -> tuple[int, str]:
+        end, is_whole = self._value_end(text, at)
+        if self._name is not None:
+            self._kept.append(text[at:end])
+        if not is_whole:
+            return end, ""
         self._state = self._before_name
-        return (self._name or "", value)
+        return end, self._taken().strip()
 
-    def _after(self) -> Piece | None:
-        self._rest = ""
-        return None
+    def _after(self, text: str, at: int) -> tuple[int, str]:
+        return len(text), ""
+
+    def _value_end(self, text: str, at: int) -> tuple[int, bool]:
+        """(the offset after the number, word, array or object that goes on at `at`, whether it ends there)."""
+        while at < len(text):
+            if self._in_string:
+                at = self._closing_quote(text, at)
+                self._in_string = at == len(text)
+                at += not self._in_string
+                continue
+            at = _end(_OUTSIDE, text, at)
+            mark = text[at : at + 1]
+            if mark and mark in ",}" and not self._depth:
+                return at, True
+            self._in_string = mark == '"'
+            if mark and mark in "[{":
+                self._depth += 1
+            elif mark and mark in "]}" and self._depth:
+                self._depth -= 1
+                if not self._depth:
+                    return at + 1, True
+            at += bool(mark)
+        return at, False
+
+    def _closing_quote(self, text: str, at: int) -> int:
+        """The offset of the quote that ends the string which goes on at `at`; the text's end when there is none."""
+        at += self._is_escaped
+        self._is_escaped = False
+        while (at := _end(_IN_STRING, text, at)) < len(text) and text[at] == "\\":
+            self._is_escaped = at + 1 == len(text)
+            at = min(at + 2, len(text))
+        return at
+
+    def _taken(self) -> str:
+        whole = "".join(self._kept)
+        self._kept = []
+        return whole
 
 
-def _may_be_header(line: str) -> bool:
-    begin = line.lstrip()
-    return begin.startswith("[[ ## ") or "[[ ## ".startswith(begin)
-
-
-def _string_end(text: str) -> int | None:
-    """The offset after the string that begins `text`; None when it is not whole."""
-    at = 1
-    while at < len(text):
-        if text[at] == "\\":
-            at += 1
-        elif text[at] == '"':
-            return at + 1
-        at += 1
-    return None
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """The offset after what a pattern, which matches everywhere, takes."""
+    match = pattern.match(text, at)
+    return match.end() if match else at
 
 
 def _unescaped(text: str) -> str | None:
     try:
-        return str(json.loads(text))
+        return str(json.loads(f'"{text}"'))
     except ValueError:
         return None
 
 
-def _text_so_far(text: str) -> tuple[str, int, bool]:
-    """(the decoded text, characters used, whether the closing quote was met); a half escape is left for later."""
-    made: list[str] = []
-    at = 0
-    while at < len(text):
-        mark = text[at]
-        if mark == '"':
-            return "".join(made), at + 1, True
-        if mark != "\\":
-            made.append(mark)
-            at += 1
-            continue
-        decoded, size = _escape(text, at)
-        if not size:
-            break
-        made.append(decoded)
-        at += size
-    return "".join(made), at, False
-
-
-def _escape(text: str, at: int) -> tuple[str, int]:
+def _escaped(text: str, at: int) -> tuple[str, int]:
     """(the character of the escape at `at`, its length); length 0 when it is not whole yet."""
     kind = text[at + 1 : at + 2]
     if kind != "u":
@@ -215,26 +274,3 @@ def _escape(text: str, at: int) -> tuple[str, int]:
         return str(json.loads(f'"{text[at : at + size]}"')), size
     except ValueError:
         return "�", 6
-
-
-def _value_end(text: str) -> int | None:
-    """The offset after the number, word, array or object that begins `text`; None when it may go on."""
-    depth, at = 0, 0
-    while at < len(text):
-        mark = text[at]
-        if mark == '"':
-            end = _string_end(text[at:])
-            if end is None:
-                return None
-            at += end
-            continue
-        if mark in "[{":
-            depth += 1
-        elif mark in "]}" and depth:
-            depth -= 1
-            if not depth:
-                return at + 1
-        elif mark in ",}" and not depth:
-            return at
-        at += 1
-    return None

@@ -29,6 +29,9 @@ _DECODE = json.JSONDecoder().raw_decode
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 quoted = encode_basestring  # a text as JSON
 quoted_once = lru_cache(maxsize=256)(quoted)  # for system messages: long, and the same for every call of a program
+COUNT_MOST = 10**12  # tokens of one response; sums and prices of what is beyond would not fit a float
+BODY_CHECKED = 1024 * 1024  # bytes; a longer body is looked at before it is read
+BODY_VALUES = 1_000_000  # objects, lists and items in it: 0.2 s and 250 MB, during which no other thread runs
 
 
 @dataclass(slots=True)  # one for each response: a frozen one takes three times as long to make
@@ -121,8 +124,15 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
     """A response's JSON object.
 
     Raises:
-        LMProviderError: the body is not one (a gateway's HTML page behind a 200, say).
+        LMProviderError: the body is not one (a gateway's HTML page behind a 200, say), or holds too many values.
     """
+    if len(body) > BODY_CHECKED and (values := sum(map(body.count, (b"{", b"[", b",")))) > BODY_VALUES:
+        raise LMProviderError(
+            f"The reply of {len(body):,} bytes holds some {values:,} values, over {BODY_VALUES:,}: it is not read.",
+            model=lm.model,
+            provider=lm.provider.id,
+            status=200,
+        )
     try:
         text = body.decode()
         data, end = _DECODE(text)  # json.loads would look for the encoding and for blanks first: 5 us
@@ -183,9 +193,9 @@ def _no_constant(name: str) -> None:
 
 
 def count(value: Any) -> int | float | None:
-    """A token counter as a provider sends it; None for anything that is no count."""
+    """A token counter as a provider sends it; None for anything that is no count, however many digits it has."""
     is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    return value if is_count else None
+    return value if is_count and value <= COUNT_MOST else None
 
 
 def counters(
