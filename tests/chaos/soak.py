@@ -35,7 +35,7 @@ from unittest.mock import patch
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
 from dspex.pools import poison
-from dspex.pools.reverse import THREADS
+from dspex.pools.toolthreads import THREADS
 from dspex.pools.supervisor import Supervisor
 from dspex_worker.memory import rss_of
 

@@ -7,6 +7,7 @@ import base64
 import gzip
 import html
 import json
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from dspex.inprocess.cache import Cache
 from dspex.inprocess.lm import exchange
 from dspex.inprocess.lm.client import LMClient
 from dspex.inprocess.lm.record import LM
-from dspex.inprocess.lm.redaction import Redactor
+from dspex.inprocess.lm.redaction import Redactor, redact
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import http
 from tests.lm.test_client import forwarded
@@ -263,3 +264,16 @@ def test_disk_cache_holds_no_quoted_key(tmp_path: object, peers: Callable[..., P
         asyncio.run(client.aclose())
     data = b"".join(file.read_bytes() for file in folder.iterdir())
     assert b"it is ***" in data and KEY[:10].encode() not in data
+
+
+def test_redacting_takes_time_in_proportion_to_the_length() -> None:
+    """unit: no search begins again inside an address: eight times the text took sixty-four times as long."""
+
+    def cpu(count: int) -> float:
+        text = "http://" * count
+        began = time.process_time()
+        redact(text)
+        return time.process_time() - began
+
+    short = min(cpu(4_000) for _ in range(5))
+    assert min(cpu(32_000) for _ in range(3)) < 30 * max(short, 0.0005)

@@ -20,8 +20,8 @@ _PATTERNS = (
     ),
     (re.compile(r"\b(?:sk|pk|rk|gsk|xai|AIza)[-_][\w*.-]{4,}|\bAIza[\w-]{20,}"), "***"),
     (re.compile(r"(https?://)[^\s/@\"']+@"), r"\1***@"),
-    (re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]*"), r"\1?***"),
 )
+_URL = re.compile(r"https?://[^\s\"'<>]+")  # whole, so that no search begins again inside it
 ANSWER_LEAST = 8  # shorter "keys" of local servers ("none", "test") are words that answers contain
 _SHOWN = b"***"
 # An escaped printable character; of "\\n" and "\\u00e9", which answers are full of, no secret is made.
@@ -39,7 +39,13 @@ def redact(text: str, *secrets: str | None) -> str:
             text = text.replace(secret, "***")
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return text
+    return _URL.sub(_without_query, text)
+
+
+def _without_query(url: re.Match[str]) -> str:
+    address, mark, query = url[0].partition("?")
+    _, closing, rest = query.partition(")")
+    return f"{address}?***{closing}{rest}" if mark else address
 
 
 @functools.lru_cache(maxsize=256)

@@ -27,7 +27,7 @@ class StreamReader(ABC):
         self.lm = lm
         self.text: list[str] = []
         self.reasoning: list[str] = []
-        self.calls: dict[int, dict[str, str]] = {}
+        self.calls: dict[int, dict[str, Any]] = {}
         self.usage: dict[str, Any] = {}
         self.model = lm.name
         self.finish_reason: str | None = None
@@ -147,12 +147,14 @@ class StreamReader(ABC):
         self.ended = True
 
     def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
-        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": ""})
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": []})
         call["id"] = call["id"] or id or ""
         call["name"] = call["name"] or name or ""
-        call["arguments"] += arguments
+        call["arguments"].append(arguments)  # pieces: adding to a text would copy it each time
 
-    def _call(self, call: dict[str, str]) -> dict[str, Any]:
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(call["id"] or "call_0", call["name"], arguments_of(call["arguments"], constants=False))
+        return tool_call(
+            call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
+        )
