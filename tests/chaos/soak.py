@@ -35,8 +35,8 @@ from unittest.mock import patch
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
 from dspex.pools import poison
-from dspex.pools.toolthreads import THREADS
 from dspex.pools.supervisor import Supervisor
+from dspex.pools.toolthreads import THREADS
 from dspex_worker.memory import rss_of
 
 from .books import Books
