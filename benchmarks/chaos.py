@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from benchmarks.report import Row
-from dspex.cli.scorecard.card import REPEATS, Scorecard, load
-from dspex.cli.scorecard.report import block, noise
-from dspex.cli.scorecard.scoring import Cell, Mark
+from dspex.scorecard.card import REPEATS, Scorecard, load
+from dspex.scorecard.report import block, noise
+from dspex.scorecard.scoring import Cell, Mark
 
 
 def run(*, quick: bool = False) -> dict[str, list[Row]]:

@@ -9,10 +9,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.bridge import Bridge, Context, Settings
-from dspex_worker.programs import boot
+from dspex_worker.programs import dspy_setup
 
 if TYPE_CHECKING:
-    from dspex_worker.programs.run import Programs
+    from dspex_worker.programs.commands import Programs
 
 bridge = Bridge("dspy")
 programs: Programs  # bound by `setup`, before the first call
@@ -20,13 +20,13 @@ programs: Programs  # bound by `setup`, before the first call
 
 @bridge.warm
 def warm(settings: Settings) -> None:
-    boot.warm(settings)
+    dspy_setup.warm(settings)
 
 
 @bridge.setup
 def setup(settings: Settings) -> None:
     global programs
-    programs = boot.setup(settings)
+    programs = dspy_setup.setup(settings)
 
 
 @bridge.command(cancel_safe=True)
@@ -41,7 +41,7 @@ def run(ctx: Context, **call: Any) -> dict[str, Any]:
 
 @bridge.command()
 def run_stream(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.streams import run_stream
+    from dspex_worker.programs.field_streams import run_stream
 
     return (yield from run_stream(programs, ctx, **call))
 
@@ -60,7 +60,7 @@ def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.evaluate import evaluate
+    from dspex_worker.programs.evaluation import evaluate
 
     return (yield from evaluate(programs, ctx, **call))
 

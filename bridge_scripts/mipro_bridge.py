@@ -9,10 +9,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.bridge import Bridge, Context, Settings
-from dspex_worker.programs import boot
+from dspex_worker.programs import dspy_setup
 
 if TYPE_CHECKING:
-    from dspex_worker.programs.run import Programs
+    from dspex_worker.programs.commands import Programs
 
 bridge = Bridge("mipro", runs_optimizers=True)
 programs: Programs  # bound by `setup`, before the first call
@@ -20,13 +20,13 @@ programs: Programs  # bound by `setup`, before the first call
 
 @bridge.warm
 def warm(settings: Settings) -> None:
-    boot.warm(settings, optimizers=True)
+    dspy_setup.warm(settings, optimizers=True)
 
 
 @bridge.setup
 def setup(settings: Settings) -> None:
     global programs
-    programs = boot.setup(settings)
+    programs = dspy_setup.setup(settings)
 
 
 @bridge.command(cancel_safe=True)
@@ -36,13 +36,13 @@ def describe(ctx: Context) -> dict[str, Any]:
 
 @bridge.command()
 def optimize(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.optimize import optimize
+    from dspex_worker.programs.optimization import optimize
 
     return (yield from optimize(programs, ctx, **call))
 
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.evaluate import evaluate
+    from dspex_worker.programs.evaluation import evaluate
 
     return (yield from evaluate(programs, ctx, **call))

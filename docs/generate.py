@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dspex import errors
-from dspex.cli.arguments import parser
+from dspex.cli.parser import parser
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
-from dspex.router import NATIVE_MODULES, Reason
+from dspex.programs.routing import NATIVE_MODULES, Reason
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Generated from the code by docs/generate.py: do not edit. -->\n"

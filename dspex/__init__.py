@@ -13,72 +13,73 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Supervisor": "pools.supervisor",
-    "Session": "pools.sessions",
+    "Session": "pools.session",
     "PoolConfig": "config",
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
     "default_supervisor": "defaults",
-    "LM": "inprocess.lm.record",
-    "Signature": "inprocess.signatures",
-    "InputField": "inprocess.fields",
-    "OutputField": "inprocess.fields",
-    "signature": "inprocess.signatures",
-    "compile_signature": "inprocess.adapters.compiled",
-    "template": "inprocess.templates",
-    "Prediction": "inprocess.prediction",
-    "Chunk": "inprocess.predictor",
+    "LM": "lm.record",
+    "Signature": "signatures.signature",
+    "InputField": "signatures.field",
+    "OutputField": "signatures.field",
+    "signature": "signatures.signature",
+    "compile_signature": "adapters.compiled_signature",
+    "template": "templates",
+    "Prediction": "types.prediction",
+    "Chunk": "programs.native_route",
     "Program": "programs.program",
-    "predict": "programs.predicting",
-    "apredict": "programs.predicting",
-    "predict_stream": "programs.predicting",
-    "apredict_stream": "programs.predicting",
-    "predictor": "programs.predictors",
-    "chain_of_thought": "programs.predictors",
-    "react": "programs.predictors",
-    "best_of_n": "programs.predictors",
-    "refine": "programs.predictors",
-    "majority": "programs.predictors",
-    "assertions": "programs.predictors",
-    "rag": "programs.predictors",
-    "explain": "programs.predictors",
-    "majority_of": "inprocess.votes",
-    "Tool": "inprocess.tool_types",
-    "ToolCalls": "inprocess.tool_calls",
-    "ToolCallResults": "inprocess.tool_calls",
-    "Decision": "router",
-    "Reason": "router",
-    "map": "programs.mapping",
-    "amap": "programs.mapping",
-    "Optimized": "programs.saved",
-    "optimize": "programs.optimizing",
-    "aoptimize": "programs.optimizing",
-    "evaluate": "programs.optimizing",
-    "load": "programs.saved",
-    "Pipeline": "pipelines",
-    "Step": "pipelines",
-    "pipeline": "pipelines",
-    "native": "pipelines",
-    "python": "pipelines",
-    "parallel": "pipelines",
-    "conditional": "pipelines",
-    "map_each": "pipelines",
-    "cache_step": "pipelines",
-    "command": "pipelines",
-    "Result": "pipelines",
-    "StepRecord": "pipelines",
-    "PipelineEvent": "pipelines",
-    "EventKind": "pipelines",
-    "BM25Index": "inprocess.retrieval",
-    "Cache": "inprocess.cache",
-    "Account": "inprocess.lm.ledger",
-    "UsageStats": "spending",
+    "predict": "programs.predict",
+    "apredict": "programs.predict",
+    "predict_stream": "programs.predict",
+    "apredict_stream": "programs.predict",
+    "predictor": "programs.factories",
+    "chain_of_thought": "programs.factories",
+    "react": "programs.factories",
+    "best_of_n": "programs.factories",
+    "refine": "programs.factories",
+    "majority": "programs.factories",
+    "assertions": "programs.factories",
+    "rag": "programs.factories",
+    "explain": "programs.factories",
+    "majority_of": "programs.strategies.votes",
+    "Tool": "types.tool",
+    "ToolCalls": "types.tool_calls",
+    "ToolCallResults": "types.tool_calls",
+    "Decision": "programs.routing",
+    "Reason": "programs.routing",
+    "map": "programs.map",
+    "amap": "programs.map",
+    "Optimized": "programs.saving",
+    "optimize": "programs.optimize",
+    "aoptimize": "programs.optimize",
+    "evaluate": "programs.optimize",
+    "load": "programs.saving",
+    "Pipeline": "pipelines.pipeline",
+    "Step": "pipelines.core.step",
+    "pipeline": "pipelines.pipeline",
+    "native": "pipelines.steps.native_step",
+    "python": "pipelines.steps.worker_step",
+    "parallel": "pipelines.steps.composite_steps",
+    "conditional": "pipelines.steps.composite_steps",
+    "map_each": "pipelines.steps.composite_steps",
+    "cache_step": "pipelines.core.step_cache",
+    "command": "pipelines.steps.command_step",
+    "Result": "pipelines.core.results",
+    "StepRecord": "pipelines.core.results",
+    "PipelineEvent": "pipelines.core.run_events",
+    "EventKind": "pipelines.core.run_events",
+    "BM25Index": "retrieval",
+    "Cache": "lm.cache",
+    "Account": "lm.usage",
+    "UsageStats": "usage_stats",
     "usage": "defaults",
     "connect": "control",
 }
 _ERRORS = "errors"
 
 if TYPE_CHECKING:
+    from .adapters.compiled_signature import compile_signature as compile_signature
     from .config import Config as Config
     from .config import PoolConfig as PoolConfig
     from .control import connect as connect
@@ -87,62 +88,61 @@ if TYPE_CHECKING:
     from .defaults import usage as usage
     from .errors import *  # noqa: F403
     from .events import Event as Event
-    from .inprocess.adapters.compiled import compile_signature as compile_signature
-    from .inprocess.cache import Cache as Cache
-    from .inprocess.fields import InputField as InputField
-    from .inprocess.fields import OutputField as OutputField
-    from .inprocess.lm.ledger import Account as Account
-    from .inprocess.lm.record import LM as LM
-    from .inprocess.prediction import Prediction as Prediction
-    from .inprocess.predictor import Chunk as Chunk
-    from .inprocess.retrieval import BM25Index as BM25Index
-    from .inprocess.signatures import Signature as Signature
-    from .inprocess.signatures import signature as signature
-    from .inprocess.templates import template as template
-    from .inprocess.tool_calls import ToolCallResults as ToolCallResults
-    from .inprocess.tool_calls import ToolCalls as ToolCalls
-    from .inprocess.tool_types import Tool as Tool
-    from .inprocess.votes import majority_of as majority_of
-    from .pipelines import EventKind as EventKind
-    from .pipelines import Pipeline as Pipeline
-    from .pipelines import PipelineEvent as PipelineEvent
-    from .pipelines import Result as Result
-    from .pipelines import Step as Step
-    from .pipelines import StepRecord as StepRecord
-    from .pipelines import cache_step as cache_step
-    from .pipelines import command as command
-    from .pipelines import conditional as conditional
-    from .pipelines import map_each as map_each
-    from .pipelines import native as native
-    from .pipelines import parallel as parallel
-    from .pipelines import pipeline as pipeline
-    from .pipelines import python as python
-    from .pools.sessions import Session as Session
+    from .lm.cache import Cache as Cache
+    from .lm.record import LM as LM
+    from .lm.usage import Account as Account
+    from .pipelines.core.results import Result as Result
+    from .pipelines.core.results import StepRecord as StepRecord
+    from .pipelines.core.run_events import EventKind as EventKind
+    from .pipelines.core.run_events import PipelineEvent as PipelineEvent
+    from .pipelines.core.step import Step as Step
+    from .pipelines.core.step_cache import cache_step as cache_step
+    from .pipelines.pipeline import Pipeline as Pipeline
+    from .pipelines.pipeline import pipeline as pipeline
+    from .pipelines.steps.command_step import command as command
+    from .pipelines.steps.composite_steps import conditional as conditional
+    from .pipelines.steps.composite_steps import map_each as map_each
+    from .pipelines.steps.composite_steps import parallel as parallel
+    from .pipelines.steps.native_step import native as native
+    from .pipelines.steps.worker_step import python as python
+    from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
-    from .programs.mapping import amap as amap
-    from .programs.mapping import map as map
-    from .programs.optimizing import aoptimize as aoptimize
-    from .programs.optimizing import evaluate as evaluate
-    from .programs.optimizing import optimize as optimize
-    from .programs.predicting import apredict as apredict
-    from .programs.predicting import apredict_stream as apredict_stream
-    from .programs.predicting import predict as predict
-    from .programs.predicting import predict_stream as predict_stream
-    from .programs.predictors import assertions as assertions
-    from .programs.predictors import best_of_n as best_of_n
-    from .programs.predictors import chain_of_thought as chain_of_thought
-    from .programs.predictors import explain as explain
-    from .programs.predictors import majority as majority
-    from .programs.predictors import predictor as predictor
-    from .programs.predictors import rag as rag
-    from .programs.predictors import react as react
-    from .programs.predictors import refine as refine
+    from .programs.factories import assertions as assertions
+    from .programs.factories import best_of_n as best_of_n
+    from .programs.factories import chain_of_thought as chain_of_thought
+    from .programs.factories import explain as explain
+    from .programs.factories import majority as majority
+    from .programs.factories import predictor as predictor
+    from .programs.factories import rag as rag
+    from .programs.factories import react as react
+    from .programs.factories import refine as refine
+    from .programs.map import amap as amap
+    from .programs.map import map as map
+    from .programs.native_route import Chunk as Chunk
+    from .programs.optimize import aoptimize as aoptimize
+    from .programs.optimize import evaluate as evaluate
+    from .programs.optimize import optimize as optimize
+    from .programs.predict import apredict as apredict
+    from .programs.predict import apredict_stream as apredict_stream
+    from .programs.predict import predict as predict
+    from .programs.predict import predict_stream as predict_stream
     from .programs.program import Program as Program
-    from .programs.saved import Optimized as Optimized
-    from .programs.saved import load as load
-    from .router import Decision as Decision
-    from .router import Reason as Reason
-    from .spending import UsageStats as UsageStats
+    from .programs.routing import Decision as Decision
+    from .programs.routing import Reason as Reason
+    from .programs.saving import Optimized as Optimized
+    from .programs.saving import load as load
+    from .programs.strategies.votes import majority_of as majority_of
+    from .retrieval import BM25Index as BM25Index
+    from .signatures.field import InputField as InputField
+    from .signatures.field import OutputField as OutputField
+    from .signatures.signature import Signature as Signature
+    from .signatures.signature import signature as signature
+    from .templates import template as template
+    from .types.prediction import Prediction as Prediction
+    from .types.tool import Tool as Tool
+    from .types.tool_calls import ToolCallResults as ToolCallResults
+    from .types.tool_calls import ToolCalls as ToolCalls
+    from .usage_stats import UsageStats as UsageStats
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from dspex_worker.wire import encode
 
 from .errors import SettingsError, UnknownName
-from .exposure import warn_if_exposed
+from .settings_exposure import warn_if_exposed
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]

@@ -15,10 +15,10 @@ from .errors import NotConfigured, SettingsError, UnknownName
 
 if TYPE_CHECKING:
     from .config import Config
-    from .inprocess.lm.client import LMClient
-    from .inprocess.lm.record import LM
+    from .lm.lm_client import LMClient
+    from .lm.record import LM
     from .pools.supervisor import Supervisor
-    from .spending import UsageStats
+    from .usage_stats import UsageStats
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"
@@ -74,8 +74,8 @@ class Defaults:
     def client(self) -> LMClient:
         """Give the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
-            from .accounts import bound_process
-            from .inprocess.lm.client import LMClient
+            from .lm.lm_client import LMClient
+            from .services.accounts import bound_process
 
             with self._lock:
                 if self._client is None:
@@ -203,7 +203,7 @@ def usage() -> UsageStats:
 
 def as_lm(lm: Any) -> LM:
     """Give the LM record for a record, a model's name, or a table of its settings."""
-    from .inprocess.lm.record import LM
+    from .lm.record import LM
 
     if isinstance(lm, LM):
         return lm
@@ -218,7 +218,7 @@ def as_lm(lm: Any) -> LM:
 
 
 def _lm_of_table(table: Any) -> LM:
-    from .inprocess.lm.record import LM
+    from .lm.record import LM
 
     if not isinstance(table, dict) or "model" not in table:
         raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")

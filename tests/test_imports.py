@@ -14,11 +14,11 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom up: a module may import those of its own layer's folder and of the layers below.
 LAYERS: list[tuple[str, ...]] = [
-    ("dspex.errors", "dspex.events", "dspex.config", "dspex.exposure"),
-    ("dspex.spending", "dspex.descriptors", "dspex.forks", "dspex.installed"),
+    ("dspex.errors", "dspex.events", "dspex.config", "dspex.settings_exposure"),
+    ("dspex.usage_stats", "dspex.descriptors", "dspex.forks", "dspex.lm.installed_dspy"),
     ("dspex.pools", "dspex.inprocess"),
-    ("dspex.accounts", "dspex.lending", "dspex.tools", "dspex.defaults", "dspex.services"),
-    ("dspex.router",),
+    ("dspex.services.accounts", "dspex.services.registry", "dspex.services.tools", "dspex.defaults", "dspex.services.services"),
+    ("dspex.programs.routing",),
     ("dspex.programs",),
     ("dspex.pipelines",),
     ("dspex.control",),
@@ -78,7 +78,7 @@ def test_the_host_imports_downwards_only_and_never_dspy(name: str, path: Path) -
     for imported in _imported(name, path):
         assert imported.split(".")[0] not in ("dspy", "litellm"), f"{name} imports {imported}"
         if imported.split(".")[0] == "dspex_worker" and own is not None:
-            allowed = ("dspex_worker.wire", "dspex_worker.lifeline", "dspex_worker.memory", "dspex_worker")
+            allowed = ("dspex_worker.wire", "dspex_worker.lifeline", "dspex_worker.memory.procfs", "dspex_worker")
             assert imported.startswith(allowed), f"{name} imports {imported}"
         other = _layer(imported)
         if own is not None and other is not None:

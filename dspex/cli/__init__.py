@@ -15,7 +15,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code; errors are one line on stderr, with --debug their traceback."""
-    from .arguments import parser
+    from .parser import parser
 
     options = parser().parse_args(argv)
     try:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception) -> int:
     from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
-    from .finding import say_error
+    from .target import say_error
 
     say_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
     if isinstance(error, NotRunning | Unresponsive):

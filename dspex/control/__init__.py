@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import Client, connect
-    from .service import Service
+    from .server import Service
 
 __all__ = ["Client", "Service", "connect"]
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
 
             return getattr(client, name)
         case "Service":
-            from .service import Service
+            from .server import Service
 
             return Service
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

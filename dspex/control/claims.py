@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import SettingsError
-from . import identity
-from .identity import Life
-from .runfiles import RunFile, life_of, read, run_file_of
+from . import process_identity
+from .process_identity import Life
+from .run_files import RunFile, life_of, read, run_file_of
 
 BACKLOG = 256  # connections that may wait to be accepted
 CONNECT_PATIENCE = 1.0  # seconds that a listener may take to accept before it counts as stuck
@@ -149,7 +149,7 @@ def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        run = replace(run, is_locked=identity.hold(descriptor))
+        run = replace(run, is_locked=process_identity.hold(descriptor))
         text = json.dumps(asdict(run), indent=1).encode()
         if os.write(descriptor, text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -29,16 +29,16 @@ from ..errors import (
     Unresponsive,
 )
 from ..pools.streams import AsyncStream, Stream
-from . import runfiles
-from .absence import explained
-from .direct import MARGIN, PATIENCE
-from .handles import Arguments, ClientPool, ClientSession
-from .link import Link, Request
+from . import run_files
+from .client_connection import Link, Request
+from .client_handles import Arguments, ClientPool, ClientSession
+from .client_stream import RemoteStream
+from .command_client import MARGIN, PATIENCE
 from .protocol import Role, Verb
-from .streaming import RemoteStream
+from .unreachable import explained
 
 if TYPE_CHECKING:
-    from ..pools.calls import Call
+    from ..pools.call import Call
     from ..pools.stats import PoolHealth, PoolStats
 
 
@@ -52,7 +52,7 @@ def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = No
         NotRunning: nobody listens there: it says where, and who else runs.
         TooManyClients, ResourceExhausted, ProtocolError: it refuses us, and says why.
     """
-    place = runfiles.find_socket(path, name)
+    place = run_files.find_socket(path, name)
     with explained(place):
         return Client(place, operator=operator)
 
@@ -61,7 +61,7 @@ class Client:
     """A supervisor in another process."""
 
     def __init__(self, path: str | os.PathLike[str], *, operator: bool = False) -> None:
-        self.path = runfiles.checked_path(Path(path))
+        self.path = run_files.checked_path(Path(path))
         self._link = Link(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
         self._timeouts: dict[str, float] = self._link.greeting.get("timeouts", {})
 

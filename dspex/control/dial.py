@@ -18,7 +18,7 @@ from typing import Any
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
 from ..errors import DspexError, EncodeError, FrameTooLarge, NotRunning, ResourceExhausted
-from . import crossing, peers, protocol
+from . import peer_credentials, protocol, wire_errors
 from .protocol import Kind, Message
 
 HELLO_PATIENCE = 5.0  # seconds until the service must have answered the hello
@@ -47,7 +47,7 @@ def dial(path: Path, *, role: str) -> Hello:
     deadline = time.monotonic() + HELLO_PATIENCE
     sock = _connect(path)
     try:
-        pid, uid = peers.credentials(sock)
+        pid, uid = peer_credentials.credentials(sock)
         if uid != os.getuid():
             raise NotRunning(
                 str(path), f"the listener is uid {uid}, not {os.getuid()}", remedy="Look who put a socket there."
@@ -135,5 +135,5 @@ def _first_message(sock: socket.socket, frames: FrameBuffer, path: Path, deadlin
 
 def _read_greeting(message: Message) -> dict[str, Any]:
     if message[0] == Kind.ERROR:
-        raise crossing.rebuild(message[2])
+        raise wire_errors.rebuild(message[2])
     return protocol.hello(message)

@@ -16,7 +16,7 @@ import resource
 import socket
 from collections.abc import Callable
 
-from .admission import OPERATORS, short_of_descriptors
+from .connection_places import OPERATORS, short_of_descriptors
 from .refusals import refusal
 
 RESERVE = OPERATORS + 4  # descriptors

@@ -17,21 +17,21 @@ from dspex_worker.wire.messages import Kind
 from ..config import PoolConfig
 from ..errors import CallCancelled, PoolClosed, SessionLimit, WorkerBootError
 from ..events import Bus, Name
-from .calls import Call
-from .crew import Crew
-from .desk import Desk
-from .engine import Engine
-from .guards import observe
-from .handlers import Handlers
-from .instructions import Instruction
-from .renewal import Renewal
-from .replies import Replies
-from .requests import Requests
+from .call import Call
+from .call_factory import Requests
+from .callback_handlers import Handlers
+from .dispatcher import Desk
+from .inbox import Replies
+from .pool_workers import Crew
+from .processes.engine import Engine
+from .processes.memory_cap import observe
+from .recycling import Renewal
+from .state.instructions import Instruction
 from .stats import PoolStats, stats_of
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
 
 if TYPE_CHECKING:
-    from ..spending import UsageStats
+    from ..usage_stats import UsageStats
     from .supervisor import Supervisor
 
 FAR = 1e9  # a timeout beyond is none

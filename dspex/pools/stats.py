@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from ..spending import UsageStats
-from .roster import WorkerPhase
+from ..usage_stats import UsageStats
+from .state.roster import WorkerPhase
 
 if TYPE_CHECKING:
     from ..config import PoolConfig
     from ..errors import WorkerBootError
-    from .state import PoolState
-    from .worker import Worker
+    from .processes.worker_process import Worker
+    from .state.machine import PoolState
 
 
 class WorkerStats(TypedDict):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dspex_worker.wire import Malformed
 
 if TYPE_CHECKING:
-    from .calls import Call
+    from .call import Call
 
 CREDIT = 16
 END = object()

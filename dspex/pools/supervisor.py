@@ -25,11 +25,11 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig, load
 from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
-from .books import Books, Budget
-from .engine import Engine
-from .handlers import Handler, Handlers
+from .budgets import Books, Budget
+from .callback_handlers import Handler, Handlers
 from .pool import Pool
-from .sessions import LOCAL, Session, session_key
+from .processes.engine import Engine
+from .session import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
 from .streams import AsyncStream, Stream
 

@@ -21,27 +21,27 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
+from ..adapters.compiled_signature import CompiledSignature
+from ..adapters.function_calling import asked_signature, is_native_by_default
+from ..adapters.validation import demo_to_wire
 from ..errors import SettingsError, UnknownName
 from ..events import Name
-from ..inprocess import predictor as native
-from ..inprocess.adapters.compiled import CompiledSignature
-from ..inprocess.adapters.tool_calling import asked_signature, is_native_by_default
-from ..inprocess.crossing import demo_to_wire
-from ..inprocess.fields import OutputField
-from ..inprocess.prediction import Prediction
-from ..inprocess.predictor import Chunk, default_adapter
-from ..inprocess.signatures import Signature
-from ..router import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
-from ..tools import new_set_id, specs_of
-from .states import NativeState, native_state
+from ..services.tools import new_set_id, specs_of
+from ..signatures.field import OutputField
+from ..signatures.signature import Signature
+from ..types.prediction import Prediction
+from . import native_route as native
+from .native_route import Chunk, default_adapter
+from .program_state import NativeState, native_state
+from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 
 if TYPE_CHECKING:
-    from ..inprocess.lm.record import LM
-    from ..inprocess.tool_types import Tool
-    from ..pools.calls import Call
+    from ..lm.record import LM
+    from ..pools.call import Call
     from ..pools.supervisor import Supervisor
-    from ..services import Services
-    from .worker_calls import WorkerCalls
+    from ..services.services import Services
+    from ..types.tool import Tool
+    from .worker_route import WorkerCalls
 
 DEFAULT_TIMEOUT = 120.0  # seconds; the general pool's default, for the native route too
 CALL_OPTIONS = frozenset(
@@ -165,7 +165,7 @@ class Program:
 
     @property
     def _worker_calls(self) -> WorkerCalls:
-        from .worker_calls import WorkerCalls  # and with it the pools, which a native call does not need
+        from .worker_route import WorkerCalls  # and with it the pools, which a native call does not need
 
         return WorkerCalls(self)
 

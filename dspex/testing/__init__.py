@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspex.testing.fake import FakeLM
-    from dspex.testing.script import FakeReply, FakeRequest
+    from .fake_lm import FakeLM
+    from .script import FakeReply, FakeRequest
 
 __all__ = ["FakeLM", "FakeReply", "FakeRequest"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "FakeLM":
-        from dspex.testing.fake import FakeLM
+        from .fake_lm import FakeLM
 
         return FakeLM
     if name in ("FakeReply", "FakeRequest"):
-        from dspex.testing import script
+        from . import script
 
         return getattr(script, name)
     raise AttributeError(f"module 'dspex.testing' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from dspex.testing.fake import FakeLM
+    from .fake_lm import FakeLM
 
 _PATIENCE_S = 5.0
 
@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def fake_lm() -> Iterator[Callable[..., FakeLM]]:
     """A maker of `FakeLM`s that are closed after the test: `lm = fake_lm(["Paris"])`."""
-    from dspex.testing.fake import FakeLM
+    from .fake_lm import FakeLM
 
     made: list[FakeLM] = []
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import dspex
+from dspex import Optimization
 from dspex.errors import StepTimeout
-from dspex.pipelines import Optimization
 from dspex.testing import FakeLM
 
 TRAINSET = [{"question": f"q{i}?", "answer": "yes"} for i in range(4)]

@@ -15,9 +15,8 @@ from typing import Any
 
 from dspex.errors import DspexError
 from dspex.pools.supervisor import Supervisor
-
-from ..pools.waiting import eventually
-from .holdings import Holdings
+from tests.chaos.holdings import Holdings
+from tests.pools.waiting import eventually
 
 IN_FLIGHT = 64
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from ..pools.conftest import Supervise, supervise
+from tests.pools.conftest import Supervise, supervise
 
 __all__ = ["Supervise", "seeded", "supervise"]
 

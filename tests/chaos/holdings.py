@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from dspex_worker.memory import children, descendants, rss_of
+from dspex_worker.memory.procfs import children, descendants, rss_of
 
 
 @dataclass(frozen=True, slots=True)

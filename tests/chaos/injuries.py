@@ -12,8 +12,7 @@ from random import Random
 
 from dspex.errors import DspexError, PoisonCall
 from dspex.pools.supervisor import Supervisor
-
-from .traffic import ANSWERED, MANY, SINGLE, Traffic
+from tests.chaos.traffic import ANSWERED, MANY, SINGLE, Traffic
 
 MIB = 1024 * 1024
 EVERY = 0.5  # seconds between faults, on average

@@ -14,8 +14,8 @@ import random
 import tempfile
 from pathlib import Path
 
-from .plan import Plan
-from .run import ChaosRun
+from tests.chaos.plan import Plan
+from tests.chaos.run import ChaosRun
 
 MIB = 1024 * 1024
 

@@ -6,8 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from dspex.errors import DspexError, RemoteError, WorkerDied
-
-from .plan import Plan, Planned
+from tests.chaos.plan import Plan, Planned
 
 
 class Ledger:

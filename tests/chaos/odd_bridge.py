@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dspex_worker import boot
+from dspex_worker import startup
 from dspex_worker.bridge import Bridge, Context, Failure, Settings
 from dspex_worker.wire.codec import packer
 from dspex_worker.wire.framing import frame
@@ -27,7 +27,7 @@ WORDS = ("self", "name", "pool", "worker", "call", "event", "level", "args", "a 
 @bridge.warm
 def choose_greeting(settings: Settings) -> None:
     """Greet as the pool's options say: "facts" are added to each HELLO, "odd" is the share of HELLOs that are odd."""
-    plain = boot._facts
+    plain = startup._facts
     more, share = settings["options"].get("facts", {}), settings["options"].get("odd", 0.0)
 
     def facts(hold: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def choose_greeting(settings: Settings) -> None:
             given[random.choice(list(given))] = odd_value(random)
         return given
 
-    boot._facts = facts
+    startup._facts = facts
 
 
 @bridge.command()

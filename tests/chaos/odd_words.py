@@ -19,11 +19,11 @@ from unittest import mock
 
 from dspex.config import PoolConfig
 from dspex.errors import DspexError
-from dspex.pools import restarts
-from dspex.pools.reverse import ReverseCall
+from dspex.pools.callbacks import ReverseCall
+from dspex.pools.state import restarts
 from dspex.pools.supervisor import Supervisor
-from dspex.services import services_of
-from dspex_worker.memory import rss_of
+from dspex.services.services import services_of
+from dspex_worker.memory.procfs import rss_of
 
 BRIDGE = str(Path(__file__).with_name("odd_bridge.py"))
 CALLERS = 4

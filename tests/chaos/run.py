@@ -13,10 +13,9 @@ from pathlib import Path
 
 from dspex.config import PoolConfig
 from dspex.pools.supervisor import Supervisor
-
-from .holdings import Holdings
-from .ledger import Ledger
-from .plan import Plan
+from tests.chaos.holdings import Holdings
+from tests.chaos.ledger import Ledger
+from tests.chaos.plan import Plan
 
 
 class ChaosRun:

@@ -34,16 +34,15 @@ from unittest.mock import patch
 
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
-from dspex.pools import poison
+from dspex.pools.state import poison
 from dspex.pools.supervisor import Supervisor
-from dspex.pools.toolthreads import THREADS
-from dspex_worker.memory import rss_of
-
-from .books import Books
-from .holdings import Holdings, children, descriptor_count, descriptors, pss_of, zombies
-from .injuries import Injuries
-from .slopes import FEWEST, slope
-from .traffic import MANY, SINGLE, Traffic
+from dspex.pools.tool_threads import THREADS
+from dspex_worker.memory.procfs import rss_of
+from tests.chaos.books import Books
+from tests.chaos.holdings import Holdings, children, descriptor_count, descriptors, pss_of, zombies
+from tests.chaos.injuries import Injuries
+from tests.chaos.slopes import FEWEST, slope
+from tests.chaos.traffic import MANY, SINGLE, Traffic
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # not every libc has it
 MIB = 1024 * 1024

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .plan import Plan
-from .run import ChaosRun
+from tests.chaos.plan import Plan
+from tests.chaos.run import ChaosRun
 
 MIB = 1024 * 1024
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .odd_words import MIB, OddWords
+from tests.chaos.odd_words import MIB, OddWords
 
 
 def test_odd_words_cost_the_workers_that_say_them_and_nobody_else(no_leaks: None) -> None:

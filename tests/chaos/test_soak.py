@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from .books import Books
-from .slopes import slope, student
-from .soak import Soak, report
-from .traffic import Possible
+from tests.chaos.books import Books
+from tests.chaos.slopes import slope, student
+from tests.chaos.soak import Soak, report
+from tests.chaos.traffic import Possible
 
 
 def test_a_short_soak_keeps_its_books(tmp_path: Path, no_leaks: None) -> None:

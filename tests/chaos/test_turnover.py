@@ -16,12 +16,11 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import PoolClosed, PoolUnhealthy, WorkerDied
 from dspex.events import Name
-from dspex.pools.restarts import FIRST_WAIT
+from dspex.pools.state.restarts import FIRST_WAIT
 from dspex.pools.supervisor import Supervisor
-
-from ..pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
-from .company import Company, Killer, unharmed
-from .conftest import Supervise
+from tests.chaos.company import Company, Killer, unharmed
+from tests.chaos.conftest import Supervise
+from tests.pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
 
 SIZE = 3
 

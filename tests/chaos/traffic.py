@@ -25,8 +25,7 @@ from dspex.errors import (
     WorkerMemoryExceeded,
 )
 from dspex.pools.supervisor import Supervisor
-
-from .books import Books
+from tests.chaos.books import Books
 
 MANY, SINGLE = "many", "single"  # the pools: several calls in a worker, and one
 PATIENCE = 10.0  # seconds: the deadline of calls that should answer; only a stopped worker makes them wait for it

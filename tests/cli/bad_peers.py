@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from dspex.cli.scorecard.adapters import Dspex
-from dspex.cli.scorecard.peers import Limits, Need, Peer
+from dspex.scorecard.peer_adapters import Dspex
+from dspex.scorecard.peers import Limits, Need, Peer
 
 # Seconds that a leaked process sleeps: how the test finds its own, whatever else runs on the machine.
 LEAKED = os.environ.setdefault("DSPEX_TEST_LEAKED", f"9876.{os.getpid()}")

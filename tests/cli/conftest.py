@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import Client, identity, runfiles
+from dspex.control import Client, process_identity, run_files
 from dspex.errors import NotRunning
-
-from ..control.conftest import eventually
+from tests.control.conftest import eventually
 
 SETTINGS = """
 [pools.faults]
@@ -74,7 +73,7 @@ def live(folder: Path, settings: Path) -> Iterator[Starter]:
         command = [sys.executable, "-m", "dspex.cli", "start", "--config", str(settings), "--name", name, *options]
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
-        one = Live(process, runfiles.socket_path(name, folder), log)
+        one = Live(process, run_files.socket_path(name, folder), log)
         made.append(one)
         if ready:
             eventually(lambda: is_ready(one), f"{name} is ready", patience=30.0)
@@ -98,4 +97,4 @@ def is_ready(one: Live) -> bool:
 
 def is_gone(pid: int) -> bool:
     """Whether no process has it any more (a zombie that waits for its reaper is gone)."""
-    return identity.start_time_of(pid) is None
+    return process_identity.start_time_of(pid) is None

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from dspex.cli import main
-from dspex.cli.scorecard.card import Scorecard
-from dspex.cli.scorecard.cases import CASES
-from dspex.cli.scorecard.peers import PEERS, Need, Peer, peer_class
-from dspex.cli.scorecard.report import block, noise, summary
-from dspex.cli.scorecard.scoring import Cell, Mark, score, span
-
-from . import bad_peers
+from dspex.scorecard.card import Scorecard
+from dspex.scorecard.cases import CASES
+from dspex.scorecard.peers import PEERS, Need, Peer, peer_class
+from dspex.scorecard.report import block, noise, summary
+from dspex.scorecard.scoring import Cell, Mark, score, span
+from tests.cli import bad_peers
 
 
 def cell_of(name: str, case: str, *, limit: float = 60.0) -> Cell:

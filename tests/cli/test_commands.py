@@ -13,12 +13,11 @@ import pytest
 
 from dspex import Account, PoolConfig, Supervisor, errors
 from dspex.cli import main
-from dspex.cli.call import read_arguments
-from dspex.cli.checks import checks
-from dspex.cli.status import exit_code, size, span, spent
+from dspex.cli.call_command import read_arguments
+from dspex.cli.doctor_checks import checks
+from dspex.cli.status_command import exit_code, size, span, spent
 from dspex.control import Client, Service
-
-from ..control.conftest import eventually
+from tests.control.conftest import eventually
 
 
 @pytest.fixture(scope="module")

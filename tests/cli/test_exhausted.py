@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 
 from dspex.cli import main
-from dspex.control import runfiles
-from dspex.control.direct import DirectClient
+from dspex.control import run_files
+from dspex.control.command_client import DirectClient
 from dspex.control.protocol import Role
 from dspex.errors import NotRunning, ResourceExhausted
-
-from ..control.conftest import eventually
-from .conftest import Live, Starter, is_gone
+from tests.cli.conftest import Live, Starter, is_gone
+from tests.control.conftest import eventually
 
 COMMAND = [sys.executable, "-m", "dspex.cli"]
 Out = pytest.CaptureFixture[str]
@@ -218,7 +217,7 @@ def test_an_interrupted_launcher_ends_what_it_started_and_says_so(slow: Path, fo
     """process: it would come up unseen, and end when it wants to say that it is ready"""
     with launch(slow) as launcher:
         eventually((folder / "mark").exists, "the service is starting", patience=30.0)
-        run = runfiles.read(runfiles.socket_path("default", folder))
+        run = run_files.read(run_files.socket_path("default", folder))
         assert run is not None
         launcher.send_signal(signal.SIGINT)
         out, err = launcher.communicate(timeout=60.0)

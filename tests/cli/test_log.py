@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from dspex.cli.log import LineHandler
-from dspex.control import runfiles
-from dspex.control.direct import DirectClient
+from dspex.cli.stderr_log import LineHandler
+from dspex.control import run_files
+from dspex.control.command_client import DirectClient
 from dspex.errors import NotRunning
-
-from ..control.conftest import eventually
+from tests.control.conftest import eventually
 
 COMMAND = [sys.executable, "-m", "dspex.cli"]
 
@@ -48,10 +47,10 @@ def test_lines_that_cannot_be_written_are_counted_and_said(monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     handler.emit(record("first"))
-    monkeypatch.setattr("dspex.cli.log.os.write", full)
+    monkeypatch.setattr("dspex.cli.stderr_log.os.write", full)
     for _ in range(3):
         handler.emit(record("lost"))
-    monkeypatch.setattr("dspex.cli.log.os.write", real)
+    monkeypatch.setattr("dspex.cli.stderr_log.os.write", real)
     handler.emit(record("last"))
     assert drained(reading) == "first\n3 log lines were lost: No space left on device\nlast\n"
     os.close(reading)
@@ -114,7 +113,7 @@ def test_a_service_whose_log_cannot_be_written_serves_and_stops_with_0(
     try:
         eventually(lambda: answers(folder, process), "it answers", patience=30.0)
         process.send_signal(signal.SIGHUP)
-        with DirectClient(runfiles.socket_path("default", folder)) as operator:
+        with DirectClient(run_files.socket_path("default", folder)) as operator:
             assert operator.health()["faults"]["state"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20.0) == 0
@@ -142,7 +141,7 @@ def test_a_service_without_standard_descriptors_serves_and_stops_with_0(folder: 
 def answers(folder: Path, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, f"it ended with {process.returncode}"
     try:
-        with DirectClient(runfiles.socket_path("default", folder)) as operator:
+        with DirectClient(run_files.socket_path("default", folder)) as operator:
             return bool(operator.health()["faults"]["is_ready"])
     except NotRunning:
         return False

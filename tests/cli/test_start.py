@@ -15,10 +15,9 @@ import pytest
 
 from dspex import errors
 from dspex.cli import main
-from dspex.control import Client, runfiles
-
-from ..control.conftest import eventually
-from .conftest import SETTINGS, Live, Starter, is_gone
+from dspex.control import Client, run_files
+from tests.cli.conftest import SETTINGS, Live, Starter, is_gone
+from tests.control.conftest import eventually
 
 
 def in_flight(one: Live) -> int:
@@ -55,7 +54,7 @@ def test_first_sigterm_lets_a_running_call_finish(live: Starter) -> None:
     caller.join()
     assert caller.outcome == 0.5
     assert not one.socket.exists()
-    assert not runfiles.run_file_of(one.socket).exists()
+    assert not run_files.run_file_of(one.socket).exists()
     eventually(lambda: all(map(is_gone, pids)), "workers and template are gone")
 
 
@@ -103,7 +102,7 @@ def test_killed_supervisor_leaves_no_process_and_its_files_are_replaced(live: St
     assert one.socket.exists()
     again = live()
     assert again.process.poll() is None
-    run = runfiles.read(again.socket)
+    run = run_files.read(again.socket)
     assert run is not None
     assert run.pid == again.process.pid
 
@@ -218,7 +217,7 @@ def test_daemon_returns_when_ready_and_stop_waits_until_it_is_gone(
 ) -> None:
     """process"""
     assert main(["start", "--daemon", "--config", str(settings)]) == 0
-    run = runfiles.read(runfiles.socket_path(directory=folder))
+    run = run_files.read(run_files.socket_path(directory=folder))
     assert run is not None
     assert f"started pid {run.pid}" in capfd.readouterr().out
     assert main(["status"]) == 0
@@ -238,7 +237,7 @@ def test_daemon_that_cannot_start_says_why(folder: Path, capfd: pytest.CaptureFi
     assert "no such thing here" in capfd.readouterr().err
     assert main(["start", "--daemon", "--config", str(folder / "missing.toml")]) == 2
     assert "missing.toml" in capfd.readouterr().err
-    assert not runfiles.living(folder)
+    assert not run_files.living(folder)
 
 
 def test_stop_of_a_stopped_process_kills_it_only_with_now(live: Starter, capfd: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +306,7 @@ def reap(pid: int) -> None:
 def test_stop_waits_for_a_supervisor_whose_run_file_was_swept_away(live: Starter, folder: Path) -> None:
     """process: as cleaners of temporary folders do; it has told who it is itself"""
     one = live()
-    runfiles.run_file_of(one.socket).unlink()
+    run_files.run_file_of(one.socket).unlink()
     assert main(["stop"]) == 0
     assert one.process.wait(timeout=0.5) == 0
 

@@ -16,13 +16,12 @@ import pytest
 
 from dspex import errors
 from dspex.cli import main
-from dspex.control import Client, dial, peers, runfiles, stopping
-from dspex.control.direct import DirectClient
-from dspex.control.stopping import Wish
-
-from ..control.conftest import eventually
-from .conftest import Live, Starter, is_gone
-from .test_start import Caller
+from dspex.control import Client, dial, peer_credentials, run_files, warm_stop
+from dspex.control.command_client import DirectClient
+from dspex.control.warm_stop import Wish
+from tests.cli.conftest import Live, Starter, is_gone
+from tests.cli.test_start import Caller
+from tests.control.conftest import eventually
 
 Out = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "dspex.cli"]
@@ -124,7 +123,7 @@ def test_only_a_second_signal_or_no_grace_ends_running_calls(wishes: list[Wish],
         one.calls = int(looks < 6)
         return wishes[looks] if looks < len(wishes) else None
 
-    assert stopping.finish_calls(one, 60.0, first=wishes[0], next_wish=next_wish) == cut  # type: ignore[arg-type]
+    assert warm_stop.finish_calls(one, 60.0, first=wishes[0], next_wish=next_wish) == cut  # type: ignore[arg-type]
     assert looks == asked
 
 
@@ -235,7 +234,7 @@ def contained(unshare: str, settings: Path, folder: Path) -> Callable[[], Live]:
         with log.open("wb") as out:
             start = [unshare, "-p", "-f", "--kill-child", "--mount-proc", *COMMAND, "start", "--config", str(settings)]
             process = subprocess.Popen(start, stdout=out, stderr=out)
-        one = Live(process, runfiles.socket_path("default", folder), log)
+        one = Live(process, run_files.socket_path("default", folder), log)
         eventually(lambda: "ready:" in log.read_text() or process.poll() is not None, "it is ready", patience=30.0)
         assert process.poll() is None, log.read_text()
         return one
@@ -264,7 +263,7 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
     """process: it lives and does not answer; its number means another process here, and that is not touched"""
     one = contained()
     with Client(one.socket) as client:
-        pid, _ = peers.credentials(client._link._sock)
+        pid, _ = peer_credentials.credentials(client._link._sock)
     assert pid > 1
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -298,7 +297,7 @@ def test_a_service_is_stopped_from_a_namespace_that_cannot_see_it(live: Starter,
 def test_an_end_that_cannot_be_seen_is_not_claimed(live: Starter, unshare: str, settings: Path, capsys: Out) -> None:
     """process: neither a number that means anything here nor a lock, as from a version without one"""
     one = live()
-    path = runfiles.run_file_of(one.socket)
+    path = run_files.run_file_of(one.socket)
     text = path.read_text().replace('"is_locked": true', '"is_locked": false')
     path.unlink()
     path.write_text(text)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dspex.control import admission, backlog
-from dspex.control.admission import Admission
+from dspex.control import backlog, connection_places
 from dspex.control.backlog import Backlog
+from dspex.control.connection_places import Admission
 from dspex.control.protocol import Role
-from dspex.control.reports import Reports
+from dspex.control.throttled_events import Reports
 from dspex.errors import ResourceExhausted, TooManyClients
 from dspex.events import Name
 
@@ -48,7 +48,7 @@ def test_clients_never_take_an_operators_place() -> None:
 def test_the_quietest_idle_operator_makes_room() -> None:
     """unit"""
     places: Admission[Somebody] = Admission(2)
-    operators = [Somebody(active_at=float(n), is_busy=n < 3) for n in range(admission.OPERATORS)]
+    operators = [Somebody(active_at=float(n), is_busy=n < 3) for n in range(connection_places.OPERATORS)]
     assert [places.admit(one, Role.OPERATOR) for one in operators] == [None] * len(operators)
     late = Somebody(active_at=99.0)
     assert places.admit(late, Role.OPERATOR) is operators[3]
@@ -61,7 +61,7 @@ def test_the_quietest_idle_operator_makes_room() -> None:
 def test_strangers_hold_no_place_of_a_client_and_displace_only_each_other() -> None:
     """unit"""
     places: Admission[Somebody] = Admission(1)
-    strangers = [Somebody(active_at=float(n)) for n in range(admission.STRANGERS)]
+    strangers = [Somebody(active_at=float(n)) for n in range(connection_places.STRANGERS)]
     assert [places.arrive(one) for one in strangers] == [None] * len(strangers)
     late = Somebody(active_at=999.0)
     assert places.arrive(late) is strangers[0]

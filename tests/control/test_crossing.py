@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dspex import errors
-from dspex.control import crossing
+from dspex.control import wire_errors
 from dspex_worker.wire import decode, encode
 
 CLASSES = sorted(
@@ -57,7 +57,7 @@ def _value(parameter: inspect.Parameter) -> Any:
 
 
 def over_the_wire(error: BaseException) -> BaseException:
-    return crossing.rebuild(decode(encode(crossing.describe(error))))
+    return wire_errors.rebuild(decode(encode(wire_errors.describe(error))))
 
 
 @pytest.mark.parametrize("found", CLASSES, ids=lambda found: found.__name__)
@@ -85,7 +85,7 @@ def test_a_cause_crosses_too() -> None:
 
 def test_a_class_that_this_side_lacks_becomes_a_remote_error() -> None:
     """unit"""
-    crossed = crossing.rebuild({"class": "FromTheFuture", "is_ours": True, "message": "hello", "facts": {"a": 1}})
+    crossed = wire_errors.rebuild({"class": "FromTheFuture", "is_ours": True, "message": "hello", "facts": {"a": 1}})
     assert isinstance(crossed, errors.RemoteError)
     assert crossed.type == "FromTheFuture"
     assert crossed.message == "hello"
@@ -95,7 +95,7 @@ def test_a_class_that_this_side_lacks_becomes_a_remote_error() -> None:
 def test_a_description_cannot_make_anything_but_an_exception(name: str) -> None:
     """unit"""
     for is_ours in (True, False):
-        crossed = crossing.rebuild({"class": name, "is_ours": is_ours, "message": "m"})
+        crossed = wire_errors.rebuild({"class": name, "is_ours": is_ours, "message": "m"})
         assert isinstance(crossed, errors.RemoteError)
 
 
@@ -122,7 +122,7 @@ def test_huge_and_odd_facts_still_cross() -> None:
     error.text = "\ud800"  # type: ignore[attr-defined]
     crossed = over_the_wire(error)
     assert isinstance(crossed, errors.RemoteError)
-    assert len(crossed.traceback) <= crossing.MAX_TEXT + 2
+    assert len(crossed.traceback) <= wire_errors.MAX_TEXT + 2
     assert crossed.huge == str(2**80)  # type: ignore[attr-defined]
 
 

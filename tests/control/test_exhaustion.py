@@ -17,13 +17,12 @@ import pytest
 
 import dspex
 from dspex import Supervisor, errors
-from dspex.control import Client, Service, backlog, connection, protocol
-from dspex.control.direct import DirectClient
+from dspex.control import Client, Service, backlog, protocol, server_connection
+from dspex.control.command_client import DirectClient
 from dspex.control.listener import Listener
 from dspex.control.protocol import Kind, Role
-
-from .conftest import eventually
-from .test_strangers import HELLO, everything, refusals
+from tests.control.conftest import eventually
+from tests.control.test_strangers import HELLO, everything, refusals
 
 
 def no_thread(*_: object) -> None:
@@ -292,7 +291,7 @@ def test_requests_that_are_held_back_are_few_and_keep_no_other_out(
     service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """collaboration: forty that lack one byte each; what is held of them is bounded, and a large call gets its turn"""
-    monkeypatch.setattr(connection, "CROWDED_PATIENCE", 0.1)
+    monkeypatch.setattr(server_connection, "CROWDED_PATIENCE", 0.1)
     asked = {"pool": "faults", "command": "echo", "arguments": {"x": b"x" * 4_000_000}}
     frame = protocol.send(Kind.CALL, 1, "call", asked, {})
     held = [silent(service.path) for _ in range(40)]

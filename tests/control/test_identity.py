@@ -13,31 +13,30 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import absence, claims, ending, identity, peers, runfiles
-from dspex.control.ending import Ending
-from dspex.control.identity import Life
+from dspex.control import claims, peer_credentials, process_end, process_identity, run_files, unreachable
+from dspex.control.process_end import Ending
+from dspex.control.process_identity import Life
 from dspex.errors import DspexError, NotRunning, SettingsError
-
-from .test_runfiles import a_dead_pid, a_run, leave_behind
+from tests.control.test_runfiles import a_dead_pid, a_run, leave_behind
 
 
 @pytest.fixture
 def place(folder: Path) -> Path:
-    return runfiles.socket_path("x", folder)
+    return run_files.socket_path("x", folder)
 
 
 def no_proc(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    patch.setattr(identity, "PROC", tmp_path)
+    patch.setattr(process_identity, "PROC", tmp_path)
 
 
 def foreign_proc(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As where /proc is the host's and we live in a container: our own number is another there."""
     (tmp_path / "self").symlink_to("1")
-    patch.setattr(identity, "PROC", tmp_path)
+    patch.setattr(process_identity, "PROC", tmp_path)
 
 
 def other_namespace(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    patch.setattr(identity, "namespace_of_pids", lambda: "pid:[1]")
+    patch.setattr(process_identity, "namespace_of_pids", lambda: "pid:[1]")
 
 
 BLIND = pytest.mark.parametrize("blind", [no_proc, foreign_proc, other_namespace])
@@ -51,15 +50,15 @@ def test_an_owner_is_seen_by_its_lock_where_its_number_says_nothing(
     """unit: and its name is refused to others while it lives"""
     claim = claims.claim(place, a_run(place))
     blind(monkeypatch, tmp_path)
-    assert runfiles.life_of(place, claim.run) is Life.ALIVE
-    assert [run.name for run in runfiles.living(place.parent)] == ["x"]
+    assert run_files.life_of(place, claim.run) is Life.ALIVE
+    assert [run.name for run in run_files.living(place.parent)] == ["x"]
     place.unlink()  # not even a socket that answers
     with pytest.raises(SettingsError, match="runs already"):
         claims.claim(place, a_run(place, token="other"))
     claim.close()
-    assert runfiles.life_of(place, claim.run) is Life.GONE
+    assert run_files.life_of(place, claim.run) is Life.GONE
     with claims.claim(place, a_run(place, token="new")):
-        assert runfiles.read(place) is not None
+        assert run_files.read(place) is not None
 
 
 @BLIND
@@ -70,13 +69,13 @@ def test_an_owner_without_a_lock_cannot_be_told(
     run = a_run(place)
     leave_behind(place, run)
     blind(monkeypatch, tmp_path)
-    assert runfiles.life_of(place, run) is Life.UNKNOWN
-    with pytest.raises(NotRunning, match="cannot be told from here"), absence.explained(place):
+    assert run_files.life_of(place, run) is Life.UNKNOWN
+    with pytest.raises(NotRunning, match="cannot be told from here"), unreachable.explained(place):
         raise NotRunning(str(place), "there is no socket")
     place.unlink()
     with pytest.raises(SettingsError, match="cannot be identified"):
         claims.claim(place, a_run(place, token="new"))
-    assert runfiles.read(place) == run
+    assert run_files.read(place) == run
     leave_behind(place, run)
     with claims.claim(place, a_run(place, token="new")):
         assert place.exists()
@@ -84,31 +83,31 @@ def test_an_owner_without_a_lock_cannot_be_told(
 
 def test_a_process_that_proc_does_not_show_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """unit: as hidepid hides those that may not be dumped; kill(pid, 0) sees them"""
-    namespace = identity.namespace_of_pids()
+    namespace = process_identity.namespace_of_pids()
     child = subprocess.Popen(["sleep", "60"])
     dead = a_dead_pid()
     (tmp_path / "self").symlink_to(str(os.getpid()))
     (tmp_path / str(os.getpid()) / "ns").mkdir(parents=True)
     (tmp_path / str(os.getpid()) / "ns" / "pid").symlink_to(namespace)
-    monkeypatch.setattr(identity, "PROC", tmp_path)
-    assert identity.namespace_of_pids() == namespace
-    assert identity.life_of(child.pid, 1, namespace) is Life.UNKNOWN
-    assert identity.life_of(dead, 1, namespace) is Life.GONE
+    monkeypatch.setattr(process_identity, "PROC", tmp_path)
+    assert process_identity.namespace_of_pids() == namespace
+    assert process_identity.life_of(child.pid, 1, namespace) is Life.UNKNOWN
+    assert process_identity.life_of(dead, 1, namespace) is Life.GONE
     child.kill()
     child.wait()
-    assert identity.life_of(child.pid, 1, namespace) is Life.GONE
+    assert process_identity.life_of(child.pid, 1, namespace) is Life.GONE
 
 
 def test_a_zombie_is_gone() -> None:
     """unit: its parent has not asked for its end yet"""
     child = subprocess.Popen(["sleep", "60"])
-    began = identity.start_time_of(child.pid)
+    began = process_identity.start_time_of(child.pid)
     assert began is not None
-    namespace = identity.namespace_of_pids()
-    assert identity.life_of(child.pid, began, namespace) is Life.ALIVE
+    namespace = process_identity.namespace_of_pids()
+    assert process_identity.life_of(child.pid, began, namespace) is Life.ALIVE
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert identity.life_of(child.pid, began, namespace) is Life.GONE
+    assert process_identity.life_of(child.pid, began, namespace) is Life.GONE
     child.wait()
 
 
@@ -151,7 +150,7 @@ def test_where_pidfds_are_forbidden_the_error_names_the_call(
     def forbidden(pid: int) -> int:
         raise error
 
-    monkeypatch.setattr(ending.os, "pidfd_open", forbidden)
+    monkeypatch.setattr(process_end.os, "pidfd_open", forbidden)
     with claims.claim(place, a_run(place)), Ending(place) as seen:
         assert seen.life is Life.ALIVE
         with pytest.raises(DspexError, match=r"pidfd_open\("):
@@ -163,10 +162,10 @@ def test_a_run_file_of_an_earlier_or_later_version_is_read(place: Path) -> None:
     run = a_run(place)
     earlier = f'{{"name": "x", "pid": {run.pid}, "start_time": {run.start_time}, "socket": "{place}", "version": "0", '
     earlier += '"started_at": 0.0, "token": "t", "kind": "service"'
-    runfiles.run_file_of(place).write_text(earlier + "}")
-    assert runfiles.read(place) == replace(run, started_at=0.0, namespace="")
-    runfiles.run_file_of(place).write_text(earlier + ', "colour": "blue"}')
-    assert runfiles.read(place) == replace(run, started_at=0.0, namespace="")
+    run_files.run_file_of(place).write_text(earlier + "}")
+    assert run_files.read(place) == replace(run, started_at=0.0, namespace="")
+    run_files.run_file_of(place).write_text(earlier + ', "colour": "blue"}')
+    assert run_files.read(place) == replace(run, started_at=0.0, namespace="")
 
 
 def test_a_full_disk_leaves_nothing_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +202,6 @@ def test_a_listener_tells_its_number_as_seen_from_here(place: Path) -> None:
     """unit: what a run file of another namespace cannot say"""
     with claims.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, Ending(place) as seen:
         sock.connect(str(place))
-        assert peers.credentials(sock) == (os.getpid(), os.getuid())
+        assert peer_credentials.credentials(sock) == (os.getpid(), os.getuid())
         seen.meet({"name": "x", "version": "0", "kind": "service"}, os.getpid())
         assert seen.life is Life.ALIVE

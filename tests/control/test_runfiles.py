@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import claims, identity, runfiles
-from dspex.control.runfiles import RunFile
+from dspex.control import claims, process_identity, run_files
+from dspex.control.run_files import RunFile
 from dspex.errors import SettingsError
 
 
 def a_run(path: Path, *, pid: int | None = None, start_time: int | None = None, token: str = "t") -> RunFile:
     own = os.getpid() if pid is None else pid
-    began = identity.start_time_of(own) if start_time is None else start_time
+    began = process_identity.start_time_of(own) if start_time is None else start_time
     return RunFile(
-        path.stem, own, began or 0, str(path), "0", time.time(), token, "service", identity.namespace_of_pids()
+        path.stem, own, began or 0, str(path), "0", time.time(), token, "service", process_identity.namespace_of_pids()
     )
 
 
@@ -34,12 +34,12 @@ def a_dead_pid() -> int:
 
 @pytest.fixture
 def place(folder: Path) -> Path:
-    return runfiles.socket_path("x", folder)
+    return run_files.socket_path("x", folder)
 
 
 def test_folder_is_made_private(tmp_path: Path) -> None:
     """unit"""
-    path = runfiles.runtime_directory({"XDG_RUNTIME_DIR": str(tmp_path)})
+    path = run_files.runtime_directory({"XDG_RUNTIME_DIR": str(tmp_path)})
     assert path == tmp_path / "dspex"
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -51,7 +51,7 @@ def test_folder_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> 
     path.mkdir()
     path.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 700"):
-        runfiles.private_directory(path)
+        run_files.private_directory(path)
 
 
 def test_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(SettingsError, match="a link"):
-        runfiles.private_directory(tmp_path / "link")
+        run_files.private_directory(tmp_path / "link")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that is somebody else's")
@@ -69,20 +69,20 @@ def test_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path.mkdir(mode=0o700)
     os.chown(path, 65534, 65534)
     with pytest.raises(SettingsError, match="uid 65534"):
-        runfiles.private_directory(path)
+        run_files.private_directory(path)
 
 
 def test_path_over_the_limit_is_refused_before_it_is_bound(tmp_path: Path) -> None:
     """unit"""
     with pytest.raises(SettingsError, match="104"):
-        runfiles.checked_path(tmp_path / ("x" * 105))
+        run_files.checked_path(tmp_path / ("x" * 105))
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
 def test_name_that_would_leave_the_folder_is_refused(folder: Path, name: str) -> None:
     """unit"""
     with pytest.raises(SettingsError, match="name"):
-        runfiles.socket_path(name, folder)
+        run_files.socket_path(name, folder)
 
 
 def test_socket_and_run_file_are_private_and_go_away(place: Path) -> None:
@@ -93,22 +93,22 @@ def test_socket_and_run_file_are_private_and_go_away(place: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
-    assert stat.S_IMODE(runfiles.run_file_of(place).stat().st_mode) == 0o600
-    assert [run.name for run in runfiles.living(place.parent)] == ["x"]
+    assert stat.S_IMODE(run_files.run_file_of(place).stat().st_mode) == 0o600
+    assert [run.name for run in run_files.living(place.parent)] == ["x"]
     claim.close()
     claims.release(place, "t")
     assert not place.exists()
-    assert not runfiles.run_file_of(place).exists()
+    assert not run_files.run_file_of(place).exists()
 
 
 def test_second_claim_of_a_living_owner_is_refused_and_changes_nothing(place: Path) -> None:
     """unit"""
     with claims.claim(place, a_run(place)):
-        before = runfiles.read(place)
+        before = run_files.read(place)
         assert before is not None and before.token == "t"
         with pytest.raises(SettingsError, match="runs already"):
             claims.claim(place, a_run(place, token="other"))
-        assert runfiles.read(place) == before
+        assert run_files.read(place) == before
 
 
 def test_release_leaves_the_files_of_another_owner(place: Path) -> None:
@@ -123,14 +123,14 @@ def leave_behind(place: Path, run: RunFile) -> None:
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(place))
     stale.close()
-    runfiles.run_file_of(place).write_text(json.dumps(asdict(run)))
+    run_files.run_file_of(place).write_text(json.dumps(asdict(run)))
 
 
 def test_files_of_a_dead_process_are_replaced(place: Path) -> None:
     """unit"""
     leave_behind(place, a_run(place, pid=a_dead_pid(), start_time=1))
     with claims.claim(place, a_run(place, token="new")):
-        run = runfiles.read(place)
+        run = run_files.read(place)
         assert run is not None
         assert run.token == "new"
 
@@ -139,9 +139,9 @@ def test_files_of_a_reused_pid_are_replaced(place: Path) -> None:
     """unit: the pid lives, but it is a process that began at another time"""
     run = a_run(place)
     leave_behind(place, replace(run, start_time=run.start_time - 1))
-    assert runfiles.living(place.parent) == []
+    assert run_files.living(place.parent) == []
     with claims.claim(place, a_run(place, token="new")):
-        assert len(runfiles.living(place.parent)) == 1
+        assert len(run_files.living(place.parent)) == 1
 
 
 def test_listener_without_a_run_file_is_not_displaced(place: Path) -> None:
@@ -165,23 +165,23 @@ def test_file_that_is_no_socket_is_not_removed(place: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pid": "x"}', "null", "\x00"])
 def test_broken_run_file_is_no_run_file(place: Path, text: str) -> None:
     """unit"""
-    runfiles.run_file_of(place).write_text(text)
-    assert runfiles.read(place) is None
+    run_files.run_file_of(place).write_text(text)
+    assert run_files.read(place) is None
     with claims.claim(place, a_run(place)):
-        assert runfiles.read(place) is not None
+        assert run_files.read(place) is not None
 
 
 def test_two_names_share_a_folder_without_meeting(folder: Path) -> None:
     """unit"""
-    first, second = runfiles.socket_path("a", folder), runfiles.socket_path("b", folder)
+    first, second = run_files.socket_path("a", folder), run_files.socket_path("b", folder)
     with claims.claim(first, a_run(first)), claims.claim(second, a_run(second)):
-        assert [run.name for run in runfiles.living(folder)] == ["a", "b"]
+        assert [run.name for run in run_files.living(folder)] == ["a", "b"]
         claims.release(first, "t")
-        assert [run.name for run in runfiles.living(folder)] == ["b"]
+        assert [run.name for run in run_files.living(folder)] == ["b"]
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.lock", "x.log"])
 def test_socket_is_never_named_as_a_file_beside_it(folder: Path, name: str) -> None:
     """unit: the run file would replace the socket, and nobody could connect"""
     with pytest.raises(SettingsError, match="must not end in"):
-        runfiles.checked_path(folder / name)
+        run_files.checked_path(folder / name)

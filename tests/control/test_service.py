@@ -12,9 +12,8 @@ import pytest
 
 import dspex
 from dspex import Supervisor, errors
-from dspex.control import Client, Service, peers
-
-from .conftest import eventually
+from dspex.control import Client, Service, peer_credentials
+from tests.control.conftest import eventually
 
 
 def running(supervisor: Supervisor) -> int:
@@ -258,7 +257,7 @@ def test_ill_typed_arguments_are_invalid_input(client: Client, verb: str, argume
 
 def test_another_user_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """collaboration: the kernel's word on who connects is the seam"""
-    monkeypatch.setattr(peers, "credentials", lambda sock: (1, os.getuid() + (sock.getsockname() != "")))
+    monkeypatch.setattr(peer_credentials, "credentials", lambda sock: (1, os.getuid() + (sock.getsockname() != "")))
     with pytest.raises(errors.ProtocolError, match="takes no calls of uid"):
         Client(service.path)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from dspex import errors
-from dspex.control import Client, Service, connection, protocol
+from dspex.control import Client, Service, protocol, server_connection
 from dspex_worker.wire import FrameBuffer
-
-from .conftest import eventually
+from tests.control.conftest import eventually
 
 HELLO = protocol.send(protocol.Kind.HELLO, protocol.MAGIC, *protocol.VERSION, {})
 
@@ -97,7 +96,7 @@ def test_stranger_that_says_nothing_is_cut_off(
     service: Service, monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
     """collaboration"""
-    monkeypatch.setattr(connection, "HELLO_PATIENCE", 0.05)
+    monkeypatch.setattr(server_connection, "HELLO_PATIENCE", 0.05)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10.0)
         sock.connect(str(service.path))
@@ -108,7 +107,7 @@ def test_frame_that_is_not_finished_is_cut_off(
     service: Service, monkeypatch: pytest.MonkeyPatch, stranger: socket.socket
 ) -> None:
     """collaboration"""
-    monkeypatch.setattr(connection, "FRAME_PATIENCE", 0.05)
+    monkeypatch.setattr(server_connection, "FRAME_PATIENCE", 0.05)
     stranger.sendall(HELLO)
     stranger.recv(65536)
     stranger.sendall(struct.pack(">I", 1000) + b"x")
@@ -119,7 +118,7 @@ def test_client_that_does_not_read_is_cut_off(
     service: Service, monkeypatch: pytest.MonkeyPatch, stranger: socket.socket, client: Client
 ) -> None:
     """collaboration: what waits for one client is bounded, whatever it asks for"""
-    monkeypatch.setattr(connection, "MAX_PENDING", 1_000_000)
+    monkeypatch.setattr(server_connection, "MAX_PENDING", 1_000_000)
     stranger.sendall(HELLO)
     stranger.recv(65536)
     asked = {"pool": "faults", "command": "payload", "arguments": {"bytes": 400_000}}
@@ -133,7 +132,7 @@ def test_client_that_reads_gets_every_answer_however_many_come_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
     """collaboration: much at once is no reason to cut off a client that reads"""
-    monkeypatch.setattr(connection, "MAX_PENDING", 1_000_000)
+    monkeypatch.setattr(server_connection, "MAX_PENDING", 1_000_000)
     with ThreadPoolExecutor(24) as threads:
         answers = threads.map(lambda _: client.call("faults", "payload", {"bytes": 4_000_000}), range(24))
         assert [len(answer) for answer in answers] == [4_000_000] * 24
@@ -143,7 +142,7 @@ def test_too_many_requests_of_one_client_are_refused(
     service: Service, monkeypatch: pytest.MonkeyPatch, stranger: socket.socket
 ) -> None:
     """collaboration"""
-    monkeypatch.setattr(connection, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(server_connection, "MAX_IN_FLIGHT", 2)
     stranger.sendall(HELLO)
     stranger.recv(65536)
     asked = {"pool": "faults", "command": "sleep", "arguments": {"seconds": 30.0}}

@@ -20,9 +20,8 @@ from typing import Any
 import psutil
 
 from dspex.testing import FakeLM
-
-from . import pages
-from .pages import Block
+from tests.docs import pages
+from tests.docs.pages import Block
 
 POOL = "[pools.dspy]\nsize = 1\n"  # where a page declares no pools: one worker starts sooner than four
 OPTIMIZERS = "[pools.mipro]\nsize = 1\n"  # on pages that optimize

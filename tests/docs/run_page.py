@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dspex import defaults
-
-from .pages import Block, runnable
+from tests.docs.pages import Block, runnable
 
 
 def main(page: str, report: str) -> None:

@@ -16,9 +16,8 @@ import pytest
 
 from dspex.testing import FakeLM
 from dspex.testing.script import FakeReply
-
-from ..hosts.host import Host
-from ..pools.waiting import eventually, is_alive
+from tests.hosts.host import Host
+from tests.pools.waiting import eventually, is_alive
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = ("quickstart", "stream", "tools", "pipeline", "session", "optimize", "own_bridge", "fastapi_app")

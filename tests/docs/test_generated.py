@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from .pages import DOCS, ROOT, blocks_of
+from tests.docs.pages import DOCS, ROOT, blocks_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -34,7 +34,7 @@ def test_generated_page_is_up_to_date(page: str) -> None:
 
 def test_the_command_lines_page_lists_every_command_and_option() -> None:
     """contract: of the parser, each in the section of its command."""
-    from dspex.cli.arguments import parser
+    from dspex.cli.parser import parser
 
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     commands = re.search(r"\{([\w,]+)\}", parser().format_usage())

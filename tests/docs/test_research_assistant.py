@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from dspex.testing import FakeLM
-
-from ..hosts.host import Host
+from tests.hosts.host import Host
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dspex.cli.arguments import parser
+from dspex.cli.parser import parser
 from dspex.testing import FakeLM
-
-from . import pages, scripted_model
-from .pages import Block
-from .reader import Reader, left_in
+from tests.docs import pages, scripted_model
+from tests.docs.pages import Block
+from tests.docs.reader import Reader, left_in
 
 PYTHON = [block for page in pages.user_pages() for block in pages.runnable(page)]
 COMMANDS = [

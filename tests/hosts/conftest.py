@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .host import Host, python
+from tests.hosts.host import Host, python
 
 Hosts = Callable[..., Host]
 Scripts = Callable[..., Host]

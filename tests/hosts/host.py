@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..pools.waiting import eventually, is_alive
+from tests.pools.waiting import eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
 MARK = "DSPEX_TEST_HOST"
@@ -34,7 +34,7 @@ PRELUDE = """
 import asyncio, json, os, signal, subprocess, sys, threading, time
 import dspex
 from dspex import Config, PoolConfig, Supervisor
-from dspex.pools import crew
+from dspex.pools import pool_workers as crew
 
 crew.EXIT_PATIENCE = 2.0  # how a worker died is to be known on a busy machine too
 POOL = PoolConfig("f", bridge="faults", size=2, concurrency=2, stop_grace=5.0, startup_timeout=30.0,

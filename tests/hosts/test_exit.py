@@ -9,9 +9,8 @@ import time
 import pytest
 
 from dspex.testing import FakeLM
-
-from .conftest import Scripts
-from .host import EXIT_WITHIN, SLACK
+from tests.hosts.conftest import Scripts
+from tests.hosts.host import EXIT_WITHIN, SLACK
 
 START = """
 sup = Supervisor(pools=[POOL]).start().wait_ready()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Hosts
-from .host import PRELUDE, Host
+from tests.hosts.conftest import Hosts
+from tests.hosts.host import PRELUDE, Host
 
 MOST = 12  # runs of the program: a bomb stops there
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from .conftest import Scripts
-from .host import Host, gone
+from tests.hosts.conftest import Scripts
+from tests.hosts.host import Host, gone
 
 FORKING = """
 import multiprocessing

@@ -15,10 +15,9 @@ from urllib.parse import urlencode
 import pytest
 
 from dspex.testing import FakeLM
-
-from ..pools.waiting import eventually
-from .conftest import Hosts
-from .host import EXIT_WITHIN, ROOT, SLACK, Host, gone
+from tests.hosts.conftest import Hosts
+from tests.hosts.host import EXIT_WITHIN, ROOT, SLACK, Host, gone
+from tests.pools.waiting import eventually
 
 pytest.importorskip("gunicorn")
 

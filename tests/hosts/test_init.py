@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from dspex.control import Client
-from dspex_worker.memory import children
-
-from ..pools.waiting import eventually
-from .conftest import Hosts, Scripts
+from dspex_worker.memory.procfs import children
+from tests.hosts.conftest import Hosts, Scripts
+from tests.pools.waiting import eventually
 
 INSIDE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from .conftest import Scripts
+from tests.hosts.conftest import Scripts
 
 ALL_OF_IT = """
 sup = Supervisor(pools=[POOL]).start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conftest import Scripts
+from tests.hosts.conftest import Scripts
 
 CHILD = """
 def in_child(function):
@@ -26,7 +26,7 @@ def forked(function, *args, **options):
 """
 
 HELD_LOCKS = """
-from dspex import defaults, services
+from dspex import defaults; from dspex.services import services
 dspex.configure(config=Config((POOL,)))
 sup = dspex.default_supervisor().wait_ready()
 held, go_on = threading.Event(), threading.Event()
@@ -197,7 +197,7 @@ tell(done=1)
 
 def test_children_of_multiprocessing_and_executors(script: Scripts) -> None:
     """Process: each child that needs one has a supervisor of its own, gone with it; the host's calls go on."""
-    from .host import ROOT, gone
+    from tests.hosts.host import ROOT, gone
 
     host = script(f"sys.path.insert(0, {str(ROOT)!r})\nif __name__ == '__main__':\n" + _indented(OTHERS))
     host.finish(within=60)

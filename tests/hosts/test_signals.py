@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Scripts
+from tests.hosts.conftest import Scripts
 
 OWN = """
 import socket

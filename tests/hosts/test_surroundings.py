@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ..pools.waiting import eventually
-from .conftest import Scripts
-from .host import Host
+from tests.hosts.conftest import Scripts
+from tests.hosts.host import Host
+from tests.pools.waiting import eventually
 
 # What every host here does: serve, be interrupted, stream, lose a worker and get another, stop.
 SERVE = """

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ..pools.waiting import eventually, is_alive
-from .conftest import Hosts
-from .host import EXIT_WITHIN, ROOT, SLACK, Host, gone
+from tests.hosts.conftest import Hosts
+from tests.hosts.host import EXIT_WITHIN, ROOT, SLACK, Host, gone
+from tests.pools.waiting import eventually, is_alive
 
 pytest.importorskip("uvicorn")
 

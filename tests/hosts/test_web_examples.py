@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from dspex.testing import FakeLM
-from dspex_worker.memory import descendants
-
-from ..pools.waiting import eventually
-from .conftest import Hosts
-from .host import ROOT, Host, gone
+from dspex_worker.memory.procfs import descendants
+from tests.hosts.conftest import Hosts
+from tests.hosts.host import ROOT, Host, gone
+from tests.pools.waiting import eventually
 
 WEB = ROOT / "examples" / "web"
 POOLS = "[pools.dspy]\nsize = 1\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dspex.inprocess.lm.client import LMClient
+from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 
 PROBE = Path(__file__).with_name("dspy_probe.py")

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from dspex.inprocess.lm.record import LM
+from dspex.lm.record import LM
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PATIENCE = 20.0

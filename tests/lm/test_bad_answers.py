@@ -20,14 +20,14 @@ from dspex.errors import (
     LMTimeoutError,
     LMUnexpectedError,
 )
-from dspex.inprocess.lm import exchange
-from dspex.inprocess.lm.bodies import PIECE_BYTES
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.completion import Completion
-from dspex.inprocess.lm.forwarding import REFUSAL_MOST
-from dspex.inprocess.lm.http.target import target_of
-from dspex.inprocess.lm.record import LM
-from dspex.inprocess.lm.redaction import redact
+from dspex.lm import exchange
+from dspex.lm.bodies import PIECE_BYTES
+from dspex.lm.forwarding import REFUSAL_MOST
+from dspex.lm.http.endpoint import target_of
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.lm.redaction import redact
+from dspex.lm.response import Completion
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 from tests.lm.test_client import forwarded

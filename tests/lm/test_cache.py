@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dspex.inprocess.cache import Cache, CachedReply, key_of
-from dspex.inprocess.lm.flights import Flights, Seat
-from dspex.inprocess.lm.limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
+from dspex.lm.cache import Cache, CachedReply, key_of
+from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
+from dspex.lm.single_flight import Flights, Seat
 
 REPLY = CachedReply("application/json", b"{}")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import SettingsError
-from dspex.inprocess import cache as cache_module
-from dspex.inprocess.cache import Cache, CachedReply
-from dspex.inprocess.lm.client import LMClient
+from dspex.lm import cache as cache_module
+from dspex.lm.cache import Cache, CachedReply
+from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 from tests.lm.conftest import ASK
 

@@ -28,13 +28,13 @@ from dspex.errors import (
     LMUnsupportedFeatureError,
     UnknownName,
 )
-from dspex.inprocess.lm import client as lm_client
-from dspex.inprocess.lm import exchange
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.completion import Completion
-from dspex.inprocess.lm.ledger import Account
-from dspex.inprocess.lm.limits import TRIP_AFTER
-from dspex.inprocess.lm.record import LM
+from dspex.lm import exchange
+from dspex.lm import lm_client as lm_client
+from dspex.lm.lm_client import LMClient
+from dspex.lm.rate_limits import TRIP_AFTER
+from dspex.lm.record import LM
+from dspex.lm.response import Completion
+from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dspex.inprocess.cache import Cache, CachedReply
-from dspex.inprocess.lm.client import LMClient
+from dspex.lm.cache import Cache, CachedReply
+from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 
 Fake = Callable[..., FakeLM]

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from dspex.errors import LMAuthError, LMConfigurationError, MissingDependency, UnknownName
-from dspex.inprocess.lm import embedded
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.record import LM
+from dspex.lm import embedded
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
 from tests.lm.conftest import ASK
 
 try:
@@ -107,7 +107,7 @@ def test_it_dies_with_its_host() -> None:
     """chaos: the host is SIGKILLed; the server's port is closed and its process gone within a second."""
     code = (
         "import sys, threading\n"
-        "from dspex.inprocess.lm import embedded\n"
+        "from dspex.lm import embedded\n"
         "server = embedded.shared().start('smollm2')\n"
         "print(server.process.pid, server.api_base, flush=True)\n"
         "threading.Event().wait()\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dspex import config
-from dspex.exposure import secret_names
+from dspex.settings_exposure import secret_names
 
 KEY = "canary-4242424242-canary"
 
@@ -67,7 +67,7 @@ def test_file_that_shows_nothing_is_not_warned_of(
 
 def test_file_that_is_gone_is_not_looked_at(tmp_path: Path) -> None:
     """unit: a file that was renamed between reading and looking."""
-    from dspex.exposure import warn_if_exposed
+    from dspex.settings_exposure import warn_if_exposed
 
     warn_if_exposed(tmp_path / "gone", {"lm": {"api_key": KEY}})
     assert list(secret_names({"lm": {"api_key": KEY, "model": "m"}})) == ["lm.api_key"]

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import LMAuthError, LMInvalidRequestError
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.record import LM
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK, Probe
 

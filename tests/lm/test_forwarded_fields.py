@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dspex.errors import InvalidInput, UnknownName
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.forwarding import require_request
+from dspex.lm.forwarding import require_request
+from dspex.lm.lm_client import LMClient
 
 GOOD: dict[str, Any] = {
     "lm": "none", "method": "POST", "url": "http://127.0.0.1:9/v1/chat/completions", "headers": [["a", "b"]],

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import BudgetExceeded, LMConfigurationError, LMError, LMRateLimitError
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.forwarding import Origin
-from dspex.inprocess.lm.ledger import Account
-from dspex.inprocess.lm.record import LM
+from dspex.lm.forwarding import Origin
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.lm.usage import Account
 from dspex.testing import FakeLM
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import http

@@ -21,10 +21,10 @@ from dspex.errors import (
     LMStreamAssemblyError,
     LMTimeoutError,
 )
-from dspex.inprocess.lm import exchange
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.ledger import Account
-from dspex.inprocess.lm.record import LM
+from dspex.lm import exchange
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.lm.usage import Account
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import http
 from tests.lm.test_client import forwarded

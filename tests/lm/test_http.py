@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.errors import LMConfigurationError, LMTimeoutError, LMTransportError, LMUnexpectedError
-from dspex.inprocess.lm.http.blocking import BlockingHttp
-from dspex.inprocess.lm.http.loop import LoopHttp
-from dspex.inprocess.lm.http.message import Reply, ResponseParser, request_head
-from dspex.inprocess.lm.http.target import Target, target_of
+from dspex.lm.http.async_client import LoopHttp
+from dspex.lm.http.blocking_client import BlockingHttp
+from dspex.lm.http.endpoint import Target, target_of
+from dspex.lm.http.http_message import Reply, ResponseParser, request_head
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-Id: a\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=1\r\nlo\r\n0\r\n\r\n"
@@ -257,8 +257,8 @@ def test_https_works_directly_and_through_a_tunnel(
 ) -> None:
     """contract: a real handshake, verified against the authority; the second request reuses the connection."""
     context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("dspex.inprocess.lm.http.blocking.tls", lambda: context)
-    monkeypatch.setattr("dspex.inprocess.lm.http.loop.tls", lambda: context)
+    monkeypatch.setattr("dspex.lm.http.blocking_client.tls", lambda: context)
+    monkeypatch.setattr("dspex.lm.http.async_client.tls", lambda: context)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate)
     accepted: list[int] = []
@@ -322,8 +322,8 @@ def test_ctrl_c_interrupts_a_blocking_request(peer: Callable[..., Peer]) -> None
     server = peer([None])
     code = (
         "import sys\n"
-        "from dspex.inprocess.lm.http.blocking import BlockingHttp\n"
-        "from dspex.inprocess.lm.http.target import target_of\n"
+        "from dspex.lm.http.blocking_client import BlockingHttp\n"
+        "from dspex.lm.http.endpoint import target_of\n"
         f"t = target_of({server.url!r})\n"
         "try:\n"
         "    BlockingHttp().send(t, b'POST /v1/x HTTP/1.1\\r\\nhost: h\\r\\ncontent-length: ', b'{}', 60.0)\n"

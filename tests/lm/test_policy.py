@@ -15,17 +15,17 @@ import pytest
 
 from dspex.errors import LMTimeoutError, LMTransportError
 from dspex.events import Name
-from dspex.inprocess.cache import Cache
-from dspex.inprocess.lm import effects, exchange
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.effects import Order, Outcome, Send, Sleep
-from dspex.inprocess.lm.exchange import Services
-from dspex.inprocess.lm.flights import Flights
-from dspex.inprocess.lm.http.message import Head, Reply
-from dspex.inprocess.lm.inquiry import Inquiry
-from dspex.inprocess.lm.limits import OPEN_S, TRIP_AFTER, Breaker, Limits, TokenBucket
-from dspex.inprocess.lm.orders import Orders
-from dspex.inprocess.lm.record import LM
+from dspex.lm import effects, exchange
+from dspex.lm.cache import Cache
+from dspex.lm.call_options import Inquiry
+from dspex.lm.effects import Order, Outcome, Send, Sleep
+from dspex.lm.exchange import Services
+from dspex.lm.http.http_message import Head, Reply
+from dspex.lm.lm_client import LMClient
+from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, Limits, TokenBucket
+from dspex.lm.record import LM
+from dspex.lm.request import Orders
+from dspex.lm.single_flight import Flights
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from dspex.errors import LMConfigurationError, SettingsError, UnknownName
-from dspex.inprocess.lm.record import LM
+from dspex.lm.record import LM
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMTransportError
-from dspex.inprocess.lm import exchange
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.http.blocking import IDLE_LIMIT_S
-from dspex.inprocess.lm.http.message import Head, kept_for
-from dspex.inprocess.lm.record import LM
+from dspex.lm import exchange
+from dspex.lm.http.blocking_client import IDLE_LIMIT_S
+from dspex.lm.http.http_message import Head, kept_for
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import http
 

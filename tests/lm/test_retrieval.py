@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import dspex
 from dspex import BM25Index
 from dspex.errors import InvalidInput, SettingsError, UsageError
-from dspex.inprocess.retrieval import VectorIndex
+from dspex.retrieval import VectorIndex
 
 DOCUMENTS = [
     {"id": "fr", "title": "France", "text": "Paris is the capital of France.", "year": 1},

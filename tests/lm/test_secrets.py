@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.errors import LMError
-from dspex.inprocess.cache import Cache
-from dspex.inprocess.lm import exchange
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.record import LM
-from dspex.inprocess.lm.redaction import Redactor, redact
+from dspex.lm import exchange
+from dspex.lm.cache import Cache
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.lm.redaction import Redactor, redact
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import http
 from tests.lm.test_client import forwarded

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMAuthError, LMError, LMServerError
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.flights import Flights
+from dspex.lm.lm_client import LMClient
+from dspex.lm.single_flight import Flights
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 

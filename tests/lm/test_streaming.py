@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMAuthError, LMError, LMServerError, LMTimeoutError, LMTransportError
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.completion import Completion
-from dspex.inprocess.lm.dialects import openai
-from dspex.inprocess.lm.ledger import Account
-from dspex.inprocess.lm.record import LM
+from dspex.lm.dialects import openai
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.lm.response import Completion
+from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 from tests.lm.held import PATIENCE, HeldEndpoint, event

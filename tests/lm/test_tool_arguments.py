@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dspex.errors import ToolFailed
-from dspex.inprocess.lm.dialects import anthropic, openai
-from dspex.inprocess.lm.record import LM
-from dspex.inprocess.tool_calls import ToolCall, ToolCalls
+from dspex.lm.dialects import anthropic, openai
+from dspex.lm.record import LM
+from dspex.types.tool_calls import ToolCall, ToolCalls
 
 OPENAI, ANTHROPIC = LM("openai/m", api_key="k"), LM("anthropic/m", api_key="k")
 CUT = '{"table": "users", "where": "id = 4'

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMConfigurationError, LMError, LMInvalidRequestError, LMRateLimitError, SettingsError
-from dspex.inprocess.cache import Cache
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.dialects import anthropic, openai
-from dspex.inprocess.lm.record import LM
+from dspex.lm.cache import Cache
+from dspex.lm.dialects import anthropic, openai
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
 from tests.lm.conftest import ASK
 from tests.lm.test_bad_answers import BODY, http
 from tests.lm.test_client import forwarded

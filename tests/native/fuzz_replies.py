@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hostile_replies import ATOMS, PREFIXES, colliding, grown, nested, signatures
 
+from dspex.adapters import CompiledSignature, compile_signature
+from dspex.adapters.streaming import ChatFields, JsonFields
 from dspex.errors import AdapterParseError
-from dspex.inprocess.adapters import CompiledSignature, compile_signature
-from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
 
 # Several times what was measured, since machines differ: 0.6 s, and 250 bytes for each character.
 SECONDS_MOST = 4.0

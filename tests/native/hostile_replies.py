@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dspex.inprocess.fields import InputField, OutputField
-from dspex.inprocess.signatures import Signature, signature
-from dspex.inprocess.types import Code, ToolCalls
+from dspex.signatures.field import InputField, OutputField
+from dspex.signatures.signature import Signature, signature
+from dspex.types.content import Code, ToolCalls
 
 
 class Mood(enum.Enum):

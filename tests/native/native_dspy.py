@@ -281,23 +281,23 @@ def _said(sig: Any) -> dict[str, Any]:
 
 def rebuilt(case: Case) -> Any:
     """The messages of the signature that a worker builds from the case's wire form, for its wire inputs."""
-    from dspex_worker.programs import signatures
-    from dspex_worker.programs.imports import Imports
-    from dspex_worker.programs.values import to_input
+    from dspex_worker.programs import signature_classes
+    from dspex_worker.programs.user_imports import Imports
+    from dspex_worker.programs.wire_values import to_input
 
-    sig = signatures.build(case["wire"], Imports(("native_shapes",)))
+    sig = signature_classes.build(case["wire"], Imports(("native_shapes",)))
     inputs = {name: to_input(name, value, sig.fields[name].annotation) for name, value in case["inputs"].items()}
     return _adapter(case).format(sig, [], inputs)
 
 
 def exported(case: Case) -> dict[str, Any]:
     """What a worker tells the parent of a signature class of the user's, with DSPy's messages for it."""
-    from dspex_worker.programs import signatures
-    from dspex_worker.programs.imports import Imports
+    from dspex_worker.programs import signature_classes
+    from dspex_worker.programs.user_imports import Imports
 
     side = Side()
     sig = side.make(case)
-    spec = outcome(lambda: signatures.describe(sig, Imports(())))
+    spec = outcome(lambda: signature_classes.describe(sig, Imports(())))
     return {"spec": spec, "messages": outcome(lambda: side.messages(sig, case))}
 
 

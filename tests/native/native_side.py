@@ -18,19 +18,19 @@ from native_oracle import (
     values,
 )
 
+from dspex.adapters import compile_signature
+from dspex.adapters.rendering import type_name
+from dspex.adapters.response_format import response_format
+from dspex.adapters.unsupported import unsupported_schema
+from dspex.adapters.validation import checked_inputs, wire_inputs
 from dspex.errors import DspexError, EncodeError, InvalidInput, SignatureError
-from dspex.inprocess import types as native_types
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.adapters.schema import response_format
-from dspex.inprocess.adapters.support import unsupported_schema
-from dspex.inprocess.adapters.values import type_name
-from dspex.inprocess.crossing import checked_inputs, wire_inputs
-from dspex.inprocess.fields import MISSING, InputField, OutputField
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.http.message import Head, Reply
-from dspex.inprocess.lm.record import LM
-from dspex.inprocess.predictor import predict
-from dspex.inprocess.signatures import Signature, signature
+from dspex.lm.http.http_message import Head, Reply
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.programs.native_route import predict
+from dspex.signatures.field import MISSING, InputField, OutputField
+from dspex.signatures.signature import Signature, signature
+from dspex.types import content as native_types
 
 
 def native_results(case: Case) -> dict[str, Any]:

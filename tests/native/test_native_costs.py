@@ -13,15 +13,16 @@ import pytest
 from hostile_replies import ATOMS, Fork, Leaf, Mood, colliding, grown, nested, signature_of
 from pydantic import BaseModel, Field
 
+from dspex.adapters import compile_signature, parse_budget, repaired_json, validation_cost
+from dspex.adapters.chat_adapter import HEADERS_MOST
+from dspex.adapters.parse_budget import Allowance, Paused, TooCostly
+from dspex.adapters.streaming import ChatFields, JsonFields
+from dspex.adapters.validation import typed_outputs
 from dspex.errors import AdapterParseError
-from dspex.inprocess.adapters import bounds, compile_signature, markers, repair, validation
-from dspex.inprocess.adapters.bounds import Allowance, Paused, TooCostly
-from dspex.inprocess.adapters.chat import HEADERS_MOST
-from dspex.inprocess.adapters.markers import END, START, expand
-from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
-from dspex.inprocess.crossing import typed_outputs
-from dspex.inprocess.tool_calls import ToolCalls
-from dspex.inprocess.types import Code
+from dspex.types import markers
+from dspex.types.content import Code
+from dspex.types.markers import END, START, expand
+from dspex.types.tool_calls import ToolCalls
 
 SIZES = (500, 4_000)
 # Of a thread's own time, so that a busy machine counts for nothing: 10 to 30 times what was measured.
@@ -59,15 +60,15 @@ def test_repairing_takes_steps_in_proportion_to_the_length(name: str) -> None:
             text = grown(ATOMS[name], size, prefix)
             allowance = Allowance(len(text))
             most = allowance.left
-            token = bounds.begin(allowance)
+            token = parse_budget.begin(allowance)
             try:
-                repair.loads(text)
+                repaired_json.loads(text)
             except (ValueError, RecursionError):
                 pass
             finally:
-                bounds.end(token)
+                parse_budget.end(token)
             cut = len(text) // 16 + 2  # what is cut out or searched last may go over it by itself
-            assert most - allowance.left <= bounds.STEPS_LEAST + bounds.STEPS_PER_CHAR * size + cut, prefix
+            assert most - allowance.left <= parse_budget.STEPS_LEAST + parse_budget.STEPS_PER_CHAR * size + cut, prefix
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
@@ -111,8 +112,8 @@ def test_streaming_grows_no_faster_than_the_reply(name: str, fields: Any, cut: i
         (lambda text: Code.model_validate(text), "```py"),
         (lambda text: expand({"role": "user", "content": text}), START),
         (lambda text: expand({"role": "user", "content": text}), START + "[" + END),
-        (repair.first_braced, "{"),
-        (repair.first_braced, "{}}{"),
+        (repaired_json.first_braced, "{"),
+        (repaired_json.first_braced, "{}}{"),
         (lambda text: _read(text, str, "chat"), "[[ ## x ## ]"),
         (lambda text: _read(text, str, "chat"), "\n [[ ## "),
     ],
@@ -255,12 +256,12 @@ def test_usual_damage_is_repaired_as_ever_with_a_tenth_of_the_steps(name: str) -
     text = DAMAGED[name]
     allowance = Allowance(len(text))
     most = allowance.left
-    token = bounds.begin(allowance)
+    token = parse_budget.begin(allowance)
     try:
-        found = repair.loads(text)
+        found = repaired_json.loads(text)
         assert found == json_repair.loads(text) and set(map(type, _parts(found))) <= PLAIN
     finally:
-        bounds.end(token)
+        parse_budget.end(token)
     assert most - allowance.left < most / 8
 
 
@@ -302,7 +303,7 @@ def test_a_union_with_a_discriminator_may_be_deep() -> None:
     value: dict[str, Any] = {"kind": "plus"}
     for _ in range(60):
         value = {"kind": "minus", "of": [value]}
-    assert validation.guard_of(Plus) is None and _read(json.dumps({"a": value}), Minus)["a"].of
+    assert validation_cost.guard_of(Plus) is None and _read(json.dumps({"a": value}), Minus)["a"].of
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_a_union_with_a_discriminator_may_be_deep() -> None:
 def test_most_types_need_no_look(kind: Any) -> None:
     """unit: a guard costs a walk through the value."""
     recursive = kind == list[Fork | None]
-    assert (validation.guard_of(kind) is None) is not recursive
+    assert (validation_cost.guard_of(kind) is None) is not recursive
 
 
 def test_the_first_braces_are_those_of_the_recursive_expression() -> None:
@@ -324,7 +325,7 @@ def test_the_first_braces_are_those_of_the_recursive_expression() -> None:
     for _ in range(20_000):
         text = "".join(source.choices("{}{}ab", k=source.randint(0, 12)))
         found = regex.search(r"\{(?:[^{}]|(?R))*\}", text, regex.DOTALL)
-        assert repair.first_braced(text) == (found.group() if found else None), text
+        assert repaired_json.first_braced(text) == (found.group() if found else None), text
 
 
 def test_fences_are_found_as_by_dspys_expressions() -> None:
@@ -371,12 +372,12 @@ def test_a_trial_pauses_instead_of_refusing() -> None:
 def test_texts_that_are_cut_out_or_joined_are_counted_on() -> None:
     """unit: json_repair goes on with a copy of the text where a key is repeated."""
     allowance = Allowance(0)
-    text: Any = repair._Metered.of("abc", allowance)
+    text: Any = repaired_json._Metered.of("abc", allowance)
     before = allowance.left
     joined = text[:2] + "{" + text[2:]
     assert joined == "ab{c" and joined[1] == "b" and joined.find("c") == 3 and before - allowance.left >= 4
     with pytest.raises(TooCostly):
-        for _ in range(bounds.STEPS_LEAST + 65):
+        for _ in range(parse_budget.STEPS_LEAST + 65):
             joined[0]
 
 

@@ -18,7 +18,7 @@ def _loaded_after(code: str) -> list[str]:
 def test_importing_the_predictor_loads_nothing_heavy() -> None:
     """unit: nor does predicting text."""
     code = """
-from dspex.inprocess import assertions, attempts, predictor, rewards, templates, votes
+from dspex.programs.strategies import assertion_checks as assertions; from dspex.programs.strategies import attempts; from dspex.programs import native_route as predictor; from dspex.programs.strategies import rewards; from dspex import templates; from dspex.programs.strategies import votes
 from dspex.inprocess.adapters import compile_signature
 compiled = compile_signature("question, context: list[str] -> answer")
 assert compiled.messages({"question": "x"})

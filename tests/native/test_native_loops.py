@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from dspex.errors import CallTimeout, CheckFailed, InvalidInput, SettingsError
-from dspex.inprocess.assertions import asserting
-from dspex.inprocess.attempts import Attempt, adrive, drive, with_hint
-from dspex.inprocess.prediction import Prediction
-from dspex.inprocess.rewards import choosing, score_of
-from dspex.inprocess.signatures import signature
-from dspex.inprocess.templates import template
-from dspex.inprocess.votes import majority_of
+from dspex.programs.strategies.assertion_checks import asserting
+from dspex.programs.strategies.attempts import Attempt, adrive, drive, with_hint
+from dspex.programs.strategies.rewards import choosing, score_of
+from dspex.programs.strategies.votes import majority_of
+from dspex.signatures.signature import signature
+from dspex.templates import template
+from dspex.types.prediction import Prediction
 
 
 class Asked:

@@ -12,6 +12,8 @@ import pytest
 from native_client import Answer, Client, Model
 from native_shapes import NAMES, Color, Item
 
+from dspex.adapters import compile_signature
+from dspex.adapters.streaming import ChatFields, JsonFields
 from dspex.errors import (
     AdapterParseError,
     EncodeError,
@@ -21,14 +23,12 @@ from dspex.errors import (
     UnsafeInput,
     UsageError,
 )
-from dspex.inprocess import predictor
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.adapters.streaming import ChatFields, JsonFields
-from dspex.inprocess.fields import InputField, OutputField
-from dspex.inprocess.prediction import Prediction
-from dspex.inprocess.predictor import Chunk, checked_inputs, typed_outputs, wire_inputs
-from dspex.inprocess.signatures import signature
-from dspex.inprocess.types import Audio, Code, File, History, Image, Reasoning
+from dspex.programs import native_route
+from dspex.programs.native_route import Chunk, checked_inputs, typed_outputs, wire_inputs
+from dspex.signatures.field import InputField, OutputField
+from dspex.signatures.signature import signature
+from dspex.types.content import Audio, Code, File, History, Image, Reasoning
+from dspex.types.prediction import Prediction
 
 MARKER = "<<CUSTOM-TYPE-START-IDENTIFIER>>[]<<CUSTOM-TYPE-END-IDENTIFIER>>"
 GOOD = "[[ ## answer ## ]]\nParis\n\n[[ ## n ## ]]\n3\n\n[[ ## completed ## ]]"
@@ -37,7 +37,7 @@ QN = "question -> answer, n: int"
 
 def _predict(client: Client, sig: Any = QN, inputs: Any = None, **options: Any) -> Prediction:
     lm = options.pop("lm", Model())
-    return predictor.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
+    return native_route.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
 
 
 def test_prediction_holds_typed_outputs_usage_and_route() -> None:
@@ -130,8 +130,8 @@ def test_await_gives_the_same() -> None:
 
     async def both() -> tuple[Prediction, list[Any]]:
         client = Client("nothing", '{"answer": "Paris", "n": 3}', GOOD)
-        made = await predictor.apredict(client, QN, {"question": "?"}, lm=Model())
-        stream = predictor.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        made = await native_route.apredict(client, QN, {"question": "?"}, lm=Model())
+        stream = native_route.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         return made, [item async for item in stream]
 
     made, items = asyncio.run(both())
@@ -150,7 +150,7 @@ def test_streamed_pieces_join_to_the_value(adapter: str, piece: int) -> None:
     json_ = '```json\n{"answer": "a [[ b \\u00e9\\ud83d\\ude00 \\"q\\"\\n", "x": [1, {"}": 2}], "n": 42}\n```'
     client = Client(chat if adapter == "chat" else json_, piece=piece)
     lm = Model()
-    *chunks, last = predictor.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
+    *chunks, last = native_route.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
     assert isinstance(last, Prediction) and last.n == 42
     texts = {
         name: "".join(c.text for c in chunks if isinstance(c, Chunk) and c.field == name) for name in ("answer", "n")
@@ -208,9 +208,9 @@ def test_unreadable_stream_falls_back_only_when_nothing_was_shown() -> None:
     """unit: DSPy's rule."""
     shown = Client("[[ ## answer ## ]]\nx\n[[ ## n ## ]]\nmany", "{}")
     with pytest.raises(AdapterParseError):
-        list(predictor.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
+        list(native_route.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
     hidden = Client("no header", '{"answer": "x", "n": 1}')
-    *_, last = predictor.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
+    *_, last = native_route.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
     assert last == Prediction({"answer": "x", "n": 1}) and len(hidden.asked) == 2
 
 
@@ -227,7 +227,7 @@ def test_closing_a_stream_closes_the_models() -> None:
                 self.is_open = False
 
     client = Watched(GOOD, GOOD)
-    stream = predictor.predict_stream(client, QN, {"question": "?"}, lm=Model())
+    stream = native_route.predict_stream(client, QN, {"question": "?"}, lm=Model())
     next(stream)
     assert client.is_open
     stream.close()
@@ -235,7 +235,7 @@ def test_closing_a_stream_closes_the_models() -> None:
 
     async def leave() -> bool:
         client.is_open = True
-        items = predictor.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        items = native_route.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         await anext(items)
         await items.aclose()
         return client.is_open
@@ -259,9 +259,9 @@ def test_stream_without_its_completion_is_an_error() -> None:
             yield "[[ ## answer"
 
     with pytest.raises(LMStreamAssemblyError):
-        list(predictor.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
+        list(native_route.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
     with pytest.raises(InvalidInput, match="cannot be streamed"):
-        list(predictor.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
+        list(native_route.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
 
 
 # --- inputs and outputs ---
@@ -326,7 +326,7 @@ def test_marker_in_a_demo_is_an_image_only_where_images_belong() -> None:
 
 def test_field_header_in_a_value_passes() -> None:
     """unit: as in DSPy; `suspected_fields` says which inputs hold one."""
-    from dspex.inprocess.adapters.safety import suspected_fields
+    from dspex.adapters.injection import suspected_fields
 
     inputs = {"question": "see [[ ## answer ## ]]"}
     assert suspected_fields(inputs) == ["question"] and suspected_fields({"question": "[[ x"}) == []

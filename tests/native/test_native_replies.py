@@ -15,12 +15,13 @@ from native_client import Client, Model
 from pydantic import BaseModel, field_validator
 
 import dspex
+from dspex.adapters import reply_reader
 from dspex.errors import AdapterParseError, CallTimeout, LMProviderError
-from dspex.inprocess import predictor, replies
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.dialects import answer, openai
-from dspex.inprocess.lm.ledger import Ledger
-from dspex.inprocess.signatures import Signature
+from dspex.lm.dialects import dialect_base, openai
+from dspex.lm.lm_client import LMClient
+from dspex.lm.usage import Ledger
+from dspex.programs import native_route
+from dspex.signatures.signature import Signature
 from dspex.testing import FakeLM
 
 PATIENCE_S = 30.0
@@ -58,7 +59,7 @@ def _wrapped(text: str) -> str:
 
 
 async def _asked(text: str, sig: Signature = WATCHED, **options: Any) -> Any:
-    return await predictor.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
+    return await native_route.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
 
 
 def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
@@ -66,13 +67,13 @@ def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
     options: dict[str, Any] = {"lm": Model(), "adapter": "json", "deadline": deadline}
 
     async def streamed() -> Any:
-        stream = predictor.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
+        stream = native_route.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
         return [item async for item in stream]
 
     return {
-        "predict": lambda: predictor.predict(Client(text), WATCHED, {"q": "?"}, **options),
+        "predict": lambda: native_route.predict(Client(text), WATCHED, {"q": "?"}, **options),
         "apredict": lambda: asyncio.run(_asked(text, deadline=deadline)),
-        "stream": lambda: list(predictor.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
+        "stream": lambda: list(native_route.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
         "astream": lambda: asyncio.run(streamed()),
     }
 
@@ -85,8 +86,8 @@ def test_reply_that_is_read_past_the_deadline_is_a_timeout(
     """unit: on every verb, also where the reading succeeds; on a clock of the test's."""
     clock = SimpleNamespace(now=100.0)
     fake = SimpleNamespace(monotonic=lambda: clock.now)
-    monkeypatch.setattr(replies, "time", fake)
-    monkeypatch.setattr(predictor, "time", fake)
+    monkeypatch.setattr(reply_reader, "time", fake)
+    monkeypatch.setattr(native_route, "time", fake)
     act = _verbs(_wrapped(text), 130.0)[verb]
     act()  # in time
     on_read.append(lambda: setattr(clock, "now", 131.0))
@@ -98,12 +99,12 @@ def test_reply_that_is_read_past_the_deadline_is_a_timeout(
 def test_unreadable_reply_past_the_deadline_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """unit: the time is over, whatever the reply held."""
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(replies, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(reply_reader, "time", SimpleNamespace(monotonic=lambda: clock.now))
     on_read.append(lambda: setattr(clock, "now", 131.0))
     client = Client('[[ ## a ## ]]\n{"words": ["x"]}\n[[ ## b ## ]]\nno number', "{}")
     sig = WATCHED.append("b", dspex.OutputField(), int)
     with pytest.raises(CallTimeout):
-        predictor.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
+        native_route.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
     assert len(client.asked) == 1
 
 
@@ -190,7 +191,7 @@ def test_many_long_replies_at_once_are_read_by_two_threads() -> None:
     async def all_of() -> list[Any]:
         return await asyncio.gather(*(_asked(_wrapped(LONG)) for _ in range(12)))
 
-    assert len(asyncio.run(all_of())) == 12 and 1 <= len(names) <= replies.THREADS
+    assert len(asyncio.run(all_of())) == 12 and 1 <= len(names) <= reply_reader.THREADS
 
 
 def test_reply_without_commas_is_refused_through_the_whole_client() -> None:
@@ -198,7 +199,7 @@ def test_reply_without_commas_is_refused_through_the_whole_client() -> None:
     reply = '[[ ## a ## ]]\n["a" ' + '["a" ' * 60_000
     with FakeLM(lambda messages: reply) as lm, LMClient() as client:
         with pytest.raises(AdapterParseError, match="1,000,000 steps"):
-            predictor.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
+            native_route.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
         assert len(lm.requests) == 2
 
 
@@ -220,6 +221,6 @@ def test_absurd_usage_counters_are_none(counter: str) -> None:
 def test_response_of_very_many_values_is_not_read() -> None:
     """unit: 4 MB of `{},` are 100 MB of objects; a long answer in words is no such thing."""
     with pytest.raises(LMProviderError, match="1,000,000"):
-        answer.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
+        dialect_base.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
     prose = json.dumps({"choices": [{"message": {"content": "word, and more words. " * 500_000}}]}).encode()
     assert len(openai.answer(LM, prose).text or "") == 11_000_000

@@ -14,11 +14,11 @@ import pydantic
 import pytest
 from native_shapes import Color, Item, Order
 
+from dspex.adapters import compile_signature
 from dspex.errors import SignatureError, UnknownName
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.annotations import annotation_text, read_annotation
-from dspex.inprocess.fields import InputField, OutputField
-from dspex.inprocess.signatures import Signature, signature
+from dspex.signatures.annotations import annotation_text, read_annotation
+from dspex.signatures.field import InputField, OutputField
+from dspex.signatures.signature import Signature, signature
 
 
 class QA(Signature):

@@ -20,16 +20,16 @@ from tool_cases import TOOLS, Clock, Spot, cases, plain, search, untyped, values
 
 import dspex
 from dspex import defaults
+from dspex.adapters import compile_signature
 from dspex.errors import DspexError, InvalidInput, SettingsError, ToolFailed, UnknownName
-from dspex.inprocess import types as native_types
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.lm.client import LMClient
-from dspex.inprocess.lm.record import LM
-from dspex.inprocess.predictor import asked, predict, predict_stream
-from dspex.inprocess.signatures import signature
-from dspex.inprocess.tool_calls import ToolCallResults, ToolCalls
-from dspex.inprocess.tool_types import Tool
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.programs.native_route import asked, predict, predict_stream
+from dspex.signatures.signature import signature
 from dspex.testing import FakeLM, FakeReply
+from dspex.types import content as native_types
+from dspex.types.tool import Tool
+from dspex.types.tool_calls import ToolCallResults, ToolCalls
 
 SEED = int(os.environ.get("DSPEX_PARITY_SEED", "20261122"))
 Found = tuple[Any, list[bytes]]  # an outcome, and the bodies of the requests behind it

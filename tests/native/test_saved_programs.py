@@ -17,11 +17,11 @@ from native_side import Side
 
 import dspex
 from dspex.errors import InvalidInput, SignatureError
-from dspex.inprocess.signatures import signature
-from dspex.programs.predictors import predictor
-from dspex.programs.saved import Optimized, load
-from dspex.programs.states import saved_prefix
-from dspex.router import Reason
+from dspex.programs.factories import predictor
+from dspex.programs.program_state import saved_prefix
+from dspex.programs.routing import Reason
+from dspex.programs.saving import Optimized, load
+from dspex.signatures.signature import signature
 from dspex.testing import FakeLM
 
 pytestmark = pytest.mark.parity

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dspex import Pipeline, Result
 from dspex.config import PoolConfig
-from dspex.pipelines import Pipeline, Result
 from dspex.pools.supervisor import Supervisor
 
 Go = Callable[..., Result]

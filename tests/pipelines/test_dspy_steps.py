@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import dspex
+from dspex import EventKind, Pipeline, native, parallel, pipeline, python
 from dspex.config import PoolConfig
 from dspex.errors import LMError, PipelineError, SettingsError
-from dspex.inprocess.cache import Cache
-from dspex.pipelines import EventKind, Pipeline, Status, native, parallel, pipeline, python
+from dspex.lm.cache import Cache
+from dspex.pipelines.core.results import Status
 from dspex.pools.supervisor import Supervisor
 from dspex.testing import FakeLM
-
-from .conftest import Go
+from tests.pipelines.conftest import Go
 
 QUESTION = "What is DSPy?"
 ANSWERS = {

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dspex import conditional, map_each, native, parallel, pipeline, python
 from dspex.errors import CallCancelled, InvalidInput, KeyClash, PipelineError, SettingsError
-from dspex.pipelines import Status, conditional, map_each, native, parallel, pipeline, python
-
-from .conftest import Go
-from .doubles import NotedSupervisor, Scripted, Waiting
+from dspex.pipelines.core.results import Status
+from tests.pipelines.conftest import Go
+from tests.pipelines.doubles import NotedSupervisor, Scripted, Waiting
 
 SUP: Any = NotedSupervisor()
 

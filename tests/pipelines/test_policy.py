@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from dspex import native, parallel, pipeline, python
 from dspex.errors import CallCancelled, InvalidInput, PipelineError, StepTimeout, WorkerDied
-from dspex.pipelines import Status, native, parallel, pipeline, python
-
-from .conftest import Go
-from .doubles import NotedSupervisor, Scripted, Waiting, died
+from dspex.pipelines.core.results import Status
+from tests.pipelines.conftest import Go
+from tests.pipelines.doubles import NotedSupervisor, Scripted, Waiting, died
 
 SUP: Any = NotedSupervisor()
 

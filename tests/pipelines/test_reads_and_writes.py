@@ -7,11 +7,11 @@ from typing import Any, NotRequired, TypedDict
 import pytest
 
 import dspex
+from dspex import native, parallel, pipeline, python
 from dspex.errors import InvalidInput, InvalidReturn, PipelineError, SettingsError, UnknownName
-from dspex.pipelines import Status, native, parallel, pipeline, python
-
-from .conftest import Go
-from .doubles import NotedSupervisor, Scripted
+from dspex.pipelines.core.results import Status
+from tests.pipelines.conftest import Go
+from tests.pipelines.doubles import NotedSupervisor, Scripted
 
 SUP: Any = NotedSupervisor()
 

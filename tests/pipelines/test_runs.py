@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from dspex import EventKind, cache_step, command, native, parallel, pipeline, python
 from dspex.errors import PipelineError, SettingsError, UnknownName
-from dspex.inprocess.cache import Cache
-from dspex.pipelines import EventKind, Status, cache_step, command, native, parallel, pipeline, python
-from dspex.pipelines.keeping import Kept
-
-from .conftest import Go, Supervise
-from .doubles import NotedSupervisor, Scripted
+from dspex.lm.cache import Cache
+from dspex.pipelines.core.results import Status
+from dspex.pipelines.core.step_cache import Kept
+from tests.pipelines.conftest import Go, Supervise
+from tests.pipelines.doubles import NotedSupervisor, Scripted
 
 
 def _remembering(**how: Any) -> Any:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from random import Random
 
-from dspex.pools.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
-from dspex.pools.roster import WorkerPhase
-from dspex.pools.state import PoolState, Rules
-from dspex.pools.tickets import Phase, SessionUse, Ticket
+from dspex.pools.state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from dspex.pools.state.machine import PoolState, Rules
+from dspex.pools.state.records import Phase, SessionUse, Ticket
+from dspex.pools.state.roster import WorkerPhase
 
 EVENTS = {
     "call.abandoned",

@@ -10,9 +10,8 @@ import pytest
 
 import dspex_worker
 from dspex.errors import DspexError, WorkerBootError
-
-from .conftest import Supervise
-from .waiting import SOON, all_ready, descendants, eventually, is_alive
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import SOON, all_ready, descendants, eventually, is_alive
 
 PREFIX = """
 import os, sys, time

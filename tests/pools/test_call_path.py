@@ -19,12 +19,11 @@ import dspex
 import dspex_worker
 from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, WorkerDied
 from dspex.events import Bus
-from dspex.pools import channel, quick
-from dspex.pools.channel import Channel
+from dspex.pools.processes import channel, pipe_io
+from dspex.pools.processes.channel import Channel
 from dspex_worker.wire import messages
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, lines, pids, template_pid
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, lines, pids, template_pid
 
 
 def test_arguments_that_change_later_are_sent_as_they_were(supervise: Supervise) -> None:
@@ -139,7 +138,7 @@ def test_nothing_slow_happens_under_the_pools_lock(supervise: Supervise, monkeyp
 
         return call
 
-    monkeypatch.setattr(quick, "write", watched("write", quick.write))
+    monkeypatch.setattr(pipe_io, "write", watched("write", pipe_io.write))
     monkeypatch.setattr(messages, "write_call", watched("encode", messages.write_call))
     monkeypatch.setattr(Bus, "emit", watched("emit", Bus.emit))
     sup.register("tool", watched("tool", lambda request: None))
@@ -171,7 +170,7 @@ def test_closing_waits_for_the_writer_and_nobody_writes_afterwards(monkeypatch: 
     os.set_blocking(stdin_w, False)
     pipe = Channel(stdin_w, stdout_r, lambda wanted: None, lambda: None)
     inside, go_on = threading.Event(), threading.Event()
-    write = quick.write
+    write = pipe_io.write
 
     def slow(descriptor: int, data: bytes) -> int:
         inside.set()

@@ -11,8 +11,7 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import EncodeError, FrameTooLarge, InvalidInput, LMAuthError, RemoteError, UnknownName
 from dspex.pools.supervisor import Supervisor
-
-from .waiting import all_ready, eventually, pids
+from tests.pools.waiting import all_ready, eventually, pids
 
 LIMIT = 16 * 1024 * 1024
 

@@ -9,9 +9,8 @@ import threading
 import pytest
 
 from dspex.errors import CallTimeout
-
-from .conftest import Supervise
-from .waiting import Caller, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, eventually, pids
 
 
 def test_python_code_is_interrupted_while_its_worker_is_spoken_to_all_the_time(supervise: Supervise) -> None:

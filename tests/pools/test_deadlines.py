@@ -7,9 +7,8 @@ import time
 import pytest
 
 from dspex.errors import CallCancelled, CallTimeout, RemoteError, WorkerDied
-
-from .conftest import Supervise
-from .waiting import SOON, Caller, Gate, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -10,13 +10,12 @@ from typing import cast
 import pytest
 
 from dspex.events import Event, Name
-from dspex.pools import replies
-from dspex.pools.intake import PATIENCE, ROOM, SMALL, Intake
-from dspex.pools.worker import Worker
+from dspex.pools import inbox
+from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, Intake
+from dspex.pools.processes.worker_process import Worker
 from dspex_worker.wire import FRAME_LIMIT
-
-from .conftest import Supervise
-from .waiting import Caller, all_ready, eventually
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, all_ready, eventually
 
 ODD = str(Path(__file__).parents[1] / "chaos" / "odd_bridge.py")
 ROOT = Path(__file__).parents[2]
@@ -105,10 +104,10 @@ def test_a_frame_that_is_held_back_is_given_up_for_those_that_wait(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process: five workers hold large frames back; the sixth's large answer arrives, small ones meanwhile too."""
-    from dspex.pools import intake
+    from dspex.pools import frame_intake
 
-    monkeypatch.setattr(intake, "ROOM", 4 * 1024 * 1024)
-    monkeypatch.setattr(intake, "PATIENCE", 1.0)
+    monkeypatch.setattr(frame_intake, "ROOM", 4 * 1024 * 1024)
+    monkeypatch.setattr(frame_intake, "PATIENCE", 1.0)
     sup = supervise(size=5, concurrency=1, restart_budget=(100, 1.0))
     all_ready(sup, 5)
     held = (3 * 1024 * 1024).to_bytes(4, "big") + b"\xc6" + b"x" * (3 * 1024 * 1024 - 5)
@@ -130,7 +129,7 @@ def test_reports_that_nobody_takes_are_dropped_and_counted(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process: a subscriber hangs, a worker tells events on and on: bounded here, and told afterwards."""
-    monkeypatch.setattr(replies, "REPORTS_MOST", 1024 * 1024)
+    monkeypatch.setattr(inbox, "REPORTS_MOST", 1024 * 1024)
     sup = supervise(bridge=str(ROOT / "tests" / "worker" / "hostile_bridge.py"), size=1)
     heard: list[Event] = []
     go = threading.Event()

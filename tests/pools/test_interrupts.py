@@ -23,9 +23,8 @@ import pytest
 
 from dspex.errors import DspexError
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, lines
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, lines
 
 POOLS = str(Path("dspex", "pools"))
 

@@ -21,10 +21,9 @@ from dspex.config import PoolConfig
 from dspex.pools.supervisor import Supervisor
 from dspex_worker import lifeline, vigil
 from dspex_worker.wire import decode, encode
-
-from .conftest import Supervise
-from .test_orphans import SPINNING, Host
-from .waiting import PATIENCE, SOON, eventually, is_alive
+from tests.pools.conftest import Supervise
+from tests.pools.test_orphans import SPINNING, Host
+from tests.pools.waiting import PATIENCE, SOON, eventually, is_alive
 
 OFF = {"DSPEX_LIFELINE": "watch"}
 
@@ -189,7 +188,7 @@ def test_two_supervisors_and_their_lifelines_do_not_mix(supervise: Supervise) ->
 PARENT = """
 import subprocess, sys
 passed = [int(end) for end in sys.argv[1:]]
-command = [sys.executable, "-P", "-m", "dspex_worker.template", "--control", sys.argv[1], "--lifeline", sys.argv[2]]
+command = [sys.executable, "-P", "-m", "dspex_worker.forkserver", "--control", sys.argv[1], "--lifeline", sys.argv[2]]
 print(subprocess.Popen(command, pass_fds=passed).pid, flush=True)
 sys.stdin.read()
 """

@@ -8,9 +8,8 @@ import threading
 import pytest
 
 from dspex.errors import CallTimeout, WorkerDied
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, eventually, pids
 
 
 def test_a_thousand_awaited_calls_at_once(supervise: Supervise) -> None:

@@ -8,9 +8,8 @@ import signal
 import pytest
 
 from dspex.errors import CallTimeout, WorkerMemoryExceeded
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, is_alive, pids, template_pid
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, is_alive, pids, template_pid
 
 MIB = 1024 * 1024
 CAP = 96 * MIB

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import WorkerMemoryExceeded
-from dspex_worker import cgroup
-
-from .conftest import Supervise
-from .waiting import Caller, all_ready, eventually, is_alive, template_pid
+from dspex_worker.memory import cgroup
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, all_ready, eventually, is_alive, template_pid
 
 MIB = 1024 * 1024
 CAP = 96 * MIB
@@ -246,7 +245,7 @@ def test_the_kernel_takes_a_worker_before_the_host(parent: Path, groups: str, ca
     script = textwrap.dedent(f"""
         from dspex.config import PoolConfig
         from dspex.errors import WorkerDied
-        from dspex.pools import crew
+        from dspex.pools import pool_workers as crew
         from dspex.pools.supervisor import Supervisor
         crew.EXIT_PATIENCE = 5.0
         held = bytearray({64 * MIB}); held[::4096] = b"x" * len(held[::4096])   # the host is the larger one

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import WorkerMemoryExceeded
-from dspex_worker import memory
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, template_pid
+from dspex_worker.memory import procfs
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, template_pid
 
 MIB = 1024 * 1024
 CAP = 96 * MIB
@@ -180,9 +179,9 @@ def test_kernels_that_list_no_children_are_asked_for_parents(monkeypatch: pytest
     if pid == 0:
         signal.pause()
     try:
-        assert pid in memory.children(os.getpid())
-        monkeypatch.setattr(memory, "has_children_files", lambda: False)
-        assert pid in memory.children(os.getpid())
+        assert pid in procfs.children(os.getpid())
+        monkeypatch.setattr(procfs, "has_children_files", lambda: False)
+        assert pid in procfs.children(os.getpid())
         assert pid in descendants(os.getpid())
     finally:
         os.kill(pid, signal.SIGKILL)

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import RemoteError, WorkerBootError, WorkerMemoryExceeded
-from dspex_worker.limits import data_limit
-from dspex_worker.memory import held
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, eventually, pids
+from dspex_worker.memory.procfs import held
+from dspex_worker.memory.rlimits import data_limit
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, eventually, pids
 
 MIB = 1024 * 1024
 CAP = 96 * MIB

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.memory import TreeGauge, cpu_ns
-from dspex_worker.watch import LATEST, LONGEST_REST, UNCAPPED, Watch
+from dspex_worker.memory.monitor import LATEST, LONGEST_REST, UNCAPPED, Watch
+from dspex_worker.memory.procfs import TreeGauge, cpu_ns
 
 MIB = 1024 * 1024
 CAP = 200 * MIB

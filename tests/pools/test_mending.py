@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dspex.pools.instructions import Fail, Forget, Send
-from dspex.pools.mending import mend
-from dspex.pools.tickets import Ticket
-
-from .test_state import NOW, Pool, sent
+from dspex.pools.state.instructions import Fail, Forget, Send
+from dspex.pools.state.records import Ticket
+from dspex.pools.state.recovery import mend
+from tests.pools.test_state import NOW, Pool, sent
 
 
 def mended(pool: Pool, running: list[Ticket], queued: list[Ticket]) -> list[object]:

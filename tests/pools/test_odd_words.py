@@ -13,13 +13,12 @@ import pytest
 
 from dspex.errors import DspexError, LMRateLimitError, ProtocolError, RemoteError, UnknownName
 from dspex.events import Event, Name
+from dspex.pools.processes.worker_process import holds_other_end
 from dspex.pools.remote import NAMES_MOST, error_from
 from dspex.pools.supervisor import Supervisor
-from dspex.pools.worker import holds_other_end
 from dspex_worker.wire.messages import MAGIC, Kind
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, pids
 
 ODD = str(Path(__file__).parents[1] / "chaos" / "odd_bridge.py")
 OWN = 777_777  # stands for the id of the call that has the messages written

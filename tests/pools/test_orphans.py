@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .waiting import PATIENCE, SOON, eventually, is_alive
+from tests.pools.waiting import PATIENCE, SOON, eventually, is_alive
 
 HOST = """
 import json, os, sys, threading, time

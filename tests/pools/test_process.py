@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import SettingsError, WorkerBootError
-from dspex.pools.process import Process
+from dspex.pools.processes.child_process import Process
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import template_pid
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import template_pid
 
 LISTING = "import os; print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"
 

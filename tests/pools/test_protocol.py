@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import ProtocolError, WorkerDied
-
-from .conftest import Supervise
-from .waiting import SOON, Caller, Gate, all_ready, eventually, lines, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import SOON, Caller, Gate, all_ready, eventually, lines, pids
 
 HEADER = struct.Struct(">I")
 BOMB = b"\xdd" + struct.pack(">I", 3_000_000) + b"\x80" * 3_000_000

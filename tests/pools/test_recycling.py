@@ -9,9 +9,8 @@ import pytest
 
 from dspex.errors import DspexError, PoolClosed, SessionLost
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import SOON, Caller, Gate, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 
 class Load:

@@ -12,9 +12,8 @@ import pytest
 
 from dspex.errors import CallTimeout, InvalidInput, PoolClosed, PoolSaturated, PoolUnhealthy, SessionLimit, WorkerDied
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import SOON, Caller, Gate, eventually, lines
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import SOON, Caller, Gate, eventually, lines
 
 
 def test_a_full_queue_is_pool_saturated(supervise: Supervise) -> None:

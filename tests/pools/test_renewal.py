@@ -13,9 +13,8 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, SessionLost, UnknownName, WorkerBootError
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids, template_pid
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, pids, template_pid
 
 VERSIONED = """
 import time

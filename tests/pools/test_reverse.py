@@ -21,11 +21,10 @@ from dspex.errors import (
     UnsafeInput,
     WouldDeadlock,
 )
-from dspex.pools import toolthreads
+from dspex.pools import tool_threads
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, pids
 
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="unset")
 
@@ -289,7 +288,7 @@ def test_more_slow_tools_than_threads_all_answer(supervise: Supervise) -> None:
 
 def test_slow_tools_do_not_keep_threads_from_the_tools_that_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Process (C14): every tool thread waits for a call in another pool, whose own tool gets a thread all the same."""
-    monkeypatch.setattr(toolthreads, "THREADS", 2)
+    monkeypatch.setattr(tool_threads, "THREADS", 2)
     settings = {"bridge": "faults", "size": 1, "stop_grace": 0.5}
     barrier = threading.Barrier(2)
     with Supervisor(pools=[PoolConfig("f", **settings), PoolConfig("g", **settings)]) as sup:

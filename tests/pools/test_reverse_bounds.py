@@ -15,13 +15,12 @@ import pytest
 
 from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyReverseCalls
 from dspex.events import Event, Name
-from dspex.pools import worker as worker_module
-from dspex.pools.admission import Admission, Limits
-from dspex.pools.reverse import ReverseCall
+from dspex.pools.callback_limits import Admission, Limits
+from dspex.pools.callbacks import ReverseCall
+from dspex.pools.processes import worker_process as worker_module
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, all_ready, eventually, pids
 
 ODD = str(Path(__file__).parents[1] / "chaos" / "odd_bridge.py")
 ROOT = Path(__file__).parents[2]
@@ -217,7 +216,7 @@ def test_odd_arguments_of_our_own_handlers_are_named(
     supervise: Supervise, name: str, arguments: dict[str, Any]
 ) -> None:
     """Process: InvalidInput that names the field, for the worker to hear; it is not retired for it."""
-    from dspex.services import services_of
+    from dspex.services.services import services_of
 
     sup = supervise(size=1)
     services_of(sup)

@@ -19,9 +19,8 @@ from dspex.errors import (
     WorkerDied,
 )
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, eventually, pids
 
 
 def test_two_hundred_sessions_stay_where_they_began(supervise: Supervise) -> None:
@@ -282,7 +281,7 @@ def _kill(sup: Supervisor, pid: int) -> None:
 
 def test_no_command_is_executed_again_to_restore(supervise: Supervise, tmp_path) -> None:
     """Process (S9): restoring copies values; effects happen once."""
-    from .waiting import lines
+    from tests.pools.waiting import lines
 
     sup = supervise(size=1)
     effects = tmp_path / "effects"

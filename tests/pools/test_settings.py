@@ -13,9 +13,8 @@ import pytest
 from dspex.config import PoolConfig, load
 from dspex.errors import CallTimeout, SettingsError, WorkerBootError
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, all_ready, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, all_ready, eventually, pids
 
 # setting: (as written in TOML, as written in the environment, what it means)
 GIVEN: dict[str, tuple[Any, str, Any]] = {

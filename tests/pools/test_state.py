@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from dspex.pools.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
-from dspex.pools.poison import QUARANTINE
-from dspex.pools.roster import WorkerPhase
-from dspex.pools.state import PoolState, Rules
-from dspex.pools.tickets import Phase, SessionUse, Ticket
+from dspex.pools.state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from dspex.pools.state.machine import PoolState, Rules
+from dspex.pools.state.poison import QUARANTINE
+from dspex.pools.state.records import Phase, SessionUse, Ticket
+from dspex.pools.state.roster import WorkerPhase
 
 NOW = 1000.0
 

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from dspex.pools.state import Rules
-
-from .pool_double import World
+from dspex.pools.state.machine import Rules
+from tests.pools.pool_double import World
 
 KEYS = ("a", "b", "c", "d")
 PICK = st.integers(0, 50)

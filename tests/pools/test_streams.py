@@ -11,11 +11,10 @@ import threading
 import pytest
 
 from dspex.errors import PoolSaturated, RemoteError, UnknownName, WorkerDied
-from dspex.pools.calls import Call
+from dspex.pools.call import Call
 from dspex.pools.streams import AsyncStream, Stream, StreamBuffer
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, eventually, pids
 
 
 def test_chunks_come_in_order_and_then_the_value(supervise: Supervise) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Supervise
-from .waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, pids, template_pid
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, pids, template_pid
 
 VERSIONED = """
 from dspex_worker.bridge import Bridge

@@ -13,12 +13,11 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import CallCancelled, DspexError, TooManyToolsLeft
 from dspex.events import Event, Name
-from dspex.pools import handlers, toolthreads
-from dspex.pools.reverse import ReverseCall
+from dspex.pools import callback_handlers, tool_threads
+from dspex.pools.callbacks import ReverseCall
 from dspex.pools.supervisor import Supervisor
-
-from .conftest import Supervise
-from .waiting import Caller, Gate, eventually, pids
+from tests.pools.conftest import Supervise
+from tests.pools.waiting import Caller, Gate, eventually, pids
 
 ODD = str(Path(__file__).parents[1] / "chaos" / "odd_bridge.py")
 ROOT = Path(__file__).parents[2]
@@ -71,7 +70,7 @@ def test_hanging_tools_of_ended_calls_hold_up_nobody(supervise: Supervise, hold:
     assert sup.call("f", "ask", ASK, timeout=20) == "done"
     hold.set()
     threads = sup.handlers._of_pools[0]._threads
-    eventually(lambda: not threads._left and threads._threads <= toolthreads.THREADS, what="the threads come back")
+    eventually(lambda: not threads._left and threads._threads <= tool_threads.THREADS, what="the threads come back")
     assert sup.call("f", "ask", ASK, timeout=20) == "done"
 
 
@@ -82,7 +81,7 @@ def test_hanging_tools_of_dead_workers_hold_up_nobody(
     import os
     import signal
 
-    monkeypatch.setattr(toolthreads, "THREADS", 1)
+    monkeypatch.setattr(tool_threads, "THREADS", 1)
     sup = supervise(size=1, restart_budget=(100, 1.0))
     arrived: list[int] = []
     sup.register("hang", _hanging(hold, arrived))
@@ -112,7 +111,7 @@ def test_what_hangs_in_one_pool_does_not_hold_up_another(hold: threading.Event, 
         sup.register("hang", ahang if is_async else hang)
         sup.register("tool", atool if is_async else lambda request: "done")
         callers = [Caller(sup.call, "f", "ask", {"name": "hang", "arguments": {}}, timeout=60.0) for _ in range(40)]
-        eventually(lambda: len(arrived) == (1 if is_async else toolthreads.THREADS))
+        eventually(lambda: len(arrived) == (1 if is_async else tool_threads.THREADS))
         assert sup.call("g", "ask", ASK, timeout=20) == "done"
         hold.set()
         assert {caller.outcome(60) for caller in callers} == {"late"}
@@ -122,8 +121,8 @@ def test_past_the_bound_hanging_tools_are_an_error_and_an_event(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch, hold: threading.Event
 ) -> None:
     """Process: threads that never come back are not started without end, and nobody waits for them in silence."""
-    monkeypatch.setattr(toolthreads, "THREADS", 2)
-    monkeypatch.setattr(toolthreads, "LEFT_MOST", 3)
+    monkeypatch.setattr(tool_threads, "THREADS", 2)
+    monkeypatch.setattr(tool_threads, "LEFT_MOST", 3)
     sup = supervise(size=1, concurrency=20, cancel_grace=30.0)
     heard: list[Event] = []
     sup.on_event(heard.append)
@@ -147,8 +146,8 @@ def test_those_who_wait_for_the_last_threads_hear_that_these_are_left(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch, hold: threading.Event
 ) -> None:
     """Process: the tool was queued behind a living call's; when that call ends and its tool does not, it is refused."""
-    monkeypatch.setattr(toolthreads, "THREADS", 1)
-    monkeypatch.setattr(toolthreads, "LEFT_MOST", 0)
+    monkeypatch.setattr(tool_threads, "THREADS", 1)
+    monkeypatch.setattr(tool_threads, "LEFT_MOST", 0)
     sup = supervise(size=1, concurrency=20, cancel_grace=30.0)
     arrived: list[int] = []
     sup.register("hang", _hanging(hold, arrived))
@@ -170,7 +169,7 @@ def test_an_asynchronous_tool_that_does_not_end_is_counted(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process: coroutines that swallow their cancellation are bounded too."""
-    monkeypatch.setattr(handlers, "LEFT_TASKS_MOST", 2)
+    monkeypatch.setattr(callback_handlers, "LEFT_TASKS_MOST", 2)
     sup = supervise(size=1, cancel_grace=30.0)
     release: list[asyncio.Event] = []
 
@@ -201,16 +200,16 @@ def test_a_gate_is_still_a_tool(supervise: Supervise) -> None:
     sup = supervise(size=2, concurrency=20)
     with Gate(sup) as gate:
         callers = [Caller(sup.call, *gate.command) for _ in range(40)]
-        gate.wait_for(toolthreads.THREADS)
-        assert len(gate.arrived) == toolthreads.THREADS
+        gate.wait_for(tool_threads.THREADS)
+        assert len(gate.arrived) == tool_threads.THREADS
         gate.open()
         assert len([caller.outcome(30) for caller in callers]) == 40
 
 
 def test_threads_beside_are_bounded(monkeypatch: pytest.MonkeyPatch, hold: threading.Event) -> None:
     """unit: what tools led to has threads of its own, not without end; they are given back."""
-    monkeypatch.setattr(toolthreads, "BESIDE_MOST", 3)
-    threads = toolthreads.ToolThreads("p", lambda count: None)
+    monkeypatch.setattr(tool_threads, "BESIDE_MOST", 3)
+    threads = tool_threads.ToolThreads("p", lambda count: None)
     for _ in range(3):
         threads.run_beside(cast("ReverseCall", object()), lambda: hold.wait(20))
     with pytest.raises(TooManyToolsLeft):
@@ -223,7 +222,7 @@ def test_threads_beside_are_bounded(monkeypatch: pytest.MonkeyPatch, hold: threa
 
 def test_an_answer_that_cannot_be_given_costs_no_thread(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     """Process: whatever goes wrong after a tool, its worker hears of it or its thread serves the next."""
-    monkeypatch.setattr(toolthreads, "THREADS", 1)
+    monkeypatch.setattr(tool_threads, "THREADS", 1)
     sup = supervise(size=1)
 
     class Changing(dict[str, int]):

@@ -57,7 +57,7 @@ def template_pid(sup: Supervisor) -> int:
 
 def descendants(pid: int) -> list[int]:
     """All processes below `pid`."""
-    from dspex_worker.memory import descendants as below
+    from dspex_worker.memory.procfs import descendants as below
 
     return below(pid)
 

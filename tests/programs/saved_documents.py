@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dspex.inprocess.signatures import signature
-from dspex.programs.states import saved_prefix
+from dspex.programs.program_state import saved_prefix
+from dspex.signatures.signature import signature
 
 QA = signature("question -> answer")
 EVIL = "http://127.0.0.1:9/evil"

@@ -16,7 +16,7 @@ import dspex
 from dspex.errors import BudgetExceeded, CallTimeout, PipelineError
 from dspex.events import Event, Name
 from dspex.pools.supervisor import Supervisor
-from dspex.services import services_of
+from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.held import PATIENCE, HeldEndpoint
 

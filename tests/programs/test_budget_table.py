@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dspex import config
-from dspex.accounts import bound_process
 from dspex.errors import BudgetExceeded, SettingsError
-from dspex.inprocess.lm.ledger import Ledger
+from dspex.lm.usage import Ledger
+from dspex.services.accounts import bound_process
 
 
 def test_table_bounds_the_process(tmp_path: Path) -> None:

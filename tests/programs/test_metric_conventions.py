@@ -9,7 +9,7 @@ import pytest
 
 import dspex
 from dspex.errors import SettingsError
-from dspex_worker.calling import Mismatch, metric_convention, require_arguments
+from dspex_worker.user_calls import Mismatch, metric_convention, require_arguments
 
 E, P, T, N, PT = "example", "prediction", ["trace"], "pred_name", ["pred_trace"]
 SCORING, COLLECTING, IN_GEPA = (E, P), (E, P, T), (E, P, T, N, PT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import ProtocolError
-from dspex.programs import answers
+from dspex.programs import worker_answers
 
 GOOD_RUN = {"outputs": {"answer": 1}, "completions": [{"answer": 1}], "usage": {"m": {"total_tokens": 1}}, "new": 1}
 
@@ -31,19 +31,19 @@ GOOD_RUN = {"outputs": {"answer": 1}, "completions": [{"answer": 1}], "usage": {
 def test_what_is_no_prediction_is_a_protocol_error(value: Any) -> None:
     """unit: also answers that only look like one at first."""
     with pytest.raises(ProtocolError, match="dspy/1"):
-        answers.prediction(value, "dspy/1")
+        worker_answers.prediction(value, "dspy/1")
 
 
 @pytest.mark.parametrize(
     ("check", "value"),
     [
-        (answers.chunk, {"field": 1, "text": "x"}),
-        (answers.chunk, "text"),
-        (answers.optimized, {"state": None}),
-        (answers.optimized, {"state": {}, "score": "high"}),
-        (answers.optimized, None),
-        (answers.evaluated, {"score": 1.0, "results": {}}),
-        (answers.evaluated, {"score": None, "results": []}),
+        (worker_answers.chunk, {"field": 1, "text": "x"}),
+        (worker_answers.chunk, "text"),
+        (worker_answers.optimized, {"state": None}),
+        (worker_answers.optimized, {"state": {}, "score": "high"}),
+        (worker_answers.optimized, None),
+        (worker_answers.evaluated, {"score": 1.0, "results": {}}),
+        (worker_answers.evaluated, {"score": None, "results": []}),
     ],
 )
 def test_other_odd_answers_are_protocol_errors_too(check: Callable[[Any, str], Any], value: Any) -> None:
@@ -57,15 +57,15 @@ def test_odd_passages_are_a_protocol_error(passages: Any) -> None:
     """unit"""
     call: Any = SimpleNamespace(result=lambda: {"passages": passages}, worker_name="dspy/1")
     with pytest.raises(ProtocolError, match="passages"):
-        answers.passages(call)
+        worker_answers.passages(call)
 
 
 def test_what_a_worker_answers_passes() -> None:
     """unit: also with entries that this version does not know, and without those that may be absent."""
-    assert answers.prediction(GOOD_RUN, "w") == GOOD_RUN
-    assert answers.prediction({"outputs": {}}, "w") == {"outputs": {}}
-    assert answers.chunk({"field": "a", "text": "b", "predictor": ""}, "w").text == "b"
+    assert worker_answers.prediction(GOOD_RUN, "w") == GOOD_RUN
+    assert worker_answers.prediction({"outputs": {}}, "w") == {"outputs": {}}
+    assert worker_answers.chunk({"field": "a", "text": "b", "predictor": ""}, "w").text == "b"
     call: Any = SimpleNamespace(result=lambda: {"passages": [{"text": "t"}, {"text": "", "score": 1}]}, worker_name="w")
-    assert len(answers.passages(call)) == 2
-    assert answers.optimized({"state": {}, "score": 1.0, "trials": []}, "w")["score"] == 1.0
-    assert answers.evaluated({"score": 50.0, "results": [{"score": 1}, {"score": 0}]}, "w")["score"] == 50.0
+    assert len(worker_answers.passages(call)) == 2
+    assert worker_answers.optimized({"state": {}, "score": 1.0, "trials": []}, "w")["score"] == 1.0
+    assert worker_answers.evaluated({"score": 50.0, "results": [{"score": 1}, {"score": 0}]}, "w")["score"] == 50.0

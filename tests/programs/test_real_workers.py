@@ -17,9 +17,9 @@ from dspex.errors import (
     OptimizationFailed,
     UnknownName,
 )
-from dspex.inprocess.signatures import Signature, signature
 from dspex.pools.supervisor import Supervisor
-from dspex.services import Services, services_of
+from dspex.services.services import Services, services_of
+from dspex.signatures.signature import Signature, signature
 from dspex.testing import FakeLM, FakeReply
 
 QA = signature("question -> answer")

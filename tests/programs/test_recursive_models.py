@@ -10,7 +10,7 @@ import pytest
 
 import dspex
 from dspex.errors import SignatureError
-from dspex.inprocess.wire_models import model_from_schema
+from dspex.signatures.models_from_schema import model_from_schema
 from dspex.testing import FakeLM
 
 

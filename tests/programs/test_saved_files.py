@@ -12,10 +12,10 @@ from saved_documents import EVIL, QA, changed_at, saved_document, saved_part, wr
 import dspex
 from dspex import defaults, events
 from dspex.errors import InvalidInput, SettingsError, UnknownName, UnsafeProgram
-from dspex.inprocess.signatures import signature
-from dspex.programs import files
-from dspex.programs.saved import Optimized, load
-from dspex.programs.states import saved_prefix
+from dspex.programs import saved_file
+from dspex.programs.program_state import saved_prefix
+from dspex.programs.saving import Optimized, load
+from dspex.signatures.signature import signature
 from dspex.testing import FakeLM
 
 CALL_OPTIONS = {
@@ -168,7 +168,7 @@ def test_what_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
     """unit: a pipe would block, a device never end"""
     large = tmp_path / "large.json"
     with large.open("wb") as file:
-        file.truncate(files.FILE_LIMIT + 1)
+        file.truncate(saved_file.FILE_LIMIT + 1)
     with pytest.raises(InvalidInput, match="larger than the limit"):
         load(large)
     os.mkfifo(tmp_path / "pipe")

@@ -15,9 +15,9 @@ from saved_documents import EVIL, QA, saved_part
 
 import dspex
 from dspex.errors import InvalidInput
-from dspex.inprocess.signatures import signature
-from dspex.programs.saved import Optimized, load
-from dspex.programs.states import saved_prefix
+from dspex.programs.program_state import saved_prefix
+from dspex.programs.saving import Optimized, load
+from dspex.signatures.signature import signature
 from dspex.testing import FakeLM
 
 HERE = Path(__file__).parent
@@ -145,7 +145,7 @@ def test_a_state_with_more_than_a_program_is_refused_over_the_workers_command(
     sup: dspex.Supervisor,
 ) -> None:
     """collaboration: whoever sends a spec by himself, as a client of the control socket may."""
-    from dspex.services import services_of
+    from dspex.services.services import services_of
 
     with FakeLM(lambda messages: {"answer": "a"}) as lm:
         record = services_of(sup).lm_record(lm)

@@ -14,7 +14,7 @@ import pytest
 
 import dspex
 from dspex.errors import PipelineError, SettingsError, WorkerDied
-from dspex.pools.restarts import FRUITFUL
+from dspex.pools.state.restarts import FRUITFUL
 from dspex.testing import FakeLM
 
 HERE = Path(__file__).parent

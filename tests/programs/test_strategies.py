@@ -26,8 +26,8 @@ from dspex.errors import (
     SettingsError,
     UnknownName,
 )
-from dspex.router import Reason
-from dspex.services import services_of
+from dspex.programs.routing import Reason
+from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
 
 UNREADABLE = FakeReply("no such format at all")

@@ -25,8 +25,7 @@ from dspex_worker.wire import (
     frame,
     messages,
 )
-
-from . import plain_msgpack
+from tests.wire import plain_msgpack
 
 SCALARS = (
     st.none()

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from dspex_worker.wire import FrameBuffer, Kind, messages
-
-from . import plain_msgpack
+from tests.wire import plain_msgpack
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_frames.json").read_text())
 DOCUMENT = Path(__file__).parents[2] / "docs" / "internals" / "wire-protocol.md"

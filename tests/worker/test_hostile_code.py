@@ -10,8 +10,7 @@ import pytest
 from dspex.errors import RemoteError, WorkerBootError, WorkerDied
 from dspex.events import Name
 from tests.pools.waiting import Caller, eventually
-
-from .conftest import Hostile
+from tests.worker.conftest import Hostile
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -8,11 +8,10 @@ import signal
 import pytest
 
 from dspex.errors import DspexError
-from dspex_worker.sessions import Sessions, SessionStateTooLarge
+from dspex_worker.session_state import Sessions, SessionStateTooLarge
 from dspex_worker.wire import Unencodable
 from tests.pools.waiting import eventually, pids
-
-from .conftest import Hostile
+from tests.worker.conftest import Hostile
 
 
 @pytest.mark.parametrize("spoil", ["", "object", "key", "size", "look", "result"])

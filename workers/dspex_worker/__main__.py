@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .boot import run_worker
+from .startup import run_worker
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="dspex_worker", description=__doc__)

@@ -8,8 +8,8 @@ import resource
 import sys
 from typing import Any, NoReturn
 
-from .boot import EXIT_BOOT, run_worker
 from .bridge import Bridge
+from .startup import EXIT_BOOT, run_worker
 
 STDIO = 3  # descriptors 0, 1 and 2
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from .wire import shapes
 
 if TYPE_CHECKING:
-    from .running import ParentStream, Running
+    from .running_call import ParentStream, Running
 
 SessionUse = Literal["read", "write"] | None
 Settings = dict[str, Any]

@@ -23,12 +23,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
-from . import limits
 from .bridge import Bridge, Cancelled, Command, Failure, _current
-from .failures import describe
-from .lead import Lead
-from .running import Running, Wait
-from .sessions import Sessions
+from .error_report import describe
+from .leader_follower import Lead
+from .memory import rlimits
+from .running_call import Running, Wait
+from .session_state import Sessions
 from .vigil import end_group
 from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
 from .wire.messages import Kind, Message
@@ -140,8 +140,8 @@ class Runtime:
             return (Kind.END if running.command.is_stream else Kind.RESULT), value
         except BaseException as error:  # whatever user code raises is an answer, also SystemExit and RecursionError
             running.leave()
-            if limits.is_exhausted(error):
-                limits.open_reserve()
+            if rlimits.is_exhausted(error):
+                rlimits.open_reserve()
             return Kind.ERROR, error
         finally:
             _current.reset(token)
@@ -177,7 +177,7 @@ class Runtime:
                 frame = self._frame(kind, running.id, body, running.session_notes())
             except Exception as error:  # also what another thread does to the value meanwhile
                 if isinstance(error, MemoryError):
-                    limits.open_reserve()
+                    rlimits.open_reserve()
                 body = error
             else:
                 self._write(frame)
@@ -188,7 +188,7 @@ class Runtime:
         notes: dict[str, Any] = {}
         with contextlib.suppress(Exception):  # the first error is the one to report
             notes.update(running.session_notes() or {})
-        if limits.is_exhausted(error):
+        if rlimits.is_exhausted(error):
             notes["retire"] = "memory"  # what it left half done is anybody's guess
         elif running.was_interrupted and not running.command.cancel_safe:
             notes["retire"] = "interrupted"  # it may have left a lock held

@@ -8,10 +8,10 @@ route. Functions of the host's (rewards, checks, retrievers) run in this process
 from collections.abc import Callable, Mapping
 
 from ..program import Program
-from .asserted import Asserted
-from .retrieving import Retrieving
-from .rewarded import BestOfN, Refine
-from .voting import Voting
+from .assertions import Asserted
+from .best_of_n import BestOfN, Refine
+from .majority import Voting
+from .rag import Retrieving
 
 STRATEGIES: Mapping[str, Callable[..., Program]] = {
     "dspy.BestOfN": BestOfN.over,

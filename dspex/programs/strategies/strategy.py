@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from dspex_worker.calling import Mismatch, require_arguments
+from dspex_worker.user_calls import Mismatch, require_arguments
 
+from ...adapters.validation import checked_inputs
 from ...errors import CallTimeout, SettingsError
-from ...inprocess.attempts import HINT, Attempt, Loop, adrive, drive, with_hint
-from ...inprocess.crossing import checked_inputs
-from ...inprocess.lm.ledger import Account
-from ...inprocess.prediction import Prediction
-from ...inprocess.predictor import Chunk
-from ...inprocess.signatures import Signature
-from ...router import NATIVE_MODULES, Candidate
+from ...lm.usage import Account
+from ...signatures.signature import Signature
+from ...types.prediction import Prediction
+from ..native_route import Chunk
 from ..program import DEFAULT_TIMEOUT, Program
+from ..routing import NATIVE_MODULES, Candidate
+from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 
 if TYPE_CHECKING:
-    from ...inprocess.lm.record import LM
-    from ...pools.calls import Call
+    from ...lm.record import LM
+    from ...pools.call import Call
 
 _OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
 

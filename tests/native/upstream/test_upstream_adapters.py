@@ -14,10 +14,10 @@ import pytest
 from native_one import CLAUDE, KNOWN, UNKNOWN, agreed, call, case, field, out, values
 from native_oracle import Oracle, is_error
 
+from dspex.adapters import compile_signature
 from dspex.errors import AdapterParseError
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.predictor import apredict
-from dspex.inprocess.signatures import signature
+from dspex.programs.native_route import apredict
+from dspex.signatures.signature import signature
 
 pytestmark = pytest.mark.parity
 

@@ -15,9 +15,9 @@ from native_one import CLAUDE, KNOWN, agreed, call, case, field, out, values
 from native_oracle import Oracle
 
 import dspex
+from dspex.adapters import compile_signature
 from dspex.errors import InvalidInput, NotConfigured, SettingsError
-from dspex.inprocess.adapters import compile_signature
-from dspex.programs.predictors import predictor
+from dspex.programs.factories import predictor
 from dspex.testing import FakeLM
 
 pytestmark = pytest.mark.parity

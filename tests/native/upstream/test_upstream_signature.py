@@ -11,11 +11,11 @@ import pytest
 from native_one import agreed, call, case, field, out, values
 from native_oracle import Oracle
 
+from dspex.adapters import compile_signature
 from dspex.errors import SignatureError
-from dspex.inprocess.adapters import compile_signature
-from dspex.inprocess.fields import InputField, OutputField
-from dspex.inprocess.signatures import Signature, signature
-from dspex.programs.states import native_state
+from dspex.programs.program_state import native_state
+from dspex.signatures.field import InputField, OutputField
+from dspex.signatures.signature import Signature, signature
 
 pytestmark = pytest.mark.parity
 

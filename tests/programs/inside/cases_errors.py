@@ -6,7 +6,7 @@ from typing import Any
 
 from dspy.utils import exceptions as dspy_errors
 
-import dspex_worker.programs.errors as errors
+import dspex_worker.programs.dspy_errors as errors
 from dspex_worker.bridge import Failure
 from inside.parent import RECORD, fails_with, parent, programs, spec
 

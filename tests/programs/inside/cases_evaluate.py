@@ -9,9 +9,9 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs.evaluate import Row, evaluate
-from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.metrics import metric_from, reward_from
+from dspex_worker.programs.evaluation import Row, evaluate
+from dspex_worker.programs.metric_calls import metric_from, reward_from
+from dspex_worker.programs.user_imports import Imports
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
 
 NONE = Imports()
@@ -56,7 +56,7 @@ def test_score_equals_dspys_evaluate() -> None:
 
 
 def _tally() -> Any:
-    from dspex_worker.programs.calls import Tally
+    from dspex_worker.programs.call_context import Tally
 
     return Tally()
 

@@ -9,8 +9,8 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.lm import LMs, parent_lm
-from dspex_worker.programs.transport import PLACEHOLDER_KEY
+from dspex_worker.programs.lm_transport import PLACEHOLDER_KEY
+from dspex_worker.programs.worker_lm import LMs, parent_lm
 from inside.parent import RECORD, chat, fails_with, over_http, parent, programs, server, signature, spec
 
 RICH = signature(
@@ -128,7 +128,7 @@ def test_structured_outputs_make_json_the_default_and_send_a_schema() -> None:
 
 def test_equal_records_share_one_lm_and_the_number_kept_is_bounded() -> None:
     """unit: the LM cache."""
-    from dspex_worker.programs.lm import KEPT
+    from dspex_worker.programs.worker_lm import KEPT
 
     lms = LMs()
     assert lms.get(dict(RECORD)) is lms.get(dict(RECORD))

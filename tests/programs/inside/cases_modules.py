@@ -9,7 +9,7 @@ import dspy
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs import modules
-from dspex_worker.programs.imports import Imports
+from dspex_worker.programs.user_imports import Imports
 from inside.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
 MINE = Imports.of(["inside.mine"])

@@ -12,10 +12,10 @@ import dspy
 
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs import modules, optimizers
-from dspex_worker.programs.calls import Tally
-from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.optimize import optimize
+from dspex_worker.programs.call_context import Tally
+from dspex_worker.programs.optimization import optimize
 from dspex_worker.programs.progress import Latest, Progress
+from dspex_worker.programs.user_imports import Imports
 from inside.parent import RECORD, Parent, chat, fails_with, parent, programs, signature, spec
 
 GOOD = "Answer with the doubled number only."

@@ -13,9 +13,9 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.metrics import metric_from, reward_from
+from dspex_worker.programs.metric_calls import metric_from, reward_from
 from dspex_worker.programs.retrievers import retrieve
+from dspex_worker.programs.user_imports import Imports
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,7 +48,7 @@ def test_warming_leaves_one_thread_and_no_socket_or_litellm() -> None:
     """process: a template forks afterwards; litellm would cost 7 s and 138 MB."""
     code = """
 import os, sys
-from dspex_worker.programs import boot
+from dspex_worker.programs import dspy_setup as boot
 before = set(os.listdir("/proc/self/fd"))
 boot.warm({}, optimizers=True)
 boot.setup({"imports": []})

@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.programs import signatures
-from dspex_worker.programs.imports import Imports
+from dspex_worker.programs import signature_classes
+from dspex_worker.programs.user_imports import Imports
 from inside import mine
 from inside.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
@@ -31,7 +31,7 @@ def test_string_forms_make_the_prompts_that_dspy_makes() -> None:
     )
     for annotation in types:
         theirs = dspy.Signature(f"a, b: {annotation} -> c: {annotation}, d", custom_types=_names())
-        ours = signatures.build(signature(f"a; b: {annotation}", f"c: {annotation}; d"), NONE)
+        ours = signature_classes.build(signature(f"a; b: {annotation}", f"c: {annotation}; d"), NONE)
         assert ours.instructions == theirs.instructions
         for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter(), dspy.XMLAdapter()):
             assert _system(ours, adapter) == _system(theirs, adapter), annotation
@@ -46,7 +46,7 @@ def _names() -> dict[str, Any]:
 
 def test_class_forms_survive_the_round_trip() -> None:
     """parity: describe, build, describe again; prompts equal those of the user's class."""
-    described = signatures.describe(mine.Describe, MINE)
+    described = signature_classes.describe(mine.Describe, MINE)
     assert described["types"] == {
         "Mood": {"enum": {"GOOD": "good", "BAD": "bad"}},
         "Person": {"import": "inside.mine:Person"},
@@ -54,21 +54,21 @@ def test_class_forms_survive_the_round_trip() -> None:
     by_name = {field["name"]: field for field in described["fields"]}
     assert by_name["score"]["constraints"] == {"ge": 0, "lt": 1} and by_name["score"]["desc"] == "how sure"
     assert by_name["hints"]["default"] == {"value": None} and by_name["person"]["desc"] is None
-    rebuilt = signatures.build(described, MINE)
-    assert signatures.describe(rebuilt, MINE) == described
+    rebuilt = signature_classes.build(described, MINE)
+    assert signature_classes.describe(rebuilt, MINE) == described
     for adapter in (dspy.ChatAdapter(), dspy.JSONAdapter()):
         assert _system(rebuilt, adapter) == _system(mine.Describe, adapter)
 
 
 def test_models_are_rebuilt_from_their_schema_without_import() -> None:
     """parity: the prompt of a rebuilt model equals the original's; what cannot be rebuilt is refused."""
-    described = signatures.describe(mine.Describe, NONE)
+    described = signature_classes.describe(mine.Describe, NONE)
     assert "model" in described["types"]["Person"]
-    rebuilt = signatures.build(described, NONE)
+    rebuilt = signature_classes.build(described, NONE)
     assert _system(rebuilt, dspy.ChatAdapter()) == _system(mine.Describe, dspy.ChatAdapter())
     schema = {"type": "object", "title": "T", "properties": {"a": {"type": "string", "format": "email"}}}
     with fails_with("InvalidInput") as caught:
-        signatures.build(signature("q", "a: T", types={"T": {"model": schema}}), NONE)
+        signature_classes.build(signature("q", "a: T", types={"T": {"model": schema}}), NONE)
     assert "imports" in caught[0].message
 
 
@@ -84,7 +84,7 @@ def test_annotation_text_imports_nothing() -> None:
     ):
         sys.modules.pop("this", None)
         with fails_with("InvalidInput") as caught:
-            signatures.build(signature("q", f"a: {gadget}"), NONE)
+            signature_classes.build(signature("q", f"a: {gadget}"), NONE)
         assert "this" not in sys.modules and "antigravity" not in sys.modules
         assert caught[0].facts["field"] == "a"
 
@@ -93,19 +93,19 @@ def test_names_of_the_bridge_are_not_found_in_frames() -> None:
     """unit: DSPy looks up to 100 callers for a type's name; ours looks nowhere."""
     request = int  # noqa: F841 - what a frame walk would find
     with fails_with("InvalidInput"):
-        signatures.build(signature("q", "a: request"), NONE)
+        signature_classes.build(signature("q", "a: request"), NONE)
 
 
 def test_unusable_specs_are_refused() -> None:
     """unit: duplicate names, reserved names, imports outside the pool's."""
     with fails_with("InvalidInput"):
-        signatures.build(signature("q", "q"), NONE)
+        signature_classes.build(signature("q", "q"), NONE)
     with fails_with("InvalidInput"):
-        signatures.build(signature("_q", "a"), NONE)
+        signature_classes.build(signature("_q", "a"), NONE)
     with fails_with("UnknownName"):
-        signatures.build(signature("q", "a: T", types={"T": {"import": "subprocess:Popen"}}), MINE)
+        signature_classes.build(signature("q", "a: T", types={"T": {"import": "subprocess:Popen"}}), MINE)
     with fails_with("UnknownName"):
-        signatures.build(signature("q", "a: T", types={"T": {"import": "inside.mine:os.PathLike"}}), MINE)
+        signature_classes.build(signature("q", "a: T", types={"T": {"import": "inside.mine:os.PathLike"}}), MINE)
 
 
 def test_signature_of_exports_the_users_class() -> None:
@@ -133,7 +133,7 @@ def test_rich_inputs_and_outputs_cross_exactly() -> None:
 
 def test_values_become_exact_wire_values() -> None:
     """unit: no subclass, tuple, set, enum or model is left."""
-    from dspex_worker.programs.values import to_wire
+    from dspex_worker.programs.wire_values import to_wire
 
     class Text(str):
         pass
@@ -156,7 +156,7 @@ def test_the_parents_own_specs_are_understood() -> None:
     """parity: what dspex writes, this reads, and describes the same; both render one system message."""
     from dspex import compile_signature
     from dspex.errors import UsageError
-    from dspex.inprocess.signatures import signature as native
+    from dspex.signatures.signature import signature as native
 
     texts = (
         "q -> a",
@@ -172,8 +172,8 @@ def test_the_parents_own_specs_are_understood() -> None:
     for text in texts:
         theirs = native(text, custom_types={"Person": mine.Person, "Mood": mine.Mood})
         sent = json.loads(json.dumps(theirs.to_wire()))
-        built = signatures.build(sent, NONE)
-        assert signatures.describe(built, NONE) == sent, text
+        built = signature_classes.build(sent, NONE)
+        assert signature_classes.describe(built, NONE) == sent, text
         given = {name: inputs[name] for name in theirs.input_fields if name in inputs}
         given |= {"q": []} if "q: list" in text else {"q": {}} if "q: dict" in text else {}
         for name, adapter in (("chat", dspy.ChatAdapter()), ("json", dspy.JSONAdapter())):

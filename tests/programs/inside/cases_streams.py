@@ -12,7 +12,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.streams import Headed, Jsonish, Tagged, run_stream
+from dspex_worker.programs.field_streams import Headed, Jsonish, Tagged, run_stream
 from inside.parent import RECORD, chat, fails_with, held_server, parent, programs, server, signature, spec, sse
 
 

@@ -22,10 +22,10 @@ _programs: Any = None
 def start() -> None:
     """Warm and set up this process as a worker would."""
     global _programs
-    from dspex_worker.programs import boot
+    from dspex_worker.programs import dspy_setup
 
-    boot.warm({}, optimizers=True)
-    _programs = boot.setup({"imports": ["inside.mine"]})
+    dspy_setup.warm({}, optimizers=True)
+    _programs = dspy_setup.setup({"imports": ["inside.mine"]})
 
 
 def programs() -> Any:

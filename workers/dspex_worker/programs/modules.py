@@ -19,16 +19,16 @@ from typing import Any
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
 
-from dspex_worker.bridge import Failure
-from dspex_worker.programs import signatures
-from dspex_worker.programs.errors import invalid_input, unknown_name
-from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.metrics import reward_from
-from dspex_worker.programs.registry import MODULES, module_class
-from dspex_worker.programs.tools import names_tools, tools_from, tools_in
-from dspex_worker.programs.values import to_input, to_wire
-from dspex_worker.programs.voting import Majority
-from dspex_worker.states import damage, stray_keys, without_lms
+from ..bridge import Failure
+from ..saved_state import damage, stray_keys, without_lms
+from . import signature_classes
+from .dspy_errors import invalid_input, unknown_name
+from .host_tools import names_tools, tools_from, tools_in
+from .metric_calls import reward_from
+from .module_registry import MODULES, module_class
+from .user_imports import Imports
+from .voting import Majority
+from .wire_values import to_input, to_wire
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
@@ -139,7 +139,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
     if cls in _ASKING:
         parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
     elif spec.get("signature") is not None:
-        parts["signature"] = signatures.build(spec["signature"], imports)
+        parts["signature"] = signature_classes.build(spec["signature"], imports)
     if cls in REWARDED:
         parts["reward_fn"] = reward_from(options.pop("reward_fn", None) or {}, imports)
     if spec.get("tools") is not None and cls not in _ASKING:
@@ -210,7 +210,7 @@ def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
 def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
     if spec.get("signature") is None:
         return (), {}
-    signature = signatures.build(spec["signature"], imports)
+    signature = signature_classes.build(spec["signature"], imports)
     return tuple(signature.input_fields), {name: info.annotation for name, info in signature.fields.items()}
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.bridge import Failure
-from dspex_worker.programs.errors import invalid_input, unknown_name
+from ..bridge import Failure
+from .dspy_errors import invalid_input, unknown_name
 
 Examples = Sequence[dspy.Example]
 _BOOTSTRAP = ("max_bootstrapped_demos", "max_labeled_demos", "metric_threshold", "max_rounds", "max_errors")

@@ -17,10 +17,10 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from dspex_worker.bridge import Context
-from dspex_worker.programs.calls import Tally, in_call
-from dspex_worker.programs.errors import is_out_of_memory
-from dspex_worker.programs.metrics import Metric, score_of
+from ..bridge import Context
+from .call_context import Tally, in_call
+from .dspy_errors import is_out_of_memory
+from .metric_calls import Metric, score_of
 
 _ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")

@@ -12,10 +12,10 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.bridge import Context
-from dspex_worker.programs.errors import invalid_input, unknown_name
-from dspex_worker.programs.imports import Imports
-from dspex_worker.programs.values import to_wire
+from ..bridge import Context
+from .dspy_errors import invalid_input, unknown_name
+from .user_imports import Imports
+from .wire_values import to_wire
 
 NAMES = ("dspy.ColBERTv2",)
 _COLBERT_OPTIONS = frozenset({"url", "port", "post_requests"})

@@ -16,7 +16,7 @@ from typing import Any, ForwardRef, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, create_model
 
-from dspex_worker.programs.errors import invalid_input
+from .dspy_errors import invalid_input
 
 _FORMATS: dict[str, Any] = {
     "date-time": datetime.datetime,

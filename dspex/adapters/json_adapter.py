@@ -1,0 +1,56 @@
+"""The JSON format: inputs under headers, the answer as one JSON object (DSPy's JSONAdapter)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..signatures.field import Field
+from .chat_adapter import _PREAMBLE, Chat, _placeholders, wish
+from .rendering import jsonable, placeholder
+from .repaired_json import first_object, loads
+
+
+class NotAnObject(ValueError):
+    """The text holds no JSON object."""
+
+
+class Json(Chat):
+    """How the JSON format writes and splits; stateless."""
+
+    name: ClassVar[str] = "json"
+    dspy_name: ClassVar[str] = "JSONAdapter"
+
+    def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
+        shown = (
+            _PREAMBLE,
+            "Inputs will have the following structure:",
+            _placeholders(inputs),
+            "Outputs will be a JSON object with the following fields.",
+            _indented({name: placeholder(field) for name, field in outputs.items()}),
+        )
+        return "\n\n".join(shown).strip()
+
+    def requirements(self, outputs: Mapping[str, Field]) -> str:
+        wanted = ", then ".join(f"`{name}`{wish(field)}" for name, field in outputs.items())
+        return f"Respond with a JSON object in the following order of fields: {wanted}."
+
+    def answer(self, outputs: Mapping[str, Field], values: Mapping[str, Any], missing: str | None) -> str:
+        return _indented(jsonable({name: values.get(name, missing) for name in outputs}))
+
+    def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The wanted members of the object in `text`, repaired where it is not quite JSON.
+
+        Raises: NotAnObject, also when nothing but an array or a word can be made of the text.
+        """
+        found = loads(text)
+        if not isinstance(found, dict):
+            found = first_object(text)
+        if not isinstance(found, dict):
+            raise NotAnObject("the answer holds no JSON object")
+        return {name: value for name, value in found.items() if name in wanted}
+
+
+def _indented(plain: Any) -> str:
+    return json.dumps(plain, indent=2, ensure_ascii=False)

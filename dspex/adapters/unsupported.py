@@ -1,0 +1,80 @@
+"""What the native adapters do not render: each case with the reason that the router gives for using a worker."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ..signatures.annotations import classes_in, is_dspy_type
+from ..signatures.field import Field
+from ..signatures.signature import Signature
+
+_NATIVE_INPUTS: Final = frozenset(
+    {
+        *("dspy.Image", "dspy.Audio", "dspy.File", "dspy.Code", "dspy.Reasoning", "dspy.History"),
+        *("dspy.Tool", "dspy.ToolCalls", "dspy.ToolCallResults"),
+    }
+)
+_CALLS: Final = "dspy.ToolCalls"
+
+
+def unsupported_reason(sig: Signature) -> str | None:
+    """Why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
+    for field in sig.fields.values():
+        kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
+        if not kinds:
+            continue
+        if field.kind == "input" and set(kinds) <= _NATIVE_INPUTS:
+            continue
+        # A schema of these in the prompt would quote DSPy's own documentation; Code as such and tool calls have none.
+        if field.kind == "output" and (_is_code(field.annotation) or set(kinds) == {_CALLS}):
+            continue
+        return f"the {field.kind} {field.name!r} is a {kinds[0]}, which workers render"
+    _require_schemas(sig)
+    return None
+
+
+def unsupported_schema(sig: Signature) -> str | None:
+    """Why the json adapter's response format needs a worker: the schema of a type would quote DSPy's documentation.
+
+    That matters for a model that takes schemas, in the chat adapter too: it may have to ask again in json.
+    """
+    for field in sig.output_fields.values():
+        for kind in _dspy_types_in(field.annotation, set()):
+            if _base_name(kind) == _CALLS:
+                continue
+            return f"the schema of the output {field.name!r} ({_base_name(kind)}) is made by workers"
+    return None
+
+
+def holds_dspy_types(field: Field) -> bool:
+    """Whether values of this field may hold DSPy's own types, at any depth."""
+    return next(_dspy_types_in(field.annotation, set()), None) is not None
+
+
+def _base_name(kind: Any) -> str:
+    return str(kind.dspy_name).partition("[")[0]
+
+
+def _is_code(annotation: Any) -> bool:
+    return is_dspy_type(annotation) and _base_name(annotation) == "dspy.Code"
+
+
+def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
+    for kind in classes_in(annotation):
+        if is_dspy_type(kind):
+            yield kind
+        elif hasattr(kind, "model_fields") and kind not in seen:
+            seen.add(kind)
+            for field in kind.model_fields.values():
+                yield from _dspy_types_in(field.annotation, seen)
+
+
+def _require_schemas(sig: Signature) -> None:
+    """DSPy refuses a class that pydantic knows nothing of when the signature is made; here, when it is compiled."""
+    for field in sig.input_fields.values():
+        if any(inspect.isclass(kind) for kind in classes_in(field.annotation)):
+            from pydantic import TypeAdapter
+
+            TypeAdapter(field.annotation)

@@ -1,0 +1,67 @@
+"""`dspex call`: one command on a worker of a live supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ..errors import InvalidInput
+from . import USAGE
+from .target import connect_to_call, print_json, say_error
+
+
+def call(options: argparse.Namespace) -> int:
+    """Run it and print its result as JSON; chunks too with --stream. A --session is shared: other commands find it."""
+    try:
+        arguments = read_arguments(options.arguments)
+    except InvalidInput as error:  # of the command line, not of a worker
+        say_error(str(error))
+        return USAGE
+    names: dict[str, Any] = {"session": options.session, "shared": True} if options.session is not None else {}
+    asked = options.pool, options.command, arguments
+    with connect_to_call(options) as client:
+        if not options.stream:
+            idempotent = options.idempotent
+            print_json(client.call(*asked, timeout=options.timeout, idempotent=idempotent, **names))
+            return 0
+        chunks = client.stream(*asked, timeout=options.timeout, **names)
+        for chunk in chunks:
+            print_json({"chunk": chunk}, indent=None)
+        print_json({"value": chunks.value}, indent=None)
+    return 0
+
+
+def read_arguments(words: list[str]) -> dict[str, Any]:
+    """Give the arguments that the words of the command line mean.
+
+    Raises:
+        InvalidInput: they are neither one JSON object nor key=value pairs.
+    """
+    if len(words) == 1 and (words[0] == "-" or words[0].lstrip().startswith("{")):
+        text = _stdin() if words[0] == "-" else words[0]
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise InvalidInput(f"The arguments are not valid JSON: {error}.") from None
+        if not isinstance(value, dict):
+            raise InvalidInput("The arguments must be one JSON object.")
+        return value
+    return dict(map(_pair, words))
+
+
+def _stdin() -> str:
+    if sys.stdin is None:  # the shell closed it, as with `<&-`
+        raise InvalidInput("The arguments are to come from standard input, which is closed.")
+    return sys.stdin.read()
+
+
+def _pair(word: str) -> tuple[str, Any]:
+    key, separator, text = word.partition("=")
+    if not separator or not key:
+        raise InvalidInput(f"{word!r} is neither key=value nor a JSON object.")
+    try:
+        return key, json.loads(text)
+    except json.JSONDecodeError:
+        return key, text

@@ -1,0 +1,227 @@
+"""The command line: every command, its options, and the module that runs it (imported only then)."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+Runner = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the parser; the parsed options carry `run(options) -> exit code`."""
+    root = argparse.ArgumentParser(prog="dspex", description="Pools of DSPy workers, as a service.")
+    root.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    root.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events, _doctor, _bench):
+        add(commands)
+    return root
+
+
+class _ShowVersion(argparse.Action):
+    """`--version`; the version is looked up only then (that takes 40 ms)."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"dspex {version('dspex')}\n")
+
+
+def _command(commands: Any, name: str, text: str, run: Runner, *, finds: bool = True) -> argparse.ArgumentParser:
+    """Add a command; `finds` gives it the options that say which supervisor is meant."""
+    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    added.set_defaults(run=run)
+    added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    if finds:
+        added.add_argument("--name", metavar="NAME", help="the supervisor's name (default: default)")
+        added.add_argument("--socket", metavar="PATH", help="its control socket, instead of a name")
+    return added
+
+
+def _start(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .start_command import start
+
+        return start(options)
+
+    command = _command(commands, "start", "run a supervisor until it is told to stop", run)
+    command.add_argument("--config", metavar="FILE", help="settings file (default: $DSPEX_CONFIG, else none)")
+    command.add_argument("--lm", metavar="MODEL", help="the default language model, such as openai/gpt-4o-mini")
+    ground = command.add_mutually_exclusive_group()
+    ground.add_argument("--foreground", action="store_true", help="stay in this terminal (the default)")
+    ground.add_argument("--daemon", action="store_true", help="return once it is ready; it logs to a file")
+    command.add_argument(
+        "--grace", type=_seconds, metavar="S", help="for running calls at a stop (default: the pools')"
+    )
+    command.add_argument(
+        "--max-clients", type=_positive, metavar="N", help="connected at once (default: [control] max_clients, else 64)"
+    )
+    command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    command.add_argument("--report-fd", type=int, default=-1, help=argparse.SUPPRESS)
+
+
+def _status(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .status_command import status
+
+        return status(options)
+
+    command = _command(commands, "status", "show what a live supervisor is doing", run)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--watch", nargs="?", type=_seconds, const=1.0, metavar="S", help="again every S seconds (1)")
+
+
+def _health(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .status_command import health
+
+        return health(options)
+
+    command = _command(commands, "health", "say whether each pool can take a call now", run)
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _stop(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .stop_command import stop
+
+        return stop(options)
+
+    command = _command(commands, "stop", "stop a supervisor and wait until it is gone", run)
+    command.add_argument("--grace", type=_seconds, metavar="S", help="for running calls (default: the pools')")
+    command.add_argument("--now", action="store_true", help="end running calls; kill it if it does not answer")
+
+
+def _call(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .call_command import call
+
+        return call(options)
+
+    command = _command(commands, "call", "run a command on a worker and print its result as JSON", run)
+    command.add_argument("pool")
+    command.add_argument("command")
+    command.add_argument("arguments", nargs="*", metavar="JSON | key=value", help="one JSON object ('-': from stdin), "
+                         "or key=value pairs whose values are JSON, or else text")  # fmt: skip
+    command.add_argument("--session", metavar="ID", help="in this session, which outlives the command")
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="deadline (default: the pool's call_timeout)")
+    command.add_argument("--idempotent", action="store_true", help="run it once more if its worker dies")
+    command.add_argument("--stream", action="store_true", help="print chunks as they come, a JSON object a line")
+
+
+def _resize(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .pool_commands import resize
+
+        return resize(options)
+
+    command = _command(commands, "resize", "change how many workers a pool has", run)
+    command.add_argument("pool")
+    command.add_argument("size", type=_count)
+
+
+def _recycle(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .pool_commands import recycle
+
+        return recycle(options)
+
+    command = _command(commands, "recycle", "replace a pool's workers, one at a time, and wait", run)
+    command.add_argument("pool")
+    command.add_argument("--reload", action="store_true", help="import the workers' code anew")
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it goes on")
+
+
+def _drain(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .pool_commands import drain
+
+        return drain(options)
+
+    command = _command(commands, "drain", "let a pool take no new calls, and wait until the others have ended", run)
+    command.add_argument("pool")
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it stays closed")
+
+
+def _forgive(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .pool_commands import forgive
+
+        return forgive(options)
+
+    command = _command(commands, "forgive", "end the quarantine of a call that killed its workers", run)
+    command.add_argument("pool")
+    command.add_argument("digest", help="as the PoisonCall error and `dspex status` name it")
+
+
+def _events(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .events_command import events
+
+        return events(options)
+
+    command = _command(commands, "events", "print the last events, and with --follow the coming ones", run)
+    command.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
+    command.add_argument("--recent", type=_count, metavar="N", help="at most N of the last events")
+    command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _doctor(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .doctor_command import doctor
+
+        return doctor(options)
+
+    command = _command(commands, "doctor", "check this machine and its settings, with a remedy for each fault", run)
+    command.add_argument("--config", metavar="FILE", help="settings file to check (default: $DSPEX_CONFIG)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--quick", action="store_true", help="leave out what imports DSPy (seconds)")
+
+
+def _bench(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        if options.chaos:
+            from .chaos_command import chaos
+
+            return chaos(options)
+        from .bench_command import bench
+
+        return bench(options)
+
+    command = _command(commands, "bench", "measure the call path on this machine, or what faults do", run, finds=False)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    speed = command.add_argument_group("the call path")
+    speed.add_argument("--seconds", type=_seconds, default=2.0, metavar="S", help="for each figure (2)")
+    speed.add_argument("--size", type=_count, default=2, metavar="N", help="workers (2)")
+    faults = command.add_argument_group("faults, beside other pools; those that are not installed are left out")
+    faults.add_argument("--chaos", action="store_true", help="inject faults instead: minutes, not seconds")
+    faults.add_argument("--quick", action="store_true", help="each fault once")
+    faults.add_argument("--repeats", type=_count, metavar="N", help="trials of each fault (5)")
+    faults.add_argument("--cases", type=_names, default=(), metavar="A,B", help="only these faults")
+    faults.add_argument("--peers", type=_names, default=(), metavar="A,B", help="only these pools")
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|inf)\s*(ms|s|min|h)?", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, or such as 500ms, 90s, 15min, 1h")
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}[match[2] or "s"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    if not (number := _count(text)):
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+    return int(text)

@@ -1,0 +1,52 @@
+"""`dspex resize`, `recycle`, `drain` and `forgive`: changing a live pool."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+from ..control.command_client import MARGIN
+from ..control.protocol import Verb
+from .target import connect, print_line
+
+
+def resize(options: argparse.Namespace) -> int:
+    """Aim at another number of workers; returns at once."""
+    with connect(options) as client:
+        client.ask(Verb.RESIZE, {"pool": options.pool, "size": options.size})
+    print_line(f"pool {options.pool}: {options.size} workers are the aim now")
+    return 0
+
+
+def recycle(options: argparse.Namespace) -> int:
+    """Replace every worker and wait."""
+    with connect(options) as client:
+        stateful = client.status()["pools"].get(options.pool, {}).get("sessions", 0)
+        if stateful and sys.stderr.isatty():  # sessions with state hold their worker for up to session_drain (S8)
+            sys.stderr.write(f"waiting for {stateful} session(s) that may hold state; Ctrl-C ends the wait only\n")
+        asked = {"pool": options.pool, "reload": options.reload, "timeout": options.timeout}
+        client.ask(Verb.RECYCLE, asked, wait=_patience(options.timeout))
+    print_line(f"pool {options.pool}: every worker is replaced")
+    return 0
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Close the pool to new calls and wait for the others."""
+    with connect(options) as client:
+        asked = {"pool": options.pool, "timeout": options.timeout}
+        client.ask(Verb.DRAIN, asked, wait=_patience(options.timeout))
+    print_line(f"pool {options.pool}: takes no calls, and none is running")
+    return 0
+
+
+def forgive(options: argparse.Namespace) -> int:
+    """End a quarantine; 1 if there was none."""
+    with connect(options) as client:
+        was_there = client.ask(Verb.FORGIVE, {"pool": options.pool, "digest": options.digest})
+    print_line(f"pool {options.pool}: {'forgiven' if was_there else 'that digest is not in quarantine'}")
+    return 0 if was_there else 1
+
+
+def _patience(timeout: float | None) -> float:
+    return math.inf if timeout is None else timeout + MARGIN

@@ -1,0 +1,214 @@
+"""The life of a supervisor that is a service: ready, reloads, a warm stop, a cold one.
+
+    SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
+    a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
+    SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
+
+Handlers only put a word into a queue; the main thread takes one word after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ..control.warm_stop import Wish, finish_calls, grace_of, in_flight
+from ..errors import DspexError, ResourceExhausted
+from .reload import reload
+from .systemd import Notifier
+
+if TYPE_CHECKING:
+    from ..control.server import Service
+    from ..pools.supervisor import Supervisor
+
+BREATH = 1.0  # seconds between words to systemd
+
+logger = logging.getLogger("dspex")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Something that the main thread must act on."""
+
+    kind: str  # "stop", "reload", "reloaded", "ready", "failed"
+    wish: Wish = Wish(None)
+    source: str = ""  # who said it, for the log
+    error: BaseException | None = None
+
+
+class Host:
+    """Runs one supervisor and its control service until somebody says stop."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        source: str | None,
+        grace: float | None = None,
+        on_ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._supervisor = supervisor
+        self._source = source
+        self._grace = grace
+        self._on_ready = on_ready
+        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._notifier = Notifier()
+        self._is_reloading = False
+        self._wants_reload = False
+
+    def ask_to_stop(self, grace: float | None) -> None:
+        """Stop warmly within `grace` seconds (None: as configured); from any thread, and as often as one likes."""
+        self._words.put(Word("stop", Wish(grace), "a client's request"))
+
+    def run(self, service: Service) -> int:
+        """Run; gives the exit code: 0 if every call that ran at the stop came to its end, else 1.
+
+        Raises:
+            SettingsError: the socket cannot be had.
+            WorkerBootError: a pool has no worker that starts.
+        """
+        with self._signals(), service:
+            self._supervisor.start()
+            self._in_thread(self._wait_ready, "dspex-start")
+            try:
+                cut = self._until_stopped()
+            finally:
+                self._notifier.say("STOPPING=1")
+                self._supervisor.stop(grace=0.0)
+            service.record_end(cut)
+            return 1 if cut else 0
+
+    # ============================================================================================================
+
+    def _until_stopped(self) -> int:
+        """Act on what is said until it is to stop; gives how many calls that cuts."""
+        while True:
+            word = self._next(BREATH if self._notifier.is_wanted else None)
+            match word:
+                case None:
+                    self._notifier.breathe(self._summary())
+                case Word("stop"):
+                    return self._stop_warmly(word)
+                case Word("failed", error=error) if error is not None:
+                    raise error
+                case Word("ready"):
+                    logger.info("ready: %s", self._summary())
+                    self._notifier.say("READY=1", f"STATUS={self._summary()}")
+                    if not self._on_ready():
+                        logger.warning("whoever started this in the background has ended meanwhile; it runs on")
+                case Word("reload"):
+                    self._begin_reload()
+                case Word("reloaded"):
+                    self._end_reload()
+
+    def _next(self, timeout: float | None) -> Word | None:
+        try:
+            return self._words.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def _stop_warmly(self, word: Word) -> int:
+        """Take no new calls and wait for those that run; gives how many are cut."""
+        self._notifier.say("STOPPING=1", "STATUS=finishing the running calls")
+        grace = grace_of(self._supervisor, word.wish.grace, self._grace)
+        logger.info("stopping on %s: %d calls are running, grace %g s", word.source, self._in_flight(), grace)
+        cut = finish_calls(self._supervisor, grace, first=word.wish, next_wish=self._next_wish)
+        if cut:
+            logger.warning("stopping now: %d calls are cut", cut)
+        else:
+            logger.info("stopped: every running call came to its end")
+        return cut
+
+    def _next_wish(self, seconds: float) -> Wish | None:
+        again = self._next(seconds)
+        self._notifier.breathe(f"stopping; {self._summary()}")
+        if again is None or again.kind != "stop":
+            return None
+        logger.info("asked to stop again, by %s", again.source)
+        return again.wish
+
+    def _in_flight(self) -> int:
+        return in_flight(self._supervisor)
+
+    def _wait_ready(self) -> None:
+        try:
+            self._supervisor.wait_ready()
+        except DspexError as error:
+            self._words.put(Word("failed", error=error))
+        else:
+            self._words.put(Word("ready"))
+
+    # -- SIGHUP --
+
+    def _begin_reload(self) -> None:
+        if self._is_reloading:
+            self._wants_reload = True  # once more afterwards: the settings may have changed again
+            return
+        self._is_reloading = True
+        self._notifier.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._in_thread(self._reload, "dspex-reload")
+        except ResourceExhausted as error:
+            logger.error("not reloaded: %s", error)
+            self._words.put(Word("reloaded"))
+
+    def _reload(self) -> None:
+        try:
+            for remark in reload(self._supervisor, self._source):
+                logger.warning("reload: %s", remark)
+            logger.info("reloaded: every worker is replaced")
+        except Exception as error:  # whatever it is, what runs goes on as it was
+            logger.error("not reloaded: %s", str(error) or repr(error))
+        finally:
+            self._words.put(Word("reloaded"))
+
+    def _end_reload(self) -> None:
+        self._is_reloading = False
+        self._notifier.say("READY=1", f"STATUS={self._summary()}")
+        if self._wants_reload:
+            self._wants_reload = False
+            self._begin_reload()
+
+    def _summary(self) -> str:
+        rows = self._supervisor.stats().values()
+        return "; ".join(
+            f"{row['pool']}: {row['state']}, {len(row['workers'])}/{row['size']} workers, {row['in_flight']} running, "
+            f"{row['queued']} queued"
+            for row in rows
+        )
+
+    def _in_thread(self, function: Callable[[], None], name: str) -> None:
+        try:
+            threading.Thread(target=function, name=name, daemon=True).start()
+        except RuntimeError as error:  # "can't start new thread"
+            remedy = "Raise the limit (`ulimit -u`, pids.max of its control group)."
+            raise ResourceExhausted("threads", f"the service (pid {os.getpid()})", remedy=remedy) from error
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        wanted: dict[signal.Signals, Word] = {
+            signal.SIGTERM: Word("stop", Wish(None, is_signal=True), "SIGTERM"),
+            signal.SIGINT: Word("stop", Wish(None, is_signal=True), "SIGINT"),
+            signal.SIGHUP: Word("reload"),
+        }
+
+        def handler(number: int, frame: Any) -> None:
+            self._words.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
+
+        before = {number: signal.signal(number, handler) for number in wanted}
+        try:
+            yield
+        except BaseException:
+            for number, old in before.items():
+                signal.signal(number, old)
+            raise
+        for number in wanted:  # it was told to stop, and the process ends: a late signal must not change its exit code
+            signal.signal(number, signal.SIG_IGN)

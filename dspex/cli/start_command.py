@@ -1,0 +1,208 @@
+"""`dspex start`: a supervisor as a service, in this terminal or in the background.
+
+The main thread sits in `Host.run`; it alone handles signals. This is the one place that installs signal handlers and a
+log handler: the library does neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import Config, load
+from ..control import run_files
+from ..errors import SettingsError
+from . import FAILED, OK
+from .target import print_line, say_error, socket_of
+
+if TYPE_CHECKING:
+    from ..pools.supervisor import Supervisor
+
+END_PATIENCE = 30.0  # seconds that a process in the background may take to end
+REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
+
+
+def start(options: argparse.Namespace) -> int:
+    """Run until told to stop; with --daemon, start such a process and wait until it is ready."""
+    if options.daemon:
+        return _start_in_background(options)
+    report = Report(options.report_fd)
+    try:
+        return _run(options, report)
+    except BaseException as error:
+        report.failed(error)
+        raise
+
+
+class Report:
+    """Tells the process that started us in the background how it went; writes at most once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def ready(self) -> bool:
+        """Whether whoever waits for it, if anybody does, has heard it."""
+        return self._write({"ready": True, "pid": os.getpid()})
+
+    def failed(self, error: BaseException) -> None:
+        code = 2 if isinstance(error, SettingsError) else 1
+        self._write({"ready": False, "error": (str(error) or repr(error))[:REPORT_MOST], "code": code})
+
+    def _write(self, facts: dict[str, Any]) -> bool:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return True
+        try:
+            os.write(descriptor, json.dumps(facts).encode())
+        except OSError:  # it was interrupted or killed
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def _run(options: argparse.Namespace, report: Report) -> int:
+    from ..control.server import Service
+    from ..pools.supervisor import Supervisor
+    from .service_loop import Host
+    from .stderr_log import logging_to_stderr
+
+    _fill_standard_descriptors()
+    if options.report_fd >= 0:
+        os.set_inheritable(options.report_fd, False)
+    source = options.config or os.environ.get("DSPEX_CONFIG") or None
+    config = load(source)
+    most = _max_clients(config, options.max_clients)
+    supervisor = Supervisor(config)
+    _provide_lm(supervisor, config, options.lm)
+    path = socket_of(options)
+    name = options.name or path.stem
+    host = Host(supervisor, source=source, grace=options.grace, on_ready=report.ready)
+    service = Service(supervisor, path, name=name, kind="service", on_stop=host.ask_to_stop, max_clients=most)
+    with logging_to_stderr(options.log_level):
+        return host.run(service)
+
+
+def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> None:
+    """Make the LM of --lm, or of the [lm] table, the default, and this supervisor the one that serves it."""
+    from .. import defaults
+    from ..services.services import services_of
+
+    table = config.tables.get("lm")
+    if model is None and table is not None and not (isinstance(table, dict) and "model" in table):
+        raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
+    chosen = model if model is not None else table
+    services = services_of(supervisor)  # the workers' way to LMs and tools is there with or without a default LM
+    if chosen is not None:
+        lm = defaults.as_lm(chosen)
+        defaults.configure(lm=lm, supervisor=supervisor)
+        services.lm_record(lm)
+
+
+def _max_clients(config: Config, wanted: int | None) -> int:
+    """Give --max-clients, else what the [control] table says, else the default."""
+    from ..control.connection_places import MAX_CLIENTS
+
+    table = config.tables.get("control", {})
+    if not isinstance(table, dict) or set(table) - {"max_clients"}:
+        raise SettingsError("The [control] table has one setting: max_clients.", key="control")
+    own = table.get("max_clients", MAX_CLIENTS)
+    if isinstance(own, bool) or not isinstance(own, int) or own < 1:
+        raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
+    return own if wanted is None else wanted
+
+
+def _fill_standard_descriptors() -> None:
+    """Open what the shell closed (`<&-`): else a socket gets the number, and what is printed goes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+# -- in the background -------------------------------------------------------------------------------------------------
+
+
+def _start_in_background(options: argparse.Namespace) -> int:
+    """Start ourselves anew, detached, and wait for its word: no fork of a process that has threads or a terminal."""
+    path = socket_of(options)
+    run_files.private_directory(path.parent)
+    log = path.with_suffix(".log")
+    reading, writing = os.pipe()
+    process: subprocess.Popen[bytes] | None = None
+    with os.fdopen(reading, "rb") as pipe:
+        try:
+            try:
+                process = _launch(options, path, log, writing)
+            finally:
+                os.close(writing)
+            said = pipe.read()  # until it is ready, has failed, or is gone
+        except BaseException:
+            if process is not None:
+                _end_unready(process, log)
+            raise
+    facts: dict[str, Any] = json.loads(said) if said else {"ready": False}
+    if not facts["ready"]:
+        return _failed_in_background(process, facts, log)
+    print_line(f"started pid {process.pid}, socket {path}, log {log}")
+    process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
+    return OK
+
+
+def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=END_PATIENCE)
+    if process.returncode is None:
+        _end_unready(process, log)
+    say_error(str(facts.get("error") or f"it ended at once ({_end_of(process.returncode)}); see {log}"))
+    return int(facts.get("code", FAILED))
+
+
+def _end_unready(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Nobody waits for it any more: it must not come up unseen, and perhaps unwanted."""
+    process.terminate()
+    try:
+        process.wait(timeout=END_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    say_error(f"the supervisor that was starting (pid {process.pid}) has been ended; see {log}")
+
+
+def _end_of(code: int | None) -> str:
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
+    command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
+    for option in ("--config", "--lm", "--grace", "--max-clients"):
+        if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
+            command += [option, _word(option, value)]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(log, flags, 0o600)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            pass_fds=(report,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _word(option: str, value: Any) -> str:
+    """How an option's value is written on a command line: seconds without an exponent."""
+    if option == "--config":
+        return str(Path(value).absolute())
+    return f"{value:f}" if isinstance(value, float) else str(value)

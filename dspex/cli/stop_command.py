@@ -1,0 +1,103 @@
+"""`dspex stop`: end a supervisor, and wait until it is really gone."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+from pathlib import Path
+
+from ..control.command_client import DirectClient
+from ..control.process_end import Ending
+from ..control.process_identity import Life
+from ..control.unreachable import explained
+from ..errors import DspexError, NotRunning
+from . import FAILED, OK
+from .target import print_line, socket_of
+
+PATIENCE = 30.0  # seconds for the end itself, beyond the grace
+CLOSING = 1.0  # seconds that a process which has closed its socket takes to exit
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Ask it to stop and wait; one that does not take the wish is signalled, with --now killed.
+
+    The exit code is 0 only if it is known to have ended, without cutting a call as far as is known.
+    """
+    path = socket_of(options)
+    grace = 0.0 if options.now else options.grace
+    with Ending(path) as ending:
+        try:
+            wait = _ask(ending, path, grace)
+        except Exception as error:  # whatever it is: an operator who says stop is not sent away with an error alone
+            return _stop_by_signal(ending, error, grace=grace, now=options.now)
+        return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
+
+
+def _ask(ending: Ending, path: Path, grace: float | None) -> float:
+    """Tell it to stop; gives how long its calls may go on."""
+    with explained(path), DirectClient(path) as client:
+        ending.meet(client.greeting, client.peer_pid)
+        wait = _longest(client, grace)
+        client.stop(grace)
+        return wait
+
+
+def _longest(client: DirectClient, grace: float | None) -> float:
+    """How long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
+    if grace is not None:
+        return grace
+    limits = client.greeting.get("timeouts", {}).values()
+    return max((limit for limit in limits if math.isfinite(limit)), default=3600.0)
+
+
+def _report(ending: Ending, life: Life, waited: float) -> int:
+    run = ending.run
+    who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
+    if life is Life.ALIVE:
+        raise DspexError(f"Supervisor {who} still runs after {waited:g} s; use --now.")
+    if life is Life.UNKNOWN:
+        raise DspexError(
+            f"Supervisor {who} was asked to stop, and whether its process has ended cannot be told from here: "
+            f"{ending.obstacle or 'it cannot be identified'}. Look where it was started."
+        )
+    cut = ending.calls_cut
+    if cut is None and ending.has_record:
+        print_line(f"stopped {who}, which did not say whether calls were cut: look into its log")
+        return FAILED
+    print_line(f"stopped {who}" + (f"; {cut} call(s) were running and have been cut" if cut else ""))
+    return FAILED if cut else OK
+
+
+def _stop_by_signal(ending: Ending, error: Exception, *, grace: float | None, now: bool) -> int:
+    """It does not take the wish: signal exactly that process, through a descriptor that no other can have.
+
+    Raises:
+        Exception: `error`, if there is no process to signal.
+    """
+    run = ending.run
+    if run is None or (ending.life is Life.GONE and isinstance(error, NotRunning)):
+        raise error
+    if isinstance(error, NotRunning) and ending.wait(CLOSING) is Life.GONE:  # it was about to end
+        return _report(ending, Life.GONE, CLOSING)
+    if run.kind == "embedded":
+        raise DspexError(
+            f"Process {run.pid} is a host application and did not take the wish to stop ({error}); end it yourself."
+        ) from error
+    ending.signal(signal.SIGKILL if now else signal.SIGTERM)
+    wait = PATIENCE + (0.0 if now else grace or 0.0)
+    if ending.wait(wait) is not Life.GONE:
+        raise DspexError(
+            f"Process {run.pid} did not end within {wait:g} s of a signal ({error}); use --now."
+        ) from error
+    return _report_signalled(ending, error, now=now)
+
+
+def _report_signalled(ending: Ending, error: Exception, *, now: bool) -> int:
+    run, cut = ending.run, ending.calls_cut
+    who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
+    if now:
+        print_line(f"killed {who}, which did not take the wish to stop ({error}); calls that it ran are lost")
+        return FAILED
+    print_line(f"stopped {who} by a signal ({error})" + (f"; {cut} call(s) have been cut" if cut else ""))
+    return FAILED if cut is None or cut else OK

@@ -1,0 +1,211 @@
+"""The client of the `dspex` command: one request after the other over one blocking socket, on the calling thread.
+
+It starts no thread and opens one descriptor, so that a machine that has run out of either can still be looked at and
+steered. By default it takes one of the places that are kept for operators. What it started ends when it is closed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dspex_worker.wire import Malformed
+
+from ..errors import CallTimeout, ConnectionLost, DspexError, InterruptedCall, Unresponsive
+from . import protocol, wire_errors
+from .dial import CHUNK, dial, request_frame
+from .protocol import Kind, Message, Role, Verb
+
+MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
+PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
+
+Arguments = dict[str, Any]
+
+
+class DirectClient:
+    """A supervisor in another process, for one thread that can wait."""
+
+    def __init__(self, path: Path, *, role: str = Role.OPERATOR) -> None:
+        """Connect.
+
+        Raises:
+            NotRunning: nobody answers there.
+            TooManyClients, ResourceExhausted, ProtocolError: it refuses us; the message says why.
+        """
+        hello = dial(path, role=role)
+        self.path = path
+        self.greeting = hello.greeting
+        self.peer_pid = hello.pid
+        self._sock, self._frames = hello.sock, hello.frames
+        self._ids = itertools.count(1)
+        self._messages: Iterator[Message] = iter(())
+
+    def close(self) -> None:
+        """End the connection: what runs for it there is cancelled."""
+        self._sock.close()
+
+    def __enter__(self) -> DirectClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- an operator's -------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        status: dict[str, Any] = self.ask(Verb.STATUS)
+        return status
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Give whether each pool can take a call now, and why not."""
+        rows: dict[str, dict[str, Any]] = self.ask(Verb.HEALTH)
+        return rows
+
+    def stop(self, grace: float | None) -> None:
+        """Ask the supervisor to stop; returns at once."""
+        self.ask(Verb.STOP, {"grace": grace})
+
+    def events(self, *, follow: bool, recent: int | None) -> Iterator[dict[str, Any]]:
+        """Give the last events, and with `follow` the coming ones until the supervisor closes."""
+        asked: Arguments = {"follow": follow}
+        if recent is not None:
+            asked["recent"] = recent
+        yield from DirectStream(self, Verb.EVENTS, asked, wait=math.inf if follow else PATIENCE)
+
+    def ask(self, verb: str, arguments: Arguments | None = None, *, wait: float = PATIENCE) -> Any:
+        """Make a request and give its answer.
+
+        Raises:
+            Unresponsive: none came within `wait` seconds.
+            ConnectionLost: the connection ended meanwhile.
+        """
+        return self._result(self._send(verb, arguments or {}), verb, wait)
+
+    # -- a client's ----------------------------------------------------------------------------------------------
+
+    def call(self, pool: str, command: str, arguments: Arguments, *, timeout: float | None, **names: Any) -> Any:
+        """`Supervisor.call` over there; `names` as the verb takes them (session, shared, idempotent)."""
+        asked = _asked(pool, command, arguments, timeout, names)
+        id = self._send(Verb.CALL, asked)
+        limit = self._limit_of(pool) if timeout is None else timeout
+        while True:
+            try:
+                return self._result(id, Verb.CALL, limit + MARGIN, what=f"the call {command!r}")
+            except Unresponsive:
+                # What was said at the hello is a guess by now: a reload over there may have given it more time.
+                if timeout is None and self._answers():
+                    continue
+                raise CallTimeout(pool, command, timeout=limit, phase="running") from None
+
+    def stream(
+        self, pool: str, command: str, arguments: Arguments, *, timeout: float | None, **names: Any
+    ) -> DirectStream:
+        """`Supervisor.stream` over there: iterate over its chunks; `.value` is its result afterwards."""
+        limit = self._limit_of(pool) if timeout is None else timeout
+        asked = _asked(pool, command, arguments, timeout, names)
+        return DirectStream(self, Verb.STREAM, asked, wait=limit + MARGIN)
+
+    # ============================================================================================================
+
+    def _limit_of(self, pool: str) -> float:
+        return float(self.greeting.get("timeouts", {}).get(pool, math.inf))
+
+    def _answers(self) -> bool:
+        """Whether the supervisor is neither stopped nor stuck."""
+        try:
+            self.ask(Verb.HEALTH)
+        except InterruptedCall:
+            return False
+        return True
+
+    def _send(self, verb: str, arguments: Arguments, *, credit: int | None = None) -> int:
+        id = next(self._ids)
+        meta = {} if credit is None else {"credit": credit}
+        self._write(request_frame(Kind.CALL, id, verb, arguments, meta), verb)
+        return id
+
+    def _write(self, frame: bytes, what: str) -> None:
+        self._sock.settimeout(PATIENCE)
+        try:
+            self._sock.sendall(frame)
+        except TimeoutError:
+            raise Unresponsive(str(self.path), what, timeout=PATIENCE) from None
+        except OSError as error:
+            raise ConnectionLost(str(self.path), _reason(error), what=what) from None
+
+    def _result(self, id: int, verb: str, wait: float, *, what: str = "") -> Any:
+        deadline = time.monotonic() + wait
+        while True:
+            match self._next(deadline, what or verb, wait):
+                case [Kind.RESULT, answered, value, _] if answered == id:
+                    return value
+                case [Kind.ERROR, answered, described, _] if answered in (id, 0):
+                    raise wire_errors.rebuild(described)
+
+    def _next(self, deadline: float, what: str, wait: float) -> Message:
+        """Give the next message.
+
+        Raises:
+            Unresponsive: none came until the deadline.
+            ConnectionLost: none will come.
+        """
+        while True:
+            try:
+                for message in self._messages:
+                    return message
+                self._messages = map(protocol.read, self._frames.feed(self._read(deadline)))
+            except TimeoutError as error:
+                if isinstance(error, DspexError):
+                    raise
+                raise Unresponsive(str(self.path), what, timeout=wait) from None
+            except Malformed as error:
+                reason = f"the service sent something that is not the protocol: {error}"
+                raise ConnectionLost(str(self.path), reason, what=what) from None
+            except OSError as error:
+                raise ConnectionLost(str(self.path), _reason(error), what=what) from None
+
+    def _read(self, deadline: float) -> bytes:
+        left = deadline - time.monotonic()
+        self._sock.settimeout(None if math.isinf(left) else max(0.001, left))
+        data = self._sock.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError("the supervisor closed it")
+        return data
+
+
+class DirectStream:
+    """The chunks of one streamed request; `value` is its result once they have been read."""
+
+    def __init__(self, client: DirectClient, verb: str, arguments: Arguments, *, wait: float) -> None:
+        self.value: Any = None
+        self._client = client
+        self._what = f"the stream {arguments.get('command', verb)!r}"
+        self._wait = wait
+        self._deadline = time.monotonic() + wait
+        self._id = client._send(verb, arguments, credit=protocol.CREDIT)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            match self._client._next(self._deadline, self._what, self._wait):
+                case [Kind.CHUNK, id, chunk] if id == self._id:
+                    yield chunk
+                    self._client._write(request_frame(Kind.CREDIT, self._id, 1), self._what)
+                case [Kind.END, id, value, _] if id == self._id:
+                    self.value = value
+                    return
+                case [Kind.ERROR, id, described, _] if id in (self._id, 0):
+                    raise wire_errors.rebuild(described)
+
+
+def _asked(pool: str, command: str, arguments: Arguments, timeout: float | None, names: dict[str, Any]) -> Arguments:
+    asked: Arguments = {"pool": pool, "command": command, "arguments": arguments, **names}
+    return asked if timeout is None else {**asked, "timeout": timeout}
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,60 @@
+"""What to say when nobody answers on a control socket: whose it is, what is known of it, and who else runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DspexError, NotRunning
+from . import run_files
+from .process_identity import Life
+from .run_files import DEFAULT_NAME, RunFile
+
+START = "Start one with `dspex start`."
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say more in a NotRunning about the supervisor at `path`."""
+    try:
+        yield
+    except NotRunning as error:
+        raise NotRunning(error.path, error.reason, remedy=_remedy(error, path)) from None
+
+
+def _remedy(error: NotRunning, path: Path) -> str:
+    run = run_files.read(path)
+    life = Life.GONE if run is None else run_files.life_of(path, run)
+    if run is not None and life is not Life.GONE:
+        return _of_owner(run, life, path)
+    if error.remedy != START:
+        return error.remedy
+    others = _others(path)
+    return f"Start one with `{_command('start', path)}`" + (f", or use --name: {others}." if others else ".")
+
+
+def _of_owner(run: RunFile, life: Life, path: Path) -> str:
+    if life is Life.ALIVE:
+        return f"Process {run.pid} has that name but does not answer; `{_command('stop', path)} --now` ends it."
+    return (
+        f"Process {run.pid} had that name, and whether it lives cannot be told from here: it is in another pid "
+        f"namespace, or there is no /proc. Look where it was started."
+    )
+
+
+def _others(path: Path) -> str:
+    with contextlib.suppress(DspexError, OSError):
+        names = [run.name for run in run_files.living() if run.socket != str(path)]
+        return f"{', '.join(names)} runs" if names else ""
+    return ""
+
+
+def _command(verb: str, path: Path) -> str:
+    """Give the command line that means the supervisor at `path`."""
+    with contextlib.suppress(DspexError):
+        if path.stem == DEFAULT_NAME and path == run_files.socket_path():
+            return f"dspex {verb}"
+        if path == run_files.socket_path(path.stem):
+            return f"dspex {verb} --name {path.stem}"
+    return f"dspex {verb} --socket {path}"

@@ -1,8 +1,0 @@
-"""Prompts and answers as DSPy's adapters make and read them, byte for byte, without DSPy.
-
-`compile_signature(sig, "chat")` gives the object that does both. Pure code: no I/O, no threads, no clock.
-"""
-
-from dspex.inprocess.adapters.compiled import CompiledSignature, compile_signature
-
-__all__ = ["CompiledSignature", "compile_signature"]

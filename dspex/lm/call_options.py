@@ -1,0 +1,61 @@
+"""One call's options merged with its LM's: what travels with the request, and what decides here. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from .dialects import request_options as generation
+from .record import LM
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call may say beside its messages.
+
+    `config` overrides the LM's generation options, `n` and `cache`; `deadline` is a `time.monotonic()` point.
+    """
+
+    config: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    rollout_id: int | None
+    deadline: float | None
+
+
+class Inquiry:
+    """A call as one LM is asked it."""
+
+    __slots__ = ("cache", "deadline", "lm", "n", "options", "rollout_id")
+
+    def __init__(self, lm: LM, call: CallOptions) -> None:
+        self.lm = lm
+        self.n = lm.n
+        self.cache = lm.cache
+        self.rollout_id = call.get("rollout_id")
+        self.deadline = call.get("deadline")
+        self.options = options = lm.options()
+        config = call.get("config")
+        if config:
+            options.update(config)
+            self._take_local(options)
+        response_format, tools = call.get("response_format"), call.get("tools")
+        if response_format is not None:
+            options["response_format"] = response_format
+        if tools:
+            options["tools"] = tools
+
+    def _take_local(self, options: dict[str, Any]) -> None:
+        for name in generation.LOCAL:
+            if name not in options:
+                continue
+            value = options.pop(name)
+            if value is None:
+                self.n = 1 if name == "n" else self.n  # DSPy lets a None of the call stand for one answer
+            elif name == "cache":
+                self.cache = bool(value)
+            elif name == "rollout_id":
+                self.rollout_id = int(value)
+            else:
+                self.n = int(value)
+        for name in [name for name, value in options.items() if value is None]:
+            del options[name]

@@ -1,0 +1,61 @@
+"""Which texts of an LM's settings are secret: its key, what its headers and its proxy carry. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from .record import LM
+
+_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|pass|credential|session|signature|jwt|subscription")
+_RANDOM = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])[\w.~+/=:-]{20,}")  # a value that looks drawn, not written
+_SEPARATORS = re.compile(r"[\s;,]+")
+_PART_LEAST = 8  # shorter parts of a header's value are words such as "Bearer"
+
+
+def secrets_of(lm: LM) -> tuple[str, ...]:
+    """What no message, no event and no worker may see of an LM, each once."""
+    key = None if lm.api_key == lm.provider.placeholder_key else lm.api_key
+    found = [key, *_of_headers(lm.headers), *secrets_of_proxy(lm.proxy)]
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def secrets_of_proxy(url: str | None) -> tuple[str, ...]:
+    """The password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
+    try:
+        parts = urlsplit(url if not url or "://" in url else f"http://{url}")
+        written = parts.password
+    except ValueError:
+        return ()
+    if not written:
+        return ()
+    pair = f"{unquote(str(parts.username or ''))}:{unquote(str(written))}"
+    return str(written), unquote(str(written)), base64.b64encode(pair.encode()).decode()
+
+
+def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, value in headers:
+        if _CREDENTIAL.search(name):
+            yield value
+            yield from _parts(value)
+        elif _RANDOM.fullmatch(value) and "://" not in value:
+            yield value
+
+
+def _parts(value: str) -> Iterator[str]:
+    """What may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
+    for word in _SEPARATORS.split(value):
+        for part in (word, word.partition("=")[2]):
+            if len(part) >= _PART_LEAST:
+                yield part
+    scheme, _, coded = value.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            yield base64.b64decode(coded, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return

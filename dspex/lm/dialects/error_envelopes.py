@@ -1,0 +1,150 @@
+"""Errors that came as a success: found in a 2xx body or a stream's event, whatever their envelope, and classified.
+
+Gateways answer 200 and say inside that it went wrong, each in its own way: `{"error": {...}}`, `{"error": "text"}`,
+`{"object": "error"}` (vLLM), `{"type": "error"}` (Anthropic), `choices[0].error` (OpenRouter), a list of these
+(Gemini), `{"detail": ...}` (FastAPI). Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...errors import (
+    LMAuthError,
+    LMBillingError,
+    LMContextWindowExceededError,
+    LMInvalidRequestError,
+    LMProviderError,
+    LMRateLimitError,
+    LMServerError,
+    LMTimeoutError,
+    LMUnsupportedModelError,
+)
+from . import error_classes
+
+if TYPE_CHECKING:
+    from ..record import LM
+
+_DEEPEST = 4  # envelopes within envelopes
+_MESSAGES = ("message", "detail", "msg", "error_message", "errors", "title", "reason")
+_CODES = ("code", "type", "status", "status_code", "error_type", "error_code")
+_NO_CODES = frozenset(("error", "none", "null"))
+CODES: dict[str, type[LMProviderError]] = {
+    **error_classes.ANTHROPIC_TYPES,
+    **error_classes.OPENAI_STREAM_CODES,
+    "invalid_request_error": LMInvalidRequestError,
+    "bad_request": LMInvalidRequestError,
+    "BadRequestError": LMInvalidRequestError,
+    "INVALID_ARGUMENT": LMInvalidRequestError,
+    "NOT_FOUND": LMInvalidRequestError,
+    "NotFoundError": LMUnsupportedModelError,
+    "context_window_exceeded": LMContextWindowExceededError,
+    "invalid_authentication_error": LMAuthError,
+    "unauthorized": LMAuthError,
+    "UNAUTHENTICATED": LMAuthError,
+    "PERMISSION_DENIED": LMAuthError,
+    "insufficient_credits": LMBillingError,
+    "billing_not_active": LMBillingError,
+    "rate_limited": LMRateLimitError,
+    "rate_limit": LMRateLimitError,
+    "RateLimitError": LMRateLimitError,
+    "RESOURCE_EXHAUSTED": LMRateLimitError,
+    "timeout": LMTimeoutError,
+    "DEADLINE_EXCEEDED": LMTimeoutError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an envelope says: the message, and its codes, the most precise first."""
+
+    message: str
+    codes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> type[LMProviderError]:
+        """The class that it stands for; LMServerError where the codes say nothing that is known."""
+        for code in self.codes:  # names before numbers: 429 is said of a spent quota too
+            if code in CODES:
+                return CODES[code]
+        for code in self.codes:
+            if len(code) == 3 and code.isdecimal() and code[0] in "45":
+                return error_classes.class_of_status(int(code))
+        return LMServerError
+
+    def error(self, lm: LM, kind: type[LMProviderError] | None = None) -> LMProviderError:
+        """The error to raise."""
+        return error_classes.failure(lm, kind or self.kind, self.message, code=self.codes[0] if self.codes else "")
+
+
+def fault_in(payload: Any) -> Fault | None:
+    """The error that a JSON value is or holds, None for one that says nothing of an error."""
+    if isinstance(payload, list):
+        return next((fault for item in payload if (fault := fault_in(item)) is not None), None)
+    if not isinstance(payload, dict):
+        return None
+    if error := payload.get("error"):
+        return _fault(error, payload)
+    if payload.get("type") == "error" or payload.get("object") == "error":
+        return _fault(payload, {})
+    return _in_choices(payload.get("choices"))
+
+
+def complaint_in(payload: Any) -> Fault | None:
+    """What a JSON value that is no answer complains of, None when it holds no word of it."""
+    if isinstance(payload, dict) and any(payload.get(name) for name in _MESSAGES):
+        return _fault(payload, {})
+    return None
+
+
+def text_fault(text: str) -> Fault:
+    """The error that a text is."""
+    return Fault(text[:10_000])
+
+
+def _in_choices(choices: Any) -> Fault | None:
+    if not isinstance(choices, list):
+        return None
+    for choice in choices:
+        if not isinstance(choice, dict):
+            continue
+        if error := choice.get("error"):
+            return _fault(error, {})
+        if choice.get("finish_reason") == "error":
+            return Fault("The provider broke the answer off with an error.")
+    return None
+
+
+def _fault(error: Any, outer: Mapping[str, Any]) -> Fault:
+    layers = [*_layers(error), outer]
+    codes = dict.fromkeys(code for layer in layers for code in _codes(layer))
+    return Fault(_message(error, layers), tuple(codes))
+
+
+def _layers(error: Any) -> list[Mapping[str, Any]]:
+    """The objects that an error is wrapped in, the innermost first."""
+    found: list[Mapping[str, Any]] = []
+    while isinstance(error, dict | list) and error and len(found) < _DEEPEST:
+        if isinstance(error, list):
+            error = error[0]
+            continue
+        found.insert(0, error)
+        error = error.get("error")
+    return found
+
+
+def _codes(layer: Mapping[str, Any]) -> Iterator[str]:
+    for name in _CODES:
+        code = layer.get(name)
+        if isinstance(code, str | int) and not isinstance(code, bool) and str(code).lower() not in _NO_CODES:
+            yield str(code)
+
+
+def _message(error: Any, layers: list[Mapping[str, Any]]) -> str:
+    said = next((layer[name] for layer in layers for name in _MESSAGES if layer.get(name)), None)
+    if said is None:
+        said = error
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)

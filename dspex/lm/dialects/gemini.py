@@ -1,0 +1,113 @@
+"""Gemini's dialect, as far as the parent needs it: where a worker's requests go, what an answer is and what it cost.
+
+The parent writes no request in it: Gemini's models are asked by workers, whose requests pass through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...errors import LMUnsupportedFeatureError
+from . import openai
+from .dialect_base import (
+    Answer,
+    Message,
+    as_object,
+    count,
+    counters,
+    decode,
+    no_answer,
+)
+from .error_envelopes import fault_in
+from .stream_reader import StreamReader
+
+if TYPE_CHECKING:
+    from ..record import LM
+
+failure = openai.failure  # OpenAI's rules suffice for what is passed on
+
+
+def endpoint(lm: LM) -> str:
+    """The URL of a completion."""
+    return f"{lm.api_base}/models/{lm.name.removeprefix('models/')}:generateContent"
+
+
+def owns(lm: LM, url: str) -> bool:
+    """Whether the URL is a completion of the LM's model."""
+    whole = endpoint(lm)
+    streamed = whole.removesuffix("generateContent") + "streamGenerateContent"
+    return url in (whole, streamed, f"{streamed}?alt=sse")
+
+
+def streams(url: str, asked: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a stream."""
+    return ":streamGenerateContent" in url
+
+
+def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
+    """Whether a request's body names another model than the record; here the URL names it."""
+    return asked.get("model") not in (None, lm.name, f"models/{lm.name}")
+
+
+def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
+    """Raises LMUnsupportedFeatureError: only workers write this dialect."""
+    raise LMUnsupportedFeatureError("Gemini models are called by workers only.", model=lm.model)
+
+
+def answer(lm: LM, body: bytes) -> Answer:
+    """A 2xx response's body, read for its usage.
+
+    Raises:
+        LMError: the body is no answer.
+    """
+    data = decode(lm, body)
+    if fault := fault_in(data):
+        raise fault.error(lm)
+    if not isinstance(data.get("candidates"), list) and not data.get("promptFeedback"):
+        raise no_answer(lm, data)
+    return Answer(text=None, model=lm.name, usage=usage_in(data))
+
+
+def mended(lm: LM, body: bytes) -> bytes:
+    """The body as it came: arguments are objects in this dialect."""
+    return body
+
+
+def reader(lm: LM) -> StreamReader:
+    """A reader for a streamed response."""
+    return _Reader(lm)
+
+
+def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The counters of a response or an event in DSPy's shape."""
+    said = as_object(data.get("usageMetadata"))
+    inputs, thought = count(said.get("promptTokenCount")), count(said.get("thoughtsTokenCount"))
+    outputs = count(said.get("candidatesTokenCount"))
+    if outputs is not None or thought is not None:
+        outputs = (outputs or 0) + (thought or 0)
+    return counters(
+        inputs,
+        outputs,
+        count(said.get("totalTokenCount")),
+        (("cached_tokens", said.get("cachedContentTokenCount")),),
+        (("reasoning_tokens", thought),),
+    )
+
+
+class _Reader(StreamReader):
+    def _data(self, payload: dict[str, Any]) -> None:
+        self.usage = usage_in(payload) or self.usage
+        if as_object(payload.get("promptFeedback")).get("blockReason"):
+            self._finished("content_filter")
+        candidates = payload.get("candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
+            self._candidate(as_object(candidate))
+
+    def _candidate(self, candidate: dict[str, Any]) -> None:
+        parts = as_object(candidate.get("content")).get("parts")
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                self.text.append(str(part.get("text") or ""))
+        if candidate.get("finishReason"):
+            self._finished("stop")

@@ -1,0 +1,132 @@
+"""A call's generation options, checked and brought into one form, for both dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InvalidInput, LMConfigurationError, LMUnsupportedFeatureError
+from ..providers import Provider
+from ..record import GENERATION_OPTIONS
+
+if TYPE_CHECKING:
+    from ..record import LM
+
+_LADDER = ("minimal", "low", "medium", "high", "xhigh", "max")
+_CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "proxy"})
+# Options that decide about the call and never travel.
+LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
+
+
+def check(lm: LM, options: Mapping[str, Any]) -> None:
+    """Raises unless every option is one that a request can carry."""
+    for option in options:
+        if option in GENERATION_OPTIONS or option in LOCAL:
+            continue
+        if option in _CONNECTION:
+            raise LMConfigurationError(f"{option} belongs to LM(), not to a call's configuration.", model=lm.model)
+        raise LMUnsupportedFeatureError(
+            f"The option {option!r} cannot be sent to {lm.provider.prefix}.", model=lm.model, provider=lm.provider.id
+        )
+
+
+def filled(lm: LM, system: str) -> str:
+    """The system prompt; an empty one is refused, as by DSPy's engine."""
+    if not system:
+        raise LMUnsupportedFeatureError("The system message is empty; leave it out.", model=lm.model)
+    return system
+
+
+def max_tokens(lm: LM, options: Mapping[str, Any]) -> int | None:
+    """One limit, whichever of the two names it was given by.
+
+    Raises:
+        LMUnsupportedFeatureError: both were given, and they disagree.
+    """
+    given = {options[key] for key in ("max_completion_tokens", "max_tokens") if options.get(key) is not None}
+    if len(given) > 1:
+        raise LMUnsupportedFeatureError("max_tokens and max_completion_tokens disagree.", model=lm.model)
+    return int(given.pop()) if given else None
+
+
+def number(options: Mapping[str, Any], name: str) -> float | None:
+    """A float option; whole numbers become floats (`1` is sent as `1.0`), as in DSPy."""
+    value = options.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"{name} must be a number, not {type(value).__name__}.", field=name)
+    return float(value)
+
+
+def stops(options: Mapping[str, Any]) -> list[str]:
+    """The stop sequences as a list."""
+    stop = options.get("stop")
+    return [stop] if isinstance(stop, str) else list(stop or ())
+
+
+def effort(provider: Provider, asked: Any) -> str | None:
+    """The reasoning level to send: the nearest one that the server has; "none" switches reasoning off."""
+    if asked is None:
+        return None
+    if asked == "none":
+        return "none"
+    if not provider.efforts or asked in provider.efforts:
+        return str(asked)
+    want = _LADDER.index(asked) if asked in _LADDER else 0
+    return min(provider.efforts, key=lambda level: (abs(_LADDER.index(level) - want), _LADDER.index(level)))
+
+
+def schema_of(lm: LM, response_format: Any) -> dict[str, Any] | None:
+    """`response_format` as {"type": "json_object"} or {"type": "json_schema", "schema", "name"?, "strict"?}."""
+    if response_format is None:
+        return None
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "json_object"}
+    inner = response_format.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("schema"), Mapping):
+        raise InvalidInput("response_format must be {'type': 'json_object'} or an OpenAI json_schema format.")
+    if inner.get("description") is not None:
+        raise LMUnsupportedFeatureError("A response_format's description cannot be sent.", model=lm.model)
+    found: dict[str, Any] = {
+        "type": "json_schema",
+        "name": inner.get("name") or "response",
+        "schema": inner["schema"],
+    }
+    if inner.get("strict") is not None:
+        found["strict"] = bool(inner["strict"])
+    return found
+
+
+def function_tools(lm: LM, tools: Any) -> list[dict[str, Any]]:
+    """The function tools as {"name", "description", "parameters"}."""
+    found = []
+    for tool in tools or ():
+        function = tool.get("function") if tool.get("type") == "function" else None
+        if not isinstance(function, Mapping):
+            raise LMUnsupportedFeatureError("Only function tools can be sent.", model=lm.model)
+        if function.get("strict") is True:
+            raise LMUnsupportedFeatureError("A tool's strict flag cannot be sent.", model=lm.model)
+        parameters = function.get("parameters")
+        found.append(
+            {
+                "name": function["name"],
+                "description": function.get("description"),
+                "parameters": {"type": "object", "properties": {}} if parameters is None else parameters,
+            }
+        )
+    return found
+
+
+def tool_choice(choice: Any) -> tuple[str, str | None] | None:
+    """A tool choice as (mode, forced tool's name)."""
+    if choice is None:
+        return None
+    if choice in ("none", "auto", "required"):
+        return str(choice), None
+    if isinstance(choice, Mapping) and choice.get("type") == "function":
+        return "required", str(choice["function"]["name"])
+    raise InvalidInput("tool_choice must be none, auto, required or {'type': 'function', 'function': {'name': ...}}.")

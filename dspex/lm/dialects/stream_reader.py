@@ -1,0 +1,160 @@
+"""The base of the dialects' stream readers: server-sent events, and every way in which one says that it failed."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
+from .dialect_base import Answer, arguments_of, json_in, tool_call
+from .error_envelopes import Fault, complaint_in, fault_in, text_fault
+
+if TYPE_CHECKING:
+    from ..record import LM
+
+EVENT_LIMIT = 1024 * 1024
+
+
+class StreamReader(ABC):
+    """Reads server-sent events: feed it bytes, get text deltas, then `finish()` for the whole answer.
+
+    An error inside the stream, in whatever form, is raised; of a stream that is none (a JSON body, a page) the first
+    event says so.
+    """
+
+    def __init__(self, lm: LM) -> None:
+        self.lm = lm
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.usage: dict[str, Any] = {}
+        self.model = lm.name
+        self.finish_reason: str | None = None
+        self.ended = False
+        self._pending = b""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of an answer was read, so that it cannot be asked for again unnoticed."""
+        return bool(self.text or self.reasoning or self.calls or self.finish_reason)
+
+    def feed(self, data: bytes) -> list[str]:
+        """The text that arrived, in order.
+
+        Raises:
+            LMError: the provider reported an error inside the stream.
+        """
+        data = (self._pending + data).replace(b"\r\n", b"\n")  # after joining: a line end may be cut in two
+        *events, self._pending = data.split(b"\n\n")
+        if len(self._pending) > EVENT_LIMIT:
+            raise LMTransportError("A streamed event is over 1 MiB.", model=self.lm.model)
+        before = len(self.text)
+        for event in events:
+            self._event(event)
+        return self.text[before:]
+
+    def finish(self) -> Answer:
+        """The whole answer.
+
+        Raises:
+            LMServerError: the stream held no answer at all.
+            LMStreamAssemblyError: the stream ended before the provider said so.
+        """
+        pending, self._pending = self._pending, b""
+        if pending.strip():
+            self._last(pending)
+        if not self.has_begun:
+            raise LMServerError(
+                "The stream ended without an answer.", model=self.lm.model, provider=self.lm.provider.id
+            )
+        if not self.ended:
+            raise self._cut()
+        calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
+        text = "".join(self.text)
+        return Answer(
+            text=text if self.text or not calls else None,
+            model=self.model,
+            finish_reason="tool_call" if calls else self.finish_reason or "stop",
+            usage=self.usage,
+            tool_calls=calls,
+            reasoning="".join(self.reasoning) or None,
+        )
+
+    @abstractmethod
+    def _data(self, payload: dict[str, Any]) -> None:
+        """Take one event's JSON object."""
+
+    def _event(self, event: bytes) -> None:
+        lines = event.split(b"\n")
+        data = b"\n".join([line[5:].lstrip() for line in lines if line.startswith(b"data:")])
+        is_error = any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines)
+        if data == b"[DONE]":
+            self.ended = True
+        elif data:
+            self._take(data, is_error)
+        elif is_error:
+            raise text_fault("The provider reported an error inside the stream.").error(self.lm)
+        elif event.lstrip()[:1] in (b"{", b"[", b"<"):
+            raise self._no_stream(event)
+
+    def _take(self, data: bytes, is_error: bool) -> None:
+        try:
+            payload = json.loads(data)
+        except ValueError:
+            text = data.decode("utf-8", "replace") if is_error else "The stream holds an event that is not JSON."
+            raise text_fault(text).error(self.lm) from None
+        fault = fault_in(payload)
+        if fault is None and is_error:
+            fault = complaint_in(payload) or text_fault(data.decode("utf-8", "replace"))
+        if fault is not None:
+            raise self._failed(fault)
+        if isinstance(payload, dict):
+            self._data(payload)
+        elif payload is not None:
+            raise text_fault("The stream holds an event that is no JSON object.").error(self.lm)
+
+    def _last(self, pending: bytes) -> None:
+        """What stands behind the last whole event: an event without its blank line, or half of one."""
+        try:
+            self._event(pending)
+        except LMError:
+            if not self.has_begun or fault_in(json_in(pending.partition(b"data:")[2])) is not None:
+                raise
+            raise self._cut() from None
+
+    def _no_stream(self, body: bytes) -> LMError:
+        """What stands there instead of a stream."""
+        payload = json_in(body)
+        fault = fault_in(payload)
+        if fault is None and not isinstance(payload, dict | list):
+            fault = text_fault(
+                "The reply is no stream; a gateway or proxy in front of the provider is the usual cause."
+            )
+        if fault is None:
+            fault = complaint_in(payload) or text_fault("The reply is whole JSON, though a stream was asked for.")
+        return self._failed(fault)
+
+    def _failed(self, fault: Fault) -> LMError:
+        """The error that a fault inside the stream is."""
+        return fault.error(self.lm)
+
+    def _cut(self) -> LMError:
+        return LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
+
+    def _finished(self, reason: str) -> None:
+        self.finish_reason = reason
+        self.ended = True
+
+    def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
+        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": []})
+        call["id"] = call["id"] or id or ""
+        call["name"] = call["name"] or name or ""
+        call["arguments"].append(arguments)  # pieces: adding to a text would copy it each time
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        if not call["name"]:
+            raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
+        return tool_call(
+            call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
+        )

@@ -1,0 +1,169 @@
+"""A worker's forwarded request: its response as the worker may see it, and what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidInput
+from .effects import Order, Outcome
+from .record import LM
+from .redaction import redact
+from .usage import Account, Ledger
+
+# What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
+_SHOWN = re.compile(
+    r"content-type|date|retry-after(-ms)?|[\w-]*request-?id|[\w-]*rate-?limit[\w-]*|openai-processing-ms"
+)
+REFUSAL_MOST = 1024 * 1024  # characters of a refusal that a worker gets to read
+NAME_MOST = 500  # characters
+URL_MOST = 64 * 1024
+REASON_MOST = 64 * 1024
+HEADERS_MOST = 200
+
+
+def _silent(*_: object, **__: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose request it is: which accounts count it, and who hears of it, with its ids among the facts."""
+
+    accounts: Sequence[Account] = ()
+    emit: Callable[..., object] = field(default=_silent)
+
+
+def require_request(request: Mapping[str, Any]) -> None:
+    """Check a worker's request before anything is made of it: each of its fields is what its name says.
+
+    Raises:
+        InvalidInput: one is not; `field` names it.
+    """
+    for name, is_right in _REQUEST.items():
+        if not is_right(request.get(name)):
+            given = type(request.get(name)).__name__
+            raise InvalidInput(f"A request to a language model has no such {name!r} (it is {given}).", field=name)
+
+
+def _is_text(most: int, *, may_lack: bool = True) -> Callable[[Any], bool]:
+    return lambda value: len(value) <= most if isinstance(value, str) else value is None and may_lack
+
+
+def _are_headers(value: Any) -> bool:
+    if value is None or isinstance(value, Mapping):
+        value = (value or {}).items()
+    elif not isinstance(value, list | tuple):
+        return False
+    pairs = list(value)
+    return len(pairs) <= HEADERS_MOST and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        for pair in pairs
+    )
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _is_span(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and not math.isnan(value) and value >= 0)
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**31)
+
+
+def _is_rollout(value: Any) -> bool:
+    return type(value) is int or _is_text(NAME_MOST)(value)
+
+
+_REQUEST: dict[str, Callable[[Any], bool]] = {
+    "lm": _is_text(NAME_MOST, may_lack=False),
+    "method": _is_text(NAME_MOST),
+    "url": _is_text(URL_MOST, may_lack=False),
+    "headers": _are_headers,
+    "body": lambda value: isinstance(value, bytes | str),
+    "stream": _is_flag,
+    "cache": _is_flag,
+    "has_alternative": _is_flag,
+    "rollout_id": _is_rollout,
+    "candidate": _is_count,
+    "timeout": _is_span,
+    "instead_of": _is_text(NAME_MOST),
+    "reason": _is_text(REASON_MOST),
+}
+
+
+def relayed(
+    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+) -> Generator[dict[str, Any] | bytes, None, None]:
+    """The head, then the parts as a worker may see them; closes the body, and counts it also when it ends early.
+
+    A refusal by status is a response like any other.
+
+    Raises:
+        LMError: the provider refused in another way (inside a 2xx, by a redirect), or no answer came.
+    """
+    with contextlib.closing(body):
+        outcome = next(body)
+        assert isinstance(outcome, Outcome)
+        head = head_of(outcome)
+        try:
+            yield head
+            for part in body:
+                assert isinstance(part, bytes)
+                yield part if head["status"] < 400 else without_keys(part, order.lm)
+        finally:
+            _count(order, outcome, ledger, accounts)
+
+
+async def arelayed(
+    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+) -> AsyncGenerator[dict[str, Any] | bytes, None]:
+    """`relayed`, asynchronously."""
+    async with contextlib.aclosing(body):
+        outcome = await anext(body)
+        assert isinstance(outcome, Outcome)
+        head = head_of(outcome)
+        try:
+            yield head
+            async for part in body:
+                assert isinstance(part, bytes)
+                yield part if head["status"] < 400 else without_keys(part, order.lm)
+        finally:
+            _count(order, outcome, ledger, accounts)
+
+
+def head_of(outcome: Outcome) -> dict[str, Any]:
+    """What a worker is told before the body.
+
+    Raises:
+        LMError: the response is a refusal that the worker would not know for one.
+    """
+    source = outcome.live.head if outcome.live is not None else outcome.reply.head if outcome.reply else None
+    assert source is not None
+    if outcome.error is not None and source.status < 400:
+        raise outcome.error
+    headers = [[name, redact(value)] for name, value in source.headers if _SHOWN.fullmatch(name)]
+    return {"status": source.status, "headers": headers, "cached": outcome.cached}
+
+
+def without_keys(part: bytes, lm: LM) -> bytes:
+    """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
+    text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
+    return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
+
+
+def _count(order: Order, outcome: Outcome, ledger: Ledger, accounts: Sequence[Account]) -> None:
+    """Note what was used, as far as the response said it; of a stream that was cut short that may be nothing."""
+    if outcome.cached:
+        ledger.add_cached(accounts)
+    elif outcome.live is not None:
+        ledger.add(order.lm, outcome.live.usage(), accounts)
+    elif outcome.answer is not None:
+        ledger.add(order.lm, outcome.answer.usage, accounts)

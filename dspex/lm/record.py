@@ -1,0 +1,294 @@
+"""`LM`: which model, where, how. A frozen record, resolved once in the parent; it opens nothing and never changes.
+
+Environment names (keys, base URLs) are read when the record is made (`resolution`), and never later. A worker gets
+`to_wire()`, which holds no key. Any thread. Rules: DESIGN §4, RULES I4, I5 and X3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import LMConfigurationError, SettingsError, UnknownName
+from .credentials import secrets_of
+from .model_table import model_facts
+from .providers import Provider
+from .record_checks import claim, frozen, header_pairs, is_number, price_of, seconds, switch, thawed, whole
+from .resolution import base_url_for, key_for, provider_of, proxy_for
+
+GENERATION_OPTIONS = frozenset(
+    """temperature max_tokens max_completion_tokens top_p top_k seed frequency_penalty presence_penalty stop logprobs
+    top_logprobs tools tool_choice parallel_tool_calls response_format reasoning_effort prompt_cache_key
+    prompt_cache_retention service_tier user store logit_bias metadata verbosity moderation provider
+    prediction""".split()
+)
+_ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}
+_RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+}
+# OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
+_REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
+class LM:
+    """A language model to call: `LM("openai/gpt-4o-mini", temperature=0.2, timeout=30)`.
+
+    Args:
+        model: `provider/name`; see `providers.PROVIDERS` for the providers.
+        api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's.
+        api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
+        temperature: None leaves it out of the request.
+        max_tokens: None leaves it out of the request.
+        cache: Whether answers may be served from DSPex's cache.
+        options: `n`, `timeout` (seconds of one attempt, default 600), `retries` (default 3), `headers`, `proxy`,
+            `structured_outputs`, `function_calling`, `reasoning` (True/False: what the model can do, where the model
+            table does not know it), `private` (cache entries are kept apart by key), `cache_ttl` (seconds),
+            `fallbacks` (LMs to try when this one fails), `requests_per_minute`, `price` (USD per million input and
+            output tokens), `direct`, and the generation options of the API (`top_p`, `seed`, `stop`, ...).
+
+    Raises:
+        UnknownName: a provider or option that does not exist.
+        SettingsError: a value out of its range.
+        LMConfigurationError: settings that the model's family refuses.
+    """
+
+    model: str
+    api_base: str
+    api_key: str | None
+    temperature: float | None
+    max_tokens: int | None
+    cache: bool
+    config: tuple[tuple[str, Any], ...]
+    n: int
+    timeout: float
+    retries: int
+    headers: tuple[tuple[str, str], ...]
+    proxy: str | None
+    structured_outputs: bool
+    function_calling: bool | None
+    reasoning: bool | None
+    private: bool
+    cache_ttl: float | None
+    fallbacks: tuple[LM, ...]
+    requests_per_minute: float | None
+    price: tuple[float, float] | None
+    direct: bool
+    key_source: str
+    provider: Provider
+    name: str
+    ref: str
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        cache: bool = True,
+        **options: Any,
+    ) -> None:
+        provider, name = provider_of(model)
+        options = _known(options)
+        base = options.pop("api_base", None) if api_base is None else api_base
+        key, source = key_for(provider, api_key)
+        put = self._put
+        put("model", model)
+        put("provider", provider)
+        put("name", name)
+        put("api_base", base_url_for(provider, base))
+        put("api_key", key)
+        put("key_source", source)
+        put("temperature", temperature)
+        put("max_tokens", max_tokens)
+        put("cache", switch("cache", cache))
+        given = options.pop("n", None)
+        put("n", 1 if given is None else whole("n", given, 1))
+        put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
+        put("retries", whole("retries", options.pop("retries", 3), 0))
+        put("headers", header_pairs(options.pop("headers", ())))
+        put("proxy", proxy_for(options.pop("proxy", None)))
+        structured = options.pop("structured_outputs", provider.prefix == "local")
+        put("structured_outputs", switch("structured_outputs", structured))
+        put("function_calling", claim("function_calling", options.pop("function_calling", None)))
+        put("reasoning", claim("reasoning", options.pop("reasoning", None)))
+        put("private", switch("private", options.pop("private", False)))
+        ttl = options.pop("cache_ttl", None)
+        put("cache_ttl", None if ttl is None else seconds("cache_ttl", ttl))
+        put("fallbacks", _lms(options.pop("fallbacks", ())))
+        rate = options.pop("requests_per_minute", None)
+        put("requests_per_minute", None if rate is None else seconds("requests_per_minute", rate))
+        put("price", price_of(options.pop("price", None)))
+        put("direct", switch("direct", options.pop("direct", False)))
+        put("config", tuple((option, frozen(value)) for option, value in options.items() if value is not None))
+        put("ref", self._digest())
+        self._check()
+
+    @property
+    def supports_schema(self) -> bool:
+        """Whether a JSON-schema response format may be sent (DSPy's `supports_response_schema`)."""
+        return self.structured_outputs or model_facts(self.provider, self.name).response_schema
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model takes native function tools (DSPy's `supports_function_calling`)."""
+        known = self.function_calling
+        return model_facts(self.provider, self.name).function_calling if known is None else known
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """Whether the model has a reasoning dial."""
+        known = self.reasoning
+        return model_facts(self.provider, self.name).reasoning if known is None else known
+
+    @property
+    def rates(self) -> tuple[float, float, float] | None:
+        """USD per input token, per output token and per input token read from a cache; None when unknown."""
+        if self.price is not None:
+            per_input, per_output = self.price
+            return per_input / 1e6, per_output / 1e6, per_input / 1e6
+        facts = model_facts(self.provider, self.name)
+        if facts.price is None:
+            return None
+        per_input, per_output = facts.price
+        return per_input, per_output, per_input if facts.cached_price is None else facts.cached_price
+
+    @property
+    def native(self) -> bool:
+        """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
+        return self.provider.native and not self.direct and all(lm.native for lm in self.fallbacks)
+
+    @property
+    def is_reasoning_model(self) -> bool:
+        """Whether this is one of OpenAI's reasoning families, which fix temperature and want many tokens."""
+        return _REASONING.match(self.model.rsplit("/", 1)[-1].lower()) is not None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show: the key, what headers carry, a proxy's password."""
+        return secrets_of(self)
+
+    def options(self) -> dict[str, Any]:
+        """The generation options of the record, as a call's configuration would give them; None is absent."""
+        merged: dict[str, Any] = {}
+        if self.temperature is not None:
+            merged["temperature"] = self.temperature
+        if self.max_tokens is not None:
+            # DSPy keeps the limit of OpenAI's reasoning models under their own name for it.
+            merged["max_completion_tokens" if self.is_reasoning_model else "max_tokens"] = self.max_tokens
+        for option, value in self.config:
+            merged[option] = thawed(value)
+        return merged
+
+    def replace(self, **changes: Any) -> LM:
+        """The same record with other settings."""
+        settings = {**self.settings(), **changes}
+        return LM(settings.pop("model"), **settings)
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments that make this record again, the key included."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
+        return {**plain, **{option: thawed(value) for option, value in self.config}}
+
+    def to_wire(self) -> dict[str, Any]:
+        """What a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
+        return {
+            "ref": self.ref,
+            "model": f"{prefix}/{self.name}",
+            "provider": self.provider.id,
+            "dialect": self.provider.dialect,
+            "api_base": self.api_base,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "n": self.n,
+            "cache": self.cache,
+            "timeout": self.timeout,
+            "options": {option: thawed(value) for option, value in self.config},
+            "supports": {
+                "response_schema": self.supports_schema,
+                "function_calling": self.supports_tools,
+                "reasoning": self.supports_reasoning,
+            },
+            "structured_outputs": self.structured_outputs,
+            "direct": self.direct,
+            "fallbacks": [lm.to_wire() for lm in self.fallbacks],
+        }
+
+    def __repr__(self) -> str:
+        shown = [repr(self.model)]
+        if self.api_base != self.provider.base_url:
+            shown.append(f"api_base={self.api_base.split('?')[0]!r}")
+        shown += [f"{name}={value!r}" for name, value in self.options().items()]
+        shown.append("api_key=" + ("'***'" if self.api_key else "None"))
+        return f"LM({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.ref == other.ref if isinstance(other, LM) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.ref)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("An LM holds a key and is not pickled; send to_wire() or make the LM where it is used.")
+
+    def _put(self, field: str, value: Any) -> None:
+        """The one way into a frozen record, while it is made."""
+        object.__setattr__(self, field, value)
+
+    def _digest(self) -> str:
+        """A digest of all settings; the key enters as a digest of its own, so that equal refs mean equal keys."""
+        plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
+        plain["key"] = hashlib.sha256(f"dspex.key:{self.api_key}".encode()).hexdigest()
+        plain["fallbacks"] = [lm.ref for lm in self.fallbacks]
+        try:
+            text = json.dumps(plain, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"An option of LM({self.model!r}) is not plain data: {error}.") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _check(self) -> None:
+        for option, (low, high) in _RANGES.items():
+            value = self.temperature if option == "temperature" else dict(self.config).get(option)
+            if value is not None and not (is_number(value) and low <= value <= high):
+                raise SettingsError(f"{option} must be a number from {low:g} to {high:g}, not {value!r}.", key=option)
+        if self.max_tokens is not None:
+            whole("max_tokens", self.max_tokens, 1)
+        if self.is_reasoning_model:
+            low_tokens = self.max_tokens is not None and self.max_tokens < 16000
+            if self.temperature not in (None, 0, 1) or low_tokens:
+                raise LMConfigurationError(
+                    "OpenAI's reasoning models take temperature=1.0 or None and max_tokens of at least 16000 or None.",
+                    model=self.model,
+                    provider=self.provider.prefix,
+                )
+
+
+_DERIVED = frozenset({"config", "key_source", "provider", "name", "ref"})
+_CLIENT_OPTIONS = frozenset(f.name for f in fields(LM)) - _DERIVED
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for option, value in options.items():
+        name = _ALIASES.get(option, option)
+        if name not in GENERATION_OPTIONS and name not in _CLIENT_OPTIONS:
+            raise UnknownName("option", option, GENERATION_OPTIONS | _CLIENT_OPTIONS, where="LM()")
+        known[name] = value
+    return known
+
+
+def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
+    lms = (given,) if isinstance(given, LM) else tuple(given)
+    if not all(isinstance(lm, LM) for lm in lms):
+        raise SettingsError("fallbacks must be LMs.", key="fallbacks")
+    return lms

@@ -1,0 +1,88 @@
+"""What an LM's settings may be: each checked, and brought into one immutable form. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import SettingsError
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}.", key=name)
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """A positive, finite number."""
+    if not is_number(value) or not math.isfinite(value) or value <= 0:
+        raise SettingsError(f"{name} must be a positive number, not {value!r}.", key=name)
+    return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """HTTP headers, their names in lower case."""
+    pairs = tuple(given.items() if isinstance(given, Mapping) else (tuple(pair) for pair in given))
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise SettingsError("headers must be a mapping of names to texts.", key="headers")
+        name, value = pair
+        if any(c in name + value for c in "\r\n\0") or not name:
+            raise SettingsError("A header must be one line.", key="headers")
+    return tuple((name.lower(), value) for name, value in pairs)
+
+
+def price_of(given: Any) -> tuple[float, float] | None:
+    """USD per million input and output tokens, as its user declares them."""
+    if given is None:
+        return None
+    try:
+        per_input, per_output = (float(part) for part in given)
+    except (TypeError, ValueError):
+        per_input = per_output = math.nan
+    if not (0.0 <= per_input < math.inf and 0.0 <= per_output < math.inf):
+        raise SettingsError(
+            f"price must be (USD per million input tokens, USD per million output tokens), such as (0.15, 0.6), not "
+            f"{given!r}.",
+            key="price",
+        )
+    return per_input, per_output
+
+
+def claim(name: str, given: Any) -> bool | None:
+    """True, False, or None for what the model table says."""
+    if given is not None and not isinstance(given, bool):
+        raise SettingsError(f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name)
+    return given
+
+
+def switch(name: str, given: Any) -> bool:
+    """True or False: of a text such as "no" nobody could tell which."""
+    if not isinstance(given, bool):
+        raise SettingsError(f"{name} must be True or False, not {given!r}.", key=name)
+    return given
+
+
+def frozen(value: Any) -> Any:
+    """Lists and dicts as tagged tuples: the record stays immutable and hashable."""
+    if isinstance(value, Mapping):
+        return ("{}", tuple((key, frozen(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return ("[]", tuple(frozen(item) for item in value))
+    return value
+
+
+def thawed(value: Any) -> Any:
+    """The lists and dicts again."""
+    if isinstance(value, tuple):
+        tag, items = value
+        return {k: thawed(v) for k, v in items} if tag == "{}" else [thawed(v) for v in items]
+    return value

@@ -1,0 +1,59 @@
+"""Whom an LM's name means, at which address and with whose key: the environment is read here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import LMConfigurationError, SettingsError, UnknownName
+from .http.endpoint import target_of
+from .providers import PROVIDERS, Provider
+
+
+def provider_of(model: str) -> tuple[Provider, str]:
+    """The provider and the model's name there.
+
+    Raises:
+        SettingsError, UnknownName: a name that says neither.
+    """
+    if not isinstance(model, str) or not model:
+        raise SettingsError("LM() needs a model, such as 'openai/gpt-4o-mini'.", key="model")
+    prefix, slash, name = model.partition("/")
+    if not slash:
+        raise SettingsError(f"Name the provider too: LM('openai/{model}') or LM('anthropic/{model}').", key="model")
+    if prefix not in PROVIDERS:
+        raise UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
+    if not name:
+        raise SettingsError(f"The model {model!r} has a provider but no name after it.", key="model")
+    return PROVIDERS[prefix], name
+
+
+def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
+    """The key, and where it came from: "argument", "env:NAME", "placeholder" or "none"."""
+    if given is not None:
+        if not isinstance(given, str) or not given or any(c in given for c in "\r\n\0"):
+            raise SettingsError("api_key must be a string of one line.", key="api_key")
+        return given, "argument"
+    for name in provider.key_names:
+        if os.environ.get(name):
+            return os.environ[name].strip(), f"env:{name}"
+    if provider.placeholder_key is not None:
+        return provider.placeholder_key, "placeholder"
+    return None, "none"
+
+
+def base_url_for(provider: Provider, given: str | None) -> str:
+    """The endpoint's URL, without a slash at its end."""
+    url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
+    target_of(url, "")
+    if "?" in url or "#" in url:  # the path of a request is put after it
+        raise LMConfigurationError("An LM's api_base must not hold a query (?) or a fragment (#); use headers=.")
+    return url.rstrip("/")
+
+
+def proxy_for(given: str | None) -> str | None:
+    """The proxy's URL, "" for none, None for the environment's."""
+    if given is not None and not isinstance(given, str):
+        raise SettingsError('proxy must be a URL, "" for none, or None for the environment\'s.', key="proxy")
+    if given:
+        target_of("http://localhost", given)
+    return given

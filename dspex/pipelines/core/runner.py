@@ -1,0 +1,363 @@
+"""One run: a line of steps, each with its condition, attempts and fallback. Written once, for threads and event loops.
+
+Everything here awaits only its `Driver`, which blocks or awaits (see `drivers.py`); what belongs to a run is in its
+`Run` (P9). Rules P2, P3 and P7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InvalidReturn, PipelineError, StepTimeout
+from ...lm.usage import Account
+from ..drivers.run_drivers import Driver, Expired, is_cancellation
+from .results import Result, Status, StepRecord, Steps
+from .run import Run
+from .run_events import EventKind
+from .step import Job, Made, Node
+from .step_cache import CacheStep, Kept, key_of
+
+if TYPE_CHECKING:
+    from .dataflow import Reads
+
+_MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
+
+
+@dataclass(frozen=True)
+class Line:
+    """Steps in sequence, with the stores of the cache steps among them, and what the steps read."""
+
+    nodes: tuple[Node, ...]
+    reads: Reads
+    kept: Mapping[int, Kept] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step's end: its record, its value for whoever collects it, and what it writes."""
+
+    record: StepRecord
+    value: Any = None
+    writes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PartsFailed(Exception):
+    """Something inside a composite step failed: `causes`, the first one first, and the records of its parts."""
+
+    def __init__(self, step: str, causes: Sequence[BaseException], children: Sequence[StepRecord]) -> None:
+        super().__init__(step)
+        self.step = step
+        self.causes = tuple(causes)
+        self.children = tuple(children)
+
+
+class StepFailed(Exception):
+    """A step came to nothing. `step` is the innermost one that failed first."""
+
+    def __init__(self, step: str, causes: Sequence[BaseException], record: StepRecord) -> None:
+        super().__init__(step)
+        self.step = step
+        self.causes = tuple(causes)
+        self.record = record
+
+
+async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], driver: Driver) -> Result:
+    """Run a pipeline.
+
+    Raises:
+        PipelineError: a step failed; `result` is what was done until then.
+        CallCancelled: the run was cancelled.
+    """
+    state = dict(inputs)
+    records: list[StepRecord] = []
+    try:
+        run.emit(EventKind.RUN_STARTED, facts={"inputs": sorted(state)})
+        with run.account:
+            await run_line(line, run, state, driver, run.deadline, records)
+    except StepFailed as failed:
+        raise _told(name, failed, len(line.nodes), run.result(state, records)) from failed.causes[0]
+    finally:
+        driver.close()
+        run.close()
+    result = run.result(state, records)
+    run.emit(EventKind.RUN_FINISHED, result=result)
+    return result
+
+
+async def run_line(
+    line: Line, run: Run, state: dict[str, Any], driver: Driver, deadline: float, records: list[StepRecord]
+) -> dict[str, Any]:
+    """Run steps in turn on `state`, which they change, and give what they wrote. `records` grows as they end."""
+    written: dict[str, Any] = {}
+    key = key_of(state, line.reads, run.lm_identity()) if line.kept else None
+    first = _served(line, key, state, written, records)
+    for node in line.nodes[first:]:
+        try:
+            done = await run_step(run, node, state, driver, deadline)
+        except StepFailed as failed:
+            records.append(failed.record)
+            raise
+        records.append(done.record)
+        state.update(done.writes)
+        written.update(done.writes)
+        if key is not None and node.index in line.kept and not any(map(_fell_back, Steps(records).flat())):
+            line.kept[node.index].put(key, written)
+    return written
+
+
+async def run_step(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> Done:
+    """Run one step: when, attempts, fallback (P7).
+
+    Raises:
+        StepFailed: it came to nothing.
+    """
+    began = time.monotonic()
+    driver.check()
+    if not await _is_wanted(run, node, state, driver, deadline):
+        record = node.record(Status.SKIPPED, reason="its condition did not hold")
+        run.emit(EventKind.STEP_SKIPPED, node, record=record)
+        return Done(record)
+    run.emit(EventKind.STEP_STARTED, node)
+    tried = await _try(run, node, state, driver, deadline)
+    if tried.made is not None:
+        done = _done(node, tried.made, tried, state, began)
+    elif node.fallback is not None and time.monotonic() < deadline:
+        done = await _fall_back(run, node, node.fallback, tried, state, driver, deadline, began)
+    else:
+        raise _failed(run, node, tried, began)
+    run.emit(EventKind.STEP_FINISHED, node, record=done.record)
+    return done
+
+
+@dataclass(slots=True)
+class _Tried:
+    """A step's attempts: what the last one made, or what went wrong in each."""
+
+    attempts: int = 0
+    made: Made | None = None
+    writes: Mapping[str, Any] = field(default_factory=dict)
+    errors: list[BaseException] = field(default_factory=list)
+    last: BaseException | None = None
+    culprit: str = ""
+    children: Sequence[StepRecord] = ()
+    account: Account = field(default_factory=lambda: Account("step"))
+
+
+async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> bool:
+    condition = node.step.policy.when
+    if condition is None:
+        return True
+    began = time.monotonic()
+    try:
+        return bool(await driver.call(condition.bound(state, node.name), deadline))
+    except Expired:
+        error: Exception = _out_of_time(run, node, began, deadline)
+    except Exception as raised:  # a step runs anybody's code; its policy decides
+        if is_cancellation(raised):
+            raise
+        error = raised
+    raise _failed(run, node, _Tried(errors=[error], culprit=node.name), began)
+
+
+async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> _Tried:
+    """Attempt it until it works, may not be tried again, or the time of all attempts is up."""
+    began = time.monotonic()
+    limit = node.step.policy.timeout
+    until = deadline if limit is None else min(deadline, began + limit)
+    tried = _Tried()
+    while True:
+        error: Exception
+        causes: Sequence[BaseException]
+        tried.culprit = node.name
+        if time.monotonic() >= until:
+            error = _out_of_time(run, node, began, deadline)
+            causes = [error]
+        else:
+            tried.attempts += 1
+            try:
+                driver.check()
+                with tried.account:
+                    tried.made = await node.step.perform(Job(run, node, state, driver, until))
+                tried.writes = _writes(node, tried.made)
+                return tried
+            except PartsFailed as failed:
+                causes, tried.children, tried.culprit = failed.causes, failed.children, failed.step
+            except Expired:
+                causes = [_out_of_time(run, node, began, deadline)]
+            except Exception as raised:  # as above, for the fallback
+                if is_cancellation(raised):
+                    raise
+                causes = [raised]
+        tried.made = None
+        tried.errors += causes
+        tried.last = causes[0]
+        if time.monotonic() >= until or tried.attempts > node.step.retries() or not node.step.may_retry(tried.last):
+            return tried
+
+
+async def _fall_back(
+    run: Run,
+    node: Node,
+    instead: Node,
+    tried: _Tried,
+    state: Mapping[str, Any],
+    driver: Driver,
+    deadline: float,
+    began: float,
+) -> Done:
+    """Run the fallback, which sees `error`; what it gives stands for what the step would have given."""
+    try:
+        done = await run_step(run, instead, {**state, "error": tried.last}, driver, deadline)
+    except StepFailed as failed:
+        tried.errors += failed.causes
+        tried.children = [*tried.children, failed.record]
+        raise _failed(run, node, tried, began) from None
+    if done.record.status is Status.SKIPPED:
+        raise _failed(run, node, tried, began)
+    into = node.step.into
+    writes = {into: done.value} if into is not None and instead.step.into is None else done.writes
+    record = node.record(
+        Status.FELL_BACK,
+        route=done.record.route,
+        worker=done.record.worker,
+        generation=done.record.generation,
+        attempts=tried.attempts,
+        reason=f"fell back after {type(tried.last).__name__}",
+        seconds=time.monotonic() - began,
+        usage=done.record.usage,
+        cost_usd=_together(tried.account.cost, done.record.cost_usd),
+        optimized=done.record.optimized,
+        extra=done.record.extra,
+        wrote=tuple(writes),
+        overwrote=tuple(name for name in writes if name in state),
+        errors=tuple(tried.errors),
+        children=Steps([*tried.children, done.record]),
+    )
+    return Done(record, done.value, writes)
+
+
+def _done(node: Node, made: Made, tried: _Tried, state: Mapping[str, Any], began: float) -> Done:
+    again = f"tried again after {type(tried.last).__name__}" if tried.last is not None else ""
+    record = node.record(
+        Status.DONE,
+        route=made.route,
+        worker=made.worker,
+        generation=made.generation,
+        attempts=tried.attempts,
+        reason="; ".join(filter(None, (made.reason, again))),
+        seconds=time.monotonic() - began,
+        usage=made.usage,
+        cost_usd=tried.account.cost,
+        cached=made.cached,
+        optimized=made.optimized,
+        extra=made.extra,
+        wrote=tuple(tried.writes),
+        overwrote=tuple(name for name in tried.writes if name in state),
+        errors=tuple(tried.errors),
+        children=Steps(made.children),
+    )
+    return Done(record, made.value, tried.writes)
+
+
+def _together(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _failed(run: Run, node: Node, tried: _Tried, began: float) -> StepFailed:
+    record = node.record(
+        Status.FAILED,
+        attempts=tried.attempts,
+        reason=f"failed with {type(tried.errors[0]).__name__}",
+        seconds=time.monotonic() - began,
+        cost_usd=tried.account.cost,
+        errors=tuple(tried.errors),
+        children=Steps(tried.children),
+    )
+    run.emit(EventKind.STEP_FAILED, node, record=record, error=tried.errors[0])
+    return StepFailed(tried.culprit or node.name, tried.errors, record)
+
+
+def _writes(node: Node, made: Made) -> dict[str, Any]:
+    """What goes into the state (P2).
+
+    Raises:
+        InvalidReturn: the value has no name, or `keep` asks for what is not there.
+    """
+    step = node.step
+    there = {"usage": made.usage, **made.extra}
+    if lacking := [name for name in step.keep if name not in there and name not in (made.writes or {})]:
+        raise InvalidReturn(
+            f"The step {node.name!r} is to keep {lacking[0]!r}; beside what it writes there is "
+            f"{', '.join(map(repr, there))}."
+        )
+    kept = {name: there[name] for name in step.keep if name in there}
+    if step.into is not None:
+        return {step.into: made.value, **kept}
+    if made.writes is None and not node.is_collected:
+        raise InvalidReturn(f"The step {node.name!r} gave a value without a name: give into='...'.")
+    return {**(made.writes or {}), **kept}
+
+
+def _served(
+    line: Line, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
+) -> int:
+    """Take what the latest cache step keeps for these inputs; give the index of the first step that has to run."""
+    for index in sorted(line.kept, reverse=True) if key is not None else ():
+        writes = line.kept[index].get(key)  # type: ignore[arg-type]  # it is not None here
+        if writes is None:
+            continue
+        state.update(writes)
+        written.update(writes)
+        reason = f"{line.nodes[index].name!r} had kept what it wrote"
+        records += [node.record(Status.KEPT, route="cache", cached=True, reason=reason) for node in line.nodes[:index]]
+        own = line.nodes[index].record(Status.DONE, route="cache", cached=True, wrote=tuple(writes), reason="served")
+        records.append(own)
+        return index + 1
+    return 0
+
+
+def _fell_back(record: StepRecord) -> bool:
+    return record.status is Status.FELL_BACK
+
+
+def _out_of_time(run: Run, node: Node, began: float, deadline: float) -> StepTimeout:
+    limit = node.step.policy.timeout
+    if limit is not None and began + limit <= deadline:
+        return StepTimeout(node.name, timeout=limit, whose="step")
+    return StepTimeout(node.name, timeout=run.timeout if run.timeout is not None else deadline - began, whose="run")
+
+
+def _told(name: str, failed: StepFailed, count: int, result: Result) -> PipelineError:
+    """What the caller hears: the step, its place, the first cause, and how far the run had come."""
+    index = failed.record.index
+    inner = "" if failed.record.name == failed.step else f", in {failed.record.name!r}"
+    more = len(failed.causes) - 1
+    others = f" ({more} more failure{'s' if more > 1 else ''} in causes.)" if more else ""
+    return PipelineError(
+        f"Step {failed.step!r} (number {index} of 0 to {count - 1}{inner}) of pipeline {name!r} failed: "
+        f"{_quoted(failed.causes[0])}{others} The state has {', '.join(map(repr, result.state)) or 'nothing'}.",
+        step=failed.step,
+        causes=failed.causes,
+        result=result,
+    )
+
+
+def _quoted(cause: BaseException) -> str:
+    lines = str(cause).splitlines()
+    text = lines[0] if lines else ""
+    text = text if len(text) <= _MESSAGE_MOST else f"{text[:_MESSAGE_MOST]}..."
+    return f"{type(cause).__name__}: {text}" if text else f"{type(cause).__name__}."
+
+
+def line_of(nodes: tuple[Node, ...], reads: Reads) -> Line:
+    """Give the line for placed steps, with an empty store for each cache step."""
+    kept = {n.index: Kept(n.step.ttl, n.step.max_entries) for n in nodes if isinstance(n.step, CacheStep)}
+    return Line(nodes, reads, kept)
+
+
+def renamed(node: Node, name: str, index: int) -> Node:
+    """Give the node under another name: one of the many times that a step of `map_each` runs."""
+    return replace(node, name=name, index=index)

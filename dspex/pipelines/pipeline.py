@@ -1,0 +1,234 @@
+"""`pipeline([...])`: steps put together and checked, and the verbs that run them.
+
+A `Pipeline` is immutable and thread-safe; a run holds all that belongs to it (P9). The two things that a pipeline keeps
+are what its cache steps hold, and, once needed, a private event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from ..errors import InvalidInput, SettingsError
+from ..programs.map import Row, amap
+from ..programs.map import map as map_rows
+from .core.dataflow import Flow, in_sequence
+from .core.results import Result
+from .core.run import Run, RunOptions, checked_options
+from .core.run_events import AsyncEventStream, EventStream, Watcher
+from .core.runner import Line, line_of, run_whole
+from .core.step import Node, Step, place
+from .core.step_cache import CacheStep
+from .drivers.cancel import BranchFlag
+from .drivers.private_loop import PrivateLoop
+from .drivers.run_drivers import LoopDriver, ThreadDriver, completed
+from .steps.composite_steps import PipelineStep, as_step
+
+
+def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
+    """Give the pipeline of these steps: what `native`, `python`, `parallel` and the like made, functions, pipelines.
+
+    Raises:
+        SettingsError: a step cannot work where it stands.
+        KeyClash: branches of a parallel step declare to write the same name.
+    """
+    if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
+        raise SettingsError(f"A pipeline is made of a list of steps, not of a {type(steps).__name__}.")
+    return Pipeline(tuple(map(as_step, steps)), name or "pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Where a step would run, and why; what it reads and writes as far as that is known before a run."""
+
+    index: int
+    name: str
+    kind: str
+    route: str  # "native", "python:<pool>", "undecided"; "" for steps made of steps
+    reason: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    parts: tuple[StepPlan, ...] = ()
+
+    def __str__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        own = f"{self.index}. {self.name}: {self.route or self.kind}{reason}"
+        return "\n".join([own, *("   " + line for part in self.parts for line in str(part).splitlines())])
+
+
+class Pipeline:
+    """Steps in sequence over one state, a dict. Made by `pipeline`; usable from any thread and event loop."""
+
+    __slots__ = ("__weakref__", "_loop", "flow", "line", "name", "steps")
+
+    name: str
+    steps: tuple[Step, ...]
+    flow: Flow
+    line: Line
+    _loop: PrivateLoop
+
+    def __init__(self, steps: tuple[Step, ...], name: str) -> None:
+        put = object.__setattr__
+        nodes = place(steps)
+        _check_caches(steps)
+        flow = in_sequence(step.flow for step in steps)
+        put(self, "name", name)
+        put(self, "steps", steps)
+        put(self, "flow", flow)
+        put(self, "line", line_of(nodes, flow.reads))
+        put(self, "_loop", PrivateLoop())
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
+        """Run it and give the result; blocks. See `RunOptions`.
+
+        Raises:
+            InvalidInput: an input is missing; nothing ran.
+            PipelineError: a step failed; `causes` says why, `result` holds what was done until then.
+        """
+        run = self._begin(inputs, options)
+        driver = ThreadDriver(self._loop, BranchFlag(), is_cancellable=False)
+        result: Result = completed(run_whole(self.name, self.line, run, dict(inputs or {}), driver))
+        return result
+
+    async def arun(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
+        """`run`, awaited on the running loop; cancelling the task cancels the run."""
+        run = self._begin(inputs, options)
+        return await run_whole(self.name, self.line, run, dict(inputs or {}), LoopDriver())
+
+    def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
+        """Start a run and give its events as they come; the last one has the `result`. Closing it cancels the run."""
+        given = dict(inputs or {})
+        run = self._begin(given, options)
+
+        def work(watcher: Watcher, flag: BranchFlag) -> Result:
+            run.watch(watcher)
+            driver = ThreadDriver(self._loop, flag, is_cancellable=True)
+            result: Result = completed(run_whole(self.name, self.line, run, given, driver))
+            return result
+
+        return EventStream(work, self._loop)
+
+    def astream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> AsyncEventStream:
+        """`stream`, for `async for`; needs a running event loop."""
+        given = dict(inputs or {})
+        run = self._begin(given, options)
+
+        async def work(watcher: Watcher) -> Result:
+            run.watch(watcher)
+            return await run_whole(self.name, self.line, run, given, LoopDriver())
+
+        return AsyncEventStream(work)
+
+    def map(self, inputs: Iterable[Mapping[str, Any]], *, max_in_flight: int = 64, **options: Any) -> Iterator[Row]:
+        """Run it for each row of inputs and yield Rows in order; see `dspex.map`. `options` are those of `run`."""
+        return map_rows(lambda **row: self.run(row, **options), inputs, max_in_flight=max_in_flight)
+
+    def amap(
+        self,
+        inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        *,
+        max_in_flight: int = 64,
+        **options: Any,
+    ) -> AsyncIterator[Row]:
+        """`map`, for `async for`."""
+
+        async def one(**row: Any) -> Result:
+            return await self.arun(row, **options)
+
+        return amap(one, inputs, max_in_flight=max_in_flight)
+
+    def __call__(self, **inputs: Any) -> Result:
+        """`run`, with the inputs as keyword arguments."""
+        return self.run(inputs)
+
+    async def acall(self, **inputs: Any) -> Result:
+        """`arun`, with the inputs as keyword arguments."""
+        return await self.arun(inputs)
+
+    # -- looking at it -------------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What a run must be given."""
+        return tuple(sorted(self.flow.reads.required))
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """What a run may be given: steps take it if it is there, or need it if no earlier step happened to write it."""
+        return tuple(sorted(self.flow.reads.optional))
+
+    def validate(self, inputs: Mapping[str, Any]) -> None:
+        """Check what a run is to be given.
+
+        Raises:
+            InvalidInput: it is no mapping of names, or something is missing; it says which step reads it.
+        """
+        if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+            raise InvalidInput(f"A pipeline's inputs are a dict with str keys, not a {type(inputs).__name__}.")
+        for name in self.inputs:
+            if name not in inputs:
+                given = ", ".join(map(repr, inputs)) or "nothing"
+                raise InvalidInput(
+                    f"The pipeline {self.name!r} needs {name!r}, which step {self._reader(name)!r} reads and no step "
+                    f"before it writes; it was given {given}.",
+                    field=name,
+                )
+
+    def explain(self) -> tuple[StepPlan, ...]:
+        """Say for each step where it would run, and why; nothing is called."""
+        return tuple(map(_plan, self.line.nodes))
+
+    def as_step(self) -> Step:
+        """Give the pipeline as a step of another; lists of steps take it as it is."""
+        return PipelineStep(inner=self)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {', '.join(node.name for node in self.line.nodes) or 'no steps'}>"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"A pipeline is immutable; {name!r} cannot be set.")
+
+    # ============================================================================================================
+
+    def _begin(self, inputs: Mapping[str, Any] | None, options: RunOptions) -> Run:
+        self.validate({} if inputs is None else inputs)
+        return Run(self.name, **checked_options(options))
+
+    def _reader(self, name: str) -> str:
+        for node in self.line.nodes:
+            if name in node.step.flow.reads.required:
+                return node.name
+        return self.line.nodes[0].name
+
+
+def _plan(node: Node) -> StepPlan:
+    flow: Flow = node.step.flow
+    route, reason = ("", "") if node.parts else node.step.plan()
+    reads = sorted(flow.reads.required | flow.reads.optional)
+    parts = (*node.parts, *((node.fallback,) if node.fallback is not None else ()))
+    return StepPlan(
+        node.index,
+        node.name,
+        node.step.kind,
+        route,
+        reason,
+        (*reads, "*") if flow.reads.is_everything else tuple(reads),
+        (*sorted(flow.writes.possible), "*") if flow.writes.is_open else tuple(sorted(flow.writes.possible)),
+        tuple(map(_plan, parts)),
+    )
+
+
+def _check_caches(steps: Sequence[Step]) -> None:
+    """A cache step must not stand behind what changes a session's state: serving its values would skip the change."""
+    for i, step in enumerate(steps):
+        if not isinstance(step, CacheStep):
+            continue
+        if i == 0:
+            raise SettingsError("A cache step keeps what the steps before it write; here there is none.")
+        if any(earlier.is_stateful for earlier in steps[:i]):
+            raise SettingsError(
+                "A cache step cannot follow a stateful step: serving what was kept would leave the session's state out."
+            )

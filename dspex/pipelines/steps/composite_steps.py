@@ -1,0 +1,376 @@
+"""Steps made of steps: side by side, the one or the other, once for each item, and a pipeline inside a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...errors import InvalidInput, KeyClash, SettingsError
+from ..core import runner
+from ..core.dataflow import Flow, Reads, Writes, in_sequence, side_by_side
+from ..core.parameters import Condition, missing
+from ..core.results import StepRecord, summed
+from ..core.step import Job as StepJob
+from ..core.step import Made, Node, Step, checked_policy
+from ..core.step_cache import CacheStep
+from ..drivers.cancel import cancelled
+from ..drivers.run_drivers import Ended, Job
+from .native_step import fallback_step, native
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+IN_FLIGHT = 32  # branches or items at once, unless said otherwise
+GRACE = 1.0  # seconds that cancelled branches are waited for; the pools' cancel_grace
+
+
+def parallel(
+    steps: Sequence[Any],
+    *,
+    into: str | None = None,
+    name: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    retry: int | None = None,
+    fallback: Any = None,
+    max_in_flight: int = IN_FLIGHT,
+    cancel_grace: float = GRACE,
+) -> Step:
+    """Give a step whose branches run at the same time, each on the state as it is before them.
+
+    With `into`, its value is the list of the branches' values, in the branches' order. Without, what they write is
+    merged, and no two may write the same name. A list among the steps is a branch of several steps. The first branch
+    that fails cancels the others, which get `cancel_grace` seconds to end.
+
+    Raises:
+        SettingsError: there is no branch, or a setting is out of range.
+    """
+    branches = tuple(map(as_step, steps))
+    if not branches:
+        raise SettingsError("dspex.parallel needs at least one step.")
+    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
+    return ParallelStep(name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=grace)
+
+
+def conditional(
+    predicate: Any,
+    then: Any,
+    otherwise: Any = None,
+    *,
+    into: str | None = None,
+    name: str | None = None,
+    timeout: float | None = None,
+    fallback: Any = None,
+) -> Step:
+    """Give a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
+
+    Both are steps, functions, or lists of steps.
+    """
+    policy = checked_policy(timeout=timeout, fallback=fallback_step(fallback, into=into))
+    branches = tuple(as_step(step) for step in (then, otherwise) if step is not None)
+    return ConditionalStep(name=name, policy=policy, into=into, condition=Condition.of(predicate), branches=branches)
+
+
+def map_each(
+    field: str,
+    step: Any,
+    *,
+    into: str,
+    item: str = "item",
+    name: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    fallback: Any = None,
+    max_in_flight: int = 8,
+    cancel_grace: float = GRACE,
+) -> Step:
+    """Give a step that runs `step` once for each item of the list `field`, and writes the list of its values to `into`.
+
+    The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
+    others.
+    """
+    if into is None:
+        raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
+    policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
+    return MapStep(
+        name=name,
+        policy=policy,
+        into=into,
+        field=field,
+        item=item,
+        each=as_step(step),
+        max_in_flight=limit,
+        cancel_grace=grace,
+    )
+
+
+def as_step(given: Any) -> Step:
+    """Give the step for a step, a pipeline, a list of steps, or whatever `native` takes."""
+    if isinstance(given, Step):
+        return given
+    if hasattr(given, "as_step"):
+        made: Step = given.as_step()
+        return made
+    if isinstance(given, list | tuple):
+        from ..pipeline import pipeline
+
+        return pipeline(given, name="steps").as_step()
+    return native(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelStep(Step):
+    """`parallel([...])`."""
+
+    kind: ClassVar[str] = "parallel"
+
+    branches: tuple[Step, ...]
+    max_in_flight: int = IN_FLIGHT
+    cancel_grace: float = GRACE
+
+    @property
+    def default_name(self) -> str:
+        return "parallel"
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        return self.branches
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        flows = [branch.flow for branch in self.branches]
+        where = f"step {self.name or self.default_name!r}"
+        if self.into is None:
+            return side_by_side(flows, where=where)
+        reads = Reads()
+        for flow in flows:
+            reads |= flow.reads
+        return Flow(reads, Writes.of((self.into,)))
+
+    def collects(self, *, is_collected: bool) -> bool:
+        return self.into is not None
+
+    def check(self, *, is_collected: bool) -> None:
+        _ = self.own_flow  # KeyClash, where the declared writes overlap
+        _refuse_caches(self.branches, self.kind)
+
+    async def perform(self, job: StepJob) -> Made:
+        def branch(node: Node) -> Job:
+            return lambda driver: runner.run_step(job.run, node, job.state, driver, job.deadline)
+
+        ended = await job.driver.gather(
+            [branch(node) for node in job.node.parts], limit=self.max_in_flight, grace=self.cancel_grace
+        )
+        done = all_done(ended, job.node.parts)
+        records = [each.record for each in done]
+        if self.into is not None:
+            return composed([each.value for each in done], None, records)
+        merged = self._merged(done, job.node.name)
+        return composed(merged, merged, records)
+
+    def _merged(self, done: Sequence[runner.Done], name: str) -> dict[str, Any]:
+        """All that the branches wrote; clashes are found before anything is merged (P3)."""
+        seen: set[str] = set()
+        clashes: set[str] = set()
+        for each in done:
+            clashes |= seen & each.writes.keys()
+            seen |= each.writes.keys()
+        if clashes:
+            raise KeyClash(clashes, where=f"step {name!r}")
+        return {key: value for each in done for key, value in each.writes.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionalStep(Step):
+    """`conditional(predicate, then, otherwise)`."""
+
+    kind: ClassVar[str] = "conditional"
+
+    condition: Condition
+    branches: tuple[Step, ...]
+
+    @property
+    def default_name(self) -> str:
+        return "conditional"
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        return self.branches
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        flows = [branch.flow for branch in self.branches]
+        reads, writes = self.condition.reads, flows[0].writes
+        for flow in flows:
+            reads |= flow.reads.softened()
+        writes = writes.either(flows[1].writes) if len(flows) > 1 else writes.softened()
+        return Flow(reads, writes if self.into is None else Writes.of((self.into,)))
+
+    def collects(self, *, is_collected: bool) -> bool:
+        return is_collected or self.into is not None
+
+    def check(self, *, is_collected: bool) -> None:
+        _refuse_caches(self.branches, self.kind)
+
+    async def perform(self, job: StepJob) -> Made:
+        holds = bool(await job.driver.call(self.condition.bound(job.state, job.node.name), job.deadline))
+        taken = job.node.parts[0] if holds else job.node.parts[1] if len(job.node.parts) > 1 else None
+        reason = "the condition held" if holds else "the condition did not hold"
+        if taken is None:
+            return Made(None, {}, route="", reason=reason)
+        done = await run_part(job, taken, job.state)
+        return composed(done.value, done.writes, [done.record], reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapStep(Step):
+    """`map_each(field, step, into=...)`."""
+
+    kind: ClassVar[str] = "map_each"
+
+    field: str
+    item: str
+    each: Step
+    max_in_flight: int = 8
+    cancel_grace: float = GRACE
+
+    @property
+    def default_name(self) -> str:
+        return f"each {self.field}"
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        return (self.each,)
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        reads = Reads(frozenset({self.field})) | self.each.flow.reads.without(self.item).softened()
+        return Flow(reads, Writes.of((str(self.into),)))
+
+    def collects(self, *, is_collected: bool) -> bool:
+        return True
+
+    def check(self, *, is_collected: bool) -> None:
+        _refuse_caches((self.each,), self.kind)
+
+    async def perform(self, job: StepJob) -> Made:
+        if self.field not in job.state:
+            raise missing(self.field, job.node.name, job.state)
+        items = job.state[self.field]
+        if isinstance(items, str | bytes | Mapping) or not isinstance(items, Sequence):
+            raise InvalidInput(
+                f"{job.node.name!r} needs a list in {self.field!r}; it is a {type(items).__name__}.", field=self.field
+            )
+        part = job.node.parts[0]
+        nodes = [runner.renamed(part, f"{part.name}[{i}]", i) for i in range(len(items))]
+
+        def one(node: Node, value: Any) -> Job:
+            state = {**job.state, self.item: value}
+            return lambda driver: runner.run_step(job.run, node, state, driver, job.deadline)
+
+        jobs = [one(node, value) for node, value in zip(nodes, items, strict=True)]
+        ended = await job.driver.gather(jobs, limit=self.max_in_flight, grace=self.cancel_grace) if jobs else []
+        done = all_done(ended, nodes)
+        return composed([each.value for each in done], None, [each.record for each in done])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineStep(Step):
+    """A pipeline as a step: runs on a copy of the state, in the outer run's session; its writes are merged after it."""
+
+    kind: ClassVar[str] = "pipeline"
+
+    inner: Pipeline
+
+    @property
+    def default_name(self) -> str:
+        return self.inner.name
+
+    @property
+    def parts(self) -> tuple[Step, ...]:
+        return self.inner.steps
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        flow = in_sequence(step.flow for step in self.inner.steps)
+        return flow if self.into is None else Flow(flow.reads, Writes.of((self.into,)))
+
+    async def perform(self, job: StepJob) -> Made:
+        records: list[StepRecord] = []
+        # The nodes bear the outer pipeline's names; what cache steps keep is the inner pipeline's, wherever it runs.
+        line = runner.Line(job.node.parts, self.inner.line.reads, self.inner.line.kept)
+        state = dict(job.state)
+        try:
+            written = await runner.run_line(line, job.run, state, job.driver, job.deadline, records)
+        except runner.StepFailed as failed:
+            raise runner.PartsFailed(failed.step, failed.causes, records) from None
+        return composed(written, written, records)
+
+
+async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner.Done:
+    """Run the one part of a composite step that is to run."""
+    try:
+        return await runner.run_step(job.run, node, state, job.driver, job.deadline)
+    except runner.StepFailed as failed:
+        raise runner.PartsFailed(failed.step, failed.causes, [failed.record]) from None
+
+
+def all_done(ended: Sequence[Ended], nodes: Sequence[Node]) -> list[runner.Done]:
+    """Give what the branches did.
+
+    Raises:
+        CallCancelled: none failed, and one was cancelled.
+        PartsFailed: one failed; `causes` holds the failures of all, in the order in which they came (P4).
+    """
+    failed = sorted((each for each in ended if each.error is not None), key=lambda each: each.rank)
+    if not failed:
+        if any(each.is_cancelled for each in ended):  # by itself: something that a branch awaited was cancelled
+            raise cancelled()
+        return [each.value for each in ended]
+    for each in failed:
+        if each.error is not None and not isinstance(each.error, runner.StepFailed):
+            raise each.error  # a cancellation, SystemExit, or a defect of ours
+    errors = [each.error for each in failed if isinstance(each.error, runner.StepFailed)]
+    children = [_record(each, node) for each, node in zip(ended, nodes, strict=True)]
+    raise runner.PartsFailed(errors[0].step, [cause for error in errors for cause in error.causes], children)
+
+
+def composed(value: Any, writes: Mapping[str, Any] | None, children: Sequence[StepRecord], *, reason: str = "") -> Made:
+    """What a composite step made, with the sum of what its parts used."""
+    routes = {child.route for child in children if child.route}
+    return Made(
+        value,
+        writes,
+        route=routes.pop() if len(routes) == 1 else "mixed" if routes else "",
+        usage=summed(child.usage for child in children),
+        cached=bool(children) and all(child.cached for child in children),
+        reason=reason,
+        children=children,
+    )
+
+
+def _record(ended: Ended, node: Node) -> StepRecord:
+    if isinstance(ended.error, runner.StepFailed):
+        return ended.error.record
+    return ended.value.record if isinstance(ended.value, runner.Done) else node.cancelled()
+
+
+def _refuse_caches(steps: Sequence[Step], kind: str) -> None:
+    if any(isinstance(step, CacheStep) for step in steps):
+        raise SettingsError(f"A cache step keeps what comes before it; alone in a {kind} step it would keep nothing.")
+
+
+def _checked_limit(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise SettingsError(f"max_in_flight is {limit!r}; it is a number, 1 or more.", key="max_in_flight")
+    return limit
+
+
+def _checked_grace(grace: float) -> float:
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        raise SettingsError(f"cancel_grace is {grace!r}; it is a span in seconds, 0 or more.", key="cancel_grace")
+    return grace

@@ -1,0 +1,281 @@
+"""An optimiser as a step: it optimises its task's program once, keeps the winner, and runs that (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import defaults
+from ...adapters.validation import to_wire
+from ...errors import CallCancelled, SettingsError, StepTimeout
+from ...programs.factories import predictor
+from ...programs.optimize import optimize
+from ...programs.program import Program
+from ...programs.routing import OPTIMIZER_POOL
+from ...programs.saving import Optimized
+from ...services.services import checked_convention, services_of
+from ...signatures.signature import Signature, signature
+from .module_step import ModuleStep
+from .scope import Optimization, Outcome, Scope, optional_inputs_of, outcome_of
+
+if TYPE_CHECKING:
+    from ...lm.record import LM
+    from ...pools.supervisor import Supervisor
+
+OPTIMIZERS = {
+    "dspy.MIPROv2": "miprov2",
+    "dspy.GEPA": "gepa",
+    "dspy.COPRO": "copro",
+    "dspy.SIMBA": "simba",
+    "dspy.BootstrapFewShot": "bootstrap",
+    "dspy.BootstrapFewShotWithRandomSearch": "random_search",
+    "dspy.LabeledFewShot": "labeled",
+    "dspy.InferRules": "infer_rules",
+}
+
+
+@dataclass(frozen=True)
+class OptimizingStep:
+    """Optimises the task's program once in the capped pool, then runs it like any predictor (P8)."""
+
+    name: str
+    student: Program
+    trainset: tuple[Mapping[str, Any], ...]
+    valset: tuple[Mapping[str, Any], ...] | None
+    metric: Any
+    task: str
+    max_examples: int | None
+    options: Mapping[str, Any]
+    token: str = ""  # this step's own, where its metric has no other identity
+    pool: str = OPTIMIZER_POOL
+    is_stateful: bool = False
+
+    def __init__(
+        self,
+        name: str,
+        sig: Any,
+        *,
+        trainset: Sequence[Mapping[str, Any]] = (),
+        valset: Sequence[Mapping[str, Any]] | None = None,
+        metric: Any = None,
+        task: str = "",
+        module: str = "dspy.Predict",
+        max_examples: int | None = None,
+        implementation: str = "auto",
+        **options: Any,
+    ) -> None:
+        if not trainset:
+            raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
+        if metric is None:
+            raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
+        if callable(metric):
+            checked_convention(metric)
+        known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
+
+        def put(key: str, value: Any) -> None:
+            object.__setattr__(self, key, value)
+
+        put("name", name)
+        put("student", predictor(module, known, implementation=implementation))
+        put("trainset", tuple(trainset[:max_examples] if max_examples else trainset))
+        put("valset", None if valset is None else tuple(valset))
+        put("metric", metric)
+        put("task", task)
+        put("max_examples", max_examples)
+        put("options", options)
+        put("token", secrets.token_hex(8))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.student.inputs
+
+    @property
+    def optional_inputs(self) -> frozenset[str]:
+        return optional_inputs_of(self.student.signature)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.student.outputs
+
+    @property
+    def may_repeat(self) -> bool:
+        return False  # the whole optimisation would be paid again, and the user's metric called again
+
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+        flight = self._flight(scope)
+        is_reused = flight.is_over
+        best = flight.wait(scope)
+        program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
+        if program.decision.implementation == "native":
+            prediction = program.using(timeout=scope.timeout)(**inputs)
+            outcome = outcome_of(prediction, self.outputs, None)
+        else:
+            outcome = ModuleStep(program).run(inputs, scope)
+        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+        flight = self._flight(scope)
+        is_reused = flight.is_over
+        best = await flight.await_(scope)
+        program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
+        if program.decision.implementation == "native":
+            prediction = await program.using(timeout=scope.timeout).acall(**inputs)
+            outcome = outcome_of(prediction, self.outputs, None)
+        else:
+            outcome = await ModuleStep(program).arun(inputs, scope)
+        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+
+    def _flight(self, scope: Scope) -> Flight:
+        """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
+        kept = services_of(scope.supervisor).kept
+        lm = self.student.lm or scope.lm or defaults.configured_lm()
+        key = self._key(lm)
+        mine = Flight(self.name)
+        flight = kept.setdefault(key, mine)
+        if flight is mine:
+            job = partial(self._optimize, scope.supervisor, lm, flight)
+            flight.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
+        assert isinstance(flight, Flight)
+        return flight
+
+    def _optimize(self, supervisor: Supervisor, lm: LM, flight: Flight) -> Optimized:
+        return optimize(
+            replace(self.student, lm=lm, supervisor=supervisor),
+            self.trainset,
+            optimizer=OPTIMIZERS[self.name],
+            valset=self.valset,
+            metric=self.metric,
+            on_progress=flight.report,
+            **self.options,
+        )
+
+    def _key(self, lm: LM) -> str:
+        """What makes two optimisations the same (P8). A bare function is the same for this step alone."""
+        facts = {
+            "spec": self.student.spec() | {"tools": [tool.name for tool in self.student.tools]},
+            "adapter": self.student.adapter,
+            "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
+            "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),
+            "metric": self.token if callable(self.metric) else _identity(self.metric),
+            "options": {key: repr(value) for key, value in self.options.items()},
+            "optimizer": self.name,
+            "lm": lm.ref,
+            "dspy": _dspy_version(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+class Flight:
+    """One optimisation and all who wait for it. Its thread reports to every one of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._future: Future[Optimized] = Future()
+        self._listeners: list[Callable[[dict[str, Any]], object]] = []
+        self.seconds = 0.0  # that the job took, once it is over
+
+    @property
+    def is_over(self) -> bool:
+        return self._future.done()
+
+    def start(self, job: Callable[[], Optimized], *, on_failure: Callable[[], object]) -> None:
+        def work() -> None:
+            began = time.monotonic()
+            try:
+                best = job()
+            except BaseException as error:  # every waiter of the flight raises it
+                on_failure()
+                self._future.set_exception(error)
+            else:
+                self.seconds = time.monotonic() - began
+                self._future.set_result(best)
+
+        threading.Thread(target=work, name="dspex-optimisation", daemon=True).start()
+
+    def report(self, facts: dict[str, Any]) -> None:
+        for listener in tuple(self._listeners):
+            listener(facts)
+
+    def wait(self, scope: Scope) -> Optimized:
+        """Give the winner; blocks.
+
+        Raises:
+            StepTimeout, CallCancelled: this waiter's time is up, or it is not wanted any more; the others wait on.
+        """
+        ready = threading.Event()
+        take_back = scope.cancel.on_set(ready.set)
+        self._future.add_done_callback(lambda _: ready.set())
+        with self._listening(scope):
+            is_ready = ready.wait(_patience(scope))
+        take_back()
+        if self._future.done():
+            return self._future.result()
+        if not is_ready:
+            raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step")
+        raise CallCancelled(f"The step {self._name} was cancelled; its optimisation goes on for others.")
+
+    async def await_(self, scope: Scope) -> Optimized:
+        """`wait`, awaited; cancelling the task leaves the optimisation to the others."""
+        with self._listening(scope):
+            try:
+                async with asyncio.timeout(_patience(scope)):
+                    return await asyncio.shield(asyncio.wrap_future(self._future))
+            except TimeoutError:
+                if self._future.done():
+                    raise
+                raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step") from None
+
+    @contextmanager
+    def _listening(self, scope: Scope) -> Iterator[None]:
+        if scope.on_progress is None:
+            yield
+            return
+        self._listeners.append(scope.on_progress)
+        try:
+            yield
+        finally:
+            self._listeners.remove(scope.on_progress)
+
+
+def _told(outcome: Outcome, best: Optimized, seconds: float, *, is_reused: bool) -> Outcome:
+    """The winner's outcome, with where and how it was made."""
+    pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
+    made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)
+    scores = {"score": best.score, "baseline_score": best.baseline_score, "trials": len(best.trials)}
+    return replace(outcome, extra={**outcome.extra, **scores}, optimized=made)
+
+
+def _identity(metric: Any) -> str:
+    """A metric by name, or by import path with its module's source: another text is another metric."""
+    path = metric if isinstance(metric, str) else dict(metric).get("import", "")
+    source = ""
+    if ":" in path:
+        found = importlib.util.find_spec(path.partition(":")[0])
+        if found is not None and found.origin and found.origin.endswith(".py"):
+            source = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+    return f"{json.dumps(metric, sort_keys=True, default=repr)}:{source}"
+
+
+def _dspy_version() -> str:
+    try:
+        return importlib.metadata.version("dspy")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _patience(scope: Scope) -> float | None:
+    return None if scope.timeout in (None, math.inf) else scope.timeout

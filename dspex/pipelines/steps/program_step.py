@@ -1,0 +1,124 @@
+"""Signatures and programs as native steps: asked for in this process, or where the router sends them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from ...errors import NotConfigured, UnknownName
+from ...programs.program import Program
+from ...types.prediction import Prediction
+from ..core.dataflow import Flow, Reads, Writes
+from ..core.step import Job, Made, Policy, Step
+from .worker_step import inputs_of, remaining
+
+_OPTIONS = (
+    *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
+    *("use_native_function_calling", "idempotent"),
+)
+
+
+def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **common: Any) -> Step:
+    """Give the native predict step for a signature.
+
+    Raises:
+        SignatureError, UnknownName: it cannot be read, or an option does not exist.
+    """
+    from ...programs.factories import predictor
+    from ...signatures.signature import signature
+
+    made = signature(spec, options.pop("instructions", None))
+    program = predictor("predict", made, **{"implementation": "native", **options})
+    if program.options:
+        raise UnknownName("option", next(iter(program.options)), _OPTIONS, where="a native signature step")
+    return ProgramStep(program=program, label="predict", policy=policy, **common)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramStep(Step):
+    """A program, on the route that it decides on itself. Its text is streamed when somebody watches the run."""
+
+    kind: ClassVar[str] = "native"
+
+    program: Program
+    label: str
+
+    @property
+    def default_name(self) -> str:
+        return self.label
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        optional = self._optional
+        reads = Reads(frozenset(self.program.inputs) - optional, optional)
+        return Flow(reads, Writes.of([self.into] if self.into else self.program.outputs, self.keep))
+
+    def plan(self) -> tuple[str, str]:
+        try:
+            decision = self.program.decision
+        except NotConfigured as error:
+            return "undecided", str(error)
+        return ("native" if decision.pool is None else f"python:{decision.pool}"), decision.reason.value
+
+    async def perform(self, job: Job) -> Made:
+        inputs = inputs_of(self.program.inputs, self._optional, job)
+        program = self._within(job)
+        if job.run.is_watched and len(self._all_text(program)) > 0:
+            prediction = await job.driver.do(
+                lambda: _streamed(program, inputs, job), lambda: _astreamed(program, inputs, job), heeds_cancel=False
+            )
+        else:
+            prediction = await job.driver.do(
+                lambda: program(**inputs), lambda: program.acall(**inputs), heeds_cancel=False
+            )
+        return self._made(prediction)
+
+    @cached_property
+    def _optional(self) -> frozenset[str]:
+        return frozenset(name for name, f in self.program.signature.input_fields.items() if f.has_default)
+
+    def _within(self, job: Job) -> Program:
+        given: dict[str, Any] = {"timeout": remaining(job, job.run.timeout, self.policy.timeout)}
+        if given["timeout"] is None:
+            given["timeout"] = self.program.timeout
+        if self.program.lm is None and job.run.lm is not None:
+            given["lm"] = job.run.lm
+        if self.program.supervisor is None and job.run.has_supervisor:
+            given["supervisor"] = job.run.supervisor()
+        return self.program.using(**given)
+
+    def _all_text(self, program: Program) -> tuple[str, ...]:
+        """What can be streamed: nothing, where several generations are asked for."""
+        several = program.config.get("n") or (program.lm.n if program.lm is not None else 1) or 1
+        return program.outputs if several == 1 else ()
+
+    def _made(self, prediction: Prediction) -> Made:
+        values = prediction.to_dict()
+        outputs = {name: values.pop(name) for name in self.program.outputs if name in values}
+        route = prediction.route
+        return Made(
+            outputs,
+            outputs,
+            route=route,
+            worker=route.removeprefix("python:") if route.startswith("python:") else "",
+            usage=prediction.usage,
+            cached=prediction.cached,
+            extra=values,
+        )
+
+
+def _streamed(program: Program, inputs: dict[str, Any], job: Job) -> Prediction:
+    for item in program.stream(**inputs):
+        if isinstance(item, Prediction):
+            return item
+        job.run.chunked(job.node, item.field, item.text)
+    raise AssertionError("a stream ends with its prediction")
+
+
+async def _astreamed(program: Program, inputs: dict[str, Any], job: Job) -> Prediction:
+    async for item in program.astream(**inputs):
+        if isinstance(item, Prediction):
+            return item
+        job.run.chunked(job.node, item.field, item.text)
+    raise AssertionError("a stream ends with its prediction")

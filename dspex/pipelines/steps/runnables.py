@@ -1,0 +1,120 @@
+"""What a pipeline's DSPy step runs: a module, a retriever or an optimiser, by DSPy's own name.
+
+`runnable("dspy.ChainOfThought", signature=...)` checks the name and the options at once; `run` and `arun` carry it out
+in a worker, within a `Scope` that the pipeline's run gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...errors import SettingsError, UnknownName
+from ...programs import worker_answers
+from ...programs.factories import KINDS, predictor
+from ...programs.routing import GENERAL_POOL
+from .module_step import ModuleStep
+from .optimizer_step import OPTIMIZERS, OptimizingStep
+from .scope import CancelFlag, Outcome, Runnable, Scope, invoke, options_of
+
+if TYPE_CHECKING:
+    from ...pools.call import Call
+
+__all__ = ["CancelFlag", "ModuleStep", "Outcome", "RetrieverStep", "Runnable", "Scope", "runnable"]
+
+RETRIEVERS = ("dspy.ColBERTv2",)
+
+
+def runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
+    """Give what runs DSPy's `name`.
+
+    Raises:
+        UnknownName: no module, retriever or optimiser of that name can be called.
+        SettingsError, SignatureError: its options or signature cannot be right.
+    """
+    if name in RETRIEVERS:
+        return RetrieverStep(name, **options)
+    if signature is None:
+        _require_known(name)
+        raise SettingsError(f"The step {name} needs a signature, such as 'question -> answer'.", key="signature")
+    if name in OPTIMIZERS:
+        return OptimizingStep(name, signature, **options)
+    _require_known(name)
+    return ModuleStep(predictor(name, signature, **options))
+
+
+@dataclass(frozen=True, init=False)
+class RetrieverStep:
+    """A retriever: reads the query, gives `passages`. The query is the input field that `query` names."""
+
+    name: str
+    query: str
+    k: int
+    options: Mapping[str, Any]
+    pool: str = GENERAL_POOL
+    may_repeat: bool = False
+    is_stateful: bool = False
+    outputs: tuple[str, ...] = ("passages",)
+    optional_inputs: frozenset[str] = frozenset()
+
+    def __init__(
+        self, name: str, *, query: str = "query", k: int = 3, idempotent: bool = False, **options: Any
+    ) -> None:
+        if not options.get("url"):
+            raise SettingsError(f"{name} needs the url of its server, such as url='http://127.0.0.1:8893'.", key="url")
+        if not isinstance(idempotent, bool):
+            raise SettingsError(f"idempotent is {idempotent!r}; it is True or False.", key="idempotent")
+        for field_, value in (
+            *(("name", name), ("query", query), ("k", k), ("options", options)),
+            ("may_repeat", idempotent),
+        ):
+            object.__setattr__(self, field_, value)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.query,)
+
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+        calls = [
+            invoke(scope.supervisor, GENERAL_POOL, "retrieve", arguments, scope)
+            for arguments in self._each(inputs[self.query])
+        ]
+        return self._outcome(calls)
+
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+        pool = scope.supervisor.pool(GENERAL_POOL)
+        jobs = [
+            pool.ainvoke("retrieve", arguments, **options_of(scope)) for arguments in self._each(inputs[self.query])
+        ]
+        return self._outcome(await asyncio.gather(*jobs))
+
+    def _each(self, query: Any) -> list[dict[str, Any]]:
+        """One request for each query: the field may hold one or a list of them."""
+        queries = [query] if isinstance(query, str) else list(query)
+        options = {"url": self.options["url"], **self.options}
+        return [{"retriever": self.name, "options": dict(options), "query": str(one), "k": self.k} for one in queries]
+
+    def _outcome(self, calls: Sequence[Call]) -> Outcome:
+        """The passages of all queries, the best score first, each once."""
+        found: dict[str, dict[str, Any]] = {}
+        for call in calls:
+            for passage in worker_answers.passages(call):
+                known = found.get(passage["text"])
+                if known is None or _score(passage) > _score(known):
+                    found[passage["text"]] = passage
+        passages = sorted(found.values(), key=_score, reverse=True)
+        last = calls[-1] if calls else None
+        worker = last.worker_name if last is not None else ""
+        generation = last.generation if last is not None else None
+        return Outcome({"passages": passages}, {}, f"python:{worker}", worker, generation)
+
+
+def _require_known(name: str) -> None:
+    if name not in KINDS.values() and ":" not in name and name not in OPTIMIZERS:
+        raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
+
+
+def _score(passage: Mapping[str, Any]) -> float:
+    return float(passage.get("score") or 0)

@@ -1,0 +1,140 @@
+"""What a pipeline's run gives to its DSPy steps, what they give back, and how they call the general pool."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...pools.session import session_key
+from ...signatures.annotations import allows_none
+from ...signatures.signature import Signature
+
+if TYPE_CHECKING:
+    from ...lm.record import LM
+    from ...pools.call import Call
+    from ...pools.supervisor import Supervisor
+
+
+class CancelFlag:
+    """Says that a run's step is not wanted any more, and calls what can stop it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self.is_set = False
+
+    def set(self) -> None:
+        with self._lock:
+            self.is_set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when it is set, or now if it is; gives what takes that back."""
+        with self._lock:
+            if not self.is_set:
+                self._callbacks.append(callback)
+                return lambda: self._forget(callback)
+        callback()
+        return _nothing
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run gives to its steps. `session` is the caller's own id; `timeout` is in seconds, inf for none."""
+
+    supervisor: Supervisor
+    lm: LM | None = None
+    session: str | None = None
+    timeout: float | None = None
+    idempotent: bool = False
+    on_progress: Callable[[dict[str, Any]], object] | None = None
+    cancel: CancelFlag = field(default_factory=CancelFlag)
+
+    @property
+    def key(self) -> str | None:
+        return None if self.session is None else session_key(self.session)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """How a step's program was optimized: where that ran, and what came of it. The program itself may run elsewhere."""
+
+    optimizer: str  # as `dspex.optimize` names it: "miprov2", ...
+    pool: str
+    worker: str  # such as "mipro/0"
+    seconds: float  # wall time, the wait for a free worker included
+    score: float | None  # percent
+    baseline_score: float | None  # percent, before it
+    reused: bool = False  # it was done when this step began: the step's own seconds hold none of it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave: its declared outputs, what its module added (`extra`), and how it ran."""
+
+    outputs: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
+    route: str = ""
+    worker: str = ""
+    generation: int | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    cached: bool = False
+    optimized: Optimization | None = None
+
+
+class Runnable(Protocol):
+    """A DSPy step. `outputs` are the fields of its signature as the user wrote it.
+
+    `may_repeat` says whether it may run once more, unasked, when its worker dies: False wherever code of a user's runs.
+    """
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def optional_inputs(self) -> frozenset[str]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def may_repeat(self) -> bool: ...
+    @property
+    def pool(self) -> str: ...
+    @property
+    def is_stateful(self) -> bool: ...
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome: ...
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome: ...
+
+
+def invoke(supervisor: Supervisor, pool: str, command: str, arguments: dict[str, Any], scope: Scope) -> Call:
+    """Call and wait, unless the run's step is cancelled meanwhile."""
+    return supervisor.pool(pool).invoke(command, arguments, cancel=scope.cancel.on_set, **options_of(scope))
+
+
+def options_of(scope: Scope) -> dict[str, Any]:
+    return {"session": scope.key, "timeout": scope.timeout, "idempotent": scope.idempotent}
+
+
+def outcome_of(prediction: Any, outputs: Sequence[str], call: Call | None) -> Outcome:
+    values = dict(prediction.items())
+    declared = {name: values.pop(name) for name in outputs if name in values}
+    worker = call.worker_name if call is not None else ""
+    generation = call.generation if call is not None else None
+    return Outcome(declared, values, prediction.route, worker, generation, prediction.usage, prediction.cached)
+
+
+def optional_inputs_of(sig: Signature) -> frozenset[str]:
+    return frozenset(
+        name for name, made in sig.input_fields.items() if made.has_default or allows_none(made.annotation)
+    )
+
+
+def _nothing() -> None:
+    """There is nothing to take back."""

@@ -1,0 +1,57 @@
+"""A template as a step: reads the names in it, gives the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from ...errors import SettingsError
+from ...templates import Template
+from ..core.dataflow import Flow, Reads, Writes
+from ..core.parameters import missing
+from ..core.snapshots import Snapshot
+from ..core.step import Job, Made, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateStep(Step):
+    """`native(dspex.template("..."), into="prompt")`."""
+
+    kind: ClassVar[str] = "template"
+
+    template: Template
+
+    @property
+    def default_name(self) -> str:
+        return "template"
+
+    @cached_property
+    def own_flow(self) -> Flow:
+        return Flow(_reads(self.template.text), Writes() if self.into is None else Writes.of((self.into,)))
+
+    def check(self, *, is_collected: bool) -> None:
+        if self.into is None and not is_collected:
+            raise SettingsError("A template gives a text: name it with into='...'.", key="into")
+
+    async def perform(self, job: Job) -> Made:
+        reads = self.own_flow.reads
+        for name in reads.required:
+            if name not in job.state:
+                raise missing(name, job.node.name, job.state)
+        state = Snapshot(job.state)
+        values = {name: state[name] for name in reads.required | reads.optional if name in state}
+        return Made(self.template.render(**values))
+
+
+def _reads(text: str) -> Reads:
+    """The names in a template; those that it gives a default, or asks whether they are defined, are optional."""
+    import jinja2.meta
+    from jinja2 import nodes
+
+    tree = jinja2.Environment().parse(text)
+    names = frozenset(jinja2.meta.find_undeclared_variables(tree))
+    guarded = [node.node for node in tree.find_all(nodes.Filter) if node.name in ("default", "d")]
+    guarded += [node.node for node in tree.find_all(nodes.Test) if node.name in ("defined", "undefined")]
+    optional = names & {node.name for node in guarded if isinstance(node, nodes.Name)}
+    return Reads(names - optional, optional)

@@ -1,0 +1,159 @@
+"""A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
+
+The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
+coroutine waits on a future of its loop, which its port wakes (see `ports`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .loop_batching import LoopPort, Ports
+from .state.records import SessionUse, Ticket
+
+if TYPE_CHECKING:
+    from ..errors import DspexError
+    from .streams import StreamBuffer
+
+RAISED_MOST = 64  # errors of reverse calls that a call keeps: an optimizer's may fail thousands of times
+
+
+class Call(Ticket):
+    """One call of a caller; see `Ticket` for what the pool's state keeps in it."""
+
+    __slots__ = (
+        "arguments_end",
+        "arguments_start",
+        "cause",
+        "context",
+        "deadline",
+        "error",
+        "frame",
+        "frame_end",
+        "future",
+        "is_durable",
+        "is_ended",
+        "lock",
+        "loop",
+        "port",
+        "raised",
+        "stream",
+        "timeout",
+        "value",
+        "worker_name",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        command: str,
+        *,
+        frame: bytes,
+        arguments_start: int,
+        arguments_end: int,
+        timeout: float,
+        deadline: float,
+        session: str | None = None,
+        use: SessionUse = None,
+        retries: int = 0,
+        is_nested: bool = False,
+        is_durable: bool = False,
+    ) -> None:
+        super().__init__(id, command, session=session, use=use, retries=retries, is_nested=is_nested)
+        self.frame = frame
+        self.arguments_start = arguments_start  # in the frame: a queued call holds its arguments once
+        self.arguments_end = arguments_end
+        self.frame_end = 0  # where its last byte stands in all that was handed to its worker
+        self.timeout = timeout
+        self.deadline = deadline
+        self.is_durable = is_durable
+        self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
+        self.worker_name = ""
+        self.is_ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.lock: threading.Lock | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[None] | None = None
+        self.port: LoopPort | None = None
+        self.stream: StreamBuffer | None = None
+        self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
+
+    def arguments(self) -> bytes:
+        return self.frame[self.arguments_start : self.arguments_end]
+
+    # -- set up by the caller, before it submits --
+
+    def wait_in_thread(self) -> None:
+        """Prepare to wait in this thread."""
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def wait_in_loop(self, ports: Ports) -> asyncio.Future[None]:
+        """Prepare to wait in the running event loop, and give what to await."""
+        loop = self.loop = asyncio.get_running_loop()
+        self.port = ports.of(loop)
+        self.future = loop.create_future()
+        return self.future
+
+    # -- the end: under the pool's lock --
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Set the outcome; False if there is one already: the first wins (C7)."""
+        if self.is_ended:
+            return False
+        self.value = value
+        self.error = error
+        self.is_ended = True
+        return True
+
+    # -- waking: outside every lock --
+
+    def wake(self) -> None:
+        """Wake who waits for it."""
+        if self.lock is not None:
+            self.lock.release()
+        elif self.port is not None and self.loop is not None:
+            self.port.wake(self, self.loop)
+        elif self.stream is not None:
+            self.stream.finish()
+
+    def result(self) -> Any:
+        """Give the value, or raise the error."""
+        error = self.error
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del self, error  # the traceback holds this frame: a cycle would keep the call's bytes until a collection
+
+    def note_raised(self, id: int, error: DspexError) -> int:
+        """Keep what a reverse call raised, in case the worker passes it on; gives what it is kept under."""
+        raised = self.raised
+        if raised is None:
+            raised = self.raised = {}
+        while len(raised) >= RAISED_MOST:
+            raised.pop(next(iter(raised)), None)
+        raised[id] = error
+        return id
+
+    @property
+    def session_name(self) -> str:
+        """The session's id as the caller gave it, without the client's name before it."""
+        return (self.session or "").partition("/")[2]
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; may be negative or infinite."""
+        return self.deadline - time.monotonic()
+
+
+def wake_all(calls: Iterable[Call]) -> None:
+    """Wake whoever waits for these calls."""
+    for call in calls:
+        call.wake()

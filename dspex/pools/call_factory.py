@@ -1,0 +1,138 @@
+"""Requests: making a call out of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
+
+from __future__ import annotations
+
+import itertools
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.wire import OverLimit, Unencodable, messages
+
+from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
+from .call import Call
+from .callbacks import outer_calls
+
+if TYPE_CHECKING:
+    from .dispatcher import Desk
+
+_ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
+NOTHING: dict[str, Any] = {}
+
+
+def next_id() -> int:
+    """Give a request id that nobody had before."""
+    return next(_ids)
+
+
+class Requests:
+    """Makes the calls of one pool; knows its commands once a worker has said them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.commands: dict[str, dict[str, Any]] = {}
+        self._taught_by = 0  # the generation that told them
+        self._desk = desk
+
+    def make(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None,
+        session: str | None,
+        timeout: float | None,
+        *,
+        idempotent: bool = False,
+        credit: int | None = None,
+    ) -> Call:
+        """Give the call, encoded and ready to be submitted.
+
+        Raises:
+            InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
+        """
+        desk = self._desk
+        declared = self._declared(command)
+        timeout = desk.config.call_timeout if timeout is None else timeout
+        deadline = monotonic() + timeout
+        if not (arguments is None or isinstance(arguments, dict)) or deadline != deadline:
+            raise _misfit(command, arguments, timeout)
+        outers = outer_calls(desk)
+        is_nested = bool(outers)
+        meta: dict[str, Any] = {} if deadline == inf else {"deadline": deadline}
+        is_durable = False
+        if session is not None:
+            is_durable = desk.is_durable(session)
+            meta["session"] = session
+            meta["durable"] = is_durable
+        if credit is not None:
+            meta["credit"] = credit
+        if is_nested:
+            meta["nested"] = True
+        id = next(_ids)
+        frame, start, end = _encode(id, command, NOTHING if arguments is None else arguments, meta)
+        call = Call(
+            id,
+            command,
+            frame=frame,
+            arguments_start=start,
+            arguments_end=end,
+            timeout=timeout,
+            deadline=deadline,
+            session=session,
+            use=declared.get("session"),
+            retries=1 if idempotent else 0,
+            is_nested=is_nested,
+            is_durable=is_durable,
+        )
+        if outers:
+            call.generation = outers[0].generation
+            self._require_no_deadlock(call, outers)
+        return call
+
+    def learn(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
+        """Take what a worker says of its commands: the latest knows the code as it is now. The pool's lock is held."""
+        if generation < self._taught_by:
+            return
+        self._taught_by = generation
+        if commands != self.commands:
+            self.commands = commands
+            for ticket in self._desk.state.standing():  # submitted before anybody knew what the commands declare
+                ticket.use = commands.get(ticket.command, NOTHING).get("session")
+
+    def _declared(self, command: str) -> dict[str, Any]:
+        if not isinstance(command, str):
+            raise InvalidInput(f"A command's name is text, not {type(command).__name__}.", field="command")
+        if not self.commands:
+            return NOTHING
+        try:
+            return self.commands[command]
+        except KeyError:
+            raise UnknownName("command", command, self.commands, where=f"pool {self._desk.name!r}") from None
+
+    def _require_no_deadlock(self, call: Call, outers: list[Call]) -> None:
+        """A nested call runs beside its outer calls; in another session it may only use room that is free (C14)."""
+        if call.session is None or any(call.session == outer.session for outer in outers):
+            return
+        call.is_nested = False
+        with self._desk.lock:
+            has_room = self._desk.state.has_room(call.session)
+        if not has_room:
+            raise WouldDeadlock(
+                f"A tool of {outers[0].command!r} calls {call.command!r} in session {call.session_name!r} of its own "
+                f"pool {self._desk.name!r}, which has no free slot for it: it could only wait for itself. Use the "
+                f"outer call's session, another pool, or a larger size."
+            )
+
+
+def _misfit(command: str, arguments: object, timeout: float) -> InvalidInput:
+    if timeout != timeout:
+        return InvalidInput(f"The timeout of {command!r} is {timeout}: give seconds, or math.inf.", field="timeout")
+    given = type(arguments).__name__
+    return InvalidInput(f"The arguments of {command!r} must be a dict by name, not {given}.", field="arguments")
+
+
+def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, int, int]:
+    try:
+        return messages.write_call(id, command, arguments, meta)
+    except Unencodable as error:
+        raise EncodeError(error.path, error.type_name, error.reason) from None
+    except OverLimit as error:
+        raise FrameTooLarge("parent", error.limit, error.actual, what=error.what) from None

@@ -1,0 +1,225 @@
+"""Handlers: what answers the workers' reverse calls, and where and when it runs.
+
+Each pool has its own threads, its own event loop and its own bounds, so that what hangs in one holds up no other. A
+plain function runs in a daemon thread, an `async` function or async generator on the pool's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import resource
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
+from ..events import Bus, Name
+from .callback_limits import Admission, Limits
+from .callbacks import Handler, ReverseCall
+from .processes import worker_process as workers
+from .tool_threads import ToolThreads
+
+if TYPE_CHECKING:
+    from .dispatcher import Desk
+
+LEFT_TASKS_MOST = 1024  # asynchronous handlers of one pool that do not end with their calls
+ENDLESS = 2**20  # descriptors, where the system names no limit
+QUIET = 1.0  # seconds between events of refusals in one pool; each tells how many there were
+
+__all__ = ["Handler", "Handlers", "ReverseCalls"]
+
+
+class Handlers:
+    """The handlers of one supervisor, by name, and the reverse calls of its pools."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._of_pools: list[ReverseCalls] = []
+        self._limits = limits
+
+    def register(self, name: str, handler: Handler) -> None:
+        """Answer the workers' reverse calls `name` with `handler(request)`."""
+        self._handlers[name] = handler
+
+    def find(self, name: str) -> Handler:
+        """Give the handler.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        try:
+            return self._handlers[name]
+        except KeyError:
+            raise UnknownName("handler", name, self._handlers) from None
+
+    def of_pool(self, desk: Desk, bus: Bus) -> ReverseCalls:
+        """Make what takes the reverse calls of a pool."""
+        made = ReverseCalls(desk.name, self, bus)
+        self._of_pools.append(made)
+        return made
+
+    def limits(self) -> Limits:
+        """How much each pool may ask at once."""
+        if self._limits is None:
+            descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            many = descriptors if descriptors != resource.RLIM_INFINITY else ENDLESS
+            self._limits = Limits.of_host(many, len(self._of_pools))
+        return self._limits
+
+    def stop(self) -> None:
+        """Let the threads end as they become idle, and stop the loops; what still runs there is cancelled."""
+        for reverse_calls in self._of_pools:
+            reverse_calls.stop()
+
+
+class ReverseCalls:
+    """The reverse calls of one pool on their way. Any thread; `begin` is the engine's."""
+
+    def __init__(self, pool: str, handlers: Handlers, bus: Bus) -> None:
+        self._pool = pool
+        self._handlers = handlers
+        self._bus = bus
+        self._admission: Admission | None = None  # made at the first request: then the other pools are known
+        self._threads = ToolThreads(pool, self._tell_left)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: deque[ReverseCall] = deque()  # whose turn has come
+        self._starting = threading.Lock()
+        self._left: set[ReverseCall] = set()  # asynchronous ones that go on though their calls have ended
+        self._left_lock = threading.Lock()
+        self._refused = 0  # since the last event
+        self._told_at = 0.0
+
+    def begin(self, request: ReverseCall) -> None:
+        """Have a request handled, now or in its turn; returns at once."""
+        admission = self._admission
+        if admission is None:
+            admission = self._admission = Admission(self._pool, self._handlers.limits())
+        try:
+            self._handlers.find(request.name)
+            request.on_end = self._ended
+            is_turn = admission.enter(request)
+        except DspexError as refusal:
+            self._refuse(request, refusal)
+            return
+        if is_turn:
+            self._turns.append(request)
+            self._start_turns()
+
+    def stop(self) -> None:
+        self._threads.stop()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(loop.stop)
+
+    # -- one after the other --
+
+    def _ended(self, request: ReverseCall) -> None:
+        """It was answered, or nobody waits for it: those that waited for its place may come."""
+        if self._admission is None:
+            return
+        turns = self._admission.leave(request)
+        self._note_left(request)
+        if turns:
+            self._turns.extend(turns)
+            self._start_turns()
+
+    def _note_left(self, request: ReverseCall) -> None:
+        """Whether its handler goes on though nobody waits for it: it does not count against those of living calls."""
+        if not request.is_cancelled:
+            return
+        with self._left_lock:
+            if request.is_over:
+                self._left.discard(request)
+            elif request.is_asynchronous:
+                self._left.add(request)
+                if len(self._left) == LEFT_TASKS_MOST:
+                    self._tell_left(LEFT_TASKS_MOST)
+        for hopeless in self._threads.leave(request):
+            self._refuse(hopeless, self._threads.exhausted())
+
+    def _start_turns(self) -> None:
+        """Start what may run. One thread does at a time, and none in the middle of it: refusals end requests too."""
+        while self._turns and self._starting.acquire(blocking=False):
+            try:
+                while self._turns:
+                    self._start(self._turns.popleft())
+            finally:
+                self._starting.release()
+
+    def _start(self, request: ReverseCall) -> None:
+        if request.is_cancelled:
+            return
+        try:
+            self._require_reader(request)
+            handler = self._handlers.find(request.name)
+            if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+                if len(self._left) >= LEFT_TASKS_MOST:
+                    raise TooManyToolsLeft(self._pool, left=len(self._left), limit=LEFT_TASKS_MOST)
+                loop = self._running_loop()
+                loop.call_soon_threadsafe(request.run_on, loop, handler)
+            elif request.is_within_tool:
+                self._threads.run_beside(request, lambda: request.run(handler))
+            else:
+                self._threads.run(request, lambda: request.run(handler))
+        except (DspexError, RuntimeError) as error:  # no thread can be started: the worker's to hear
+            self._refuse(request, error)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=_run_loop, args=(loop,), name="dspex-services", daemon=True).start()
+            except RuntimeError:
+                loop.close()
+                raise
+            self._loop = loop
+        return self._loop
+
+    # -- what goes wrong --
+
+    def _require_reader(self, request: ReverseCall) -> None:
+        """Make no more answers for a worker that has left too many unread."""
+        unread, limit = request.worker.unread_answers(), workers.UNREAD_MOST
+        if unread > limit:
+            raise TooManyReverseCalls(
+                self._pool, request.name, scope="worker", command=request.outer.command, actual=unread, limit=limit,
+                what="bytes of unread answers",
+            )  # fmt: skip
+
+    def _refuse(self, request: ReverseCall, error: BaseException) -> None:
+        request.fail(error)
+        if isinstance(error, UnknownName):
+            return
+        self._refused += 1
+        now = monotonic()
+        if now - self._told_at >= QUIET:
+            count, self._refused, self._told_at = self._refused, 0, now
+            self._bus.emit(
+                Name.REVERSE_CALL_REFUSED,
+                pool=self._pool,
+                worker=request.worker.name,
+                call=request.outer.id,
+                handler=request.name,
+                reason=error.scope if isinstance(error, TooManyReverseCalls) else "handlers",
+                count=count,
+            )
+
+    def _tell_left(self, count: int) -> None:
+        self._bus.emit(Name.TOOL_LEFT, pool=self._pool, count=count, reason="call_ended")
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

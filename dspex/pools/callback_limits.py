@@ -1,0 +1,167 @@
+"""Admission: which of the reverse calls of one pool run now, which wait, and which are refused. Pure, but for a lock.
+
+One call must not take the room of its worker's other calls, nor one worker that of the pool's others, nor one pool the
+descriptors that others need to replace a worker. What a tool led to waits for nobody: who called the tool waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import TooManyReverseCalls
+
+if TYPE_CHECKING:
+    from .callbacks import ReverseCall
+
+MIB = 1024 * 1024
+Scope = Literal["call", "worker", "pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many reverse calls may run at once, and how many more may wait for their turn."""
+
+    call: int = 64
+    worker: int = 256
+    pool: int = 512
+    waiting_of_call: int = 1024
+    waiting_of_worker: int = 4096
+    bytes_of_worker: int = 256 * MIB  # of their frames, running and waiting
+
+    @classmethod
+    def of_host(cls, descriptors: int, pools: int) -> Limits:
+        """For a process that may have so many descriptors: requests to language models hold one each.
+
+        All pools together take a quarter. With 1,024 descriptors and two pools a call may have 32 requests on their
+        way, as many as the threads of `dspy.Parallel` or of an evaluation; more of them wait.
+        """
+        pool = max(32, min(1024, descriptors // (4 * max(1, pools))))
+        worker = pool // 2
+        return cls(call=min(64, worker // 2), worker=worker, pool=pool)
+
+
+class Admission:
+    """Counts the reverse calls of one pool. Any thread."""
+
+    def __init__(self, pool: str, limits: Limits) -> None:
+        self._pool = pool
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._running: set[ReverseCall] = set()
+        self._nested: set[ReverseCall] = set()
+        self._of_call: Counter[int] = Counter()
+        self._of_worker: Counter[int] = Counter()
+        self._waiting: dict[int, deque[ReverseCall]] = {}  # by call; the one whose turn was longest ago comes first
+        self._waiting_of_worker: Counter[int] = Counter()
+        self._bytes_of_worker: Counter[int] = Counter()
+
+    def enter(self, request: ReverseCall) -> bool:
+        """Take a request; True if it runs now, False if it waits for `leave` to give it.
+
+        Raises:
+            TooManyReverseCalls: neither: its call or its worker has too many, or too large ones.
+        """
+        with self._lock:
+            if request.is_within_tool:
+                self._require(request, "pool", len(self._nested), self._limits.pool)
+                self._nested.add(request)
+                return True
+            self._require_room(request)
+            self._bytes_of_worker[request.worker.generation] += request.size
+            if self._may_run(request):
+                self._run(request)
+                return True
+            self._waiting.setdefault(request.outer.id, deque()).append(request)
+            self._waiting_of_worker[request.worker.generation] += 1
+            return False
+
+    def leave(self, request: ReverseCall) -> list[ReverseCall]:
+        """It has ended, or nobody waits for it any more; give those whose turn it is. A second time it does nothing."""
+        with self._lock:
+            if request in self._nested:
+                self._nested.discard(request)
+            elif request in self._running:
+                self._running.discard(request)
+                _take_one(self._of_call, request.outer.id)
+                _take_one(self._of_worker, request.worker.generation)
+                self._let_go_of(request)
+            elif not self._stop_waiting(request):
+                return []
+            return self._next()
+
+    def counts(self) -> tuple[int, int]:
+        """Give how many run and how many wait."""
+        with self._lock:
+            return len(self._running) + len(self._nested), sum(map(len, self._waiting.values()))
+
+    # -- how: with the lock held --
+
+    def _require_room(self, request: ReverseCall) -> None:
+        limits, generation = self._limits, request.worker.generation
+        waiting = len(self._waiting.get(request.outer.id, ()))
+        self._require(request, "call", waiting, limits.waiting_of_call)
+        self._require(request, "worker", self._waiting_of_worker[generation], limits.waiting_of_worker)
+        size = self._bytes_of_worker[generation] + request.size
+        self._require(request, "worker", size - 1, limits.bytes_of_worker, "bytes")
+
+    def _require(self, request: ReverseCall, scope: Scope, count: int, limit: int, what: str = "reverse calls") -> None:
+        if count >= limit:
+            raise TooManyReverseCalls(
+                self._pool, request.name, scope=scope, command=request.outer.command, actual=count + 1, limit=limit,
+                what=what,
+            )  # fmt: skip
+
+    def _may_run(self, request: ReverseCall) -> bool:
+        limits = self._limits
+        return (
+            len(self._running) < limits.pool
+            and self._of_worker[request.worker.generation] < limits.worker
+            and self._of_call[request.outer.id] < limits.call
+        )
+
+    def _run(self, request: ReverseCall) -> None:
+        self._running.add(request)
+        self._of_call[request.outer.id] += 1
+        self._of_worker[request.worker.generation] += 1
+
+    def _stop_waiting(self, request: ReverseCall) -> bool:
+        line = self._waiting.get(request.outer.id)
+        if line is None or request not in line:
+            return False
+        line.remove(request)
+        if not line:
+            del self._waiting[request.outer.id]
+        _take_one(self._waiting_of_worker, request.worker.generation)
+        self._let_go_of(request)
+        return True
+
+    def _let_go_of(self, request: ReverseCall) -> None:
+        _take_one(self._bytes_of_worker, request.worker.generation, request.size)
+
+    def _next(self) -> list[ReverseCall]:
+        """Those that may run now, one of each call in turn."""
+        found: list[ReverseCall] = []
+        for call in tuple(self._waiting):
+            line = self._waiting[call]
+            if len(self._running) >= self._limits.pool:
+                break
+            if not self._may_run(line[0]):
+                continue
+            request = line.popleft()
+            _take_one(self._waiting_of_worker, request.worker.generation)
+            del self._waiting[call]
+            if line:
+                self._waiting[call] = line  # behind the others
+            self._run(request)
+            found.append(request)
+        return found
+
+
+def _take_one(counter: Counter[int], key: int, count: int = 1) -> None:
+    """Count down, and forget what is at nothing: workers and calls come and go."""
+    counter[key] -= count
+    if counter[key] <= 0:
+        del counter[key]

@@ -1,0 +1,245 @@
+"""Reverse calls: what a worker asks of the host's process (a tool, a metric, a language model) while a call runs.
+
+Handlers are registered by name on the supervisor; the pools know nothing of what they do. `handlers` decides when and
+where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler
+makes is *nested*: see `outer_calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.wire import Malformed, messages
+from dspex_worker.wire.messages import Kind
+from dspex_worker.wire.shapes import CREDIT_MOST
+
+from ..errors import DspexError, InvalidInput, LMError
+from .remote import RAISED
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .dispatcher import Desk
+    from .processes.worker_process import Worker
+
+CLOSING = 1.0  # seconds that a cancelled coroutine has to end
+Handler = Callable[["ReverseCall"], Any]
+
+_outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
+
+
+def outer_calls(desk: Desk) -> list[Call]:
+    """Give the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
+
+    It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
+    is nobody's any more once the tool's call has ended.
+    """
+    calls, link = [], _outer.get()
+    while link is not None:
+        if link[0] is desk and not link[1].is_ended:
+            calls.append(link[1])
+        link = link[1].context.get(_outer)
+    return calls
+
+
+class ReverseCall:
+    """One request of a worker. Handlers read `arguments`, and `outer`, the call that it belongs to."""
+
+    def __init__(self, pool: Desk, worker: Worker, outer: Call, message: messages.Message, size: int) -> None:
+        _, self.id, name, arguments, meta = message
+        self.pool = pool
+        self.worker = worker
+        self.outer = outer
+        self.name: str = name
+        self.arguments: dict[str, Any] = arguments
+        self.size = size  # bytes of its frame
+        self.is_cancelled = False
+        self.is_over = False  # its handler has ended
+        self.on_end: Callable[[ReverseCall], None] = _nothing  # told once it is answered, or nobody waits for it
+        self._granted: int = meta.get("credit") or 0
+        self._sent = 0
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_credit: asyncio.Event | None = None
+
+    @property
+    def deadline(self) -> float:
+        """The outer call's deadline on `time.monotonic()`'s clock; may be infinite."""
+        return self.outer.deadline
+
+    @property
+    def is_within_tool(self) -> bool:
+        """Whether a tool made the outer call, in whatever pool: it may wait for this."""
+        return self.outer.context.get(_outer) is not None
+
+    def require(self, **kinds: type) -> None:
+        """Check that these arguments are there, each of its type.
+
+        Raises:
+            InvalidInput: one is not.
+        """
+        for name, kind in kinds.items():
+            given = self.arguments.get(name)
+            if type(given) is not kind:
+                found = type(given).__name__
+                raise InvalidInput(f"{self.name!r} takes a {kind.__name__} as {name!r}, not {found}.", field=name)
+
+    def context(self) -> Context:
+        """The caller's contextvars, with this as the outer call of whatever is called in them."""
+        context = self.outer.context.copy()
+        context.run(_outer.set, (self.pool, self.outer))
+        return context
+
+    # -- the engine's thread --
+
+    def cancel(self) -> None:
+        """Its worker does not wait for it any more."""
+        self.is_cancelled = True
+        self.worker.reverse.pop(self.id, None)
+        loop = self._loop
+        if loop is None:
+            self.on_end(self)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(self._cancel_on, loop)
+
+    def grant(self, count: int) -> None:
+        """Its worker can take `count` more chunks.
+
+        Raises:
+            Malformed: more than a worker may have coming.
+        """
+        self._granted += count
+        if self._granted - self._sent > CREDIT_MOST:
+            raise Malformed(f"it gave credit for over {CREDIT_MOST:,} chunks at once")
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._wake)
+
+    # -- running it --
+
+    def run(self, handler: Handler) -> None:
+        """In a tool thread: run a plain handler and answer."""
+        if self.is_cancelled:
+            return
+        try:
+            value = self.context().run(handler, self)
+        except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
+            self.fail(error)
+            return
+        self._answer(Kind.RESULT, value)
+
+    def run_on(self, loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
+        """On the loop's thread: start an async handler."""
+        self._loop = loop
+        if self.is_cancelled:  # looked at after `_loop` is set: `cancel` does it the other way round
+            self._done()
+            return
+        self._has_credit = asyncio.Event()
+        self._task = loop.create_task(self._arun(handler), context=self.context())
+        self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
+
+    def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """It keeps its place while it closes what it holds, such as a connection; not if it does not end at all."""
+        if self._task is not None and not self.is_over:
+            self._task.cancel()
+            loop.call_later(CLOSING, self.on_end, self)
+
+    async def _arun(self, handler: Handler) -> None:
+        try:
+            produced = handler(self)
+            if isinstance(produced, AsyncIterator):
+                await self._stream(produced)
+            else:
+                self._answer(Kind.RESULT, await produced)
+        except asyncio.CancelledError:
+            pass  # nobody waits for it
+        except BaseException as error:  # as in `run`
+            self.fail(error)
+
+    async def _stream(self, chunks: AsyncIterator[Any]) -> None:
+        async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # an async generator
+            async for chunk in chunks:
+                await self._wait_for_credit()
+                self.pool.post(self.worker, messages.write(Kind.CHUNK, self.id, chunk, root="chunk"))
+        self._answer(Kind.END, None)
+
+    async def _wait_for_credit(self) -> None:
+        event = self._has_credit
+        while self._granted <= self._sent and event is not None:
+            event.clear()
+            await event.wait()
+        self._sent += 1
+
+    def _wake(self) -> None:
+        if self._has_credit is not None:
+            self._has_credit.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
+        described = _describe(error)
+        if isinstance(error, DspexError):
+            described["facts"][RAISED] = self.outer.note_raised(self.id, error)
+        self._answer(Kind.ERROR, described)
+
+    def _answer(self, kind: Kind, body: Any) -> None:
+        self._done()
+        if self.is_cancelled:
+            return
+        try:
+            frame = messages.write(kind, self.id, body, None, root="result")
+        except Exception as error:  # also of a value that another thread changes meanwhile
+            frame = messages.write(Kind.ERROR, self.id, _describe(error), None)
+        self.pool.post(self.worker, frame)
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its handler was begun on an event loop."""
+        return self._loop is not None
+
+    def _done(self) -> None:
+        self.is_over = True
+        self.worker.reverse.pop(self.id, None)
+        self.on_end(self)
+
+
+def _nothing(request: ReverseCall) -> None:
+    """Nobody has begun it."""
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """What the worker hears: the class, the text, and DSPex's facts; the host's traceback for the user's own errors."""
+    facts: dict[str, Any] = {}
+    if isinstance(error, LMError):
+        names = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
+        facts = {name: getattr(error, name) for name in names}
+        text = error.message
+    else:
+        text = _text_of(error)
+    own = isinstance(error, DspexError)
+    return {
+        "kind": type(error).__name__,
+        "type": type(error).__name__,
+        "message": text.encode("utf-8", "backslashreplace").decode()[:8192],
+        "traceback": "" if own else _traceback_of(error)[-16384:],
+        "facts": facts,
+    }
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as worse:  # a user's __str__ may raise anything, and the worker must hear all the same
+        return f"<its text could not be made: {type(worse).__name__}>"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+    except BaseException as worse:  # as above: __str__ of a cause, a source file that cannot be read
+        return f"<its traceback could not be made: {type(worse).__name__}>"

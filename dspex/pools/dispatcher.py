@@ -1,0 +1,350 @@
+"""The desk: one pool's lock, and everything that happens under it or follows from it.
+
+Any thread comes here. The lock is held for microseconds and moves references only; frames are encoded before it, and
+written and waiters woken after it (C1 - C3). A caller's thread only writes frames afterwards; whatever else follows
+(starting and killing workers, waking other callers, telling events) is left to the engine's thread.
+
+Signal handlers run in the main thread between any two bytecodes, and may raise. A section that such an exception left
+in the middle leaves `_is_torn` set; whoever takes the lock next mends the state first (see `mending`), and the engine
+is asked to, so nothing is lost and nothing is sent twice (C5, C6).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from time import monotonic
+from typing import Any
+
+from dspex_worker.wire import messages
+
+from ..config import PoolConfig
+from ..errors import CallTimeout
+from ..events import Bus, Name
+from .call import Call, wake_all
+from .executor import Holdings, rules_of
+from .loop_batching import Ports
+from .processes.channel import Channel
+from .processes.engine import Engine
+from .processes.worker_process import Worker
+from .state.instructions import Cancel, Emit, Instruction, Kill, Start
+from .state.records import Phase
+from .state.recovery import mend
+
+UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
+
+
+class Desk(Holdings):
+    """Where calls are handed in and answers handed out. `start` and `kill` are set by whoever owns the workers."""
+
+    def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
+        super().__init__(config)
+        self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
+        self.start: Callable[[int, int], None]
+        self.kill: Callable[[int, str], None]
+        self.lock = threading.Lock()
+        self._engine = engine
+        self._bus = bus
+        self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
+        self._is_torn = False
+        self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
+        self.ports = Ports()
+
+    # -- calls: any thread -------------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send the call, queue it, or end it with a refusal: look at `call.is_ended` before waiting for it."""
+        channels: list[Channel] = []
+        with self.lock:
+            if self._is_torn:
+                self._mend(channels)
+            self._is_torn = True
+            if self.broken is not None:
+                raise self.closed()
+            self.counts["submitted"] += 1
+            self.live[call.id] = call
+            now = monotonic()
+            self.carry_out(self.state.submit(call, now, is_late=call.deadline <= now), channels, own=call)
+            if call.deadline < self._scan_at and call.lock is None:
+                self._scan_at = call.deadline
+            self._is_torn = False
+        is_held = call.port is not None and call.port.hold(channels)
+        self._follow_up(() if is_held else channels)
+
+    def give_up(self, call: Call, error: BaseException | None, count: str, *, wakes: bool = False) -> bool:
+        """End the call here and in its worker; False if it has an outcome already (C7)."""
+        channels: list[Channel] = []
+        with self.lock:
+            if self._is_torn:
+                self._mend(channels)
+            self._is_torn = True
+            is_first = call.end(error=error)
+            self.counts[count] += is_first
+            if is_first and wakes:
+                self.ended.append(call)
+            self.carry_out(self.state.abandon(call, monotonic()), channels)
+            if call.phase is Phase.DONE:
+                self.live.pop(call.id, None)
+            self._is_torn = False
+        self._follow_up(channels)
+        return is_first
+
+    def expire(self, call: Call, *, wakes: bool = False) -> None:
+        """Its deadline has passed, or it has an outcome already."""
+        is_queued = call.phase in UNSENT
+        phase: Any = "queued" if is_queued else "running"
+        error = CallTimeout(self.name, call.command, timeout=call.timeout, phase=phase)
+        self.give_up(call, error, "expired", wakes=wakes)
+
+    def recover(self, call: Call | None = None) -> None:
+        """A caller was interrupted, perhaps in here: the engine gives its call up, and does what was left undone."""
+        self._left.append(call)
+        self._engine.call_soon(self._recover)
+
+    def change(self, event: Callable[[float], Iterable[Instruction]]) -> None:
+        """Apply `event(now)` to the state, and carry out what follows from it.
+
+        If the event raises, the state is mended as after an interruption: both look alike from here.
+        """
+        channels: list[Channel] = []
+        try:
+            with self.lock:
+                if self._is_torn:
+                    self._mend(channels)
+                self._is_torn = True
+                self.carry_out(event(monotonic()), channels)
+                self._is_torn = False
+            self._follow_up(channels)
+        except BaseException:
+            self.recover()
+            raise
+
+    def adopt(self, config: PoolConfig) -> None:
+        """Decide by these settings from now on; the workers stay as they were made."""
+
+        def adopted(now: float) -> list[Instruction]:
+            self.config = config
+            return self.state.adopt(rules_of(config), now)
+
+        self.change(adopted)
+
+    def post(self, worker: Worker, frame: bytes) -> None:
+        """Send a frame to a worker, if it is still there."""
+        with self.lock:
+            channel = worker.channel
+            if channel is None or worker.generation not in self.workers:
+                return
+            channel.append(frame)
+        channel.flush()
+
+    # -- answers: the engine's thread --------------------------------------------------------------------------
+
+    def settle(self, worker: Worker, answers: list[messages.Message]) -> None:
+        """Take a batch of final answers: free the slots, use them, wake the callers.
+
+        Raises:
+            Malformed: one of them says what cannot be; none is taken.
+        """
+        channels: list[Channel] = []
+        taken: list[Call] = []
+        ended: list[Call] = []
+        with self.lock:
+            if self._is_torn:
+                self._mend(channels)
+            self.require_room(worker, answers)
+            self._is_torn = True
+            try:
+                self.take_answers(worker, answers, taken, ended, channels)
+            except BaseException:  # the worker's fault or ours: those who wait must hear, and the state is mended
+                self.end_halfway(taken, ended)
+                self.recover()
+                raise
+            self._is_torn = False
+        self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
+        if ended:
+            self._engine.call_last(lambda: wake_all(ended))
+        if worker.reverse:  # it may not say itself that these wait no more
+            for call in taken:
+                self._end_requests(worker.generation, call.id)
+
+    def bury(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
+        """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
+        channels: list[Channel] = []
+        with self.lock:
+            if self._is_torn:
+                self._mend(channels)
+            self.carry_out(died(monotonic()), channels)
+            self.workers.pop(worker.generation, None)
+            for call in worker.calls.values():
+                if call.phase is Phase.DONE:
+                    self.live.pop(call.id, None)
+        self._follow_up(channels)
+
+    def break_down(self, cause: BaseException) -> None:
+        """The engine's thread ended: every call, now and later, fails with the cause (C12)."""
+        with self.lock:
+            self.broken = cause
+            self.state.is_closed = self.state.is_over = True
+            ended = [call for call in self.live.values() if call.end(error=self.closed())]
+            self.live.clear()
+        wake_all(ended)
+        self.notify()
+
+    # -- time: the engine's thread -----------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        due = self.state.due
+        return due if due < self._scan_at else self._scan_at
+
+    def tick(self, now: float) -> None:
+        if now >= self._scan_at:
+            self._scan(now)
+        if now >= self.state.due:
+            self.change(lambda _: self.state.tick(now))  # at the time that the engine looked, see `Engine._catch_up`
+
+    def _scan(self, now: float) -> None:
+        """End the calls of coroutines and streams whose time is up. Rare: the next scan is at the earliest deadline."""
+        with self.lock:
+            self._scan_at = inf
+            waiting = [call for call in self.live.values() if call.lock is None and not call.is_ended]
+            self._scan_at = min([call.deadline for call in waiting if call.deadline > now], default=inf)
+        for call in waiting:
+            if call.deadline <= now:
+                self.expire(call, wakes=True)
+
+    def work_off(self) -> None:
+        """Do what other threads left to the engine."""
+        if self.ended:
+            wake_all(self.ended.popleft() for _ in range(len(self.ended)))
+        if not self.later:
+            return
+        while self.later:
+            instruction = self.later.popleft()
+            match instruction:
+                case Start(generation=generation, slot=slot):
+                    self.start(generation, slot)
+                case Kill(generation=generation, reason=reason):
+                    self.kill(generation, reason)
+                case Emit(event=event, facts=facts):
+                    self._bus.emit(EVENTS[event], pool=self.name, **facts)
+                case Cancel(generation=generation, ticket_id=id):
+                    self._end_requests(generation, id)
+        self.notify()
+
+    def tell(self) -> None:
+        """`work_off` what follows from every change so far."""
+        with self.lock:
+            pass  # a change that another thread is making has left what follows when it gives the lock back
+        self.work_off()
+
+    def _end_requests(self, generation: int, call_id: int) -> None:
+        """Nobody waits for the call: end what its worker asked of this process, without waiting for its word.
+
+        A language model's stream is closed now, even if the worker is busy in C.
+        """
+        worker = self.workers.get(generation)
+        for request in tuple(worker.reverse.values()) if worker is not None else ():
+            if request.outer.id == call_id:
+                request.cancel()
+
+    # -- questions ---------------------------------------------------------------------------------------------
+
+    def is_idle(self) -> bool:
+        """Whether nobody waits for a call."""
+        with self.lock:
+            return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
+
+    def is_serving(self) -> bool:
+        """Whether a worker is ready, and somebody hears what it says."""
+        return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
+
+    def notify(self) -> None:
+        """Wake those who wait for workers to come or go."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def wait_until(self, is_done: Callable[[], bool], timeout: float | None) -> bool:
+        """Block until `is_done()`; False if that took longer than `timeout`.
+
+        Raises:
+            PoolClosed: the engine has died.
+        """
+        deadline = inf if timeout is None else monotonic() + timeout
+        while not is_done():
+            if self.broken is not None or not self._engine.is_alive:
+                raise self.closed()
+            if monotonic() >= deadline:
+                return False
+            with self.changed:
+                self.changed.wait(0.01)  # calls end without notice
+        return True
+
+    def insist(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
+        """Block until `is_done()`.
+
+        Raises:
+            TimeoutError: the pool did not do what was asked within `timeout` seconds.
+            PoolClosed: the engine has died.
+        """
+        if not self.wait_until(is_done, timeout):
+            raise TimeoutError(f"Pool {self.name!r} did not {what} within {timeout:g} s; it goes on.")
+
+    # ============================================================================================================
+    # under the lock
+
+    def _mend(self, channels: list[Channel]) -> None:
+        """The section before this one was interrupted in the middle."""
+        for worker in self.workers.values():
+            if worker.channel is not None:
+                worker.channel.check_append()
+        sent = {generation: worker.calls for generation, worker in self.workers.items()}
+        self.carry_out(mend(self.state, self.live.values(), sent, monotonic()), channels)
+        for id in [id for id, call in self.live.items() if call.phase is Phase.DONE]:
+            del self.live[id]
+        self._is_torn = False
+
+    # ============================================================================================================
+    # after the lock
+
+    def _follow_up(self, channels: Sequence[Channel]) -> None:
+        self._hand_on(channels)
+        self._engine.notice(self.due)
+
+    def _hand_on(self, channels: Sequence[Channel]) -> None:
+        for channel in channels:
+            channel.flush()
+        if self.later or self.ended:
+            self._engine.call_soon(self.work_off)
+
+    def _recover(self) -> None:
+        """On the engine's thread, which no signal handler interrupts: for all who left since it last looked."""
+        if not self._left:
+            return
+        while self._left:
+            call = self._left.popleft()
+            if call is not None:
+                self.give_up(call, None, "cancelled")
+            else:
+                self.change(lambda now: [])
+        for worker in tuple(self.workers.values()):
+            if worker.channel is not None:
+                worker.channel.go_on()
+        self.work_off()
+
+
+EVENTS = {
+    "worker.ready": Name.WORKER_READY,
+    "worker.died": Name.WORKER_DIED,
+    "worker.stopped": Name.WORKER_STOPPED,
+    "worker.recycling": Name.WORKER_RECYCLING,
+    "worker.retiring": Name.WORKER_RETIRING,
+    "pool.degraded": Name.POOL_DEGRADED,
+    "session.moved": Name.SESSION_MOVED,
+    "session.lost": Name.SESSION_LOST,
+    "session.expired": Name.SESSION_EXPIRED,
+    "call.abandoned": Name.CALL_ABANDONED,
+    "call.redispatched": Name.CALL_REDISPATCHED,
+}

@@ -1,0 +1,182 @@
+"""Holdings: what one pool's lock guards, and carrying out under it what the pool's state decides.
+
+References only are moved here (C3): frames are put into outboxes and outcomes into calls. What blocks or calls out
+is left in `later` and `ended` for the engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from dspex_worker.wire import messages
+from dspex_worker.wire.messages import Kind
+
+from ..config import PoolConfig
+from ..errors import PoolClosed, ProtocolError, WorkerBootError
+from . import call_errors
+from .call import Call
+from .call_factory import next_id
+from .durable_sessions import DurableStore
+from .processes.channel import Channel
+from .processes.worker_process import Worker
+from .state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from .state.machine import PoolState, Rules
+
+NO_NOTES: dict[str, Any] = {}
+COUNTS = ("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops")
+ENDS = ("worker.died", "worker.stopped")
+
+
+class Holdings:
+    """The calls, workers and state of one pool. Every method is called with the pool's lock held."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self.name = config.name
+        self.config = config
+        self.state = PoolState(rules_of(config))
+        self.workers: dict[int, Worker] = {}
+        self.live: dict[int, Call] = {}  # every call that is queued, or that a worker has not answered yet
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.durable = DurableStore()
+        self.boot_error: WorkerBootError | None = None
+        self.broken: BaseException | None = None
+        self.ended: deque[Call] = deque()  # to be woken by the engine
+        self.later: deque[Instruction] = deque()  # to be done by the engine
+
+    def carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
+        """Move references; what blocks or calls out is left to the engine."""
+        for instruction in instructions:
+            kind = type(instruction)
+            if kind is Send:
+                self._send(instruction, channels)  # type: ignore[arg-type]
+            elif kind is Fail:
+                self._fail(instruction, own)  # type: ignore[arg-type]
+            elif kind is Emit:
+                self.later.append(self._with_worker(instruction))  # type: ignore[arg-type]
+            elif kind is Start or kind is Kill:
+                self.later.append(instruction)
+            else:
+                self._tell(instruction, channels)
+
+    def require_room(self, worker: Worker, answers: list[messages.Message]) -> None:
+        """Check what sessions wrote before any of it is taken.
+
+        Raises:
+            Malformed: a session would hold more than it may.
+        """
+        for _, id, _, notes in answers:
+            if notes and "wrote" in notes and (call := worker.calls.get(id)) is not None:
+                record = call.record
+                if record is not None and record.is_durable:
+                    self.durable.require_room(record.key, notes)
+
+    def take_answers(
+        self,
+        worker: Worker,
+        answers: list[messages.Message],
+        taken: list[Call],
+        ended: list[Call],
+        channels: list[Channel],
+    ) -> None:
+        """`taken` are the calls that were answered, `ended` those of them that somebody waits for."""
+        now = monotonic()
+        for kind, id, body, notes in answers:
+            call = worker.calls.pop(id, None)
+            if call is None:
+                continue
+            taken.append(call)
+            del self.live[id]
+            notes = notes or NO_NOTES
+            record = call.record
+            if record is not None and record.is_durable and "wrote" in notes:
+                self.durable.apply(record.key, notes)
+            if not call.is_ended:
+                self.take_answer(call, kind, body, worker)
+                ended.append(call)
+            self.carry_out(self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels)
+
+    def end_halfway(self, taken: list[Call], ended: list[Call]) -> None:
+        """Answers could not be taken to their end: end their calls, of which `ended` were to be woken."""
+        for call in taken:
+            self.live.pop(call.id, None)
+            if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
+                ended.append(call)
+        self.ended.extend(ended)
+
+    def take_answer(self, call: Call, kind: int, body: Any, worker: Worker) -> None:
+        """End the call with what its worker answered."""
+        if kind != Kind.ERROR:
+            self.counts["answered"] += 1
+            call.end(body)
+            return
+        self.counts["failed"] += 1
+        call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
+
+    def is_durable(self, session: str) -> bool:
+        """Whether the replies to the session's calls must say what they wrote (S9); any thread, without the lock."""
+        record = self.state.sessions.get(session)
+        return record is not None and (record.is_durable or record.wants_durable)
+
+    def closed(self) -> PoolClosed:
+        """Give what callers of a pool that takes no calls hear."""
+        closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")
+        closed.__cause__ = self.broken
+        return closed
+
+    def _send(self, instruction: Send, channels: list[Channel]) -> None:
+        call = instruction.ticket
+        worker = self.workers[instruction.generation]
+        channel = worker.channel
+        if not isinstance(call, Call) or channel is None:
+            return
+        if instruction.restore is not None:
+            channel.append(self.durable.restore_frame(next_id(), instruction.restore))
+        call.worker_name = worker.name
+        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `mending`
+        call.frame_end = channel.append(call.frame)
+        channels.append(channel)
+
+    def _with_worker(self, emit: Emit) -> Emit:
+        """With what the state does not know of the worker: its name, its pid, and how it ended."""
+        worker = self.workers.get(emit.facts.get("generation", 0))
+        if worker is None:
+            return emit
+        end = call_errors.end_of(worker) if emit.event in ENDS else {}
+        return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
+
+    def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
+        match instruction:
+            case Cancel(generation=generation, ticket_id=id):
+                self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
+                self.later.append(instruction)
+            case Forget(generation=generation, session=session):
+                self._append(generation, messages.write(Kind.FORGET, session), channels)
+                self.durable.drop(session)
+            case Stop(generation=generation):
+                self._append(generation, messages.write(Kind.STOP), channels)
+
+    def _append(self, generation: int, frame: bytes, channels: list[Channel]) -> None:
+        worker = self.workers.get(generation)
+        if worker is not None and worker.channel is not None:
+            worker.channel.append(frame)
+            channels.append(worker.channel)
+
+    def _fail(self, instruction: Fail, own: Call | None) -> None:
+        call = instruction.ticket
+        if not isinstance(call, Call):
+            return
+        self.live.pop(call.id, None)
+        if call.is_ended:
+            return
+        call.end(error=call_errors.error_for(instruction, call, self, self.workers.get(call.generation)))
+        self.counts["expired" if instruction.why is Why.LATE else "failed"] += 1
+        if call is not own:  # whoever submits it looks at once
+            self.ended.append(call)
+
+
+def rules_of(config: PoolConfig) -> Rules:
+    """Give those of the settings that the state decides by."""
+    return Rules(**{name: getattr(config, name) for name in Rules.__slots__})

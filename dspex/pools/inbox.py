@@ -1,0 +1,221 @@
+"""Replies: what workers say, taken in batches and handed to whom it concerns. Runs on the engine's thread.
+
+Nothing that a worker says may hurt more than that worker: what is odd is refused where it is read (see `wire.shapes`),
+and whatever goes wrong while a message is taken retires the worker that sent it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
+from dspex_worker.wire.messages import Kind, Message
+
+from ..events import Bus, Name, Reports
+from .call_factory import Requests
+from .callback_handlers import Handlers
+from .callbacks import ReverseCall
+from .dispatcher import Desk
+from .durable_sessions import pack
+from .frame_intake import PATIENCE, Intake
+from .processes import worker_process as workers
+from .processes.worker_process import Worker
+
+if TYPE_CHECKING:
+    from .state.instructions import Instruction
+
+FINAL = frozenset((Kind.RESULT, Kind.ERROR, Kind.END))
+CHUNK = int(Kind.CHUNK)
+REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be told
+
+
+class Replies:
+    """The incoming half of one pool."""
+
+    def __init__(self, desk: Desk, requests: Requests, handlers: Handlers, bus: Bus) -> None:
+        self._desk = desk
+        self._requests = requests
+        self._bus = bus
+        self._reverse_calls = handlers.of_pool(desk, bus)
+        self._reports = Reports(REPORTS_MOST)
+        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.read_on(self.on_output))
+
+    def on_output(self, worker: Worker) -> None:
+        """Its stdout has something."""
+        data, _ = worker.read()
+        if data:
+            self._take(worker, data)
+
+    def drain(self, worker: Worker) -> None:
+        """It is dead: take all that it still said (C9)."""
+        is_end = False
+        while not is_end:
+            data, is_end = worker.read()
+            if not data:
+                break
+            self._take(worker, data)
+        self._intake.forget(worker, monotonic())
+
+    def retire(self, worker: Worker, what: str) -> None:
+        """What follows in its stream cannot be trusted: it goes, and its calls with it."""
+        worker.protocol_error = worker.protocol_error or what
+        worker.kill()
+        worker.buffer.clear()
+        self._intake.forget(worker, monotonic())
+
+    # -- time --
+
+    @property
+    def due(self) -> float:
+        return self._intake.due
+
+    def tick(self, now: float) -> None:
+        for worker in self._intake.late(now):
+            self.retire(worker, f"it left a large frame unfinished for {PATIENCE:g} s while others waited for the room")
+
+    # ============================================================================================================
+
+    def _take(self, worker: Worker, data: bytes) -> None:
+        if worker.protocol_error:
+            return
+        answers: list[Message] = []
+        try:
+            self._read(worker, data, answers)
+        except Malformed as error:
+            self.retire(worker, str(error))
+        except Exception as error:
+            self._retire_for(worker, error)
+        if answers:
+            self._settle(worker, answers)
+
+    def _read(self, worker: Worker, data: bytes, answers: list[Message]) -> None:
+        """Take what is no answer, and leave the answers to be settled together."""
+        is_new = False
+        for body in worker.buffer.feed(data):
+            is_new = True
+            message = messages.read(body)
+            worker.turns.take(message)
+            shapes.require(message)
+            kind = message[0]
+            if kind in FINAL:
+                self._prepare(worker, message, answers)
+            elif kind == CHUNK:
+                self._on_chunk(worker, message)
+            else:
+                _ON_MESSAGE[kind](self, worker, message, len(body))
+        self._intake.note(worker, worker.buffer.pending, monotonic(), is_new=is_new)
+
+    def _prepare(self, worker: Worker, message: Message, answers: list[Message]) -> None:
+        if message[1] == 0:
+            worker.boot_error = message[2]
+            return
+        notes = message[3]
+        if notes and notes.get("wrote"):
+            notes["wrote"] = pack(notes["wrote"])
+        answers.append(message)
+
+    def _settle(self, worker: Worker, answers: list[Message]) -> None:
+        try:
+            self._desk.settle(worker, answers)
+        except Malformed as error:
+            self.retire(worker, str(error))
+        except Exception as error:
+            self._retire_for(worker, error)
+
+    def _retire_for(self, worker: Worker, error: Exception) -> None:
+        """An exception that nobody foresaw is the worker's end, never the engine's: the other workers need that."""
+        logging.getLogger("dspex").error("what worker %s said could not be taken", worker.name, exc_info=error)
+        self.retire(worker, f"what it said could not be taken ({type(error).__name__})")
+
+    # -- streams and reverse calls --
+
+    def _on_chunk(self, worker: Worker, message: Message) -> None:
+        call = worker.calls.get(message[1])
+        if call is None or call.is_ended:
+            return
+        if call.stream is None:
+            raise Malformed("it sent a chunk of a call that wants none")
+        call.stream.receive(message[2])
+
+    def _on_reverse(self, worker: Worker, message: Message, size: int) -> None:
+        if message[1] in worker.reverse:
+            raise Malformed(f"it made its reverse call {message[1]} twice")
+        self._require_reader(worker)
+        outer = worker.calls.get(message[4]["for"])
+        if outer is None or outer.is_ended:
+            return  # its call has ended: the worker has been told, or is about to say so itself
+        request = ReverseCall(self._desk, worker, outer, message, size)
+        worker.reverse[request.id] = request
+        self._reverse_calls.begin(request)
+
+    def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
+        request = worker.reverse.get(message[1])
+        if request is not None:
+            request.cancel()
+
+    def _on_reverse_credit(self, worker: Worker, message: Message, size: int) -> None:
+        self._require_reader(worker)
+        request = worker.reverse.get(message[1])
+        if request is not None:
+            request.grant(message[2])
+
+    def _require_reader(self, worker: Worker) -> None:
+        """Refuse to answer one that does not read the answers: they would fill the memory here."""
+        unread = worker.unread_answers()
+        if unread > workers.UNREAD_MOST:
+            raise Malformed(f"it asks for more, and has left {unread:,} bytes of answers unread")
+
+    # -- what a worker says of itself --
+
+    def _on_hello(self, worker: Worker, message: Message, size: int) -> None:
+        _, magic, major, _, facts = message
+        worker.greeting = facts
+        if magic != MAGIC or major != PROTOCOL[0]:
+            mine = f"{MAGIC} {PROTOCOL[0]}"
+            theirs = f"{magic[:40]} {major} (version {facts.get('worker_version')} in {facts.get('path')})"
+            raise Malformed(f"it speaks {theirs}, this supervisor {mine}")
+
+    def _on_ready(self, worker: Worker, message: Message, size: int) -> None:
+        def ready(now: float) -> list[Instruction]:
+            self._desk.boot_error = None
+            self._requests.learn(message[1], worker.generation)
+            return self._desk.state.worker_ready(worker.generation, now)
+
+        if worker.pidfd is None:  # nobody gets its calls before its end can be seen
+            worker.watch_by_its_word()
+        self._desk.change(ready)
+        self._desk.notify()
+
+    def _on_pong(self, worker: Worker, message: Message, size: int) -> None:
+        def pong(now: float) -> list[Instruction]:
+            self._desk.state.pong(worker.generation)
+            return []
+
+        self._desk.change(pong)
+
+    def _on_log(self, worker: Worker, message: Message, size: int) -> None:
+        _, call, level, logger, text = message
+        facts = {"call": call, "level": level, "logger": logger, "text": text}
+        self._report(worker, size, Name.WORKER_LOGGED, facts)
+
+    def _on_event(self, worker: Worker, message: Message, size: int) -> None:
+        _, call, name, facts = message
+        self._report(worker, size, Name.WORKER_REPORTED, {**facts, "call": call, "event": name})
+
+    def _report(self, worker: Worker, size: int, name: Name, facts: dict[str, object]) -> None:
+        self._bus.report(self._reports, size, name, facts, pool=self._desk.name, worker=worker.name)
+
+
+_ON_MESSAGE: dict[int, Callable[[Replies, Worker, Message, int], None]] = {
+    Kind.PONG: Replies._on_pong,
+    Kind.CALL: Replies._on_reverse,
+    Kind.CANCEL: Replies._on_reverse_cancel,
+    Kind.CREDIT: Replies._on_reverse_credit,
+    Kind.LOG: Replies._on_log,
+    Kind.EVENT: Replies._on_event,
+    Kind.HELLO: Replies._on_hello,
+    Kind.READY: Replies._on_ready,
+}

@@ -1,0 +1,202 @@
+"""The engine: the one background thread of a supervisor. It reads, keeps time, and sees workers end.
+
+Handlers run on it and must not block; user code (tools, subscribers, log handlers) never does. If the engine dies, it
+says so to every pool, whose calls then fail with PoolClosed (C12).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from io import FileIO
+from math import inf
+from typing import Protocol
+
+from ...descriptors import above_streams
+
+READABLE = select.EPOLLIN
+WRITABLE = select.EPOLLOUT
+MOST_EVENTS = 256
+LATE = 0.05  # seconds that a tick may come too late before the engine takes it that it was held up
+ONE = (1).to_bytes(8, "little")  # what an eventfd takes; little or big, it is not zero
+
+Handler = Callable[[int], None]
+
+
+class Timed(Protocol):
+    """Something that wants to be called at a time that it may change."""
+
+    @property
+    def due(self) -> float: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def engine_died(self, cause: BaseException) -> None: ...
+
+
+class Engine:
+    """An epoll loop with deadlines. `call_soon` and `notice` may be used from any thread; the rest only on it."""
+
+    def __init__(self, name: str = "dspex-engine") -> None:
+        self._epoll: select.epoll
+        self._wakeup: FileIO  # a file object: waking an engine that has ended is an error, not a stranger's descriptor
+        self._wakeup_fd = -1
+        self._handlers: dict[int, Handler] = {}
+        self._soon: deque[Callable[[], None]] = deque()
+        self._last: list[Callable[[], None]] = []
+        self._timed: list[Timed] = []
+        self._sleeps_until = -inf
+        self._is_noticed = False
+        self._is_stopping = False
+        self._name = name
+        self._thread: threading.Thread | None = None  # made by `start`: one from before a fork could not be started
+        self._ident = 0
+
+    # -- any thread --
+
+    def start(self) -> None:
+        """Open what it waits with, and start the thread."""
+        with above_streams():
+            self._epoll = select.epoll()
+            self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
+        self._wakeup_fd = self._wakeup.fileno()
+        self._epoll.register(self._wakeup_fd, READABLE)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        return threading.get_ident() == self._ident
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
+        self._soon.append(function)
+        if self._sleeps_until != -inf and not self.is_current:  # awake, it looks once more before it sleeps
+            self._wake()
+
+    def notice(self, due: float) -> None:
+        """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
+        self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
+        if due < self._sleeps_until:
+            self._wake()
+
+    def stop(self) -> None:
+        """End the thread once what was asked of it is done; waits a second at most."""
+        self._is_stopping = True
+        self._wake()
+        if self._thread is not None and not self.is_current:
+            self._thread.join(timeout=1.0)
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's, and unregister nothing, for the set is shared."""
+        self._epoll.close()
+        self._wakeup.close()
+
+    def set_writable_wanted(self, descriptor: int, wanted: bool) -> None:
+        """Listen, or not, for room in a pipe. The caller holds the lock that keeps `descriptor` open."""
+        if descriptor in self._handlers:
+            self._epoll.modify(descriptor, WRITABLE if wanted else 0)
+
+    # -- the engine's thread --
+
+    def register(self, descriptor: int, handler: Handler, events: int = READABLE) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, events)
+
+    def unregister(self, descriptor: int) -> None:
+        if self._handlers.pop(descriptor, None) is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    def add_timed(self, timed: Timed) -> None:
+        self._timed.append(timed)
+
+    def call_last(self, function: Callable[[], None]) -> None:
+        """Run `function` right before the engine sleeps: to wake threads, which could not run beside it anyway."""
+        self._last.append(function)
+
+    def _run(self) -> None:
+        self._ident = threading.get_ident()
+        try:
+            while not (self._is_stopping and not self._soon):
+                self._run_once(self._keep_time())
+            self._do_last()
+        except BaseException as error:  # nobody above can handle it: every caller must learn of it instead
+            self._do_last()
+            for timed in self._timed:
+                timed.engine_died(error)
+            raise
+        finally:
+            self._epoll.close()
+            self._wakeup.close()
+
+    def _run_once(self, patience: float) -> bool:
+        """Wait for events and handle them; False if there were none."""
+        self._do_last()
+        events = self._epoll.poll(0.0 if self._soon else patience, MOST_EVENTS)
+        for descriptor, event in events:
+            if descriptor == self._wakeup_fd:
+                self._drain_wakeup()
+            elif (handler := self._handlers.get(descriptor)) is not None:
+                handler(event)
+        self._sleeps_until = -inf
+        while self._soon:
+            self._soon.popleft()()
+        return bool(events)
+
+    def _keep_time(self) -> float:
+        """Do what is due; give the seconds until the next. What others change meanwhile they `notice`."""
+        while True:
+            self._is_noticed = False
+            self._sleeps_until = due = self._tick()
+            if self._soon or self._is_stopping:
+                return 0.0
+            if not self._is_noticed:
+                return -1 if due == inf else max(0.0, due - time.monotonic())
+
+    def _tick(self) -> float:
+        now, next_due = time.monotonic(), inf
+        dues = [timed.due for timed in self._timed]
+        if dues and min(dues) < now - LATE:
+            now = self._catch_up(now)
+            dues = [timed.due for timed in self._timed]
+        for timed, due in zip(self._timed, dues, strict=False):  # one that a tick adds has its turn next time
+            if due <= now:
+                timed.tick(now)
+                due = timed.due
+            if due < next_due:
+                next_due = due
+        return next_due
+
+    def _catch_up(self, now: float) -> float:
+        """Hear what was said while this thread could not run (the host sat in C, or was stopped); give the time.
+
+        Else workers that answered in time would be taken for silent, and killed.
+        """
+        while self._run_once(0.0) and time.monotonic() < now + LATE:
+            pass
+        return time.monotonic()
+
+    def _do_last(self) -> None:
+        if self._last:
+            last, self._last = self._last, []
+            for function in last:
+                function()
+
+    def _wake(self) -> None:
+        try:
+            self._wakeup.write(ONE)
+        except (OSError, ValueError):
+            pass  # full: it will wake anyway; closed: nobody is left to wake
+
+    def _drain_wakeup(self) -> None:
+        self._wakeup.read(len(ONE))

@@ -1,0 +1,248 @@
+"""One worker process as its pool knows it: its pipes, its pid, what it said of itself, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
+from dspex_worker.wire.messages import Kind
+from dspex_worker.wire.shapes import Turns
+
+from ... import forks
+from ...descriptors import above_streams
+from .channel import Channel
+from .engine import READABLE, Engine
+from .forkserver_process import Pipes
+from .pipe_io import Reader
+from .stderr_tail import StderrTail
+
+if TYPE_CHECKING:
+    from ...config import PoolConfig
+    from ..call import Call
+    from ..callbacks import ReverseCall
+    from .forkserver_process import TemplateProcess
+
+Hook = Callable[["Worker"], None]
+
+UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that it may leave unread and ask for more
+READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
+
+
+class Worker:
+    """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
+
+    def __init__(
+        self, generation: int, slot: int, config: PoolConfig, template: TemplateProcess | None, concurrency: int
+    ) -> None:
+        self.config = config  # what it is made from; the pool's may have changed since
+        self.template = template  # its parent, while that lives
+        self.generation = generation
+        self.slot = slot
+        self.name = f"{config.name}/{slot}"
+        self.pid = 0
+        self.pidfd: int | None = None
+        self.channel: Channel | None = None
+        self.buffer = FrameBuffer()
+        self.turns = Turns()
+        self.stderr = StderrTail()
+        self.calls: dict[int, Call] = {}
+        self.reverse: dict[int, ReverseCall] = {}
+        self.greeting: dict[str, Any] = {}
+        self.boot_error: dict[str, Any] | None = None
+        self.exit: dict[str, Any] | None = None
+        self.over: dict[str, Any] | None = None
+        self.protocol_error = ""
+        self.kill_reason = ""  # why the pool killed it, if it did
+        self.rss = 0  # as measured last; 0 before the first time
+        self.counted = 0  # what of it counts against the cap
+        self.peak = 0
+        self._reader = Reader(READ_SIZE)
+        self._stderr_fd = -1
+        self._lifeline = -1
+        self._engine: Engine | None = None
+        self._concurrency = concurrency
+        self._on_death: Hook | None = None
+
+    def attach(self, pipes: Pipes, engine: Engine, *, on_output: Hook, on_torn: Any, on_death: Hook) -> None:
+        """Take our ends of its pipes and greet it."""
+        self._engine = engine
+        self._on_death = on_death
+        self._stderr_fd = pipes.stderr
+        self._lifeline = pipes.lifeline
+
+        def want_writable(wanted: bool) -> None:
+            engine.set_writable_wanted(pipes.stdin, wanted)
+
+        channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
+        engine.register(pipes.stdin, lambda _: channel.go_on(), 0)
+        engine.register(pipes.stdout, lambda _: on_output(self))
+        engine.register(pipes.stderr, self._on_stderr, READABLE)
+        channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
+        channel.flush()
+
+    def watch(self, pid: int, pidfd: int) -> None:
+        """Its process exists; learn of its end. The descriptor is ours from now on."""
+        if self.pidfd is not None:  # it said so itself before its template did
+            os.close(pidfd)
+            return
+        self.pid = pid
+        self.pidfd = pidfd
+        if self._engine is not None and self._on_death is not None:
+            on_death = self._on_death
+            self._engine.register(pidfd, lambda _: on_death(self))
+
+    def watch_by_its_word(self) -> bool:
+        """`watch` by the pid that the worker itself gave; False if it said nothing yet, or has ended.
+
+        Its template may tell of it later than it is ready, or be killed before it does (T6).
+        """
+        pid = self.greeting.get("pid")
+        if not isinstance(pid, int) or self.channel is None or self.channel.is_closed:
+            return False
+        try:
+            with above_streams():
+                pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        if not holds_other_end(pid, self.channel.stdin):  # its word may be false, and what is watched may be killed
+            os.close(pidfd)
+            return False
+        poll = select.poll()
+        poll.register(self.channel.stdout, select.POLLIN)
+        if any(event & select.POLLHUP for _, event in poll.poll(0)):  # it has ended, and the pid may be another's
+            os.close(pidfd)
+            return False
+        self.watch(pid, pidfd)
+        return True
+
+    def read(self) -> tuple[bytes, bool]:
+        """Give (what its stdout holds, whether that was all there was to come)."""
+        if self.channel is None or self.channel.is_closed:
+            return b"", True
+        try:
+            data = self._reader.read(self.channel.stdout)
+        except BlockingIOError:
+            return b"", False
+        except OSError:
+            return b"", True
+        if not data and self._engine is not None:
+            self._engine.unregister(self.channel.stdout)
+        return data, not data
+
+    def kill(self) -> None:
+        """Kill it and its group: the kernel does, when the lifeline's write end closes (T4). No pid is trusted."""
+        with forks.held_back():
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                os.close(lifeline)
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Read nothing of it for a while: its pipe fills, and it waits."""
+        if self._engine is not None and self.channel is not None:
+            self._engine.unregister(self.channel.stdout)
+
+    def read_on(self, on_output: Hook) -> None:
+        """End a pause."""
+        if self._engine is not None and self.channel is not None and not self.channel.is_closed:
+            self._engine.register(self.channel.stdout, lambda _: on_output(self))
+
+    def stop_watching(self) -> None:
+        if self.pidfd is not None and self._engine is not None:
+            self._engine.unregister(self.pidfd)
+
+    def drain_stderr(self) -> None:
+        if self._stderr_fd >= 0:
+            self.stderr.read_from(self._stderr_fd)
+
+    def close(self) -> None:
+        """Close all that is ours; it has ended, or never began."""
+        engine = self._engine
+        if engine is None:
+            return
+        with forks.held_back():  # a child would close the numbers again, which may be another file's by then
+            for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
+                if descriptor is not None and descriptor >= 0:
+                    engine.unregister(descriptor)
+                    os.close(descriptor)
+            self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
+        if self.channel is not None and not self.channel.is_closed:
+            engine.unregister(self.channel.stdin)
+            engine.unregister(self.channel.stdout)
+            self.channel.close()
+
+    def unstarted(self) -> set[int]:
+        """Once it is dead: the calls whose last byte it never read, which cannot have begun (C8)."""
+        if self.channel is None or self.channel.is_closed or not self.calls:
+            return set()
+        consumed = self.channel.consumed()
+        return {call.id for call in self.calls.values() if call.frame_end > consumed and not _was_heard_of(call)}
+
+    def unread_answers(self) -> int:
+        """About how many bytes of answers to what it asked are here, and not in its pipe yet."""
+        unwritten = self.channel.unwritten if self.channel is not None else 0
+        if unwritten <= UNREAD_MOST:
+            return unwritten
+        return unwritten - sum(len(call.frame) for call in tuple(self.calls.values()))
+
+    def reap(self) -> None:
+        """Take its exit status if it fell to this process: its template is gone, and this is its init (T6)."""
+        if self.pidfd is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what is the parent's."""
+        pipes = [] if self.channel is None or self.channel.is_closed else [self.channel.stdin, self.channel.stdout]
+        for descriptor in (*pipes, self.pidfd, self._stderr_fd, self._lifeline):
+            if descriptor is not None and descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+    def _on_stderr(self, event: int) -> None:
+        if not self.stderr.read_from(self._stderr_fd) and self._engine is not None:
+            self._engine.unregister(self._stderr_fd)
+
+    def _settings(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "pool": config.name,
+            "worker": self.name,
+            "generation": self.generation,
+            "concurrency": self._concurrency,
+            "bridge": str(config.bridge_path),
+            "imports": list(config.imports),
+            "path": list(config.import_path),
+            "options": dict(config.options),
+            "frame_limit": FRAME_LIMIT,
+            "memory_cap": config.memory_cap,
+        }
+
+    def __repr__(self) -> str:
+        return f"<worker {self.name} generation {self.generation}, pid {self.pid}>"
+
+
+def _was_heard_of(call: Call) -> bool:
+    """Whether chunks of it came, though its worker cannot have read it: they were no chunks, but they were taken."""
+    return call.stream is not None and call.stream.received > 0
+
+
+def holds_other_end(pid: int, descriptor: int) -> bool:
+    """Whether another process than this one has the pipe open that `descriptor` is an end of."""
+    pipe = f"pipe:[{os.fstat(descriptor).st_ino}]"
+    if pid == os.getpid():
+        return False
+    with contextlib.suppress(OSError):  # it is another user's, or has ended
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if str(link.readlink()) == pipe:
+                    return True
+    return False

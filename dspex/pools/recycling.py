@@ -1,0 +1,75 @@
+"""Renewal: replacing a pool's workers while they serve, by others like them or made anew.
+
+Any thread asks; where a new template is needed, the engine's thread does the rest, so that it goes on if whoever asked
+does not wait for the end.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+
+from ..config import PoolConfig
+from ..errors import WorkerBootError
+from ..events import Bus, Name
+from .dispatcher import Desk
+from .pool_workers import Crew
+from .processes.engine import Engine
+
+
+class Renewal:
+    """One pool's."""
+
+    def __init__(self, desk: Desk, crew: Crew, engine: Engine, bus: Bus) -> None:
+        self._desk = desk
+        self._crew = crew
+        self._engine = engine
+        self._bus = bus
+
+    def recycle(self, timeout: float | None) -> None:
+        """Replace every worker by one from the same template, and wait until all are.
+
+        Raises:
+            TimeoutError: see `Pool.recycle`.
+        """
+        with self._desk.lock:
+            old = {generation for generation, worker in self._desk.state.workers.items() if worker.is_staying}
+        self._begin(old)
+        self._wait_for_end_of(old, timeout)
+
+    def renew(self, config: PoolConfig, timeout: float | None) -> None:
+        """Take these settings, and replace every worker by one that a new template makes with them; wait for that.
+
+        Raises:
+            WorkerBootError, TimeoutError: see `Pool.reconfigure`.
+        """
+        until = inf if timeout is None else monotonic() + timeout
+        old: set[int] = set()
+        outcomes: list[WorkerBootError | None] = []
+
+        def outcome(error: WorkerBootError | None) -> None:
+            if error is None:
+                if config is not self._desk.config:  # else only the code is new, and the pool may have been resized
+                    self.adopt(config)
+                old.update(self._crew.outdated())
+                self._begin(old)
+            outcomes.append(error)
+
+        self._engine.call_soon(lambda: self._crew.nursery.renew(config, outcome))
+        self._desk.insist(lambda: bool(outcomes), timeout, "warm a new template")
+        if outcomes[0] is not None:
+            raise outcomes[0]
+        self._wait_for_end_of(old, None if timeout is None else max(0.0, until - monotonic()))
+
+    def adopt(self, config: PoolConfig) -> None:
+        """Decide by these settings from now on; the workers stay."""
+        changed = self._desk.config.changed(config)
+        self._desk.adopt(config)
+        if changed:
+            self._bus.emit(Name.POOL_RECONFIGURED, pool=self._desk.name, settings=",".join(changed))
+
+    def _begin(self, old: set[int]) -> None:
+        self._desk.change(lambda now: self._desk.state.recycle(now, generations=old))
+
+    def _wait_for_end_of(self, old: set[int], timeout: float | None) -> None:
+        self._desk.insist(lambda: old.isdisjoint(self._desk.state.workers), timeout, "replace its workers")

@@ -1,0 +1,75 @@
+"""A session, as its user holds it: a name under which calls go to one worker, and may keep state there."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ..usage_stats import UsageStats
+    from .pool import Pool
+    from .streams import AsyncStream, Stream
+
+LOCAL = "local"  # the client name of the process that owns the supervisor (S1)
+
+
+class Session:
+    """`with sup.session("dspy") as s: s.call(...)`. Leaving the block forgets the state."""
+
+    def __init__(self, pool: Pool, id: str | None, *, durable: bool, fresh: bool, client: str, shared: bool) -> None:
+        self.id = id if id is not None else secrets.token_hex(8)
+        self.key = session_key(self.id, client="shared" if shared else client)
+        self._pool = pool
+        pool.open_session(self.key, is_durable=durable, fresh=fresh)
+
+    def call(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+        """`Pool.call` in this session."""
+        return self._pool.call(command, arguments, session=self.key, **options)
+
+    async def acall(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+        """`Pool.acall` in this session."""
+        return await self._pool.acall(command, arguments, session=self.key, **options)
+
+    def stream(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Stream:
+        """`Pool.stream` in this session."""
+        return self._pool.stream(command, arguments, session=self.key, **options)
+
+    def astream(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> AsyncStream:
+        """`Pool.astream` in this session."""
+        return self._pool.astream(command, arguments, session=self.key, **options)
+
+    def usage(self) -> UsageStats:
+        """What its calls have used of language models so far."""
+        return self._pool.usage(self.key)
+
+    def close(self) -> None:
+        """Forget the session; its worker drops the state."""
+        self._pool.close_session(self.key)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<session {self.id!r} in pool {self._pool.name!r}>"
+
+
+def session_key(id: str, *, client: str = LOCAL) -> str:
+    """Give the key under which the pool and its workers know a client's session.
+
+    Raises:
+        InvalidInput: the id is not text, or the client's name holds a "/": two sessions could have one key (S1).
+    """
+    if not isinstance(id, str) or "/" in client:
+        raise InvalidInput(f"A session's id is text, and its client's name has no '/': not {id!r} of {client!r}.")
+    return f"{client}/{id}"

@@ -1,0 +1,93 @@
+"""The vocabulary between `PoolState`, which decides, and `Pool`, which acts. Frozen data; no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from .records import Ticket
+
+
+class Why(StrEnum):
+    """Why a call ends without an answer of its own."""
+
+    SATURATED = "saturated"
+    LATE = "late"  # its deadline had passed when it came
+    UNHEALTHY = "unhealthy"
+    BOOT = "boot"
+    CLOSED = "closed"
+    POISON = "poison"
+    DIED = "died"
+    SESSION_BUSY = "session_busy"
+    SESSION_LOST = "session_lost"
+    SESSION_LIMIT = "session_limit"
+    DEADLOCK = "deadlock"
+
+
+class Send(NamedTuple):  # made for each call: a named tuple takes half of the time that a frozen dataclass takes
+    """Write the ticket's frame to the worker; if `restore` is set, that session's state goes first."""
+
+    ticket: Ticket
+    generation: int
+    restore: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the ticket with an error made from `why` and the facts."""
+
+    ticket: Ticket
+    why: Why
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a worker."""
+
+    generation: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask an idle worker to exit."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill a worker and its group now."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
+
+    generation: int
+    ticket_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop a session's state: tell the worker (0: none has it), and let go of the supervisor's copy."""
+
+    generation: int
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell the world."""
+
+    event: str
+    facts: dict[str, Any]
+
+
+Instruction = Send | Fail | Start | Stop | Kill | Cancel | Forget | Emit

@@ -1,0 +1,365 @@
+"""PoolState: who gets which call, which worker starts, stops or dies. PURE decisions: no clock, no I/O, no thread.
+
+Events are methods; each takes `now` (seconds on one monotonic clock) and returns instructions for `Pool` to carry
+out, in order. `due` says when `tick` wants to be called next. `validate` checks every invariant; the tests call it
+after each step of random histories.
+
+The decisions live in the parts: `placing` (which worker gets which call), `affinity` (sessions and their pins),
+`turnover` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `Board` that this is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from random import Random
+
+from .affinity import Affinity
+from .deaths import Deaths
+from .instructions import Cancel, Fail, Instruction, Why
+from .lifecycle import Turnover
+from .model import NEVER, Board, Rules
+from .pins import SessionRecord
+from .poison import Poison
+from .records import Phase, Ticket
+from .restarts import FRUITFUL, Restarts
+from .roster import READY, WorkerPhase, WorkerRecord
+from .scheduling import Placing
+
+__all__ = ["NEVER", "PoolState", "Rules"]
+
+
+class PoolState(Board):
+    """The state of one pool. Not thread-safe: the pool's lock guards it."""
+
+    def __init__(self, rules: Rules, *, random: Random | None = None) -> None:
+        super().__init__(rules, random or Random())
+        self.poison = Poison()
+        self.restarts = Restarts(*rules.restart_budget)
+        self._affinity = Affinity(self)
+        self._placing = Placing(self, self._affinity, self.poison)
+        self._turnover = Turnover(self, self._affinity, self._placing, self.restarts)
+        self._deaths = Deaths(self, self._affinity, self._placing, self._turnover, self.poison, self.restarts)
+        self._pace = 0.0  # seconds between ends of calls while others wait, smoothed
+        self._last_end: float | None = None
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket, now: float, *, is_late: bool = False) -> list[Instruction]:
+        """Take a new call: send it, queue it, or refuse it, also if it `is_late`: its deadline has passed."""
+        self.order = ticket.order = self.order + 1
+        refusal = self._refusal(ticket, now) or (Fail(ticket, Why.LATE) if is_late else None)
+        if refusal is not None:
+            ticket.phase = Phase.DONE
+            return [*self.flush(), refusal]
+        if ticket.record is not None:
+            self._placing.submit(ticket, ticket.record, now)
+        else:
+            self._placing.place(ticket, now)
+        return self.flush()
+
+    def take_again(self, ticket: Ticket, now: float) -> list[Instruction]:
+        """Let a call that was taken before, and that stands nowhere now, take its old place (see `mending`)."""
+        if ticket.session is None:
+            self._placing.place(ticket, now)
+        elif (refusal := self._enter_session(ticket, ticket.session, now)) is not None:
+            ticket.phase = Phase.DONE
+            return [*self.flush(), refusal]
+        elif ticket.record is not None:
+            self._placing.submit(ticket, ticket.record, now)
+        return self.flush()
+
+    def finished(
+        self, ticket: Ticket, now: float, *, held: bool | None = None, retire: str | None = None
+    ) -> list[Instruction]:
+        """Its worker answered: free the slot and use it.
+
+        `held` is what the reply says of the session's state; `retire` is why the worker must be replaced.
+        """
+        worker = self.workers.get(ticket.generation)
+        if worker is None or ticket.id not in worker.running:
+            return self.flush()
+        self._placing.leave_worker(ticket, worker)
+        worker.answered += 1
+        if worker.answered == FRUITFUL:
+            self.restarts.worked()
+        if ticket.record is not None:
+            self._finished_in_session(ticket, ticket.record, worker, now, held)
+        if ticket.is_alone:
+            self.poison.acquit(ticket)
+            self._placing.reserve(now)
+        if self.queued:
+            self._count_end(now)
+            self._placing.feed(worker, now)
+        else:
+            self._last_end = None  # idle time says nothing about the pace
+        if worker.phase is not READY or retire is not None:
+            self._finished_in_leaving(worker, now, retire)
+        if self.rules.recycle_after_calls is not None:
+            self._turnover.recycle_if_worn(worker, now)
+        return self.flush()
+
+    def abandon(self, ticket: Ticket, now: float) -> list[Instruction]:
+        """Nobody waits for it any more: drop it if it was not sent, else cancel it (K0, K1)."""
+        if ticket.line is not None:
+            self._placing.drop(ticket, now)
+        elif ticket.phase is Phase.RUNNING:
+            ticket.phase = Phase.ABANDONED
+            worker = self.workers[ticket.generation]
+            worker.cancels[ticket.id] = now
+            if worker.is_silent_since is None:
+                worker.is_silent_since = now
+            self.out.append(Cancel(worker.generation, ticket.id))
+            self.emit("call.abandoned", worker, call=ticket.id, command=ticket.command)
+            self.wake(now + self.rules.cancel_grace)
+            self._turnover.go_if_done(worker, now)
+        return self.flush()
+
+    def has_room(self, session: str) -> bool:
+        """Whether a worker that may run the session's calls could take one now."""
+        return self._placing.has_room(self.sessions.get(session))
+
+    def retry_after(self) -> float:
+        """An estimate in seconds of when a place in the queue is free, from the recent pace."""
+        over = max(1, self.queued - self.rules.queue_limit + 1)
+        return min(60.0, max(0.01, over * self._pace)) if self._pace else 1.0
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Instruction]:
+        """Begin: start workers up to the pool's size."""
+        self.is_started = True
+        self._turnover.reconcile(now)
+        return self.flush()
+
+    def worker_ready(self, generation: int, now: float) -> list[Instruction]:
+        """A worker has set itself up: give it work."""
+        worker = self.workers.get(generation)
+        if worker is not None and worker.phase is WorkerPhase.STARTING:
+            self._turnover.ready(worker, now)
+            self._turnover.check_calm(now)
+        return self.flush()
+
+    def died(
+        self,
+        generation: int,
+        now: float,
+        *,
+        by_itself: bool = True,
+        unstarted: Collection[int] = (),
+        cause: str = "died",
+    ) -> list[Instruction]:
+        """A worker is gone. `unstarted` are the calls that provably cannot have begun (C8)."""
+        worker = self.workers.pop(generation, None)
+        if worker is not None:
+            self._deaths.settle(worker, now, by_itself=by_itself, unstarted=unstarted, cause=cause)
+        return self.flush()
+
+    def condemn(self, generation: int, reason: str) -> list[Instruction]:
+        """Kill a worker whose pipes cannot be trusted any more; the fault is not its own."""
+        worker = self.workers.get(generation)
+        if worker is not None:
+            self._turnover.kill(worker, reason)
+        return self.flush()
+
+    def pong(self, generation: int) -> None:
+        """The worker gave a sign of life."""
+        worker = self.workers.get(generation)
+        if worker is not None:
+            worker.is_silent_since = None
+
+    def measured(self, generation: int, rss: int, now: float) -> list[Instruction]:
+        """The worker and its children use `rss` bytes."""
+        worker = self.workers.get(generation)
+        if worker is not None:
+            worker.rss = rss
+            self._turnover.recycle_if_worn(worker, now)
+        return self.flush()
+
+    # -- the operator --------------------------------------------------------------------------------------------
+
+    def resize(self, size: int, now: float) -> list[Instruction]:
+        """Aim at `size` workers; those too many drain."""
+        self.size = size
+        self._turnover.reconcile(now)
+        return self.flush()
+
+    def adopt(self, rules: Rules, now: float) -> list[Instruction]:
+        """Decide by other rules from now on; what was taken by the old ones stays taken."""
+        self.rules = rules
+        self.size = rules.size
+        self.restarts.adopt(*rules.restart_budget)
+        self._turnover.reschedule(now)
+        self._affinity.reschedule(now)
+        for record in tuple(self.sessions.values()):
+            self._placing.redirect(record, now)
+        self._turnover.reconcile(now)
+        self._placing.feed_all(now)
+        self.wake(now)
+        return self.flush()
+
+    def recycle(
+        self, now: float, reason: str = "recycled", generations: Iterable[int] | None = None
+    ) -> list[Instruction]:
+        """Replace workers (all, or the given ones), one at a time, each successor ready before its turn to drain."""
+        self._turnover.recycle(self.workers if generations is None else generations, reason, now)
+        return self.flush()
+
+    def close(self, now: float) -> list[Instruction]:
+        """Take no more calls; end those that were not sent."""
+        self.is_closed = self.is_over = True
+        for ticket in self.standing():
+            self.take(ticket)
+            self.fail(ticket, Why.CLOSED)
+        for worker in self.workers.values():
+            worker.exclusive = None
+        for record in tuple(self.sessions.values()):
+            self._affinity.ended(record)
+        return self.flush()
+
+    def stop_workers(self, now: float) -> list[Instruction]:
+        """Ask every worker to exit; running calls have had their time."""
+        for worker in self.workers.values():
+            if worker.phase is not WorkerPhase.STOPPING:
+                self._turnover.stop(worker, "stopped", now)
+        return self.flush()
+
+    @property
+    def is_recycling(self) -> bool:
+        """Whether planned replacements are under way or wait for their turn."""
+        return self._turnover.is_replacing
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def open_session(self, key: str, now: float, *, is_durable: bool = False, fresh: bool = False) -> list[Instruction]:
+        """Make the session known; `fresh` drops what it was.
+
+        Raises:
+            KeyError: the pool holds `session_limit` sessions, and none of them can be forgotten (S7).
+        """
+        known = self.sessions.get(key)
+        if known is not None and fresh:
+            self._affinity.begin_afresh(known)
+        if self._affinity.open(key, now, is_durable=is_durable) is None:
+            raise KeyError(key)
+        return self._after_session(known, now)
+
+    def close_session(self, key: str, now: float) -> list[Instruction]:
+        """Forget the session once nothing of it runs; what is called in it from now on begins afresh."""
+        record = self.sessions.get(key)
+        if record is not None:
+            self._affinity.close(record)
+        return self._after_session(record, now)
+
+    def evict_nothing(self) -> None:
+        """Forget no session to make room for another, until `settle_sessions` (see `mending`)."""
+        self._affinity.evict_nothing()
+
+    def settle_sessions(self, now: float) -> None:
+        """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
+        self._affinity.settle_all()
+        for record in tuple(self.sessions.values()):
+            self._placing.advance(record, now)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Instruction]:
+        """Do what is due: graces that ran out, recycling by age, sessions that expired, starts after a back-off."""
+        self.due = NEVER
+        for worker in tuple(self.workers.values()):
+            self._turnover.check(worker, now)
+        self._affinity.sweep(now)
+        for worker in tuple(self.workers.values()):
+            self._turnover.go_if_done(worker, now)
+        self._turnover.check_calm(now)
+        self._turnover.reconcile(now)
+        self._placing.reserve(now)
+        self._placing.feed_all(now)
+        self.poison.forget_old(now)
+        return self.flush()
+
+    # -- how -----------------------------------------------------------------------------------------------------
+
+    def _refusal(self, ticket: Ticket, now: float) -> Fail | None:
+        if self.is_closed and not ticket.is_nested:
+            return Fail(ticket, Why.CLOSED)
+        if self.restarts.is_degraded and not any(worker.is_serving for worker in self.workers.values()):
+            return Fail(ticket, Why.UNHEALTHY, {"retry_in": self.restarts.wait(now)})
+        if not self.poison.is_quiet and (verdict := self.poison.verdict(ticket, now)) is not None:
+            return Fail(ticket, Why.POISON, verdict)
+        if self.queued >= self.rules.queue_limit and not self._can_start(ticket):
+            return Fail(ticket, Why.SATURATED, {"queued": self.queued, "retry_after": self.retry_after()})
+        return None if ticket.session is None else self._session_refusal(ticket, ticket.session, now)
+
+    def _can_start(self, ticket: Ticket) -> bool:
+        record = self.sessions.get(ticket.session) if ticket.session is not None else None
+        return self._placing.can_start(ticket, record)
+
+    def _session_refusal(self, ticket: Ticket, key: str, now: float) -> Fail | None:
+        return self._enter_session(ticket, key, now) or self._busy_refusal(ticket, ticket.record)
+
+    def _enter_session(self, ticket: Ticket, key: str, now: float) -> Fail | None:
+        record = self.sessions.get(key) or self._affinity.open(key, now)
+        if record is None:
+            return Fail(ticket, Why.SESSION_LIMIT)
+        ticket.record = record
+        if record.lost is not None and not record.ends:
+            reason, generation = record.lost
+            return Fail(ticket, Why.SESSION_LOST, {"reason": reason, "generation": generation})
+        return None
+
+    def _busy_refusal(self, ticket: Ticket, record: SessionRecord | None) -> Fail | None:
+        if record is None or ticket.is_nested:
+            return None
+        if self.rules.affinity == "strict_fail_fast" and record.is_bound:
+            worker = self.workers.get(record.pin or 0)
+            must_stay = self.binds(record)
+            if worker is not None and not (
+                record.admits(ticket) and self._placing.has_room_for(worker, must_stay=must_stay)
+            ):
+                return Fail(ticket, Why.SESSION_BUSY)
+        return None
+
+    def _after_session(self, record: object, now: float) -> list[Instruction]:
+        """A session was opened or closed: its next calls may go, and a worker that waited for it may leave."""
+        known = self.sessions.get(getattr(record, "key", ""))
+        if known is not None:
+            self._placing.advance(known, now)
+        for worker in tuple(self.workers.values()):
+            if worker.is_leaving:
+                self._turnover.go_if_done(worker, now)
+        self._placing.reserve(now)
+        self._placing.feed_all(now)
+        return self.flush()
+
+    def _finished_in_session(
+        self, ticket: Ticket, record: SessionRecord, worker: WorkerRecord, now: float, held: bool | None
+    ) -> None:
+        self._placing.leave_session(ticket, record)
+        if held is not None:
+            self._affinity.hold(record, held, worker.generation)
+            self._placing.to_its_worker(record)
+        if worker.is_leaving:
+            self._turnover.loosen(record, worker, now)
+        self._placing.after_end(ticket, now)
+
+    def _finished_in_leaving(self, worker: WorkerRecord, now: float, retire: str | None) -> None:
+        if retire is not None and worker.phase in (WorkerPhase.READY, WorkerPhase.DRAINING):
+            self._turnover.retire(worker, retire, now)
+        elif worker.is_leaving:
+            self._turnover.go_if_done(worker, now)
+
+    def _count_end(self, now: float) -> None:
+        if self._last_end is not None:
+            gap = now - self._last_end
+            self._pace = 0.95 * self._pace + 0.05 * gap if self._pace else gap
+        self._last_end = now
+
+    def validate(self) -> None:
+        """Check every invariant; for tests.
+
+        Raises:
+            AssertionError: one does not hold.
+        """
+        from .invariants import check
+
+        check(self)

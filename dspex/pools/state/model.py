@@ -1,0 +1,141 @@
+"""Board: what the parts of `PoolState` share: rules, workers, sessions, lines, and what is to be done.
+
+Pure; the pool's lock guards it. It decides nothing: `placing`, `affinity`, `turnover` and `deaths` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from random import Random
+
+from .instructions import Emit, Fail, Instruction, Why
+from .lines import Line
+from .pins import SessionRecord
+from .records import Phase, Ticket
+from .roster import WorkerPhase, WorkerRecord
+
+NEVER = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decide (DESIGN §5); durations in seconds, sizes in bytes, None for no limit."""
+
+    size: int = 4
+    concurrency: int = 8
+    affinity: str = "strict_queue"
+    queue_limit: int = 1000
+    cancel_grace: float = 1.0
+    stop_grace: float = 10.0
+    startup_timeout: float = 60.0
+    recycle_after_calls: int | None = None
+    recycle_after_age: float | None = 3600.0
+    recycle_after_memory: int | None = None
+    session_ttl: float = 3600.0
+    session_limit: int = 10_000
+    session_drain: float = 900.0
+    restart_budget: tuple[int, float] = (5, 30.0)
+
+
+class Board:
+    """The state of one pool, without the decisions."""
+
+    def __init__(self, rules: Rules, random: Random) -> None:
+        self.rules = rules
+        self.random = random
+        self.size = rules.size
+        self.workers: dict[int, WorkerRecord] = {}
+        self.sessions: dict[str, SessionRecord] = {}
+        self.queue = Line()  # for any worker. invariant: while a call stands here, no ready worker has room for it
+        self.suspects = Line()  # calls that must run alone
+        self.queued = 0  # all that stand anywhere
+        self.order = 0  # of the last submitted call
+        self.turn = 0  # the last that was given
+        self.due = NEVER  # when `tick` wants to be called next
+        self.is_closed = False  # no new calls
+        self.is_over = False  # and those that were not sent have been ended: nobody needs a new worker
+        self.is_started = False
+        self.out: list[Instruction] = []
+
+    # -- what is to be done --
+
+    def wake(self, when: float) -> None:
+        """Ask for a tick at `when` or before."""
+        if when < self.due:
+            self.due = when
+
+    def emit(self, event: str, worker: WorkerRecord | None = None, **facts: object) -> None:
+        if worker is not None:
+            facts = {"slot": worker.slot, "generation": worker.generation, **facts}
+        self.out.append(Emit(event, facts))
+
+    def fail(self, ticket: Ticket, why: Why, **facts: object) -> None:
+        ticket.phase = Phase.DONE
+        if ticket.is_alone:
+            for worker in self.workers.values():
+                if worker.exclusive is ticket:
+                    worker.exclusive = None  # whoever let calls fail feeds the workers afterwards
+        self.out.append(Fail(ticket, why, facts))
+
+    def flush(self) -> list[Instruction]:
+        """Give the instructions since the last time."""
+        out, self.out = self.out, []
+        return out
+
+    # -- lines --
+
+    def stand(self, ticket: Ticket, line: Line) -> None:
+        """Put the ticket into a queue, at its turn."""
+        ticket.phase = Phase.QUEUED
+        ticket.place = ticket.turn
+        ticket.line = line
+        line.push(ticket)
+        self.queued += 1
+        if ticket.record is not None:
+            ticket.record.head = ticket
+
+    def wait(self, ticket: Ticket, record: SessionRecord) -> None:
+        """Put the ticket into its session's line, at its order."""
+        ticket.phase = Phase.WAITING
+        ticket.place = ticket.order
+        ticket.line = record.waiting
+        record.waiting.push(ticket)
+        self.queued += 1
+
+    def take(self, ticket: Ticket) -> None:
+        """Take the ticket out of wherever it stands."""
+        if ticket.line is None:
+            return
+        ticket.line.discard(ticket)
+        ticket.line = None
+        self.queued -= 1
+        if ticket.record is not None and ticket.record.head is ticket:
+            ticket.record.head = None
+
+    def standing(self) -> list[Ticket]:
+        """Give all that stand anywhere, the oldest first."""
+        tickets = [*self.queue, *self.suspects]
+        for worker in self.workers.values():
+            tickets += worker.queue
+        for record in self.sessions.values():
+            tickets += record.waiting
+        return sorted(tickets, key=lambda ticket: ticket.order)
+
+    # -- questions --
+
+    def has_worker(self, *phases: WorkerPhase) -> bool:
+        return any(worker.phase in phases for worker in self.workers.values())
+
+    def staying(self) -> list[WorkerRecord]:
+        """Give the workers that count towards the pool's size."""
+        return [worker for worker in self.workers.values() if worker.is_staying]
+
+    def pinned(self, worker: WorkerRecord) -> Iterator[SessionRecord]:
+        """Give the sessions that are pinned to the worker, in a fixed order."""
+        return iter([self.sessions[key] for key in sorted(worker.sessions)])
+
+    def binds(self, record: SessionRecord) -> bool:
+        """Whether the session's calls may go to no other worker: its state is there, and the mode says so (S5)."""
+        return record.is_stateful and (record.is_durable or self.rules.affinity != "hint")

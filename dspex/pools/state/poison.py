@@ -1,0 +1,75 @@
+"""Calls that kill their workers (RULES C7b): strikes, suspects and the quarantine. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .records import Ticket
+
+QUARANTINE = 600.0  # seconds after the last strike
+STRIKES = 2
+
+
+class Poison:
+    """Who killed a worker while running alone (a strike), and who was there when one died (a suspect)."""
+
+    def __init__(self) -> None:
+        self._strikes: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
+        self._suspects: dict[str, float] = {}
+        self.is_quiet = True  # no call is under suspicion, so none needs to be looked at
+
+    def verdict(self, ticket: Ticket, now: float) -> dict[str, Any] | None:
+        """Give the facts of a refusal; otherwise mark the ticket if it must run alone."""
+        if self.is_quiet:
+            return None
+        digest = ticket.digest()
+        strikes, last = self._strikes.get(digest, (0, 0.0))
+        until = last + QUARANTINE
+        if strikes >= STRIKES and now < until:
+            return {"digest": digest, "strikes": strikes, "until": until, "until_s": until - now}
+        if self.is_suspect(ticket) and not ticket.is_nested:
+            ticket.is_alone = True
+        return None
+
+    def strike(self, ticket: Ticket, now: float) -> bool:
+        """Its worker ended by itself while it ran alone; True if that was once too often."""
+        digest = ticket.digest()
+        strikes, last = self._strikes.get(digest, (0, now))
+        self.is_quiet = False
+        self._strikes[digest] = (strikes + 1 if now < last + QUARANTINE else 1, now)
+        return self._strikes[digest][0] >= STRIKES
+
+    def suspect(self, ticket: Ticket, now: float) -> None:
+        """Its worker ended by itself while it and others ran."""
+        self.is_quiet = False
+        self._suspects[ticket.digest()] = now
+
+    def is_suspect(self, ticket: Ticket) -> bool:
+        digest = ticket.digest()
+        return digest in self._suspects or digest in self._strikes
+
+    def acquit(self, ticket: Ticket) -> None:
+        """It ran alone and answered."""
+        digest = ticket.digest()
+        self._suspects.pop(digest, None)
+        self._strikes.pop(digest, None)
+
+    def forgive(self, digest: str) -> bool:
+        """End a quarantine early; False if there is none."""
+        self._suspects.pop(digest, None)
+        return self._strikes.pop(digest, None) is not None
+
+    def forget_old(self, now: float) -> None:
+        """Drop what is too old to count."""
+        if not self.is_quiet:
+            self._strikes = {d: (n, last) for d, (n, last) in self._strikes.items() if now < last + QUARANTINE}
+            self._suspects = {d: last for d, last in self._suspects.items() if now < last + QUARANTINE}
+            self.is_quiet = not (self._strikes or self._suspects)
+
+    def in_quarantine(self, now: float) -> dict[str, float]:
+        """Give the digests that are refused, with the seconds that are left."""
+        return {
+            digest: last + QUARANTINE - now
+            for digest, (strikes, last) in self._strikes.items()
+            if strikes >= STRIKES and now < last + QUARANTINE
+        }

@@ -1,0 +1,105 @@
+"""Mending: bringing a `PoolState` back into line after a signal handler raised in the middle of a change. Pure.
+
+What was really sent decides: a call that its worker was sent runs there, every other live call is handed in again in
+its old order, and not refused if it had been taken. All counts are made again. Instructions that may have been lost on
+the way are given again; carrying them out twice does no harm. It may itself be interrupted, and then begins again from
+the same facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from math import inf
+
+from .instructions import Cancel, Instruction, Kill, Send, Start, Stop
+from .machine import PoolState
+from .records import Phase, Ticket
+from .roster import WorkerPhase, WorkerRecord
+
+
+def mend(
+    state: PoolState, live: Iterable[Ticket], sent: Mapping[int, Collection[int]], now: float
+) -> list[Instruction]:
+    """Make the state whole, and give what is to be done; `sent` holds, by worker generation, the calls it was sent."""
+    calls = sorted(live, key=lambda ticket: ticket.order or inf)  # 0: it was just coming
+    out: list[Instruction] = [instruction for instruction in state.out if type(instruction) is not Send]
+    state.out = []
+    _clear_lines(state)
+    running = {ticket.id for worker in state.workers.values() for ticket in _keep_sent(worker, calls, sent)}
+    _recount_sessions(state)
+    for worker in state.workers.values():
+        out += _repeat(worker, sent, now)
+    for ticket in calls:
+        if ticket.id not in running:
+            out += _again(state, ticket, now)
+    state.settle_sessions(now)
+    return out + state.tick(now)
+
+
+def _clear_lines(state: PoolState) -> None:
+    records = state.sessions.values()
+    workers = state.workers.values()
+    for line in (state.queue, state.suspects, *(w.queue for w in workers), *(r.waiting for r in records)):
+        line.clear()
+    state.queued = 0
+    state.evict_nothing()
+
+
+def _keep_sent(worker: WorkerRecord, calls: list[Ticket], sent: Mapping[int, Collection[int]]) -> list[Ticket]:
+    """Let exactly what was sent run on the worker; give it."""
+    here = sent.get(worker.generation, ())
+    kept = [ticket for ticket in calls if ticket.id in here]
+    for ticket in kept:
+        ticket.line = None
+        if ticket.phase is not Phase.ABANDONED:
+            ticket.phase = Phase.RUNNING
+    worker.running = {ticket.id: ticket for ticket in kept}
+    worker.load = sum(not ticket.is_nested for ticket in kept)
+    if worker.exclusive is not None and worker.exclusive.id not in worker.running:
+        worker.exclusive = None
+    return kept
+
+
+def _recount_sessions(state: PoolState) -> None:
+    for worker in state.workers.values():
+        worker.sessions.clear()
+    for record in state.sessions.values():
+        record.head = None
+        record.running, record.writing = {}, 0
+        home = state.workers.get(record.pin or 0)
+        if home is not None:
+            home.sessions.add(record.key)
+            continue
+        record.pin = None
+        if record.is_stateful and not record.must_restore:  # it was being forgotten, or on its way elsewhere
+            record.is_stateful = record.must_restore = record.is_durable
+    for worker in state.workers.values():
+        for ticket in worker.running.values():
+            if ticket.record is not None:
+                ticket.record.running[ticket.id] = ticket
+                ticket.record.writing += ticket.use == "write"
+
+
+def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:
+    """What the worker may not have been told yet."""
+    out: list[Instruction] = []
+    if worker.phase is WorkerPhase.STARTING and worker.generation not in sent:
+        out.append(Start(worker.generation, worker.slot))
+    elif worker.kill_reason:
+        out.append(Kill(worker.generation, worker.kill_reason))
+    elif worker.phase is WorkerPhase.STOPPING:
+        out.append(Stop(worker.generation, worker.leave_reason))
+    for ticket in worker.running.values():
+        if ticket.phase is Phase.ABANDONED:
+            worker.cancels.setdefault(ticket.id, now)
+            out.append(Cancel(worker.generation, ticket.id))
+    return out
+
+
+def _again(state: PoolState, ticket: Ticket, now: float) -> list[Instruction]:
+    """Hand an unsent call in once more; its place is as it was, for the others follow in their old order too."""
+    was_taken = ticket.phase not in (Phase.NEW, Phase.DONE)
+    ticket.phase = Phase.NEW
+    ticket.line = None
+    ticket.record = None
+    return state.take_again(ticket, now) if was_taken else state.submit(ticket, now)

@@ -1,0 +1,221 @@
+"""Optimised programs, and saving and loading them: JSON files that DSPy reads too, ours under `metadata.dspex` (I7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dspex_worker.saved_state import stray_options
+
+from .. import defaults
+from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
+from ..services.services import services_of
+from ..signatures.annotations import annotation_text
+from ..signatures.signature import Signature
+from ..types.prediction import Prediction
+from .factories import KINDS, predictor
+from .program import Program
+from .routing import GENERAL_POOL, NATIVE_MODULES
+from .saved_file import FORMAT, SavedFile, dspys_versions, write
+from .strategies import STRATEGIES
+
+_KEPT = ("prefix_sha256", "adapter", "use_native_function_calling")  # of a program, in its file
+
+
+def load(
+    path: str | os.PathLike[str], *, program: Program | None = None, verify: bool = False, **options: Any
+) -> Optimized:
+    """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
+
+    A file holds a program, never how, where or with whom it is called; an LM that DSPy saved in it is left out.
+    A file of DSPy's own holds no field names: give the `program` that it was saved from. With `verify` a worker renders
+    the prompt's prefix once, now; where it differs from the native one, calls run in workers, and `explain` says so.
+    (Files of `Optimized.save` bring that prefix's hash along.)
+
+    Raises:
+        InvalidInput: it is no saved program, or not one of this program.
+        UnknownName: the file names a module that the workers may not import.
+        UnsafeProgram: it holds call options, endpoints, keys or the like; its `keys` say which.
+    """
+    saved = SavedFile.read(path)
+    own = saved.own
+    if program is not None:
+        _require_same(program, own)
+    base = program or _described(saved)
+    loaded = replace(base, state=saved.state or None, **{name: own[name] for name in _KEPT if name in own})
+    if options:
+        loaded = loaded.using(**options)
+    if program is None:
+        _require_importable(loaded)
+    if loaded.module in NATIVE_MODULES:
+        _ = loaded.served  # a state that does not fit is refused now, not at the first call
+    if verify:
+        loaded = replace(loaded, prefix_sha256=rendered_prefix_hash(loaded))
+    return Optimized(
+        loaded,
+        own.get("score"),
+        own.get("baseline_score"),
+        own.get("trials", []),
+        own.get("optimizer", ""),
+        saved.versions,
+    )
+
+
+def _described(saved: SavedFile) -> Program:
+    """The program that a file of ours describes.
+
+    Raises:
+        InvalidInput: it does not say all of it.
+    """
+    own, name = saved.own, saved.path
+    if not own:
+        raise InvalidInput(
+            f"{name!r} was saved by DSPy itself, which stores no field names: give the program it belongs "
+            f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
+        )
+    module = KINDS.get(own["module"], own["module"])
+    if module in STRATEGIES or (module not in KINDS.values() and ":" not in module):
+        raise InvalidInput(f"The program {name!r} is damaged: no file can hold a {module!r}.")
+    if withheld := own.get("withheld"):
+        raise InvalidInput(
+            f"The program {name!r} was saved without its option {', '.join(map(str, withheld))}, which says how or "
+            f"with whom it works: give the program it belongs to, as in dspex.load(path, program=...)."
+        )
+    return predictor(module, _signature(own["signature"], name), **own.get("options", {}))
+
+
+def _require_importable(program: Program) -> None:
+    """A user's module that a file names must be in the pool's `imports`; where no pool is at hand, a call asks."""
+    supervisor = program.supervisor or defaults.running_supervisor()
+    if ":" not in program.module or supervisor is None or GENERAL_POOL not in supervisor.pools:
+        return
+    allowed = supervisor.pool(GENERAL_POOL).config.imports
+    if program.module.partition(":")[0] not in allowed:
+        raise UnknownName("module", program.module, [f"{name}:..." for name in allowed], where="the pool's imports")
+
+
+def _signature(wire: Mapping[str, Any], name: str) -> Signature:
+    if imported := _imported_types(wire):
+        raise InvalidInput(
+            f"The program {name!r} is over {', '.join(imported)}, which nothing but its own module describes, and no "
+            f"file has anything imported: give the program it belongs to, as in dspex.load(path, program=...)."
+        )
+    try:
+        return Signature.from_wire(wire)
+    except SignatureError as error:
+        raise InvalidInput(f"The program {name!r} is damaged: {error}") from error
+    except Exception as error:  # pydantic raises many kinds for a schema that is none
+        raise InvalidInput(f"The program {name!r} is damaged: its signature's types cannot be read.") from error
+
+
+def rendered_prefix_hash(program: Program) -> str | None:
+    """The hash of what DSPy renders before the inputs, so that the native side serves only what is the same (I1).
+
+    A worker renders it; None for programs that the native side does not serve.
+    """
+    if program.module not in NATIVE_MODULES:
+        return None
+    supervisor, lm = program.home(), program.lm_used
+    arguments = {
+        "spec": program.spec(),
+        "inputs": _blanks(program.signature),
+        "lm": services_of(supervisor).lm_record(lm),
+        "adapter": program.wire_adapter(lm),
+    }
+    rendered = supervisor.call(GENERAL_POOL, "render", arguments)
+    text = json.dumps(rendered["messages"][:-1], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _blanks(sig: Signature) -> dict[str, Any]:
+    """Inputs for rendering a prefix: none but those that DSPy looks into before it renders."""
+    named = {name: annotation_text(field.annotation) for name, field in sig.input_fields.items()}
+    histories: dict[str, Any] = {name: {"messages": []} for name, text in named.items() if text == "dspy.History"}
+    return histories | {name: [] for name, text in named.items() if "dspy.Tool" in text}
+
+
+def _require_same(program: Program, own: Mapping[str, Any]) -> None:
+    """A file of ours says whose it is; DSPy's own files are checked by their state."""
+    if not own:
+        return
+    try:
+        theirs = [(str(field["name"]), field["kind"]) for field in own["signature"]["fields"]]
+    except (KeyError, TypeError) as error:
+        raise InvalidInput("The program is damaged: its signature's fields cannot be read.") from error
+    ours = [(field.name, field.kind) for field in program.signature.fields.values()]
+    if own["module"] != program.module or theirs != ours:
+        names = ", ".join(name for name, _ in theirs)
+        raise InvalidInput(f"The file holds a {own['module']} with the fields {names}; it is not one of {program!r}.")
+
+
+def _imported_types(wire: Mapping[str, Any]) -> list[str]:
+    types = wire.get("types")
+    described = types.items() if isinstance(types, Mapping) else ()
+    return [name for name, spec in described if isinstance(spec, Mapping) and "import" in spec]
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """An optimized program, its scores in percent, and the trials that led to it. Call it like the program."""
+
+    program: Program
+    score: float | None
+    baseline_score: float | None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    optimizer: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    worker: str = ""  # that made it, such as "mipro/0"; a loaded one does not say
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        return self.program(**inputs)
+
+    async def acall(self, **inputs: Any) -> Prediction:
+        return await self.program.acall(**inputs)
+
+    def using(self, **options: Any) -> Optimized:
+        """Give the same with other call options; see `Program.using`."""
+        return replace(self, program=self.program.using(**options))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex`.
+
+        No LM, no key, no call options, and no option of a module that names an endpoint: a file without one of the
+        module's options is loaded with `program=`.
+        """
+        write(path, self._document())
+
+    def _document(self) -> dict[str, Any]:
+        program = self.program
+        if program.module in STRATEGIES:
+            raise SettingsError(
+                f"{program.module} asks in a way that a file cannot hold (its functions are this process's): save the "
+                f"program that it asks, and put it into the strategy again when it is loaded.",
+                key="program",
+            )
+        versions = {key: str(value) for key, value in self.versions.items() if value is not None}
+        withheld = stray_options(program.module, program.options)
+        own = {
+            "format": FORMAT,
+            "module": program.module,
+            "signature": program.signature.to_wire(),
+            "options": {name: value for name, value in program.options.items() if name not in withheld},
+            "withheld": withheld,
+            "adapter": program.adapter,
+            "use_native_function_calling": program.use_native_function_calling,
+            "prefix_sha256": program.prefix_sha256,
+            "score": self.score,
+            "baseline_score": self.baseline_score,
+            "trials": self.trials,
+            "optimizer": self.optimizer,
+            "versions": versions,
+        }
+        metadata = {"dependency_versions": dspys_versions(versions), "dspex": own}
+        return {**(program.state or {}), "metadata": metadata}
+
+    def __repr__(self) -> str:
+        return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"

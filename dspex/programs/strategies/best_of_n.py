@@ -1,0 +1,183 @@
+"""The best of several answers by a reward (`dspy.BestOfN`), and asking again with advice (`dspy.Refine`), as programs.
+
+In a worker the module is DSPy's own, and calls the reward back here. Natively the attempts are the same requests; but
+Refine's advice is not: DSPy has a model write it from the source code of the module and of the reward, so "auto" takes
+Refine to a worker, and the native form, whose advice is what the reward says, is a choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
+from ...types.example import Example
+from ...types.prediction import Prediction
+from ..native_route import checked_inputs, typed_outputs
+from ..program import Program
+from ..routing import Candidate, Reason
+from .attempts import Loop
+from .rewards import choosing, score_of
+from .strategy import Strategy, require_function
+
+if TYPE_CHECKING:
+    from ...lm.record import LM
+    from ...pools.call import Call
+    from ...services.services import Services
+
+_KEPT = 16  # errors of the reward that may yet come back from a worker
+
+
+@dataclass(frozen=True)
+class BestOfN(Strategy):
+    """A program that takes its best answer; see `dspex.best_of_n`."""
+
+    gives_feedback: ClassVar[bool] = False
+
+    reward_fn: Any = None  # a function of the host's, or what names one to a worker
+    N: int = 3
+    threshold: float | None = None
+    fail_count: int | None = None
+    raised: deque[Exception] = field(default_factory=lambda: deque(maxlen=_KEPT), compare=False, repr=False)
+
+    @classmethod
+    def over(
+        cls,
+        inner: Program,
+        *,
+        reward_fn: Any = None,
+        N: int = 3,
+        threshold: float | None = None,
+        fail_count: int | None = None,
+    ) -> BestOfN:
+        """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
+        if N < 1:
+            raise InvalidInput(f"At least one attempt is needed, not {N}.", field="N")
+        if isinstance(reward_fn, str):
+            reward_fn = {"import" if ":" in reward_fn else "name": reward_fn}
+        if not callable(reward_fn) and not isinstance(reward_fn, Mapping):
+            raise SettingsError(
+                "A reward is needed: reward_fn=function (inputs, prediction) -> number, or the name or import path "
+                "'module:function' of one that workers hold.",
+                key="reward_fn",
+            )
+        if callable(reward_fn):
+            require_function(reward_fn, "reward_fn", "reward", "inputs", "prediction")
+        return cls.made(cls.dspy_module(), inner, reward_fn=reward_fn, N=N, threshold=threshold, fail_count=fail_count)
+
+    @classmethod
+    def dspy_module(cls) -> str:
+        return "dspy.BestOfN"
+
+    def attempts(self, inputs: Mapping[str, Any]) -> Loop:
+        return choosing(
+            inputs,
+            self.reward_fn,
+            attempts=self.N,
+            threshold=self.threshold,
+            fail_count=self.fail_count,
+            first_rollout=self.first_rollout,
+            gives_feedback=self.gives_feedback,
+        )
+
+    def candidate(self, lm: LM | None) -> Candidate:
+        inner = super().candidate(lm)
+        return inner if callable(self.reward_fn) else replace(inner, obstacle=(Reason.REWARD, ""))
+
+    @property
+    def is_of_requests(self) -> bool:
+        is_built_in = isinstance(self.reward_fn, Mapping) and "name" in self.reward_fn
+        return is_built_in and self.inner.is_of_requests
+
+    def spec(self) -> dict[str, Any]:
+        inner = self.inner.spec()
+        asked = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
+        options = {
+            "module": asked,
+            "N": self.N,
+            "threshold": self._threshold_sent(),
+            "fail_count": self.fail_count,
+            "reward_fn": self._reward_sent(),
+        }
+        outer: dict[str, Any] = {key: inner[key] for key in ("signature", "tools") if key in inner}
+        return {**outer, "module": self.module, "options": options, "state": None}
+
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+        with self._rewards_errors():
+            return super().run_in_worker(inputs, **how)
+
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+        with self._rewards_errors():
+            return await super().arun_in_worker(inputs, **how)
+
+    @contextlib.contextmanager
+    def lent(self, services: Services) -> Iterator[None]:
+        """Lend the tools, and the reward, which sees values of the signature's types as it does natively."""
+        with super().lent(services):
+            if not callable(self.reward_fn):
+                yield
+                return
+            with services.metrics.lent(self._rewarded, self.tool_set):
+                yield
+
+    def _rewarded(self, example: Example, prediction: Prediction) -> Any:
+        inputs = checked_inputs(self.signature, example.to_dict(), allow_markers=True)
+        try:
+            return score_of(self.reward_fn(inputs, Prediction(typed_outputs(self.answered, prediction.to_dict()))))
+        except Exception as error:
+            self.raised.append(error)
+            raise
+
+    @contextlib.contextmanager
+    def _rewards_errors(self) -> Iterator[None]:
+        """Let the reward's own error out, when it is what a worker tells of."""
+        try:
+            yield
+        except RemoteError as told:
+            if told.type == "NoPrediction":
+                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from told
+            for error in reversed(self.raised):
+                if told.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(told):
+                    raise error from told
+            raise
+
+    def _reward_sent(self) -> dict[str, Any]:
+        if not callable(self.reward_fn):
+            return dict(self.reward_fn)
+        source = _source_of(self.reward_fn)
+        return {"parent": self.tool_set, **({"source": source} if source else {})}
+
+    def _threshold_sent(self) -> float | None:
+        # DSPy's BestOfN compares with the threshold whether there is one or not; nothing reaches this one.
+        return float("inf") if self.threshold is None else self.threshold
+
+
+@dataclass(frozen=True)
+class Refine(BestOfN):
+    """A program that asks again with advice; see `dspex.refine`."""
+
+    gives_feedback: ClassVar[bool] = True
+
+    @classmethod
+    def dspy_module(cls) -> str:
+        return "dspy.Refine"
+
+    def candidate(self, lm: LM | None) -> Candidate:
+        return replace(super().candidate(lm), preference=(Reason.FEEDBACK, ""))
+
+    def _threshold_sent(self) -> float | None:
+        return self.threshold
+
+
+def _source_of(function: Callable[..., Any]) -> str | None:
+    """The function's text, which DSPy's Refine shows to the model; of an object, its class's."""
+    for what in (function, type(function)):
+        try:
+            return inspect.getsource(what)
+        except (TypeError, OSError):
+            continue
+    return None

@@ -1,0 +1,95 @@
+"""What the shipped bridges answer, checked before it is used: a worker may say anything that the wire can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProtocolError
+from .native_route import Chunk
+
+if TYPE_CHECKING:
+    from ..pools.call import Call
+
+_Rule = Callable[[Any], bool]
+
+
+def prediction(value: Any, worker: str) -> dict[str, Any]:
+    """The answer to a `run`: its outputs, completions and usage.
+
+    Raises:
+        ProtocolError: it is none; so for the others here.
+    """
+    rules: dict[str, _Rule] = {
+        "outputs": _is_map,
+        "completions": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
+        "usage": lambda given: given is None or (_is_map(given) and all(map(_is_map, given.values()))),
+    }
+    return _checked("run", value, worker, rules)
+
+
+def chunk(value: Any, worker: str) -> Chunk:
+    """A piece of a `run_stream`."""
+    found = _checked("run_stream", value, worker, {"field": _is_text, "text": _is_text})
+    return Chunk(found["field"], found["text"])
+
+
+def passages(call: Call) -> list[dict[str, Any]]:
+    """The answer to a `retrieve`."""
+
+    def is_passage(given: Any) -> bool:
+        return (
+            _is_map(given) and _is_text(given.get("text")) and (given.get("score") is None or _is_score(given["score"]))
+        )
+
+    def are_passages(given: Any) -> bool:
+        return isinstance(given, list) and all(map(is_passage, given))
+
+    answer = _checked("retrieve", call.result(), call.worker_name, {"passages": are_passages})
+    found: list[dict[str, Any]] = answer["passages"]
+    return found
+
+
+def optimized(value: Any, worker: str) -> dict[str, Any]:
+    """The answer to an `optimize`."""
+    rules: dict[str, _Rule] = {
+        "state": _is_map,
+        "score": lambda given: given is None or _is_score(given),
+        "baseline_score": lambda given: given is None or _is_score(given),
+        "trials": lambda given: given is None or isinstance(given, list),
+        "versions": lambda given: given is None or _is_map(given),
+        "errors": lambda given: given is None or _is_map(given),
+    }
+    return _checked("optimize", value, worker, rules)
+
+
+def evaluated(value: Any, worker: str) -> dict[str, Any]:
+    """The answer to an `evaluate`."""
+    rules: dict[str, _Rule] = {
+        "score": _is_score,
+        "results": lambda given: isinstance(given, list) and all(map(_is_map, given)),
+    }
+    return _checked("evaluate", value, worker, rules)
+
+
+def _checked(command: str, value: Any, worker: str, rules: dict[str, _Rule]) -> dict[str, Any]:
+    if not _is_map(value):
+        raise ProtocolError(f"Worker {worker} answered {command!r} with {type(value).__name__}, not with a map.")
+    for name, is_right in rules.items():
+        if not is_right(value.get(name)):
+            given = type(value.get(name)).__name__
+            raise ProtocolError(f"Worker {worker} answered {command!r} with an impossible {name!r} ({given}).")
+    found: dict[str, Any] = value
+    return found
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,152 @@
+"""The pools of the scorecard, each with its defaults, each by its documented interface. Libraries are imported late."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ClassVar
+
+from . import fault_kinds
+from .peers import Limits, Need, Peer
+
+NO_DEADLINE = {Need.DEADLINE: "no deadline", Need.QUEUE_DEADLINE: "no deadline"}
+NO_LIMITS = {Need.MEMORY_CAP: "no memory cap", Need.QUEUE_LIMIT: "no bound on its queue"}
+NO_CANCEL = {Need.CANCEL_RUNNING: "no cancel of running calls"}
+
+
+class LoopThread:
+    """An event loop in a thread, for pools whose calls are coroutines; it ends as `asyncio.run` ends it."""
+
+    def __init__(self) -> None:
+        started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), name="callers", daemon=True)
+        self._thread.start()
+        started.wait()
+        atexit.register(self._end)
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def settle(self) -> None:
+        """Wait until the loop has carried out what it was told, and what followed from it."""
+        for _ in range(3):
+            self.submit(asyncio.sleep(0)).result()
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._leaving = asyncio.Event()
+        started.set()
+        await self._leaving.wait()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._leaving.set)
+        self._thread.join()
+
+
+class Dspex(Peer):
+    """This pool, its defaults but for `concurrency`: 1, as the others have it."""
+
+    def start(self, limits: Limits, folder: Path) -> None:
+        from .. import PoolConfig, Supervisor
+
+        bridge = "faults"
+        if not limits.can_boot:
+            script = folder / "refusing_bridge.py"
+            script.write_text(f"raise RuntimeError({fault_kinds.NO_BOOT!r})\n")
+            bridge = str(script)
+        settings: dict[str, Any] = {"memory_cap": limits.memory_cap}
+        if limits.queue_limit is not None:
+            settings["queue_limit"] = limits.queue_limit
+        config = PoolConfig("scorecard", bridge=bridge, size=limits.workers, concurrency=1, **settings)
+        self._pool = Supervisor(pools=[config]).start().pool("scorecard")
+        self._callers = LoopThread()
+
+    def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
+        return self._callers.submit(self._pool.acall(fault, arguments, timeout=timeout))
+
+    def settle(self) -> None:
+        self._callers.settle()
+
+
+class StandardLibrary(Peer):
+    """`concurrent.futures.ProcessPoolExecutor`, with the platform's default start method."""
+
+    lacks: ClassVar[Mapping[Need, str]] = {**NO_DEADLINE, **NO_LIMITS, **NO_CANCEL}
+
+    def start(self, limits: Limits, folder: Path) -> None:
+        from concurrent.futures import ProcessPoolExecutor
+
+        self._executor = ProcessPoolExecutor(
+            limits.workers, initializer=None if limits.can_boot else fault_kinds.refuse_to_boot
+        )
+
+    def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
+        return self._executor.submit(fault_kinds.run, fault, arguments)
+
+
+class Loky(Peer):
+    """loky's reusable executor, asked for anew for each call as its documentation has it: a broken one is replaced."""
+
+    distribution = "loky"
+    lacks: ClassVar[Mapping[Need, str]] = {**NO_DEADLINE, **NO_LIMITS, **NO_CANCEL}
+
+    def start(self, limits: Limits, folder: Path) -> None:
+        self._settings = {
+            "max_workers": limits.workers,
+            "timeout": 60,
+            "initializer": None if limits.can_boot else fault_kinds.refuse_to_boot,
+        }
+
+    def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
+        from loky import get_reusable_executor
+
+        future: Future[Any] = get_reusable_executor(**self._settings).submit(fault_kinds.run, fault, arguments)
+        return future
+
+
+class Pebble(Peer):
+    """pebble's ProcessPool."""
+
+    distribution = "pebble"
+    lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.QUEUE_DEADLINE: "its timeout starts with the call"}
+
+    def start(self, limits: Limits, folder: Path) -> None:
+        from pebble import ProcessPool
+
+        self._pool = ProcessPool(limits.workers, initializer=None if limits.can_boot else fault_kinds.refuse_to_boot)
+
+    def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
+        future: Future[Any] = self._pool.schedule(fault_kinds.run, args=[fault, arguments], timeout=timeout)
+        return future
+
+
+class AnyIO(Peer):
+    """`anyio.to_process.run_sync`, cancellable, under a limiter; its deadline is `anyio.fail_after`."""
+
+    distribution = "anyio"
+    lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.BOOT_CODE: "no code at a worker's start"}
+
+    def start(self, limits: Limits, folder: Path) -> None:
+        self._callers = LoopThread()
+        self._limiter = self._callers.submit(self._make_limiter(limits.workers)).result()
+
+    async def _make_limiter(self, workers: int) -> Any:
+        from anyio import CapacityLimiter
+
+        return CapacityLimiter(workers)
+
+    def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
+        return self._callers.submit(self._run(fault, arguments, timeout))
+
+    async def _run(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Any:
+        from anyio import fail_after, to_process
+
+        with fail_after(timeout):
+            return await to_process.run_sync(fault_kinds.run, fault, arguments, cancellable=True, limiter=self._limiter)
+
+    def settle(self) -> None:
+        self._callers.settle()

@@ -1,0 +1,106 @@
+"""Tools of the host at work: Python functions that a module in a worker may call. They run here, never in the worker.
+
+What a tool is, and what a model is told of it, is in `inprocess/tool_types.py`. Whatever a tool returns crosses as
+plain data.
+"""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.validation import to_wire
+from ..errors import InvalidInput, SettingsError, UnknownName
+from .registry import Lending
+
+if TYPE_CHECKING:
+    from ..pools.callbacks import ReverseCall
+    from ..types.tool import Tool
+
+
+class ToolSets:
+    """The tools that calls of this supervisor may use, by the id that their specs or inputs carry."""
+
+    def __init__(self) -> None:
+        self._sets: Lending[dict[str, Tool]] = Lending()
+
+    @contextmanager
+    def lent(self, id: str, tools: Sequence[Tool]) -> Iterator[None]:
+        """Let workers call these tools for the time of the block."""
+        if not tools:
+            yield
+            return
+        with self._sets.lent(id, {tool.name: tool for tool in tools}):
+            yield
+
+    def call(self, request: ReverseCall) -> Any:
+        """Answer a "tool.call": run the function with the arguments that the model gave."""
+        request.require(id=str, name=str, arguments=dict)
+        arguments = request.arguments
+        tools = self._sets.get(arguments["id"]) or {}
+        tool = tools.get(arguments["name"])
+        if tool is None:
+            raise UnknownName("tool", arguments["name"], tools)
+        result = tool.func(**tool.typed(arguments["arguments"]))
+        if inspect.isawaitable(result):
+            result = _await(result, request)
+        return to_wire(result, f"the result of tool {tool.name!r}")
+
+
+def new_set_id() -> str:
+    """Give an id for a program's tools; it is not to be guessed by another client."""
+    return secrets.token_hex(8)
+
+
+def specs_of(tools: Sequence[Tool], id: str) -> list[dict[str, Any]]:
+    """Give what a worker needs to show the tools to a model and to ask for them."""
+    return [{"id": id, **tool.to_wire()} for tool in tools]
+
+
+def named(tools: Sequence[Any]) -> tuple[Tool, ...]:
+    """Give the tools for these functions.
+
+    Raises:
+        SettingsError: two bear one name, or one has none.
+    """
+    if not tools:
+        return ()
+    made = tuple(_tool_of(tool) for tool in tools)
+    names = [tool.name for tool in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"Two tools are called {name!r}; a model could not tell them apart.", key="tools")
+    return made
+
+
+def tools_among(value: Any) -> tuple[Tool, ...]:
+    """Give the tools in the values of a call's inputs, at any depth."""
+    if getattr(type(value), "dspy_name", "") == "dspy.Tool":
+        return (value,)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return tuple(tool for part in parts for tool in tools_among(part))
+
+
+def _tool_of(function: Any) -> Tool:
+    from ..types.tool import Tool
+
+    if isinstance(function, Tool):
+        return function
+    if getattr(function, "__name__", "") == "<lambda>":
+        raise SettingsError("A tool needs a name that the model can use: give a def, not a lambda.", key="tools")
+    return Tool(function)
+
+
+def _await(awaitable: Any, request: ReverseCall) -> Any:
+    """Run a coroutine of an async tool on the caller's loop if it has one, else on one of its own (C14)."""
+    import asyncio
+
+    loop = request.outer.loop
+    if loop is not None and loop.is_running():
+        return asyncio.run_coroutine_threadsafe(awaitable, loop).result()
+    if not inspect.iscoroutine(awaitable):
+        raise InvalidInput("An async tool must be a coroutine function.")
+    return asyncio.run(awaitable)

@@ -1,0 +1,380 @@
+"""Signatures: what goes in, what comes out, and the instructions between, as one immutable value.
+
+`signature("question -> answer")` reads DSPy's string form; `class QA(Signature)` is the class form, and yields the
+same kind of value: `QA` is a `Signature`, not a class. Signatures are shared freely between threads. What can be
+derived from one (its digest, its compiled prompts) is kept with it. Prompts are made in `adapters/`, the wire form
+in `wire_signatures.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import SignatureError, UnknownName
+from .annotations import annotation_text, without_metadata
+from .field import Field
+from .grammar import check_name, read_fields
+
+SignatureLike = typing.Union["str", "Signature", "type[Signature]"]
+_T = typing.TypeVar("_T")
+
+
+def signature(
+    spec: SignatureLike | Mapping[str, Any],
+    instructions: str | None = None,
+    *,
+    custom_types: Mapping[str, Any] | None = None,
+) -> Signature:
+    """The signature that `spec` describes.
+
+    `spec` is DSPy's string form, a signature, or `{name: InputField(...)}` / `{name: (type, OutputField(...))}`.
+    `custom_types` maps the names in a string to enums, pydantic models or other classes; nothing is ever imported.
+    Without instructions the text is DSPy's own default.
+
+    Raises: SignatureError with the position; UnknownName never (the near names are in the SignatureError).
+    """
+    if isinstance(spec, str):
+        return (
+            _read_string(spec, instructions or "", custom_types)
+            if custom_types
+            else _read_known(spec, instructions or "")
+        )
+    if isinstance(spec, Signature):
+        return spec if instructions is None else spec.with_instructions(instructions)
+    if isinstance(spec, Mapping):
+        return Signature._of(dict(_named_fields(spec)), instructions or "")
+    raise SignatureError(f"A signature is a string, a Signature or a mapping of fields, not {type(spec).__name__}.")
+
+
+def signature_of_fields(fields: Mapping[str, Field], doc: str) -> Signature:
+    """The signature of fields that are complete already; for `wire_signatures.py`."""
+    return Signature._of(fields, doc) if doc else _with_exact_doc(fields, doc, "StringSignature")
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_known(spec: str, doc: str) -> Signature:
+    return _read_string(spec, doc, None)  # a signature never changes, so callers may share it and its compiled forms
+
+
+def _read_string(spec: str, doc: str, custom_types: Mapping[str, Any] | None) -> Signature:
+    return Signature._of(read_fields(spec, custom_types), doc)
+
+
+class _ClassForm(type):
+    """Makes `class QA(Signature): ...` yield a Signature value instead of a class."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        if not bases:
+            return super().__new__(mcs, name, bases, namespace)
+        return _read_class(name, bases, namespace, sys._getframe(1).f_locals)
+
+
+class Signature(metaclass=_ClassForm):
+    """Named input and output fields, with instructions; immutable, hashable, equal by content.
+
+    Subclass it to write a signature in class form: the docstring is the instructions, annotations are the types, and
+    every field is an `InputField(...)` or `OutputField(...)`. Subclassing a signature inherits its fields.
+    """
+
+    __slots__ = ("_derived", "_doc", "_fields", "_inputs", "_outputs", "name")
+    name: str
+    _doc: str
+    _derived: dict[str, Any]
+    _fields: Mapping[str, Field]
+    _inputs: Mapping[str, Field]
+    _outputs: Mapping[str, Field]
+
+    @classmethod
+    def _of(cls, fields: Mapping[str, Field], doc: str, name: str = "StringSignature") -> Signature:
+        """The one constructor. An empty `doc` stands for DSPy's default text."""
+        self = object.__new__(Signature)
+        inputs = {key: field for key, field in fields.items() if field.kind == "input"}
+        outputs = {key: field for key, field in fields.items() if field.kind == "output"}
+        put = object.__setattr__
+        put(self, "name", name)
+        put(self, "_inputs", MappingProxyType(inputs))
+        put(self, "_outputs", MappingProxyType(outputs))
+        put(self, "_fields", MappingProxyType({**inputs, **outputs}))
+        put(self, "_doc", doc or _default_instructions(inputs, outputs))
+        put(self, "_derived", {})
+        return self
+
+    # --- reading ---
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """All fields by name, inputs before outputs."""
+        return self._fields
+
+    @property
+    def input_fields(self) -> Mapping[str, Field]:
+        """The inputs by name, in order."""
+        return self._inputs
+
+    @property
+    def output_fields(self) -> Mapping[str, Field]:
+        """The outputs by name, in order."""
+        return self._outputs
+
+    @property
+    def instructions(self) -> str:
+        """The instructions, with the indentation of a docstring taken off."""
+        return inspect.cleandoc(self._doc)
+
+    @property
+    def doc(self) -> str:
+        """The instructions as they were written; `instructions` is what prompts use."""
+        return self._doc
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the wire form: equal for signatures that behave alike in any process."""
+        return self.derive("digest", _digest)
+
+    def derive(self, key: str, make: Callable[[Signature], _T]) -> _T:
+        """`make(self)`, computed once and kept with the signature (two threads may both compute it)."""
+        try:
+            return typing.cast(_T, self._derived[key])
+        except KeyError:
+            return typing.cast(_T, self._derived.setdefault(key, make(self)))
+
+    # --- changing: each returns a new signature ---
+
+    def with_instructions(self, instructions: str) -> Signature:
+        """The same fields under other instructions; an empty string stands for DSPy's default text."""
+        return Signature._of(self._fields, instructions, self.name)
+
+    def append_instructions(self, instructions: str) -> Signature:
+        """The instructions, a blank line, then these."""
+        return self.with_instructions(f"{self.instructions}\n\n{instructions}")
+
+    def with_updated_fields(self, name: str, type_: Any = None, **changes: Any) -> Signature:
+        """One field with another type, or another `desc`, `constraints`, `default` or `default_factory`.
+
+        Raises: UnknownName for a field or attribute that does not exist.
+        """
+        if name not in self._fields:
+            raise UnknownName("field", name, self._fields)
+        for key in changes:
+            if key not in _CHANGEABLE:
+                raise UnknownName("field attribute", key, _CHANGEABLE)
+        if type_ is not None:
+            changes["annotation"] = _own_type(name, type_)
+        fields = {**self._fields, name: self._fields[name].replace(**changes)}
+        return Signature._of(fields, self.instructions, self.name)
+
+    def prepend(self, name: str, field: Any, type_: Any = None) -> Signature:
+        """`field` (an InputField or OutputField) before the others of its side."""
+        return self.insert(0, name, field, type_)
+
+    def append(self, name: str, field: Any, type_: Any = None) -> Signature:
+        """`field` after the others of its side."""
+        return self.insert(-1, name, field, type_)
+
+    def insert(self, index: int, name: str, field: Any, type_: Any = None) -> Signature:
+        """`field` at this place of its side; -1 is the end. A name that exists keeps its own field, as in DSPy.
+
+        Raises: SignatureError for an index out of range, or a name that DSPy cannot bear.
+        """
+        new = _named(name, field, type_)
+        sides = {"input": list(self._inputs.items()), "output": list(self._outputs.items())}
+        side = sides[new.kind]
+        place = index + len(side) + 1 if index < 0 else index
+        if not 0 <= place <= len(side):
+            raise SignatureError(f"There is no place {index} among {len(side)} {new.kind} fields.")
+        side.insert(place, (name, new))
+        return Signature._of(dict([*sides["input"], *sides["output"]]), self.instructions, self.name)
+
+    def delete(self, name: str) -> Signature:
+        """Without this field; a name that is not there changes nothing."""
+        rest = {key: field for key, field in self._fields.items() if key != name}
+        return Signature._of(rest, self.instructions, self.name)
+
+    # --- the wire ---
+
+    def to_wire(self) -> dict[str, Any]:
+        """What a worker needs to build the same DSPy signature: JSON-able, the same for equal signatures.
+
+        Raises: SignatureError for a type that cannot be named or described; EncodeError for a default that is not
+        JSON.
+        """
+        from .wire_form import signature_to_wire
+
+        return signature_to_wire(self)
+
+    @property
+    def imports_types(self) -> bool:
+        """Whether a worker has to import a class of the user's for it, whose code then runs there."""
+        from .wire_form import imports_types
+
+        return imports_types(self)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any], *, custom_types: Mapping[str, Any] | None = None) -> Signature:
+        """The signature that `to_wire` described; enums and models are built anew unless `custom_types` has them.
+
+        Raises: SignatureError for a description that is not whole, or a class that cannot be rebuilt exactly.
+        """
+        from .wire_form import signature_from_wire
+
+        return signature_from_wire(wire, custom_types or {})
+
+    # --- being a value ---
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Signature):
+            return NotImplemented
+        return self._doc == other._doc and list(self._fields.values()) == list(other._fields.values())
+
+    def __hash__(self) -> int:
+        return hash((self._doc, tuple(self._fields)))
+
+    def __repr__(self) -> str:
+        return f"Signature({str(self)!r})"
+
+    def __str__(self) -> str:
+        """The string form: names and types, without instructions and descriptions."""
+        return f"{_side_text(self._inputs)} -> {_side_text(self._outputs)}"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"A signature is immutable; {name!r} cannot be set. Use with_updated_fields and its kin.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"A signature is immutable; {name!r} cannot be deleted.")
+
+    def __copy__(self) -> Signature:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Signature:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (dict(self._fields), self._doc, self.name)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (Signature,)  # so that `class Narrower(QA): ...` works although QA is a value
+
+
+_CHANGEABLE = ("annotation", "constraints", "default", "default_factory", "desc")
+
+
+def _rebuilt(fields: dict[str, Field], doc: str, name: str) -> Signature:
+    return Signature._of(fields, doc, name)
+
+
+def _digest(sig: Signature) -> str:
+    text = json.dumps(sig.to_wire(), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
+    given = ", ".join([f"`{name}`" for name in inputs])
+    wanted = ", ".join([f"`{name}`" for name in outputs])
+    return f"Given the fields {given}, produce the fields {wanted}."
+
+
+def _side_text(fields: Mapping[str, Field]) -> str:
+    return ", ".join(
+        name if field.annotation is str else f"{name}: {annotation_text(field.annotation)}"
+        for name, field in fields.items()
+    )
+
+
+def _named_fields(spec: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
+    for name, value in spec.items():
+        type_, field = value if isinstance(value, tuple) and len(value) == 2 else (None, value)
+        yield name, _named(name, field, type_)
+
+
+def _named(name: str, field: Any, type_: Any) -> Field:
+    """The field under its name, with its type settled; the checks that every way of adding a field shares."""
+    if not isinstance(field, Field):
+        raise SignatureError(f"The field {name!r} must be an InputField(...) or OutputField(...), not {field!r}.")
+    check_name(name)
+    annotation = _own_type(name, field.annotation if type_ is None else type_)
+    untyped = annotation is None
+    named = field.replace(name=name, annotation=str if untyped else annotation, untyped=untyped or field.untyped)
+    if named.constraints:
+        _check_constraints(named)
+    return named
+
+
+def _own_type(name: str, type_: Any) -> Any:
+    if typing.get_origin(type_) is typing.Annotated:
+        for item in type_.__metadata__:  # pydantic's Field(default=...), say, which DSPy takes for the field's own
+            if hasattr(item, "is_required") and not item.is_required():
+                raise SignatureError(
+                    f"Give the default of {name!r} to InputField or OutputField, not inside Annotated."
+                )
+    return without_metadata(type_)
+
+
+def _check_constraints(field: Field) -> None:
+    from pydantic import Field as PydanticField
+    from pydantic import TypeAdapter
+
+    try:
+        constrained: Any = typing.Annotated[field.annotation, PydanticField(**dict(field.constraints or {}))]
+        TypeAdapter(constrained)
+    except Exception as error:  # TypeError for a wrong kind of type, SchemaError for a wrong kind of bound
+        raise SignatureError(f"The constraints of {field.name!r} do not fit its type: {error}") from None
+
+
+# --- the class form -----------------------------------------------------------------------------------------------
+
+
+def _read_class(name: str, bases: tuple[type, ...], namespace: dict[str, Any], around: Mapping[str, Any]) -> Signature:
+    parents = [base for base in namespace.get("__orig_bases__", bases) if isinstance(base, Signature)]
+    annotations = namespace.get("__annotations__", {})
+    fields: dict[str, Field] = {}
+    for parent in reversed(parents):
+        fields.update(parent.fields)
+    for key, value in namespace.items():
+        if key.startswith("__") and key.endswith("__"):
+            continue
+        if not isinstance(value, Field):
+            raise SignatureError(f"{key!r} in the signature {name} is not an InputField(...) or OutputField(...).")
+        fields[key] = _named(key, value, _resolved(annotations.get(key), key, namespace, around))
+    for key in annotations:
+        if key not in namespace:
+            raise SignatureError(
+                f"The field {key!r} of the signature {name} needs = InputField(...) or OutputField(...)."
+            )
+    doc = namespace.get("__doc__")
+    if doc is None:
+        doc = parents[0]._doc if parents else _default_instructions(*_sides(fields))
+    return _with_exact_doc(fields, doc, name)
+
+
+def _resolved(annotation: Any, key: str, namespace: Mapping[str, Any], around: Mapping[str, Any]) -> Any:
+    """The type behind an annotation that `from __future__ import annotations`, or quotes, made a string."""
+    if not isinstance(annotation, str):
+        return annotation
+    module = sys.modules.get(namespace.get("__module__", ""))
+    try:
+        # The text is the class body's own source, so this runs nothing that the class statement would not have run.
+        return eval(annotation, dict(vars(module)) if module else {}, dict(around))
+    except Exception as error:  # any code may run in an annotation
+        raise SignatureError(f"The type {annotation!r} of the field {key!r} cannot be resolved: {error}.") from error
+
+
+def _sides(fields: Mapping[str, Field]) -> tuple[dict[str, Field], dict[str, Field]]:
+    inputs = {key: field for key, field in fields.items() if field.kind == "input"}
+    return inputs, {key: field for key, field in fields.items() if field.kind == "output"}
+
+
+def _with_exact_doc(fields: Mapping[str, Field], doc: str, name: str) -> Signature:
+    made = Signature._of(fields, doc, name)
+    if not doc:  # an empty docstring means empty instructions in the class form, and DSPy's default elsewhere
+        object.__setattr__(made, "_doc", "")
+    return made

@@ -1,0 +1,66 @@
+"""`template("Dear {{ name }}").render(name="...")`: jinja2 in its sandbox, where a missing name is an error.
+
+jinja2 is imported when the first template is made. Templates are immutable and shared between threads.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidInput, SettingsError
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def template(text: str) -> Template:
+    """The compiled template. Raises: SettingsError with the line when the text is no template."""
+    return Template(text)
+
+
+class Template:
+    """A text with `{{ names }}`; `render` fills them in."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str) -> None:
+        import jinja2
+
+        self.text = text
+        try:
+            self._compiled: jinja2.Template = _environment().from_string(text)
+        except jinja2.TemplateSyntaxError as error:
+            raise SettingsError(f"Line {error.lineno} of the template cannot be read: {_sentence(error)}") from error
+
+    def render(self, **values: Any) -> str:
+        """The text with every name filled in.
+
+        Raises: InvalidInput for a name without a value, an operation that the sandbox refuses, or one that fails.
+        """
+        import jinja2
+        from jinja2.exceptions import SecurityError
+
+        try:
+            return self._compiled.render(values)
+        except jinja2.UndefinedError as error:
+            raise InvalidInput(f"The template needs a value that was not given: {_sentence(error)}") from error
+        except SecurityError as error:
+            raise InvalidInput(f"The template does what its sandbox forbids: {_sentence(error)}") from error
+        except Exception as error:  # a filter or operator met a value of the wrong kind
+            raise InvalidInput(f"The template failed with {type(error).__name__}.") from error
+
+    def __repr__(self) -> str:
+        return f"Template({self.text[:60]!r})"
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).splitlines()[0].rstrip('.')}."
+
+
+@functools.lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)

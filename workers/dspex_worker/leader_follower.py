@@ -1,0 +1,174 @@
+"""Who reads: exactly one thread of a worker, the leader, takes messages from the supervisor, and runs calls itself.
+
+Handing each call to another thread costs two thread switches, most of a short call's time. So the leader runs what it
+reads, and a *watch* looks after it: if a call has not ended within a tick, the watch takes the lead, and with it the
+messages that were read but not handled. A call that is about to wait for the supervisor hands the lead over before.
+So reading goes on whatever calls do, and PING, CANCEL and further calls wait a tick or two at most.
+
+Threads that neither lead nor watch nor run a call stand by. When calls must run on the main thread (`concurrency` 1),
+another leader gives the lead back to it together with the call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NoReturn
+
+from .wire.messages import Message
+
+if TYPE_CHECKING:
+    from .running_call import Running
+
+TICK = 0.001  # seconds that a call may keep the leader from reading before the watch takes over
+FREE, TO_MAIN = 0, -1  # the lead is given away: to the watch, or to the main thread
+IDLE_TICKS = 20  # after so many without a call the watch sleeps until the next one
+
+
+class Lead:
+    """The lead of one worker. `read` gives more messages and blocks; `handle` gives a call to run, or None."""
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[], list[Message]],
+        handle: Callable[[Message], Running | None],
+        run: Callable[[Running], None],
+        calls_on_main: bool,
+        broken: Callable[[], NoReturn],
+    ) -> None:
+        """`broken` is called where an exception left one of the others: without a leader, nobody would read."""
+        self._read = read
+        self._handle = handle
+        self._run = run
+        self._calls_on_main = calls_on_main
+        self._broken = broken
+        self._main = threading.main_thread().ident or 0
+        self._for_main: SimpleQueue[Running] = SimpleQueue()  # with the lead
+        self._inbox: deque[Message] = deque()  # read, not handled; the leader's
+        self._lock = threading.Lock()  # guards who leads, and what the watch knows
+        self._leader = FREE  # a thread, or one of the two
+        self._runs = 0  # calls that leaders have begun
+        self._is_running = False  # the leader is in a call
+        self._is_watched = False
+        self._duty: SimpleQueue[None] = SimpleQueue()  # whoever takes from it is the watch
+        self._handovers: SimpleQueue[None] = SimpleQueue()
+        self._standing_by = 0
+
+    # -- the main thread --
+
+    def begin(self, received: list[Message]) -> NoReturn:
+        """Lead from the main thread, beginning with what was received before; never returns."""
+        try:
+            self._begin(received)
+        except BaseException:  # whatever it is, nobody would read any more
+            self._broken()
+
+    def _begin(self, received: list[Message]) -> NoReturn:
+        self._inbox.extend(received)
+        self._leader = self._main
+        self._lead(self._main)
+        while True:
+            if self._calls_on_main:
+                running = self._for_main.get()
+                self._leader = self._main
+                if self._run_as_leader(self._main, running):
+                    self._lead(self._main)
+            else:
+                self._stand_by_once()
+
+    # -- a running call --
+
+    def step_aside(self) -> None:
+        """The calling thread is about to wait: let another lead, if it does."""
+        if self._leader != threading.get_ident():
+            return
+        with self._lock:
+            self._leader = FREE
+            self._is_running = False
+        self._handovers.put(None)
+
+    # -- leading --
+
+    def _lead(self, me: int) -> None:
+        """Read, handle and run, until a call has cost this thread the lead."""
+        inbox = self._inbox
+        while True:
+            while inbox:
+                running = self._handle(inbox.popleft())
+                if running is None:
+                    continue
+                if self._calls_on_main and me != self._main and not running.is_nested:
+                    self._leader = TO_MAIN  # it may still be leaving its last call, and must not think that it leads
+                    self._for_main.put(running)
+                    return
+                if not self._run_as_leader(me, running):
+                    return
+            inbox.extend(self._read())
+
+    def _run_as_leader(self, me: int, running: Running) -> bool:
+        """Run the call under watch; False if the lead was lost meanwhile."""
+        self._runs += 1
+        self._is_running = True
+        if not self._is_watched:
+            self._call_watch()
+        self._run(running)
+        with self._lock:
+            if self._leader != me:
+                return False
+            self._is_running = False
+            return True
+
+    def _call_watch(self) -> None:
+        with self._lock:
+            if self._is_watched:
+                return
+            self._is_watched = True
+            is_alone = self._standing_by == 0
+            if not is_alone:
+                self._standing_by -= 1
+        if is_alone:
+            threading.Thread(target=self._stand_by, name="dspex-worker", daemon=True).start()
+        self._duty.put(None)
+
+    # -- standing by and watching: any other thread --
+
+    def _stand_by(self) -> None:
+        try:
+            self._duty.get()
+            while True:
+                self._watch()
+                with self._lock:
+                    self._standing_by += 1
+                self._duty.get()
+        except BaseException:  # whatever it is, nobody would read any more
+            self._broken()
+
+    def _stand_by_once(self) -> None:
+        with self._lock:
+            self._standing_by += 1
+        self._duty.get()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Look after the leader; return after having led, or when there was nothing to look after for a while."""
+        me = threading.get_ident()
+        seen, idle = -1, 0
+        while True:
+            try:
+                self._handovers.get(timeout=TICK)
+            except Empty:
+                pass
+            with self._lock:
+                if self._leader == FREE or (self._is_running and self._runs == seen):
+                    self._leader = me
+                    self._is_running = self._is_watched = False
+                    break
+                seen = self._runs if self._is_running else -1
+                idle = 0 if self._is_running else idle + 1
+                if idle > IDLE_TICKS:
+                    self._is_watched = False
+                    return
+        self._lead(me)

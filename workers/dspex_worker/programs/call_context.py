@@ -1,0 +1,87 @@
+"""Which call a piece of DSPy runs for, also in threads that DSPy starts itself.
+
+DSPy's executors (Evaluate, Parallel, Refine) start threads without contextvars, but carry the settings of
+`dspy.context` along. So the call's context travels as such a setting, and `in_call` hands it on to the user's code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import dspy
+from dspy.utils.callback import BaseCallback
+
+from .. import bridge
+from ..bridge import Context, Failure
+from .dspy_errors import ParentRefused
+
+T = TypeVar("T")
+SETTING = "dspex_call"  # names among DSPy's settings
+TALLY = "dspex_tally"
+
+
+def running() -> Context:
+    """The context of the call that this thread works for.
+
+    Raises:
+        LookupError: it works for none (a thread that user code started by itself, outside DSPy).
+    """
+    context: Context | None = dspy.settings.get(SETTING)
+    return bridge.current() if context is None else context
+
+
+def in_call(context: Context, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Run `function` so that `dspex_worker.bridge.current()` answers in whichever thread this is."""
+    token = bridge._current.set(context)
+    try:
+        return function(*arguments, **named)
+    finally:
+        bridge._current.reset(token)
+
+
+@dataclass
+class Tally:
+    """A command's LM calls: how many requests, how many the cache answered, what failed, whoever swallowed it."""
+
+    requests: int = 0
+    cached: int = 0
+    lm_errors: int = 0
+    last: Exception | None = None
+    refused: Failure | None = None  # the parent will carry no request any more: a budget is spent, say
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the command asked LMs, and the cache answered every time."""
+        return 0 < self.requests == self.cached
+
+    def answered(self, requests: int, cached: int) -> None:
+        with self._lock:
+            self.requests += requests
+            self.cached += cached
+
+    def failed(self, error: Exception) -> None:
+        with self._lock:
+            self.lm_errors += 1
+            self.last = error
+            if isinstance(error, ParentRefused):
+                self.refused = error.failure
+
+    def noted(self, error: Exception) -> None:
+        """Keep an error that is not an LM's, and that DSPy may swallow."""
+        with self._lock:
+            self.last = error
+
+
+class Noting(BaseCallback):  # type: ignore[misc]
+    """Tells a tally of every module that fails: BestOfN and Refine swallow what their attempts raise."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def on_module_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
+        if isinstance(exception, Exception):
+            self._tally.noted(exception)

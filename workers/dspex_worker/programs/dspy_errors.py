@@ -1,0 +1,137 @@
+"""DSPy's errors and the wire's failures, translated one to one (RULES I3).
+
+`failure_of` turns what DSPy raises into a `Failure` that the parent rebuilds as its own class; `error_of` turns a
+failed reverse call into what DSPy expects from an LM. Runs in whichever thread runs the call. Errors that are not
+DSPy's are left alone: the runtime reports them as they are, with their traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from dspy.utils import exceptions as dspy_errors
+
+from ..bridge import Failure
+from ..error_report import without
+
+LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
+    "LMError": dspy_errors.LMError,
+    "LMTransportError": dspy_errors.LMTransportError,
+    "LMConfigurationError": dspy_errors.LMConfigurationError,
+    "LMNotConfiguredError": dspy_errors.LMNotConfiguredError,
+    "LMUnsupportedFeatureError": dspy_errors.LMUnsupportedFeatureError,
+    "LMUnexpectedError": dspy_errors.LMUnexpectedError,
+    "LMStreamAssemblyError": dspy_errors.LMStreamAssemblyError,
+    "LMLockTimeoutError": dspy_errors.LMLockTimeoutError,
+    "LMCollectionLimitError": dspy_errors.LMCollectionLimitError,
+    "LMProviderError": dspy_errors.LMProviderError,
+    "LMAuthError": dspy_errors.LMAuthError,
+    "LMBillingError": dspy_errors.LMBillingError,
+    "LMRateLimitError": dspy_errors.LMRateLimitError,
+    "LMInvalidRequestError": dspy_errors.LMInvalidRequestError,
+    "LMContextWindowExceededError": dspy_errors.ContextWindowExceededError,
+    "LMUnsupportedModelError": dspy_errors.LMUnsupportedModelError,
+    "LMTimeoutError": dspy_errors.LMTimeoutError,
+    "LMServerError": dspy_errors.LMServerError,
+}
+"""The parent's class name for each of DSPy's LM error classes."""
+
+_KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
+_NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
+_FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
+
+
+class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
+    """The parent refused an LM request for a reason DSPy has no class for (a budget, a record it does not know)."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@contextmanager
+def translated(secrets: Iterable[str] = ()) -> Iterator[None]:
+    """Let DSPy's errors leave the block as the failures the parent knows, without `secrets` in their text."""
+    try:
+        yield
+    except (dspy_errors.LMError, dspy_errors.AdapterParseError) as error:
+        if is_out_of_memory(error):
+            raise MemoryError("the worker ran out of memory during an LM call") from error
+        raise failure_of(error, secrets) from error
+    except ValueError as error:
+        if not str(error).startswith(_NO_LM):
+            raise
+        raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one that strikes during an LM call."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
+    """The failure that tells the parent what `error` was; its message holds no prompt and none of `secrets`."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, ParentRefused):
+        return error.failure
+    if isinstance(error, dspy_errors.AdapterParseError):
+        return _parse_failure(error)
+    if isinstance(error, dspy_errors.LMError):
+        return _lm_failure(error, secrets)
+    return Failure(type(error).__name__, without(str(error), secrets))
+
+
+def error_of(failure: Failure) -> dspy_errors.LMError:
+    """What a failed LM request of the parent is to DSPy: the same class, or `ParentRefused`."""
+    cls = LM_ERRORS.get(failure.kind)
+    if cls is None:
+        return ParentRefused(failure)
+    facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
+    return cls(message=failure.message, **facts)
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") -> Failure:
+    """The failure for a name that the worker does not know; the parent's error lists the near ones."""
+    listed = sorted(known)
+    return Failure(
+        "UnknownName", f"There is no {what} {name!r} in the worker.", what=what, name=name, known=listed, where=where
+    )
+
+
+def invalid_input(message: str, field: str | None = None) -> Failure:
+    """The failure for an argument that does not fit; `field` names it."""
+    return Failure("InvalidInput", message, field=field)
+
+
+def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
+    kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
+    facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
+    return Failure(kind, without(str(error.message), secrets), **facts)
+
+
+def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
+    # DSPy's own message quotes the whole response; here it travels as a fact, so that str(error) holds no model text.
+    expected = list(error.signature.output_fields)
+    parsed = error.parsed_result if isinstance(error.parsed_result, dict) else {}
+    found = ", ".join(map(str, parsed)) or "none"
+    return Failure(
+        "AdapterParseError",
+        f"{error.adapter_name} did not find the output fields [{', '.join(expected)}] in the model's answer of "
+        f"{len(str(error.lm_response))} characters (found: {found}).",
+        adapter=str(error.adapter_name),
+        expected=expected,
+        parsed={str(name): str(value) for name, value in parsed.items()},
+        lm_response=str(error.lm_response),
+    )
+
+
+def _plain(value: object) -> str | int | float | None:
+    if value is None or type(value) in (str, int, float):
+        return value  # type: ignore[return-value]
+    return str(value)

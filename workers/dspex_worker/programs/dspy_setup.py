@@ -1,0 +1,81 @@
+"""Preparing a process for DSPy: what a template imports before it forks, and how a worker is configured.
+
+`warm` runs in the template, on its only thread, and must leave it so (a fork copies one thread): imports and tables,
+no connection, no progress bar, no evaluation. `setup` runs in each worker's main thread, which thereby owns DSPy's
+settings; calls override them with `dspy.context` alone. Importing this file imports no DSPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .commands import Programs
+
+_MODULES = ("run", "lm", "modules", "metrics", "retrievers", "streams", "evaluate")
+
+
+def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
+    """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
+    _prepare_environment()
+    import dspy  # noqa: F401
+    from dspy.clients.model_metadata import source_info
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    for name in _MODULES:
+        importlib.import_module(f"dspex_worker.programs.{name}")
+    tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
+    source_info()  # the table of models: 0.1 s and 7 MB, shared by every fork
+    if optimizers:
+        importlib.import_module("dspex_worker.programs.optimization")
+        if importlib.util.find_spec("optuna"):
+            importlib.import_module("optuna")
+
+
+def setup(settings: Mapping[str, Any]) -> Programs:
+    """Configure DSPy for this worker and give what its commands call."""
+    _prepare_environment()
+    import dspy
+
+    from .commands import Programs
+
+    # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
+    # need a trace open their own.
+    dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
+    # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
+    dspy.configure(warn_on_type_mismatch=False)
+    # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    _let_rows_take_their_time()
+    _quieten()
+    return Programs.for_pool(settings)
+
+
+def _prepare_environment() -> None:
+    # Without it the first priced call of each process fetches a table from the internet (5 s timeout).
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    for library in ("OPENBLAS", "OMP", "MKL"):  # numpy's would start a thread per core on import, and no fork keeps it
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def _let_rows_take_their_time() -> None:
+    """DSPy's executor runs a row again when it took 120 s, and pays for it twice (dspy#9574); 0 means never."""
+    from dspy.utils.parallelizer import ParallelExecutor
+
+    start: Any = ParallelExecutor.__init__
+    optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
+    start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
+
+
+def _quieten() -> None:
+    # DSPy logs per-example scores and proposals at INFO to stderr; progress travels as chunks instead.
+    logging.getLogger("dspy").setLevel(logging.WARNING)
+    # DSPy's own modules use what DSPy itself deprecates (MultiChainComparison).
+    warnings.filterwarnings("ignore", message="The 'prefix' argument in InputField/OutputField")

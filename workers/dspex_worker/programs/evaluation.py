@@ -1,0 +1,132 @@
+"""Scoring a program on examples: in threads of our own, with every row's outputs or error kept.
+
+DSPy's Evaluate gives 0.0 for what failed, keeps no error, and runs slow rows twice (stragglers are resubmitted). This
+gives the same score, in percent, and says what happened in each row. Cancelling ends the rows' LM waits first.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from ..bridge import Context, Failure
+from .call_context import Tally
+from .commands import Programs, Record, Spec, result_of, secrets_of
+from .dspy_errors import failure_of, invalid_input, is_out_of_memory
+from .metric_calls import Metric, metric_from, score_of
+from .modules import REWARDED, given
+
+DEFAULT_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one example."""
+
+    score: float
+    outputs: dict[str, Any] | None = None
+    error: BaseException | None = None
+
+    def to_wire(self, secrets: Iterable[str] = ()) -> dict[str, Any]:
+        """What the caller is told, without `secrets` in an error's text."""
+        if self.error is None:
+            return {"score": self.score, "outputs": self.outputs}
+        failure = failure_of(self.error, secrets)
+        return {"score": self.score, "error": {"kind": failure.kind, "message": failure.message}}
+
+
+def evaluate(
+    programs: Programs,
+    ctx: Context,
+    spec: Spec,
+    devset: Sequence[Mapping[str, Any]],
+    metric: Mapping[str, Any],
+    lm: Record | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
+    num_threads: int | None = None,
+    inputs: Sequence[str] | None = None,
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
+    built = programs.modules.get(spec)
+    examples = examples_from(devset, inputs or built.inputs, built.annotations)
+    scorer = metric_from(metric, programs.imports)
+    rows: list[Row | None] = [None] * len(examples)
+    with programs.calling(ctx, lm, adapter, Tally()):
+        context = contextvars.copy_context()
+    total = 0.0
+    for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):
+        rows[index] = row
+        total += row.score
+        yield {"done": done, "total": len(examples), "score": percent(total, done)}
+    return {
+        "score": percent(total, len(examples)),
+        "results": [row.to_wire(secrets_of(lm)) for row in rows if row is not None],
+    }
+
+
+def scored(
+    program: dspy.Module,
+    examples: Sequence[dspy.Example],
+    metric: Metric,
+    context: contextvars.Context,
+    num_threads: int | None = None,
+) -> Generator[tuple[int, Row], None, None]:
+    """Yield (index, row) as rows end, in any order; each runs in a copy of `context`.
+
+    Raises:
+        MemoryError: a row raised it; what it left behind cannot be trusted.
+        Cancelled: the call was cancelled.
+    """
+    with ThreadPoolExecutor(max_workers=num_threads or DEFAULT_THREADS, thread_name_prefix="dspex-rows") as pool:
+        futures: dict[Future[Row], int] = {
+            pool.submit(context.copy().run, _row, program, example, metric): index
+            for index, example in enumerate(examples)
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def examples_from(
+    rows: Iterable[Mapping[str, Any]], inputs: Sequence[str], annotations: Mapping[str, Any]
+) -> list[dspy.Example]:
+    """DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
+
+    Raises:
+        Failure: InvalidInput, when a row lacks an input or does not fit its type.
+    """
+    examples = []
+    for number, row in enumerate(rows):
+        missing = [name for name in inputs if name not in row]
+        if missing:
+            raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
+        values = {name: given(name, value, annotations.get(name, Any)) for name, value in row.items()}
+        examples.append(dspy.Example(**values).with_inputs(*inputs))
+    return examples
+
+
+def percent(total: float, count: int) -> float:
+    """A mean in percent, rounded as DSPy rounds it."""
+    return round(100 * total / count, 2) if count else 0.0
+
+
+def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Row:
+    if type(program) in REWARDED:  # they count their failures on themselves: one row's would be another's
+        program = copy.copy(program)
+    try:
+        prediction = program(**example.inputs())
+        if prediction is None:
+            raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
+        return Row(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
+    except Exception as error:  # a failed row is a row of the result
+        if is_out_of_memory(error):
+            raise
+        return Row(0.0, error=error)

@@ -1,0 +1,293 @@
+"""A program's fields while its LM still writes them.
+
+The LM's engine shows every event of an answer to a `Watch`, which splits the text into fields by the adapter's format
+and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds. Splitting
+does not depend on how the provider cuts the text into chunks, and a header never leaks into a field.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import re
+import threading
+from collections.abc import Generator, Iterable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import dspy
+import jiter
+
+from ..bridge import Context
+from .call_context import Tally, in_call
+from .commands import Adapter, Programs, Record, Spec, accounted, call, call_options, nothing_came
+from .lm_direct import beside_a_loop, is_direct
+from .worker_lm import WATCH
+
+Piece = tuple[str, str]  # field, text
+_LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+_DONE = object()
+
+
+def run_stream(
+    programs: Programs,
+    ctx: Context,
+    spec: Spec,
+    inputs: Mapping[str, Any],
+    lm: Record | None = None,
+    adapter: Adapter = None,
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
+    tool_set: str | None = None,
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
+    built = programs.modules.get(spec)
+    arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+    pieces: SimpleQueue[Any] = SimpleQueue()
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            tally = Tally()
+            watch = Watch(built.program, pieces)
+            with programs.calling(ctx, lm, adapter, tally, **{WATCH: watch}), dspy.track_usage() as usage:
+                prediction = in_call(ctx, call, built, arguments, options)
+            if prediction is None:
+                raise nothing_came(spec, tally)
+            outcome.append(accounted(prediction, usage, tally))
+        except BaseException as error:  # it belongs to the thread that yields
+            outcome.append(error)
+        finally:
+            pieces.put(_DONE)
+
+    job = partial(beside_a_loop, work) if is_direct(lm) else work
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(job,), name="dspex-stream", daemon=True)
+    thread.start()
+    while (piece := _next(pieces, ctx)) is not _DONE:
+        yield piece
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    result: dict[str, Any] = outcome[0]
+    return result
+
+
+def _next(pieces: SimpleQueue[Any], ctx: Context) -> Any:
+    while True:
+        try:
+            return pieces.get(timeout=_LOOK_EVERY)
+        except Empty:
+            ctx.check_cancelled()
+
+
+class Watch:
+    """Sees the events of every LM answer of one program and queues the fields' text, on the program's threads."""
+
+    def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
+        self._names = {id(predictor): name for name, predictor in program.named_predictors()}
+        self._pieces = pieces
+        self._answers: dict[int, _Answer] = {}  # by thread: a program may ask several LMs at once
+
+    def __call__(self, event: Any) -> bool:
+        """Take one event; True if it showed text that cannot be taken back."""
+        me = threading.get_ident()
+        if event.type == "start":
+            self._answers[me] = _Answer(*self._asking())
+            return False
+        answer = self._answers.get(me)
+        if answer is None:
+            return False
+        if event.type == "end":
+            del self._answers[me]
+            return self._queue(answer, answer.end())
+        if event.type == "delta" and event.delta.type == "text":
+            return self._queue(answer, answer.feed(event.delta.text))
+        return False
+
+    def viewer(self) -> _Viewer:
+        """Who sees the answer that this thread asks for now; for LMs that do not tell events."""
+        return _Viewer(self, _Answer(*self._asking()))
+
+    def _asking(self) -> tuple[str | None, list[str]]:
+        predictor = (dspy.settings.caller_modules or [None])[-1]
+        fields = list(predictor.signature.output_fields) if isinstance(predictor, dspy.Predict) else []
+        return self._names.get(id(predictor)), fields
+
+    def _queue(self, answer: _Answer, pieces: Iterable[Piece]) -> bool:
+        shown = False
+        for field, text in pieces:
+            shown = True
+            self._pieces.put({"field": field, "text": text, "predictor": answer.predictor})
+        return shown
+
+
+class _Viewer:
+    """Sees one answer as plain text."""
+
+    def __init__(self, watch: Watch, answer: _Answer) -> None:
+        self._watch = watch
+        self._answer = answer
+
+    def show(self, text: str) -> bool:
+        return self._watch._queue(self._answer, self._answer.feed(text))
+
+    def finish(self) -> None:
+        self._watch._queue(self._answer, self._answer.end())
+
+
+class _Answer:
+    """One answer on its way: which format it is in shows with its first character."""
+
+    def __init__(self, predictor: str | None, fields: list[str]) -> None:
+        self.predictor = predictor
+        self._fields = fields
+        self._begun = ""
+        self._splitter: Headed | Tagged | Jsonish | None = None
+
+    def feed(self, text: str) -> list[Piece]:
+        if self._splitter is None:
+            self._begun += text
+            if not self._begun.strip():
+                return []
+            self._splitter, text = self._chosen(), self._begun
+        return self._splitter.feed(text)
+
+    def end(self) -> list[Piece]:
+        return [] if self._splitter is None else self._splitter.end()
+
+    def _chosen(self) -> Headed | Tagged | Jsonish:
+        adapter = dspy.settings.adapter
+        # ChatAdapter may fall back to JSON by itself, behind the setting.
+        if isinstance(adapter, dspy.JSONAdapter) or self._begun.lstrip()[0] in "{`":
+            return Jsonish(self._fields)
+        return Tagged(self._fields) if isinstance(adapter, dspy.XMLAdapter) else Headed(self._fields)
+
+
+class _Splitter:
+    """Sends a field's text as far as it cannot be part of a mark; white space waits until more text follows it."""
+
+    def __init__(self, fields: list[str]) -> None:
+        self._fields = fields
+        self._text = ""
+        self._sent = 0  # how far into the text
+        self._field: str | None = None
+        self._has_begun = False
+
+    def feed(self, text: str) -> list[Piece]:
+        self._text += text
+        pieces: list[Piece] = []
+        while (mark := self._mark().search(self._text, self._sent)) is not None:
+            pieces += self._send(mark.start())
+            self._field, self._has_begun, self._sent = self._field_after(mark), False, self._end_of(mark)
+        return pieces + self._send(self._safe_end())
+
+    def end(self) -> list[Piece]:
+        return self._send(len(self._text))
+
+    def _send(self, end: int) -> list[Piece]:
+        segment = self._text[self._sent : end]
+        if self._field is None:
+            self._sent = max(self._sent, end)
+            return []
+        kept = segment.rstrip()
+        if not kept:
+            return []
+        self._sent += len(kept)
+        shown = kept if self._has_begun else kept.lstrip()
+        self._has_begun = True
+        return [(self._field, shown)]
+
+    def _mark(self) -> re.Pattern[str]:
+        raise NotImplementedError
+
+    def _field_after(self, mark: re.Match[str]) -> str | None:
+        raise NotImplementedError
+
+    def _end_of(self, mark: re.Match[str]) -> int:
+        return mark.end()
+
+    def _safe_end(self) -> int:
+        raise NotImplementedError
+
+
+class Headed(_Splitter):
+    """ChatAdapter's format: `[[ ## field ## ]]` at the beginning of a line opens a field."""
+
+    _HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\]", re.MULTILINE)
+    _OPENING = "[[ ## "
+
+    def _mark(self) -> re.Pattern[str]:
+        return self._HEADER
+
+    def _field_after(self, mark: re.Match[str]) -> str | None:
+        if mark[1] not in self._fields:
+            return None
+        self._fields = [name for name in self._fields if name != mark[1]]  # of two, DSPy takes the first
+        return mark[1]
+
+    def _end_of(self, mark: re.Match[str]) -> int:
+        # DSPy measures a header without its indent and cuts the line with it (chat_adapter.py): `  [[ ## a ## ]]x`
+        # gives "]]x". The value says so in the end, so the stream does too.
+        indent = mark.start(1) - len(self._OPENING) - mark.start()
+        return mark.end() - indent
+
+    def _safe_end(self) -> int:
+        line = max(self._text.rfind("\n") + 1, 0)
+        tail = self._text[line:].lstrip(" \t")
+        may_become_mark = tail.startswith(self._OPENING) or self._OPENING.startswith(tail)
+        return max(line, self._sent) if may_become_mark and line >= self._sent else len(self._text)
+
+
+class Tagged(_Splitter):
+    """XMLAdapter's format: `<field>` opens and `</field>` closes."""
+
+    def _mark(self) -> re.Pattern[str]:
+        names = self._fields if self._field is None else [f"/{self._field}"]
+        return re.compile(f"<({'|'.join(map(re.escape, names)) or '(?!)'})>")
+
+    def _field_after(self, mark: re.Match[str]) -> str | None:
+        return mark[1] if self._field is None else None
+
+    def _safe_end(self) -> int:
+        opened = self._text.rfind("<", self._sent)
+        return opened if opened >= 0 and ">" not in self._text[opened:] else len(self._text)
+
+
+class Jsonish:
+    """JSONAdapter's format: strings are shown as they grow, other values once they are whole."""
+
+    def __init__(self, fields: list[str]) -> None:
+        self._fields = fields
+        self._text = ""
+        self._shown: dict[str, int] = {}
+
+    def feed(self, text: str) -> list[Piece]:
+        self._text += text
+        return self._pieces(is_last=False)
+
+    def end(self) -> list[Piece]:
+        return self._pieces(is_last=True)
+
+    def _pieces(self, *, is_last: bool) -> list[Piece]:
+        start = self._text.find("{")
+        try:
+            found = jiter.from_json(self._text[start:].rstrip("`\n ").encode(), partial_mode="trailing-strings")
+        except ValueError:
+            return []
+        if start < 0 or not isinstance(found, dict):
+            return []
+        names = list(found)
+        pieces: list[Piece] = []
+        for name, value in found.items():
+            if name in self._fields:
+                pieces += self._grown(name, value, is_whole=is_last or name != names[-1])
+        return pieces
+
+    def _grown(self, name: str, value: Any, *, is_whole: bool) -> list[Piece]:
+        shown = self._shown.get(name, 0)
+        if not isinstance(value, str):
+            if not is_whole or shown:
+                return []
+            value = json.dumps(value, ensure_ascii=False)
+        self._shown[name] = len(value)
+        return [(name, value[shown:])] if len(value) > shown else []

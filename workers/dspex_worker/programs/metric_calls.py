@@ -1,0 +1,189 @@
+"""Metrics by name, by import, or in the parent; all called as DSPy calls a metric.
+
+A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "module:function"} from the pool's
+`imports`, or {"parent": id} for a callable of the host's. Threads: wherever DSPy evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dspy
+from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
+
+from ..bridge import Context
+from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments
+from .call_context import TALLY, Tally, in_call, running
+from .dspy_errors import invalid_input, unknown_name
+from .user_imports import Imports
+from .wire_values import to_wire
+
+Metric = Callable[..., Any]
+Compare = Callable[[str, str], float]
+DEFAULT_THRESHOLD = 0.8  # from which partial score on an example counts as a success worth a demonstration
+
+
+def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
+    """The metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
+
+    Raises:
+        Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none, and for a function that
+            cannot be called as a metric.
+    """
+    match spec:
+        case {"name": str(name)}:
+            return _builtin(name, spec)
+        case {"import": str(path)}:
+            return _imported(imports.resolve_own(path, "metric"), path)
+        case {"parent": ident}:
+            return _in_parent(ident, frozenset(spec.get("sees") or ()))
+    raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
+
+
+def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str, Any], Any], float]:
+    """The same as a reward function of BestOfN and Refine: `reward(arguments, prediction)`.
+
+    An imported function is called so, as DSPy documents; the others get the arguments as their example.
+    """
+    if "import" in spec:
+        function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
+        return _noted(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
+    metric = metric_from(spec, imports)
+    return _noted(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
+
+
+def _noted(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
+    """The reward, with what it raises kept for the call: DSPy takes it for a failed attempt."""
+
+    def noting(arguments: dict[str, Any], prediction: Any) -> float:
+        try:
+            return reward(arguments, prediction)
+        except Exception as error:
+            tally: Tally = dspy.settings.get(TALLY) or Tally()
+            tally.noted(error)
+            raise
+
+    return noting
+
+
+def score_of(value: Any) -> float:
+    """A metric's result as a number; GEPA's metrics give an object with a score and feedback.
+
+    Raises:
+        Failure: InvalidInput, when it is none.
+    """
+    score = value.get("score") if isinstance(value, Mapping) else getattr(value, "score", value)
+    if isinstance(score, bool | int | float):
+        return float(score)
+    raise invalid_input(f"The metric gave a {type(value).__name__}; a number or a bool is needed.")
+
+
+# --- built in -----------------------------------------------------------------------------------------------------
+
+
+def _exact(predicted: str, expected: str) -> float:
+    return float(EM(predicted, [expected]))
+
+
+def _f1(predicted: str, expected: str) -> float:
+    return float(F1(predicted, [expected]))
+
+
+def _contains(predicted: str, expected: str) -> float:
+    return float(normalize_text(expected) in normalize_text(predicted))
+
+
+_COMPARISONS: dict[str, Compare] = {"exact_match": _exact, "f1": _f1, "contains": _contains}
+BUILT_IN = (*_COMPARISONS, "answer_exact_match", "answer_passage_match")
+
+
+def _builtin(name: str, spec: Mapping[str, Any]) -> Metric:
+    if name == "answer_passage_match":
+        return lambda example, prediction, trace=None, *_: answer_passage_match(example, prediction, trace)
+    if name == "answer_exact_match":
+        return _by_field(_COMPARISONS["exact_match"], "answer", None)
+    if name not in _COMPARISONS:
+        raise unknown_name("metric", name, BUILT_IN)
+    return _by_field(_COMPARISONS[name], spec.get("field"), spec.get("threshold"))
+
+
+def _by_field(compare: Compare, field: str | None, threshold: float | None) -> Metric:
+    """Compare one field, or every label of the example that the prediction has; the score is the mean."""
+    enough = DEFAULT_THRESHOLD if threshold is None else threshold
+
+    def metric(example: Any, prediction: Any, trace: Any = None, *_: Any) -> float | bool:
+        names = [field] if field else [name for name in example.labels().keys() if name in prediction]  # noqa: SIM118
+        if not names:
+            raise invalid_input("The example and the prediction have no field in common to compare.")
+        score = sum(_compare_values(compare, prediction[name], example[name]) for name in names) / len(names)
+        # While demonstrations are collected DSPy takes any score but zero for a success.
+        return score if trace is None else score >= enough
+
+    return metric
+
+
+def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
+    predicted, expected = to_wire(predicted), to_wire(expected)
+    if isinstance(expected, str) or isinstance(predicted, str):
+        options = expected if isinstance(expected, list) else [expected]
+        return max((compare(str(predicted), str(option)) for option in options), default=0.0)
+    return float(predicted == expected)
+
+
+# --- elsewhere ----------------------------------------------------------------------------------------------------
+
+
+def _imported(function: Any, path: str) -> Metric:
+    try:
+        convention = metric_convention(function)
+    except Mismatch as error:
+        raise invalid_input(f"{path}: {error}") from error
+
+    def metric(*given: Any) -> Any:
+        placed, named = convention.arguments(given)
+        return in_call(running(), function, *placed, **named)
+
+    return metric
+
+
+def _checked_reward(function: Any) -> Callable[..., Any]:
+    try:
+        require_arguments(function, "reward", "arguments", "prediction")
+    except Mismatch as error:
+        raise invalid_input(str(error)) from error
+    checked: Callable[..., Any] = function
+    return checked
+
+
+def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
+    """A metric over there; traces, which may be long, are sent only to one that looks at them."""
+
+    def metric(*given: Any) -> Any:
+        context: Context = running()
+        values = dict(zip(ROLES, given, strict=False))
+        sent = {
+            "id": ident,
+            "given": len(given),
+            "example": to_wire(values["example"]),
+            "inputs": to_wire(getattr(values["example"], "_input_keys", None)),
+            "prediction": to_wire(values["prediction"]),
+        }
+        for role in ("trace", "pred_trace"):
+            sent[role] = _traced(values.get(role), in_full=role in sees)
+        if values.get("pred_name") is not None:
+            sent["pred_name"] = str(values["pred_name"])
+        given = context.call_parent("metric.call", sent)
+        return dspy.Prediction(**given) if isinstance(given, dict) else given
+
+    return metric
+
+
+def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
+    """A trace as [name of the predictor's class, inputs, outputs] for each step; empty for a metric that sees none."""
+    if trace is None or not in_full or not isinstance(trace, list | tuple):
+        return None if trace is None else []
+    return [
+        [type(predictor).__name__, to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
+        for predictor, inputs, outputs in trace
+    ]

@@ -1,0 +1,55 @@
+"""The names that a call may use for DSPy's modules: a table, never an attribute walk (RULES X1).
+
+Many dotted paths under `dspy.` end in `os` or `subprocess`, so a name is looked up among these classes or among the
+pool's `imports`, and nowhere else. What runs generated code (PythonInterpreter, LocalInterpreter, ProgramOfThought,
+CodeAct, RLM), `load` and `LM` are not callable by name. Read only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import dspy
+
+from .dspy_errors import invalid_input, unknown_name
+from .user_imports import Imports
+from .voting import Majority
+
+MODULES: dict[str, type[dspy.Module]] = {
+    f"dspy.{cls.__name__}": cls
+    for cls in (
+        dspy.Predict,
+        dspy.ChainOfThought,
+        dspy.ReAct,
+        dspy.ReActV2,
+        dspy.MultiChainComparison,
+        dspy.BestOfN,
+        dspy.Refine,
+    )
+} | {"dspy.majority": Majority}
+"""DSPy's modules by the names that calls use."""
+
+
+def module_class(name: str, imports: Imports) -> Any:
+    """The class that `name` means: one of `MODULES`, or the user's `module:Class`.
+
+    Raises:
+        Failure: UnknownName, for any other name; InvalidInput, when the user's object is no dspy.Module class.
+    """
+    if name in MODULES:
+        return MODULES[name]
+    if ":" not in name:
+        raise unknown_name("module", name, known_modules(imports))
+    found = imports.resolve(name, "module")
+    if not (isinstance(found, type) and issubclass(found, dspy.Module)):
+        raise invalid_input(f"{name!r} is not a class derived from dspy.Module.")
+    if found.__module__.partition(".")[0] == "dspy":
+        # The user's module may hold DSPy's classes by import; those answer to their own names only.
+        raise unknown_name("module", name, known_modules(imports))
+    return found
+
+
+def known_modules(imports: Imports) -> Iterable[str]:
+    """Every name that `module_class` accepts, with `module:...` for the user's."""
+    return [*MODULES, *(f"{name}:..." for name in sorted(imports.modules))]

@@ -1,0 +1,208 @@
+"""Optimizing a program: checked before anything is paid, with progress, and never a success made of errors.
+
+The generator runs on the worker's main thread, where a signal can interrupt it, and yields progress; the optimizer
+runs in a thread beside it. Baseline and result are scored by `evaluate.scored` on the same examples. DSPy's optimizers
+take any Exception for a score of zero; here a job whose metric or LM only failed is `OptimizationFailed`, and one
+that ran out of memory raises MemoryError.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import random
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+
+from ..bridge import Cancelled, Context, Failure
+from .call_context import Tally
+from .commands import Programs, Record, Spec, secrets_of, versions
+from .dspy_errors import failure_of, translated
+from .evaluation import Row, examples_from, percent, scored
+from .metric_calls import metric_from
+from .modules import dump_state
+from .optimizers import DEFAULT_THREADS, Job, Optimizer, optimizer_named, split
+from .progress import Fatal, Headings, Latest, Progress, dspy_settings
+
+_LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+_START_S = 0.001  # how long a thread takes to start
+_JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
+DEFAULT_SEED = 9  # MIPROv2's own
+
+
+def optimize(
+    programs: Programs,
+    ctx: Context,
+    spec: Spec,
+    trainset: Sequence[Mapping[str, Any]],
+    optimizer: str,
+    metric: Mapping[str, Any],
+    lm: Record | None,
+    valset: Sequence[Mapping[str, Any]] | None = None,
+    inputs: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    prompt_lm: Record | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
+
+    Raises:
+        Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
+        MemoryError: the worker ran out of memory on the way.
+    """
+    if programs.lms.get(lm) is None:
+        raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
+    chosen = optimizer_named(optimizer, dict(options or {}))
+    built = programs.modules.make(spec)
+    names = inputs or built.inputs
+    examples = examples_from(trainset, names, built.annotations)
+    held_out = examples_from(valset, names, built.annotations) if valset else None
+    learned, validated = split(chosen, examples, held_out)
+    tally, latest = Tally(), Latest()
+    progress = Progress(ctx, tally, latest.put, secrets_of(lm) + secrets_of(prompt_lm))
+    counted = progress.counted(metric_from(metric, programs.imports))
+    given = {"seed": DEFAULT_SEED, **dict(options or {})}
+    own = {name: value for name, value in given.items() if name in chosen.options}
+    job = Job(built.program, counted, learned, validated, programs.lms.get(lm), programs.lms.get(prompt_lm), own)
+    random.seed(given["seed"])
+
+    def work() -> dict[str, Any]:
+        settings = {"num_threads": _threads(own), **dspy_settings(progress)}
+        ctx.conceal(*progress.secrets)
+        with programs.calling(ctx, lm, adapter, tally, **settings), translated(progress.secrets):
+            return _worked(chosen, job, progress, own)
+
+    with _headings(progress):
+        found = yield from _beside(ctx, work, latest, progress)
+    return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
+
+
+def _worked(optimizer: Optimizer, job: Job, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
+    progress.enter("baseline")
+    baseline = _score(job.program, job, progress, options)
+    progress.enter("optimize")
+    best = optimizer.compile(job)
+    progress.enter("score")
+    score = _score(best, job, progress, options)
+    return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
+
+
+def _score(program: dspy.Module, job: Job, progress: Progress, options: Mapping[str, Any]) -> float:
+    """The program's score on the validation examples.
+
+    Raises:
+        Failure: OptimizationFailed, when not one example could be scored.
+    """
+    context = contextvars.copy_context()
+    rows: list[Row] = []
+    for _, row in scored(program, job.valset, job.metric, context, _threads(options)):
+        progress.check()
+        rows.append(row)
+    if all(row.error is not None for row in rows):
+        raise _failed(progress, rows[0].error)
+    return percent(sum(row.score for row in rows), len(rows))
+
+
+def _failed(progress: Progress, error: BaseException | None) -> Failure:
+    errors = progress.errors
+    last = None if error is None else failure_of(error, progress.secrets)
+    cause = "" if last is None else f" The last error was {last.kind}: {last.message}"
+    return Failure(
+        "OptimizationFailed",
+        f"No example could be scored: the metric failed {errors['metric']} and the language model {errors['lm']} "
+        f"times.{cause}",
+        metric_errors=errors["metric"],
+        lm_errors=errors["lm"],
+    )
+
+
+def _beside(
+    ctx: Context, work: Any, latest: Latest, progress: Progress
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Run `work` in a thread, yield what it reports, give its result or raise its error."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # it belongs to the thread that yields
+            outcome.append(error)
+
+    before = set(threading.enumerate())
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="dspex-optimizer", daemon=True)
+    thread.start()
+    try:
+        while True:
+            event = latest.take(_LOOK_EVERY if thread.is_alive() else 0)
+            ctx.check_cancelled()
+            if event is not None:
+                yield event
+            elif not thread.is_alive():
+                break
+    except (Cancelled, GeneratorExit):
+        progress.fatal = progress.fatal or Cancelled()
+        raise
+    finally:
+        _await_threads(before)
+    return _result(outcome[0], progress)
+
+
+def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
+    if isinstance(outcome, Fatal):
+        raise outcome.cause
+    if progress.end is not None:  # in some thread, and the optimizer made a score of it
+        raise progress.end
+    if isinstance(outcome, Failure | MemoryError) or (
+        isinstance(outcome, BaseException) and not isinstance(outcome, Exception)
+    ):
+        raise outcome
+    if isinstance(outcome, Exception):
+        raise _ended(outcome, progress)
+    found: dict[str, Any] = outcome
+    return found
+
+
+def _ended(error: Exception, progress: Progress) -> BaseException:
+    """An optimizer's own exception: the cause of its failing examples where that is what stopped it."""
+    hidden = progress.last_error or progress._tally.last
+    if hidden is None:
+        return error
+    failed = _failed(progress, hidden)
+    failed.__cause__ = error
+    return failed
+
+
+def _await_threads(before: set[threading.Thread]) -> None:
+    # DSPy's executors are left without waiting; each of their threads ends at its next check.
+    for thread in set(threading.enumerate()) - before:
+        while not thread.is_alive() and thread in threading.enumerate():
+            time.sleep(_START_S)  # another thread is starting it: it cannot be joined yet
+        if thread.is_alive():
+            thread.join(_JOIN_S)
+
+
+def _threads(options: Mapping[str, Any]) -> int:
+    return int(options.get("num_threads") or DEFAULT_THREADS)
+
+
+@contextmanager
+def _headings(progress: Progress) -> Iterator[None]:
+    """Read the optimizer's log while the block runs, without letting it flood stderr."""
+    logger = logging.getLogger("dspy")
+    handler, level, quiet = Headings(progress), logger.level, [(one, one.level) for one in logger.handlers]
+    for one, _ in quiet:
+        one.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        for one, own in quiet:
+            one.setLevel(own)

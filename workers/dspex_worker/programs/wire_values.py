@@ -1,0 +1,118 @@
+"""Values between the wire and DSPy: outputs become exact wire values, inputs become what their field's type asks for.
+
+Pure. A wire value is None, bool, int, float, str, bytes, list, or dict with str keys. The parent gives outputs their
+Python types again with the same annotations (RULES I2); this file does not know them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import dspy
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+
+from .dspy_errors import invalid_input
+
+_EXACT = frozenset({type(None), bool, int, float, str, bytes})
+_TAKEN_AS_SENT = frozenset({str, int, float, bool, type(None), list, dict, Any})
+_BASES: tuple[Any, ...] = (int, float, str, bytes)
+_TEXT_TYPES = (dspy.Reasoning, dspy.Code)
+
+
+def to_wire(value: Any) -> Any:
+    """`value` as an exact wire value: models and enums as their JSON, tuples and sets as lists, keys as text.
+
+    Raises:
+        PydanticSerializationError: the value has no JSON form.
+    """
+    kind = type(value)
+    if kind in _EXACT:
+        return value
+    if isinstance(value, Enum):
+        return to_wire(value.value)
+    if isinstance(value, BaseModel):
+        return _model_to_wire(value)
+    if isinstance(value, Mapping) or hasattr(value, "toDict"):
+        return {_key(key): to_wire(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_wire(item) for item in value]
+    if isinstance(value, set | frozenset):
+        # Sets have no order: sorted where they can be, so that equal results are equal bytes.
+        return [to_wire(item) for item in _in_order(value)]
+    for base in _BASES:
+        if isinstance(value, base):
+            return base(value)
+    return to_wire(to_jsonable_python(value))
+
+
+def to_input(name: str, value: Any, annotation: Any) -> Any:
+    """The Python value for an input field; what builtin types describe is taken as it was sent, as DSPy does.
+
+    Raises:
+        Failure: InvalidInput, when a model, enum or other rich type does not accept the value.
+    """
+    if value is None or not _is_rich(annotation):
+        return value
+    try:
+        adapter = _adapter(annotation)
+    except PydanticSchemaGenerationError:
+        return value
+    if annotation is dspy.History and isinstance(value, dict):
+        value = _with_calls(value)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_input=False)[0]["loc"])) or "the value itself"
+        raise invalid_input(
+            f"The input {name!r} does not fit its type: {error.error_count()} problem(s), the first at {place}.",
+            field=name,
+        ) from None
+
+
+def _with_calls(history: dict[str, Any]) -> dict[str, Any]:
+    """A conversation whose tool calls are typed again, where the parent said that they were."""
+    turns = [dict(turn) for turn in history["messages"]]
+    for at, name in history.get("tool_calls") or ():
+        turns[at][name] = dspy.ToolCalls.model_validate(turns[at][name])
+    return {"messages": turns}
+
+
+def _model_to_wire(value: BaseModel) -> Any:
+    if isinstance(value, _TEXT_TYPES):
+        return str(value.content if isinstance(value, dspy.Reasoning) else value.code)
+    if isinstance(value, dspy.Type):
+        # DSPy's own serializer makes prompt blocks of these; the caller wants the data.
+        return {name: to_wire(getattr(value, name)) for name in type(value).model_fields}
+    return to_wire(value.model_dump(mode="json"))
+
+
+def _is_rich(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is None:
+        return annotation not in _TAKEN_AS_SENT
+    if origin is Literal:
+        return False
+    if origin is Annotated:  # constraints are shown to the model, not enforced
+        return _is_rich(get_args(annotation)[0])
+    return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def _key(key: Any) -> str:
+    plain = to_wire(key)
+    return plain if type(plain) is str else str(plain)
+
+
+def _in_order(items: set[Any] | frozenset[Any]) -> list[Any]:
+    try:
+        return sorted(items)
+    except TypeError:
+        return sorted(items, key=repr)

@@ -1,0 +1,253 @@
+"""DSPy's LM in a worker: the same class, the same request bytes, but no connection, key, retry or cache here.
+
+`LMs.get` gives the `dspy.LM` for a record that came with a call; equal records give the same object. The engine is
+lm15's, on a transport that sends each request to the parent (`transport.py`). A record with `direct` set is plain
+`dspy.LM` with its key, for models that lm15 cannot express. Any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+from dspy.clients.call_context import stream_emitted
+from dspy.clients.capabilities import Capabilities, capabilities
+from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
+from dspy.clients.execution import StreamAccumulator
+from dspy.lm15 import Request, Response, RouterConfig
+from dspy.utils.exceptions import LMConfigurationError
+
+from ..bridge import Failure
+from .call_context import TALLY, Tally
+from .lm_direct import DirectLM
+from .lm_fallbacks import FallbackLM, Turn
+from .lm_transport import (
+    PLACEHOLDER_KEY,
+    Asked,
+    AsyncParentTransport,
+    ParentTransport,
+    asked_now,
+    asking,
+)
+
+WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (streams.py)
+KEPT = 64  # LM objects kept per worker
+
+
+class LMs:
+    """The LM objects of one worker, by record."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: OrderedDict[str, dspy.LM] = OrderedDict()
+
+    def get(self, record: Mapping[str, Any] | None) -> dspy.LM | None:
+        """The LM for a record, or None for none.
+
+        Raises:
+            Failure: LMUnsupportedFeatureError, when lm15 has no provider for the record's model.
+        """
+        if record is None:
+            return None
+        digest = json.dumps(record, sort_keys=True, default=repr)
+        with self._lock:
+            lm = self._made.get(digest)
+            if lm is None:
+                lm = self._made[digest] = made_lm(record)
+                if len(self._made) > KEPT:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(digest)
+        return lm
+
+
+def made_lm(record: Mapping[str, Any]) -> FallbackLM:
+    """The LM for a record, with its fallbacks."""
+    lm = direct_lm(record) if record.get("direct") else parent_lm(record)
+    lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    return lm
+
+
+def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
+    """An LM whose requests go through the parent."""
+    model = str(record["model"])
+    transport = ParentTransport(
+        str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
+    )
+    engine = ParentEngine(record, transport)
+    return WorkerLM(
+        model,
+        model_type=record.get("model_type") or "chat",
+        engine=engine,
+        async_engine=AsyncParentEngine(record, transport, engine),
+        cache=False,
+        num_retries=0,
+        **options_of(record),
+    )
+
+
+def direct_lm(record: Mapping[str, Any]) -> DirectLM:
+    """DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
+    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
+    lm = DirectLM(
+        str(record["model"]),
+        model_type=record.get("model_type") or "chat",
+        cache=False,
+        num_retries=int(record.get("retries") or 3),
+        **connection,
+        **options_of(record),
+    )
+    lm.watching = WATCH
+    return lm
+
+
+def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an LM call that a record sets (temperature, max_tokens, top_p, n, ...)."""
+    options = {name: record.get(name) for name in ("temperature", "max_tokens")} | (record.get("options") or {})
+    if (record.get("n") or 1) != 1:
+        options["n"] = record["n"]
+    return {name: value for name, value in options.items() if value is not None}
+
+
+class WorkerLM(FallbackLM):
+    """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
+
+    def ask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        with self._asking(turn, options):
+            return super().ask(turn, prompt, messages, options)
+
+    async def aask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+        with self._asking(turn, options):
+            return await super().aask(turn, prompt, messages, options)
+
+    @contextmanager
+    def _asking(self, turn: Turn, options: dict[str, Any]) -> Iterator[None]:
+        if options.pop("model", None) is not None:  # the record's price and limits are for its own model
+            raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
+        # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
+        asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn)
+        tally: Tally = dspy.settings.get(TALLY) or Tally()
+        try:
+            with asking(asked):
+                yield
+        except Exception as error:  # noted, since modules and optimizers swallow some
+            tally.failed(error)
+            raise
+        finally:
+            tally.answered(len(asked.were_cached), sum(asked.were_cached))
+        if asked.were_cached and all(asked.were_cached):
+            self._unpay()
+
+    def _unpay(self) -> None:
+        """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
+        tracker = dspy.settings.usage_tracker
+        if tracker is not None and tracker.usage_data.get(self.model):
+            tracker.usage_data[self.model].pop()
+
+
+class _Routed:
+    """What both engines add to lm15's: one look-up per model, and its abilities as DSPy's own table has them."""
+
+    supports_function_calling: bool
+    supports_reasoning: bool
+    supports_response_schema: bool
+    supported_params: frozenset[str]
+
+    def resolve(self, model: str) -> Any:
+        found = self._resolved.get(model)  # type: ignore[attr-defined]
+        if found is None:
+            found = self._resolved[model] = super().resolve(model)  # type: ignore[misc,attr-defined]
+        return found
+
+    def declare(self, abilities: Capabilities) -> None:
+        self.supports_function_calling = abilities.function_calling
+        self.supports_reasoning = abilities.reasoning
+        self.supports_response_schema = abilities.response_schema
+        self.supported_params = abilities.params
+
+
+class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
+    """lm15's engine over the parent's HTTP; streams when somebody watches."""
+
+    def __init__(self, record: Mapping[str, Any], transport: ParentTransport) -> None:
+        self._resolved: dict[str, Any] = {}
+        super().__init__(_config(record, transport), model_type=record.get("model_type") or "chat")
+        self.declare(_abilities(record))
+
+    def complete(self, request: Request) -> Response:
+        watch = dspy.settings.get(WATCH)
+        if watch is None:
+            return super().complete(request)
+        return self._watched(request, watch)
+
+    def _watched(self, request: Request, watch: Any) -> Response:
+        accumulator = StreamAccumulator(request)
+        for event in self.stream(request):
+            accumulator.push(event)
+            if watch(event):
+                if (asked := asked_now()) is not None:
+                    asked.turn.was_shown = True
+                stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
+        return accumulator.response()
+
+
+class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
+    """The asynchronous twin, for modules of the user's that await."""
+
+    def __init__(self, record: Mapping[str, Any], transport: ParentTransport, sync: ParentEngine) -> None:
+        self._resolved: dict[str, Any] = {}
+        super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
+        self.declare(_abilities(record))
+
+
+def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
+    provider = _provider(record)
+    url = record.get("api_base")
+    return RouterConfig(
+        env={},  # no key and no address of the environment: both are the parent's business
+        api_keys={provider: PLACEHOLDER_KEY},
+        base_urls={provider: url} if url else None,
+        transport=transport,
+    )
+
+
+def _provider(record: Mapping[str, Any]) -> str:
+    engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
+    try:
+        resolution = engine.resolve(str(record["model"]))
+    except Exception as error:  # lm15 raises several kinds; each means that it cannot go there
+        raise _unroutable(record, str(error)) from None
+    if resolution.credential_policy not in ("key", "oauth-unless-explicit"):
+        raise _unroutable(record, f"{resolution.provider} signs its requests with more than a key")
+    return str(resolution.provider)
+
+
+def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
+    return Failure(
+        "LMUnsupportedFeatureError",
+        f"The parent cannot carry this model's requests: {reason} Use LM(..., direct=True), which lets the worker "
+        f"connect by itself.",
+        model=str(record["model"]),
+    )
+
+
+def _abilities(record: Mapping[str, Any]) -> Capabilities:
+    """What DSPy's table says the model can do, unless the record says otherwise."""
+    probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
+    found: Capabilities = capabilities(probe)
+    stated = record.get("supports") or {}
+    tools = bool(stated.get("function_calling", found.function_calling))
+    reasoning = bool(stated.get("reasoning", found.reasoning))
+    schema = bool(stated.get("response_schema", found.response_schema))
+    params = set(found.params)
+    if schema or tools:
+        params |= {"response_format"}
+    if tools:
+        params |= {"tools", "tool_choice", "parallel_tool_calls"}
+    if reasoning:
+        params |= {"reasoning_effort"}
+    return Capabilities(tools, reasoning, schema, frozenset(params))
