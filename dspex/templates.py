@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import jinja2
 
 
-def template(text: str) -> Template:
+def template(text: str) -> PromptTemplate:
     """The compiled template. Raises: SettingsError with the line when the text is no template."""
-    return Template(text)
+    return PromptTemplate(text)
 
 
-class Template:
+class PromptTemplate:
     """A text with `{{ names }}`; `render` fills them in."""
 
     __slots__ = ("_compiled", "text")

@@ -19,7 +19,7 @@ _LINE_ENDS: Final = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # beside the line 
 _PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
 
 
-class Chat:
+class ChatAdapter:
     """How the chat format writes and splits; stateless."""
 
     name: ClassVar[str] = "chat"

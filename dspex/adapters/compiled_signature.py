@@ -18,12 +18,12 @@ from ..signatures.field import Field
 from ..signatures.signature import Signature, SignatureLike, signature
 from ..types import markers
 from . import history as turns
-from .chat_adapter import Chat, section
+from .chat_adapter import ChatAdapter, section
 from .function_calling import is_native_by_default
 from .injection import refuse_markers
-from .json_adapter import Json
+from .json_adapter import JSONAdapter
 from .parse_budget import Allowance, begin, end
-from .parsing import UNREADABLE, Reader
+from .parsing import UNREADABLE, ValueParser
 from .rendering import described
 from .response_format import response_format
 from .unsupported import holds_dspy_types, unsupported_reason, unsupported_schema
@@ -31,7 +31,7 @@ from .unsupported import holds_dspy_types, unsupported_reason, unsupported_schem
 Message = dict[str, Any]
 Demo = Mapping[str, Any]
 
-_FORMATS: Final[Mapping[str, Chat]] = {"chat": Chat(), "json": Json()}
+_FORMATS: Final[Mapping[str, ChatAdapter]] = {"chat": ChatAdapter(), "json": JSONAdapter()}
 _WORKER_ONLY: Final = ("two_step", "xml")
 _RESULTS: Final = {turns.RESULTS: Field(turns.RESULTS, "input", annotation=object)}
 _INCOMPLETE: Final = "This is an example of the task, though some input or output fields are not supplied."
@@ -76,7 +76,7 @@ class CompiledSignature:
         self._history = turns.history_field(sig)
         self._user_fields = {name: field for name, field in sig.input_fields.items() if name != self._history}
         self._plain_fields = {name: field for name, field in sig.input_fields.items() if not holds_dspy_types(field)}
-        self._readers = {name: Reader(field) for name, field in sig.output_fields.items()}
+        self._readers = {name: ValueParser(field) for name, field in sig.output_fields.items()}
         try:
             self.unsupported = self.unsupported or unsupported_reason(sig)
             self._requirements = self._format.requirements(sig.output_fields)
@@ -242,7 +242,7 @@ class CompiledSignature:
             text = self._user_text(turn, self._requirements if asked else "")
             if text:
                 yield self._user(text, turn, allow_markers)
-            said = turns.Turn(turn, self.signature.output_fields, self._format)
+            said = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
             if self.uses_native_calls and said.calls is not None:
                 yield from said.as_messages()
                 continue

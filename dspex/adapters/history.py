@@ -19,7 +19,7 @@ from .rendering import jsonable
 
 if TYPE_CHECKING:
     from ..types.tool_calls import ToolCallResults, ToolCalls
-    from .chat_adapter import Chat
+    from .chat_adapter import ChatAdapter
 
 RESULTS: Final = "tool_call_results"  # the field under which results are shown as text
 
@@ -45,13 +45,13 @@ def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-class Turn:
+class HistoryTurn:
     """The model's side of one past turn: what it said, what it called, and what the calls returned.
 
     Raises: InvalidInput for tool calls or results that are none.
     """
 
-    def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: Chat) -> None:
+    def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: ChatAdapter) -> None:
         self.values = values
         self.outputs = outputs
         self._format = format_

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..signatures.field import Field
-from .chat_adapter import _PREAMBLE, Chat, _placeholders, wish
+from .chat_adapter import _PREAMBLE, ChatAdapter, _placeholders, wish
 from .rendering import jsonable, placeholder
 from .repaired_json import first_object, loads
 
@@ -16,7 +16,7 @@ class NotAnObject(ValueError):
     """The text holds no JSON object."""
 
 
-class Json(Chat):
+class JSONAdapter(ChatAdapter):
     """How the JSON format writes and splits; stateless."""
 
     name: ClassVar[str] = "json"

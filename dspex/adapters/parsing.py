@@ -1,6 +1,6 @@
 """Text of a language model into a field's Python value, with DSPy's leniency and its quirks.
 
-Follows `parse_value` of dspy/adapters/utils.py 3.4.1. One `Reader` per output field; its pydantic TypeAdapter is
+Follows `parse_value` of dspy/adapters/utils.py 3.4.1. One `ValueParser` per output field; its pydantic TypeAdapter is
 made at first need and kept.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 UNREADABLE: Final = (ValueError, TypeError, RecursionError, MemoryError, OverflowError)
 
 
-class Reader:
+class ValueParser:
     """Reads the values of one output field."""
 
     def __init__(self, field: Field) -> None:
@@ -62,7 +62,7 @@ class Reader:
         return self.field.make_default() if self.field.has_default else None
 
 
-def _reading(annotation: Any, reader: Reader) -> Callable[[Any], Any]:
+def _reading(annotation: Any, reader: ValueParser) -> Callable[[Any], Any]:
     if annotation is str:
         return str
     if isinstance(annotation, enum.EnumMeta):
@@ -90,7 +90,7 @@ def _member(kind: type[enum.Enum], value: Any) -> Any:
     raise ValueError(f"not a value or name of {kind.__name__}")
 
 
-def _literal(allowed: tuple[Any, ...], reader: Reader, value: Any) -> Any:
+def _literal(allowed: tuple[Any, ...], reader: ValueParser, value: Any) -> Any:
     if value in allowed:
         return value
     if isinstance(value, str):
@@ -109,11 +109,11 @@ def _unwrapped(value: str) -> str:
     return value
 
 
-def _general(reader: Reader, value: Any) -> Any:
+def _general(reader: ValueParser, value: Any) -> Any:
     return reader.validated(_candidate(value) if isinstance(value, str) else value)
 
 
-def _dspy_value(reader: Reader, value: Any) -> Any:
+def _dspy_value(reader: ValueParser, value: Any) -> Any:
     try:
         return _general(reader, value)
     except ValueError:

@@ -33,7 +33,7 @@ THREADS: Final = 2  # more would only share the interpreter's lock, of which the
 Outputs = list[dict[str, Any]]
 
 
-class Completion(Protocol):
+class ReadableCompletion(Protocol):
     """What is read of a model's answer."""
 
     @property
@@ -57,7 +57,7 @@ class ReplyReader:
     started: float
     deadline: float | None
 
-    def read(self, completion: Completion) -> Outputs | AdapterParseError:
+    def read(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
         """The outputs of each text, or why they cannot be read.
 
         Raises: CallTimeout when the deadline passed meanwhile.
@@ -67,7 +67,7 @@ class ReplyReader:
         self._require_in_time(began)
         return outputs
 
-    async def aread(self, completion: Completion) -> Outputs | AdapterParseError:
+    async def aread(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
         """`read`, for event loops."""
         began = time.monotonic()
         outputs: Outputs | AdapterParseError | None = None
@@ -81,7 +81,7 @@ class ReplyReader:
         self._require_in_time(began)
         return outputs
 
-    async def _read_beside(self, completion: Completion, began: float) -> Outputs | AdapterParseError:
+    async def _read_beside(self, completion: ReadableCompletion, began: float) -> Outputs | AdapterParseError:
         import asyncio
 
         threads = _threads()
@@ -95,7 +95,7 @@ class ReplyReader:
             future.cancel()
         raise self._late()
 
-    def _outputs(self, completion: Completion, steps: int | None = None) -> Outputs | AdapterParseError:
+    def _outputs(self, completion: ReadableCompletion, steps: int | None = None) -> Outputs | AdapterParseError:
         texts, calls = completion.texts or [""], completion.tool_calls
         try:
             return [self._output(text, calls[at] if at < len(calls) else (), steps) for at, text in enumerate(texts)]

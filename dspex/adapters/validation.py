@@ -17,7 +17,7 @@ from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.markers import START
 from .parse_budget import CHARS_MOST, Allowance, begin, end
-from .parsing import UNREADABLE, Reader
+from .parsing import UNREADABLE, ValueParser
 from .rendering import render
 
 _EXACT: Final = frozenset({type(None), bool, float, str, bytes})
@@ -57,7 +57,9 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises: AdapterParseError for a value that does not fit its type.
     """
-    readers = sig.derive("readers", lambda made: {name: Reader(field) for name, field in made.output_fields.items()})
+    readers = sig.derive(
+        "readers", lambda made: {name: ValueParser(field) for name, field in made.output_fields.items()}
+    )
     allowance = Allowance(CHARS_MOST)
     token = begin(allowance)
     try:
@@ -67,7 +69,7 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     return typed | {name: value for name, value in wire.items() if name not in readers}
 
 
-def _typed(reader: Reader, value: Any, allowance: Allowance) -> Any:
+def _typed(reader: ValueParser, value: Any, allowance: Allowance) -> Any:
     kind = reader.field.annotation
     if value is None or kind is str or _is_worker_type(kind):
         return value

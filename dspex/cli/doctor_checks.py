@@ -184,7 +184,7 @@ def _cgroup() -> Check:
 
     try:
         return Check("cgroup v2", "ok", f"workers get groups below {cgroup.find()}")
-    except cgroup.Unusable as error:
+    except cgroup.CgroupUnusable as error:
         return Check(
             "cgroup v2", "warn", str(error), "Caps are enforced by polling and rlimit; see docs/guides/operations.md."
         )

@@ -32,7 +32,7 @@ def start(options: argparse.Namespace) -> int:
     """Run until told to stop; with --daemon, start such a process and wait until it is ready."""
     if options.daemon:
         return _start_in_background(options)
-    report = Report(options.report_fd)
+    report = StartReport(options.report_fd)
     try:
         return _run(options, report)
     except BaseException as error:
@@ -40,7 +40,7 @@ def start(options: argparse.Namespace) -> int:
         raise
 
 
-class Report:
+class StartReport:
     """Tells the process that started us in the background how it went; writes at most once."""
 
     def __init__(self, descriptor: int) -> None:
@@ -67,7 +67,7 @@ class Report:
         return True
 
 
-def _run(options: argparse.Namespace, report: Report) -> int:
+def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
     from .service_loop import Host

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from ..control.command_client import DirectClient
-from ..control.process_end import Ending
+from ..control.process_end import ProcessEnd
 from ..control.process_identity import Life
 from ..control.unreachable import explained
 from ..errors import DspexError, NotRunning
@@ -26,7 +26,7 @@ def stop(options: argparse.Namespace) -> int:
     """
     path = socket_of(options)
     grace = 0.0 if options.now else options.grace
-    with Ending(path) as ending:
+    with ProcessEnd(path) as ending:
         try:
             wait = _ask(ending, path, grace)
         except Exception as error:  # whatever it is: an operator who says stop is not sent away with an error alone
@@ -34,7 +34,7 @@ def stop(options: argparse.Namespace) -> int:
         return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
 
 
-def _ask(ending: Ending, path: Path, grace: float | None) -> float:
+def _ask(ending: ProcessEnd, path: Path, grace: float | None) -> float:
     """Tell it to stop; gives how long its calls may go on."""
     with explained(path), DirectClient(path) as client:
         ending.meet(client.greeting, client.peer_pid)
@@ -51,7 +51,7 @@ def _longest(client: DirectClient, grace: float | None) -> float:
     return max((limit for limit in limits if math.isfinite(limit)), default=3600.0)
 
 
-def _report(ending: Ending, life: Life, waited: float) -> int:
+def _report(ending: ProcessEnd, life: Life, waited: float) -> int:
     run = ending.run
     who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
     if life is Life.ALIVE:
@@ -69,7 +69,7 @@ def _report(ending: Ending, life: Life, waited: float) -> int:
     return FAILED if cut else OK
 
 
-def _stop_by_signal(ending: Ending, error: Exception, *, grace: float | None, now: bool) -> int:
+def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None, now: bool) -> int:
     """It does not take the wish: signal exactly that process, through a descriptor that no other can have.
 
     Raises:
@@ -93,7 +93,7 @@ def _stop_by_signal(ending: Ending, error: Exception, *, grace: float | None, no
     return _report_signalled(ending, error, now=now)
 
 
-def _report_signalled(ending: Ending, error: Exception, *, now: bool) -> int:
+def _report_signalled(ending: ProcessEnd, error: Exception, *, now: bool) -> int:
     run, cut = ending.run, ending.calls_cut
     who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
     if now:

@@ -17,7 +17,7 @@ BIG = 1024 * 1024  # bytes of an unfinished request beyond which it is a large o
 BIG_AT_ONCE = 8  # large requests that are read at a time
 
 
-class Reader(Protocol):
+class BacklogReader(Protocol):
     """What a connection is asked here."""
 
     pending: int  # bytes that wait to be read by this client
@@ -32,10 +32,10 @@ class Backlog:
 
     def __init__(self) -> None:
         self.total = 0
-        self._readers: set[Reader] = set()
+        self._readers: set[BacklogReader] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, reader: Reader, size: int) -> None:
+    def add(self, reader: BacklogReader, size: int) -> None:
         """`size` bytes more wait for a client."""
         self._readers.add(reader)
         reader.pending += size
@@ -43,7 +43,7 @@ class Backlog:
         if self.total > MAX_TOTAL and self._timer is None:
             self._relieve()
 
-    def remove(self, reader: Reader, size: int) -> None:
+    def remove(self, reader: BacklogReader, size: int) -> None:
         """They have been read, or will not be."""
         reader.pending -= size
         self.total -= size

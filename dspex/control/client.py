@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..pools.streams import AsyncStream, Stream
 from . import run_files
-from .client_connection import Link, Request
+from .client_connection import ClientConnection, ClientRequest
 from .client_handles import Arguments, ClientPool, ClientSession
 from .client_stream import RemoteStream
 from .command_client import MARGIN, PATIENCE
@@ -62,7 +62,7 @@ class Client:
 
     def __init__(self, path: str | os.PathLike[str], *, operator: bool = False) -> None:
         self.path = run_files.checked_path(Path(path))
-        self._link = Link(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
+        self._link = ClientConnection(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
         self._timeouts: dict[str, float] = self._link.greeting.get("timeouts", {})
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Client:
         return CallTimeout(str(arguments["pool"]), str(arguments["command"]), timeout=limit, phase="running")
 
 
-def _has_ended(request: Request, wait: float) -> bool:
+def _has_ended(request: ClientRequest, wait: float) -> bool:
     try:
         request.future.exception(None if math.isinf(wait) else wait)
     except concurrent.futures.TimeoutError:

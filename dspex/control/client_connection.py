@@ -29,7 +29,7 @@ from .protocol import Kind, Message
 TURN = 0.5  # seconds after which the thread looks whether it is still wanted
 
 
-class Request:
+class ClientRequest:
     """One request under way. `future` gets its outcome; a stream's chunks go to `on_chunk` first."""
 
     __slots__ = ("future", "id", "on_chunk", "on_end", "what")
@@ -59,7 +59,7 @@ class Request:
             self.on_end()
 
 
-class Link:
+class ClientConnection:
     """A connected control socket."""
 
     def __init__(self, path: Path, *, role: str = protocol.Role.CLIENT) -> None:
@@ -76,10 +76,10 @@ class Link:
         self._sock = hello.sock
         self._frames = hello.frames
         self._ids = itertools.count(1)
-        self._requests: dict[int, Request] = {}
+        self._requests: dict[int, ClientRequest] = {}
         self._lock = threading.Lock()
         self._out: deque[memoryview] = deque()
-        self._abandoned: deque[Request] = deque()
+        self._abandoned: deque[ClientRequest] = deque()
         self._is_torn = False  # set around a write: found set, its writer was interrupted (C5)
         self._broken = ""
         self._pid = os.getpid()
@@ -98,7 +98,7 @@ class Link:
         credit: int | None = None,
         on_chunk: Callable[[Any], None] | None = None,
         on_end: Callable[[], None] | None = None,
-    ) -> Request:
+    ) -> ClientRequest:
         """Send a request.
 
         Raises:
@@ -106,7 +106,7 @@ class Link:
             NotRunning: the connection has ended.
         """
         self.check_usable()
-        request = Request(next(self._ids), what, on_chunk=on_chunk, on_end=on_end)
+        request = ClientRequest(next(self._ids), what, on_chunk=on_chunk, on_end=on_end)
         meta = {} if credit is None else {"credit": credit}
         frame = request_frame(Kind.CALL, request.id, verb, arguments, meta)
         with self._lock:
@@ -120,7 +120,7 @@ class Link:
             raise
         return request
 
-    def cancel(self, request: Request) -> None:
+    def cancel(self, request: ClientRequest) -> None:
         """Give a request up: its answer, if one comes, answers nobody."""
         with self._lock:
             known = self._requests.pop(request.id, None)
@@ -128,12 +128,12 @@ class Link:
         if known is not None and not self._broken and self._pid == os.getpid():
             self._post(request_frame(Kind.CANCEL, request.id))
 
-    def cancel_later(self, request: Request) -> None:
+    def cancel_later(self, request: ClientRequest) -> None:
         """`cancel` for finalizers: takes no lock (C11)."""
         self._abandoned.append(request)
         self._wake()
 
-    def grant(self, request: Request, count: int) -> None:
+    def grant(self, request: ClientRequest, count: int) -> None:
         """The consumer of a stream took chunks: the service may send as many more."""
         if not self._broken:
             self._post(request_frame(Kind.CREDIT, request.id, count))

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import CallTimeout
 from ..pools.streams import StreamBuffer
 from . import protocol
-from .client_connection import Link, Request
+from .client_connection import ClientConnection, ClientRequest
 from .command_client import MARGIN
 
 Arguments = dict[str, Any]
@@ -21,21 +21,21 @@ class RemoteStream:
     worker_name = ""  # the service does not say where it runs
 
     def __init__(
-        self, link: Link, pool: str, command: str, wait: float, *, loop: asyncio.AbstractEventLoop | None
+        self, link: ClientConnection, pool: str, command: str, wait: float, *, loop: asyncio.AbstractEventLoop | None
     ) -> None:
         self.buffer = StreamBuffer(loop)
         self._link = link
         self._names = (pool, command)
         self._wait = wait
         self._deadline = time.monotonic() + wait
-        self._request: Request
+        self._request: ClientRequest
         self._error: BaseException | None = None
 
     def begin(self, verb: str, arguments: Arguments) -> None:
         """Send the request.
 
         Raises:
-            EncodeError, FrameTooLarge, NotRunning: as `Link.request`.
+            EncodeError, FrameTooLarge, NotRunning: as `ClientConnection.request`.
         """
         self._request = self._link.request(
             verb,

@@ -35,7 +35,7 @@ G = TypeVar("G", bound=Guest)
 
 
 @dataclass
-class Admission(Generic[G]):
+class ConnectionPlaces(Generic[G]):
     """Who is connected, and as what."""
 
     max_clients: int

@@ -31,7 +31,7 @@ Arguments = dict[str, Any]
 Chunk = tuple[bool, Any]  # (False, a chunk) or, last, (True, the stream's value)
 
 
-class Verbs:
+class Handlers:
     """One client's requests."""
 
     def __init__(self, service: Service) -> None:
@@ -247,22 +247,22 @@ class Verbs:
         return self._supervisor.pool(_text(arguments, "pool"))
 
 
-_ANSWERS: dict[str, Callable[[Verbs, Arguments], Awaitable[Any]]] = {
-    Verb.STATUS: Verbs._status,
-    Verb.HEALTH: Verbs._health,
-    Verb.CALL: Verbs._call,
-    Verb.OPEN_SESSION: Verbs._open_session,
-    Verb.CLOSE_SESSION: Verbs._close_session,
-    Verb.RESIZE: Verbs._resize,
-    Verb.RECYCLE: Verbs._recycle,
-    Verb.DRAIN: Verbs._drain,
-    Verb.FORGIVE: Verbs._forgive,
-    Verb.STOP: Verbs._stop,
+_ANSWERS: dict[str, Callable[[Handlers, Arguments], Awaitable[Any]]] = {
+    Verb.STATUS: Handlers._status,
+    Verb.HEALTH: Handlers._health,
+    Verb.CALL: Handlers._call,
+    Verb.OPEN_SESSION: Handlers._open_session,
+    Verb.CLOSE_SESSION: Handlers._close_session,
+    Verb.RESIZE: Handlers._resize,
+    Verb.RECYCLE: Handlers._recycle,
+    Verb.DRAIN: Handlers._drain,
+    Verb.FORGIVE: Handlers._forgive,
+    Verb.STOP: Handlers._stop,
 }
 
-_STREAMS: dict[str, Callable[[Verbs, Arguments], AsyncGenerator[Chunk, None]]] = {
-    Verb.STREAM: Verbs._stream,
-    Verb.EVENTS: Verbs._events,
+_STREAMS: dict[str, Callable[[Handlers, Arguments], AsyncGenerator[Chunk, None]]] = {
+    Verb.STREAM: Handlers._stream,
+    Verb.EVENTS: Handlers._events,
 }
 
 

@@ -22,7 +22,7 @@ from .run_files import RunFile
 LOOK = 0.02  # seconds between looks at a lock or a run file
 
 
-class Ending:
+class ProcessEnd:
     """One supervisor that is to end. Made before it is asked to, so that nothing of it is missed."""
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Ending:
         if self.run is not None:
             self._watch_owner(self.run)
 
-    def __enter__(self) -> Ending:
+    def __enter__(self) -> ProcessEnd:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,13 +28,13 @@ from ..lm.redaction import redact
 from ..pools.supervisor import Supervisor
 from . import claims, process_identity, run_files
 from .backlog import Backlog, LargeRequests
-from .connection_places import MAX_CLIENTS, Admission
+from .connection_places import MAX_CLIENTS, ConnectionPlaces
 from .event_log import EventLog
-from .handlers import Verbs
+from .handlers import Handlers
 from .listener import Listener
 from .run_files import RunFile
-from .server_connection import Connection, House
-from .throttled_events import Reports
+from .server_connection import House, ServerConnection
+from .throttled_events import ThrottledEvents
 from .warm_stop import Wish, finish_calls, grace_of
 
 FAREWELL = 1.0  # seconds that calls which have just ended get to reach their clients when the service closes
@@ -62,7 +62,7 @@ class Service:
         self.max_clients = max_clients
         self.events = EventLog()
         self._on_stop = on_stop or self._stop_supervisor
-        self._house = House(Admission(max_clients), Backlog(), LargeRequests(), Reports(supervisor.emit))
+        self._house = House(ConnectionPlaces(max_clients), Backlog(), LargeRequests(), ThrottledEvents(supervisor.emit))
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0
         self._claim: claims.Claim | None = None
@@ -185,7 +185,7 @@ class Service:
         finally:
             self._listener.replenish()
 
-    async def _connection(self, sock: socket.socket, is_on_reserve: bool) -> Connection:
+    async def _connection(self, sock: socket.socket, is_on_reserve: bool) -> ServerConnection:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -196,12 +196,12 @@ class Service:
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._counter += 1
-        connection = Connection(
+        connection = ServerConnection(
             reader,
             writer,
             client=f"c{self._counter}-{secrets.token_hex(3)}",
             is_on_reserve=is_on_reserve,
-            verbs=Verbs(self),
+            verbs=Handlers(self),
             house=self._house,
         )
         if (displaced := self._house.admission.arrive(connection)) is not None:

@@ -19,14 +19,14 @@ from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, Un
 from ..events import Name
 from . import peer_credentials, protocol, wire_errors
 from .backlog import BIG, Backlog, LargeRequests
-from .connection_places import Admission
+from .connection_places import ConnectionPlaces
 from .protocol import Kind, Message, Role
 from .refusals import LAST_WORDS, because, refusal, refuse, reject
-from .stream_credit import Credit
-from .throttled_events import Reports
+from .stream_credit import StreamCredit
+from .throttled_events import ThrottledEvents
 
 if TYPE_CHECKING:
-    from .handlers import Verbs
+    from .handlers import Handlers
 
 HELLO_PATIENCE = 5.0  # seconds until a stranger must have said hello
 FRAME_PATIENCE = 30.0  # seconds that the rest of a frame may take
@@ -38,7 +38,7 @@ MAX_IN_FLIGHT = 1000
 CHUNK = 256 * 1024  # bytes of one read
 
 
-class Connection:
+class ServerConnection:
     """One client, from its hello to its end."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Connection:
         *,
         client: str,
         is_on_reserve: bool,
-        verbs: Verbs,
+        verbs: Handlers,
         house: House,
     ) -> None:
         self.client = client
@@ -60,7 +60,7 @@ class Connection:
         self._verbs = verbs
         self._house = house
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._credits: dict[int, Credit] = {}
+        self._credits: dict[int, StreamCredit] = {}
         self._turn = asyncio.Lock()  # who may write: one answer after the other
         self._unread = (0, 0.0)  # bytes that wait in the transport, and since when it is so many
         self._is_dropped = False
@@ -224,7 +224,7 @@ class Connection:
             await self._send(Kind.ERROR, id, wire_errors.describe(busy), None)
             return
         first = meta.get("credit")
-        credit = Credit(first) if isinstance(first, int) else None
+        credit = StreamCredit(first) if isinstance(first, int) else None
         if credit is not None:
             self._credits[id] = credit
         task = asyncio.get_running_loop().create_task(self._answer(id, verb, arguments, credit))
@@ -235,7 +235,7 @@ class Connection:
         self._tasks.pop(id, None)
         self._credits.pop(id, None)
 
-    async def _answer(self, id: int, verb: str, arguments: dict[str, Any], credit: Credit | None) -> None:
+    async def _answer(self, id: int, verb: str, arguments: dict[str, Any], credit: StreamCredit | None) -> None:
         """Run one request and send its outcome; a cancelled one sends nothing."""
         try:
             if credit is None:
@@ -250,7 +250,7 @@ class Connection:
         except Exception as error:  # it is the client's to hear
             await self._send_error(id, error)
 
-    async def _stream(self, id: int, verb: str, arguments: dict[str, Any], credit: Credit) -> None:
+    async def _stream(self, id: int, verb: str, arguments: dict[str, Any], credit: StreamCredit) -> None:
         async with contextlib.aclosing(self._verbs.chunks(verb, arguments)) as chunks:
             value = None
             async for is_last, item in chunks:
@@ -315,10 +315,10 @@ class Connection:
 class House:
     """What the connections of one service share."""
 
-    admission: Admission[Connection]
+    admission: ConnectionPlaces[ServerConnection]
     backlog: Backlog
     requests: LargeRequests
-    reports: Reports
+    reports: ThrottledEvents
 
 
 def _unsendable(error: Unencodable | OverLimit) -> DspexError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Credit:
+class StreamCredit:
     """How many chunks a stream's consumer can take."""
 
     def __init__(self, first: int) -> None:

@@ -11,7 +11,7 @@ from ..events import Name
 EVERY = 10.0  # seconds between two events of one kind and reason
 
 
-class Reports:
+class ThrottledEvents:
     """Emits events; those that come too soon after one of their kind are counted in the next."""
 
     def __init__(self, emit: Callable[..., None], *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -8,24 +8,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .blocking_driver import Starter
-from .effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
-from .http.async_client import LoopHttp, LoopStream
+from .effects import Effect, Exchange, ExchangeOutcome, Request, SendRequest, Sleep, StartStream, Take, Wait
+from .http.async_client import AsyncHttp, AsyncHttpStream
 from .http.http_message import Reply
-from .single_flight import Flights, Seat
+from .single_flight import FlightSeat, SingleFlight
 
 
-class LoopDriver:
+class AsyncDriver:
     """Carries exchanges out on the running event loop; cancelling the task closes its connection at once."""
 
     def __init__(
-        self, http: LoopHttp, flights: Flights[Outcome], ready: Callable[[Order], Order | None], start: Starter
+        self,
+        http: AsyncHttp,
+        flights: SingleFlight[ExchangeOutcome],
+        ready: Callable[[Request], Request | None],
+        start: Starter,
     ) -> None:
         self.http = http
         self._flights = flights
         self._ready = ready
         self._start = start
 
-    async def run(self, exchange: Exchange) -> Outcome:
+    async def run(self, exchange: Exchange) -> ExchangeOutcome:
         """The exchange's outcome."""
         try:
             effect = next(exchange)
@@ -37,11 +41,11 @@ class LoopDriver:
                 else:
                     effect = exchange.send(result)
         except StopIteration as stop:
-            outcome: Outcome = stop.value
+            outcome: ExchangeOutcome = stop.value
             return outcome
 
     def _perform(self, effect: Effect) -> Awaitable[Any]:
-        if type(effect) is Send:
+        if type(effect) is SendRequest:
             order = effect.order
             if not order.stream:
                 return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
@@ -52,18 +56,18 @@ class LoopDriver:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)
-        assert type(effect) is Start
+        assert type(effect) is StartStream
         return self._start_server(effect.order)
 
-    async def _stream(self, order: Order, send: Send) -> LoopStream | Reply:
+    async def _stream(self, order: Request, send: SendRequest) -> AsyncHttpStream | Reply:
         stream = await self.http.stream(order.target, order.head, order.body, send.timeout, order.until, send.again)
         return stream if stream.head.status < 300 else await stream.whole()
 
-    async def _start_server(self, order: Order) -> Order:
+    async def _start_server(self, order: Request) -> Request:
         ready = self._ready(order)
         return await asyncio.to_thread(self._start, order) if ready is None else ready
 
-    async def _wait(self, seat: Seat[Outcome], deadline: float | None) -> bool:
+    async def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 

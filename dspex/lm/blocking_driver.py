@@ -7,22 +7,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
+from .effects import Effect, Exchange, ExchangeOutcome, Request, SendRequest, Sleep, StartStream, Take, Wait
 from .http.blocking_client import BlockingHttp
-from .single_flight import Flights, Seat
+from .single_flight import FlightSeat, SingleFlight
 
-Starter = Callable[[Order], Order]
+Starter = Callable[[Request], Request]
 
 
 class BlockingDriver:
     """Carries exchanges out on the calling thread; every wait can be interrupted by a signal's handler."""
 
-    def __init__(self, http: BlockingHttp, flights: Flights[Outcome], start: Starter) -> None:
+    def __init__(self, http: BlockingHttp, flights: SingleFlight[ExchangeOutcome], start: Starter) -> None:
         self.http = http
         self._flights = flights
         self._start = start
 
-    def run(self, exchange: Exchange) -> Outcome:
+    def run(self, exchange: Exchange) -> ExchangeOutcome:
         """The exchange's outcome."""
         try:
             effect = next(exchange)
@@ -34,11 +34,11 @@ class BlockingDriver:
                 else:
                     effect = exchange.send(result)
         except StopIteration as stop:
-            outcome: Outcome = stop.value
+            outcome: ExchangeOutcome = stop.value
             return outcome
 
     def _perform(self, effect: Effect) -> Any:
-        if type(effect) is Send:
+        if type(effect) is SendRequest:
             order = effect.order
             if not order.stream:
                 return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
@@ -51,10 +51,10 @@ class BlockingDriver:
             return None
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)
-        assert type(effect) is Start
+        assert type(effect) is StartStream
         return self._start(effect.order)
 
-    def _wait(self, seat: Seat[Outcome], deadline: float | None) -> bool:
+    def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
         """False when it would be for ever: a task or a stream of this very thread leads."""
         if not seat.settled and self._flights.leads_here(seat):
             return False

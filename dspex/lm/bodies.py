@@ -12,17 +12,19 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import TYPE_CHECKING
 
 from .blocking_driver import BlockingDriver
-from .effects import Order, Outcome
-from .exchange import Services, exchange
+from .effects import ExchangeOutcome, Request
+from .exchange import ExchangeServices, exchange
 from .http.http_message import Reply
 from .response_check import Live
 
 PIECE_BYTES = 1024 * 1024
 if TYPE_CHECKING:
-    from .async_driver import LoopDriver
+    from .async_driver import AsyncDriver
 
 
-def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator[Outcome | bytes, None, None]:
+def parts(
+    services: ExchangeServices, driver: BlockingDriver, order: Request
+) -> Generator[ExchangeOutcome | bytes, None, None]:
     """The outcome, then the parts."""
     outcome = driver.run(exchange(services, order))
     live = outcome.live
@@ -50,7 +52,9 @@ def parts(services: Services, driver: BlockingDriver, order: Order) -> Generator
     _keep(services, order, outcome, live, kept)
 
 
-async def aparts(services: Services, driver: LoopDriver, order: Order) -> AsyncGenerator[Outcome | bytes, None]:
+async def aparts(
+    services: ExchangeServices, driver: AsyncDriver, order: Request
+) -> AsyncGenerator[ExchangeOutcome | bytes, None]:
     """`parts`, asynchronously."""
     outcome = await driver.run(exchange(services, order))
     live = outcome.live
@@ -95,12 +99,12 @@ def _pieces(reply: Reply | None) -> Iterator[bytes]:
         yield body[at : at + PIECE_BYTES]
 
 
-def _keep(services: Services, order: Order, outcome: Outcome, live: Live, kept: list[bytes]) -> None:
+def _keep(services: ExchangeServices, order: Request, outcome: ExchangeOutcome, live: Live, kept: list[bytes]) -> None:
     if outcome.seat is not None:
         services.settle(order, outcome.seat, Reply(live.head, b"".join(kept)))
 
 
-def _give_up(services: Services, outcome: Outcome, live: Live) -> None:
+def _give_up(services: ExchangeServices, outcome: ExchangeOutcome, live: Live) -> None:
     live.stream.close()
     if outcome.seat is not None:
         services.flights.leave(outcome.seat)

@@ -22,7 +22,7 @@ class CallOptions(TypedDict, total=False):
     deadline: float | None
 
 
-class Inquiry:
+class CallPlan:
     """A call as one LM is asked it."""
 
     __slots__ = ("cache", "deadline", "lm", "n", "options", "rollout_id")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LMError
 from ..events import Name
-from .http.endpoint import Target
+from .http.endpoint import Endpoint
 from .http.http_message import Reply
-from .single_flight import Seat
+from .single_flight import FlightSeat
 
 if TYPE_CHECKING:
     from .dialects.dialect_base import Answer, Dialect
@@ -26,12 +26,12 @@ def _silent(*_: object, **__: object) -> None:
 
 
 @dataclass(slots=True)
-class Order:
+class Request:
     """One request to be made. `head` is everything of its HTTP head that does not depend on the body."""
 
     lm: LM
     dialect: Dialect
-    target: Target
+    target: Endpoint
     head: bytes = field(repr=False)  # holds the key
     redactor: Redactor = field(repr=False)
     body: bytes = field(repr=False)
@@ -64,13 +64,13 @@ class Order:
 
 
 @dataclass(slots=True)
-class Send:
+class SendRequest:
     """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is 2xx.
 
     `again` is told when a kept connection was closed and the request is sent once more; None: that has happened.
     """
 
-    order: Order
+    order: Request
     timeout: float
     again: Callable[[], object] | None
 
@@ -93,19 +93,19 @@ class Sleep:
 class Wait:
     """Wait until the seat is settled, or `deadline`; the result is False when the wait would never end."""
 
-    seat: Seat[Outcome]
+    seat: FlightSeat[ExchangeOutcome]
     deadline: float | None
 
 
 @dataclass(slots=True)
-class Start:
+class StartStream:
     """Make sure that the LM's own server runs (the embedded model); the result is the order to send instead."""
 
-    order: Order
+    order: Request
 
 
 @dataclass(slots=True)
-class Outcome:
+class ExchangeOutcome:
     """How a request ended. `reply` with an `error` is the provider's final refusal, whatever its status."""
 
     reply: Reply | None = None
@@ -115,9 +115,9 @@ class Outcome:
     cached: bool = False
     attempts: int = 0
     was_held_back: bool = False  # the circuit is open: nothing was sent
-    seat: Seat[Outcome] | None = field(default=None, repr=False)  # of a live stream: still to land
+    seat: FlightSeat[ExchangeOutcome] | None = field(default=None, repr=False)  # of a live stream: still to land
     asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 
-Effect = Send | Take | Sleep | Wait | Start
-Exchange = Generator[Effect, Any, Outcome]
+Effect = SendRequest | Take | Sleep | Wait | StartStream
+Exchange = Generator[Effect, Any, ExchangeOutcome]

@@ -25,7 +25,7 @@ from dspex_worker import starting
 from .. import forks
 from ..descriptors import above_streams
 from ..errors import LMConfigurationError, LMTransportError, MissingDependency, UnknownName
-from .effects import Order
+from .effects import Request
 from .request import reroute
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class EmbeddedServers:
         self._servers: dict[str, _Server] = {}
         self._holders: set[int] = set()
 
-    def ready(self, order: Order) -> Order | None:
+    def ready(self, order: Request) -> Request | None:
         """The order rerouted, if its server runs already. Never blocks."""
         server = self._servers.get(order.lm.name)
         if server is None or not server.api_base or server.process.returncode is not None:
             return None
         return reroute(order, server.api_base, server.key)
 
-    def order(self, order: Order, holder: int = 0) -> Order:
+    def order(self, order: Request, holder: int = 0) -> Request:
         """The order rerouted to its server, which is started if need be.
 
         Raises:

@@ -2,7 +2,7 @@
 
 cache -> single flight -> rate limit -> circuit breaker -> send -> judge (`judgement`: an error may come as a success)
 -> retries (Retry-After, else full jitter, never past the deadline) -> cache. `exchange` is a generator: it yields what
-it wants done (`Send`, `Take`, `Sleep`, `Wait`, `Start`) and gets the results sent, so it blocks nowhere itself;
+it wants done (`SendRequest`, `Take`, `Sleep`, `Wait`, `StartStream`) and gets the results sent, so it blocks nowhere itself;
 `drivers` do the waiting, on whichever thread or loop they run.
 """
 
@@ -19,11 +19,11 @@ from ..errors import LMError, LMTimeoutError, LMTransportError
 from ..events import Name
 from .cache import Cache, CachedReply
 from .dialects.error_classes import with_metadata
-from .effects import Effect, Exchange, Order, Outcome, Send, Sleep, Start, Take, Wait
+from .effects import Effect, Exchange, ExchangeOutcome, Request, SendRequest, Sleep, StartStream, Take, Wait
 from .http.http_message import Head, Reply
-from .rate_limits import OPEN_S, Limits
+from .rate_limits import OPEN_S, RateLimits
 from .response_check import Live, answer_of, cleaned, usage_said
-from .single_flight import STALL_S, Flights, Seat
+from .single_flight import STALL_S, FlightSeat, SingleFlight
 
 if TYPE_CHECKING:
     from .record import LM
@@ -37,24 +37,24 @@ _UNANSWERED = frozenset({502, 503, 504, 529})
 
 
 @dataclass(slots=True)
-class Services:
+class ExchangeServices:
     """What the exchanges of one client share."""
 
     cache: Cache
-    flights: Flights[Outcome]
-    limits: Limits
+    flights: SingleFlight[ExchangeOutcome]
+    limits: RateLimits
     random: random.Random
 
-    def settle(self, order: Order, seat: Seat[Outcome] | None, reply: Reply) -> None:
+    def settle(self, order: Request, seat: FlightSeat[ExchangeOutcome] | None, reply: Reply) -> None:
         """A whole 200 response is there: keep it and give it to the followers."""
         if order.key is not None:
             kept = CachedReply(reply.head.get("content-type"), reply.body)
             self.cache.put(order.key, kept, ttl=order.lm.cache_ttl)
         if seat is not None:
-            self.flights.land(seat, Outcome(reply=reply, cached=True))
+            self.flights.land(seat, ExchangeOutcome(reply=reply, cached=True))
 
 
-def exchange(services: Services, order: Order) -> Exchange:
+def exchange(services: ExchangeServices, order: Request) -> Exchange:
     """Carry one order out.
 
     Raises:
@@ -73,7 +73,7 @@ def exchange(services: Services, order: Order) -> Exchange:
     return kept
 
 
-def _kept(services: Services, order: Order) -> Outcome | None:
+def _kept(services: ExchangeServices, order: Request) -> ExchangeOutcome | None:
     """The cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is forgotten."""
     assert order.key is not None
     kept = services.cache.get(order.key)
@@ -85,10 +85,10 @@ def _kept(services: Services, order: Order) -> Outcome | None:
     except LMError:
         services.cache.forget(order.key)
         return None
-    return Outcome(reply=reply, answer=answer, cached=True)
+    return ExchangeOutcome(reply=reply, answer=answer, cached=True)
 
 
-def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
+def _lead(services: ExchangeServices, order: Request, seat: FlightSeat[ExchangeOutcome]) -> Exchange:
     try:
         if (kept := _kept(services, order)) is not None:  # the leader before us landed in between
             services.flights.land(seat, kept)
@@ -102,7 +102,7 @@ def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
         elif outcome.reply is not None:
             services.settle(order, seat, outcome.reply)
     except LMError as error:
-        _share_failure(services, order, seat, Outcome(error=error))
+        _share_failure(services, order, seat, ExchangeOutcome(error=error))
         raise
     except BaseException:  # also Ctrl-C between the answer and its landing
         services.flights.leave(seat)
@@ -110,7 +110,9 @@ def _lead(services: Services, order: Order, seat: Seat[Outcome]) -> Exchange:
     return outcome
 
 
-def _share_failure(services: Services, order: Order, seat: Seat[Outcome], outcome: Outcome) -> None:
+def _share_failure(
+    services: ExchangeServices, order: Request, seat: FlightSeat[ExchangeOutcome], outcome: ExchangeOutcome
+) -> None:
     if order.was_cut_short or time.monotonic() >= order.until:
         services.flights.leave(seat)  # our time was over, not theirs
     else:
@@ -118,7 +120,9 @@ def _share_failure(services: Services, order: Order, seat: Seat[Outcome], outcom
         services.flights.land(seat, outcome)
 
 
-def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[Effect, Any, Outcome | None]:
+def _follow(
+    services: ExchangeServices, order: Request, seat: FlightSeat[ExchangeOutcome]
+) -> Generator[Effect, Any, ExchangeOutcome | None]:
     """The leader's outcome, or None when the lead is ours now, or its failure concerns another LM's settings or key."""
     can_wait = True
     try:
@@ -140,16 +144,16 @@ def _follow(services: Services, order: Order, seat: Seat[Outcome]) -> Generator[
     if shared.error is None:
         assert shared.reply is not None
         reply, answer = answer_of(order, shared.reply)
-        return Outcome(reply=reply, answer=answer, cached=True)
+        return ExchangeOutcome(reply=reply, answer=answer, cached=True)
     if shared.asked_by != order.lm.ref:
         return None
     error = copy.copy(shared.error)  # each caller raises its own: tracebacks are not shared
     if shared.reply is None:
         raise error
-    return Outcome(reply=shared.reply, error=error, attempts=0)
+    return ExchangeOutcome(reply=shared.reply, error=error, attempts=0)
 
 
-def _alone(services: Services, order: Order) -> Exchange:
+def _alone(services: ExchangeServices, order: Request) -> Exchange:
     """Ask although somebody else does: waiting for them would be for ever."""
     outcome = yield from _attempts(services, order)
     if outcome.error is None and outcome.reply is not None:
@@ -157,7 +161,7 @@ def _alone(services: Services, order: Order) -> Exchange:
     return outcome
 
 
-def _attempts(services: Services, order: Order) -> Exchange:
+def _attempts(services: ExchangeServices, order: Request) -> Exchange:
     lm = order.lm
     for attempt in range(lm.retries + 1):
         if lm.requests_per_minute is not None:
@@ -188,14 +192,14 @@ def _attempts(services: Services, order: Order) -> Exchange:
     return outcome
 
 
-def _is_hopeless(order: Order, outcome: Outcome, pause: float) -> bool:
+def _is_hopeless(order: Request, outcome: ExchangeOutcome, pause: float) -> bool:
     """Whether a pause before the next attempt would be in vain."""
     if pause > RETRY_AFTER_MOST_S or time.monotonic() + pause >= order.until:
         return True
     return outcome.was_held_back and order.has_alternative
 
 
-def _attempt(services: Services, order: Order) -> Exchange:
+def _attempt(services: ExchangeServices, order: Request) -> Exchange:
     lm = order.lm
     left = order.left()
     if left <= 0:
@@ -203,10 +207,10 @@ def _attempt(services: Services, order: Order) -> Exchange:
     wait = services.limits.breaker_wait(lm.api_base, time.monotonic())
     if wait:
         message = "The endpoint gave no answer to many requests in a row and is left alone for a moment."
-        return Outcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
+        return ExchangeOutcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
     try:
-        sent = (yield Start(order)) if lm.provider.prefix == "local" else order
-        result = yield Send(sent, left, None if order.resent else order.resend)
+        sent = (yield StartStream(order)) if lm.provider.prefix == "local" else order
+        result = yield SendRequest(sent, left, None if order.resent else order.resend)
         if isinstance(result, Reply):
             _note(services, order, result.status not in _UNANSWERED)
             return _judged(order, cleaned(sent, result))
@@ -214,26 +218,26 @@ def _attempt(services: Services, order: Order) -> Exchange:
         return (yield from _opened(order, Live(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
         if error.provider is not None:  # a provider's word, which it said inside a stream
-            return Outcome(error=error)
+            return ExchangeOutcome(error=error)
         if isinstance(error, LMTransportError) or left >= FAIR_S:
             _note(services, order, False)
-        return Outcome(error=_name(lm, error))
+        return ExchangeOutcome(error=_name(lm, error))
 
 
-def _judged(order: Order, reply: Reply) -> Outcome:
+def _judged(order: Request, reply: Reply) -> ExchangeOutcome:
     """A whole response: an answer, or the error that its status or its body says it is."""
     if reply.status >= 300:
         refusal = order.dialect.failure(order.lm, reply.status, reply.body)
-        return Outcome(reply=reply, error=with_metadata(refusal, reply.head, order.lm))
+        return ExchangeOutcome(reply=reply, error=with_metadata(refusal, reply.head, order.lm))
     try:
         shown, answer = answer_of(order, reply)
     except LMError as error:
         _spend(order, usage_said(order, reply.body))
-        return Outcome(reply=reply, error=error)
-    return Outcome(reply=shown, answer=answer)
+        return ExchangeOutcome(reply=reply, error=error)
+    return ExchangeOutcome(reply=shown, answer=answer)
 
 
-def _opened(order: Order, live: Live) -> Generator[Effect, Any, Outcome]:
+def _opened(order: Request, live: Live) -> Generator[Effect, Any, ExchangeOutcome]:
     """A stream read until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
     try:
         while not live.open((yield Take(live.parts))):
@@ -243,19 +247,19 @@ def _opened(order: Order, live: Live) -> Generator[Effect, Any, Outcome]:
         _spend(order, live.usage())
         if isinstance(error, LMTransportError | LMTimeoutError):
             raise
-        return Outcome(error=error)
+        return ExchangeOutcome(error=error)
     except BaseException:
         live.stream.close()
         raise
-    return Outcome(live=live)
+    return ExchangeOutcome(live=live)
 
 
-def _spend(order: Order, usage: Mapping[str, Any]) -> None:
+def _spend(order: Request, usage: Mapping[str, Any]) -> None:
     if usage:
         order.spend(usage)
 
 
-def _note(services: Services, order: Order, answered: bool) -> None:
+def _note(services: ExchangeServices, order: Request, answered: bool) -> None:
     """Tell the circuit breaker how an attempt ended."""
     turn = services.limits.note(order.lm.api_base, answered, time.monotonic())
     if turn == "opened":
@@ -264,7 +268,7 @@ def _note(services: Services, order: Order, answered: bool) -> None:
         order.emit(Name.LM_CIRCUIT_CLOSED, model=order.lm.model, endpoint=order.target.host)
 
 
-def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]:
+def _admission(services: ExchangeServices, order: Request) -> Generator[Effect, Any, None]:
     """Wait for the endpoint's rate limit; a wait that cannot end in time fails at once."""
     lm = order.lm
     assert lm.requests_per_minute is not None
@@ -284,7 +288,7 @@ def _admission(services: Services, order: Order) -> Generator[Effect, Any, None]
         raise
 
 
-def _pause(services: Services, error: LMError, attempt: int) -> float:
+def _pause(services: ExchangeServices, error: LMError, attempt: int) -> float:
     if error.retry_after is not None:
         return error.retry_after
     return services.random.uniform(0.0, min(BACKOFF_MOST_S, BACKOFF_S * 2**attempt))

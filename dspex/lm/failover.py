@@ -13,7 +13,7 @@ from .record import LM
 _PASSED_ON = (LMAuthError, LMBillingError, LMUnsupportedModelError)
 
 
-class Alternatives:
+class Failover:
     """An LM and its fallbacks, in order; iterate over it and report each failure."""
 
     def __init__(self, lm: LM, emit: Callable[..., Any]) -> None:

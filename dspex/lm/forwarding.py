@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
-from .effects import Order, Outcome
+from .effects import ExchangeOutcome, Request
 from .record import LM
 from .redaction import redact
 from .usage import Account, Ledger
@@ -100,7 +100,7 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
 
 
 def relayed(
-    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+    body: Generator[ExchangeOutcome | bytes, None, None], order: Request, ledger: Ledger, accounts: Sequence[Account]
 ) -> Generator[dict[str, Any] | bytes, None, None]:
     """The head, then the parts as a worker may see them; closes the body, and counts it also when it ends early.
 
@@ -111,7 +111,7 @@ def relayed(
     """
     with contextlib.closing(body):
         outcome = next(body)
-        assert isinstance(outcome, Outcome)
+        assert isinstance(outcome, ExchangeOutcome)
         head = head_of(outcome)
         try:
             yield head
@@ -123,12 +123,12 @@ def relayed(
 
 
 async def arelayed(
-    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger, accounts: Sequence[Account]
+    body: AsyncGenerator[ExchangeOutcome | bytes, None], order: Request, ledger: Ledger, accounts: Sequence[Account]
 ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
     """`relayed`, asynchronously."""
     async with contextlib.aclosing(body):
         outcome = await anext(body)
-        assert isinstance(outcome, Outcome)
+        assert isinstance(outcome, ExchangeOutcome)
         head = head_of(outcome)
         try:
             yield head
@@ -139,7 +139,7 @@ async def arelayed(
             _count(order, outcome, ledger, accounts)
 
 
-def head_of(outcome: Outcome) -> dict[str, Any]:
+def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
     """What a worker is told before the body.
 
     Raises:
@@ -159,7 +159,7 @@ def without_keys(part: bytes, lm: LM) -> bytes:
     return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
 
 
-def _count(order: Order, outcome: Outcome, ledger: Ledger, accounts: Sequence[Account]) -> None:
+def _count(order: Request, outcome: ExchangeOutcome, ledger: Ledger, accounts: Sequence[Account]) -> None:
     """Note what was used, as far as the response said it; of a stream that was cut short that may be nothing."""
     if outcome.cached:
         ledger.add_cached(accounts)

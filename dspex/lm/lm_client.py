@@ -22,29 +22,29 @@ from . import embedded
 from .blocking_driver import BlockingDriver
 from .bodies import aparts, parts
 from .cache import Cache
-from .call_options import CallOptions, Inquiry
+from .call_options import CallOptions, CallPlan
 from .dialects.dialect_base import Message
-from .effects import Order
-from .exchange import Services, exchange
-from .failover import Alternatives
+from .effects import Request
+from .exchange import ExchangeServices, exchange
+from .failover import Failover
 from .forwarding import Origin, arelayed, relayed, require_request
 from .http.blocking_client import BlockingHttp
-from .rate_limits import Limits
+from .rate_limits import RateLimits
 from .reading import atexts, choice_of, texts
 from .record import LM
-from .request import Orders
+from .request import RequestFactory
 from .response import Choice, Completion, completion_of
-from .single_flight import Flights
+from .single_flight import SingleFlight
 from .usage import Ledger
 
 if TYPE_CHECKING:
-    from .async_driver import LoopDriver
+    from .async_driver import AsyncDriver
 
 LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known again
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must hear of a fork
 
 
-class Listener(Protocol):
+class EventListener(Protocol):
     """Who hears of the client's events: a supervisor's services."""
 
     def tell(self, name: events.Name, **facts: Any) -> bool:
@@ -83,10 +83,10 @@ class LMClient:
             BudgetExceeded: the budget of an open account is spent.
             InvalidInput: messages that are malformed.
         """
-        lms = Alternatives(lm, self.emit)
+        lms = Failover(lm, self.emit)
         for one in lms:
             try:
-                call = Inquiry(one, options)
+                call = CallPlan(one, options)
                 first = self._choice(call, messages, 0, lms)
                 if call.n == 1:
                     return completion_of(first)
@@ -98,10 +98,10 @@ class LMClient:
 
     async def acomplete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
         """`complete`, awaited; cancelling the task closes the connection at once."""
-        lms = Alternatives(lm, self.emit)
+        lms = Failover(lm, self.emit)
         for one in lms:
             try:
-                call = Inquiry(one, options)
+                call = CallPlan(one, options)
                 first = await self._achoice(call, messages, 0, lms)
                 if call.n == 1:
                     return completion_of(first)
@@ -115,11 +115,11 @@ class LMClient:
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> Generator[str | Completion, None, None]:
         """The answer's text as it arrives; the last item is the Completion. Fails over only before any text came."""
-        lms = Alternatives(lm, self.emit)
+        lms = Failover(lm, self.emit)
         for one in lms:
             has_begun = False
             try:
-                with contextlib.closing(self._texts(Inquiry(one, options), messages, lms)) as items:
+                with contextlib.closing(self._texts(CallPlan(one, options), messages, lms)) as items:
                     for item in items:
                         has_begun = True
                         yield item
@@ -133,11 +133,11 @@ class LMClient:
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> AsyncGenerator[str | Completion, None]:
         """`stream`, asynchronously."""
-        lms = Alternatives(lm, self.emit)
+        lms = Failover(lm, self.emit)
         for one in lms:
             has_begun = False
             try:
-                async with contextlib.aclosing(self._atexts(Inquiry(one, options), messages, lms)) as items:
+                async with contextlib.aclosing(self._atexts(CallPlan(one, options), messages, lms)) as items:
                     async for item in items:
                         has_begun = True
                         yield item
@@ -174,7 +174,7 @@ class LMClient:
         order, origin = self._forwarded(request, deadline, origin)
         return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, origin.accounts)
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: EventListener) -> None:
         """Tell `listener` the events of the parent's own calls, as long as it lives."""
         self._listeners.add(listener)
 
@@ -205,22 +205,22 @@ class LMClient:
         self.close()
 
     def _start(self) -> None:
-        self._orders = Orders()
-        self._services = Services(self.cache, Flights(), Limits(), random.Random())
+        self._orders = RequestFactory()
+        self._services = ExchangeServices(self.cache, SingleFlight(), RateLimits(), random.Random())
         self._blocking = BlockingDriver(BlockingHttp(), self._services.flights, self._server_for)
-        self._loop: LoopDriver | None = None
+        self._loop: AsyncDriver | None = None
         self._making = threading.Lock()
 
-    def _looping(self) -> LoopDriver:
+    def _looping(self) -> AsyncDriver:
         """Made when the first event loop calls: asyncio takes as long to import as all else that a thread needs."""
         if self._loop is None:
-            from .async_driver import LoopDriver
-            from .http.async_client import LoopHttp
+            from .async_driver import AsyncDriver
+            from .http.async_client import AsyncHttp
 
             with self._making:
                 if self._loop is None:
                     flights = self._services.flights
-                    self._loop = LoopDriver(LoopHttp(), flights, self._embedded.ready, self._server_for)
+                    self._loop = AsyncDriver(AsyncHttp(), flights, self._embedded.ready, self._server_for)
         return self._loop
 
     def _after_fork(self) -> None:
@@ -230,12 +230,12 @@ class LMClient:
         self.ledger.forget_locks()
         self._start()
 
-    def _server_for(self, order: Order) -> Order:
+    def _server_for(self, order: Request) -> Request:
         return self._embedded.order(order, id(self))
 
     def _order(
-        self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives, *, stream: bool = False
-    ) -> Order:
+        self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover, *, stream: bool = False
+    ) -> Request:
         self.ledger.check()
         order = self._orders.native(call, messages, candidate, stream=stream)
         order.emit = self.emit
@@ -245,7 +245,7 @@ class LMClient:
 
     def _forwarded(
         self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None
-    ) -> tuple[Order, Origin]:
+    ) -> tuple[Request, Origin]:
         require_request(request)
         lm = self._known(request["lm"])
         origin = origin or Origin(emit=self.emit)
@@ -265,25 +265,25 @@ class LMClient:
         except KeyError:
             raise UnknownName("LM", str(ref), self._lms, where="this process") from None
 
-    def _choice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
+    def _choice(self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = self._blocking.run(exchange(self._services, order))
         return choice_of(order, outcome, self.ledger)
 
-    async def _achoice(self, call: Inquiry, messages: Sequence[Message], candidate: int, lms: Alternatives) -> Choice:
+    async def _achoice(self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover) -> Choice:
         order = self._order(call, messages, candidate, lms)
         outcome = await self._looping().run(exchange(self._services, order))
         return choice_of(order, outcome, self.ledger)
 
     def _texts(
-        self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
+        self, call: CallPlan, messages: Sequence[Message], lms: Failover
     ) -> Generator[str | Completion, None, None]:
         """One LM's stream."""
         order = self._order(call, messages, 0, lms, stream=True)
         return texts(parts(self._services, self._blocking, order), order, self.ledger)
 
     def _atexts(
-        self, call: Inquiry, messages: Sequence[Message], lms: Alternatives
+        self, call: CallPlan, messages: Sequence[Message], lms: Failover
     ) -> AsyncGenerator[str | Completion, None]:
         order = self._order(call, messages, 0, lms, stream=True)
         return atexts(aparts(self._services, self._looping(), order), order, self.ledger)

@@ -70,7 +70,7 @@ class Breaker:
         return "opened"
 
 
-class Limits:
+class RateLimits:
     """The buckets and breakers of one client."""
 
     def __init__(self) -> None:

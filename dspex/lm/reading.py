@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Generator
 
 from .dialects.dialect_base import Answer
 from .dialects.stream_reader import StreamReader
-from .effects import Order, Outcome
+from .effects import ExchangeOutcome, Request
 from .response import Choice, Completion, completion_of
 from .usage import Ledger
 
 
 def texts(
-    body: Generator[Outcome | bytes, None, None], order: Order, ledger: Ledger
+    body: Generator[ExchangeOutcome | bytes, None, None], order: Request, ledger: Ledger
 ) -> Generator[str | Completion, None, None]:
     """The texts as they come, then the completion; closes the body, and counts it also when it ends early."""
     with contextlib.closing(body):
@@ -38,7 +38,7 @@ def texts(
 
 
 async def atexts(
-    body: AsyncGenerator[Outcome | bytes, None], order: Order, ledger: Ledger
+    body: AsyncGenerator[ExchangeOutcome | bytes, None], order: Request, ledger: Ledger
 ) -> AsyncGenerator[str | Completion, None]:
     """`texts`, asynchronously."""
     async with contextlib.aclosing(body):
@@ -64,7 +64,7 @@ class Shown:
 
     __slots__ = ("_feeds", "_given", "reader")
 
-    def __init__(self, order: Order, outcome: Outcome) -> None:
+    def __init__(self, order: Request, outcome: ExchangeOutcome) -> None:
         self._feeds = outcome.live is None  # from the cache: nobody has read it yet
         self._given = 0
         self.reader: StreamReader = order.dialect.reader(order.lm) if outcome.live is None else outcome.live.reader
@@ -82,7 +82,7 @@ class Shown:
         return texts
 
 
-def choice_of(order: Order, outcome: Outcome, ledger: Ledger) -> Choice:
+def choice_of(order: Request, outcome: ExchangeOutcome, ledger: Ledger) -> Choice:
     """The choice that a whole response is.
 
     Raises:
@@ -93,13 +93,13 @@ def choice_of(order: Order, outcome: Outcome, ledger: Ledger) -> Choice:
     return _counted(answer, order, outcome, ledger)
 
 
-def _counted(answer: Answer, order: Order, outcome: Outcome, ledger: Ledger) -> Choice:
+def _counted(answer: Answer, order: Request, outcome: ExchangeOutcome, ledger: Ledger) -> Choice:
     cost = ledger.add_cached() if outcome.cached else ledger.add(order.lm, answer.usage)
     return Choice(answer, cost, outcome.cached, outcome.attempts)
 
 
-def _accepted(outcome: Outcome | bytes) -> Outcome:
-    assert isinstance(outcome, Outcome)
+def _accepted(outcome: ExchangeOutcome | bytes) -> ExchangeOutcome:
+    assert isinstance(outcome, ExchangeOutcome)
     if outcome.error is not None:
         raise outcome.error
     return outcome

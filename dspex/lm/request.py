@@ -12,11 +12,11 @@ from typing import Any
 
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
-from .call_options import Inquiry
+from .call_options import CallPlan
 from .dialects import anthropic, gemini, openai
 from .dialects.dialect_base import Dialect, Message, encode
-from .effects import Order
-from .http.endpoint import Target, target_of
+from .effects import Request
+from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
 from .record import LM
 from .redaction import Redactor, redactor_of
@@ -45,20 +45,20 @@ _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemi
 class _Head:
     """What of a request does not depend on its body."""
 
-    target: Target
+    target: Endpoint
     lines: bytes = field(repr=False)  # holds the key
     redactor: Redactor = field(repr=False)
     digest: str | None  # of the headers that may decide the answer
 
 
-class Orders:
+class RequestFactory:
     """Makes orders; remembers per LM the part of the HTTP head that does not change."""
 
     def __init__(self) -> None:
         self._heads: dict[str, _Head] = {}
         self._lock = threading.Lock()
 
-    def native(self, call: Inquiry, messages: Sequence[Message], candidate: int, *, stream: bool) -> Order:
+    def native(self, call: CallPlan, messages: Sequence[Message], candidate: int, *, stream: bool) -> Request:
         """The order for a call of the parent itself.
 
         Raises:
@@ -79,9 +79,11 @@ class Orders:
             encode({"messages": list(messages)})  # text that nobody can send is found first, as in DSPy
             raise
         key = self._key(lm, head, body, call.rollout_id, candidate) if call.cache else None
-        return Order(lm, dialect, head.target, head.lines, head.redactor, body, key, stream, lm.timeout, call.deadline)
+        return Request(
+            lm, dialect, head.target, head.lines, head.redactor, body, key, stream, lm.timeout, call.deadline
+        )
 
-    def forwarded(self, lm: LM, request: Mapping[str, Any], *, deadline: float | None) -> Order:
+    def forwarded(self, lm: LM, request: Mapping[str, Any], *, deadline: float | None) -> Request:
         """The order for a worker's request; the key is added here, and only for a completion of the LM's own model.
 
         Raises:
@@ -98,7 +100,7 @@ class Orders:
             key = self._key(lm, head, body, request.get("rollout_id"), int(request.get("candidate") or 0))
         timeout = min(lm.timeout, float(request.get("timeout") or lm.timeout))
         stream = dialect.streams(url, asked)  # by the request itself, whatever the worker says beside it
-        order = Order(lm, dialect, head.target, head.lines, head.redactor, body, key, stream, timeout, deadline)
+        order = Request(lm, dialect, head.target, head.lines, head.redactor, body, key, stream, timeout, deadline)
         order.for_worker = True
         return order
 
@@ -121,7 +123,7 @@ def dialect_of(lm: LM) -> Dialect:
     return _DIALECTS[lm.provider.dialect]
 
 
-def reroute(order: Order, api_base: str, key: str) -> Order:
+def reroute(order: Request, api_base: str, key: str) -> Request:
     """The same order to another server (the embedded one, whose address is known only once it runs)."""
     lm = order.lm
     url = api_base + order.target.url[len(lm.api_base) :]

@@ -18,9 +18,9 @@ from .dialects.error_classes import with_metadata
 from .http.http_message import Head, Reply
 
 if TYPE_CHECKING:
-    from .effects import Order
-    from .http.async_client import LoopStream
-    from .http.blocking_client import BlockingStream
+    from .effects import Request
+    from .http.async_client import AsyncHttpStream
+    from .http.blocking_client import BlockingHttpStream
     from .record import LM
 
 T = TypeVar("T")
@@ -28,13 +28,13 @@ T = TypeVar("T")
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 
 
-def cleaned(order: Order, reply: Reply) -> Reply:
+def cleaned(order: Request, reply: Reply) -> Reply:
     """The reply without secrets; a compressed body, in which none could be found, is left out."""
     head = _clean_head(order, reply.head)
     return Reply(head, b"" if _coding(head) else order.redactor.whole(reply.body))
 
 
-def answer_of(order: Order, reply: Reply) -> tuple[Reply, Answer]:
+def answer_of(order: Request, reply: Reply) -> tuple[Reply, Answer]:
     """The answer that a whole 2xx reply is, and the reply as the reader of it may have it.
 
     Raises:
@@ -55,7 +55,7 @@ def answer_of(order: Order, reply: Reply) -> tuple[Reply, Answer]:
         raise
 
 
-def usage_said(order: Order, body: bytes) -> Mapping[str, Any]:
+def usage_said(order: Request, body: bytes) -> Mapping[str, Any]:
     """What a response that is no answer says was used, whether it came as JSON or as a stream."""
     if b"sage" not in body:
         return {}
@@ -79,7 +79,7 @@ class Live:
 
     __slots__ = ("_opened", "_order", "_redaction", "head", "parts", "reader", "stream")
 
-    def __init__(self, order: Order, stream: BlockingStream | LoopStream) -> None:
+    def __init__(self, order: Request, stream: BlockingHttpStream | AsyncHttpStream) -> None:
         self.stream = stream
         self.parts: Any = stream.parts()
         self.head = _clean_head(order, stream.head)
@@ -141,7 +141,7 @@ class Live:
             raise
 
 
-def _whole_stream(order: Order, body: bytes) -> Answer:
+def _whole_stream(order: Request, body: bytes) -> Answer:
     reader = order.dialect.reader(order.lm)
     reader.feed(body)
     return reader.finish()
@@ -155,7 +155,7 @@ def _read(lm: LM, reading: Callable[..., T], *given: object) -> T:
         raise LMProviderError(message, model=lm.model, provider=lm.provider.id, status=200) from error
 
 
-def _clean_head(order: Order, head: Head) -> Head:
+def _clean_head(order: Request, head: Head) -> Head:
     return Head(order.redactor.text(head.raw), head.status)
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 STALL_S = 1.0  # a stream whose reader lets a part lie for longer is not waited for: it may lie for ever
 
 
-class Seat(Generic[T]):
+class FlightSeat(Generic[T]):
     """One caller's place in a flight. `leads`: do the work, then `land` or `leave`. Else wait for `outcome`.
 
     `thread` is where its caller waits; `held_since` tells since when the reader of a leader's stream has the next part.
@@ -47,20 +47,20 @@ class Seat(Generic[T]):
         self.held_since = None
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """The flights under way, by key."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._followers: dict[bytes, deque[Seat[T]]] = {}
-        self._leaders: dict[bytes, Seat[T]] = {}
-        self._left: deque[Seat[T]] = deque()
+        self._followers: dict[bytes, deque[FlightSeat[T]]] = {}
+        self._leaders: dict[bytes, FlightSeat[T]] = {}
+        self._left: deque[FlightSeat[T]] = deque()
 
-    def join(self, key: bytes) -> Seat[T]:
+    def join(self, key: bytes) -> FlightSeat[T]:
         """Take a seat: the leader's if nobody asks this now."""
         with self._lock:
             followers = self._followers.get(key)
-            seat = Seat[T](key, leads=followers is None)
+            seat = FlightSeat[T](key, leads=followers is None)
             if followers is None:
                 self._followers[key] = deque()
                 self._leaders[key] = seat
@@ -69,7 +69,7 @@ class Flights(Generic[T]):
         self._tidy()
         return seat
 
-    def watch(self, seat: Seat[T], notify: Callable[[], None]) -> bool:
+    def watch(self, seat: FlightSeat[T], notify: Callable[[], None]) -> bool:
         """Have `notify` called once, from any thread, when the seat is settled; False if it is already."""
         with self._lock:
             waits = not seat.settled
@@ -78,18 +78,18 @@ class Flights(Generic[T]):
         self._tidy()
         return waits
 
-    def leads_here(self, seat: Seat[T]) -> bool:
+    def leads_here(self, seat: FlightSeat[T]) -> bool:
         """Whether the leader needs the calling thread, which therefore must not wait for it."""
         leader = self._leaders.get(seat.key)
         return leader is not None and leader.thread == threading.get_ident()
 
-    def is_stalled(self, seat: Seat[T]) -> bool:
+    def is_stalled(self, seat: FlightSeat[T]) -> bool:
         """Whether the leader's stream lies with its reader."""
         leader = self._leaders.get(seat.key)
         since = None if leader is None else leader.held_since
         return since is not None and time.monotonic() - since >= STALL_S
 
-    def land(self, seat: Seat[T], outcome: T) -> None:
+    def land(self, seat: FlightSeat[T], outcome: T) -> None:
         """The leader has the outcome, for everybody."""
         with self._lock:
             seat.outcome = outcome
@@ -102,7 +102,7 @@ class Flights(Generic[T]):
             notify()
         self._tidy()
 
-    def leave(self, seat: Seat[T]) -> None:
+    def leave(self, seat: FlightSeat[T]) -> None:
         """Give the seat up: a follower stops waiting, a leader hands over. Safe in a finalizer, and after `land`."""
         self._left.append(seat)
         self._tidy()
@@ -123,7 +123,7 @@ class Flights(Generic[T]):
             for notify in calls:
                 notify()
 
-    def _unseat(self, seat: Seat[T]) -> Seat[T] | None:
+    def _unseat(self, seat: FlightSeat[T]) -> FlightSeat[T] | None:
         followers = self._followers.get(seat.key)
         if followers is None or seat.outcome is not None:  # settled: the key may be another flight's by now
             return None

@@ -15,14 +15,14 @@ from ..programs.map import Row, amap
 from ..programs.map import map as map_rows
 from .core.dataflow import Flow, in_sequence
 from .core.results import Result
-from .core.run import Run, RunOptions, checked_options
+from .core.run import PipelineRun, RunOptions, checked_options
 from .core.run_events import AsyncEventStream, EventStream, Watcher
-from .core.runner import Line, line_of, run_whole
+from .core.runner import StepSequence, line_of, run_whole
 from .core.step import Node, Step, place
 from .core.step_cache import CacheStep
 from .drivers.cancel import BranchFlag
 from .drivers.private_loop import PrivateLoop
-from .drivers.run_drivers import LoopDriver, ThreadDriver, completed
+from .drivers.run_drivers import TaskDriver, ThreadDriver, completed
 from .steps.composite_steps import PipelineStep, as_step
 
 
@@ -65,7 +65,7 @@ class Pipeline:
     name: str
     steps: tuple[Step, ...]
     flow: Flow
-    line: Line
+    line: StepSequence
     _loop: PrivateLoop
 
     def __init__(self, steps: tuple[Step, ...], name: str) -> None:
@@ -96,7 +96,7 @@ class Pipeline:
     async def arun(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
         """`run`, awaited on the running loop; cancelling the task cancels the run."""
         run = self._begin(inputs, options)
-        return await run_whole(self.name, self.line, run, dict(inputs or {}), LoopDriver())
+        return await run_whole(self.name, self.line, run, dict(inputs or {}), TaskDriver())
 
     def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
         """Start a run and give its events as they come; the last one has the `result`. Closing it cancels the run."""
@@ -118,7 +118,7 @@ class Pipeline:
 
         async def work(watcher: Watcher) -> Result:
             run.watch(watcher)
-            return await run_whole(self.name, self.line, run, given, LoopDriver())
+            return await run_whole(self.name, self.line, run, given, TaskDriver())
 
         return AsyncEventStream(work)
 
@@ -193,9 +193,9 @@ class Pipeline:
 
     # ============================================================================================================
 
-    def _begin(self, inputs: Mapping[str, Any] | None, options: RunOptions) -> Run:
+    def _begin(self, inputs: Mapping[str, Any] | None, options: RunOptions) -> PipelineRun:
         self.validate({} if inputs is None else inputs)
-        return Run(self.name, **checked_options(options))
+        return PipelineRun(self.name, **checked_options(options))
 
     def _reader(self, name: str) -> str:
         for node in self.line.nodes:

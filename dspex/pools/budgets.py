@@ -1,6 +1,6 @@
 """Where a pool reads what its calls used of language models, which it knows nothing of, and where budgets wait.
 
-The layer above gives the reader (`Books.read_from`); until then nothing was used. Any thread.
+The layer above gives the reader (`PoolBudgets.read_from`); until then nothing was used. Any thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NO_BUDGET = Budget()
 Reader = Callable[[str, str | None], UsageStats]
 
 
-class Books:
+class PoolBudgets:
     """One supervisor's."""
 
     def __init__(self) -> None:

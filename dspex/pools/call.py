@@ -1,7 +1,7 @@
 """A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
 
 The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
-coroutine waits on a future of its loop, which its port wakes (see `ports`).
+coroutine waits on a future of its loop, which its port wakes (see `loop_batches`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .loop_batching import LoopPort, Ports
-from .state.records import SessionUse, Ticket
+from .loop_batching import LoopBatch, LoopBatches
+from .state.records import CallRecord, SessionUse
 
 if TYPE_CHECKING:
     from ..errors import DspexError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 RAISED_MOST = 64  # errors of reverse calls that a call keeps: an optimizer's may fail thousands of times
 
 
-class Call(Ticket):
-    """One call of a caller; see `Ticket` for what the pool's state keeps in it."""
+class Call(CallRecord):
+    """One call of a caller; see `CallRecord` for what the pool's state keeps in it."""
 
     __slots__ = (
         "arguments_end",
@@ -40,7 +40,7 @@ class Call(Ticket):
         "is_ended",
         "lock",
         "loop",
-        "port",
+        "loop_batch",
         "raised",
         "stream",
         "timeout",
@@ -80,7 +80,7 @@ class Call(Ticket):
         self.lock: threading.Lock | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.future: asyncio.Future[None] | None = None
-        self.port: LoopPort | None = None
+        self.loop_batch: LoopBatch | None = None
         self.stream: StreamBuffer | None = None
         self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
 
@@ -94,10 +94,10 @@ class Call(Ticket):
         self.lock = threading.Lock()
         self.lock.acquire()
 
-    def wait_in_loop(self, ports: Ports) -> asyncio.Future[None]:
+    def wait_in_loop(self, loop_batches: LoopBatches) -> asyncio.Future[None]:
         """Prepare to wait in the running event loop, and give what to await."""
         loop = self.loop = asyncio.get_running_loop()
-        self.port = ports.of(loop)
+        self.loop_batch = loop_batches.of(loop)
         self.future = loop.create_future()
         return self.future
 
@@ -118,8 +118,8 @@ class Call(Ticket):
         """Wake who waits for it."""
         if self.lock is not None:
             self.lock.release()
-        elif self.port is not None and self.loop is not None:
-            self.port.wake(self, self.loop)
+        elif self.loop_batch is not None and self.loop is not None:
+            self.loop_batch.wake(self, self.loop)
         elif self.stream is not None:
             self.stream.finish()
 

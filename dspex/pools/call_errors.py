@@ -6,43 +6,43 @@ from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from .remote import MESSAGE_MOST, NAME_MOST, error_from, raised_here, text_of
-from .state.instructions import Fail, Why
+from .state.instructions import EndReason, Fail
 
 if TYPE_CHECKING:
     from .call import Call
-    from .executor import Holdings
+    from .executor import Executor
     from .processes.worker_process import Worker
 
 SIGKILL = 9
 
 
-def error_for(instruction: Fail, call: Call, pool: Holdings, worker: Worker | None) -> errors.DspexError:
+def error_for(instruction: Fail, call: Call, pool: Executor, worker: Worker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
-        case Why.DIED:
+        case EndReason.DIED:
             return _died(call, pool, worker, facts.get("started", "unknown"))
-        case Why.SATURATED:
+        case EndReason.SATURATED:
             return errors.PoolSaturated(
                 pool.name, queued=facts["queued"], limit=pool.config.queue_limit, retry_after=facts["retry_after"]
             )
-        case Why.LATE:
+        case EndReason.LATE:
             return errors.CallTimeout(pool.name, call.command, timeout=call.timeout, phase="queued")
-        case Why.UNHEALTHY:
+        case EndReason.UNHEALTHY:
             last = pool.boot_error
             text = str(last) if last is not None else "its workers died before they did any work."
             return errors.PoolUnhealthy(pool.name, last_error=text, retry_in=facts["retry_in"])
-        case Why.BOOT:
+        case EndReason.BOOT:
             return pool.boot_error or errors.WorkerBootError(
                 f"The workers of pool {pool.name!r} died while they started.", pool=pool.name
             )
-        case Why.POISON:
+        case EndReason.POISON:
             return errors.PoisonCall(pool.name, call.command, **facts)
-        case Why.SESSION_LOST:
+        case EndReason.SESSION_LOST:
             return errors.SessionLost(pool=pool.name, session=call.session_name, **facts)
-        case Why.SESSION_BUSY | Why.SESSION_LIMIT:
+        case EndReason.SESSION_BUSY | EndReason.SESSION_LIMIT:
             return _session_error(instruction.why, call, pool)
-        case Why.DEADLOCK:
+        case EndReason.DEADLOCK:
             return errors.WouldDeadlock(
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
@@ -112,7 +112,7 @@ def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: W
     return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def _died(call: Call, pool: Holdings, worker: Worker | None, started: errors.Started) -> errors.DspexError:
+def _died(call: Call, pool: Executor, worker: Worker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -147,9 +147,9 @@ def _died(call: Call, pool: Holdings, worker: Worker | None, started: errors.Sta
     )
 
 
-def _session_error(why: Why, call: Call, pool: Holdings) -> errors.SessionError:
+def _session_error(why: EndReason, call: Call, pool: Executor) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
-    if why is Why.SESSION_BUSY:
+    if why is EndReason.SESSION_BUSY:
         return errors.SessionBusy(
             f"The worker of session {call.session_name!r} in pool {pool.name!r} is busy, and affinity is "
             f"strict_fail_fast. Try again, or use affinity = 'strict_queue'.",

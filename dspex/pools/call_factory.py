@@ -14,7 +14,7 @@ from .call import Call
 from .callbacks import outer_calls
 
 if TYPE_CHECKING:
-    from .dispatcher import Desk
+    from .dispatcher import Dispatcher
 
 _ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
 NOTHING: dict[str, Any] = {}
@@ -25,13 +25,13 @@ def next_id() -> int:
     return next(_ids)
 
 
-class Requests:
+class CallFactory:
     """Makes the calls of one pool; knows its commands once a worker has said them."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self.commands: dict[str, dict[str, Any]] = {}
         self._taught_by = 0  # the generation that told them
-        self._desk = desk
+        self._dispatcher = dispatcher
 
     def make(
         self,
@@ -48,18 +48,18 @@ class Requests:
         Raises:
             InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
         """
-        desk = self._desk
+        dispatcher = self._dispatcher
         declared = self._declared(command)
-        timeout = desk.config.call_timeout if timeout is None else timeout
+        timeout = dispatcher.config.call_timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if not (arguments is None or isinstance(arguments, dict)) or deadline != deadline:
             raise _misfit(command, arguments, timeout)
-        outers = outer_calls(desk)
+        outers = outer_calls(dispatcher)
         is_nested = bool(outers)
         meta: dict[str, Any] = {} if deadline == inf else {"deadline": deadline}
         is_durable = False
         if session is not None:
-            is_durable = desk.is_durable(session)
+            is_durable = dispatcher.is_durable(session)
             meta["session"] = session
             meta["durable"] = is_durable
         if credit is not None:
@@ -94,7 +94,7 @@ class Requests:
         self._taught_by = generation
         if commands != self.commands:
             self.commands = commands
-            for ticket in self._desk.state.standing():  # submitted before anybody knew what the commands declare
+            for ticket in self._dispatcher.state.standing():  # submitted before anybody knew what the commands declare
                 ticket.use = commands.get(ticket.command, NOTHING).get("session")
 
     def _declared(self, command: str) -> dict[str, Any]:
@@ -105,19 +105,19 @@ class Requests:
         try:
             return self.commands[command]
         except KeyError:
-            raise UnknownName("command", command, self.commands, where=f"pool {self._desk.name!r}") from None
+            raise UnknownName("command", command, self.commands, where=f"pool {self._dispatcher.name!r}") from None
 
     def _require_no_deadlock(self, call: Call, outers: list[Call]) -> None:
         """A nested call runs beside its outer calls; in another session it may only use room that is free (C14)."""
         if call.session is None or any(call.session == outer.session for outer in outers):
             return
         call.is_nested = False
-        with self._desk.lock:
-            has_room = self._desk.state.has_room(call.session)
+        with self._dispatcher.lock:
+            has_room = self._dispatcher.state.has_room(call.session)
         if not has_room:
             raise WouldDeadlock(
                 f"A tool of {outers[0].command!r} calls {call.command!r} in session {call.session_name!r} of its own "
-                f"pool {self._desk.name!r}, which has no free slot for it: it could only wait for itself. Use the "
+                f"pool {self._dispatcher.name!r}, which has no free slot for it: it could only wait for itself. Use the "
                 f"outer call's session, another pool, or a larger size."
             )
 

@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING
 
 from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
-from .callback_limits import Admission, Limits
-from .callbacks import Handler, ReverseCall
+from .callback_limits import CallbackAdmission, CallbackLimits
+from .callbacks import Callback, Handler
 from .processes import worker_process as workers
 from .tool_threads import ToolThreads
 
 if TYPE_CHECKING:
-    from .dispatcher import Desk
+    from .dispatcher import Dispatcher
 
 LEFT_TASKS_MOST = 1024  # asynchronous handlers of one pool that do not end with their calls
 ENDLESS = 2**20  # descriptors, where the system names no limit
 QUIET = 1.0  # seconds between events of refusals in one pool; each tells how many there were
 
-__all__ = ["Handler", "Handlers", "ReverseCalls"]
+__all__ = ["CallbackHandlers", "Handler", "ReverseCalls"]
 
 
-class Handlers:
+class CallbackHandlers:
     """The handlers of one supervisor, by name, and the reverse calls of its pools."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: CallbackLimits | None = None) -> None:
         self._handlers: dict[str, Handler] = {}
         self._of_pools: list[ReverseCalls] = []
         self._limits = limits
@@ -55,18 +55,18 @@ class Handlers:
         except KeyError:
             raise UnknownName("handler", name, self._handlers) from None
 
-    def of_pool(self, desk: Desk, bus: Bus) -> ReverseCalls:
+    def of_pool(self, dispatcher: Dispatcher, bus: Bus) -> ReverseCalls:
         """Make what takes the reverse calls of a pool."""
-        made = ReverseCalls(desk.name, self, bus)
+        made = ReverseCalls(dispatcher.name, self, bus)
         self._of_pools.append(made)
         return made
 
-    def limits(self) -> Limits:
+    def limits(self) -> CallbackLimits:
         """How much each pool may ask at once."""
         if self._limits is None:
             descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             many = descriptors if descriptors != resource.RLIM_INFINITY else ENDLESS
-            self._limits = Limits.of_host(many, len(self._of_pools))
+            self._limits = CallbackLimits.of_host(many, len(self._of_pools))
         return self._limits
 
     def stop(self) -> None:
@@ -78,25 +78,25 @@ class Handlers:
 class ReverseCalls:
     """The reverse calls of one pool on their way. Any thread; `begin` is the engine's."""
 
-    def __init__(self, pool: str, handlers: Handlers, bus: Bus) -> None:
+    def __init__(self, pool: str, handlers: CallbackHandlers, bus: Bus) -> None:
         self._pool = pool
         self._handlers = handlers
         self._bus = bus
-        self._admission: Admission | None = None  # made at the first request: then the other pools are known
+        self._admission: CallbackAdmission | None = None  # made at the first request: then the other pools are known
         self._threads = ToolThreads(pool, self._tell_left)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns: deque[ReverseCall] = deque()  # whose turn has come
+        self._turns: deque[Callback] = deque()  # whose turn has come
         self._starting = threading.Lock()
-        self._left: set[ReverseCall] = set()  # asynchronous ones that go on though their calls have ended
+        self._left: set[Callback] = set()  # asynchronous ones that go on though their calls have ended
         self._left_lock = threading.Lock()
         self._refused = 0  # since the last event
         self._told_at = 0.0
 
-    def begin(self, request: ReverseCall) -> None:
+    def begin(self, request: Callback) -> None:
         """Have a request handled, now or in its turn; returns at once."""
         admission = self._admission
         if admission is None:
-            admission = self._admission = Admission(self._pool, self._handlers.limits())
+            admission = self._admission = CallbackAdmission(self._pool, self._handlers.limits())
         try:
             self._handlers.find(request.name)
             request.on_end = self._ended
@@ -117,7 +117,7 @@ class ReverseCalls:
 
     # -- one after the other --
 
-    def _ended(self, request: ReverseCall) -> None:
+    def _ended(self, request: Callback) -> None:
         """It was answered, or nobody waits for it: those that waited for its place may come."""
         if self._admission is None:
             return
@@ -127,7 +127,7 @@ class ReverseCalls:
             self._turns.extend(turns)
             self._start_turns()
 
-    def _note_left(self, request: ReverseCall) -> None:
+    def _note_left(self, request: Callback) -> None:
         """Whether its handler goes on though nobody waits for it: it does not count against those of living calls."""
         if not request.is_cancelled:
             return
@@ -150,7 +150,7 @@ class ReverseCalls:
             finally:
                 self._starting.release()
 
-    def _start(self, request: ReverseCall) -> None:
+    def _start(self, request: Callback) -> None:
         if request.is_cancelled:
             return
         try:
@@ -181,7 +181,7 @@ class ReverseCalls:
 
     # -- what goes wrong --
 
-    def _require_reader(self, request: ReverseCall) -> None:
+    def _require_reader(self, request: Callback) -> None:
         """Make no more answers for a worker that has left too many unread."""
         unread, limit = request.worker.unread_answers(), workers.UNREAD_MOST
         if unread > limit:
@@ -190,7 +190,7 @@ class ReverseCalls:
                 what="bytes of unread answers",
             )  # fmt: skip
 
-    def _refuse(self, request: ReverseCall, error: BaseException) -> None:
+    def _refuse(self, request: Callback, error: BaseException) -> None:
         request.fail(error)
         if isinstance(error, UnknownName):
             return

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import TooManyReverseCalls
 
 if TYPE_CHECKING:
-    from .callbacks import ReverseCall
+    from .callbacks import Callback
 
 MIB = 1024 * 1024
 Scope = Literal["call", "worker", "pool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallbackLimits:
     """How many reverse calls may run at once, and how many more may wait for their turn."""
 
     call: int = 64
@@ -32,7 +32,7 @@ class Limits:
     bytes_of_worker: int = 256 * MIB  # of their frames, running and waiting
 
     @classmethod
-    def of_host(cls, descriptors: int, pools: int) -> Limits:
+    def of_host(cls, descriptors: int, pools: int) -> CallbackLimits:
         """For a process that may have so many descriptors: requests to language models hold one each.
 
         All pools together take a quarter. With 1,024 descriptors and two pools a call may have 32 requests on their
@@ -43,22 +43,22 @@ class Limits:
         return cls(call=min(64, worker // 2), worker=worker, pool=pool)
 
 
-class Admission:
+class CallbackAdmission:
     """Counts the reverse calls of one pool. Any thread."""
 
-    def __init__(self, pool: str, limits: Limits) -> None:
+    def __init__(self, pool: str, limits: CallbackLimits) -> None:
         self._pool = pool
         self._limits = limits
         self._lock = threading.Lock()
-        self._running: set[ReverseCall] = set()
-        self._nested: set[ReverseCall] = set()
+        self._running: set[Callback] = set()
+        self._nested: set[Callback] = set()
         self._of_call: Counter[int] = Counter()
         self._of_worker: Counter[int] = Counter()
-        self._waiting: dict[int, deque[ReverseCall]] = {}  # by call; the one whose turn was longest ago comes first
+        self._waiting: dict[int, deque[Callback]] = {}  # by call; the one whose turn was longest ago comes first
         self._waiting_of_worker: Counter[int] = Counter()
         self._bytes_of_worker: Counter[int] = Counter()
 
-    def enter(self, request: ReverseCall) -> bool:
+    def enter(self, request: Callback) -> bool:
         """Take a request; True if it runs now, False if it waits for `leave` to give it.
 
         Raises:
@@ -78,7 +78,7 @@ class Admission:
             self._waiting_of_worker[request.worker.generation] += 1
             return False
 
-    def leave(self, request: ReverseCall) -> list[ReverseCall]:
+    def leave(self, request: Callback) -> list[Callback]:
         """It has ended, or nobody waits for it any more; give those whose turn it is. A second time it does nothing."""
         with self._lock:
             if request in self._nested:
@@ -99,7 +99,7 @@ class Admission:
 
     # -- how: with the lock held --
 
-    def _require_room(self, request: ReverseCall) -> None:
+    def _require_room(self, request: Callback) -> None:
         limits, generation = self._limits, request.worker.generation
         waiting = len(self._waiting.get(request.outer.id, ()))
         self._require(request, "call", waiting, limits.waiting_of_call)
@@ -107,14 +107,14 @@ class Admission:
         size = self._bytes_of_worker[generation] + request.size
         self._require(request, "worker", size - 1, limits.bytes_of_worker, "bytes")
 
-    def _require(self, request: ReverseCall, scope: Scope, count: int, limit: int, what: str = "reverse calls") -> None:
+    def _require(self, request: Callback, scope: Scope, count: int, limit: int, what: str = "reverse calls") -> None:
         if count >= limit:
             raise TooManyReverseCalls(
                 self._pool, request.name, scope=scope, command=request.outer.command, actual=count + 1, limit=limit,
                 what=what,
             )  # fmt: skip
 
-    def _may_run(self, request: ReverseCall) -> bool:
+    def _may_run(self, request: Callback) -> bool:
         limits = self._limits
         return (
             len(self._running) < limits.pool
@@ -122,12 +122,12 @@ class Admission:
             and self._of_call[request.outer.id] < limits.call
         )
 
-    def _run(self, request: ReverseCall) -> None:
+    def _run(self, request: Callback) -> None:
         self._running.add(request)
         self._of_call[request.outer.id] += 1
         self._of_worker[request.worker.generation] += 1
 
-    def _stop_waiting(self, request: ReverseCall) -> bool:
+    def _stop_waiting(self, request: Callback) -> bool:
         line = self._waiting.get(request.outer.id)
         if line is None or request not in line:
             return False
@@ -138,12 +138,12 @@ class Admission:
         self._let_go_of(request)
         return True
 
-    def _let_go_of(self, request: ReverseCall) -> None:
+    def _let_go_of(self, request: Callback) -> None:
         _take_one(self._bytes_of_worker, request.worker.generation, request.size)
 
-    def _next(self) -> list[ReverseCall]:
+    def _next(self) -> list[Callback]:
         """Those that may run now, one of each call in turn."""
-        found: list[ReverseCall] = []
+        found: list[Callback] = []
         for call in tuple(self._waiting):
             line = self._waiting[call]
             if len(self._running) >= self._limits.pool:

@@ -23,16 +23,16 @@ from .remote import RAISED
 
 if TYPE_CHECKING:
     from .call import Call
-    from .dispatcher import Desk
+    from .dispatcher import Dispatcher
     from .processes.worker_process import Worker
 
 CLOSING = 1.0  # seconds that a cancelled coroutine has to end
-Handler = Callable[["ReverseCall"], Any]
+Handler = Callable[["Callback"], Any]
 
-_outer: ContextVar[tuple[Desk, Call] | None] = ContextVar("dspex_outer_call", default=None)
+_outer: ContextVar[tuple[Dispatcher, Call] | None] = ContextVar("dspex_outer_call", default=None)
 
 
-def outer_calls(desk: Desk) -> list[Call]:
+def outer_calls(dispatcher: Dispatcher) -> list[Call]:
     """Give the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
 
     It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
@@ -40,16 +40,16 @@ def outer_calls(desk: Desk) -> list[Call]:
     """
     calls, link = [], _outer.get()
     while link is not None:
-        if link[0] is desk and not link[1].is_ended:
+        if link[0] is dispatcher and not link[1].is_ended:
             calls.append(link[1])
         link = link[1].context.get(_outer)
     return calls
 
 
-class ReverseCall:
+class Callback:
     """One request of a worker. Handlers read `arguments`, and `outer`, the call that it belongs to."""
 
-    def __init__(self, pool: Desk, worker: Worker, outer: Call, message: messages.Message, size: int) -> None:
+    def __init__(self, pool: Dispatcher, worker: Worker, outer: Call, message: messages.Message, size: int) -> None:
         _, self.id, name, arguments, meta = message
         self.pool = pool
         self.worker = worker
@@ -59,7 +59,7 @@ class ReverseCall:
         self.size = size  # bytes of its frame
         self.is_cancelled = False
         self.is_over = False  # its handler has ended
-        self.on_end: Callable[[ReverseCall], None] = _nothing  # told once it is answered, or nobody waits for it
+        self.on_end: Callable[[Callback], None] = _nothing  # told once it is answered, or nobody waits for it
         self._granted: int = meta.get("credit") or 0
         self._sent = 0
         self._task: asyncio.Task[None] | None = None
@@ -99,7 +99,7 @@ class ReverseCall:
     def cancel(self) -> None:
         """Its worker does not wait for it any more."""
         self.is_cancelled = True
-        self.worker.reverse.pop(self.id, None)
+        self.worker.callbacks.pop(self.id, None)
         loop = self._loop
         if loop is None:
             self.on_end(self)
@@ -204,11 +204,11 @@ class ReverseCall:
 
     def _done(self) -> None:
         self.is_over = True
-        self.worker.reverse.pop(self.id, None)
+        self.worker.callbacks.pop(self.id, None)
         self.on_end(self)
 
 
-def _nothing(request: ReverseCall) -> None:
+def _nothing(request: Callback) -> None:
     """Nobody has begun it."""
 
 

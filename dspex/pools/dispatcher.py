@@ -24,19 +24,19 @@ from ..config import PoolConfig
 from ..errors import CallTimeout
 from ..events import Bus, Name
 from .call import Call, wake_all
-from .executor import Holdings, rules_of
-from .loop_batching import Ports
+from .executor import Executor, rules_of
+from .loop_batching import LoopBatches
 from .processes.channel import Channel
 from .processes.engine import Engine
 from .processes.worker_process import Worker
 from .state.instructions import Cancel, Emit, Instruction, Kill, Start
 from .state.records import Phase
-from .state.recovery import mend
+from .state.recovery import repair
 
 UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
-class Desk(Holdings):
+class Dispatcher(Executor):
     """Where calls are handed in and answers handed out. `start` and `kill` are set by whoever owns the workers."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
@@ -50,7 +50,7 @@ class Desk(Holdings):
         self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
         self._is_torn = False
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
-        self.ports = Ports()
+        self.loop_batches = LoopBatches()
 
     # -- calls: any thread -------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class Desk(Holdings):
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False
-        is_held = call.port is not None and call.port.hold(channels)
+        is_held = call.loop_batch is not None and call.loop_batch.hold(channels)
         self._follow_up(() if is_held else channels)
 
     def give_up(self, call: Call, error: BaseException | None, count: str, *, wakes: bool = False) -> bool:
@@ -141,7 +141,7 @@ class Desk(Holdings):
 
     # -- answers: the engine's thread --------------------------------------------------------------------------
 
-    def settle(self, worker: Worker, answers: list[messages.Message]) -> None:
+    def deliver(self, worker: Worker, answers: list[messages.Message]) -> None:
         """Take a batch of final answers: free the slots, use them, wake the callers.
 
         Raises:
@@ -165,11 +165,11 @@ class Desk(Holdings):
         self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
         if ended:
             self._engine.call_last(lambda: wake_all(ended))
-        if worker.reverse:  # it may not say itself that these wait no more
+        if worker.callbacks:  # it may not say itself that these wait no more
             for call in taken:
                 self._end_requests(worker.generation, call.id)
 
-    def bury(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
+    def reap_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
         """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
         channels: list[Channel] = []
         with self.lock:
@@ -182,7 +182,7 @@ class Desk(Holdings):
                     self.live.pop(call.id, None)
         self._follow_up(channels)
 
-    def break_down(self, cause: BaseException) -> None:
+    def fail_all(self, cause: BaseException) -> None:
         """The engine's thread ended: every call, now and later, fails with the cause (C12)."""
         with self.lock:
             self.broken = cause
@@ -215,7 +215,7 @@ class Desk(Holdings):
             if call.deadline <= now:
                 self.expire(call, wakes=True)
 
-    def work_off(self) -> None:
+    def run_deferred(self) -> None:
         """Do what other threads left to the engine."""
         if self.ended:
             wake_all(self.ended.popleft() for _ in range(len(self.ended)))
@@ -230,15 +230,15 @@ class Desk(Holdings):
                     self.kill(generation, reason)
                 case Emit(event=event, facts=facts):
                     self._bus.emit(EVENTS[event], pool=self.name, **facts)
-                case Cancel(generation=generation, ticket_id=id):
+                case Cancel(generation=generation, call_id=id):
                     self._end_requests(generation, id)
         self.notify()
 
     def tell(self) -> None:
-        """`work_off` what follows from every change so far."""
+        """`run_deferred` what follows from every change so far."""
         with self.lock:
             pass  # a change that another thread is making has left what follows when it gives the lock back
-        self.work_off()
+        self.run_deferred()
 
     def _end_requests(self, generation: int, call_id: int) -> None:
         """Nobody waits for the call: end what its worker asked of this process, without waiting for its word.
@@ -246,7 +246,7 @@ class Desk(Holdings):
         A language model's stream is closed now, even if the worker is busy in C.
         """
         worker = self.workers.get(generation)
-        for request in tuple(worker.reverse.values()) if worker is not None else ():
+        for request in tuple(worker.callbacks.values()) if worker is not None else ():
             if request.outer.id == call_id:
                 request.cancel()
 
@@ -282,7 +282,7 @@ class Desk(Holdings):
                 self.changed.wait(0.01)  # calls end without notice
         return True
 
-    def insist(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
+    def wait_or_raise(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
         """Block until `is_done()`.
 
         Raises:
@@ -301,7 +301,7 @@ class Desk(Holdings):
             if worker.channel is not None:
                 worker.channel.check_append()
         sent = {generation: worker.calls for generation, worker in self.workers.items()}
-        self.carry_out(mend(self.state, self.live.values(), sent, monotonic()), channels)
+        self.carry_out(repair(self.state, self.live.values(), sent, monotonic()), channels)
         for id in [id for id, call in self.live.items() if call.phase is Phase.DONE]:
             del self.live[id]
         self._is_torn = False
@@ -317,7 +317,7 @@ class Desk(Holdings):
         for channel in channels:
             channel.flush()
         if self.later or self.ended:
-            self._engine.call_soon(self.work_off)
+            self._engine.call_soon(self.run_deferred)
 
     def _recover(self) -> None:
         """On the engine's thread, which no signal handler interrupts: for all who left since it last looked."""
@@ -332,7 +332,7 @@ class Desk(Holdings):
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
                 worker.channel.go_on()
-        self.work_off()
+        self.run_deferred()
 
 
 EVENTS = {

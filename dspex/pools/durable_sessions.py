@@ -26,7 +26,7 @@ def pack(wrote: Mapping[str, Any]) -> dict[str, bytes]:
         raise Malformed(f"its session notes hold a value of {limit}") from None
 
 
-class DurableStore:
+class DurableSessions:
     """The packed values of one pool's durable sessions."""
 
     def __init__(self) -> None:

@@ -19,10 +19,10 @@ from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
 from .call import Call
 from .call_factory import next_id
-from .durable_sessions import DurableStore
+from .durable_sessions import DurableSessions
 from .processes.channel import Channel
 from .processes.worker_process import Worker
-from .state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from .state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from .state.machine import PoolState, Rules
 
 NO_NOTES: dict[str, Any] = {}
@@ -30,7 +30,7 @@ COUNTS = ("submitted", "answered", "failed", "expired", "cancelled", "deaths", "
 ENDS = ("worker.died", "worker.stopped")
 
 
-class Holdings:
+class Executor:
     """The calls, workers and state of one pool. Every method is called with the pool's lock held."""
 
     def __init__(self, config: PoolConfig) -> None:
@@ -40,7 +40,7 @@ class Holdings:
         self.workers: dict[int, Worker] = {}
         self.live: dict[int, Call] = {}  # every call that is queued, or that a worker has not answered yet
         self.counts = dict.fromkeys(COUNTS, 0)
-        self.durable = DurableStore()
+        self.durable = DurableSessions()
         self.boot_error: WorkerBootError | None = None
         self.broken: BaseException | None = None
         self.ended: deque[Call] = deque()  # to be woken by the engine
@@ -127,7 +127,7 @@ class Holdings:
         return closed
 
     def _send(self, instruction: Send, channels: list[Channel]) -> None:
-        call = instruction.ticket
+        call = instruction.call
         worker = self.workers[instruction.generation]
         channel = worker.channel
         if not isinstance(call, Call) or channel is None:
@@ -149,7 +149,7 @@ class Holdings:
 
     def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
         match instruction:
-            case Cancel(generation=generation, ticket_id=id):
+            case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
                 self.later.append(instruction)
             case Forget(generation=generation, session=session):
@@ -165,14 +165,14 @@ class Holdings:
             channels.append(worker.channel)
 
     def _fail(self, instruction: Fail, own: Call | None) -> None:
-        call = instruction.ticket
+        call = instruction.call
         if not isinstance(call, Call):
             return
         self.live.pop(call.id, None)
         if call.is_ended:
             return
         call.end(error=call_errors.error_for(instruction, call, self, self.workers.get(call.generation)))
-        self.counts["expired" if instruction.why is Why.LATE else "failed"] += 1
+        self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
             self.ended.append(call)
 

@@ -15,10 +15,10 @@ from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
 from dspex_worker.wire.messages import Kind, Message
 
 from ..events import Bus, Name, Reports
-from .call_factory import Requests
-from .callback_handlers import Handlers
-from .callbacks import ReverseCall
-from .dispatcher import Desk
+from .call_factory import CallFactory
+from .callback_handlers import CallbackHandlers
+from .callbacks import Callback
+from .dispatcher import Dispatcher
 from .durable_sessions import pack
 from .frame_intake import PATIENCE, Intake
 from .processes import worker_process as workers
@@ -32,14 +32,14 @@ CHUNK = int(Kind.CHUNK)
 REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be told
 
 
-class Replies:
+class Inbox:
     """The incoming half of one pool."""
 
-    def __init__(self, desk: Desk, requests: Requests, handlers: Handlers, bus: Bus) -> None:
-        self._desk = desk
-        self._requests = requests
+    def __init__(self, dispatcher: Dispatcher, call_factory: CallFactory, handlers: CallbackHandlers, bus: Bus) -> None:
+        self._dispatcher = dispatcher
+        self._call_factory = call_factory
         self._bus = bus
-        self._reverse_calls = handlers.of_pool(desk, bus)
+        self._reverse_calls = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
         self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.read_on(self.on_output))
 
@@ -119,7 +119,7 @@ class Replies:
 
     def _settle(self, worker: Worker, answers: list[Message]) -> None:
         try:
-            self._desk.settle(worker, answers)
+            self._dispatcher.deliver(worker, answers)
         except Malformed as error:
             self.retire(worker, str(error))
         except Exception as error:
@@ -141,24 +141,24 @@ class Replies:
         call.stream.receive(message[2])
 
     def _on_reverse(self, worker: Worker, message: Message, size: int) -> None:
-        if message[1] in worker.reverse:
+        if message[1] in worker.callbacks:
             raise Malformed(f"it made its reverse call {message[1]} twice")
         self._require_reader(worker)
         outer = worker.calls.get(message[4]["for"])
         if outer is None or outer.is_ended:
             return  # its call has ended: the worker has been told, or is about to say so itself
-        request = ReverseCall(self._desk, worker, outer, message, size)
-        worker.reverse[request.id] = request
+        request = Callback(self._dispatcher, worker, outer, message, size)
+        worker.callbacks[request.id] = request
         self._reverse_calls.begin(request)
 
     def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
-        request = worker.reverse.get(message[1])
+        request = worker.callbacks.get(message[1])
         if request is not None:
             request.cancel()
 
     def _on_reverse_credit(self, worker: Worker, message: Message, size: int) -> None:
         self._require_reader(worker)
-        request = worker.reverse.get(message[1])
+        request = worker.callbacks.get(message[1])
         if request is not None:
             request.grant(message[2])
 
@@ -180,21 +180,21 @@ class Replies:
 
     def _on_ready(self, worker: Worker, message: Message, size: int) -> None:
         def ready(now: float) -> list[Instruction]:
-            self._desk.boot_error = None
-            self._requests.learn(message[1], worker.generation)
-            return self._desk.state.worker_ready(worker.generation, now)
+            self._dispatcher.boot_error = None
+            self._call_factory.learn(message[1], worker.generation)
+            return self._dispatcher.state.worker_ready(worker.generation, now)
 
         if worker.pidfd is None:  # nobody gets its calls before its end can be seen
             worker.watch_by_its_word()
-        self._desk.change(ready)
-        self._desk.notify()
+        self._dispatcher.change(ready)
+        self._dispatcher.notify()
 
     def _on_pong(self, worker: Worker, message: Message, size: int) -> None:
         def pong(now: float) -> list[Instruction]:
-            self._desk.state.pong(worker.generation)
+            self._dispatcher.state.pong(worker.generation)
             return []
 
-        self._desk.change(pong)
+        self._dispatcher.change(pong)
 
     def _on_log(self, worker: Worker, message: Message, size: int) -> None:
         _, call, level, logger, text = message
@@ -206,16 +206,16 @@ class Replies:
         self._report(worker, size, Name.WORKER_REPORTED, {**facts, "call": call, "event": name})
 
     def _report(self, worker: Worker, size: int, name: Name, facts: dict[str, object]) -> None:
-        self._bus.report(self._reports, size, name, facts, pool=self._desk.name, worker=worker.name)
+        self._bus.report(self._reports, size, name, facts, pool=self._dispatcher.name, worker=worker.name)
 
 
-_ON_MESSAGE: dict[int, Callable[[Replies, Worker, Message, int], None]] = {
-    Kind.PONG: Replies._on_pong,
-    Kind.CALL: Replies._on_reverse,
-    Kind.CANCEL: Replies._on_reverse_cancel,
-    Kind.CREDIT: Replies._on_reverse_credit,
-    Kind.LOG: Replies._on_log,
-    Kind.EVENT: Replies._on_event,
-    Kind.HELLO: Replies._on_hello,
-    Kind.READY: Replies._on_ready,
+_ON_MESSAGE: dict[int, Callable[[Inbox, Worker, Message, int], None]] = {
+    Kind.PONG: Inbox._on_pong,
+    Kind.CALL: Inbox._on_reverse,
+    Kind.CANCEL: Inbox._on_reverse_cancel,
+    Kind.CREDIT: Inbox._on_reverse_credit,
+    Kind.LOG: Inbox._on_log,
+    Kind.EVENT: Inbox._on_event,
+    Kind.HELLO: Inbox._on_hello,
+    Kind.READY: Inbox._on_ready,
 }

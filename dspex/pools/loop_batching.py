@@ -22,7 +22,7 @@ MOST_HELD = 16  # frames that may wait for the end of the turn
 LONGEST_TURN = 0.0005  # seconds that they may wait while the turn's other tasks send theirs
 
 
-class LoopPort:
+class LoopBatch:
     """One event loop's. `wake` has one calling thread, the engine; the rest runs on the loop's thread."""
 
     __slots__ = ("_ended", "_held", "_in_turn", "_is_told", "_write_by", "loop")
@@ -89,17 +89,17 @@ class LoopPort:
         self._write_by = monotonic() + LONGEST_TURN
 
 
-class Ports:
+class LoopBatches:
     """The ports of the loops that call one pool."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, LoopPort] = {}
+        self._by_id: dict[int, LoopBatch] = {}
 
-    def of(self, loop: asyncio.AbstractEventLoop) -> LoopPort:
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopBatch:
         """Give the loop's port."""
-        port = self._by_id.get(id(loop))
-        if port is None or port.loop() is not loop:
+        loop_batch = self._by_id.get(id(loop))
+        if loop_batch is None or loop_batch.loop() is not loop:
             alive = {key: known for key, known in tuple(self._by_id.items()) if known.loop() is not None}
-            port = alive[id(loop)] = LoopPort(loop)
+            loop_batch = alive[id(loop)] = LoopBatch(loop)
             self._by_id = alive
-        return port
+        return loop_batch

@@ -1,7 +1,7 @@
 """One pool, as its users see it: calls, streams, sessions, and the operator's verbs.
 
-Any thread calls it. The parts do the work: `requests` encodes calls, `desk` holds the lock and carries out what the
-state decides, `replies` takes what workers say, `crew` starts and buries their processes, `nursery` keeps the template.
+Any thread calls it. The parts do the work: `call_factory` encodes calls, `dispatcher` holds the lock and carries out what the
+state decides, `inbox` takes what workers say, `pool_workers` starts and buries their processes, `forkserver` keeps the template.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..config import PoolConfig
 from ..errors import CallCancelled, PoolClosed, SessionLimit, WorkerBootError
 from ..events import Bus, Name
 from .call import Call
-from .call_factory import Requests
-from .callback_handlers import Handlers
-from .dispatcher import Desk
-from .inbox import Replies
-from .pool_workers import Crew
+from .call_factory import CallFactory
+from .callback_handlers import CallbackHandlers
+from .dispatcher import Dispatcher
+from .inbox import Inbox
+from .pool_workers import PoolWorkers
 from .processes.engine import Engine
 from .processes.memory_cap import observe
-from .recycling import Renewal
+from .recycling import Recycler
 from .state.instructions import Instruction
 from .stats import PoolStats, stats_of
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
@@ -42,22 +42,24 @@ class Pool:
     """A named pool of workers. Made by `Supervisor`; `sup.pool(name)` gives it."""
 
     def __init__(
-        self, config: PoolConfig, engine: Engine, bus: Bus, handlers: Handlers, supervisor: Supervisor
+        self, config: PoolConfig, engine: Engine, bus: Bus, handlers: CallbackHandlers, supervisor: Supervisor
     ) -> None:
         self.name = config.name
         self._supervisor = supervisor
         self._engine = engine
         self._bus = bus
-        self._desk = Desk(config, engine, bus)
-        self._requests = Requests(self._desk)
-        self._crew = Crew(config, self._desk, engine, bus, Replies(self._desk, self._requests, handlers, bus))
-        self._renewal = Renewal(self._desk, self._crew, engine, bus)
+        self._dispatcher = Dispatcher(config, engine, bus)
+        self._call_factory = CallFactory(self._dispatcher)
+        self._pool_workers = PoolWorkers(
+            config, self._dispatcher, engine, bus, Inbox(self._dispatcher, self._call_factory, handlers, bus)
+        )
+        self._recycler = Recycler(self._dispatcher, self._pool_workers, engine, bus)
         self._is_stopped = False
 
     @property
     def config(self) -> PoolConfig:
         """The settings that it decides by now; `stats()["size"]` is the size, which `resize` changes too."""
-        return self._desk.config
+        return self._dispatcher.config
 
     # -- calls -------------------------------------------------------------------------------------------------
 
@@ -109,12 +111,12 @@ class Pool:
         call.wait_in_thread()
         take_back = None
         try:
-            self._desk.submit(call)
+            self._dispatcher.submit(call)
             if cancel is not None:
                 take_back = cancel(lambda: self.cancel(call))
             self._wait(call)
         except BaseException:
-            self._desk.recover(call)
+            self._dispatcher.recover(call)
             raise
         finally:
             if take_back is not None:
@@ -132,13 +134,13 @@ class Pool:
     ) -> Call:
         """`invoke`, awaited."""
         call = self._make(command, arguments, session, timeout, idempotent=idempotent)
-        future = call.wait_in_loop(self._desk.ports)
+        future = call.wait_in_loop(self._dispatcher.loop_batches)
         try:  # no await stands between submitting and waiting (C6)
-            self._desk.submit(call)
+            self._dispatcher.submit(call)
             if not call.is_ended:
                 await future
         except BaseException:
-            self._desk.recover(call)
+            self._dispatcher.recover(call)
             raise
         return call
 
@@ -176,12 +178,12 @@ class Pool:
 
     def expire(self, call: Call) -> None:
         """Its deadline has passed, or it has an outcome already (C7)."""
-        self._desk.expire(call)
+        self._dispatcher.expire(call)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for it any more."""
         if not self._supervisor.is_forked:
-            self._desk.give_up(call, None, "cancelled", wakes=True)
+            self._dispatcher.give_up(call, None, "cancelled", wakes=True)
 
     def check_own_process(self) -> None:
         """Raise ForkedSupervisor in a forked child of the host (C13)."""
@@ -190,11 +192,11 @@ class Pool:
     def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
         text = f"The call {call.command!r} in pool {self.name!r} was cancelled by another thread of its caller."
-        self._desk.give_up(call, CallCancelled(text), "cancelled", wakes=True)
+        self._dispatcher.give_up(call, CallCancelled(text), "cancelled", wakes=True)
 
     def abandon_later(self, call: Call) -> None:
         """`abandon` for finalizers: takes no lock (C11)."""
-        self._desk.recover(call)
+        self._dispatcher.recover(call)
 
     # -- the operator ------------------------------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Pool:
         self.check_own_process()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"pool {self.name!r} cannot have {size!r} workers: give a whole number, 1 or more")
-        self._desk.change(lambda now: self._desk.state.resize(size, now))
+        self._dispatcher.change(lambda now: self._dispatcher.state.resize(size, now))
         self._bus.emit(Name.POOL_RESIZED, pool=self.name, size=size)
 
     def recycle(self, *, reload: bool = False, timeout: float | None = None) -> None:
@@ -218,9 +220,9 @@ class Pool:
         """
         self._supervisor.check_usable()
         if reload:
-            self._renewal.renew(self.config, timeout)
+            self._recycler.renew(self.config, timeout)
         else:
-            self._renewal.recycle(timeout)
+            self._recycler.recycle(timeout)
 
     def reconfigure(self, config: PoolConfig, *, reload: bool = False, timeout: float | None = None) -> None:
         """Take new settings without failing a call.
@@ -240,35 +242,37 @@ class Pool:
             raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
         if reload or not self.config.makes_same_workers(config):
             self._supervisor.check_usable()
-            self._renewal.renew(config, timeout)
+            self._recycler.renew(config, timeout)
         else:
-            self._renewal.adopt(config)
+            self._recycler.adopt(config)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new calls and wait until all that were taken have ended."""
         self.check_own_process()
-        with self._desk.lock:
-            self._desk.state.is_closed = True
-        self._desk.insist(self._desk.is_idle, timeout, "finish its calls")
+        with self._dispatcher.lock:
+            self._dispatcher.state.is_closed = True
+        self._dispatcher.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
         self.check_own_process()
-        with self._desk.lock:
-            return self._desk.state.poison.forgive(digest)
+        with self._dispatcher.lock:
+            return self._dispatcher.state.poison.forgive(digest)
 
     def stats(self) -> PoolStats:
         """Give what the pool is doing now."""
         self.check_own_process()
-        template = self._crew.nursery.template
+        template = self._pool_workers.forkserver.template
         pid = template.pid if template is not None else None
         usage = self.usage()
-        desk = self._desk
-        with desk.lock:
-            stats = stats_of(self.config, desk.state, desk.workers, desk.counts, pid, desk.boot_error, usage)
-        nursery = self._crew.nursery
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            stats = stats_of(
+                self.config, dispatcher.state, dispatcher.workers, dispatcher.counts, pid, dispatcher.boot_error, usage
+            )
+        forkserver = self._pool_workers.forkserver
         problem = template.memory_problem if template is not None else ""
-        return observe(stats, has_template=pid is not None, poll_problem=problem, enclosure=nursery.enclosure)
+        return observe(stats, has_template=pid is not None, poll_problem=problem, memory_cap=forkserver.memory_cap)
 
     def usage(self, session: str | None = None) -> UsageStats:
         """What its calls, or those of one session (by its key), have used of language models so far."""
@@ -283,17 +287,17 @@ class Pool:
             SessionLimit: the pool holds as many as it may, and each of them holds state.
         """
         self.check_own_process()
-        desk = self._desk
+        dispatcher = self._dispatcher
         refused: list[str] = []
 
         def opened(now: float) -> list[Instruction]:
             try:
-                return desk.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+                return dispatcher.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
             except KeyError:  # told below: out of `change`, it would look like an interruption
                 refused.append(key)
                 return []
 
-        desk.change(opened)
+        dispatcher.change(opened)
         if refused:
             limit = self.config.session_limit
             message = f"Pool {self.name!r} has {limit} sessions (session_limit), and each holds state."
@@ -303,12 +307,12 @@ class Pool:
         """Forget a session once its calls have ended; its worker drops the state."""
         if self._supervisor.is_forked:
             return  # the parent's; leaving a `with` block is no error
-        self._desk.change(lambda now: self._desk.state.close_session(key, now))
+        self._dispatcher.change(lambda now: self._dispatcher.state.close_session(key, now))
 
     def close_sessions_of(self, client: str) -> None:
         """`close_session` of all that a client has here, but for those that it shares with others."""
-        with self._desk.lock:
-            keys = [key for key in self._desk.state.sessions if key.startswith(f"{client}/")]
+        with self._dispatcher.lock:
+            keys = [key for key in self._dispatcher.state.sessions if key.startswith(f"{client}/")]
         for key in keys:
             self.close_session(key)
 
@@ -323,62 +327,62 @@ class Pool:
         Raises:
             WorkerBootError: none can start; it holds the end of what it printed.
         """
-        desk = self._desk
-        if not desk.wait_until(lambda: desk.is_serving() or self._is_hopeless(), timeout):
+        dispatcher = self._dispatcher
+        if not dispatcher.wait_until(lambda: dispatcher.is_serving() or self._is_hopeless(), timeout):
             raise WorkerBootError(
                 f"Pool {self.name!r} has no ready worker after {timeout:g} s. Its workers are still starting; "
                 f"raise startup_timeout, or look at what they print.",
                 pool=self.name,
-                stderr_tail=self._crew.stderr_tail(),
+                stderr_tail=self._pool_workers.stderr_tail(),
             )
-        if not desk.is_serving():
-            raise desk.boot_error or desk.closed()
+        if not dispatcher.is_serving():
+            raise dispatcher.boot_error or dispatcher.closed()
 
     def close(self) -> None:
         """Take no more calls; those that were not sent end with PoolClosed."""
-        self._desk.change(self._desk.state.close)
+        self._dispatcher.change(self._dispatcher.state.close)
 
     def stop(self, grace: float) -> None:
         """Let running calls go on for `grace` seconds, then end every worker and the template."""
         deadline = time.monotonic() + grace
-        desk = self._desk
-        if desk.broken is not None:  # its processes ended with the engine
+        dispatcher = self._dispatcher
+        if dispatcher.broken is not None:  # its processes ended with the engine
             return
-        desk.wait_until(desk.is_idle, grace)
-        desk.change(desk.state.stop_workers)
-        desk.wait_until(lambda: not desk.workers, max(0.0, min(1.0, deadline - time.monotonic())))
+        dispatcher.wait_until(dispatcher.is_idle, grace)
+        dispatcher.change(dispatcher.state.stop_workers)
+        dispatcher.wait_until(lambda: not dispatcher.workers, max(0.0, min(1.0, deadline - time.monotonic())))
         self._is_stopped = True
         ended = threading.Event()
-        self._engine.call_soon(lambda: self._crew.end(ended.set))
+        self._engine.call_soon(lambda: self._pool_workers.end(ended.set))
         if not ended.wait(END_PATIENCE) and self._engine.is_alive:
-            self._engine.call_soon(self._crew.nursery.kill)
+            self._engine.call_soon(self._pool_workers.forkserver.kill)
             if not ended.wait(END_PATIENCE):
                 raise PoolClosed(f"The template of pool {self.name!r} does not end, though it was killed.")
 
     def forget(self) -> None:
         """In a forked child of the host: close what is the parent's."""
-        self._crew.forget()
+        self._pool_workers.forget()
 
     # -- Timed: the engine's thread ----------------------------------------------------------------------------
 
     @property
     def due(self) -> float:
-        desk, crew = self._desk.due, self._crew.due
-        return desk if desk < crew else crew
+        dispatcher, pool_workers = self._dispatcher.due, self._pool_workers.due
+        return dispatcher if dispatcher < pool_workers else pool_workers
 
     def tick(self, now: float) -> None:
-        if now >= self._crew.due:
-            self._crew.tick(now)
-        if now >= self._desk.due:
-            self._desk.tick(now)
+        if now >= self._pool_workers.due:
+            self._pool_workers.tick(now)
+        if now >= self._dispatcher.due:
+            self._dispatcher.tick(now)
 
     def tell(self) -> None:
         """Tell the events of all that has happened so far."""
-        self._desk.tell()
+        self._dispatcher.tell()
 
     def engine_died(self, cause: BaseException) -> None:
-        self._desk.break_down(cause)
-        self._crew.end_without_engine()
+        self._dispatcher.fail_all(cause)
+        self._pool_workers.end_without_engine()
 
     # ============================================================================================================
 
@@ -393,7 +397,7 @@ class Pool:
         credit: int | None = None,
     ) -> Call:
         self._supervisor.check_usable()
-        return self._requests.make(command, arguments, session, timeout, idempotent=idempotent, credit=credit)
+        return self._call_factory.make(command, arguments, session, timeout, idempotent=idempotent, credit=credit)
 
     def _wait(self, call: Call) -> None:
         if call.is_ended:  # refused
@@ -401,13 +405,13 @@ class Pool:
         remaining = call.remaining()
         lock = call.lock
         if lock is not None and not lock.acquire(timeout=-1 if remaining > FAR else max(0.0, remaining)):
-            self._desk.expire(call)
+            self._dispatcher.expire(call)
 
     def _submit_stream(self, call: Call) -> None:
         try:
-            self._desk.submit(call)
+            self._dispatcher.submit(call)
         except BaseException:
-            self._desk.recover(call)
+            self._dispatcher.recover(call)
             raise
         if call.is_ended and call.stream is not None:  # refused
             call.stream.finish()
@@ -416,16 +420,16 @@ class Pool:
         """The consumer of a stream took chunks: its worker may send as many more."""
         if call.stream is not None:
             call.stream.allow(count)  # before the worker can know
-        worker = self._desk.workers.get(call.generation)
+        worker = self._dispatcher.workers.get(call.generation)
         if worker is not None:
-            self._desk.post(worker, messages.write(Kind.CREDIT, call.id, count))
+            self._dispatcher.post(worker, messages.write(Kind.CREDIT, call.id, count))
 
     def _begin(self) -> None:
         self._engine.add_timed(self)
-        self._crew.begin()
+        self._pool_workers.begin()
 
     def _is_hopeless(self) -> bool:
         """Whether waiting for the first worker is in vain."""
         if self._is_stopped:
             return True
-        return self._desk.boot_error is not None and self._crew.boot_failures >= self.config.size
+        return self._dispatcher.boot_error is not None and self._pool_workers.boot_failures >= self.config.size

@@ -12,17 +12,17 @@ from time import monotonic
 from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
-from .dispatcher import Desk
-from .pool_workers import Crew
+from .dispatcher import Dispatcher
+from .pool_workers import PoolWorkers
 from .processes.engine import Engine
 
 
-class Renewal:
+class Recycler:
     """One pool's."""
 
-    def __init__(self, desk: Desk, crew: Crew, engine: Engine, bus: Bus) -> None:
-        self._desk = desk
-        self._crew = crew
+    def __init__(self, dispatcher: Dispatcher, pool_workers: PoolWorkers, engine: Engine, bus: Bus) -> None:
+        self._dispatcher = dispatcher
+        self._pool_workers = pool_workers
         self._engine = engine
         self._bus = bus
 
@@ -32,8 +32,8 @@ class Renewal:
         Raises:
             TimeoutError: see `Pool.recycle`.
         """
-        with self._desk.lock:
-            old = {generation for generation, worker in self._desk.state.workers.items() if worker.is_staying}
+        with self._dispatcher.lock:
+            old = {generation for generation, worker in self._dispatcher.state.workers.items() if worker.is_staying}
         self._begin(old)
         self._wait_for_end_of(old, timeout)
 
@@ -49,27 +49,31 @@ class Renewal:
 
         def outcome(error: WorkerBootError | None) -> None:
             if error is None:
-                if config is not self._desk.config:  # else only the code is new, and the pool may have been resized
+                if (
+                    config is not self._dispatcher.config
+                ):  # else only the code is new, and the pool may have been resized
                     self.adopt(config)
-                old.update(self._crew.outdated())
+                old.update(self._pool_workers.outdated())
                 self._begin(old)
             outcomes.append(error)
 
-        self._engine.call_soon(lambda: self._crew.nursery.renew(config, outcome))
-        self._desk.insist(lambda: bool(outcomes), timeout, "warm a new template")
+        self._engine.call_soon(lambda: self._pool_workers.forkserver.renew(config, outcome))
+        self._dispatcher.wait_or_raise(lambda: bool(outcomes), timeout, "warm a new template")
         if outcomes[0] is not None:
             raise outcomes[0]
         self._wait_for_end_of(old, None if timeout is None else max(0.0, until - monotonic()))
 
     def adopt(self, config: PoolConfig) -> None:
         """Decide by these settings from now on; the workers stay."""
-        changed = self._desk.config.changed(config)
-        self._desk.adopt(config)
+        changed = self._dispatcher.config.changed(config)
+        self._dispatcher.adopt(config)
         if changed:
-            self._bus.emit(Name.POOL_RECONFIGURED, pool=self._desk.name, settings=",".join(changed))
+            self._bus.emit(Name.POOL_RECONFIGURED, pool=self._dispatcher.name, settings=",".join(changed))
 
     def _begin(self, old: set[int]) -> None:
-        self._desk.change(lambda now: self._desk.state.recycle(now, generations=old))
+        self._dispatcher.change(lambda now: self._dispatcher.state.recycle(now, generations=old))
 
     def _wait_for_end_of(self, old: set[int], timeout: float | None) -> None:
-        self._desk.insist(lambda: old.isdisjoint(self._desk.state.workers), timeout, "replace its workers")
+        self._dispatcher.wait_or_raise(
+            lambda: old.isdisjoint(self._dispatcher.state.workers), timeout, "replace its workers"
+        )

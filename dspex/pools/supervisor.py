@@ -25,8 +25,8 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig, load
 from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
-from .budgets import Books, Budget
-from .callback_handlers import Handler, Handlers
+from .budgets import Budget, PoolBudgets
+from .callback_handlers import CallbackHandlers, Handler
 from .pool import Pool
 from .processes.engine import Engine
 from .session import LOCAL, Session, session_key
@@ -43,8 +43,8 @@ class Supervisor:
         self, source: str | os.PathLike[str] | Config | None = None, *, pools: Sequence[PoolConfig] | None = None
     ) -> None:
         self.config = _config(source, pools)
-        self.handlers = Handlers()
-        self.books = Books()
+        self.handlers = CallbackHandlers()
+        self.books = PoolBudgets()
         self.extensions: dict[str, Any] = {}  # what upper layers keep for this supervisor, by their names
         self._bus = Bus()
         self._engine = Engine()

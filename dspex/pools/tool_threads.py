@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import TooManyToolsLeft
 
 if TYPE_CHECKING:
-    from .callbacks import ReverseCall
+    from .callbacks import Callback
 
 THREADS = 32  # that serve calls; what tools led to gets threads beyond it, or they could wait for each other
 LEFT_MOST = 128  # threads of handlers that do not end with their calls
@@ -32,16 +32,16 @@ class ToolThreads:
         self._on_left = on_left
         self._lock = threading.Lock()
         self._has_work = threading.Condition(self._lock)
-        self._todo: deque[tuple[ReverseCall, Job]] = deque()
-        self._busy: set[ReverseCall] = set()
-        self._left: set[ReverseCall] = set()
+        self._todo: deque[tuple[Callback, Job]] = deque()
+        self._busy: set[Callback] = set()
+        self._left: set[Callback] = set()
         self._beside = 0
         self._threads = 0
         self._idle = 0
         self._made = 0  # for their names
         self._is_over = False
 
-    def run(self, request: ReverseCall, job: Job) -> None:
+    def run(self, request: Callback, job: Job) -> None:
         """Run `job` as soon as a thread is free.
 
         Raises:
@@ -59,7 +59,7 @@ class ToolThreads:
                     raise
             self._has_work.notify()
 
-    def run_beside(self, request: ReverseCall, job: Job) -> None:
+    def run_beside(self, request: Callback, job: Job) -> None:
         """Run `job` in a thread of its own: a tool waits for it.
 
         Raises:
@@ -85,7 +85,7 @@ class ToolThreads:
                 self._beside -= 1
             raise
 
-    def leave(self, request: ReverseCall) -> list[ReverseCall]:
+    def leave(self, request: Callback) -> list[Callback]:
         """Nobody waits for it any more; give those that no thread will ever serve now."""
         with self._lock:
             if request not in self._busy:
@@ -115,12 +115,12 @@ class ToolThreads:
 
     # -- how --
 
-    def _tell_left(self, count: int, hopeless: list[ReverseCall]) -> list[ReverseCall]:
+    def _tell_left(self, count: int, hopeless: list[Callback]) -> list[Callback]:
         if count == LEFT_MOST or hopeless:
             self._on_left(count)
         return hopeless
 
-    def _empty(self) -> deque[tuple[ReverseCall, Job]]:
+    def _empty(self) -> deque[tuple[Callback, Job]]:
         todo, self._todo = self._todo, deque()
         return todo
 
@@ -150,7 +150,7 @@ class ToolThreads:
                     self._left.discard(request)
             del request, job  # an idle thread keeps nothing of what it did
 
-    def _next(self) -> tuple[ReverseCall, Job] | None:
+    def _next(self) -> tuple[Callback, Job] | None:
         """Wait for work; None if this thread is one too many."""
         with self._lock:
             while not self._todo or self._is_one_too_many():

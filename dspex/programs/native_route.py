@@ -21,7 +21,7 @@ from ..adapters.function_calling import (
     is_native_by_default,
 )
 from ..adapters.injection import suspected_fields
-from ..adapters.reply_reader import LOOP_CHARS_MOST, Completion, Outputs, ReplyReader
+from ..adapters.reply_reader import LOOP_CHARS_MOST, Outputs, ReadableCompletion, ReplyReader
 from ..adapters.streaming import ChatFields, JsonFields
 from ..adapters.validation import checked_inputs, typed_outputs, wire_inputs
 from ..errors import AdapterParseError, InvalidInput
@@ -83,7 +83,7 @@ def predict(client: Any, sig: SignatureLike, inputs: Mapping[str, Any], *, lm: A
     step = _next(exchange)
     while isinstance(step, _Request):
         completion = client.complete(lm, step.messages, **step.options)
-        step = _next(exchange, _Answer(completion, step.reader.read(completion)))
+        step = _next(exchange, _NativeAnswer(completion, step.reader.read(completion)))
     return step
 
 
@@ -95,7 +95,7 @@ async def apredict(
     step = _next(exchange)
     while isinstance(step, _Request):
         completion = await client.acomplete(lm, step.messages, **step.options)
-        step = _next(exchange, _Answer(completion, await step.reader.aread(completion)))
+        step = _next(exchange, _NativeAnswer(completion, await step.reader.aread(completion)))
     return step
 
 
@@ -115,7 +115,7 @@ def predict_stream(
                 yield from fields.chunks(item)
         yield from fields.last()
         completion = fields.completion()
-        step = _next(exchange, _Answer(completion, step.reader.read(completion), fields.was_shown))
+        step = _next(exchange, _NativeAnswer(completion, step.reader.read(completion), fields.was_shown))
     yield step
 
 
@@ -140,7 +140,7 @@ async def apredict_stream(
         for chunk in fields.last():
             yield chunk
         completion = fields.completion()
-        step = _next(exchange, _Answer(completion, await step.reader.aread(completion), fields.was_shown))
+        step = _next(exchange, _NativeAnswer(completion, await step.reader.aread(completion), fields.was_shown))
     yield step
 
 
@@ -190,8 +190,8 @@ class _Request:
 
 
 @dataclass(slots=True)
-class _Answer:
-    completion: Completion
+class _NativeAnswer:
+    completion: ReadableCompletion
     outputs: Outputs | AdapterParseError
     was_shown: bool = False
 
@@ -204,7 +204,7 @@ class _Tally:
     is_cached: bool = True
     cost: float | None = 0.0
 
-    def add(self, model: str, completion: Completion) -> None:
+    def add(self, model: str, completion: ReadableCompletion) -> None:
         self.is_cached = self.is_cached and completion.cached
         self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
         if completion.cached:
@@ -275,7 +275,7 @@ def _settings(config: Mapping[str, Any], lm: LanguageModel, is_streamed: bool) -
     return settings
 
 
-def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
+def _exchange(plan: _Plan) -> Generator[_Request, _NativeAnswer, Prediction]:
     settings = dict(plan.config)  # the second request takes the options as the first left them, as in DSPy
     tally = _Tally()
     compiled = asked(plan.signature, plan.adapter, plan.lm, plan.uses_native_calls)
@@ -292,7 +292,9 @@ def _exchange(plan: _Plan) -> Generator[_Request, _Answer, Prediction]:
     return Prediction(outputs[0], completions=outputs, usage=tally.usage, cached=tally.is_cached, cost_usd=tally.cost)
 
 
-def _next(exchange: Generator[_Request, _Answer, Prediction], answer: _Answer | None = None) -> _Request | Prediction:
+def _next(
+    exchange: Generator[_Request, _NativeAnswer, Prediction], answer: _NativeAnswer | None = None
+) -> _Request | Prediction:
     try:
         return next(exchange) if answer is None else exchange.send(answer)
     except StopIteration as end:
@@ -333,7 +335,7 @@ def _takes_format(lm: LanguageModel) -> bool:
     return lm.supports_tools and getattr(getattr(lm, "provider", None), "dialect", "openai") == "openai"
 
 
-def _parts(item: str | Completion) -> Iterator[str | Completion]:
+def _parts(item: str | ReadableCompletion) -> Iterator[str | ReadableCompletion]:
     """A delta in pieces that take an event loop a few milliseconds each."""
     if not isinstance(item, str) or len(item) <= LOOP_CHARS_MOST:
         yield item
@@ -348,10 +350,10 @@ class _Fields:
     def __init__(self, compiled: CompiledSignature) -> None:
         wanted = compiled.signature.output_fields
         self._pieces = JsonFields(wanted) if compiled.adapter == "json" else ChatFields(wanted)
-        self._completion: Completion | None = None
+        self._completion: ReadableCompletion | None = None
         self.was_shown = False
 
-    def chunks(self, item: str | Completion) -> Iterator[Chunk]:
+    def chunks(self, item: str | ReadableCompletion) -> Iterator[Chunk]:
         """The chunks of a delta; the Completion, which comes last, has none."""
         if not isinstance(item, str):
             self._completion = item
@@ -366,7 +368,7 @@ class _Fields:
             self.was_shown = True
             yield Chunk(name, text)
 
-    def completion(self) -> Completion:
+    def completion(self) -> ReadableCompletion:
         """The whole answer. Raises: LMStreamAssemblyError when the stream ended without one."""
         if self._completion is None:
             from ..errors import LMStreamAssemblyError

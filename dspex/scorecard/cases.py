@@ -18,7 +18,7 @@ from typing import Any
 
 from . import fault_kinds
 from .peers import Need
-from .stage import FOREVER, PATIENCE, Company, Run, Stage, Watch, innocents, kill
+from .stage import FOREVER, PATIENCE, Company, Stage, TrialRun, TrialWatch, innocents, kill
 
 Facts = dict[str, Any]
 
@@ -103,7 +103,7 @@ def exits(stage: Stage) -> Facts:
 @case("poison", f"a call that kills its worker is submitted {TRIES} times")
 def poison(stage: Stage) -> Facts:
     stage.start()
-    between: list[tuple[Run, Any]] = []
+    between: list[tuple[TrialRun, Any]] = []
     for _ in range(TRIES):
         doomed = stage.announced_at(stage.folder / "poison", "exit", code=3)
         doomed.wait()
@@ -161,7 +161,7 @@ def deadline_queued(stage: Stage) -> Facts:
 def cancel_running(stage: Stage) -> Facts:
     stage.start()
     doomed = stage.announced("spin", seconds=FOREVER)
-    company, watch = stage.company(), Watch(doomed.pid())
+    company, watch = stage.company(), TrialWatch(doomed.pid())
     struck = time.monotonic()
     doomed.future.cancel()
     doomed.wait()
@@ -227,7 +227,7 @@ def queue_bound(stage: Stage) -> Facts:
     stage.peer.settle()
     refused = [run for run in runs if run.ended_at is not None]
     gate.touch()
-    taken: list[tuple[Run, Any]] = [(run, {"n": n}) for n, run in enumerate(runs) if run not in refused]
+    taken: list[tuple[TrialRun, Any]] = [(run, {"n": n}) for n, run in enumerate(runs) if run not in refused]
     facts = {"error": refused[0].outcome if refused else "nothing", "refused": len(refused)}
     return facts | innocents(taken) | {"is_bounded": len(taken) == 100}
 
@@ -314,20 +314,20 @@ def _deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
     stage.start()
     arguments = arguments or {"seconds": FOREVER}
     doomed = stage.announced(fault, timeout=SECONDS, **arguments)
-    watch, company = Watch(doomed.pid()), stage.company()
+    watch, company = TrialWatch(doomed.pid()), stage.company()
     due = doomed.submitted_at + SECONDS
     doomed.wait(SECONDS + PATIENCE)
     facts = {"error": doomed.outcome, "late_s": doomed.seconds_since(due)}
     return facts | _rest(stage, company, due, watch)
 
 
-def _told(doomed: Run, struck: float) -> Facts:
+def _told(doomed: TrialRun, struck: float) -> Facts:
     """Wait until the doomed call's caller is told."""
     doomed.wait()
     return {"error": doomed.outcome, "told_s": doomed.seconds_since(struck)}
 
 
-def _rest(stage: Stage, company: Company, struck: float, watch: Watch | None = None) -> Facts:
+def _rest(stage: Stage, company: Company, struck: float, watch: TrialWatch | None = None) -> Facts:
     """What became of the innocent, and of the pool."""
     company.release()
     after = stage.aftermath(struck, watch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from . import fault_kinds
-from .peers import Limits, Need, Peer
+from .peers import Need, Peer, PeerLimits
 
 NO_DEADLINE = {Need.DEADLINE: "no deadline", Need.QUEUE_DEADLINE: "no deadline"}
 NO_LIMITS = {Need.MEMORY_CAP: "no memory cap", Need.QUEUE_LIMIT: "no bound on its queue"}
@@ -50,7 +50,7 @@ class LoopThread:
 class Dspex(Peer):
     """This pool, its defaults but for `concurrency`: 1, as the others have it."""
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         from .. import PoolConfig, Supervisor
 
         bridge = "faults"
@@ -77,7 +77,7 @@ class StandardLibrary(Peer):
 
     lacks: ClassVar[Mapping[Need, str]] = {**NO_DEADLINE, **NO_LIMITS, **NO_CANCEL}
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         from concurrent.futures import ProcessPoolExecutor
 
         self._executor = ProcessPoolExecutor(
@@ -94,7 +94,7 @@ class Loky(Peer):
     distribution = "loky"
     lacks: ClassVar[Mapping[Need, str]] = {**NO_DEADLINE, **NO_LIMITS, **NO_CANCEL}
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         self._settings = {
             "max_workers": limits.workers,
             "timeout": 60,
@@ -114,7 +114,7 @@ class Pebble(Peer):
     distribution = "pebble"
     lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.QUEUE_DEADLINE: "its timeout starts with the call"}
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         from pebble import ProcessPool
 
         self._pool = ProcessPool(limits.workers, initializer=None if limits.can_boot else fault_kinds.refuse_to_boot)
@@ -130,7 +130,7 @@ class AnyIO(Peer):
     distribution = "anyio"
     lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.BOOT_CODE: "no code at a worker's start"}
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         self._callers = LoopThread()
         self._limiter = self._callers.submit(self._make_limiter(limits.workers)).result()
 

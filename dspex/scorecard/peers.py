@@ -29,7 +29,7 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PeerLimits:
     """How a case wants its pool; None is the pool's default. Sizes in bytes."""
 
     workers: int = 2
@@ -45,7 +45,7 @@ class Peer(ABC):
     lacks: ClassVar[Mapping[Need, str]] = {}  # what it has no feature for, in a few words
 
     @abstractmethod
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         """Start the pool; `folder` is the case's own."""
 
     @abstractmethod

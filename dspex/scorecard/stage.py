@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import fault_kinds
-from .peers import Limits, Peer
+from .peers import Peer, PeerLimits
 
 PATIENCE = 5.0  # seconds until what has not happened counts as never
 START_PATIENCE = 20.0
@@ -25,7 +25,7 @@ POLL = 0.001
 QUEUED = 20  # innocent calls that wait while the fault strikes
 
 
-class Run:
+class TrialRun:
     """A call that was handed in, and when it ended. A refusal at the door is an end too."""
 
     def __init__(self, submit: Callable[[], Future[Any]], announcement: Path | None = None) -> None:
@@ -102,7 +102,7 @@ class Company:
         return innocents([(self._neighbour, self._pid), *((run, {"n": n}) for n, run in enumerate(self._queued))])
 
 
-def innocents(expected: Sequence[tuple[Run, Any]]) -> dict[str, Any]:
+def innocents(expected: Sequence[tuple[TrialRun, Any]]) -> dict[str, Any]:
     """Wait for calls that have done no harm, and count those that did not get their own value."""
     deadline = time.monotonic() + PATIENCE
     for run, _ in expected:
@@ -122,29 +122,29 @@ class Stage:
     def start(self, *, is_warm: bool = True, **limits: Any) -> None:
         """Start the pool; warm: once each of its workers has answered."""
         fault_kinds.module()  # what a host's program has imported before it starts a pool
-        wanted = Limits(**limits)
+        wanted = PeerLimits(**limits)
         self._workers = wanted.workers
         self.peer.start(wanted, self.folder)
         if is_warm and self.meet(START_PATIENCE) is None:
             raise RuntimeError("the pool did not start its workers")
 
-    def submit(self, fault: str, timeout: float | None = None, **arguments: Any) -> Run:
+    def submit(self, fault: str, timeout: float | None = None, **arguments: Any) -> TrialRun:
         """Hand in a call of one of the `faults` bridge's commands."""
-        return Run(lambda: self.peer.submit(fault, arguments, timeout))
+        return TrialRun(lambda: self.peer.submit(fault, arguments, timeout))
 
     def announced(
         self, fault: str = "", *, gate: Path | None = None, timeout: float | None = None, **arguments: Any
-    ) -> Run:
+    ) -> TrialRun:
         """Hand in a call that says in which process it runs, waits for `gate`, and then does the fault."""
         path = self.folder / f"announced-{next(self._numbers)}"
         return self.announced_at(path, fault, gate=gate, timeout=timeout, **arguments)
 
     def announced_at(
         self, path: Path, fault: str, *, gate: Path | None = None, timeout: float | None = None, **arguments: Any
-    ) -> Run:
+    ) -> TrialRun:
         """`announced`, in a given file: two calls with equal arguments are the same call."""
         given = {"path": str(path), "gate": str(gate or ""), "command": fault, "arguments": arguments}
-        return Run(lambda: self.peer.submit("announced", given, timeout), path)
+        return TrialRun(lambda: self.peer.submit("announced", given, timeout), path)
 
     def gate(self) -> Path:
         """Give a path at which nothing is yet."""
@@ -172,7 +172,7 @@ class Stage:
             time.sleep(0.1)
         return None
 
-    def aftermath(self, since: float, watched: Watch | None = None) -> dict[str, Any]:
+    def aftermath(self, since: float, watched: TrialWatch | None = None) -> dict[str, Any]:
         """Say when all workers served again, whether the pool is usable, and when the watched work had stopped.
 
         Work has stopped once its process is gone, or runs another call: there is one at a time in each.
@@ -187,7 +187,7 @@ class Stage:
         return facts
 
 
-class Watch:
+class TrialWatch:
     """Notes when a process ends, whoever its parent is."""
 
     def __init__(self, pid: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..lm.usage import Account, Ledger
-from ..pools.budgets import Books
+from ..pools.budgets import PoolBudgets
 from ..usage_stats import UsageStats, no_usage
 
 SESSIONS_MOST = 10_000  # accounts of sessions that are kept; the least recently used go first
@@ -35,7 +35,7 @@ def bound_process(ledger: Ledger, tables: Mapping[str, Any]) -> None:
 class Accounts:
     """The accounts of one supervisor."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: PoolBudgets) -> None:
         self._books = books
         self._lock = threading.Lock()
         self._pools: dict[str, Account] = {}

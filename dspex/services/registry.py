@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Lending(Generic[T]):
+class Registry(Generic[T]):
     """Things by id, each for as long as somebody lends it; calls that lend the same at once share it."""
 
     def __init__(self) -> None:

@@ -22,12 +22,12 @@ from ..events import Name
 from ..lm.forwarding import Origin
 from ..lm.lm_client import LMClient
 from ..lm.record import LM
-from ..pools.callbacks import ReverseCall
+from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..types.example import Example
 from ..types.prediction import Prediction
 from .accounts import Accounts, bound_process
-from .registry import Lending
+from .registry import Registry
 from .tools import ToolSets
 
 _KEY = "dspex.services.services"
@@ -66,14 +66,14 @@ class Services:
         self.supervisor.emit(name, **facts)
         return True
 
-    async def _forward(self, request: ReverseCall) -> AsyncIterator[Any]:
+    async def _forward(self, request: Callback) -> AsyncIterator[Any]:
         async with contextlib.aclosing(
             self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
         ) as body:
             async for part in body:
                 yield part
 
-    def _origin(self, request: ReverseCall) -> Origin:
+    def _origin(self, request: Callback) -> Origin:
         """Who pays for a worker's request, and whose ids its events bear."""
         call = request.outer
         emit = functools.partial(
@@ -90,7 +90,7 @@ class Metrics:
     """Metrics and rewards of the host, by the id that a job carries."""
 
     def __init__(self) -> None:
-        self._metrics: Lending[tuple[Callable[..., Any], Convention]] = Lending()
+        self._metrics: Registry[tuple[Callable[..., Any], Convention]] = Registry()
 
     @contextlib.contextmanager
     def lent(self, metric: Callable[..., Any], id: str | None = None) -> Iterator[str]:
@@ -103,7 +103,7 @@ class Metrics:
         with self._metrics.lent(known, (metric, checked_convention(metric))):
             yield known
 
-    def call(self, request: ReverseCall) -> Any:
+    def call(self, request: Callback) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
         request.require(id=str, example=dict, prediction=dict)
         arguments = request.arguments

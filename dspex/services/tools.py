@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.validation import to_wire
 from ..errors import InvalidInput, SettingsError, UnknownName
-from .registry import Lending
+from .registry import Registry
 
 if TYPE_CHECKING:
-    from ..pools.callbacks import ReverseCall
+    from ..pools.callbacks import Callback
     from ..types.tool import Tool
 
 
@@ -25,7 +25,7 @@ class ToolSets:
     """The tools that calls of this supervisor may use, by the id that their specs or inputs carry."""
 
     def __init__(self) -> None:
-        self._sets: Lending[dict[str, Tool]] = Lending()
+        self._sets: Registry[dict[str, Tool]] = Registry()
 
     @contextmanager
     def lent(self, id: str, tools: Sequence[Tool]) -> Iterator[None]:
@@ -36,7 +36,7 @@ class ToolSets:
         with self._sets.lent(id, {tool.name: tool for tool in tools}):
             yield
 
-    def call(self, request: ReverseCall) -> Any:
+    def call(self, request: Callback) -> Any:
         """Answer a "tool.call": run the function with the arguments that the model gave."""
         request.require(id=str, name=str, arguments=dict)
         arguments = request.arguments
@@ -94,7 +94,7 @@ def _tool_of(function: Any) -> Tool:
     return Tool(function)
 
 
-def _await(awaitable: Any, request: ReverseCall) -> Any:
+def _await(awaitable: Any, request: Callback) -> Any:
     """Run a coroutine of an async tool on the caller's loop if it has one, else on one of its own (C14)."""
     import asyncio
 

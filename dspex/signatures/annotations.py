@@ -90,7 +90,7 @@ def _read(text: str, custom_types: Mapping[str, Any]) -> Any:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         offset = (getattr(error, "offset", None) or 1) - 1
         raise SignatureError(f"This is not a type: {_reason(error)}.", text=text, position=offset) from None
-    reader = _Reader(text, custom_types)
+    reader = _AnnotationReader(text, custom_types)
     try:
         return reader.top(tree.body)
     except RecursionError:
@@ -108,7 +108,7 @@ def without_metadata(annotation: Any) -> Any:
     return annotation
 
 
-class _Reader:
+class _AnnotationReader:
     """Turns the syntax tree of one annotation into the type; knows the text only to point at mistakes."""
 
     def __init__(self, text: str, custom_types: Mapping[str, Any]) -> None:

@@ -36,11 +36,11 @@ class FakeServer:
         self.hung_up = 0  # clients that went away before their reply was whole
         self.latency = latency
         self.ids = itertools.count(1)
-        self.connections: set[_Connection] = set()
+        self.connections: set[_FakeConnection] = set()
         self._empty = asyncio.Event()
         self._play = play
         self._loop = asyncio.new_event_loop()
-        listening = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        listening = self._loop.create_server(lambda: _FakeConnection(self), "127.0.0.1", 0)
         self._server = self._loop.run_until_complete(listening)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._run, name="dspex-fake-lm", daemon=True)
@@ -79,12 +79,12 @@ class FakeServer:
             message = f"FakeLM's function raised {type(error).__name__}: {error}"
             return FakeReply(status=400, error={"message": message, "code": "script_failed"})
 
-    def connected(self, connection: _Connection) -> None:
+    def connected(self, connection: _FakeConnection) -> None:
         """A client has connected."""
         self.connections.add(connection)
         self._empty.clear()
 
-    def disconnected(self, connection: _Connection) -> None:
+    def disconnected(self, connection: _FakeConnection) -> None:
         """A connection has ended, by whichever side."""
         self.connections.discard(connection)
         if not self.connections:
@@ -112,7 +112,7 @@ class FakeServer:
         await self._empty.wait()
 
 
-class _Connection(asyncio.Protocol):
+class _FakeConnection(asyncio.Protocol):
     """One client's connection; requests are answered one after the other."""
 
     def __init__(self, server: FakeServer) -> None:

@@ -19,7 +19,7 @@ from unittest import mock
 
 from dspex.config import PoolConfig
 from dspex.errors import DspexError
-from dspex.pools.callbacks import ReverseCall
+from dspex.pools.callbacks import Callback
 from dspex.pools.state import restarts
 from dspex.pools.supervisor import Supervisor
 from dspex.services.services import services_of
@@ -116,7 +116,7 @@ class OddWords:
             return self._random.randrange(2**31)
 
 
-async def _endless(request: ReverseCall) -> object:  # type: ignore[misc]
+async def _endless(request: Callback) -> object:  # type: ignore[misc]
     while True:
         yield b"x" * 1000
 

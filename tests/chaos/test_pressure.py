@@ -91,7 +91,7 @@ def test_what_a_queued_call_takes(supervise: Supervise) -> None:
         calls = [pool._make("echo", {"n": n}, None, 100.0) for n in range(10_000)]
         for call in calls:
             call.wait_in_thread()
-            pool._desk.submit(call)
+            pool._dispatcher.submit(call)
         held = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         each = (held - sum(len(call.frame) for call in calls)) / len(calls)

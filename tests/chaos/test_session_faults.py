@@ -118,7 +118,7 @@ def test_a_session_expires_only_once_it_rests(supervise: Supervise) -> None:
 
 
 def _is_lost(session: object) -> bool:
-    record = session._pool._desk.state.sessions.get(session.key)  # type: ignore[attr-defined]
+    record = session._pool._dispatcher.state.sessions.get(session.key)  # type: ignore[attr-defined]
     return record is None or record.lost is not None
 
 

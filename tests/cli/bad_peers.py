@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex.scorecard.peer_adapters import Dspex
-from dspex.scorecard.peers import Limits, Need, Peer
+from dspex.scorecard.peers import Need, Peer, PeerLimits
 
 # Seconds that a leaked process sleeps: how the test finds its own, whatever else runs on the machine.
 LEAKED = os.environ.setdefault("DSPEX_TEST_LEAKED", f"9876.{os.getpid()}")
@@ -66,7 +66,7 @@ class Swapping(Dspex):
 class Leaking(Dspex):
     """Starts a process that nothing ends."""
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         super().start(limits, folder)
         subprocess.Popen(["sleep", LEAKED], start_new_session=True)
 
@@ -74,7 +74,7 @@ class Leaking(Dspex):
 class Staying(Dspex):
     """Keeps the interpreter from exiting."""
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         super().start(limits, folder)
         threading.Thread(target=threading.Event().wait).start()
 
@@ -82,7 +82,7 @@ class Staying(Dspex):
 class Hanging(Dspex):
     """Never starts, and starts a process that nothing ends."""
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         subprocess.Popen(["sleep", LEAKED], start_new_session=True)
         threading.Event().wait()
 
@@ -90,7 +90,7 @@ class Hanging(Dspex):
 class Ending(Dspex):
     """Takes the whole host along."""
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         os._exit(7)
 
 
@@ -99,7 +99,7 @@ class Lacking(Peer):
 
     lacks = {Need.DEADLINE: "no deadline"}  # noqa: RUF012
 
-    def start(self, limits: Limits, folder: Path) -> None:
+    def start(self, limits: PeerLimits, folder: Path) -> None:
         raise AssertionError("started")
 
     def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:

@@ -10,9 +10,9 @@ import pytest
 
 from dspex.control import backlog, connection_places
 from dspex.control.backlog import Backlog
-from dspex.control.connection_places import Admission
+from dspex.control.connection_places import ConnectionPlaces
 from dspex.control.protocol import Role
-from dspex.control.throttled_events import Reports
+from dspex.control.throttled_events import ThrottledEvents
 from dspex.errors import ResourceExhausted, TooManyClients
 from dspex.events import Name
 
@@ -35,7 +35,7 @@ class Somebody:
 
 def test_clients_never_take_an_operators_place() -> None:
     """unit"""
-    places: Admission[Somebody] = Admission(2)
+    places: ConnectionPlaces[Somebody] = ConnectionPlaces(2)
     for _ in range(2):
         places.admit(Somebody(), Role.CLIENT)
     with pytest.raises(TooManyClients) as refused:
@@ -47,7 +47,7 @@ def test_clients_never_take_an_operators_place() -> None:
 
 def test_the_quietest_idle_operator_makes_room() -> None:
     """unit"""
-    places: Admission[Somebody] = Admission(2)
+    places: ConnectionPlaces[Somebody] = ConnectionPlaces(2)
     operators = [Somebody(active_at=float(n), is_busy=n < 3) for n in range(connection_places.OPERATORS)]
     assert [places.admit(one, Role.OPERATOR) for one in operators] == [None] * len(operators)
     late = Somebody(active_at=99.0)
@@ -60,7 +60,7 @@ def test_the_quietest_idle_operator_makes_room() -> None:
 
 def test_strangers_hold_no_place_of_a_client_and_displace_only_each_other() -> None:
     """unit"""
-    places: Admission[Somebody] = Admission(1)
+    places: ConnectionPlaces[Somebody] = ConnectionPlaces(1)
     strangers = [Somebody(active_at=float(n)) for n in range(connection_places.STRANGERS)]
     assert [places.arrive(one) for one in strangers] == [None] * len(strangers)
     late = Somebody(active_at=999.0)
@@ -72,7 +72,7 @@ def test_strangers_hold_no_place_of_a_client_and_displace_only_each_other() -> N
 
 def test_the_last_descriptors_are_for_operators() -> None:
     """unit"""
-    places: Admission[Somebody] = Admission(8)
+    places: ConnectionPlaces[Somebody] = ConnectionPlaces(8)
     with pytest.raises(ResourceExhausted, match="descriptors"):
         places.admit(Somebody(is_on_reserve=True), Role.CLIENT)
     assert places.admit(Somebody(is_on_reserve=True), Role.OPERATOR) is None
@@ -80,7 +80,7 @@ def test_the_last_descriptors_are_for_operators() -> None:
 
 def test_only_slow_strangers_are_in_the_way_and_operators_only_without_them() -> None:
     """unit"""
-    places: Admission[Somebody] = Admission(8)
+    places: ConnectionPlaces[Somebody] = ConnectionPlaces(8)
     operator, slow, young = Somebody(), Somebody(active_at=1.0), Somebody(active_at=9.9)
     places.admit(operator, Role.OPERATOR)
     assert places.in_the_way(10.0) == [operator]
@@ -93,7 +93,7 @@ def test_reports_come_now_and_then_with_how_often() -> None:
     """unit"""
     said: list[tuple[Name, dict[str, Any]]] = []
     now = [0.0]
-    reports = Reports(lambda name, **facts: said.append((name, facts)), clock=lambda: now[0])
+    reports = ThrottledEvents(lambda name, **facts: said.append((name, facts)), clock=lambda: now[0])
     for _ in range(1000):
         reports.tell(Name.CLIENT_REFUSED, "TooManyClients")
     reports.tell(Name.CLIENT_DROPPED, "unread", client="c1")

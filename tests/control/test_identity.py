@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dspex.control import claims, peer_credentials, process_end, process_identity, run_files, unreachable
-from dspex.control.process_end import Ending
+from dspex.control.process_end import ProcessEnd
 from dspex.control.process_identity import Life
 from dspex.errors import DspexError, NotRunning, SettingsError
 from tests.control.test_runfiles import a_dead_pid, a_run, leave_behind
@@ -118,7 +118,7 @@ def test_nothing_is_said_to_have_ended_that_cannot_be_watched(
     """unit: nor is it signalled"""
     leave_behind(place, a_run(place))
     blind(monkeypatch, tmp_path)
-    with Ending(place) as seen:
+    with ProcessEnd(place) as seen:
         assert seen.wait(0.05) is Life.UNKNOWN
         with pytest.raises(DspexError, match="cannot be signalled"):
             seen.signal(signal.SIGTERM)
@@ -131,7 +131,7 @@ def test_an_end_is_seen_by_the_lock_after_the_files_are_gone(
     """unit: a service removes its files before its process ends"""
     claim = claims.claim(place, a_run(place))
     blind(monkeypatch, tmp_path)
-    with Ending(place) as seen:
+    with ProcessEnd(place) as seen:
         claims.record_end(claim, 3)
         claims.release(place, "t")
         assert not place.exists()
@@ -151,7 +151,7 @@ def test_where_pidfds_are_forbidden_the_error_names_the_call(
         raise error
 
     monkeypatch.setattr(process_end.os, "pidfd_open", forbidden)
-    with claims.claim(place, a_run(place)), Ending(place) as seen:
+    with claims.claim(place, a_run(place)), ProcessEnd(place) as seen:
         assert seen.life is Life.ALIVE
         with pytest.raises(DspexError, match=r"pidfd_open\("):
             seen.signal(signal.SIGTERM)
@@ -185,7 +185,7 @@ def test_waiting_works_above_descriptor_1023(place: Path) -> None:
     held = [os.dup(0) for _ in range(1100)]
     try:
         leave_behind(place, a_run(place, pid=child.pid))
-        with Ending(place) as seen:
+        with ProcessEnd(place) as seen:
             assert seen._pidfd > 1023
             assert seen.wait(0.0) is Life.ALIVE
             seen.signal(signal.SIGKILL)
@@ -200,7 +200,7 @@ def test_waiting_works_above_descriptor_1023(place: Path) -> None:
 
 def test_a_listener_tells_its_number_as_seen_from_here(place: Path) -> None:
     """unit: what a run file of another namespace cannot say"""
-    with claims.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, Ending(place) as seen:
+    with claims.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, ProcessEnd(place) as seen:
         sock.connect(str(place))
         assert peer_credentials.credentials(sock) == (os.getpid(), os.getuid())
         seen.meet({"name": "x", "version": "0", "kind": "service"}, os.getpid())

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dspex.lm.cache import Cache, CachedReply, key_of
 from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
-from dspex.lm.single_flight import Flights, Seat
+from dspex.lm.single_flight import FlightSeat, SingleFlight
 
 REPLY = CachedReply("application/json", b"{}")
 
@@ -126,7 +126,7 @@ def test_read_only_disk_is_still_read(tmp_path: Path) -> None:
 
 def test_leader_hands_over_when_it_leaves() -> None:
     """unit: the first follower leads, the others wait on (I6)."""
-    flights: Flights[str] = Flights()
+    flights: SingleFlight[str] = SingleFlight()
     leader, one, two = (flights.join(b"k") for _ in range(3))
     told: list[str] = []
     flights.watch(one, lambda: told.append("one"))
@@ -140,7 +140,7 @@ def test_leader_hands_over_when_it_leaves() -> None:
 
 def test_leader_may_leave_inside_a_critical_section() -> None:
     """unit: a finalizer that fires while its own thread holds the lock does not deadlock (C11)."""
-    flights: Flights[str] = Flights()
+    flights: SingleFlight[str] = SingleFlight()
     leader, follower = flights.join(b"k"), flights.join(b"k")
     with flights._lock:
         flights.leave(leader)
@@ -154,8 +154,8 @@ class FlightMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flights: Flights[str] = Flights()
-        self.seats: list[Seat[str]] = []
+        self.flights: SingleFlight[str] = SingleFlight()
+        self.seats: list[FlightSeat[str]] = []
 
     @rule(key=st.sampled_from([b"a", b"b"]))
     def join(self, key: bytes) -> None:
@@ -188,7 +188,7 @@ TestFlights = FlightMachine.TestCase
 
 def test_flights_survive_threads() -> None:
     """unit: 8 threads, 4 keys; every seat is settled exactly once and nothing is left."""
-    flights: Flights[int] = Flights()
+    flights: SingleFlight[int] = SingleFlight()
     led = [0] * 8
 
     def work(number: int) -> None:

@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.errors import LMConfigurationError, LMTimeoutError, LMTransportError, LMUnexpectedError
-from dspex.lm.http.async_client import LoopHttp
+from dspex.lm.http.async_client import AsyncHttp
 from dspex.lm.http.blocking_client import BlockingHttp
-from dspex.lm.http.endpoint import Target, target_of
+from dspex.lm.http.endpoint import Endpoint, target_of
 from dspex.lm.http.http_message import Reply, ResponseParser, request_head
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-Id: a\r\n\r\nhello"
@@ -107,7 +107,7 @@ def post(request: pytest.FixtureRequest) -> Iterator[Post]:
         yield send
         http.close()
         return
-    loop_http = LoopHttp()
+    loop_http = AsyncHttp()
     runner = asyncio.Runner()
 
     def asend(url: str, *, timeout: float = 5.0, proxy: str = "") -> Reply:
@@ -119,7 +119,7 @@ def post(request: pytest.FixtureRequest) -> Iterator[Post]:
     runner.close()
 
 
-def head_for(target: Target) -> bytes:
+def head_for(target: Endpoint) -> bytes:
     return request_head("POST", target.path, target.host, [("content-type", "application/json")])
 
 
@@ -343,7 +343,7 @@ def test_ctrl_c_interrupts_a_blocking_request(peer: Callable[..., Peer]) -> None
 def test_loop_that_ends_closes_its_connections(peer: Callable[..., Peer]) -> None:
     """contract: asyncio.run leaves no transport behind (an unclosed one is a warning, and warnings are errors here)."""
     server = peer([WHOLE], [WHOLE])
-    http = LoopHttp()
+    http = AsyncHttp()
     target = target_of(server.url)
 
     async def once() -> bytes:
@@ -357,7 +357,7 @@ def test_loop_that_ends_closes_its_connections(peer: Callable[..., Peer]) -> Non
 def test_cancelled_task_closes_its_connection_at_once(peer: Callable[..., Peer]) -> None:
     """contract: cancelling is closing (K1)."""
     server = peer([None])
-    http = LoopHttp()
+    http = AsyncHttp()
     target = target_of(server.url)
 
     async def run() -> float:
@@ -380,7 +380,7 @@ def test_slow_reader_does_not_make_the_body_pile_up(peer: Callable[..., Peer]) -
     size = 8 * 1024 * 1024
     raw = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
     server = peer([raw])
-    http = LoopHttp()
+    http = AsyncHttp()
     target = target_of(server.url)
 
     async def run() -> tuple[int, int]:
@@ -469,7 +469,7 @@ def test_refusal_of_each_of_a_names_addresses_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     target = target_of(f"http://localhost:{port}/v1", "")
     with pytest.raises(LMTransportError, match=r"127\.0\.0\.1.*127\.0\.0\.2"):
-        asyncio.run(LoopHttp().send(target, head_for(target), b"{}", 5))
+        asyncio.run(AsyncHttp().send(target, head_for(target), b"{}", 5))
 
 
 def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:

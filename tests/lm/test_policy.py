@@ -17,15 +17,15 @@ from dspex.errors import LMTimeoutError, LMTransportError
 from dspex.events import Name
 from dspex.lm import effects, exchange
 from dspex.lm.cache import Cache
-from dspex.lm.call_options import Inquiry
-from dspex.lm.effects import Order, Outcome, Send, Sleep
-from dspex.lm.exchange import Services
+from dspex.lm.call_options import CallPlan
+from dspex.lm.effects import ExchangeOutcome, Request, SendRequest, Sleep
+from dspex.lm.exchange import ExchangeServices
 from dspex.lm.http.http_message import Head, Reply
 from dspex.lm.lm_client import LMClient
-from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, Limits, TokenBucket
+from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, RateLimits, TokenBucket
 from dspex.lm.record import LM
-from dspex.lm.request import Orders
-from dspex.lm.single_flight import Flights
+from dspex.lm.request import RequestFactory
+from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 
@@ -62,19 +62,19 @@ class Played:
         self.clock = Clock()
         for module in (exchange, effects):
             monkeypatch.setattr(module, "time", self.clock)
-        self.services = Services(Cache(), Flights(), Limits(), random.Random(seed))
+        self.services = ExchangeServices(Cache(), SingleFlight(), RateLimits(), random.Random(seed))
         self.lm = LM("openai/m", api_base="http://127.0.0.1:9/v1", api_key=KEY, **{"cache": False, **options})
         self.sleeps: list[float] = []
         self.sent = 0
         self.events: list[tuple[Name, dict[str, Any]]] = []
 
-    def order(self, deadline: float | None = None) -> Order:
+    def order(self, deadline: float | None = None) -> Request:
         after = None if deadline is None else self.clock.now + deadline
-        order = Orders().native(Inquiry(self.lm, {"deadline": after}), ASK, 0, stream=False)
+        order = RequestFactory().native(CallPlan(self.lm, {"deadline": after}), ASK, 0, stream=False)
         order.emit = lambda name, **facts: self.events.append((name, facts))
         return order
 
-    def run(self, replies: list[Any], *, deadline: float | None = None, takes: float = 0.0) -> Outcome:
+    def run(self, replies: list[Any], *, deadline: float | None = None, takes: float = 0.0) -> ExchangeOutcome:
         going = exchange.exchange(self.services, self.order(deadline))
         answer: Any = None
         is_error = False
@@ -86,13 +86,13 @@ class Played:
                     self.sleeps.append(effect.seconds)
                     self.clock.now += effect.seconds
                     continue
-                assert isinstance(effect, Send)
+                assert isinstance(effect, SendRequest)
                 self.sent += 1
                 self.clock.now += takes
                 answer = replies.pop(0)
                 is_error = isinstance(answer, Exception)
         except StopIteration as stop:
-            outcome: Outcome = stop.value
+            outcome: ExchangeOutcome = stop.value
             return outcome
 
 
@@ -186,7 +186,7 @@ def test_circuit_opens_with_one_trial_for_all_callers(monkeypatch: pytest.Monkey
             effects.append(next(one))
         except LMTransportError:
             effects.append(None)
-    assert [type(effect) for effect in effects] == [Send] + [type(None)] * 4
+    assert [type(effect) for effect in effects] == [SendRequest] + [type(None)] * 4
     with pytest.raises(StopIteration):
         going[0].send(reply(200, BODY))
     assert played.run([reply(200, BODY)]).error is None

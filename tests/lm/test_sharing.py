@@ -12,7 +12,7 @@ import pytest
 
 from dspex.errors import LMAuthError, LMError, LMServerError
 from dspex.lm.lm_client import LMClient
-from dspex.lm.single_flight import Flights
+from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 
@@ -160,7 +160,7 @@ def test_leader_that_is_interrupted_while_it_keeps_its_answer_hands_over(
 
 def test_leaving_after_landing_does_not_disturb_the_next_flight() -> None:
     """unit"""
-    flights: Flights[str] = Flights()
+    flights: SingleFlight[str] = SingleFlight()
     old = flights.join(b"k")
     flights.land(old, "done")
     leader, follower = flights.join(b"k"), flights.join(b"k")

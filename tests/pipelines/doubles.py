@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex.errors import CallCancelled, WorkerDied
-from dspex.pipelines.steps.runnables import Outcome, Scope
+from dspex.pipelines.steps.runnables import RunnableOutcome, Scope
 
 
 @dataclass
@@ -26,17 +26,17 @@ class Scripted:
     usage: Mapping[str, Any] = field(default_factory=dict)
     calls: list[tuple[dict[str, Any], Scope]] = field(default_factory=list)
 
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         self.calls.append((dict(inputs), scope))
         action = self.actions[min(len(self.calls), len(self.actions)) - 1]
         if isinstance(action, BaseException):
             raise action
         outputs = action(inputs, scope) if callable(action) else action
-        return Outcome(
+        return RunnableOutcome(
             dict(outputs), dict(self.extra), f"python:{self.pool}/1", f"{self.pool}/1", len(self.calls), self.usage
         )
 
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         return self.run(inputs, scope)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from random import Random
 
-from dspex.pools.state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
-from dspex.pools.state.records import Phase, SessionUse, Ticket
+from dspex.pools.state.records import CallRecord, Phase, SessionUse
 from dspex.pools.state.roster import WorkerPhase
 
 EVENTS = {
@@ -28,7 +28,7 @@ EVENTS = {
 }
 
 
-class TestTicket(Ticket):
+class TestTicket(CallRecord):
     """A ticket that remembers what happened to it."""
 
     __test__ = False
@@ -49,7 +49,7 @@ class World:
         self.rules = rules
         self.state = PoolState(rules, random=Random(seed))
         self.now = 100.0
-        self.tickets: list[TestTicket] = []
+        self.calls: list[TestTicket] = []
         self.starting: list[int] = []
         self.alive: set[int] = set()  # generations that were ready, and are not gone
         self.doomed: list[int] = []  # told to stop, or killed
@@ -72,36 +72,36 @@ class World:
         is_nested: bool = False,
         packed: bytes = b"",
     ) -> TestTicket:
-        ticket = TestTicket(
-            len(self.tickets) + 1, "run", session=session, use=use, retries=retries, packed=packed, is_nested=is_nested
+        call = TestTicket(
+            len(self.calls) + 1, "run", session=session, use=use, retries=retries, packed=packed, is_nested=is_nested
         )
-        self.tickets.append(ticket)
+        self.calls.append(call)
         if session is not None:
-            ticket.life = self.lives.get(session, 0)
+            call.life = self.lives.get(session, 0)
         self._forget_forgotten(session or "")
         was_lost = session in self.lost
-        self.carry_out(self.state.submit(ticket, self.now))
+        self.carry_out(self.state.submit(call, self.now))
         if was_lost and not is_nested:
-            assert ticket.ends, f"{ticket} was taken although {session} is lost"
-        return ticket
+            assert call.ends, f"{call} was taken although {session} is lost"
+        return call
 
     def submit_nested(self, pick: int, use: SessionUse) -> TestTicket | None:
         """A tool of a running call calls back."""
-        outer = _choose([t for t in self.tickets if t.phase is Phase.RUNNING], pick)
+        outer = _choose([t for t in self.calls if t.phase is Phase.RUNNING], pick)
         if outer is None:
             return None
-        ticket = TestTicket(len(self.tickets) + 1, "nested", session=outer.session, use=use, is_nested=True)
-        ticket.generation, ticket.life = outer.generation, outer.life
-        self.tickets.append(ticket)
-        self.carry_out(self.state.submit(ticket, self.now))
-        assert ticket.phase is not Phase.WAITING or not ticket.is_nested
-        return ticket
+        call = TestTicket(len(self.calls) + 1, "nested", session=outer.session, use=use, is_nested=True)
+        call.generation, call.life = outer.generation, outer.life
+        self.calls.append(call)
+        self.carry_out(self.state.submit(call, self.now))
+        assert call.phase is not Phase.WAITING or not call.is_nested
+        return call
 
     def abandon(self, pick: int) -> None:
-        ticket = _choose([t for t in self.tickets if not t.ends], pick)
-        if ticket is not None:
-            ticket.ends.append("abandoned")
-            self.carry_out(self.state.abandon(ticket, self.now))
+        call = _choose([t for t in self.calls if not t.ends], pick)
+        if call is not None:
+            call.ends.append("abandoned")
+            self.carry_out(self.state.abandon(call, self.now))
 
     def open_session(self, key: str, *, is_durable: bool = False, fresh: bool = False) -> None:
         if fresh:
@@ -138,24 +138,24 @@ class World:
             self.carry_out(self.state.worker_ready(generation, self.now))
 
     def finish(self, pick: int, *, held: bool = True, retire: str | None = None) -> None:
-        ticket = _choose(self.running(), pick)
-        if ticket is not None:
-            self.finish_ticket(ticket, held=held, retire=retire)
+        call = _choose(self.running(), pick)
+        if call is not None:
+            self.finish_ticket(call, held=held, retire=retire)
 
-    def finish_ticket(self, ticket: TestTicket, *, held: bool = True, retire: str | None = None) -> None:
-        if ticket.phase is Phase.RUNNING:
-            ticket.ends.append("answered")
-        says = held if ticket.use == "write" and ticket.session is not None else None
-        key = ticket.session
+    def finish_ticket(self, call: TestTicket, *, held: bool = True, retire: str | None = None) -> None:
+        if call.phase is Phase.RUNNING:
+            call.ends.append("answered")
+        says = held if call.use == "write" and call.session is not None else None
+        key = call.session
         if says is not None and key is not None and key not in self.lost:
             record = self.state.sessions.get(key)
             is_kept = self.rules.affinity != "hint" or (record is not None and record.is_durable)
-            if record is not None and record.pin == ticket.generation and is_kept:
+            if record is not None and record.pin == call.generation and is_kept:
                 if says:
-                    self.holds[key] = (ticket.generation, ticket.life)
-                elif self.holds.get(key, (0, 0))[0] == ticket.generation:
+                    self.holds[key] = (call.generation, call.life)
+                elif self.holds.get(key, (0, 0))[0] == call.generation:
                     del self.holds[key]
-        self.carry_out(self.state.finished(ticket, self.now, held=says, retire=retire))
+        self.carry_out(self.state.finished(call, self.now, held=says, retire=retire))
 
     def die(self, pick: int, *, by_itself: bool = True, unstarted: int = 0, cause: str = "died") -> None:
         """A worker dies; the last `unstarted` calls that it was sent had not begun."""
@@ -166,16 +166,16 @@ class World:
     def kill(self, generation: int, *, by_itself: bool = True, unstarted: int = 0, cause: str = "died") -> None:
         record = self.state.workers.get(generation)
         running = list(record.running.values()) if record else []
-        not_begun = {ticket.id for ticket in running[len(running) - min(unstarted, len(running)) :]}
-        for ticket in running:
-            assert isinstance(ticket, TestTicket)
-            ticket.may_repeat += ticket.id in not_begun or ticket.retries > 0
+        not_begun = {call.id for call in running[len(running) - min(unstarted, len(running)) :]}
+        for call in running:
+            assert isinstance(call, TestTicket)
+            call.may_repeat += call.id in not_begun or call.retries > 0
         self.alive.discard(generation)
         self.starting = [other for other in self.starting if other != generation]
         self.doomed = [other for other in self.doomed if other != generation]
         self.carry_out(self.state.died(generation, self.now, by_itself=by_itself, unstarted=not_begun, cause=cause))
-        for ticket in running:
-            assert ticket.phase is not Phase.ABANDONED, f"{ticket} outlives its worker"
+        for call in running:
+            assert call.phase is not Phase.ABANDONED, f"{call} outlives its worker"
 
     def pong(self, pick: int) -> None:
         generation = _choose(sorted(self.alive), pick)
@@ -232,12 +232,12 @@ class World:
                 self.ready(0)
             elif running := self.running():
                 self.finish_ticket(running[0])
-            elif any(not ticket.ends for ticket in self.tickets):
-                assert self.state.due < float("inf"), f"stuck: {[t for t in self.tickets if not t.ends]}"
+            elif any(not call.ends for call in self.calls):
+                assert self.state.due < float("inf"), f"stuck: {[t for t in self.calls if not t.ends]}"
                 self.pass_time(self.state.due - self.now)
             else:
                 return
-        raise AssertionError(f"no end in sight: {[t for t in self.tickets if not t.ends]}")
+        raise AssertionError(f"no end in sight: {[t for t in self.calls if not t.ends]}")
 
     # -- carrying out --
 
@@ -246,11 +246,11 @@ class World:
             match instruction:
                 case Send():
                     self._on_send(instruction)
-                case Fail(ticket=ticket, why=why, facts=facts):
-                    assert isinstance(ticket, TestTicket)
-                    assert not ticket.ends, f"{ticket} ended {ticket.ends} and fails: {why}"
-                    assert ticket.phase is Phase.DONE
-                    ticket.ends.append(why.value)
+                case Fail(call=call, why=why, facts=facts):
+                    assert isinstance(call, TestTicket)
+                    assert not call.ends, f"{call} ended {call.ends} and fails: {why}"
+                    assert call.phase is Phase.DONE
+                    call.ends.append(why.value)
                     _check_facts(why, facts)
                 case Start(generation=generation):
                     assert generation not in self.alive and generation not in self.starting
@@ -266,9 +266,9 @@ class World:
                     self.alive.discard(generation)
                     self.starting = [other for other in self.starting if other != generation]
                     self.doomed = [*(other for other in self.doomed if other != generation), generation]
-                case Cancel(generation=generation, ticket_id=id):
+                case Cancel(generation=generation, call_id=id):
                     assert generation in self.alive | set(self.doomed)
-                    assert self.tickets[id - 1].phase in (Phase.ABANDONED, Phase.DONE)
+                    assert self.calls[id - 1].phase in (Phase.ABANDONED, Phase.DONE)
                 case Forget(session=key):
                     self.holds.pop(key, None)
                 case Emit(event=event, facts=facts):
@@ -292,47 +292,45 @@ class World:
         """Calls that some living worker runs."""
         there = self.alive | set(self.doomed)
         return [
-            ticket
-            for ticket in self.tickets
-            if ticket.phase in (Phase.RUNNING, Phase.ABANDONED) and ticket.generation in there
+            call for call in self.calls if call.phase in (Phase.RUNNING, Phase.ABANDONED) and call.generation in there
         ]
 
     def _on_send(self, send: Send) -> None:
-        ticket = send.ticket
-        assert isinstance(ticket, TestTicket)
-        assert send.generation in self.alive, f"{ticket} was sent to a worker that is not ready"
-        assert not ticket.ends, f"{ticket} ended {ticket.ends} and is sent"
-        assert len(ticket.dispatches) <= ticket.may_repeat, f"{ticket} was sent twice"
-        ticket.dispatches.append(send.generation)
-        self._check_turn(ticket)
-        if ticket.session is not None:
-            self._check_session(ticket, ticket.session, send)
+        call = send.call
+        assert isinstance(call, TestTicket)
+        assert send.generation in self.alive, f"{call} was sent to a worker that is not ready"
+        assert not call.ends, f"{call} ended {call.ends} and is sent"
+        assert len(call.dispatches) <= call.may_repeat, f"{call} was sent twice"
+        call.dispatches.append(send.generation)
+        self._check_turn(call)
+        if call.session is not None:
+            self._check_session(call, call.session, send)
 
-    def _check_turn(self, ticket: TestTicket) -> None:
+    def _check_turn(self, call: TestTicket) -> None:
         """No call of a session overtakes one that any worker may run and whose turn came earlier."""
-        if ticket.is_nested or ticket.is_alone or self.state.workers[ticket.generation].phase is not WorkerPhase.READY:
+        if call.is_nested or call.is_alone or self.state.workers[call.generation].phase is not WorkerPhase.READY:
             return
-        earlier = [other for other in self.state.queue if other.turn < ticket.turn]
-        assert not earlier, f"{ticket} overtakes {earlier}"
+        earlier = [other for other in self.state.queue if other.turn < call.turn]
+        assert not earlier, f"{call} overtakes {earlier}"
 
-    def _check_session(self, ticket: TestTicket, key: str, send: Send) -> None:
-        if not ticket.is_nested:
+    def _check_session(self, call: TestTicket, key: str, send: Send) -> None:
+        if not call.is_nested:
             earlier = [
                 other
-                for other in self.tickets
-                if other.session == key and other.order < ticket.order and other.phase in (Phase.QUEUED, Phase.WAITING)
+                for other in self.calls
+                if other.session == key and other.order < call.order and other.phase in (Phase.QUEUED, Phase.WAITING)
             ]
-            assert not [t for t in earlier if not t.is_nested], f"{ticket} overtakes {earlier} of its session"
+            assert not [t for t in earlier if not t.is_nested], f"{call} overtakes {earlier} of its session"
         held = self.holds.get(key)
         record = self.state.sessions.get(key)
         is_durable = record is not None and record.is_durable
-        if held is not None and held[1] == ticket.life:
+        if held is not None and held[1] == call.life:
             if is_durable and send.restore is not None:
-                self.holds[key] = (send.generation, ticket.life)
+                self.holds[key] = (send.generation, call.life)
             elif is_durable or self.rules.affinity != "hint":
-                assert send.generation == held[0], f"{ticket} goes to {send.generation}, its state is at {held}"
-        elif held is not None and not ticket.is_nested:
-            assert send.generation != held[0], f"{ticket} sees the state of its session's former life"
+                assert send.generation == held[0], f"{call} goes to {send.generation}, its state is at {held}"
+        elif held is not None and not call.is_nested:
+            assert send.generation != held[0], f"{call} sees the state of its session's former life"
         assert send.restore in (None, key)
 
     def _on_event(self, event: str, facts: dict[str, object]) -> None:
@@ -348,13 +346,13 @@ def _choose(items: list, pick: int):  # type: ignore[type-arg, no-untyped-def]
     return items[pick % len(items)] if items else None
 
 
-def _check_facts(why: Why, facts: dict[str, object]) -> None:
+def _check_facts(why: EndReason, facts: dict[str, object]) -> None:
     expected = {
-        Why.DIED: {"started"},
-        Why.SESSION_LOST: {"reason", "generation"},
-        Why.SATURATED: {"queued", "retry_after"},
-        Why.POISON: {"digest", "strikes", "until", "until_s"},
-        Why.UNHEALTHY: {"retry_in"},
-        Why.BOOT: {"retry_in"},
+        EndReason.DIED: {"started"},
+        EndReason.SESSION_LOST: {"reason", "generation"},
+        EndReason.SATURATED: {"queued", "retry_after"},
+        EndReason.POISON: {"digest", "strikes", "until", "until_s"},
+        EndReason.UNHEALTHY: {"retry_in"},
+        EndReason.BOOT: {"retry_in"},
     }
     assert set(facts) == expected.get(why, set()), (why, facts)

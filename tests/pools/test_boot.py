@@ -147,7 +147,7 @@ def test_a_repaired_bridge_is_served_again(supervise: Supervise, tmp_path: Path)
     with pytest.raises(WorkerBootError):
         sup.wait_ready(20)
     script.write_text(PREFIX)
-    eventually(sup.pool("f")._desk.is_serving, within=30)
+    eventually(sup.pool("f")._dispatcher.is_serving, within=30)
     assert sup.call("f", "ping")["worker"] == "f/0"
 
 
@@ -184,7 +184,7 @@ def test_children_of_the_template_draw_different_numbers(supervise: Supervise, t
     script.write_text(PREFIX + code)
     sup = supervise(bridge=str(script), size=2)
     all_ready(sup, 2)
-    workers = sup.pool("f")._desk.workers.values()
+    workers = sup.pool("f")._dispatcher.workers.values()
     drawn = eventually(lambda: all(w.stderr.total for w in workers) and [w.stderr.text() for w in workers])
     assert len(set(drawn)) == 2
 

@@ -124,8 +124,8 @@ class WatchedLock:
 def test_nothing_slow_happens_under_the_pools_lock(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
     """Process (C3): no encoding of arguments, no writing, no event and no tool runs while a thread holds it."""
     sup = supervise(size=2, concurrency=2)
-    lock = WatchedLock(sup.pool("f")._desk.lock)
-    sup.pool("f")._desk.lock = lock  # type: ignore[assignment]
+    lock = WatchedLock(sup.pool("f")._dispatcher.lock)
+    sup.pool("f")._dispatcher.lock = lock  # type: ignore[assignment]
     broken: list[str] = []
     used: set[str] = set()
 
@@ -213,7 +213,7 @@ def test_a_finalizer_inside_the_critical_section_does_not_wait_for_itself(superv
     asyncio.run(forgotten())
 
     def collect() -> None:
-        with sup.pool("f")._desk.lock:
+        with sup.pool("f")._dispatcher.lock:
             streams.clear()
             gc.collect()
 

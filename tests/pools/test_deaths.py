@@ -361,14 +361,14 @@ def test_workers_that_die_together_are_buried_once(supervise: Supervise) -> None
     def die_together() -> None:
         """On the engine's thread, which hears nothing meanwhile."""
         try:
-            workers = tuple(pool._desk.workers.values())
+            workers = tuple(pool._dispatcher.workers.values())
             for worker in workers:
                 os.kill(worker.pid, signal.SIGKILL)
             for worker in workers:
                 eventually(lambda pid=worker.pid: not Path(f"/proc/{pid}").exists(), what="its template has reaped it")
             for worker in workers:
-                pool._crew._on_death(worker)
-            pool._crew.tick(time.monotonic() + 60)
+                pool._pool_workers._on_death(worker)
+            pool._pool_workers.tick(time.monotonic() + 60)
         except BaseException as error:
             failures.append(error)
         done.set()

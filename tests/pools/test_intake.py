@@ -112,8 +112,8 @@ def test_a_frame_that_is_held_back_is_given_up_for_those_that_wait(
     all_ready(sup, 5)
     held = (3 * 1024 * 1024).to_bytes(4, "big") + b"\xc6" + b"x" * (3 * 1024 * 1024 - 5)
     bad = [Caller(sup.call, "f", "garbage", {"data": held, "seconds": 60.0}, timeout=60.0) for _ in range(4)]
-    desk = sup.pool("f")._desk
-    pending = lambda: sum(w.buffer.pending for w in tuple(desk.workers.values()))  # noqa: E731
+    dispatcher = sup.pool("f")._dispatcher
+    pending = lambda: sum(w.buffer.pending for w in tuple(dispatcher.workers.values()))  # noqa: E731
     eventually(lambda: pending() > 4 * 1024 * 1024)
     assert sup.call("f", "echo", {"n": 1}, timeout=20) == {"n": 1}
     assert len(sup.call("f", "payload", {"bytes": 8 * 1024 * 1024}, timeout=60)) == 8 * 1024 * 1024

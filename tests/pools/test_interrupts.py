@@ -94,10 +94,10 @@ def _has_all_slots(sup: Supervisor, count: int) -> None:
         gate.open()
         for caller in callers:
             caller.outcome()
-    desk = sup.pool("f")._desk
-    with desk.lock:
-        desk.state.validate()
-        assert desk.live == {}
+    dispatcher = sup.pool("f")._dispatcher
+    with dispatcher.lock:
+        dispatcher.state.validate()
+        assert dispatcher.live == {}
 
 
 def test_an_interrupt_before_every_place_in_a_call(supervise: Supervise, tmp_path: Path) -> None:

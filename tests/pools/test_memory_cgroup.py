@@ -29,7 +29,7 @@ BRIDGE = str(Path(__file__).parent / "memory_bridge.py")
 def _why_not() -> str:
     try:
         cgroup.find()
-    except cgroup.Unusable as error:
+    except cgroup.CgroupUnusable as error:
         return str(error)
     return ""
 
@@ -64,7 +64,7 @@ def test_a_named_group_is_used(folder: Path) -> None:
 def test_the_reason_is_said(monkeypatch: pytest.MonkeyPatch, told: str, reason: str) -> None:
     """unit"""
     monkeypatch.setenv(cgroup.VARIABLE, told)
-    with pytest.raises(cgroup.Unusable, match=reason):
+    with pytest.raises(cgroup.CgroupUnusable, match=reason):
         cgroup.find()
 
 
@@ -73,7 +73,7 @@ def test_a_group_with_others_in_it_is_left_alone(folder: Path) -> None:
     (folder / "cgroup.subtree_control").write_text("")
     (folder / "cgroup.type").write_text("domain\n")
     (folder / "cgroup.procs").write_text("1\n")
-    with pytest.raises(cgroup.Unusable, match="holds other processes"):
+    with pytest.raises(cgroup.CgroupUnusable, match="holds other processes"):
         cgroup.find()
 
 
@@ -229,10 +229,10 @@ def test_a_delegated_group_is_made_ready(parent: Path) -> None:
         assert host == "0::/dspex-test-delegated/dspex-host"
         assert worker.startswith("0::/dspex-test-delegated/dspex.")
         assert [path.name for path in own.iterdir() if path.is_dir()] == ["dspex-host"]
-        assert cgroup.Group(own / "dspex-host").remove(patience=10.0)
+        assert cgroup.ControlGroup(own / "dspex-host").remove(patience=10.0)
     finally:
-        cgroup.Group(own).kill()
-        assert cgroup.Group(own).remove(patience=10.0)
+        cgroup.ControlGroup(own).kill()
+        assert cgroup.ControlGroup(own).remove(patience=10.0)
 
 
 @real
@@ -265,9 +265,9 @@ def test_the_kernel_takes_a_worker_before_the_host(parent: Path, groups: str, ca
         os.setxattr(around, "trusted.delegate", b"1")
         assert _run_in(around, script, **{cgroup.VARIABLE: groups}) == f"host lives, worker ended by 9 {cause}\n"
     finally:
-        cgroup.Group(around).kill()
-        cgroup.Group(around / cgroup.HOST).remove(patience=10.0)
-        assert cgroup.Group(around).remove(patience=10.0)
+        cgroup.ControlGroup(around).kill()
+        cgroup.ControlGroup(around / cgroup.HOST).remove(patience=10.0)
+        assert cgroup.ControlGroup(around).remove(patience=10.0)
 
 
 def _run_in(group: Path, script: str, **variables: str) -> str:

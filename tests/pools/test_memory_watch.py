@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.memory.monitor import LATEST, LONGEST_REST, UNCAPPED, Watch
+from dspex_worker.memory.monitor import LATEST, LONGEST_REST, UNCAPPED, MemoryMonitor
 from dspex_worker.memory.procfs import TreeGauge, cpu_ns
 
 MIB = 1024 * 1024
@@ -69,7 +69,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def let_rest(watch: Watch, looks: list[int]) -> None:
+def let_rest(watch: MemoryMonitor, looks: list[int]) -> None:
     """Look, whenever it is due, until a look finds nothing to read."""
     deadline = time.monotonic() + 20.0
     while time.monotonic() < deadline:
@@ -86,7 +86,7 @@ def let_rest(watch: Watch, looks: list[int]) -> None:
 @pytest.mark.parametrize(("cap", "interval"), [(CAP, LATEST), (None, UNCAPPED)], ids=["capped", "uncapped"])
 def test_a_worker_that_rests_is_not_read(worker: Worker, looks: list[int], cap: int | None, interval: float) -> None:
     """Collaboration: it is asked as often as ever whether it ran, which costs a microsecond."""
-    watch = Watch(report=lambda *_: None, over=lambda *_: None)
+    watch = MemoryMonitor(report=lambda *_: None, over=lambda *_: None)
     watched = watch.begin(1, worker.process.pid, cap, None)
     let_rest(watch, looks)
     assert watch.due <= time.monotonic() + interval
@@ -100,7 +100,7 @@ def test_a_worker_that_rests_is_not_read(worker: Worker, looks: list[int], cap: 
 
 def test_workers_that_rest_far_below_their_cap_are_asked_together(worker: Worker, looks: list[int]) -> None:
     """Collaboration: ten that rest wake the template no more often than one does."""
-    watch = Watch(report=lambda *_: None, over=lambda *_: None)
+    watch = MemoryMonitor(report=lambda *_: None, over=lambda *_: None)
     watched = [watch.begin(n, worker.process.pid, 10 * CAP, None) for n in range(3)]
     for n, one in enumerate(watched):
         one.next_look += n * LATEST / 3
@@ -115,7 +115,7 @@ def test_workers_that_rest_far_below_their_cap_are_asked_together(worker: Worker
 def test_a_worker_that_runs_again_is_read_at_once_and_caught(worker: Worker, looks: list[int]) -> None:
     """Collaboration: the first look after it ran sees what it took."""
     over: list[Any] = []
-    watch = Watch(report=lambda *_: None, over=lambda watched, seen: over.append(seen))
+    watch = MemoryMonitor(report=lambda *_: None, over=lambda watched, seen: over.append(seen))
     watch.begin(1, worker.process.pid, CAP, None)
     let_rest(watch, looks)
     assert over == []
@@ -128,7 +128,7 @@ def test_a_worker_that_runs_again_is_read_at_once_and_caught(worker: Worker, loo
 def test_what_it_did_is_told_although_it_rests_right_after(worker: Worker, looks: list[int]) -> None:
     """Collaboration: reports come twice a second at most, and a rest does not swallow the last one."""
     told: list[int] = []
-    watch = Watch(report=lambda watched, counted: told.append(counted), over=lambda *_: None)
+    watch = MemoryMonitor(report=lambda watched, counted: told.append(counted), over=lambda *_: None)
     watch.begin(1, worker.process.pid, CAP, None)
     let_rest(watch, looks)
     worker.take(20 * MIB)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dspex.pools.state.instructions import Fail, Forget, Send
-from dspex.pools.state.records import Ticket
-from dspex.pools.state.recovery import mend
+from dspex.pools.state.records import CallRecord
+from dspex.pools.state.recovery import repair
 from tests.pools.test_state import NOW, Pool, sent
 
 
-def mended(pool: Pool, running: list[Ticket], queued: list[Ticket]) -> list[object]:
+def mended(pool: Pool, running: list[CallRecord], queued: list[CallRecord]) -> list[object]:
     """Interrupt the pool where only `running` had been sent, and mend it."""
-    instructions = mend(pool.state, [*queued, *running], {1: [ticket.id for ticket in running]}, NOW)
+    instructions = repair(pool.state, [*queued, *running], {1: [call.id for call in running]}, NOW)
     pool.state.validate()
     return [one for one in instructions if isinstance(one, Send | Fail | Forget)]
 
@@ -57,7 +57,7 @@ def test_a_life_that_had_ended_is_over_and_the_next_goes_on() -> None:
     record = pool.state.sessions["s"]
     record.ends.append(pool.state.order)  # interrupted in the middle of closing it
     record.is_closing = True
-    new = pool.ticket("s", "write")
+    new = pool.new_call("s", "write")
     assert mended(pool, [], [new]) == [Forget(1, "s"), Send(new, 1, None)]
 
 
@@ -66,7 +66,7 @@ def test_a_call_that_was_just_coming_comes_last() -> None:
     pool = Pool()
     running = pool.call("s", "write")
     waiting, _ = pool.submit("s", "write")
-    coming = pool.ticket("s", "write")
+    coming = pool.new_call("s", "write")
     assert mended(pool, [running], [coming, waiting]) == []
     assert sent(pool.state.finished(running, NOW)) == [waiting]
     assert sent(pool.state.finished(waiting, NOW)) == [coming]

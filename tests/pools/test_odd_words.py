@@ -105,8 +105,8 @@ def test_any_exception_while_a_message_is_taken_costs_one_worker(
     """Process: what no check foresaw, while a message is read, an answer is taken, and its slot is freed."""
     sup = odd()
     before = pids(sup)
-    desk = sup.pool("f")._desk
-    owner, name = (desk.state, broken[6:]) if broken.startswith("state.") else (desk, broken)
+    dispatcher = sup.pool("f")._dispatcher
+    owner, name = (dispatcher.state, broken[6:]) if broken.startswith("state.") else (dispatcher, broken)
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, _raise_unforeseen)
         try:
@@ -116,9 +116,9 @@ def test_any_exception_while_a_message_is_taken_costs_one_worker(
     assert said == ("said" if broken == "state.finished" else "retired")  # there it was answered before
     assert sup.call("f", "echo", {"n": 1}, timeout=20) == {"n": 1}
     assert pids(sup) != before
-    eventually(desk.is_idle)
-    with desk.lock:
-        desk.state.validate()
+    eventually(dispatcher.is_idle)
+    with dispatcher.lock:
+        dispatcher.state.validate()
     assert "could not be taken" in caplog.text
 
 
@@ -167,10 +167,10 @@ def test_session_notes_that_cannot_be_kept_are_not_kept(odd: Callable[..., Super
     sup = odd()
     with sup.session("f", durable=True) as session:
         session.call("speak", {"seed": 1, "count": 0}, timeout=20)
-        size = sup.pool("f")._desk.durable.size()
+        size = sup.pool("f")._dispatcher.durable.size()
         with pytest.raises(ProtocolError):
             _write(sup, [int(Kind.RESULT), OWN, None, {"held": True, "wrote": wrote}], session=session.id)
-        assert sup.pool("f")._desk.durable.size() == size
+        assert sup.pool("f")._dispatcher.durable.size() == size
         assert session.call("speak", {"seed": 1, "count": 0}, timeout=20) == "said"
 
 
@@ -192,7 +192,7 @@ def test_a_worker_cannot_have_another_process_watched_for_it(odd: Callable[..., 
     try:
         told = os.getpid() if pid == "host" else bystander.pid
         sup = odd(options={"facts": {"pid": told}})
-        worker = next(iter(sup.pool("f")._desk.workers.values()))
+        worker = next(iter(sup.pool("f")._dispatcher.workers.values()))
         assert worker.greeting["pid"] == told
         assert worker.channel is not None
         eventually(lambda: worker.pid)

@@ -89,13 +89,13 @@ def test_an_answer_to_nobodys_call_is_ignored(supervise: Supervise) -> None:
 def test_a_repeated_request_never_runs_twice(supervise: Supervise, tmp_path: Path) -> None:
     """Process (C5): the same id twice: the worker refuses the second, and the command runs once."""
     sup = supervise(size=1)
-    desk = sup.pool("f")._desk
+    dispatcher = sup.pool("f")._dispatcher
     call = sup.pool("f")._make("effect", {"path": str(tmp_path / "effects"), "token": "x"}, None, None)
     call.frame = call.frame * 2
     call.wait_in_thread()
-    desk.submit(call)
+    dispatcher.submit(call)
     assert call.lock is not None
     assert call.lock.acquire(timeout=10)
     assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
-    eventually(desk.is_idle)
+    eventually(dispatcher.is_idle)
     assert lines(tmp_path / "effects") == ["x"]

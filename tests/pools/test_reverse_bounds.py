@@ -15,8 +15,8 @@ import pytest
 
 from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyReverseCalls
 from dspex.events import Event, Name
-from dspex.pools.callback_limits import Admission, Limits
-from dspex.pools.callbacks import ReverseCall
+from dspex.pools.callback_limits import CallbackAdmission, CallbackLimits
+from dspex.pools.callbacks import Callback
 from dspex.pools.processes import worker_process as worker_module
 from dspex.pools.supervisor import Supervisor
 from tests.pools.conftest import Supervise
@@ -42,7 +42,7 @@ class Streams:
         self.open = 0
         self.most = 0
 
-    async def __call__(self, request: ReverseCall) -> Any:
+    async def __call__(self, request: Callback) -> Any:
         self.open += 1
         self.most = max(self.most, self.open)
         try:
@@ -56,13 +56,13 @@ class Streams:
 def streams(supervise: Supervise) -> Callable[..., tuple[Supervisor, Streams]]:
     """A maker of supervisors whose workers may open endless streams, with limits of its own."""
 
-    def make(limits: Limits, **settings: Any) -> tuple[Supervisor, Streams]:
+    def make(limits: CallbackLimits, **settings: Any) -> tuple[Supervisor, Streams]:
         sup = supervise(**{"bridge": ODD, "size": 2, "concurrency": 4, **settings})
         all_ready(sup, sup.pool("f").config.size)
         sup.handlers._limits = limits
         opened = Streams()
 
-        async def endless(request: ReverseCall) -> Any:
+        async def endless(request: Callback) -> Any:
             async for chunk in opened(request):
                 yield chunk
 
@@ -77,7 +77,7 @@ def test_unread_streams_of_a_call_take_the_room_of_no_other(
     streams: Callable[..., tuple[Supervisor, Streams]], tmp_path: Path
 ) -> None:
     """Process: 60 of one call, of which 8 run; other calls, of the same worker too, ask and are answered."""
-    sup, opened = streams(Limits(call=8, worker=16, pool=32))
+    sup, opened = streams(CallbackLimits(call=8, worker=16, pool=32))
     path = tmp_path / "go"
     busy = Caller(sup.call, "f", "open_streams", {"count": 60, "path": str(path)}, timeout=60.0)
     eventually(lambda: opened.open == 8)
@@ -93,7 +93,7 @@ def test_unread_streams_of_a_call_take_the_room_of_no_other(
 
 def test_what_waits_goes_with_its_call(streams: Callable[..., tuple[Supervisor, Streams]], tmp_path: Path) -> None:
     """Process: a call that ends at its deadline leaves neither streams nor a queue."""
-    sup, opened = streams(Limits(call=4, worker=8, pool=8), cancel_grace=10.0)
+    sup, opened = streams(CallbackLimits(call=4, worker=8, pool=8), cancel_grace=10.0)
     with pytest.raises(CallTimeout):
         sup.call("f", "open_streams", {"count": 50, "path": str(tmp_path / "never")}, timeout=0.5)
     eventually(lambda: opened.open == 0 and _counts(sup) == (0, 0))
@@ -104,7 +104,7 @@ def test_more_than_may_wait_is_refused_by_name_and_told(
     streams: Callable[..., tuple[Supervisor, Streams]], tmp_path: Path
 ) -> None:
     """Process: the request hears TooManyReverseCalls, an event says so, the worker lives on."""
-    sup, opened = streams(Limits(call=2, worker=4, pool=8, waiting_of_call=5), size=1)
+    sup, opened = streams(CallbackLimits(call=2, worker=4, pool=8, waiting_of_call=5), size=1)
     heard: list[Event] = []
     sup.on_event(heard.append)
     before, path = pids(sup), tmp_path / "go"
@@ -120,7 +120,7 @@ def test_more_than_may_wait_is_refused_by_name_and_told(
 
 def test_a_caller_gets_the_refusal_itself(streams: Callable[..., tuple[Supervisor, Streams]]) -> None:
     """Process: with its facts, if the worker's code passes it on."""
-    sup, _ = streams(Limits(bytes_of_worker=1000), size=1)
+    sup, _ = streams(CallbackLimits(bytes_of_worker=1000), size=1)
     with pytest.raises(TooManyReverseCalls) as caught:
         sup.call("f", "ask", {"name": "tool", "arguments": {"text": "x" * 2000}}, timeout=20)
     assert (caught.value.scope, caught.value.what, caught.value.limit) == ("worker", "bytes", 1000)
@@ -129,7 +129,7 @@ def test_a_caller_gets_the_refusal_itself(streams: Callable[..., tuple[Superviso
 
 def test_what_a_tool_leads_to_does_not_wait_for_it(streams: Callable[..., tuple[Supervisor, Streams]]) -> None:
     """Process (C14): with room for one, a tool whose call asks a tool is answered."""
-    sup, _ = streams(Limits(call=1, worker=1, pool=1), size=1)
+    sup, _ = streams(CallbackLimits(call=1, worker=1, pool=1), size=1)
     sup.register("outer", lambda request: sup.call("f", "ask", ASK, timeout=10))
     assert sup.call("f", "ask", {"name": "outer", "arguments": {}}, timeout=20) == "done"
 
@@ -140,12 +140,12 @@ def test_a_worker_that_reads_no_answers_gets_no_more(supervise: Supervise, monke
     sup = supervise(bridge=ODD, size=1, cancel_grace=0.1, restart_budget=(100, 1.0))
     asked: list[int] = []
 
-    def tool(request: ReverseCall) -> bytes:
+    def tool(request: Callback) -> bytes:
         asked.append(request.id)
         return b"x" * 500_000
 
     sup.register("tool", tool)
-    worker = next(iter(sup.pool("f")._desk.workers.values()))
+    worker = next(iter(sup.pool("f")._dispatcher.workers.values()))
     with pytest.raises((CallTimeout, ProtocolError)):  # it asks on after the bound, or had asked everything before
         sup.call("f", "ask_deaf", {"name": "tool", "count": 1000}, timeout=1.0)
     assert worker.channel is not None
@@ -237,14 +237,14 @@ class Request:
     name: str = "n"
 
 
-def _request(call: int, worker: int = 1, *, size: int = 10, nested: bool = False) -> ReverseCall:
+def _request(call: int, worker: int = 1, *, size: int = 10, nested: bool = False) -> Callback:
     outer = SimpleNamespace(id=call, command="c")
-    return cast("ReverseCall", Request(outer, SimpleNamespace(generation=worker), size, nested))
+    return cast("Callback", Request(outer, SimpleNamespace(generation=worker), size, nested))
 
 
 def test_admission_counts_by_call_worker_and_pool() -> None:
     """unit: whose bound is reached waits; the others go on, one of each call in turn."""
-    admission = Admission("p", Limits(call=2, worker=3, pool=4))
+    admission = CallbackAdmission("p", CallbackLimits(call=2, worker=3, pool=4))
     first = [_request(1) for _ in range(4)]
     assert [admission.enter(request) for request in first] == [True, True, False, False]
     second = [_request(2) for _ in range(2)]
@@ -266,10 +266,10 @@ def test_admission_keeps_its_bounds_whatever_happens(seed: int) -> None:
     from random import Random
 
     random = Random(seed)
-    limits = Limits(call=3, worker=5, pool=7, waiting_of_call=4, waiting_of_worker=9, bytes_of_worker=200)
-    admission = Admission("p", limits)
-    running: set[ReverseCall] = set()
-    waiting: set[ReverseCall] = set()
+    limits = CallbackLimits(call=3, worker=5, pool=7, waiting_of_call=4, waiting_of_worker=9, bytes_of_worker=200)
+    admission = CallbackAdmission("p", limits)
+    running: set[Callback] = set()
+    waiting: set[Callback] = set()
     for _ in range(400):
         if random.random() < 0.6:
             call = random.randrange(4)
@@ -301,7 +301,7 @@ def test_admission_keeps_its_bounds_whatever_happens(seed: int) -> None:
 @pytest.mark.parametrize(("descriptors", "pools"), [(256, 2), (1024, 1), (1024, 2), (1024, 4), (2**20, 2), (64, 9)])
 def test_limits_leave_descriptors_for_the_rest(descriptors: int, pools: int) -> None:
     """unit: a call less than its worker, a worker less than its pool, all pools a quarter (32 each at the least)."""
-    limits = Limits.of_host(descriptors, pools)
+    limits = CallbackLimits.of_host(descriptors, pools)
     assert 8 <= limits.call < limits.worker < limits.pool <= 1024
     assert limits.pool == 32 or limits.pool * pools <= descriptors // 4
     assert descriptors < 1024 or pools > 2 or limits.call >= 32

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from dspex.pools.state.instructions import Cancel, Emit, Fail, Forget, Instruction, Kill, Send, Start, Stop, Why
+from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
 from dspex.pools.state.poison import QUARANTINE
-from dspex.pools.state.records import Phase, SessionUse, Ticket
+from dspex.pools.state.records import CallRecord, Phase, SessionUse
 from dspex.pools.state.roster import WorkerPhase
 
 NOW = 1000.0
@@ -34,36 +34,36 @@ class Pool:
         starting = [w.generation for w in self.state.workers.values() if w.phase is WorkerPhase.STARTING]
         return [i for generation in starting for i in self.state.worker_ready(generation, now)]
 
-    def ticket(self, session: str | None = None, use: SessionUse = None, **more: object) -> Ticket:
+    def new_call(self, session: str | None = None, use: SessionUse = None, **more: object) -> CallRecord:
         self.ids += 1
         packed = more.pop("packed", bytes([self.ids]))
-        return Ticket(self.ids, "run", session=session, use=use, packed=packed, **more)  # type: ignore[arg-type]
+        return CallRecord(self.ids, "run", session=session, use=use, packed=packed, **more)  # type: ignore[arg-type]
 
     def submit(
         self, session: str | None = None, use: SessionUse = None, now: float = NOW, **more: object
-    ) -> tuple[Ticket, list[Instruction]]:
-        ticket = self.ticket(session, use, **more)
-        return ticket, self.state.submit(ticket, now)
+    ) -> tuple[CallRecord, list[Instruction]]:
+        call = self.new_call(session, use, **more)
+        return call, self.state.submit(call, now)
 
-    def call(self, session: str | None = None, use: SessionUse = None, now: float = NOW, **more: object) -> Ticket:
+    def call(self, session: str | None = None, use: SessionUse = None, now: float = NOW, **more: object) -> CallRecord:
         """Submit, and expect it to be sent."""
-        ticket, instructions = self.submit(session, use, now, **more)
-        assert sent(instructions) == [ticket]
-        return ticket
+        call, instructions = self.submit(session, use, now, **more)
+        assert sent(instructions) == [call]
+        return call
 
-    def stateful(self, key: str = "s", now: float = NOW) -> Ticket:
+    def stateful(self, key: str = "s", now: float = NOW) -> CallRecord:
         """Let a session hold state."""
-        ticket = self.call(key, "write", now)
-        self.state.finished(ticket, now, held=True)
-        return ticket
+        call = self.call(key, "write", now)
+        self.state.finished(call, now, held=True)
+        return call
 
 
-def sent(instructions: list[Instruction]) -> list[Ticket]:
-    return [i.ticket for i in instructions if isinstance(i, Send)]
+def sent(instructions: list[Instruction]) -> list[CallRecord]:
+    return [i.call for i in instructions if isinstance(i, Send)]
 
 
-def failed(instructions: list[Instruction]) -> list[tuple[Ticket, Why]]:
-    return [(i.ticket, i.why) for i in instructions if isinstance(i, Fail)]
+def failed(instructions: list[Instruction]) -> list[tuple[CallRecord, EndReason]]:
+    return [(i.call, i.why) for i in instructions if isinstance(i, Fail)]
 
 
 def facts_of(instructions: list[Instruction]) -> dict[str, object]:
@@ -84,8 +84,8 @@ def events(instructions: list[Instruction]) -> list[str]:
 def test_a_call_is_sent_to_a_ready_worker_at_once() -> None:
     """unit: DESIGN §3."""
     pool = Pool()
-    ticket, instructions = pool.submit()
-    assert instructions == [Send(ticket, 1, None)]
+    call, instructions = pool.submit()
+    assert instructions == [Send(call, 1, None)]
 
 
 def test_calls_go_to_the_worker_with_the_fewest_calls() -> None:
@@ -116,9 +116,9 @@ def test_queued_calls_are_sent_in_the_order_of_their_submission() -> None:
     pool = Pool()
     running = pool.call()
     waiting = [pool.submit()[0] for _ in range(3)]
-    for ticket in waiting:
-        assert sent(pool.state.finished(running, NOW)) == [ticket]
-        running = ticket
+    for call in waiting:
+        assert sent(pool.state.finished(running, NOW)) == [call]
+        running = call
 
 
 def test_a_pinned_call_and_a_free_one_are_sent_oldest_first() -> None:
@@ -141,8 +141,8 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     pool.submit()
     pool.state.finished(waiting[0], NOW + 5.0)
     pool.submit()
-    ticket, instructions = pool.submit()
-    assert failed(instructions) == [(ticket, Why.SATURATED)]
+    call, instructions = pool.submit()
+    assert failed(instructions) == [(call, EndReason.SATURATED)]
     assert facts_of(instructions) == {"queued": 2, "retry_after": 3.0}
 
 
@@ -169,9 +169,9 @@ def test_idle_time_does_not_count_as_pace() -> None:
 def test_a_late_reply_of_a_dead_worker_changes_nothing() -> None:
     """unit: C7."""
     pool = Pool()
-    ticket = pool.call()
+    call = pool.call()
     pool.state.died(1, NOW)
-    assert pool.state.finished(ticket, NOW) == []
+    assert pool.state.finished(call, NOW) == []
 
 
 # --- cancelling ---
@@ -190,9 +190,9 @@ def test_an_abandoned_queued_call_is_never_sent() -> None:
 def test_an_abandoned_running_call_is_cancelled_at_once_and_keeps_its_slot() -> None:
     """unit: K0, K1."""
     pool = Pool()
-    ticket = pool.call()
-    told = pool.state.abandon(ticket, NOW)
-    assert of_kind(told, Cancel) == [Cancel(1, ticket.id)]
+    call = pool.call()
+    told = pool.state.abandon(call, NOW)
+    assert of_kind(told, Cancel) == [Cancel(1, call.id)]
     assert [event.event for event in of_kind(told, Emit)] == ["call.abandoned"]
     assert pool.submit()[1] == []
     assert pool.state.workers[1].load == 1
@@ -201,10 +201,10 @@ def test_an_abandoned_running_call_is_cancelled_at_once_and_keeps_its_slot() -> 
 def test_an_abandoned_call_that_ends_within_the_grace_leaves_its_worker_in_service() -> None:
     """unit: K1."""
     pool = Pool()
-    ticket = pool.call()
-    pool.state.abandon(ticket, NOW)
+    call = pool.call()
+    pool.state.abandon(call, NOW)
     waiting, _ = pool.submit()
-    assert sent(pool.state.finished(ticket, NOW + 0.5)) == [waiting]
+    assert sent(pool.state.finished(call, NOW + 0.5)) == [waiting]
     assert of_kind(pool.state.tick(NOW + 2.0), Kill) == []
 
 
@@ -268,7 +268,7 @@ def test_neighbours_of_a_killed_worker_earn_no_strike_and_idempotent_ones_run_ag
     pool.state.abandon(stuck, NOW)
     pool.state.tick(NOW + 1.0)
     instructions = pool.state.died(1, NOW + 1.0, by_itself=True)
-    assert failed(instructions) == [(plain, Why.DIED)]
+    assert failed(instructions) == [(plain, EndReason.DIED)]
     assert pool.state.poison.is_quiet
 
 
@@ -300,8 +300,8 @@ def test_a_stateful_session_is_served_on_by_a_retiring_worker() -> None:
 def test_a_worker_whose_reply_says_so_retires() -> None:
     """unit: K2: an interrupt may have left a lock held."""
     pool = Pool(concurrency=2)
-    ticket, neighbour = pool.call(), pool.call()
-    instructions = pool.state.finished(ticket, NOW, retire="interrupted")
+    call, neighbour = pool.call(), pool.call()
+    instructions = pool.state.finished(call, NOW, retire="interrupted")
     assert events(instructions) == ["worker.retiring"]
     assert of_kind(instructions, Start) == [Start(2, 0)]
     assert of_kind(pool.state.finished(neighbour, NOW), Kill) == [Kill(1, "interrupted")]
@@ -315,7 +315,7 @@ def test_a_death_fails_only_the_calls_of_that_worker() -> None:
     pool = Pool(size=2)
     first, second = pool.call(), pool.call()
     instructions = pool.state.died(1, NOW)
-    assert failed(instructions) == [(first, Why.DIED)]
+    assert failed(instructions) == [(first, EndReason.DIED)]
     assert facts_of(instructions) == {"started": "unknown"}
     assert second.phase is Phase.RUNNING
 
@@ -329,36 +329,36 @@ def test_a_dead_worker_is_replaced_in_its_slot_under_a_new_generation() -> None:
 def test_a_call_that_cannot_have_begun_is_sent_elsewhere() -> None:
     """unit: C8."""
     pool = Pool(size=2)
-    ticket = pool.call()
-    instructions = pool.state.died(1, NOW, unstarted={ticket.id})
-    assert sent(instructions) == [ticket]
-    assert ticket.generation == 2
+    call = pool.call()
+    instructions = pool.state.died(1, NOW, unstarted={call.id})
+    assert sent(instructions) == [call]
+    assert call.generation == 2
 
 
 def test_a_redispatched_call_keeps_its_place_before_later_ones() -> None:
     """unit: C8: its order is that of its submission."""
     pool = Pool()
-    ticket = pool.call()
+    call = pool.call()
     pool.submit()
-    pool.state.died(1, NOW, unstarted={ticket.id})
-    assert sent(pool.make_ready()) == [ticket]
+    pool.state.died(1, NOW, unstarted={call.id})
+    assert sent(pool.make_ready()) == [call]
 
 
 def test_an_idempotent_call_runs_again_once() -> None:
     """unit: DESIGN §6."""
     pool = Pool(size=3)
-    ticket = pool.call(retries=1)
-    assert sent(pool.state.died(1, NOW, by_itself=False)) == [ticket]
-    assert failed(pool.state.died(2, NOW, by_itself=False)) == [(ticket, Why.DIED)]
+    call = pool.call(retries=1)
+    assert sent(pool.state.died(1, NOW, by_itself=False)) == [call]
+    assert failed(pool.state.died(2, NOW, by_itself=False)) == [(call, EndReason.DIED)]
 
 
 def test_an_unstarted_call_of_a_stateful_strict_session_is_lost_with_it() -> None:
     """unit: C8, S6."""
     pool = Pool(size=2)
     pool.stateful("s")
-    ticket = pool.call("s")
-    instructions = pool.state.died(1, NOW, unstarted={ticket.id})
-    assert failed(instructions) == [(ticket, Why.SESSION_LOST)]
+    call = pool.call("s")
+    instructions = pool.state.died(1, NOW, unstarted={call.id})
+    assert failed(instructions) == [(call, EndReason.SESSION_LOST)]
     assert facts_of(instructions) == {"reason": "died", "generation": 1}
 
 
@@ -371,11 +371,11 @@ def test_two_strikes_make_a_poison_call() -> None:
     for generation in (1, 2):
         pool.call(packed=b"x")
         pool.state.died(generation, NOW)
-    ticket, instructions = pool.submit(packed=b"x", now=NOW + 1.0)
-    assert failed(instructions) == [(ticket, Why.POISON)]
+    call, instructions = pool.submit(packed=b"x", now=NOW + 1.0)
+    assert failed(instructions) == [(call, EndReason.POISON)]
     facts = facts_of(instructions)
     assert facts == {
-        "digest": ticket.digest(),
+        "digest": call.digest(),
         "strikes": 2,
         "until": NOW + QUARANTINE,
         "until_s": QUARANTINE - 1.0,
@@ -442,14 +442,14 @@ def test_queued_twins_of_a_poison_call_are_refused_before_they_kill_more_workers
     """unit: C7b: two strikes are enough, however many are queued already."""
     pool = Pool(restart_budget=(50, 30.0))
     twins = [pool.submit(packed=b"x")[0] for _ in range(4)]
-    seen: list[tuple[Ticket, Why]] = []
+    seen: list[tuple[CallRecord, EndReason]] = []
     for generation in (1, 2):
         seen += failed(pool.state.died(generation, NOW))
         pool.state.tick(NOW + 1.0)
         seen += failed(pool.make_ready(NOW + 1.0))
     seen += failed(pool.make_ready(NOW + 1.0))
-    assert [why for _, why in seen] == [Why.DIED, Why.DIED, Why.POISON, Why.POISON]
-    assert {ticket.id for ticket, _ in seen} == {ticket.id for ticket in twins}
+    assert [why for _, why in seen] == [EndReason.DIED, EndReason.DIED, EndReason.POISON, EndReason.POISON]
+    assert {call.id for call, _ in seen} == {call.id for call in twins}
 
 
 def test_deaths_by_a_poison_call_do_not_burn_the_restart_budget() -> None:
@@ -481,8 +481,8 @@ def test_fruitless_deaths_over_the_budget_degrade_the_pool_and_fail_fast() -> No
     pool.make_ready()
     instructions = pool.state.died(2, NOW)
     assert "pool.degraded" in events(instructions)
-    ticket, instructions = pool.submit()
-    assert failed(instructions) == [(ticket, Why.UNHEALTHY)]
+    call, instructions = pool.submit()
+    assert failed(instructions) == [(call, EndReason.UNHEALTHY)]
     assert facts_of(instructions)["retry_in"] == pytest.approx(pool.state.restarts.not_before - NOW)
 
 
@@ -555,25 +555,25 @@ def test_a_degraded_pool_recovers_when_all_its_workers_have_lived_for_the_period
 def test_a_boot_failure_with_nobody_left_fails_the_queue() -> None:
     """unit: DESIGN §6 WorkerBootError."""
     pool = Pool(is_ready=False)
-    ticket, _ = pool.submit()
+    call, _ = pool.submit()
     instructions = pool.state.died(1, NOW, cause="boot")
-    assert failed(instructions) == [(ticket, Why.BOOT)]
+    assert failed(instructions) == [(call, EndReason.BOOT)]
 
 
 def test_a_boot_failure_leaves_the_queue_to_workers_that_still_start() -> None:
     """unit: DESIGN §6."""
     pool = Pool(size=2, is_ready=False)
-    ticket, _ = pool.submit()
+    call, _ = pool.submit()
     assert failed(pool.state.died(1, NOW, cause="boot")) == []
-    assert sent(pool.make_ready()) == [ticket]
+    assert sent(pool.make_ready()) == [call]
 
 
 def test_a_worker_that_does_not_start_in_time_is_killed_and_counts_as_a_boot_failure() -> None:
     """unit: DESIGN §5 startup_timeout."""
     pool = Pool(is_ready=False)
-    ticket, _ = pool.submit()
+    call, _ = pool.submit()
     assert of_kind(pool.state.tick(NOW + 60.0), Kill) == [Kill(1, "startup_timeout")]
-    assert failed(pool.state.died(1, NOW + 60.0, by_itself=False)) == [(ticket, Why.BOOT)]
+    assert failed(pool.state.died(1, NOW + 60.0, by_itself=False)) == [(call, EndReason.BOOT)]
     assert pool.state.restarts.recent == 1
 
 
@@ -587,10 +587,10 @@ def test_a_stateful_session_waits_for_its_worker() -> None:
     elsewhere, running = pool.call(), pool.call()
     assert (elsewhere.generation, running.generation) == (2, 1)
     pool.state.finished(elsewhere, NOW)
-    ticket, instructions = pool.submit("s")
+    call, instructions = pool.submit("s")
     assert instructions == []
-    assert sent(pool.state.finished(running, NOW)) == [ticket]
-    assert ticket.generation == 1
+    assert sent(pool.state.finished(running, NOW)) == [call]
+    assert call.generation == 1
 
 
 def test_a_session_without_state_moves_silently() -> None:
@@ -599,9 +599,9 @@ def test_a_session_without_state_moves_silently() -> None:
     pool.state.finished(pool.call("s"), NOW)
     elsewhere, _ = pool.call(), pool.call()
     pool.state.finished(elsewhere, NOW)
-    ticket, instructions = pool.submit("s")
-    assert sent(instructions) == [ticket]
-    assert ticket.generation == 2
+    call, instructions = pool.submit("s")
+    assert sent(instructions) == [call]
+    assert call.generation == 2
     assert events(instructions) == ["session.moved"]
 
 
@@ -627,8 +627,8 @@ def test_with_strict_fail_fast_a_busy_session_refuses_at_once() -> None:
     pool = Pool(size=2, affinity="strict_fail_fast")
     pool.stateful("s")
     pool.call("s")
-    ticket, instructions = pool.submit("s")
-    assert failed(instructions) == [(ticket, Why.SESSION_BUSY)]
+    call, instructions = pool.submit("s")
+    assert failed(instructions) == [(call, EndReason.SESSION_BUSY)]
 
 
 def test_calls_of_a_session_start_in_submission_order() -> None:
@@ -676,9 +676,9 @@ def test_the_death_of_its_worker_loses_a_stateful_session_for_queued_and_later_c
     running = pool.call("s", "write")
     queued, _ = pool.submit("s")
     instructions = pool.state.died(1, NOW)
-    assert failed(instructions) == [(running, Why.DIED), (queued, Why.SESSION_LOST)]
+    assert failed(instructions) == [(running, EndReason.DIED), (queued, EndReason.SESSION_LOST)]
     later, instructions = pool.submit("s", now=NOW + 9.0)
-    assert failed(instructions) == [(later, Why.SESSION_LOST)]
+    assert failed(instructions) == [(later, EndReason.SESSION_LOST)]
     assert facts_of(instructions) == {"reason": "died", "generation": 1}
 
 
@@ -724,7 +724,7 @@ def test_calls_queued_in_a_durable_session_survive_the_death_of_its_worker() -> 
     running = pool.call("s", "write")
     queued, _ = pool.submit("s")
     instructions = pool.state.died(1, NOW)
-    assert failed(instructions) == [(running, Why.DIED)]
+    assert failed(instructions) == [(running, EndReason.DIED)]
     assert Send(queued, 2, "s") in instructions
 
 
@@ -734,7 +734,7 @@ def test_a_session_that_has_state_already_cannot_become_durable() -> None:
     pool.stateful("s")
     pool.state.open_session("s", NOW, is_durable=True)
     pool.state.died(1, NOW)
-    assert failed(pool.submit("s")[1])[0][1] is Why.SESSION_LOST
+    assert failed(pool.submit("s")[1])[0][1] is EndReason.SESSION_LOST
 
 
 def test_closing_a_session_forgets_its_state() -> None:
@@ -761,14 +761,14 @@ def test_opening_fresh_ends_the_queued_calls_of_the_former_life() -> None:
     pool.call("s", "write")
     queued, _ = pool.submit("s")
     instructions = pool.state.open_session("s", NOW, fresh=True)
-    assert failed(instructions) == [(queued, Why.SESSION_LOST)]
+    assert failed(instructions) == [(queued, EndReason.SESSION_LOST)]
 
 
 def test_a_session_expires_a_ttl_after_the_end_of_its_last_call_and_is_lost() -> None:
     """unit: S7, S6."""
     pool = Pool(session_ttl=100.0)
-    ticket = pool.call("s", "write")
-    pool.state.finished(ticket, NOW + 500.0, held=True)
+    call = pool.call("s", "write")
+    pool.state.finished(call, NOW + 500.0, held=True)
     pool.state.tick(NOW + 590.0)
     assert not pool.state.sessions["s"].lost
     assert Forget(1, "s") in pool.state.tick(NOW + 611.0)
@@ -799,8 +799,8 @@ def test_at_the_limit_with_state_everywhere_a_new_session_is_refused() -> None:
     pool = Pool(session_limit=2)
     pool.stateful("a")
     pool.stateful("b")
-    ticket, instructions = pool.submit("c")
-    assert failed(instructions) == [(ticket, Why.SESSION_LIMIT)]
+    call, instructions = pool.submit("c")
+    assert failed(instructions) == [(call, EndReason.SESSION_LIMIT)]
     with pytest.raises(KeyError):
         pool.state.open_session("d", NOW)
 
@@ -821,7 +821,7 @@ def test_a_nested_call_without_a_session_goes_where_its_outer_call_runs() -> Non
     pool = Pool(size=2)
     pool.call()
     outer = pool.call()
-    nested = pool.ticket(is_nested=True)
+    nested = pool.new_call(is_nested=True)
     nested.generation = outer.generation
     assert sent(pool.state.submit(nested, NOW)) == [nested]
     assert nested.generation == outer.generation
@@ -835,8 +835,8 @@ def test_a_nested_call_that_could_only_wait_fails_at_once() -> None:
     pool.state.abandon(pool.submit()[0], NOW)
     pool.state.close(NOW)
     pool.state.stop_workers(NOW)
-    nested = pool.ticket("s", is_nested=True)
-    assert failed(pool.state.submit(nested, NOW)) == [(nested, Why.DEADLOCK)]
+    nested = pool.new_call("s", is_nested=True)
+    assert failed(pool.state.submit(nested, NOW)) == [(nested, EndReason.DEADLOCK)]
     assert outer.phase is Phase.RUNNING
 
 
@@ -910,9 +910,9 @@ def test_a_draining_worker_serves_its_stateful_sessions_until_they_end() -> None
     pool.stateful("s")
     pool.state.recycle(NOW)
     pool.make_ready()
-    ticket = pool.call("s")
-    assert ticket.generation == 1
-    pool.state.finished(ticket, NOW)
+    call = pool.call("s")
+    assert call.generation == 1
+    pool.state.finished(call, NOW)
     assert of_kind(pool.state.close_session("s", NOW), Stop) == [Stop(1, "recycled")]
 
 
@@ -935,8 +935,8 @@ def test_a_durable_session_leaves_a_draining_worker_at_once_with_its_state() -> 
     pool.stateful("s")
     pool.state.recycle(NOW)
     assert of_kind(pool.make_ready(), Stop) == [Stop(1, "recycled")]
-    ticket, instructions = pool.submit("s")
-    assert instructions == [Send(ticket, 2, "s")]
+    call, instructions = pool.submit("s")
+    assert instructions == [Send(call, 2, "s")]
 
 
 def test_growing_starts_workers_and_shrinking_drains_those_that_hold_least() -> None:
@@ -966,9 +966,9 @@ def test_close_ends_what_was_not_sent_and_refuses_the_rest() -> None:
     pool = Pool()
     running = pool.call("s", "write")
     queued, waiting = pool.submit()[0], pool.submit("s")[0]
-    assert failed(pool.state.close(NOW)) == [(queued, Why.CLOSED), (waiting, Why.CLOSED)]
+    assert failed(pool.state.close(NOW)) == [(queued, EndReason.CLOSED), (waiting, EndReason.CLOSED)]
     late, instructions = pool.submit()
-    assert failed(instructions) == [(late, Why.CLOSED)]
+    assert failed(instructions) == [(late, EndReason.CLOSED)]
     assert running.phase is Phase.RUNNING
 
 
@@ -1059,10 +1059,10 @@ def test_other_rules_count_at_once_and_refuse_nothing_that_was_taken() -> None:
     waiting = [pool.submit()[0] for _ in range(5)]
     assert not [i for i in pool.state.adopt(pool.rules(queue_limit=2), NOW) if isinstance(i, Fail)]
     _, refused = pool.submit()
-    assert [i.why for i in refused if isinstance(i, Fail)] == [Why.SATURATED]
-    for ticket in waiting:
-        assert sent(pool.state.finished(running, NOW)) == [ticket]
-        running = ticket
+    assert [i.why for i in refused if isinstance(i, Fail)] == [EndReason.SATURATED]
+    for call in waiting:
+        assert sent(pool.state.finished(running, NOW)) == [call]
+        running = call
 
 
 def test_a_worker_never_runs_more_than_it_was_made_for() -> None:
@@ -1072,7 +1072,7 @@ def test_a_worker_never_runs_more_than_it_was_made_for() -> None:
     pool.state.adopt(pool.rules(concurrency=3, size=2), NOW)
     waiting = [pool.submit()[0] for _ in range(3)]
     assert sent(pool.make_ready()) == waiting
-    assert {ticket.generation for ticket in waiting} == {2}
+    assert {call.generation for call in waiting} == {2}
 
 
 def test_a_larger_size_and_another_age_take_effect() -> None:
@@ -1091,12 +1091,12 @@ def test_calls_of_a_session_with_state_go_home_when_hint_becomes_strict() -> Non
     pool.stateful("s")
     home = pool.state.sessions["s"].pin
     busy = [pool.call() for _ in range(2)]
-    ticket, _ = pool.submit("s", "write")
+    call, _ = pool.submit("s", "write")
     pool.state.adopt(pool.rules(size=2, affinity="strict_queue"), NOW)
     pool.state.validate()
     away = next(call for call in busy if call.generation != home)
     assert sent(pool.state.finished(away, NOW)) == []
-    assert sent(pool.state.finished(next(call for call in busy if call is not away), NOW)) == [ticket]
+    assert sent(pool.state.finished(next(call for call in busy if call is not away), NOW)) == [call]
 
 
 def test_fewer_sessions_are_allowed_once_there_is_room() -> None:

@@ -101,7 +101,7 @@ class PoolMachine(RuleBasedStateMachine):
     def tick(self) -> None:
         self.world.tick()
 
-    @precondition(lambda self: len(self.world.tickets) > 20)
+    @precondition(lambda self: len(self.world.calls) > 20)
     @rule(then_stop=st.booleans())
     def close(self, then_stop: bool) -> None:
         self.world.close()
@@ -117,8 +117,8 @@ class PoolMachine(RuleBasedStateMachine):
 def come_to_an_end(world: World) -> None:
     """Let every call end, and look at what is left."""
     world.settle()
-    for ticket in world.tickets:
-        assert len(ticket.ends) == 1, f"{ticket} ended {ticket.ends}"
+    for call in world.calls:
+        assert len(call.ends) == 1, f"{call} ended {call.ends}"
     assert not world.state.queued
     if world.state.is_over:
         return

@@ -14,7 +14,7 @@ from dspex.config import PoolConfig
 from dspex.errors import CallCancelled, DspexError, TooManyToolsLeft
 from dspex.events import Event, Name
 from dspex.pools import callback_handlers, tool_threads
-from dspex.pools.callbacks import ReverseCall
+from dspex.pools.callbacks import Callback
 from dspex.pools.supervisor import Supervisor
 from tests.pools.conftest import Supervise
 from tests.pools.waiting import Caller, Gate, eventually, pids
@@ -33,8 +33,8 @@ def hold() -> Iterator[threading.Event]:
     event.set()
 
 
-def _hanging(hold: threading.Event, arrived: list[int]) -> Callable[[ReverseCall], str]:
-    def hang(request: ReverseCall) -> str:
+def _hanging(hold: threading.Event, arrived: list[int]) -> Callable[[Callback], str]:
+    def hang(request: Callback) -> str:
         arrived.append(request.outer.id)
         hold.wait(60)
         return "late"
@@ -101,10 +101,10 @@ def test_what_hangs_in_one_pool_does_not_hold_up_another(hold: threading.Event, 
     arrived: list[int] = []
     hang = _hanging(hold, arrived)
 
-    async def ahang(request: ReverseCall) -> str:
+    async def ahang(request: Callback) -> str:
         return hang(request)  # it blocks its loop, as no asynchronous handler should
 
-    async def atool(request: ReverseCall) -> str:
+    async def atool(request: Callback) -> str:
         return "done"
 
     with Supervisor(pools=[PoolConfig("f", **settings), PoolConfig("g", **settings)]) as sup:
@@ -173,7 +173,7 @@ def test_an_asynchronous_tool_that_does_not_end_is_counted(
     sup = supervise(size=1, cancel_grace=30.0)
     release: list[asyncio.Event] = []
 
-    async def stubborn(request: ReverseCall) -> None:
+    async def stubborn(request: Callback) -> None:
         event = asyncio.Event()
         release.append(event)
         while not event.is_set():
@@ -211,12 +211,12 @@ def test_threads_beside_are_bounded(monkeypatch: pytest.MonkeyPatch, hold: threa
     monkeypatch.setattr(tool_threads, "BESIDE_MOST", 3)
     threads = tool_threads.ToolThreads("p", lambda count: None)
     for _ in range(3):
-        threads.run_beside(cast("ReverseCall", object()), lambda: hold.wait(20))
+        threads.run_beside(cast("Callback", object()), lambda: hold.wait(20))
     with pytest.raises(TooManyToolsLeft):
-        threads.run_beside(cast("ReverseCall", object()), lambda: None)
+        threads.run_beside(cast("Callback", object()), lambda: None)
     hold.set()
     eventually(lambda: threads._beside == 0)
-    threads.run_beside(cast("ReverseCall", object()), lambda: None)
+    threads.run_beside(cast("Callback", object()), lambda: None)
     eventually(lambda: threads._beside == 0)
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from .wire import shapes
 
 if TYPE_CHECKING:
-    from .running_call import ParentStream, Running
+    from .running_call import ParentStream, RunningCall
 
 SessionUse = Literal["read", "write"] | None
 Settings = dict[str, Any]
@@ -58,7 +58,7 @@ def current() -> Context:
 class Context:
     """One call, as the command sees it. Its methods may be used from any thread that the command starts."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: RunningCall) -> None:
         self._running = running
 
     @property

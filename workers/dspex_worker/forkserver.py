@@ -32,8 +32,8 @@ from .birth import STDIO, Gate, be_worker
 from .bridge import Bridge
 from .error_report import describe
 from .memory import procfs
-from .memory.cgroup import Group
-from .memory.monitor import Watch, Watched
+from .memory.cgroup import ControlGroup
+from .memory.monitor import MemoryMonitor, MonitoredWorker
 from .startup import EXIT_BOOT, load_bridge
 from .vigil import Hold
 from .wire import decode, encode
@@ -42,25 +42,25 @@ CONTROL_SIZE = 64 * 1024  # bytes of one control message; each is one packet
 
 
 @dataclass
-class Child:
+class ForkedWorker:
     """A worker, as its parent knows it."""
 
     generation: int
     pid: int
     pidfd: int
     lifeline: int
-    watched: Watched
-    group: Group | None = None
+    watched: MonitoredWorker
+    group: ControlGroup | None = None
 
 
-class Template:
+class ForkServer:
     """One pool's template. Everything runs on the main thread; the only waits are in `poll`."""
 
     def __init__(self, control: socket.socket, parent: int) -> None:
         self._control = control
         self._parent = parent
         self._parent_end = _open_pidfd(parent)
-        self._children: dict[int, Child] = {}  # by pidfd
+        self._children: dict[int, ForkedWorker] = {}  # by pidfd
         self._bridge: Bridge | None = None
         self._settings: dict[str, Any] = {}
         self._imported_sigchld: Any = None  # what an import did with SIGCHLD: a worker's children are its own
@@ -68,7 +68,7 @@ class Template:
         self._poll.register(control.fileno(), select.POLLIN)
         if self._parent_end is not None:  # a child that the supervisor forked may keep our socket open
             self._poll.register(self._parent_end, select.POLLIN)
-        self._watch = Watch(report=self._report, over=self._over)
+        self._watch = MemoryMonitor(report=self._report, over=self._over)
 
     def greet(self) -> None:
         """Say that this is no stranger's program, before any code of the user's runs."""
@@ -152,7 +152,7 @@ class Template:
         for descriptor in descriptors[:STDIO]:
             os.close(descriptor)
         watched = self._watch.begin(generation, pid, self._settings["memory_cap"], self._settings["memory_soft"])
-        child = Child(generation, pid, pidfd, descriptors[STDIO], watched)
+        child = ForkedWorker(generation, pid, pidfd, descriptors[STDIO], watched)
         problem = ""
         if gate is not None:
             problem = self._enclose(child, Path(branch))
@@ -161,10 +161,12 @@ class Template:
         self._poll.register(pidfd, select.POLLIN)
         self._say("spawned", {"generation": generation, "pid": pid, "cgroup_problem": problem}, pidfd)
 
-    def _enclose(self, child: Child, branch: Path) -> str:
+    def _enclose(self, child: ForkedWorker, branch: Path) -> str:
         """Put the worker, which waits, into a control group of its own; give why that was not possible."""
         try:
-            group = Group.create(branch, f"{self._settings['pool']}.{child.generation}", self._settings["memory_cap"])
+            group = ControlGroup.create(
+                branch, f"{self._settings['pool']}.{child.generation}", self._settings["memory_cap"]
+            )
         except OSError as error:
             return f"no group in {branch}: {error.strerror}"
         try:
@@ -181,19 +183,19 @@ class Template:
         due = self._watch.due
         return None if due == inf else max(0.0, due - time.monotonic()) * 1000
 
-    def _report(self, watched: Watched, counted: int) -> None:
+    def _report(self, watched: MonitoredWorker, counted: int) -> None:
         gauge = watched.gauge
         self._say(
             "memory",
             {"generation": watched.generation, "rss": gauge.rss, "counted": counted, "peak": gauge.peak},
         )
 
-    def _over(self, watched: Watched, seen: int) -> None:
+    def _over(self, watched: MonitoredWorker, seen: int) -> None:
         """Say it, then kill: the supervisor is to know why the worker died when it learns that it did."""
         self._say_over(watched, seen, watched.gauge.peak, "poll")
         self._kill(watched.generation)
 
-    def _say_over(self, watched: Watched, seen: int, peak: int, layer: str) -> None:
+    def _say_over(self, watched: MonitoredWorker, seen: int, peak: int, layer: str) -> None:
         cap = self._settings["memory_cap"]
         facts = {"seen": seen, "peak": max(peak, seen), "cap": cap, "layer": layer}
         self._say("over", {"generation": watched.generation, **facts})
@@ -205,7 +207,7 @@ class Template:
             if child.generation == generation:
                 self._kill_tree(child)
 
-    def _kill_tree(self, child: Child) -> None:
+    def _kill_tree(self, child: ForkedWorker) -> None:
         """Kill the worker's descendants and its group; the worker is unreaped, so its pid is its own."""
         if child.group is not None:
             child.group.kill()
@@ -214,7 +216,7 @@ class Template:
         for pid in below:
             _kill_pid(pid)
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: ForkedWorker) -> None:
         """The worker has ended: kill what it left, reap it, tell the supervisor."""
         _kill_group(child.pid)
         self._kill_orphans()
@@ -233,7 +235,7 @@ class Template:
             is_sacrificed = self._read_group(child, child.group)
         self._say("exit", {"generation": child.generation, "peak": peak, "sacrificed": is_sacrificed, **facts})
 
-    def _read_group(self, child: Child, group: Group) -> bool:
+    def _read_group(self, child: ForkedWorker, group: ControlGroup) -> bool:
         """Say it if the group's limit ended the worker; give whether the machine's did. Then the group goes."""
         is_full, is_sacrificed = group.was_full(), group.was_sacrificed()
         if is_full and not child.watched.is_over:
@@ -332,7 +334,7 @@ def main() -> NoReturn:
         os.set_inheritable(descriptor, False)
     hold = Hold(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
     lifeline.become_subreaper()
-    template = Template(control, parent)
+    template = ForkServer(control, parent)
     template.greet()
     try:
         template.warm(decode(control.recv(CONTROL_SIZE))[1], hold)

@@ -20,22 +20,22 @@ from typing import TYPE_CHECKING, NoReturn
 from .wire.messages import Message
 
 if TYPE_CHECKING:
-    from .running_call import Running
+    from .running_call import RunningCall
 
 TICK = 0.001  # seconds that a call may keep the leader from reading before the watch takes over
 FREE, TO_MAIN = 0, -1  # the lead is given away: to the watch, or to the main thread
 IDLE_TICKS = 20  # after so many without a call the watch sleeps until the next one
 
 
-class Lead:
+class LeaderFollower:
     """The lead of one worker. `read` gives more messages and blocks; `handle` gives a call to run, or None."""
 
     def __init__(
         self,
         *,
         read: Callable[[], list[Message]],
-        handle: Callable[[Message], Running | None],
-        run: Callable[[Running], None],
+        handle: Callable[[Message], RunningCall | None],
+        run: Callable[[RunningCall], None],
         calls_on_main: bool,
         broken: Callable[[], NoReturn],
     ) -> None:
@@ -46,7 +46,7 @@ class Lead:
         self._calls_on_main = calls_on_main
         self._broken = broken
         self._main = threading.main_thread().ident or 0
-        self._for_main: SimpleQueue[Running] = SimpleQueue()  # with the lead
+        self._for_main: SimpleQueue[RunningCall] = SimpleQueue()  # with the lead
         self._inbox: deque[Message] = deque()  # read, not handled; the leader's
         self._lock = threading.Lock()  # guards who leads, and what the watch knows
         self._leader = FREE  # a thread, or one of the two
@@ -108,7 +108,7 @@ class Lead:
                     return
             inbox.extend(self._read())
 
-    def _run_as_leader(self, me: int, running: Running) -> bool:
+    def _run_as_leader(self, me: int, running: RunningCall) -> bool:
         """Run the call under watch; False if the lead was lost meanwhile."""
         self._runs += 1
         self._is_running = True

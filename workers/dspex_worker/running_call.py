@@ -35,7 +35,7 @@ Wait = SimpleQueue[Message | None]
 CANCELLED = None  # what a wait gets instead of a message when its call is cancelled
 
 
-class Running:
+class RunningCall:
     """A command on its way, from its CALL frame to its reply."""
 
     def __init__(self, runtime: Runtime, id: int, command: Command, arguments: dict[str, Any], meta: Any) -> None:
@@ -191,7 +191,7 @@ class Running:
 class ParentStream(Iterator[Any]):
     """The chunks of a reverse call, in order; `value` is its result once all are read. Close it to stop early."""
 
-    def __init__(self, running: Running, name: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, running: RunningCall, name: str, arguments: dict[str, Any]) -> None:
         self.value: Any = None
         self._running = running
         self._name = name

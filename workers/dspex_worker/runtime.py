@@ -1,6 +1,6 @@
 """The worker's runtime: takes messages, runs commands, writes replies.
 
-Threads. `Lead` decides which thread reads; see there. Commands run on the *main thread* when the pool's `concurrency`
+Threads. `LeaderFollower` decides which thread reads; see there. Commands run on the *main thread* when the pool's `concurrency`
 is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for) and all others
 on whichever thread leads. Any thread writes frames, one at a time.
 
@@ -25,9 +25,9 @@ from typing import Any, ClassVar, NoReturn
 
 from .bridge import Bridge, Cancelled, Command, Failure, _current
 from .error_report import describe
-from .leader_follower import Lead
+from .leader_follower import LeaderFollower
 from .memory import rlimits
-from .running_call import Running, Wait
+from .running_call import RunningCall, Wait
 from .session_state import Sessions
 from .vigil import end_group
 from .wire import FrameBuffer, Malformed, OverLimit, Unencodable, messages
@@ -76,17 +76,17 @@ class Runtime:
         self._is_single = concurrency == 1
         self._limit = limit
         self._write_lock = threading.Lock()
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, RunningCall] = {}
         self._recent: OrderedDict[int, None] = OrderedDict()
-        self._cancelled: dict[int, Running] = {}
+        self._cancelled: dict[int, RunningCall] = {}
         self._asked: dict[int, Wait] = {}
         self._next_ask = 2
         self._ask_lock = threading.Lock()
         self._is_stopping = False
         self._main = threading.main_thread().ident or 0
-        self._on_main: Running | None = None
+        self._on_main: RunningCall | None = None
         self._buffer = FrameBuffer()
-        self._lead = Lead(
+        self._lead = LeaderFollower(
             read=self._read,
             handle=self._handle,
             run=self._execute,
@@ -120,7 +120,7 @@ class Runtime:
 
     # -- executing --
 
-    def _execute(self, running: Running) -> None:
+    def _execute(self, running: RunningCall) -> None:
         if threading.get_ident() == self._main:
             self._on_main = running  # set and cleared by this thread alone, see _interrupt_main
         try:
@@ -133,7 +133,7 @@ class Runtime:
         """The calling thread waits for the supervisor: whoever reads must be another one."""
         self._lead.step_aside()
 
-    def _outcome(self, running: Running) -> tuple[Kind, Any]:
+    def _outcome(self, running: RunningCall) -> tuple[Kind, Any]:
         token = _current.set(running.context)
         try:
             value = self._run_command(running)
@@ -146,7 +146,7 @@ class Runtime:
         finally:
             _current.reset(token)
 
-    def _run_command(self, running: Running) -> Any:
+    def _run_command(self, running: RunningCall) -> Any:
         running.enter()
         try:
             produced = running.command.function(running.context, **running.arguments)
@@ -156,7 +156,7 @@ class Runtime:
             running.leave()
         return self._drain(running, produced) if running.command.is_stream else produced
 
-    def _drain(self, running: Running, stream: Any) -> Any:
+    def _drain(self, running: RunningCall, stream: Any) -> Any:
         """Send what the generator yields, at the consumer's pace, and give what it returns."""
         try:
             while True:
@@ -171,7 +171,7 @@ class Runtime:
         finally:
             stream.close()
 
-    def _reply(self, running: Running, kind: Kind, body: Any) -> None:
+    def _reply(self, running: RunningCall, kind: Kind, body: Any) -> None:
         if kind != Kind.ERROR:
             try:
                 frame = self._frame(kind, running.id, body, running.session_notes())
@@ -184,7 +184,7 @@ class Runtime:
                 return
         self._reply_error(running, body)
 
-    def _reply_error(self, running: Running, error: BaseException) -> None:
+    def _reply_error(self, running: RunningCall, error: BaseException) -> None:
         notes: dict[str, Any] = {}
         with contextlib.suppress(Exception):  # the first error is the one to report
             notes.update(running.session_notes() or {})
@@ -194,7 +194,7 @@ class Runtime:
             notes["retire"] = "interrupted"  # it may have left a lock held
         self.send(Kind.ERROR, running.id, describe(error, running.secrets), notes or None)
 
-    def _settle(self, running: Running) -> None:
+    def _settle(self, running: RunningCall) -> None:
         if self._on_main is running:
             self._on_main = None
         with self._ask_lock:
@@ -269,7 +269,7 @@ class Runtime:
         except Malformed as error:
             self._give_up(error)
 
-    def _handle(self, message: Message) -> Running | None:
+    def _handle(self, message: Message) -> RunningCall | None:
         """Give the call to run, if it is one."""
         if message[0] == CALL:
             return self._begin(message)
@@ -284,7 +284,7 @@ class Runtime:
             os.write(2, f"dspex worker {self.identity.worker}: {error}\n".encode(errors="replace"))
         leave(EXIT_PROTOCOL)
 
-    def _begin(self, message: Message) -> Running | None:
+    def _begin(self, message: Message) -> RunningCall | None:
         _, id, name, arguments, meta = message
         if id in self._recent:
             self._refuse(id, "ProtocolError", f"request {id} was sent twice; it ran at most once")
@@ -296,7 +296,7 @@ class Runtime:
         if command is None:
             self._refuse(id, "UnknownName", f"no command {name!r}", name=name, known=sorted(self.bridge.commands))
             return None
-        running = self._running[id] = Running(self, id, command, arguments, meta)
+        running = self._running[id] = RunningCall(self, id, command, arguments, meta)
         return running
 
     def _on_cancel(self, message: Message) -> None:
@@ -323,7 +323,7 @@ class Runtime:
             if poll.poll(max(0.0, wait) * 1000):
                 return
 
-    def _interrupt(self, running: Running) -> None:
+    def _interrupt(self, running: RunningCall) -> None:
         if self._is_single and running is self._on_main:
             signal.pthread_kill(self._main, signal.SIGUSR1)
         elif running is not self._on_main or not self._is_single:

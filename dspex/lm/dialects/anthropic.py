@@ -155,7 +155,7 @@ def mended(lm: LM, body: bytes) -> bytes:
 
 def reader(lm: LM) -> StreamReader:
     """A reader for a streamed response."""
-    return _Reader(lm)
+    return _AnthropicStream(lm)
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
@@ -197,7 +197,7 @@ def usage(data: Any) -> dict[str, Any]:
     )
 
 
-class _Reader(StreamReader):
+class _AnthropicStream(StreamReader):
     def __init__(self, lm: LM) -> None:
         super().__init__(lm)
         self._started: dict[str, Any] = {}

@@ -76,7 +76,7 @@ def mended(lm: LM, body: bytes) -> bytes:
 
 def reader(lm: LM) -> StreamReader:
     """A reader for a streamed response."""
-    return _Reader(lm)
+    return _GeminiStream(lm)
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-class _Reader(StreamReader):
+class _GeminiStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.usage = usage_in(payload) or self.usage
         if as_object(payload.get("promptFeedback")).get("blockReason"):

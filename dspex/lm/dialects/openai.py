@@ -137,7 +137,7 @@ def mended(lm: LM, body: bytes) -> bytes:
 
 def reader(lm: LM) -> StreamReader:
     """A reader for a streamed response."""
-    return _Reader(lm)
+    return _OpenAIStream(lm)
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
@@ -186,7 +186,7 @@ def usage(data: Any) -> dict[str, Any]:
     )
 
 
-class _Reader(StreamReader):
+class _OpenAIStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.model = str(payload.get("model") or self.model)
         choices = payload.get("choices")

@@ -26,22 +26,22 @@ from .blocking_client import (
     check_tunnel,
     untold,
 )
-from .endpoint import Target, tls
+from .endpoint import Endpoint, tls
 from .http_message import Head, Reply, ResponseParser, kept_for
 
 _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
 
 
-class LoopHttp:
+class AsyncHttp:
     """Sends requests from any number of event loops; keeps idle connections per loop and address."""
 
     def __init__(self) -> None:
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = weakref.WeakKeyDictionary()
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _ConnectionPool] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
     async def send(
-        self, target: Target, head: bytes, body: bytes, timeout: float, again: Again | None = untold
+        self, target: Endpoint, head: bytes, body: bytes, timeout: float, again: Again | None = untold
     ) -> Reply:
         """The whole response, within `timeout` seconds; `again` as in `BlockingHttp.send`.
 
@@ -57,20 +57,20 @@ class LoopHttp:
 
     async def stream(
         self,
-        target: Target,
+        target: Endpoint,
         head: bytes,
         body: bytes,
         timeout: float,
         until: float = math.inf,
         again: Again | None = untold,
-    ) -> LoopStream:
+    ) -> AsyncHttpStream:
         """The response as soon as its head is there.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
         connection = await self._request(pool, target, head, body, timeout, again, whole=False)
-        return LoopStream(pool, target, connection, timeout, until)
+        return AsyncHttpStream(pool, target, connection, timeout, until)
 
     async def aclose(self) -> None:
         """Close this loop's idle connections."""
@@ -96,10 +96,10 @@ class LoopHttp:
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    async def _new_pool(self) -> _Pool:
+    async def _new_pool(self) -> _ConnectionPool:
         loop = asyncio.get_running_loop()
         with self._lock:
-            pool = self._pools.setdefault(loop, _Pool())
+            pool = self._pools.setdefault(loop, _ConnectionPool())
         if not pool.guarded:
             pool.guarded = True
             await pool.guard.__anext__()
@@ -107,15 +107,15 @@ class LoopHttp:
 
     async def _request(
         self,
-        pool: _Pool,
-        target: Target,
+        pool: _ConnectionPool,
+        target: Endpoint,
         head: bytes,
         body: bytes,
         timeout: float,
         again: Again | None,
         *,
         whole: bool,
-    ) -> _Connection:
+    ) -> _AsyncConnection:
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
         deadline = time.monotonic() + timeout
         kept = None if again is None else pool.take(target)
@@ -140,15 +140,17 @@ class LoopHttp:
         return connection
 
 
-class LoopStream:
+class AsyncHttpStream:
     """A response whose body is still coming; iterate it or close it. `head` is there already."""
 
-    def __init__(self, pool: _Pool, target: Target, connection: _Connection, wait: float, until: float) -> None:
+    def __init__(
+        self, pool: _ConnectionPool, target: Endpoint, connection: _AsyncConnection, wait: float, until: float
+    ) -> None:
         assert connection.parser.head is not None
         self.head: Head = connection.parser.head
         self._pool = pool
         self._target = target
-        self._connection: _Connection | None = connection
+        self._connection: _AsyncConnection | None = connection
         self._wait = wait
         self._until = until
 
@@ -181,15 +183,15 @@ class LoopStream:
             connection.abort()
 
 
-class _Pool:
+class _ConnectionPool:
     """One loop's idle connections."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[object, ...], list[_Connection]] = {}
+        self._idle: dict[tuple[object, ...], list[_AsyncConnection]] = {}
         self.guarded = False
         self.guard = self._guard()
 
-    def take(self, target: Target) -> _Connection | None:
+    def take(self, target: Endpoint) -> _AsyncConnection | None:
         connections = self._idle.get(target.pool)
         while connections:
             connection = connections.pop()
@@ -198,7 +200,7 @@ class _Pool:
             connection.abort()
         return None
 
-    def put(self, target: Target, connection: _Connection) -> None:
+    def put(self, target: Endpoint, connection: _AsyncConnection) -> None:
         connections = self._idle.setdefault(target.pool, [])
         head = connection.parser.head
         idle_s = kept_for(head, IDLE_LIMIT_S) if head is not None and connection.reusable else 0.0
@@ -223,7 +225,7 @@ class _Pool:
             await asyncio.sleep(0)  # the transports finish their closing on the loop's next turn
 
 
-class _Connection(asyncio.Protocol):
+class _AsyncConnection(asyncio.Protocol):
     """One transport and the parser of the response that it carries now."""
 
     def __init__(self, host: str) -> None:
@@ -388,14 +390,14 @@ class _Connection(asyncio.Protocol):
             self._wake(None)
 
 
-async def _connect(target: Target, timeout: float) -> _Connection:
+async def _connect(target: Endpoint, timeout: float) -> _AsyncConnection:
     host = target.host
     loop = asyncio.get_running_loop()
     secure = tls() if target.server_name is not None and target.tunnel is None else None
     try:
         async with asyncio.timeout(timeout):
             _, connection = await loop.create_connection(
-                lambda: _Connection(host),
+                lambda: _AsyncConnection(host),
                 *target.address,
                 ssl=secure,
                 server_hostname=target.server_name if secure else None,
@@ -414,7 +416,7 @@ async def _connect(target: Target, timeout: float) -> _Connection:
         ) from error
 
 
-async def _open_tunnel(connection: _Connection, target: Target, timeout: float) -> None:
+async def _open_tunnel(connection: _AsyncConnection, target: Endpoint, timeout: float) -> None:
     assert target.tunnel is not None
     raw = connection.raw = bytearray()
     try:

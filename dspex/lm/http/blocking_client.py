@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from ...errors import LMError, LMTimeoutError, LMTransportError
-from .endpoint import Target, tls
+from .endpoint import Endpoint, tls
 from .http_message import Head, Reply, ResponseParser, kept_for
 
 CONNECT_TIMEOUT_S = 10.0
@@ -40,12 +40,12 @@ class BlockingHttp:
 
     def __init__(self) -> None:
         self.is_over = threading.Event()  # the interpreter exits
-        self._idle: dict[tuple[object, ...], deque[_Connection]] = {}
-        self._busy: set[_Connection] = set()
+        self._idle: dict[tuple[object, ...], deque[_BlockingConnection]] = {}
+        self._busy: set[_BlockingConnection] = set()
         self._pid = os.getpid()
         self._hooks = 0
 
-    def send(self, target: Target, head: bytes, body: bytes, timeout: float, again: Again | None = untold) -> Reply:
+    def send(self, target: Endpoint, head: bytes, body: bytes, timeout: float, again: Again | None = untold) -> Reply:
         """The whole response, within `timeout` seconds.
 
         A kept connection that the peer closed before it answered a byte is replaced by a new one, once: `again` is
@@ -71,19 +71,19 @@ class BlockingHttp:
 
     def stream(
         self,
-        target: Target,
+        target: Endpoint,
         head: bytes,
         body: bytes,
         timeout: float,
         until: float = math.inf,
         again: Again | None = untold,
-    ) -> BlockingStream:
+    ) -> BlockingHttpStream:
         """The response as soon as its head is there; `again` as in `send`.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
         connection = self._begin(target, head, body, min(until, time.monotonic() + timeout), again)
-        return BlockingStream(self, target, connection, timeout, until)
+        return BlockingHttpStream(self, target, connection, timeout, until)
 
     def close(self) -> None:
         """Close the idle connections; requests under way are not disturbed and close theirs."""
@@ -98,7 +98,9 @@ class BlockingHttp:
         for connection in tuple(self._busy):
             connection.hang_up()
 
-    def _begin(self, target: Target, head: bytes, body: bytes, deadline: float, again: Again | None) -> _Connection:
+    def _begin(
+        self, target: Endpoint, head: bytes, body: bytes, deadline: float, again: Again | None
+    ) -> _BlockingConnection:
         """Send, and wait for the response's head."""
         self._watch_exit()
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
@@ -112,7 +114,9 @@ class BlockingHttp:
             again()
         return self._exchange(_connect(target, deadline), target, data, deadline)
 
-    def _exchange(self, connection: _Connection, target: Target, data: bytes, deadline: float) -> _Connection:
+    def _exchange(
+        self, connection: _BlockingConnection, target: Endpoint, data: bytes, deadline: float
+    ) -> _BlockingConnection:
         try:
             self._busy.add(connection)
             if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
@@ -124,7 +128,7 @@ class BlockingHttp:
             raise
         return connection
 
-    def _take(self, target: Target) -> _Connection | None:
+    def _take(self, target: Endpoint) -> _BlockingConnection | None:
         if self._pid != os.getpid():
             self._idle, self._pid = {}, os.getpid()
         connections = self._idle.get(target.pool)
@@ -138,11 +142,11 @@ class BlockingHttp:
             connection.close()
         return None
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: _BlockingConnection) -> None:
         self._busy.discard(connection)
         connection.close()
 
-    def _put(self, target: Target, connection: _Connection) -> None:
+    def _put(self, target: Endpoint, connection: _BlockingConnection) -> None:
         self._busy.discard(connection)
         head = connection.parser.head
         idle_s = kept_for(head, IDLE_LIMIT_S) if head is not None and connection.parser.reusable else 0.0
@@ -171,15 +175,17 @@ class BlockingHttp:
                 threading._register_atexit(lambda: (found := end()) and found())  # type: ignore[attr-defined]
 
 
-class BlockingStream:
+class BlockingHttpStream:
     """A response whose body is still coming; iterate it or close it. `head` is there already."""
 
-    def __init__(self, http: BlockingHttp, target: Target, connection: _Connection, wait: float, until: float) -> None:
+    def __init__(
+        self, http: BlockingHttp, target: Endpoint, connection: _BlockingConnection, wait: float, until: float
+    ) -> None:
         assert connection.parser.head is not None
         self.head: Head = connection.parser.head
         self._http = http
         self._target = target
-        self._connection: _Connection | None = connection
+        self._connection: _BlockingConnection | None = connection
         self._wait = wait
         self._until = until
 
@@ -219,7 +225,7 @@ class BlockingStream:
         self.close()
 
 
-class _Connection:
+class _BlockingConnection:
     """One socket and the parser of the response that it carries now."""
 
     __slots__ = ("answered", "host", "idle_until", "parser", "socket")
@@ -288,7 +294,7 @@ class _Connection:
         self.socket.close()
 
 
-def _connect(target: Target, deadline: float) -> _Connection:
+def _connect(target: Endpoint, deadline: float) -> _BlockingConnection:
     host = target.host
     try:
         sock = socket.create_connection(target.address, timeout=min(CONNECT_TIMEOUT_S, _left(deadline, host)))
@@ -307,10 +313,10 @@ def _connect(target: Target, deadline: float) -> _Connection:
         if isinstance(error, LMError) or not isinstance(error, OSError):
             raise
         raise (_timed_out(host) if isinstance(error, TimeoutError) else _broken(host, error)) from error
-    return _Connection(sock, host)
+    return _BlockingConnection(sock, host)
 
 
-def _open_tunnel(sock: socket.socket, target: Target, deadline: float) -> None:
+def _open_tunnel(sock: socket.socket, target: Endpoint, deadline: float) -> None:
     assert target.tunnel is not None
     answer = b""
     sock.settimeout(_left(deadline, target.host))
@@ -324,7 +330,7 @@ def _open_tunnel(sock: socket.socket, target: Target, deadline: float) -> None:
     check_tunnel(target, answer)
 
 
-def check_tunnel(target: Target, answer: bytes) -> None:
+def check_tunnel(target: Endpoint, answer: bytes) -> None:
     """Raises LMTransportError unless the proxy opened the tunnel."""
     status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
     if status != [b"200"]:

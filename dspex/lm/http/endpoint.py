@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """One URL, taken apart: `address` is what to dial, `tunnel` the CONNECT request to send first, if any."""
 
     url: str
@@ -36,7 +36,7 @@ class Target:
 
 
 @functools.lru_cache(maxsize=1024)
-def target_of(url: str, proxy: str | None = None) -> Target:
+def target_of(url: str, proxy: str | None = None) -> Endpoint:
     """Take a URL apart; `proxy` None means the environment's (HTTPS_PROXY, NO_PROXY ...), "" means none.
 
     Raises:
@@ -56,8 +56,8 @@ def target_of(url: str, proxy: str | None = None) -> Target:
     shown = name if port == _port(None, secure) else f"{name}:{port}"
     through = _proxy_for(parts.scheme, host, port) if proxy is None else proxy
     if not through:
-        return Target(url, (host, port), host if secure else None, shown, path, None, None)
-    return _through(Target(url, (host, port), host if secure else None, shown, path, None, None), name, port, through)
+        return Endpoint(url, (host, port), host if secure else None, shown, path, None, None)
+    return _through(Endpoint(url, (host, port), host if secure else None, shown, path, None, None), name, port, through)
 
 
 @functools.lru_cache(maxsize=1)
@@ -85,7 +85,7 @@ def _port(port: int | None, secure: bool) -> int:
     return port if port is not None else 443 if secure else 80
 
 
-def _through(target: Target, name: str, port: int, proxy: str) -> Target:
+def _through(target: Endpoint, name: str, port: int, proxy: str) -> Endpoint:
     parts, host, given_port = _taken_apart(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not host:
         raise LMConfigurationError("A proxy must be an http:// URL.")
@@ -94,12 +94,12 @@ def _through(target: Target, name: str, port: int, proxy: str) -> Target:
     if target.server_name is None:  # plain HTTP: the proxy reads the absolute form
         header = ("proxy-authorization", auth) if auth else None
         path = f"http://{target.host}{target.path}"
-        return Target(target.url, address, None, target.host, path, None, header, secrets)
+        return Endpoint(target.url, address, None, target.host, path, None, header, secrets)
     lines = [f"CONNECT {name}:{port} HTTP/1.1", f"host: {name}:{port}"]
     if auth:
         lines.append(f"proxy-authorization: {auth}")
     tunnel = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return Target(target.url, address, target.server_name, target.host, target.path, tunnel, None, secrets)
+    return Endpoint(target.url, address, target.server_name, target.host, target.path, tunnel, None, secrets)
 
 
 def _basic(user: str | None, password: str | None) -> str:

@@ -39,7 +39,7 @@ class RunOptions(TypedDict, total=False):
     budget_tokens: int | None
 
 
-class Run:
+class PipelineRun:
     """What belongs to one run: its session, supervisor, LM, time, and who watches."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Run:
 
 
 def checked_options(options: RunOptions) -> dict[str, Any]:
-    """The options as `Run` takes them.
+    """The options as `PipelineRun` takes them.
 
     Raises:
         InvalidInput: a value that cannot be.

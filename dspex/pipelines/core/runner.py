@@ -1,7 +1,7 @@
 """One run: a line of steps, each with its condition, attempts and fallback. Written once, for threads and event loops.
 
 Everything here awaits only its `Driver`, which blocks or awaits (see `drivers.py`); what belongs to a run is in its
-`Run` (P9). Rules P2, P3 and P7.
+`PipelineRun` (P9). Rules P2, P3 and P7.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ...errors import InvalidReturn, PipelineError, StepTimeout
 from ...lm.usage import Account
 from ..drivers.run_drivers import Driver, Expired, is_cancellation
 from .results import Result, Status, StepRecord, Steps
-from .run import Run
+from .run import PipelineRun
 from .run_events import EventKind
-from .step import Job, Made, Node
+from .step import Made, Node, StepJob
 from .step_cache import CacheStep, Kept, key_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
 
 
 @dataclass(frozen=True)
-class Line:
+class StepSequence:
     """Steps in sequence, with the stores of the cache steps among them, and what the steps read."""
 
     nodes: tuple[Node, ...]
@@ -64,7 +64,9 @@ class StepFailed(Exception):
         self.record = record
 
 
-async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], driver: Driver) -> Result:
+async def run_whole(
+    name: str, line: StepSequence, run: PipelineRun, inputs: Mapping[str, Any], driver: Driver
+) -> Result:
     """Run a pipeline.
 
     Raises:
@@ -88,7 +90,12 @@ async def run_whole(name: str, line: Line, run: Run, inputs: Mapping[str, Any], 
 
 
 async def run_line(
-    line: Line, run: Run, state: dict[str, Any], driver: Driver, deadline: float, records: list[StepRecord]
+    line: StepSequence,
+    run: PipelineRun,
+    state: dict[str, Any],
+    driver: Driver,
+    deadline: float,
+    records: list[StepRecord],
 ) -> dict[str, Any]:
     """Run steps in turn on `state`, which they change, and give what they wrote. `records` grows as they end."""
     written: dict[str, Any] = {}
@@ -108,7 +115,7 @@ async def run_line(
     return written
 
 
-async def run_step(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> Done:
+async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> Done:
     """Run one step: when, attempts, fallback (P7).
 
     Raises:
@@ -146,7 +153,7 @@ class _Tried:
     account: Account = field(default_factory=lambda: Account("step"))
 
 
-async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> bool:
+async def _is_wanted(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> bool:
     condition = node.step.policy.when
     if condition is None:
         return True
@@ -162,7 +169,7 @@ async def _is_wanted(run: Run, node: Node, state: Mapping[str, Any], driver: Dri
     raise _failed(run, node, _Tried(errors=[error], culprit=node.name), began)
 
 
-async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> _Tried:
+async def _try(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> _Tried:
     """Attempt it until it works, may not be tried again, or the time of all attempts is up."""
     began = time.monotonic()
     limit = node.step.policy.timeout
@@ -180,7 +187,7 @@ async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, d
             try:
                 driver.check()
                 with tried.account:
-                    tried.made = await node.step.perform(Job(run, node, state, driver, until))
+                    tried.made = await node.step.perform(StepJob(run, node, state, driver, until))
                 tried.writes = _writes(node, tried.made)
                 return tried
             except PartsFailed as failed:
@@ -199,7 +206,7 @@ async def _try(run: Run, node: Node, state: Mapping[str, Any], driver: Driver, d
 
 
 async def _fall_back(
-    run: Run,
+    run: PipelineRun,
     node: Node,
     instead: Node,
     tried: _Tried,
@@ -266,7 +273,7 @@ def _together(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
 
 
-def _failed(run: Run, node: Node, tried: _Tried, began: float) -> StepFailed:
+def _failed(run: PipelineRun, node: Node, tried: _Tried, began: float) -> StepFailed:
     record = node.record(
         Status.FAILED,
         attempts=tried.attempts,
@@ -302,7 +309,7 @@ def _writes(node: Node, made: Made) -> dict[str, Any]:
 
 
 def _served(
-    line: Line, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
+    line: StepSequence, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
 ) -> int:
     """Take what the latest cache step keeps for these inputs; give the index of the first step that has to run."""
     for index in sorted(line.kept, reverse=True) if key is not None else ():
@@ -323,7 +330,7 @@ def _fell_back(record: StepRecord) -> bool:
     return record.status is Status.FELL_BACK
 
 
-def _out_of_time(run: Run, node: Node, began: float, deadline: float) -> StepTimeout:
+def _out_of_time(run: PipelineRun, node: Node, began: float, deadline: float) -> StepTimeout:
     limit = node.step.policy.timeout
     if limit is not None and began + limit <= deadline:
         return StepTimeout(node.name, timeout=limit, whose="step")
@@ -352,10 +359,10 @@ def _quoted(cause: BaseException) -> str:
     return f"{type(cause).__name__}: {text}" if text else f"{type(cause).__name__}."
 
 
-def line_of(nodes: tuple[Node, ...], reads: Reads) -> Line:
+def line_of(nodes: tuple[Node, ...], reads: Reads) -> StepSequence:
     """Give the line for placed steps, with an empty store for each cache step."""
     kept = {n.index: Kept(n.step.ttl, n.step.max_entries) for n in nodes if isinstance(n.step, CacheStep)}
-    return Line(nodes, reads, kept)
+    return StepSequence(nodes, reads, kept)
 
 
 def renamed(node: Node, name: str, index: int) -> Node:

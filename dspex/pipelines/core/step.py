@@ -27,7 +27,7 @@ from .results import Status, StepRecord, Usage
 
 if TYPE_CHECKING:
     from ..drivers.run_drivers import Driver
-    from .run import Run
+    from .run import PipelineRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StepJob:
     """All that an attempt is given."""
 
-    run: Run
+    run: PipelineRun
     node: Node
     state: Mapping[str, Any]
     driver: Driver
@@ -85,7 +85,7 @@ class Step(ABC):
                 names_of((given,), key)
 
     @abstractmethod
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         """Do it once. Raises whatever goes wrong; the deadline is `job.deadline`."""
 
     @property

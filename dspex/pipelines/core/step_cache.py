@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from ...errors import SettingsError
 from .dataflow import Flow, Reads
 from .snapshots import own_copy
-from .step import Job, Made, Step
+from .step import Made, Step, StepJob
 
 
 def cache_step(*, ttl: float = 3600.0, max_entries: int = 1000, name: str | None = None) -> Step:
@@ -55,7 +55,7 @@ class CacheStep(Step):
     def own_flow(self) -> Flow:
         return Flow()
 
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         return Made(None, {})
 
 

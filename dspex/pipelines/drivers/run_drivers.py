@@ -2,7 +2,7 @@
 
 The logic in `running.py` is written once, as coroutines that await nothing but a driver. The methods of `ThreadDriver`
 are coroutines that never suspend: they block instead, so `completed(...)` runs such a coroutine to its end in the
-calling thread, and no event loop is needed. `LoopDriver`'s really await.
+calling thread, and no event loop is needed. `TaskDriver`'s really await.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .cancel import BranchFlag, cancelled
 from .private_loop import PrivateLoop
 from .threads import Threads
 
-Job = Callable[["Driver"], Coroutine[Any, Any, Any]]
+Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]
 
 
 class Expired(Exception):
@@ -61,7 +61,7 @@ class Driver(Protocol):
     ) -> Any:
         """Do what exists in both forms and keeps its own deadline; `heeds_cancel`: the blocking one heeds `cancel`."""
 
-    async def gather(self, jobs: Sequence[Job], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
         """Run jobs at the same time, `limit` at most; the first error cancels the others and waits `grace` for them."""
 
 
@@ -108,7 +108,7 @@ class ThreadDriver:
             return blocking()
         return self._await(_awaited(awaiting), math.inf)  # the rest can be cancelled only where it is awaited
 
-    async def gather(self, jobs: Sequence[Job], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
         flag = BranchFlag(under=self._flag)
         team = _Team(jobs, self._below(flag), flag)
         try:
@@ -156,7 +156,7 @@ class ThreadDriver:
 class _Team:
     """The threads of one `gather`."""
 
-    def __init__(self, jobs: Sequence[Job], driver: ThreadDriver, flag: BranchFlag) -> None:
+    def __init__(self, jobs: Sequence[Branch], driver: ThreadDriver, flag: BranchFlag) -> None:
         self._driver = driver
         self._flag = flag
         self._ended: list[Ended | None] = [None] * len(jobs)
@@ -213,7 +213,7 @@ class _Team:
             self._changed.notify_all()
 
 
-class LoopDriver:
+class TaskDriver:
     """Awaits on the running event loop. Plain functions run in threads beside it, so that they cannot block it."""
 
     def __init__(self) -> None:
@@ -245,11 +245,11 @@ class LoopDriver:
     ) -> Any:
         return await awaiting()
 
-    async def gather(self, jobs: Sequence[Job], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
         places = asyncio.Semaphore(limit)
         order: list[asyncio.Task[Any]] = []
 
-        async def one(job: Job) -> Any:
+        async def one(job: Branch) -> Any:
             async with places:
                 return await job(self)
 

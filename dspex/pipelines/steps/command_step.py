@@ -10,7 +10,7 @@ from ...adapters.validation import to_wire
 from ...errors import InvalidReturn
 from ..core.step import Step, checked_policy, names_of
 from .native_step import fallback_step
-from .runnables import Outcome, Scope
+from .runnables import RunnableOutcome, Scope
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
@@ -66,20 +66,20 @@ class CommandRunnable:
 
     may_repeat = False  # nobody here knows what it does, so running it again is the user's word to give
 
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
         return self._outcome(
             pool.invoke(self.command, self._given(inputs), cancel=scope.cancel.on_set, **_options(scope))
         )
 
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
         return self._outcome(await pool.ainvoke(self.command, self._given(inputs), **_options(scope)))
 
     def _given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.arguments, **{name: to_wire(value, name) for name, value in inputs.items()}}
 
-    def _outcome(self, call: Call) -> Outcome:
+    def _outcome(self, call: Call) -> RunnableOutcome:
         value = call.result()
         where: dict[str, Any] = {
             "route": f"python:{call.worker_name}",
@@ -87,7 +87,7 @@ class CommandRunnable:
             "generation": call.generation,
         }
         if not self.outputs:
-            return Outcome({"value": value}, **where)
+            return RunnableOutcome({"value": value}, **where)
         if not isinstance(value, dict) or not value.keys() >= set(self.outputs):
             got = f"a dict of {', '.join(map(repr, value))}" if isinstance(value, dict) else f"a {type(value).__name__}"
             raise InvalidReturn(
@@ -95,7 +95,7 @@ class CommandRunnable:
                 f"it gave {got}. A value without names needs into=."
             )
         outputs = {name: value.pop(name) for name in self.outputs}
-        return Outcome(outputs, extra=value, **where)
+        return RunnableOutcome(outputs, extra=value, **where)
 
 
 def _options(scope: Scope) -> dict[str, Any]:

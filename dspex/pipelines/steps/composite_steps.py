@@ -12,11 +12,10 @@ from ..core import runner
 from ..core.dataflow import Flow, Reads, Writes, in_sequence, side_by_side
 from ..core.parameters import Condition, missing
 from ..core.results import StepRecord, summed
-from ..core.step import Job as StepJob
-from ..core.step import Made, Node, Step, checked_policy
+from ..core.step import Made, Node, Step, StepJob, checked_policy
 from ..core.step_cache import CacheStep
 from ..drivers.cancel import cancelled
-from ..drivers.run_drivers import Ended, Job
+from ..drivers.run_drivers import Branch, Ended
 from .native_step import fallback_step, native
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ class ParallelStep(Step):
         _refuse_caches(self.branches, self.kind)
 
     async def perform(self, job: StepJob) -> Made:
-        def branch(node: Node) -> Job:
+        def branch(node: Node) -> Branch:
             return lambda driver: runner.run_step(job.run, node, job.state, driver, job.deadline)
 
         ended = await job.driver.gather(
@@ -268,7 +267,7 @@ class MapStep(Step):
         part = job.node.parts[0]
         nodes = [runner.renamed(part, f"{part.name}[{i}]", i) for i in range(len(items))]
 
-        def one(node: Node, value: Any) -> Job:
+        def one(node: Node, value: Any) -> Branch:
             state = {**job.state, self.item: value}
             return lambda driver: runner.run_step(job.run, node, state, driver, job.deadline)
 
@@ -302,7 +301,7 @@ class PipelineStep(Step):
     async def perform(self, job: StepJob) -> Made:
         records: list[StepRecord] = []
         # The nodes bear the outer pipeline's names; what cache steps keep is the inner pipeline's, wherever it runs.
-        line = runner.Line(job.node.parts, self.inner.line.reads, self.inner.line.kept)
+        line = runner.StepSequence(job.node.parts, self.inner.line.reads, self.inner.line.kept)
         state = dict(job.state)
         try:
             written = await runner.run_line(line, job.run, state, job.driver, job.deadline, records)

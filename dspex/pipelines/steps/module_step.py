@@ -8,7 +8,7 @@ from typing import Any
 
 from ...programs.program import Program
 from ...programs.routing import GENERAL_POOL
-from .scope import Outcome, Scope, optional_inputs_of, outcome_of
+from .scope import RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ModuleStep:
     def may_repeat(self) -> bool:
         return self.program.may_repeat
 
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         prediction, call = self._within(scope).run_in_worker(
             inputs,
             session=scope.key,
@@ -45,7 +45,7 @@ class ModuleStep:
         )
         return outcome_of(prediction, self.outputs, call)
 
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         prediction, call = await self._within(scope).arun_in_worker(
             inputs, session=scope.key, timeout=scope.timeout, retry=scope.idempotent
         )

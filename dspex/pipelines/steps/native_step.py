@@ -19,7 +19,7 @@ from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import Parameters
 from ..core.snapshots import Snapshot
-from ..core.step import Job, Made, Step, checked_policy, names_of
+from ..core.step import Made, Step, StepJob, checked_policy, names_of
 
 _PLAIN = (str, int, float, bool, bytes, list, tuple, set, frozenset)
 
@@ -126,7 +126,7 @@ class NativeStep(Step):
                 key="into",
             )
 
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         if self.takes_state:
             call = functools.partial(self.parameters.function, Snapshot(job.state), **self.options)
         else:
@@ -180,7 +180,7 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     from ...programs.program import Program
     from ...programs.saving import Optimized
     from ...signatures.signature import Signature, signature
-    from ...templates import Template
+    from ...templates import PromptTemplate
 
     if what is Cache:
         from ..core.step_cache import cache_step
@@ -200,7 +200,7 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
             raise SettingsError(f"A program takes no option {next(iter(options))!r} here: use program.using(...).")
         program = what.program if isinstance(what, Optimized) else what
         return functools.partial(ProgramStep, program=program, label=program.module)
-    if isinstance(what, Template):
+    if isinstance(what, PromptTemplate):
         from .template_step import TemplateStep
 
         if options:

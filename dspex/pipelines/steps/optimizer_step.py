@@ -30,7 +30,7 @@ from ...programs.saving import Optimized
 from ...services.services import checked_convention, services_of
 from ...signatures.signature import Signature, signature
 from .module_step import ModuleStep
-from .scope import Optimization, Outcome, Scope, optional_inputs_of, outcome_of
+from .scope import Optimization, RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -115,7 +115,7 @@ class OptimizingStep:
     def may_repeat(self) -> bool:
         return False  # the whole optimisation would be paid again, and the user's metric called again
 
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         flight = self._flight(scope)
         is_reused = flight.is_over
         best = flight.wait(scope)
@@ -127,7 +127,7 @@ class OptimizingStep:
             outcome = ModuleStep(program).run(inputs, scope)
         return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         flight = self._flight(scope)
         is_reused = flight.is_over
         best = await flight.await_(scope)
@@ -251,7 +251,7 @@ class Flight:
             self._listeners.remove(scope.on_progress)
 
 
-def _told(outcome: Outcome, best: Optimized, seconds: float, *, is_reused: bool) -> Outcome:
+def _told(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
     """The winner's outcome, with where and how it was made."""
     pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
     made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)

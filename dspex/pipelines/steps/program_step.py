@@ -10,7 +10,7 @@ from ...errors import NotConfigured, UnknownName
 from ...programs.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
-from ..core.step import Job, Made, Policy, Step
+from ..core.step import Made, Policy, Step, StepJob
 from .worker_step import inputs_of, remaining
 
 _OPTIONS = (
@@ -61,7 +61,7 @@ class ProgramStep(Step):
             return "undecided", str(error)
         return ("native" if decision.pool is None else f"python:{decision.pool}"), decision.reason.value
 
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         inputs = inputs_of(self.program.inputs, self._optional, job)
         program = self._within(job)
         if job.run.is_watched and len(self._all_text(program)) > 0:
@@ -78,7 +78,7 @@ class ProgramStep(Step):
     def _optional(self) -> frozenset[str]:
         return frozenset(name for name, f in self.program.signature.input_fields.items() if f.has_default)
 
-    def _within(self, job: Job) -> Program:
+    def _within(self, job: StepJob) -> Program:
         given: dict[str, Any] = {"timeout": remaining(job, job.run.timeout, self.policy.timeout)}
         if given["timeout"] is None:
             given["timeout"] = self.program.timeout
@@ -108,7 +108,7 @@ class ProgramStep(Step):
         )
 
 
-def _streamed(program: Program, inputs: dict[str, Any], job: Job) -> Prediction:
+def _streamed(program: Program, inputs: dict[str, Any], job: StepJob) -> Prediction:
     for item in program.stream(**inputs):
         if isinstance(item, Prediction):
             return item
@@ -116,7 +116,7 @@ def _streamed(program: Program, inputs: dict[str, Any], job: Job) -> Prediction:
     raise AssertionError("a stream ends with its prediction")
 
 
-async def _astreamed(program: Program, inputs: dict[str, Any], job: Job) -> Prediction:
+async def _astreamed(program: Program, inputs: dict[str, Any], job: StepJob) -> Prediction:
     async for item in program.astream(**inputs):
         if isinstance(item, Prediction):
             return item

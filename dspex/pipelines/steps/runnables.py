@@ -17,12 +17,12 @@ from ...programs.factories import KINDS, predictor
 from ...programs.routing import GENERAL_POOL
 from .module_step import ModuleStep
 from .optimizer_step import OPTIMIZERS, OptimizingStep
-from .scope import CancelFlag, Outcome, Runnable, Scope, invoke, options_of
+from .scope import CancelFlag, Runnable, RunnableOutcome, Scope, invoke, options_of
 
 if TYPE_CHECKING:
     from ...pools.call import Call
 
-__all__ = ["CancelFlag", "ModuleStep", "Outcome", "RetrieverStep", "Runnable", "Scope", "runnable"]
+__all__ = ["CancelFlag", "ModuleStep", "RetrieverStep", "Runnable", "RunnableOutcome", "Scope", "runnable"]
 
 RETRIEVERS = ("dspy.ColBERTv2",)
 
@@ -76,14 +76,14 @@ class RetrieverStep:
     def inputs(self) -> tuple[str, ...]:
         return (self.query,)
 
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         calls = [
             invoke(scope.supervisor, GENERAL_POOL, "retrieve", arguments, scope)
             for arguments in self._each(inputs[self.query])
         ]
         return self._outcome(calls)
 
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome:
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(GENERAL_POOL)
         jobs = [
             pool.ainvoke("retrieve", arguments, **options_of(scope)) for arguments in self._each(inputs[self.query])
@@ -96,7 +96,7 @@ class RetrieverStep:
         options = {"url": self.options["url"], **self.options}
         return [{"retriever": self.name, "options": dict(options), "query": str(one), "k": self.k} for one in queries]
 
-    def _outcome(self, calls: Sequence[Call]) -> Outcome:
+    def _outcome(self, calls: Sequence[Call]) -> RunnableOutcome:
         """The passages of all queries, the best score first, each once."""
         found: dict[str, dict[str, Any]] = {}
         for call in calls:
@@ -108,7 +108,7 @@ class RetrieverStep:
         last = calls[-1] if calls else None
         worker = last.worker_name if last is not None else ""
         generation = last.generation if last is not None else None
-        return Outcome({"passages": passages}, {}, f"python:{worker}", worker, generation)
+        return RunnableOutcome({"passages": passages}, {}, f"python:{worker}", worker, generation)
 
 
 def _require_known(name: str) -> None:

@@ -78,7 +78,7 @@ class Optimization:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunnableOutcome:
     """What a step gave: its declared outputs, what its module added (`extra`), and how it ran."""
 
     outputs: dict[str, Any]
@@ -109,8 +109,8 @@ class Runnable(Protocol):
     def pool(self) -> str: ...
     @property
     def is_stateful(self) -> bool: ...
-    def run(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome: ...
-    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> Outcome: ...
+    def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome: ...
+    async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome: ...
 
 
 def invoke(supervisor: Supervisor, pool: str, command: str, arguments: dict[str, Any], scope: Scope) -> Call:
@@ -122,12 +122,12 @@ def options_of(scope: Scope) -> dict[str, Any]:
     return {"session": scope.key, "timeout": scope.timeout, "idempotent": scope.idempotent}
 
 
-def outcome_of(prediction: Any, outputs: Sequence[str], call: Call | None) -> Outcome:
+def outcome_of(prediction: Any, outputs: Sequence[str], call: Call | None) -> RunnableOutcome:
     values = dict(prediction.items())
     declared = {name: values.pop(name) for name in outputs if name in values}
     worker = call.worker_name if call is not None else ""
     generation = call.generation if call is not None else None
-    return Outcome(declared, values, prediction.route, worker, generation, prediction.usage, prediction.cached)
+    return RunnableOutcome(declared, values, prediction.route, worker, generation, prediction.usage, prediction.cached)
 
 
 def optional_inputs_of(sig: Signature) -> frozenset[str]:

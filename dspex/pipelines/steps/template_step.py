@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import ClassVar
 
 from ...errors import SettingsError
-from ...templates import Template
+from ...templates import PromptTemplate
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import missing
 from ..core.snapshots import Snapshot
-from ..core.step import Job, Made, Step
+from ..core.step import Made, Step, StepJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class TemplateStep(Step):
 
     kind: ClassVar[str] = "template"
 
-    template: Template
+    template: PromptTemplate
 
     @property
     def default_name(self) -> str:
@@ -34,7 +34,7 @@ class TemplateStep(Step):
         if self.into is None and not is_collected:
             raise SettingsError("A template gives a text: name it with into='...'.", key="into")
 
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         reads = self.own_flow.reads
         for name in reads.required:
             if name not in job.state:

@@ -14,9 +14,9 @@ from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import missing
 from ..core.snapshots import Snapshot
-from ..core.step import Job, Made, Step, checked_policy, names_of
+from ..core.step import Made, Step, StepJob, checked_policy, names_of
 from .native_step import fallback_step
-from .runnables import ModuleStep, Outcome, RetrieverStep, Runnable, Scope, runnable
+from .runnables import ModuleStep, RetrieverStep, Runnable, RunnableOutcome, Scope, runnable
 
 
 def python(
@@ -100,15 +100,15 @@ class RunnableStep(Step):
     def plan(self) -> tuple[str, str]:
         return f"python:{self.runnable.pool}", "dspex.python asked for a worker"
 
-    async def perform(self, job: Job) -> Made:
+    async def perform(self, job: StepJob) -> Made:
         inputs = inputs_of(self.runnable.inputs, self.runnable.optional_inputs, job)
         scope = self._scope(job)
-        outcome: Outcome = await job.driver.do(
+        outcome: RunnableOutcome = await job.driver.do(
             lambda: self.runnable.run(inputs, scope), lambda: self.runnable.arun(inputs, scope), heeds_cancel=True
         )
         return self._made(outcome, job)
 
-    def _scope(self, job: Job) -> Scope:
+    def _scope(self, job: StepJob) -> Scope:
         run = job.run
         supervisor = run.supervisor()
         run.touch(self.runnable.pool)
@@ -124,7 +124,7 @@ class RunnableStep(Step):
             cancel=job.driver.cancel,
         )
 
-    def _made(self, outcome: Outcome, job: Job) -> Made:
+    def _made(self, outcome: RunnableOutcome, job: StepJob) -> Made:
         outputs = dict(outcome.outputs)
         if lacking := [name for name in self.runnable.outputs if name not in outputs]:
             raise InvalidReturn(
@@ -148,7 +148,7 @@ class RunnableStep(Step):
         )
 
 
-def inputs_of(names: Sequence[str], optional: frozenset[str], job: Job) -> dict[str, Any]:
+def inputs_of(names: Sequence[str], optional: frozenset[str], job: StepJob) -> dict[str, Any]:
     """Give what a signature reads.
 
     Raises:
@@ -164,7 +164,7 @@ def inputs_of(names: Sequence[str], optional: frozenset[str], job: Job) -> dict[
     return {name: values[name] for name in names if name in values}
 
 
-def remaining(job: Job, *given: float | None) -> float | None:
+def remaining(job: StepJob, *given: float | None) -> float | None:
     """Seconds until the deadline; None, for the pool's own default, where nobody gave a timeout."""
     if job.deadline < math.inf:
         return max(0.0, job.deadline - time.monotonic())

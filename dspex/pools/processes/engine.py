@@ -28,7 +28,7 @@ ONE = (1).to_bytes(8, "little")  # what an eventfd takes; little or big, it is n
 Handler = Callable[[int], None]
 
 
-class Timed(Protocol):
+class TimedPart(Protocol):
     """Something that wants to be called at a time that it may change."""
 
     @property
@@ -49,7 +49,7 @@ class Engine:
         self._handlers: dict[int, Handler] = {}
         self._soon: deque[Callable[[], None]] = deque()
         self._last: list[Callable[[], None]] = []
-        self._timed: list[Timed] = []
+        self._timed: list[TimedPart] = []
         self._sleeps_until = -inf
         self._is_noticed = False
         self._is_stopping = False
@@ -117,7 +117,7 @@ class Engine:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
 
-    def add_timed(self, timed: Timed) -> None:
+    def add_timed(self, timed: TimedPart) -> None:
         self._timed.append(timed)
 
     def call_last(self, function: Callable[[], None]) -> None:

@@ -48,7 +48,7 @@ FIXED_ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pipes:
+class WorkerPipes:
     """The supervisor's ends of a new worker's pipes."""
 
     stdin: int
@@ -61,7 +61,7 @@ class Pipes:
             os.close(descriptor)
 
 
-class TemplateProcess:
+class ForkserverProcess:
     """One template, from its start to its end. `said` hears its words; `gone` is called once when it has ended."""
 
     def __init__(
@@ -70,8 +70,8 @@ class TemplateProcess:
         engine: Engine,
         *,
         cgroup: str | None,
-        said: Callable[[TemplateProcess, str, dict[str, Any], int | None], None],
-        gone: Callable[[TemplateProcess], None],
+        said: Callable[[ForkserverProcess, str, dict[str, Any], int | None], None],
+        gone: Callable[[ForkserverProcess], None],
     ) -> None:
         self.config = config
         self.stderr = StderrTail()
@@ -95,7 +95,7 @@ class TemplateProcess:
         """Its exit status, negative for a signal; None while it runs, or if the host took it."""
         return self._process.status
 
-    def spawn(self, generation: int) -> Pipes:
+    def spawn(self, generation: int) -> WorkerPipes:
         """Ask for a worker.
 
         Raises:
@@ -262,7 +262,7 @@ def _settings(config: PoolConfig, cgroup: str | None) -> dict[str, Any]:
     }
 
 
-def _make_pipes() -> tuple[Pipes, list[int]]:
+def _make_pipes() -> tuple[WorkerPipes, list[int]]:
     """Give (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
     made: list[int] = []
     try:
@@ -279,7 +279,7 @@ def _make_pipes() -> tuple[Pipes, list[int]]:
     for descriptor in (stdin_w, stdout_r):
         with contextlib.suppress(OSError):  # beyond the user's pipe quota: the default size works too
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-    return Pipes(stdin_w, stdout_r, stderr_r, lifeline_w), [stdin_r, stdout_w, stderr_w, lifeline_r]
+    return WorkerPipes(stdin_w, stdout_r, stderr_r, lifeline_w), [stdin_r, stdout_w, stderr_w, lifeline_r]
 
 
 def _one_descriptor(ancillary: list[tuple[int, int, bytes]]) -> int | None:

@@ -1,6 +1,6 @@
 """Guards: what holds a pool's workers to their memory cap. As observed on the processes, not as it was meant to be.
 
-`Enclosure` belongs to the engine's thread; `observe` is called by whoever asks for stats, without the pool's lock.
+`MemoryCap` belongs to the engine's thread; `observe` is called by whoever asks for stats, without the pool's lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 POLL = "every 10 to 50 ms, the worker and all its descendants"
 
 
-class Enclosure:
+class MemoryCap:
     """The control groups of one pool's workers, made when its first template under a cap is started."""
 
     def __init__(self, pool: str) -> None:
@@ -37,7 +37,7 @@ class Enclosure:
         if self._branch is None:
             try:
                 self._branch, self.problem = cgroup.claim(cgroup.find()), ""
-            except cgroup.Unusable as error:
+            except cgroup.CgroupUnusable as error:
                 self.problem = str(error)
         return str(self._branch) if self._branch is not None else None
 
@@ -49,7 +49,7 @@ class Enclosure:
         """Give what was seen if its group's limit ended this worker; for those whose template is gone (T6)."""
         if self._branch is None:
             return None
-        group = cgroup.Group(self._branch / f"{self._pool}.{generation}")
+        group = cgroup.ControlGroup(self._branch / f"{self._pool}.{generation}")
         is_full, peak = group.was_full(), group.peak() or cap
         group.kill()
         group.remove(patience=0.0)
@@ -66,7 +66,7 @@ class Enclosure:
         self._branch = None
 
 
-def observe(stats: PoolStats, *, has_template: bool, poll_problem: str, enclosure: Enclosure) -> PoolStats:
+def observe(stats: PoolStats, *, has_template: bool, poll_problem: str, memory_cap: MemoryCap) -> PoolStats:
     """Fill in how the cap is enforced, and the size of workers that were not measured yet."""
     alive = [row for row in stats["workers"] if row["pid"]]
     for row in alive:
@@ -75,16 +75,16 @@ def observe(stats: PoolStats, *, has_template: bool, poll_problem: str, enclosur
     cap = stats["memory"]["cap_bytes"]
     if cap is not None:
         ready = [row for row in alive if row["phase"] == "ready"]
-        stats["memory"] = _memory(cap, ready, has_template, poll_problem, enclosure)
+        stats["memory"] = _memory(cap, ready, has_template, poll_problem, memory_cap)
     return stats
 
 
 def _memory(
-    cap: int, rows: list[WorkerStats], has_template: bool, poll_problem: str, enclosure: Enclosure
+    cap: int, rows: list[WorkerStats], has_template: bool, poll_problem: str, memory_cap: MemoryCap
 ) -> MemoryStats:
     who = "the template" if has_template else "the supervisor, until there is a template again"
     pids = [row["pid"] for row in rows]
-    grouped = [enclosure.has_groups and _is_grouped(pid) for pid in pids]
+    grouped = [memory_cap.has_groups and _is_grouped(pid) for pid in pids]
     limited = [_data_limit(pid) for pid in pids]
     layers, missing = [], []
     if poll_problem:
@@ -99,7 +99,7 @@ def _memory(
     if any(grouped):
         layers.append(f"cgroup: memory.max, by the kernel{_share(grouped)}")
     if not all(grouped) or not grouped:
-        missing.append(f"cgroup: {enclosure.problem or 'no worker is in one yet'}")
+        missing.append(f"cgroup: {memory_cap.problem or 'no worker is in one yet'}")
     scores, own = [_oom_score(pid) for pid in pids], _oom_score(os.getpid())
     if pids and min(scores) > own:
         layers.append(f"oom_score_adj: {min(scores)}, the host has {own}")

@@ -33,7 +33,7 @@ def write(descriptor: int, data: bytes) -> int:
     return count
 
 
-class Reader:
+class PipeReader:
     """Reads into a buffer of its own, so that nothing is allocated but what was read. For one thread at a time."""
 
     def __init__(self, size: int) -> None:

@@ -17,8 +17,8 @@ from ...config import PoolConfig
 from ...errors import WorkerBootError
 from ...events import Bus, Name
 from .engine import Engine
-from .forkserver_process import TemplateProcess
-from .memory_cap import Enclosure
+from .forkserver_process import ForkserverProcess
+from .memory_cap import MemoryCap
 
 Outcome = Callable[[WorkerBootError | None], None]
 
@@ -31,26 +31,26 @@ class Parent(Protocol):
 
     def warmed(self) -> None: ...
 
-    def said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None: ...
+    def said(self, template: ForkserverProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None: ...
 
-    def lost(self, template: TemplateProcess | None, *, was_warm: bool, error: WorkerBootError | None) -> None: ...
+    def lost(self, template: ForkserverProcess | None, *, was_warm: bool, error: WorkerBootError | None) -> None: ...
 
 
-class Nursery:
+class PoolForkserver:
     """The templates of one pool."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus, parent: Parent) -> None:
-        self.template: TemplateProcess | None = None
+        self.template: ForkserverProcess | None = None
         self.is_warm = False
         self.retry_at = inf
-        self.enclosure = Enclosure(config.name)
+        self.memory_cap = MemoryCap(config.name)
         self._config = config
         self._engine = engine
         self._bus = bus
         self._parent = parent
-        self._candidate: TemplateProcess | None = None
+        self._candidate: ForkserverProcess | None = None
         self._outcomes: list[Outcome] = []  # to be told what becomes of the candidate
-        self._retired: list[TemplateProcess] = []
+        self._retired: list[ForkserverProcess] = []
         self._warm_by = inf
         self._candidate_by = inf
         self._check_at = inf
@@ -65,7 +65,7 @@ class Nursery:
         if self._is_over:
             return
         try:
-            branch = self.enclosure.branch(self._config)
+            branch = self.memory_cap.branch(self._config)
             with forks.held_back():  # until `forget` knows of it
                 self.template = self._start(self._config, branch)
         except OSError as error:
@@ -88,7 +88,7 @@ class Nursery:
             self._tell(self._error("the pool is being stopped"))
             return
         try:
-            branch = self.enclosure.branch(config)
+            branch = self.memory_cap.branch(config)
             with forks.held_back():
                 self._candidate = self._start(config, branch)
         except OSError as error:
@@ -96,7 +96,7 @@ class Nursery:
             return
         self._candidate_by = monotonic() + config.startup_timeout
 
-    def release(self, needed: Collection[TemplateProcess | None]) -> None:
+    def release(self, needed: Collection[ForkserverProcess | None]) -> None:
         """Let go of replaced templates that no worker needs any more."""
         for template in self._retired:
             if template not in needed:
@@ -125,13 +125,13 @@ class Nursery:
         self._is_over = True
         for template in self._all():
             template.end_without_engine()
-        self.enclosure.forget()
+        self.memory_cap.forget()
 
     def forget(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         for template in self._all():
             template.forget()
-        self.enclosure.forget()
+        self.memory_cap.forget()
 
     # -- time --
 
@@ -154,7 +154,7 @@ class Nursery:
 
     # -- what templates say --
 
-    def _said(self, template: TemplateProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None:
+    def _said(self, template: ForkserverProcess, word: str, facts: dict[str, Any], descriptor: int | None) -> None:
         if word == "warm" and template is self._candidate:
             self._take_over(template)
             self._warmed(template, facts)
@@ -166,14 +166,14 @@ class Nursery:
         elif word != "warm":  # that of one which has been replaced meanwhile says nothing any more
             self._parent.said(template, word, facts, descriptor)
 
-    def _warmed(self, template: TemplateProcess, facts: dict[str, Any]) -> None:
+    def _warmed(self, template: ForkserverProcess, facts: dict[str, Any]) -> None:
         self.is_warm = True
         self._warm_by = inf
         self._failures = 0
         template.memory_problem = problem = facts.pop("memory_problem", "")
         self._bus.emit(Name.TEMPLATE_WARMED, pool=self._config.name, **facts)
-        if problem and template.config.memory_cap is not None and self.enclosure.problem:
-            reason = f"poll: {problem}; cgroup: {self.enclosure.problem}"
+        if problem and template.config.memory_cap is not None and self.memory_cap.problem:
+            reason = f"poll: {problem}; cgroup: {self.memory_cap.problem}"
             self._bus.emit(Name.CAP_UNENFORCED, pool=self._config.name, reason=reason)
         self._parent.warmed()
 
@@ -183,17 +183,17 @@ class Nursery:
             if template.is_stopped():
                 template.kill()
 
-    def _start(self, config: PoolConfig, branch: str | None) -> TemplateProcess:
+    def _start(self, config: PoolConfig, branch: str | None) -> ForkserverProcess:
         self._check_at = min(self._check_at, monotonic() + STOP_CHECK_EVERY)
-        return TemplateProcess(config, self._engine, cgroup=branch, said=self._said, gone=self._gone)
+        return ForkserverProcess(config, self._engine, cgroup=branch, said=self._said, gone=self._gone)
 
-    def _take_over(self, candidate: TemplateProcess) -> None:
+    def _take_over(self, candidate: ForkserverProcess) -> None:
         if self.template is not None:
             self._retired.append(self.template)
         self.template, self._config = candidate, candidate.config
         self._candidate, self._candidate_by, self.retry_at = None, inf, inf
 
-    def _gone(self, template: TemplateProcess) -> None:
+    def _gone(self, template: ForkserverProcess) -> None:
         """A template's process has ended; its workers, if any, go on without it (T6)."""
         if template in self._retired:
             self._retired.remove(template)
@@ -227,7 +227,7 @@ class Nursery:
         self.retry_at = monotonic() + min(LONGEST_RETRY, FIRST_RETRY * 2**self._failures)
         self._parent.lost(None, was_warm=False, error=error)
 
-    def _death(self, template: TemplateProcess) -> WorkerBootError:
+    def _death(self, template: ForkserverProcess) -> WorkerBootError:
         described, config = template.failure, template.config
         if described is not None:
             what = f"{described.get('type')}: {described.get('message')}"
@@ -243,7 +243,7 @@ class Nursery:
         name = self._config.name
         return WorkerBootError(f"Pool {name!r} cannot start workers: {what}", pool=name, stderr_tail=stderr_tail)
 
-    def _all(self) -> list[TemplateProcess]:
+    def _all(self) -> list[ForkserverProcess]:
         return [*self._retired, *(one for one in (self.template, self._candidate) if one is not None)]
 
     def _tell(self, error: WorkerBootError | None) -> None:
@@ -254,11 +254,11 @@ class Nursery:
     def _tell_end(self) -> None:
         if self._is_over and self._on_end is not None and not self._all():
             on_end, self._on_end = self._on_end, None
-            self.enclosure.release()
+            self.memory_cap.release()
             on_end()
 
 
-def _no_interpreter(template: TemplateProcess) -> str:
+def _no_interpreter(template: ForkserverProcess) -> str:
     """Say that what was to run the worker package never came to it."""
     config = template.config
     how = f"ended with status {template.status}"

@@ -18,15 +18,15 @@ from ... import forks
 from ...descriptors import above_streams
 from .channel import Channel
 from .engine import READABLE, Engine
-from .forkserver_process import Pipes
-from .pipe_io import Reader
+from .forkserver_process import WorkerPipes
+from .pipe_io import PipeReader
 from .stderr_tail import StderrTail
 
 if TYPE_CHECKING:
     from ...config import PoolConfig
     from ..call import Call
-    from ..callbacks import ReverseCall
-    from .forkserver_process import TemplateProcess
+    from ..callbacks import Callback
+    from .forkserver_process import ForkserverProcess
 
 Hook = Callable[["Worker"], None]
 
@@ -38,7 +38,7 @@ class Worker:
     """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
 
     def __init__(
-        self, generation: int, slot: int, config: PoolConfig, template: TemplateProcess | None, concurrency: int
+        self, generation: int, slot: int, config: PoolConfig, template: ForkserverProcess | None, concurrency: int
     ) -> None:
         self.config = config  # what it is made from; the pool's may have changed since
         self.template = template  # its parent, while that lives
@@ -52,7 +52,7 @@ class Worker:
         self.turns = Turns()
         self.stderr = StderrTail()
         self.calls: dict[int, Call] = {}
-        self.reverse: dict[int, ReverseCall] = {}
+        self.callbacks: dict[int, Callback] = {}
         self.greeting: dict[str, Any] = {}
         self.boot_error: dict[str, Any] | None = None
         self.exit: dict[str, Any] | None = None
@@ -62,14 +62,14 @@ class Worker:
         self.rss = 0  # as measured last; 0 before the first time
         self.counted = 0  # what of it counts against the cap
         self.peak = 0
-        self._reader = Reader(READ_SIZE)
+        self._reader = PipeReader(READ_SIZE)
         self._stderr_fd = -1
         self._lifeline = -1
         self._engine: Engine | None = None
         self._concurrency = concurrency
         self._on_death: Hook | None = None
 
-    def attach(self, pipes: Pipes, engine: Engine, *, on_output: Hook, on_torn: Any, on_death: Hook) -> None:
+    def attach(self, pipes: WorkerPipes, engine: Engine, *, on_output: Hook, on_torn: Any, on_death: Hook) -> None:
         """Take our ends of its pipes and greet it."""
         self._engine = engine
         self._on_death = on_death

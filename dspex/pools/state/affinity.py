@@ -1,16 +1,16 @@
 """Affinity: which sessions exist, where each is pinned, and how they end (RULES S). Pure.
 
-It never sends a call: whoever ends something here lets the session's line advance afterwards (see `placing`).
+It never sends a call: whoever ends something here lets the session's line advance afterwards (see `scheduler`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from .instructions import Forget, Why
-from .model import NEVER, Board
+from .instructions import EndReason, Forget
+from .model import NEVER, PoolModel
 from .pins import SessionRecord
-from .records import Ticket
+from .records import CallRecord
 from .roster import WorkerRecord
 
 SWEEPS_PER_TTL = 10
@@ -19,8 +19,8 @@ SWEEPS_PER_TTL = 10
 class Affinity:
     """The sessions of one pool."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, model: PoolModel) -> None:
+        self._model = model
         self._evictable: OrderedDict[str, SessionRecord] = OrderedDict()  # the longest unused first
         self._next_sweep = NEVER
 
@@ -28,11 +28,11 @@ class Affinity:
 
     def open(self, key: str, now: float, *, is_durable: bool = False) -> SessionRecord | None:
         """Give the session's record, a new one if need be; None if there is no room for one."""
-        record = self._board.sessions.get(key)
+        record = self._model.sessions.get(key)
         if record is None:
             if not self._make_room():
                 return None
-            record = self._board.sessions[key] = SessionRecord(key, now)
+            record = self._model.sessions[key] = SessionRecord(key, now)
             self._schedule_sweep(now)
         record.wants_durable = record.wants_durable or is_durable
         if record.is_idle:  # what stands there was handed in before: its reply will not say what it wrote
@@ -44,9 +44,9 @@ class Affinity:
     def begin_afresh(self, record: SessionRecord) -> None:
         """Drop what the session was; what still runs of it ends before anything new of it starts."""
         self._end_life(record)
-        for ticket in self._standing(record):
-            self._board.take(ticket)
-            self._board.fail(ticket, Why.SESSION_LOST, reason="evicted", generation=record.generation)
+        for call in self._standing(record):
+            self._model.take(call)
+            self._model.fail(call, EndReason.SESSION_LOST, reason="evicted", generation=record.generation)
         self.ended(record)
 
     def close(self, record: SessionRecord) -> None:
@@ -63,7 +63,7 @@ class Affinity:
 
     def ended(self, record: SessionRecord) -> None:
         """Something of the session ended: if that was the last of this life, begin the next, or forget it."""
-        if self._board.sessions.get(record.key) is not record:
+        if self._model.sessions.get(record.key) is not record:
             return
         while record.ends and not self._has_more(record):
             self._reset(record)
@@ -76,11 +76,11 @@ class Affinity:
         """Its state is gone: say so to every call of it, now and later (S6)."""
         record.lost = (reason, generation)
         record.is_stateful = record.must_restore = False
-        self._board.emit("session.lost", session=record.key, reason=reason, generation=generation)
-        for ticket in self._standing(record):
-            if record.is_of_this_life(ticket):
-                self._board.take(ticket)
-                self._board.fail(ticket, Why.SESSION_LOST, reason=reason, generation=generation)
+        self._model.emit("session.lost", session=record.key, reason=reason, generation=generation)
+        for call in self._standing(record):
+            if record.is_of_this_life(call):
+                self._model.take(call)
+                self._model.fail(call, EndReason.SESSION_LOST, reason=reason, generation=generation)
         self.unpin(record)
         self.ended(record)
 
@@ -97,7 +97,7 @@ class Affinity:
         return record.key if must_restore else None
 
     def unpin(self, record: SessionRecord) -> None:
-        worker = self._board.workers.get(record.pin or 0)
+        worker = self._model.workers.get(record.pin or 0)
         if worker is not None:
             worker.sessions.discard(record.key)
         record.pin = None
@@ -123,7 +123,7 @@ class Affinity:
     def settle_all(self) -> None:
         """Find out anew which sessions have ended, and which may be forgotten."""
         self._evictable.clear()
-        for record in sorted(self._board.sessions.values(), key=lambda record: record.last_used):
+        for record in sorted(self._model.sessions.values(), key=lambda record: record.last_used):
             self.ended(record)
 
     # -- time and room --
@@ -131,19 +131,19 @@ class Affinity:
     def sweep(self, now: float) -> None:
         """Let sessions go that were not used for `session_ttl` (S7)."""
         if now >= self._next_sweep:
-            oldest = now - self._board.rules.session_ttl
-            for record in tuple(self._board.sessions.values()):
+            oldest = now - self._model.rules.session_ttl
+            for record in tuple(self._model.sessions.values()):
                 if record.is_idle and record.last_used <= oldest and record.lost is None:
                     self._expire(record)
             self._next_sweep = NEVER
-            if self._board.sessions:
+            if self._model.sessions:
                 self._schedule_sweep(now)
-        self._board.wake(self._next_sweep)
+        self._model.wake(self._next_sweep)
 
     def reschedule(self, now: float) -> None:
         """The rules have changed: look at the sessions by the new ones."""
         self._next_sweep = NEVER
-        if self._board.sessions:
+        if self._model.sessions:
             self._schedule_sweep(now)
 
     # -- how --
@@ -152,13 +152,13 @@ class Affinity:
         if not record.is_stateful:
             self._delete(record)
             return
-        self._board.emit("session.expired", session=record.key)
+        self._model.emit("session.expired", session=record.key)
         self._forget_state(record)
         self.lose(record, "expired", record.generation)
 
     def _make_room(self) -> bool:
         """Whether one more session can be kept; the least recently used one without state may have to go (S7)."""
-        while len(self._board.sessions) >= self._board.rules.session_limit:
+        while len(self._model.sessions) >= self._model.rules.session_limit:
             if not self._evictable:
                 return False
             self._delete(next(iter(self._evictable.values())))
@@ -186,18 +186,18 @@ class Affinity:
         self._forget_state(record)
         self.unpin(record)
         self._evictable.pop(record.key, None)
-        del self._board.sessions[record.key]
+        del self._model.sessions[record.key]
 
     def _forget_state(self, record: SessionRecord) -> None:
-        if record.is_stateful and (record.is_durable or record.pin in self._board.workers):
-            self._board.out.append(Forget(record.pin or 0, record.key))
+        if record.is_stateful and (record.is_durable or record.pin in self._model.workers):
+            self._model.out.append(Forget(record.pin or 0, record.key))
 
     def _end_life(self, record: SessionRecord) -> None:
-        if record.ends[-1:] != [self._board.order]:
-            record.ends.append(self._board.order)
+        if record.ends[-1:] != [self._model.order]:
+            record.ends.append(self._model.order)
         record.wants_durable = False
 
-    def _standing(self, record: SessionRecord) -> list[Ticket]:
+    def _standing(self, record: SessionRecord) -> list[CallRecord]:
         return [*([record.head] if record.head is not None else []), *record.waiting]
 
     def _move(self, record: SessionRecord, worker: WorkerRecord) -> None:
@@ -206,15 +206,15 @@ class Affinity:
             self._forget_state(record)
             record.is_stateful = False
         self.unpin(record)
-        self._board.emit("session.moved", session=record.key, generation=worker.generation)
+        self._model.emit("session.moved", session=record.key, generation=worker.generation)
 
     def _note(self, record: SessionRecord) -> None:
-        if record.is_evictable and record.key in self._board.sessions:
+        if record.is_evictable and record.key in self._model.sessions:
             self._evictable[record.key] = record
         else:
             self._evictable.pop(record.key, None)
 
     def _schedule_sweep(self, now: float) -> None:
         if self._next_sweep == NEVER:
-            self._next_sweep = now + self._board.rules.session_ttl / SWEEPS_PER_TTL
-            self._board.wake(self._next_sweep)
+            self._next_sweep = now + self._model.rules.session_ttl / SWEEPS_PER_TTL
+            self._model.wake(self._next_sweep)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from .affinity import Affinity
-from .instructions import Why
-from .lifecycle import Turnover
-from .model import Board
+from .instructions import EndReason
+from .lifecycle import Lifecycle
+from .model import PoolModel
 from .pins import SessionRecord
 from .poison import Poison
-from .records import Phase, Ticket
+from .records import CallRecord, Phase
 from .restarts import FRUITFUL, Restarts
 from .roster import WorkerPhase, WorkerRecord
-from .scheduling import Placing
+from .scheduling import Scheduler
 
 
 class Deaths:
@@ -21,17 +21,17 @@ class Deaths:
 
     def __init__(
         self,
-        board: Board,
+        model: PoolModel,
         affinity: Affinity,
-        placing: Placing,
-        turnover: Turnover,
+        scheduler: Scheduler,
+        lifecycle: Lifecycle,
         poison: Poison,
         restarts: Restarts,
     ) -> None:
-        self._board = board
+        self._model = model
         self._affinity = affinity
-        self._placing = placing
-        self._turnover = turnover
+        self._scheduler = scheduler
+        self._lifecycle = lifecycle
         self._poison = poison
         self._restarts = restarts
 
@@ -48,12 +48,12 @@ class Deaths:
         self._leave_sessions(worker, reason, touched)
         for record in sorted(touched.values(), key=lambda record: record.key):
             self._affinity.ended(record)
-            self._placing.redirect(record, now)
-        self._turnover.gone(worker)
+            self._scheduler.redirect(record, now)
+        self._lifecycle.gone(worker)
         self._fail_queue_if_hopeless(now, is_boot_failure=is_boot_failure)
-        self._turnover.reconcile(now)
-        self._placing.reserve(now)
-        self._placing.feed_all(now)
+        self._lifecycle.reconcile(now)
+        self._scheduler.reserve(now)
+        self._scheduler.feed_all(now)
 
     # -- who is to blame --
 
@@ -63,18 +63,18 @@ class Deaths:
             return False
         alone = self._alone(worker)
         if alone is None:
-            for ticket in worker.running.values():
-                self._poison.suspect(ticket, now)
+            for call in worker.running.values():
+                self._poison.suspect(call, now)
             return False
         if not self._poison.strike(alone, now):
             return False
         self._restarts.excuse()
         return True
 
-    def _alone(self, worker: WorkerRecord) -> Ticket | None:
+    def _alone(self, worker: WorkerRecord) -> CallRecord | None:
         """Give the call that ran alone, or with nothing beside it but what its own tools had asked for."""
         calls = list(worker.running.values())
-        outer = [ticket for ticket in calls if not ticket.is_nested] or calls
+        outer = [call for call in calls if not call.is_nested] or calls
         if len(outer) != 1:
             return None
         is_family = all(t is outer[0] or (t.session is not None and t.session == outer[0].session) for t in calls)
@@ -83,13 +83,13 @@ class Deaths:
     def _note(self, worker: WorkerRecord, now: float, *, is_planned: bool, is_excused: bool) -> None:
         reason = worker.kill_reason or worker.leave_reason or "died"
         event = "worker.stopped" if is_planned else "worker.died"
-        self._board.emit(event, worker, reason=reason, calls=len(worker.running))
+        self._model.emit(event, worker, reason=reason, calls=len(worker.running))
         if is_planned or is_excused or worker.answered >= FRUITFUL:
             return
         was_degraded = self._restarts.is_degraded
-        self._restarts.fruitless(now, self._board.random.uniform(0.5, 1.0))
+        self._restarts.fruitless(now, self._model.random.uniform(0.5, 1.0))
         if self._restarts.is_degraded and not was_degraded:
-            self._board.emit("pool.degraded", reason="restart_budget", deaths=self._restarts.recent)
+            self._model.emit("pool.degraded", reason="restart_budget", deaths=self._restarts.recent)
 
     # -- its calls and sessions --
 
@@ -99,49 +99,49 @@ class Deaths:
         """End its calls, or let them stand again where they stood; give the sessions that must go on."""
         calls, worker.running, worker.cancels = list(worker.running.values()), {}, {}
         touched: dict[str, SessionRecord] = {}
-        for ticket in calls:
-            if ticket.record is not None:
-                self._placing.leave_session(ticket, ticket.record)
-                ticket.record.last_used = now
-                touched[ticket.record.key] = ticket.record
-        for ticket in calls:
-            if ticket.phase is Phase.ABANDONED:
-                ticket.phase = Phase.DONE
+        for call in calls:
+            if call.record is not None:
+                self._scheduler.leave_session(call, call.record)
+                call.record.last_used = now
+                touched[call.record.key] = call.record
+        for call in calls:
+            if call.phase is Phase.ABANDONED:
+                call.phase = Phase.DONE
             else:
-                self._end_call(ticket, worker, now, is_unstarted=ticket.id in unstarted, reason=reason)
+                self._end_call(call, worker, now, is_unstarted=call.id in unstarted, reason=reason)
         return touched
 
-    def _end_call(self, ticket: Ticket, worker: WorkerRecord, now: float, *, is_unstarted: bool, reason: str) -> None:
-        record = ticket.record
+    def _end_call(self, call: CallRecord, worker: WorkerRecord, now: float, *, is_unstarted: bool, reason: str) -> None:
+        record = call.record
         is_lost = record is not None and (
             record.lost is not None
-            or not record.is_of_this_life(ticket)
-            or (self._board.binds(record) and not record.is_durable)
+            or not record.is_of_this_life(call)
+            or (self._model.binds(record) and not record.is_durable)
         )
-        may_go_on = is_unstarted or ticket.retries > 0
-        if ticket.is_nested or self._board.is_over or not may_go_on or (is_lost and not is_unstarted):
-            self._board.fail(ticket, Why.DIED, started="no" if is_unstarted else "unknown")
+        may_go_on = is_unstarted or call.retries > 0
+        if call.is_nested or self._model.is_over or not may_go_on or (is_lost and not is_unstarted):
+            self._model.fail(call, EndReason.DIED, started="no" if is_unstarted else "unknown")
         elif is_lost:
-            self._board.fail(ticket, Why.SESSION_LOST, reason=reason, generation=worker.generation)
-        elif (refusal := self._poison.verdict(ticket, now)) is not None:
-            self._board.fail(ticket, Why.POISON, **refusal)
+            self._model.fail(call, EndReason.SESSION_LOST, reason=reason, generation=worker.generation)
+        elif (refusal := self._poison.verdict(call, now)) is not None:
+            self._model.fail(call, EndReason.POISON, **refusal)
         else:
-            self._redispatch(ticket, is_unstarted=is_unstarted)
+            self._redispatch(call, is_unstarted=is_unstarted)
 
-    def _redispatch(self, ticket: Ticket, *, is_unstarted: bool) -> None:
+    def _redispatch(self, call: CallRecord, *, is_unstarted: bool) -> None:
         """Let it stand where its order puts it; nothing else of its session may overtake it."""
         if not is_unstarted:
-            ticket.retries -= 1
-        if ticket.record is not None:
-            self._board.wait(ticket, ticket.record)
+            call.retries -= 1
+        if call.record is not None:
+            self._model.wait(call, call.record)
         else:
-            self._board.stand(ticket, self._board.suspects if ticket.is_alone else self._board.queue)
-        self._board.emit("call.redispatched", call=ticket.id, started=not is_unstarted)
+            self._model.stand(call, self._model.suspects if call.is_alone else self._model.queue)
+        self._model.emit("call.redispatched", call=call.id, started=not is_unstarted)
 
     def _leave_sessions(self, worker: WorkerRecord, reason: str, touched: dict[str, SessionRecord]) -> None:
         for key in sorted(worker.sessions):
-            record = self._board.sessions[key]
-            if self._board.binds(record) and not record.is_durable:
+            record = self._model.sessions[key]
+            if self._model.binds(record) and not record.is_durable:
                 self._affinity.lose(record, reason, worker.generation)
             else:
                 self._affinity.leave(record)
@@ -152,18 +152,18 @@ class Deaths:
 
     def _fail_queue_if_hopeless(self, now: float, *, is_boot_failure: bool) -> None:
         """With no worker that serves, callers learn at once why nobody will serve them."""
-        if any(worker.is_serving for worker in self._board.workers.values()):
+        if any(worker.is_serving for worker in self._model.workers.values()):
             return
         if self._restarts.is_degraded:
-            why = Why.UNHEALTHY
-        elif is_boot_failure and not self._board.has_worker(WorkerPhase.STARTING):
-            why = Why.BOOT
+            why = EndReason.UNHEALTHY
+        elif is_boot_failure and not self._model.has_worker(WorkerPhase.STARTING):
+            why = EndReason.BOOT
         else:
             return
-        for ticket in self._board.standing():
-            self._board.take(ticket)
-            self._board.fail(ticket, why, retry_in=self._restarts.wait(now))
-        for record in tuple(self._board.sessions.values()):
+        for call in self._model.standing():
+            self._model.take(call)
+            self._model.fail(call, why, retry_in=self._restarts.wait(now))
+        for record in tuple(self._model.sessions.values()):
             self._affinity.ended(record)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from .records import Ticket
+from .records import CallRecord
 
 
-class Why(StrEnum):
+class EndReason(StrEnum):
     """Why a call ends without an answer of its own."""
 
     SATURATED = "saturated"
@@ -28,7 +28,7 @@ class Why(StrEnum):
 class Send(NamedTuple):  # made for each call: a named tuple takes half of the time that a frozen dataclass takes
     """Write the ticket's frame to the worker; if `restore` is set, that session's state goes first."""
 
-    ticket: Ticket
+    call: CallRecord
     generation: int
     restore: str | None = None
 
@@ -37,8 +37,8 @@ class Send(NamedTuple):  # made for each call: a named tuple takes half of the t
 class Fail:
     """End the ticket with an error made from `why` and the facts."""
 
-    ticket: Ticket
-    why: Why
+    call: CallRecord
+    why: EndReason
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ class Cancel:
     """Tell the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
 
     generation: int
-    ticket_id: int
+    call_id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,38 +37,38 @@ def _check_places(state: PoolState) -> None:
     lines = [record.waiting for record in state.sessions.values()]
     for phase, places in ((Phase.QUEUED, queues), (Phase.WAITING, lines)):
         for line in places:
-            for ticket in line:
-                _must(ticket.phase is phase, f"{ticket} stands where calls are {phase}")
-                _must(ticket.line is line, f"{ticket} does not know where it stands")
-    ids = [ticket.id for line in [*queues, *lines] for ticket in line]
+            for call in line:
+                _must(call.phase is phase, f"{call} stands where calls are {phase}")
+                _must(call.line is line, f"{call} does not know where it stands")
+    ids = [call.id for line in [*queues, *lines] for call in line]
     _must(len(ids) == len(set(ids)), f"a ticket stands in two places: {sorted(ids)}")
     _must(len(ids) == state.queued, f"queued is {state.queued}, but {len(ids)} stand somewhere")
 
 
 def _check_worker(state: PoolState, worker: WorkerRecord) -> None:
-    counted = sum(not ticket.is_nested for ticket in worker.running.values())
+    counted = sum(not call.is_nested for call in worker.running.values())
     _must(worker.load == counted, f"{worker} counts {worker.load} running, has {counted}")
     _must(worker.load <= worker.concurrency, f"{worker} runs more than {worker.concurrency}")
-    for ticket in worker.running.values():
-        _must(ticket.phase in (Phase.RUNNING, Phase.ABANDONED), f"{worker} runs {ticket}")
-        _must(ticket.generation == worker.generation, f"{worker} runs {ticket} of {ticket.generation}")
-        _must(ticket.line is None, f"{ticket} runs and stands in a line")
+    for call in worker.running.values():
+        _must(call.phase in (Phase.RUNNING, Phase.ABANDONED), f"{worker} runs {call}")
+        _must(call.generation == worker.generation, f"{worker} runs {call} of {call.generation}")
+        _must(call.line is None, f"{call} runs and stands in a line")
     _must(set(worker.cancels) <= set(worker.running), f"{worker} cancels what it does not run")
     if worker.phase is WorkerPhase.STARTING:
         _must(not worker.running and not worker.queue and not worker.sessions, f"{worker} is not ready for calls")
-    for ticket in worker.queue:
-        is_pinned = ticket.record is not None and ticket.record.pin == worker.generation
-        _must(is_pinned, f"{ticket} stands in the queue of {worker} without being pinned to it")
+    for call in worker.queue:
+        is_pinned = call.record is not None and call.record.pin == worker.generation
+        _must(is_pinned, f"{call} stands in the queue of {worker} without being pinned to it")
     if worker.exclusive is not None and worker.exclusive.phase is Phase.RUNNING:
         others = [t for t in worker.running.values() if t is not worker.exclusive and not t.is_nested]
         _must(not others, f"a suspect does not run alone on {worker}")
 
 
 def _check_session(state: PoolState, record: SessionRecord) -> None:
-    writers = sum(ticket.use == "write" for ticket in record.running.values())
+    writers = sum(call.use == "write" for call in record.running.values())
     _must(record.writing == writers, f"{record} counts {record.writing} writers, has {writers}")
-    started = [ticket for ticket in record.running.values() if not ticket.is_nested]
-    if any(ticket.use == "write" for ticket in started):
+    started = [call for call in record.running.values() if not call.is_nested]
+    if any(call.use == "write" for call in started):
         _must(len(started) == 1, f"a writer does not run alone in {record}")
     if record.head is not None:
         _must(record.head.phase is Phase.QUEUED, f"{record} has a head that is {record.head}")
@@ -114,11 +114,11 @@ def _check_suspects(state: PoolState) -> None:
     kept = [worker for worker in state.workers.values() if worker.exclusive is not None]
     _must(len(kept) <= 1, f"{len(kept)} workers are kept free for suspects")
     for worker in kept:
-        ticket = worker.exclusive
-        _must(ticket is not None and ticket.phase is not Phase.DONE, f"{worker} is kept free for {ticket}")
-        if ticket is not None and ticket.phase is Phase.QUEUED:
-            _must(ticket.line is state.suspects, f"{worker} is kept free for {ticket}, which stands elsewhere")
-            _must(bool(worker.running) or not worker.is_serving, f"{worker} is kept free for {ticket}, which could run")
+        call = worker.exclusive
+        _must(call is not None and call.phase is not Phase.DONE, f"{worker} is kept free for {call}")
+        if call is not None and call.phase is Phase.QUEUED:
+            _must(call.line is state.suspects, f"{worker} is kept free for {call}, which stands elsewhere")
+            _must(bool(worker.running) or not worker.is_serving, f"{worker} is kept free for {call}, which could run")
     if state.suspects and not kept:
         free = [w for w in state.workers.values() if w.phase is WorkerPhase.READY]
         roaming = [t for t in state.suspects if t.record is None or not state.binds(t.record)]

@@ -12,22 +12,22 @@ from collections.abc import Iterable
 
 from .affinity import Affinity
 from .instructions import Cancel, Kill, Start, Stop
-from .model import Board
+from .model import PoolModel
 from .pins import SessionRecord
 from .restarts import Restarts
 from .roster import WorkerPhase, WorkerRecord
-from .scheduling import Placing
+from .scheduling import Scheduler
 
 JITTER = 0.1  # of recycle_after_age, so that workers started together do not all leave together
 
 
-class Turnover:
+class Lifecycle:
     """The comings and goings of one pool's workers."""
 
-    def __init__(self, board: Board, affinity: Affinity, placing: Placing, restarts: Restarts) -> None:
-        self._board = board
+    def __init__(self, model: PoolModel, affinity: Affinity, scheduler: Scheduler, restarts: Restarts) -> None:
+        self._model = model
         self._affinity = affinity
-        self._placing = placing
+        self._scheduler = scheduler
         self._restarts = restarts
         self._generations = 0
         self._wanted: OrderedDict[int, str] = OrderedDict()  # generations to recycle, and why
@@ -37,15 +37,15 @@ class Turnover:
 
     def reconcile(self, now: float) -> None:
         """Start or drain workers until as many stay as are wanted; replace the next worn one."""
-        if self._board.is_over or not self._board.is_started:
+        if self._model.is_over or not self._model.is_started:
             return
         self._choose_next(now)
-        while (surplus := len(self._board.staying()) - self._target()) > 0:
-            for worker in sorted(self._board.staying(), key=self._usefulness)[:surplus]:
+        while (surplus := len(self._model.staying()) - self._target()) > 0:
+            for worker in sorted(self._model.staying(), key=self._usefulness)[:surplus]:
                 self._drain(worker, "resized", now)
         for _ in range(-surplus - self._failed_starts()):
             if now < self._restarts.not_before:
-                self._board.wake(self._restarts.not_before)
+                self._model.wake(self._restarts.not_before)
                 break
             self._start(now)
         self._drain_if_spared(now)
@@ -55,18 +55,18 @@ class Turnover:
         worker.phase = WorkerPhase.READY
         worker.ready_at = now
         self._schedule_recycling(worker, now)
-        self._board.emit("worker.ready", worker, seconds=now - worker.started_at)
-        self._placing.reserve(now)
-        self._placing.feed(worker, now)
+        self._model.emit("worker.ready", worker, seconds=now - worker.started_at)
+        self._scheduler.reserve(now)
+        self._scheduler.feed(worker, now)
         self._drain_if_spared(now)
 
     def reschedule(self, now: float) -> None:
         """The rules have changed: the workers that are there grow old by the new ones."""
-        for worker in self._board.workers.values():
+        for worker in self._model.workers.values():
             if worker.ready_at is not None:
                 self._schedule_recycling(worker, worker.ready_at)
             if worker.is_leaving:
-                for record in self._board.pinned(worker):
+                for record in self._model.pinned(worker):
                     self.loosen(record, worker, now)
 
     @property
@@ -82,44 +82,44 @@ class Turnover:
 
     def _target(self) -> int:
         """How many workers should stay: one more while a spare is made for one that still works."""
-        worn = self._board.workers.get(self.recycling or 0)
-        return self._board.size + (worn is not None and worn.is_staying)
+        worn = self._model.workers.get(self.recycling or 0)
+        return self._model.size + (worn is not None and worn.is_staying)
 
     def _failed_starts(self) -> int:
         """How many did not start in time and are not gone yet: the back-off must see their end first."""
-        return sum(worker.kill_reason == "startup_timeout" for worker in self._board.workers.values())
+        return sum(worker.kill_reason == "startup_timeout" for worker in self._model.workers.values())
 
     def _usefulness(self, worker: WorkerRecord) -> tuple[bool, bool, int, int, int]:
         is_worn = worker.generation == self.recycling
-        bound = sum(record.is_stateful for record in self._board.pinned(worker))
+        bound = sum(record.is_stateful for record in self._model.pinned(worker))
         return not is_worn, worker.phase is not WorkerPhase.STARTING, bound, worker.load, -worker.generation
 
     def _start(self, now: float) -> None:
         self._generations += 1
-        taken = {worker.slot for worker in self._board.staying() if worker.generation != self.recycling}
+        taken = {worker.slot for worker in self._model.staying() if worker.generation != self.recycling}
         slot = min(set(range(len(taken) + 1)) - taken)
-        worker = self._board.workers[self._generations] = WorkerRecord(
-            self._generations, slot, now, self._board.rules.concurrency
+        worker = self._model.workers[self._generations] = WorkerRecord(
+            self._generations, slot, now, self._model.rules.concurrency
         )
-        self._board.out.append(Start(worker.generation, slot))
-        self._board.wake(now + self._board.rules.startup_timeout)
+        self._model.out.append(Start(worker.generation, slot))
+        self._model.wake(now + self._model.rules.startup_timeout)
 
     # -- planned replacements --
 
     def recycle(self, generations: Iterable[int], reason: str, now: float) -> None:
         """Replace the workers one after another, each successor ready before its turn to drain."""
         for generation in sorted(generations):
-            worker = self._board.workers.get(generation)
+            worker = self._model.workers.get(generation)
             if worker is not None and worker.is_staying:
                 self._wanted.setdefault(generation, reason)
         self.reconcile(now)
 
     def _schedule_recycling(self, worker: WorkerRecord, ready_at: float) -> None:
-        age = self._board.rules.recycle_after_age
+        age = self._model.rules.recycle_after_age
         worker.recycle_at = None
         if age is not None:
-            worker.recycle_at = ready_at + age * self._board.random.uniform(1 - JITTER, 1 + JITTER)
-            self._board.wake(worker.recycle_at)
+            worker.recycle_at = ready_at + age * self._model.random.uniform(1 - JITTER, 1 + JITTER)
+            self._model.wake(worker.recycle_at)
 
     def recycle_if_worn(self, worker: WorkerRecord, now: float) -> None:
         reason = self._wear(worker, now) if worker.phase is WorkerPhase.READY else None
@@ -127,7 +127,7 @@ class Turnover:
             self.recycle([worker.generation], reason, now)
 
     def _wear(self, worker: WorkerRecord, now: float) -> str | None:
-        rules = self._board.rules
+        rules = self._model.rules
         if rules.recycle_after_calls is not None and worker.answered >= rules.recycle_after_calls:
             return "calls"
         if rules.recycle_after_memory is not None and worker.rss >= rules.recycle_after_memory:
@@ -137,19 +137,19 @@ class Turnover:
     def _choose_next(self, now: float) -> None:
         while self.recycling is None and self._wanted:
             generation = next(iter(self._wanted))
-            worker = self._board.workers.get(generation)
+            worker = self._model.workers.get(generation)
             if worker is None or not worker.is_staying:
                 del self._wanted[generation]
                 continue
             self.recycling = generation
-            self._board.emit("worker.recycling", worker, reason=self._wanted[generation])
+            self._model.emit("worker.recycling", worker, reason=self._wanted[generation])
 
     def _drain_if_spared(self, now: float) -> None:
-        worker = self._board.workers.get(self.recycling or 0)
+        worker = self._model.workers.get(self.recycling or 0)
         if worker is None or worker.phase is not WorkerPhase.READY:
             return
-        ready = sum(w.phase is WorkerPhase.READY for w in self._board.workers.values())
-        if ready > self._board.size:
+        ready = sum(w.phase is WorkerPhase.READY for w in self._model.workers.values())
+        if ready > self._model.size:
             self._drain(worker, "recycled", now)
 
     # -- leaving --
@@ -162,44 +162,44 @@ class Turnover:
 
     def retire(self, worker: WorkerRecord, reason: str, now: float) -> None:
         """Let it finish what others wait for, then kill it; its successor starts now (K3)."""
-        self._board.emit("worker.retiring", worker, reason=reason)
+        self._model.emit("worker.retiring", worker, reason=reason)
         self._begin_leaving(worker, WorkerPhase.RETIRING, reason, now)
         if self.recycling == worker.generation:
             self.recycling = None
-        retiring = [w for w in self._board.workers.values() if w.phase is WorkerPhase.RETIRING]
-        if len(retiring) > self._board.size:
+        retiring = [w for w in self._model.workers.values() if w.phase is WorkerPhase.RETIRING]
+        if len(retiring) > self._model.size:
             self.kill(retiring[0], "too_many_retiring")
         self.reconcile(now)
 
     def _begin_leaving(self, worker: WorkerRecord, phase: WorkerPhase, reason: str, now: float) -> None:
         if not worker.is_leaving:
-            worker.drain_until = now + self._board.rules.session_drain
-            self._board.wake(worker.drain_until)
+            worker.drain_until = now + self._model.rules.session_drain
+            self._model.wake(worker.drain_until)
         worker.phase = phase
         worker.leave_reason = reason
-        self._placing.release(worker, now)
-        for record in self._board.pinned(worker):
+        self._scheduler.release(worker, now)
+        for record in self._model.pinned(worker):
             self.loosen(record, worker, now)
         self.go_if_done(worker, now)
 
     def loosen(self, record: SessionRecord, worker: WorkerRecord, now: float) -> None:
         """Let the session leave a worker that leaves, unless it runs there or has its only state there."""
-        is_anchored = self._board.binds(record) and not record.is_durable
+        is_anchored = self._model.binds(record) and not record.is_durable
         if record.running or record.pin != worker.generation or (is_anchored and worker.drain_until is not None):
             return
         if is_anchored:
             self._affinity.lose(record, _loss(worker), worker.generation)
         else:
             self._affinity.leave(record)
-        self._placing.redirect(record, now)
+        self._scheduler.redirect(record, now)
 
     def _end_drain(self, worker: WorkerRecord, now: float) -> None:
         """Its sessions have had their time; calls that run go on to their own end (S8)."""
         worker.drain_until = None
-        for record in self._board.pinned(worker):
-            if self._board.binds(record) and not record.is_durable:
+        for record in self._model.pinned(worker):
+            if self._model.binds(record) and not record.is_durable:
                 self._affinity.lose(record, _loss(worker), worker.generation)
-                self._placing.redirect(record, now)
+                self._scheduler.redirect(record, now)
             else:
                 self.loosen(record, worker, now)
         self.go_if_done(worker, now)
@@ -216,7 +216,7 @@ class Turnover:
         """Whether a retiring worker has a free slot, and a session that lives there and is not stuck itself."""
         if worker.load >= worker.concurrency:
             return False
-        return any(not self._board.sessions[key].is_stuck for key in worker.sessions)
+        return any(not self._model.sessions[key].is_stuck for key in worker.sessions)
 
     # -- the end --
 
@@ -227,23 +227,23 @@ class Turnover:
             return
         worker.phase = WorkerPhase.STOPPING
         worker.leave_reason = worker.leave_reason or reason
-        worker.stop_by = now + self._board.rules.stop_grace
-        self._board.wake(worker.stop_by)
-        self._board.out.append(Stop(worker.generation, worker.leave_reason))
+        worker.stop_by = now + self._model.rules.stop_grace
+        self._model.wake(worker.stop_by)
+        self._model.out.append(Stop(worker.generation, worker.leave_reason))
 
     def kill(self, worker: WorkerRecord, reason: str) -> None:
         """Kill it now; what it leaves behind is settled when it is gone."""
         if not worker.kill_reason:
             worker.kill_reason = reason
             worker.phase = WorkerPhase.STOPPING
-            self._board.out.append(Kill(worker.generation, reason))
+            self._model.out.append(Kill(worker.generation, reason))
 
     # -- time --
 
     def check(self, worker: WorkerRecord, now: float) -> None:
         """Do what is due for one worker, and ask to be called when the next thing is."""
         if worker.phase is WorkerPhase.STARTING:
-            self._kill_at(worker, worker.started_at + self._board.rules.startup_timeout, "startup_timeout", now)
+            self._kill_at(worker, worker.started_at + self._model.rules.startup_timeout, "startup_timeout", now)
         elif worker.phase is WorkerPhase.STOPPING:
             if worker.stop_by is not None and not worker.kill_reason:
                 self._kill_at(worker, worker.stop_by, "stop_grace", now)
@@ -256,33 +256,33 @@ class Turnover:
         """Trust the workers again once all of them have lived for the budget's period."""
         if not self._restarts.is_degraded:
             return
-        staying = self._board.staying()
-        if len(staying) < self._board.size or any(worker.ready_at is None for worker in staying):
+        staying = self._model.staying()
+        if len(staying) < self._model.size or any(worker.ready_at is None for worker in staying):
             return
         calm_at = max([self._restarts.calm_at, *(w.started_at + self._restarts.period for w in staying)])
         if now >= calm_at:
             self._restarts.worked()
         else:
-            self._board.wake(calm_at)
+            self._model.wake(calm_at)
 
     def _kill_at(self, worker: WorkerRecord, limit: float, reason: str, now: float) -> None:
         if now >= limit:
             self.kill(worker, reason)
         else:
-            self._board.wake(limit)
+            self._model.wake(limit)
 
     def _check_cancels(self, worker: WorkerRecord, now: float) -> None:
         """A cancelled call that has not ended within `cancel_grace` takes its worker out of service (K3, K4)."""
         if not worker.cancels:
             return
-        grace = self._board.rules.cancel_grace
+        grace = self._model.rules.cancel_grace
         culprit, since = next(iter(worker.cancels.items()))
         if worker.concurrency == 1:
             self._kill_at(worker, since + grace, "cancel_grace", now)
             return
         if now >= since + grace and worker.is_silent_since is None:
             worker.is_silent_since = now  # it must go on answering: else nobody in it can progress (K4)
-            self._board.out.append(Cancel(worker.generation, culprit))
+            self._model.out.append(Cancel(worker.generation, culprit))
         if worker.is_silent_since is not None:
             self._kill_at(worker, worker.is_silent_since + grace, f"unresponsive:{culprit}", now)
         if worker.phase is WorkerPhase.STOPPING or worker.phase is WorkerPhase.RETIRING:
@@ -290,13 +290,13 @@ class Turnover:
         if now >= since + grace:
             self.retire(worker, "cancel_grace", now)
         else:
-            self._board.wake(since + grace)
+            self._model.wake(since + grace)
 
     def _check_drain(self, worker: WorkerRecord, now: float) -> None:
         if not worker.is_leaving:
             return
         if worker.drain_until is not None and now < worker.drain_until:
-            self._board.wake(worker.drain_until)
+            self._model.wake(worker.drain_until)
         elif worker.drain_until is not None:
             self._end_drain(worker, now)
         self.go_if_done(worker, now)
@@ -304,7 +304,7 @@ class Turnover:
     def _check_age(self, worker: WorkerRecord, now: float) -> None:
         self.recycle_if_worn(worker, now)
         if worker.phase is WorkerPhase.READY and worker.recycle_at is not None and now < worker.recycle_at:
-            self._board.wake(worker.recycle_at)
+            self._model.wake(worker.recycle_at)
 
 
 def _loss(worker: WorkerRecord) -> str:

@@ -9,53 +9,53 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from .records import Ticket
+from .records import CallRecord
 
 SPARSE = 64  # a heap this much longer than twice its line is built anew
 
 
-class Line:
+class CallQueue:
     """Tickets in the order of their places."""
 
-    __slots__ = ("_heap", "tickets")
+    __slots__ = ("_heap", "calls")
 
     def __init__(self) -> None:
-        self.tickets: dict[int, Ticket] = {}  # by place; hot paths ask `if line.tickets` whether anybody stands here
+        self.calls: dict[int, CallRecord] = {}  # by place; hot paths ask `if line.calls` whether anybody stands here
         self._heap: list[int] = []
 
-    def push(self, ticket: Ticket) -> None:
+    def push(self, call: CallRecord) -> None:
         """Let the ticket stand at its place."""
-        self.tickets[ticket.place] = ticket
-        heappush(self._heap, ticket.place)
+        self.calls[call.place] = call
+        heappush(self._heap, call.place)
 
-    def discard(self, ticket: Ticket) -> None:
+    def discard(self, call: CallRecord) -> None:
         """Let the ticket go, wherever it stands."""
-        self.tickets.pop(ticket.place, None)
-        if len(self._heap) > 2 * len(self.tickets) + SPARSE:
-            self._heap = sorted(self.tickets)
+        self.calls.pop(call.place, None)
+        if len(self._heap) > 2 * len(self.calls) + SPARSE:
+            self._heap = sorted(self.calls)
 
     def clear(self) -> None:
         """Let nobody stand here."""
-        self.tickets.clear()
+        self.calls.clear()
         self._heap.clear()
 
-    def first(self) -> Ticket | None:
+    def first(self) -> CallRecord | None:
         """Give the oldest ticket, which stays; None if nobody stands here."""
-        if not self.tickets:
+        if not self.calls:
             return None
-        while (ticket := self.tickets.get(self._heap[0])) is None:
+        while (call := self.calls.get(self._heap[0])) is None:
             heappop(self._heap)
-        return ticket
+        return call
 
     def __len__(self) -> int:
-        return len(self.tickets)
+        return len(self.calls)
 
-    def __contains__(self, ticket: Ticket) -> bool:
-        return self.tickets.get(ticket.place) is ticket
+    def __contains__(self, call: CallRecord) -> bool:
+        return self.calls.get(call.place) is call
 
-    def __iter__(self) -> Iterator[Ticket]:
+    def __iter__(self) -> Iterator[CallRecord]:
         """Give a copy of the line, the oldest first."""
-        return iter([self.tickets[place] for place in sorted(self.tickets)])
+        return iter([self.calls[place] for place in sorted(self.calls)])
 
     def __repr__(self) -> str:
         return f"<{len(self)} in line>"

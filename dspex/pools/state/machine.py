@@ -4,8 +4,8 @@ Events are methods; each takes `now` (seconds on one monotonic clock) and return
 out, in order. `due` says when `tick` wants to be called next. `validate` checks every invariant; the tests call it
 after each step of random histories.
 
-The decisions live in the parts: `placing` (which worker gets which call), `affinity` (sessions and their pins),
-`turnover` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `Board` that this is.
+The decisions live in the parts: `scheduler` (which worker gets which call), `affinity` (sessions and their pins),
+`lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `PoolModel` that this is.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from random import Random
 
 from .affinity import Affinity
 from .deaths import Deaths
-from .instructions import Cancel, Fail, Instruction, Why
-from .lifecycle import Turnover
-from .model import NEVER, Board, Rules
+from .instructions import Cancel, EndReason, Fail, Instruction
+from .lifecycle import Lifecycle
+from .model import NEVER, PoolModel, Rules
 from .pins import SessionRecord
 from .poison import Poison
-from .records import Phase, Ticket
+from .records import CallRecord, Phase
 from .restarts import FRUITFUL, Restarts
 from .roster import READY, WorkerPhase, WorkerRecord
-from .scheduling import Placing
+from .scheduling import Scheduler
 
 __all__ = ["NEVER", "PoolState", "Rules"]
 
 
-class PoolState(Board):
+class PoolState(PoolModel):
     """The state of one pool. Not thread-safe: the pool's lock guards it."""
 
     def __init__(self, rules: Rules, *, random: Random | None = None) -> None:
@@ -36,87 +36,87 @@ class PoolState(Board):
         self.poison = Poison()
         self.restarts = Restarts(*rules.restart_budget)
         self._affinity = Affinity(self)
-        self._placing = Placing(self, self._affinity, self.poison)
-        self._turnover = Turnover(self, self._affinity, self._placing, self.restarts)
-        self._deaths = Deaths(self, self._affinity, self._placing, self._turnover, self.poison, self.restarts)
+        self._scheduler = Scheduler(self, self._affinity, self.poison)
+        self._lifecycle = Lifecycle(self, self._affinity, self._scheduler, self.restarts)
+        self._deaths = Deaths(self, self._affinity, self._scheduler, self._lifecycle, self.poison, self.restarts)
         self._pace = 0.0  # seconds between ends of calls while others wait, smoothed
         self._last_end: float | None = None
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def submit(self, ticket: Ticket, now: float, *, is_late: bool = False) -> list[Instruction]:
+    def submit(self, call: CallRecord, now: float, *, is_late: bool = False) -> list[Instruction]:
         """Take a new call: send it, queue it, or refuse it, also if it `is_late`: its deadline has passed."""
-        self.order = ticket.order = self.order + 1
-        refusal = self._refusal(ticket, now) or (Fail(ticket, Why.LATE) if is_late else None)
+        self.order = call.order = self.order + 1
+        refusal = self._refusal(call, now) or (Fail(call, EndReason.LATE) if is_late else None)
         if refusal is not None:
-            ticket.phase = Phase.DONE
+            call.phase = Phase.DONE
             return [*self.flush(), refusal]
-        if ticket.record is not None:
-            self._placing.submit(ticket, ticket.record, now)
+        if call.record is not None:
+            self._scheduler.submit(call, call.record, now)
         else:
-            self._placing.place(ticket, now)
+            self._scheduler.place(call, now)
         return self.flush()
 
-    def take_again(self, ticket: Ticket, now: float) -> list[Instruction]:
+    def take_again(self, call: CallRecord, now: float) -> list[Instruction]:
         """Let a call that was taken before, and that stands nowhere now, take its old place (see `mending`)."""
-        if ticket.session is None:
-            self._placing.place(ticket, now)
-        elif (refusal := self._enter_session(ticket, ticket.session, now)) is not None:
-            ticket.phase = Phase.DONE
+        if call.session is None:
+            self._scheduler.place(call, now)
+        elif (refusal := self._enter_session(call, call.session, now)) is not None:
+            call.phase = Phase.DONE
             return [*self.flush(), refusal]
-        elif ticket.record is not None:
-            self._placing.submit(ticket, ticket.record, now)
+        elif call.record is not None:
+            self._scheduler.submit(call, call.record, now)
         return self.flush()
 
     def finished(
-        self, ticket: Ticket, now: float, *, held: bool | None = None, retire: str | None = None
+        self, call: CallRecord, now: float, *, held: bool | None = None, retire: str | None = None
     ) -> list[Instruction]:
         """Its worker answered: free the slot and use it.
 
         `held` is what the reply says of the session's state; `retire` is why the worker must be replaced.
         """
-        worker = self.workers.get(ticket.generation)
-        if worker is None or ticket.id not in worker.running:
+        worker = self.workers.get(call.generation)
+        if worker is None or call.id not in worker.running:
             return self.flush()
-        self._placing.leave_worker(ticket, worker)
+        self._scheduler.leave_worker(call, worker)
         worker.answered += 1
         if worker.answered == FRUITFUL:
             self.restarts.worked()
-        if ticket.record is not None:
-            self._finished_in_session(ticket, ticket.record, worker, now, held)
-        if ticket.is_alone:
-            self.poison.acquit(ticket)
-            self._placing.reserve(now)
+        if call.record is not None:
+            self._finished_in_session(call, call.record, worker, now, held)
+        if call.is_alone:
+            self.poison.acquit(call)
+            self._scheduler.reserve(now)
         if self.queued:
             self._count_end(now)
-            self._placing.feed(worker, now)
+            self._scheduler.feed(worker, now)
         else:
             self._last_end = None  # idle time says nothing about the pace
         if worker.phase is not READY or retire is not None:
             self._finished_in_leaving(worker, now, retire)
         if self.rules.recycle_after_calls is not None:
-            self._turnover.recycle_if_worn(worker, now)
+            self._lifecycle.recycle_if_worn(worker, now)
         return self.flush()
 
-    def abandon(self, ticket: Ticket, now: float) -> list[Instruction]:
+    def abandon(self, call: CallRecord, now: float) -> list[Instruction]:
         """Nobody waits for it any more: drop it if it was not sent, else cancel it (K0, K1)."""
-        if ticket.line is not None:
-            self._placing.drop(ticket, now)
-        elif ticket.phase is Phase.RUNNING:
-            ticket.phase = Phase.ABANDONED
-            worker = self.workers[ticket.generation]
-            worker.cancels[ticket.id] = now
+        if call.line is not None:
+            self._scheduler.drop(call, now)
+        elif call.phase is Phase.RUNNING:
+            call.phase = Phase.ABANDONED
+            worker = self.workers[call.generation]
+            worker.cancels[call.id] = now
             if worker.is_silent_since is None:
                 worker.is_silent_since = now
-            self.out.append(Cancel(worker.generation, ticket.id))
-            self.emit("call.abandoned", worker, call=ticket.id, command=ticket.command)
+            self.out.append(Cancel(worker.generation, call.id))
+            self.emit("call.abandoned", worker, call=call.id, command=call.command)
             self.wake(now + self.rules.cancel_grace)
-            self._turnover.go_if_done(worker, now)
+            self._lifecycle.go_if_done(worker, now)
         return self.flush()
 
     def has_room(self, session: str) -> bool:
         """Whether a worker that may run the session's calls could take one now."""
-        return self._placing.has_room(self.sessions.get(session))
+        return self._scheduler.has_room(self.sessions.get(session))
 
     def retry_after(self) -> float:
         """An estimate in seconds of when a place in the queue is free, from the recent pace."""
@@ -128,15 +128,15 @@ class PoolState(Board):
     def start(self, now: float) -> list[Instruction]:
         """Begin: start workers up to the pool's size."""
         self.is_started = True
-        self._turnover.reconcile(now)
+        self._lifecycle.reconcile(now)
         return self.flush()
 
     def worker_ready(self, generation: int, now: float) -> list[Instruction]:
         """A worker has set itself up: give it work."""
         worker = self.workers.get(generation)
         if worker is not None and worker.phase is WorkerPhase.STARTING:
-            self._turnover.ready(worker, now)
-            self._turnover.check_calm(now)
+            self._lifecycle.ready(worker, now)
+            self._lifecycle.check_calm(now)
         return self.flush()
 
     def died(
@@ -158,7 +158,7 @@ class PoolState(Board):
         """Kill a worker whose pipes cannot be trusted any more; the fault is not its own."""
         worker = self.workers.get(generation)
         if worker is not None:
-            self._turnover.kill(worker, reason)
+            self._lifecycle.kill(worker, reason)
         return self.flush()
 
     def pong(self, generation: int) -> None:
@@ -172,7 +172,7 @@ class PoolState(Board):
         worker = self.workers.get(generation)
         if worker is not None:
             worker.rss = rss
-            self._turnover.recycle_if_worn(worker, now)
+            self._lifecycle.recycle_if_worn(worker, now)
         return self.flush()
 
     # -- the operator --------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class PoolState(Board):
     def resize(self, size: int, now: float) -> list[Instruction]:
         """Aim at `size` workers; those too many drain."""
         self.size = size
-        self._turnover.reconcile(now)
+        self._lifecycle.reconcile(now)
         return self.flush()
 
     def adopt(self, rules: Rules, now: float) -> list[Instruction]:
@@ -188,12 +188,12 @@ class PoolState(Board):
         self.rules = rules
         self.size = rules.size
         self.restarts.adopt(*rules.restart_budget)
-        self._turnover.reschedule(now)
+        self._lifecycle.reschedule(now)
         self._affinity.reschedule(now)
         for record in tuple(self.sessions.values()):
-            self._placing.redirect(record, now)
-        self._turnover.reconcile(now)
-        self._placing.feed_all(now)
+            self._scheduler.redirect(record, now)
+        self._lifecycle.reconcile(now)
+        self._scheduler.feed_all(now)
         self.wake(now)
         return self.flush()
 
@@ -201,15 +201,15 @@ class PoolState(Board):
         self, now: float, reason: str = "recycled", generations: Iterable[int] | None = None
     ) -> list[Instruction]:
         """Replace workers (all, or the given ones), one at a time, each successor ready before its turn to drain."""
-        self._turnover.recycle(self.workers if generations is None else generations, reason, now)
+        self._lifecycle.recycle(self.workers if generations is None else generations, reason, now)
         return self.flush()
 
     def close(self, now: float) -> list[Instruction]:
         """Take no more calls; end those that were not sent."""
         self.is_closed = self.is_over = True
-        for ticket in self.standing():
-            self.take(ticket)
-            self.fail(ticket, Why.CLOSED)
+        for call in self.standing():
+            self.take(call)
+            self.fail(call, EndReason.CLOSED)
         for worker in self.workers.values():
             worker.exclusive = None
         for record in tuple(self.sessions.values()):
@@ -220,13 +220,13 @@ class PoolState(Board):
         """Ask every worker to exit; running calls have had their time."""
         for worker in self.workers.values():
             if worker.phase is not WorkerPhase.STOPPING:
-                self._turnover.stop(worker, "stopped", now)
+                self._lifecycle.stop(worker, "stopped", now)
         return self.flush()
 
     @property
     def is_recycling(self) -> bool:
         """Whether planned replacements are under way or wait for their turn."""
-        return self._turnover.is_replacing
+        return self._lifecycle.is_replacing
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class PoolState(Board):
         """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
         self._affinity.settle_all()
         for record in tuple(self.sessions.values()):
-            self._placing.advance(record, now)
+            self._scheduler.advance(record, now)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -266,87 +266,87 @@ class PoolState(Board):
         """Do what is due: graces that ran out, recycling by age, sessions that expired, starts after a back-off."""
         self.due = NEVER
         for worker in tuple(self.workers.values()):
-            self._turnover.check(worker, now)
+            self._lifecycle.check(worker, now)
         self._affinity.sweep(now)
         for worker in tuple(self.workers.values()):
-            self._turnover.go_if_done(worker, now)
-        self._turnover.check_calm(now)
-        self._turnover.reconcile(now)
-        self._placing.reserve(now)
-        self._placing.feed_all(now)
+            self._lifecycle.go_if_done(worker, now)
+        self._lifecycle.check_calm(now)
+        self._lifecycle.reconcile(now)
+        self._scheduler.reserve(now)
+        self._scheduler.feed_all(now)
         self.poison.forget_old(now)
         return self.flush()
 
     # -- how -----------------------------------------------------------------------------------------------------
 
-    def _refusal(self, ticket: Ticket, now: float) -> Fail | None:
-        if self.is_closed and not ticket.is_nested:
-            return Fail(ticket, Why.CLOSED)
+    def _refusal(self, call: CallRecord, now: float) -> Fail | None:
+        if self.is_closed and not call.is_nested:
+            return Fail(call, EndReason.CLOSED)
         if self.restarts.is_degraded and not any(worker.is_serving for worker in self.workers.values()):
-            return Fail(ticket, Why.UNHEALTHY, {"retry_in": self.restarts.wait(now)})
-        if not self.poison.is_quiet and (verdict := self.poison.verdict(ticket, now)) is not None:
-            return Fail(ticket, Why.POISON, verdict)
-        if self.queued >= self.rules.queue_limit and not self._can_start(ticket):
-            return Fail(ticket, Why.SATURATED, {"queued": self.queued, "retry_after": self.retry_after()})
-        return None if ticket.session is None else self._session_refusal(ticket, ticket.session, now)
+            return Fail(call, EndReason.UNHEALTHY, {"retry_in": self.restarts.wait(now)})
+        if not self.poison.is_quiet and (verdict := self.poison.verdict(call, now)) is not None:
+            return Fail(call, EndReason.POISON, verdict)
+        if self.queued >= self.rules.queue_limit and not self._can_start(call):
+            return Fail(call, EndReason.SATURATED, {"queued": self.queued, "retry_after": self.retry_after()})
+        return None if call.session is None else self._session_refusal(call, call.session, now)
 
-    def _can_start(self, ticket: Ticket) -> bool:
-        record = self.sessions.get(ticket.session) if ticket.session is not None else None
-        return self._placing.can_start(ticket, record)
+    def _can_start(self, call: CallRecord) -> bool:
+        record = self.sessions.get(call.session) if call.session is not None else None
+        return self._scheduler.can_start(call, record)
 
-    def _session_refusal(self, ticket: Ticket, key: str, now: float) -> Fail | None:
-        return self._enter_session(ticket, key, now) or self._busy_refusal(ticket, ticket.record)
+    def _session_refusal(self, call: CallRecord, key: str, now: float) -> Fail | None:
+        return self._enter_session(call, key, now) or self._busy_refusal(call, call.record)
 
-    def _enter_session(self, ticket: Ticket, key: str, now: float) -> Fail | None:
+    def _enter_session(self, call: CallRecord, key: str, now: float) -> Fail | None:
         record = self.sessions.get(key) or self._affinity.open(key, now)
         if record is None:
-            return Fail(ticket, Why.SESSION_LIMIT)
-        ticket.record = record
+            return Fail(call, EndReason.SESSION_LIMIT)
+        call.record = record
         if record.lost is not None and not record.ends:
             reason, generation = record.lost
-            return Fail(ticket, Why.SESSION_LOST, {"reason": reason, "generation": generation})
+            return Fail(call, EndReason.SESSION_LOST, {"reason": reason, "generation": generation})
         return None
 
-    def _busy_refusal(self, ticket: Ticket, record: SessionRecord | None) -> Fail | None:
-        if record is None or ticket.is_nested:
+    def _busy_refusal(self, call: CallRecord, record: SessionRecord | None) -> Fail | None:
+        if record is None or call.is_nested:
             return None
         if self.rules.affinity == "strict_fail_fast" and record.is_bound:
             worker = self.workers.get(record.pin or 0)
             must_stay = self.binds(record)
             if worker is not None and not (
-                record.admits(ticket) and self._placing.has_room_for(worker, must_stay=must_stay)
+                record.admits(call) and self._scheduler.has_room_for(worker, must_stay=must_stay)
             ):
-                return Fail(ticket, Why.SESSION_BUSY)
+                return Fail(call, EndReason.SESSION_BUSY)
         return None
 
     def _after_session(self, record: object, now: float) -> list[Instruction]:
         """A session was opened or closed: its next calls may go, and a worker that waited for it may leave."""
         known = self.sessions.get(getattr(record, "key", ""))
         if known is not None:
-            self._placing.advance(known, now)
+            self._scheduler.advance(known, now)
         for worker in tuple(self.workers.values()):
             if worker.is_leaving:
-                self._turnover.go_if_done(worker, now)
-        self._placing.reserve(now)
-        self._placing.feed_all(now)
+                self._lifecycle.go_if_done(worker, now)
+        self._scheduler.reserve(now)
+        self._scheduler.feed_all(now)
         return self.flush()
 
     def _finished_in_session(
-        self, ticket: Ticket, record: SessionRecord, worker: WorkerRecord, now: float, held: bool | None
+        self, call: CallRecord, record: SessionRecord, worker: WorkerRecord, now: float, held: bool | None
     ) -> None:
-        self._placing.leave_session(ticket, record)
+        self._scheduler.leave_session(call, record)
         if held is not None:
             self._affinity.hold(record, held, worker.generation)
-            self._placing.to_its_worker(record)
+            self._scheduler.to_its_worker(record)
         if worker.is_leaving:
-            self._turnover.loosen(record, worker, now)
-        self._placing.after_end(ticket, now)
+            self._lifecycle.loosen(record, worker, now)
+        self._scheduler.after_end(call, now)
 
     def _finished_in_leaving(self, worker: WorkerRecord, now: float, retire: str | None) -> None:
         if retire is not None and worker.phase in (WorkerPhase.READY, WorkerPhase.DRAINING):
-            self._turnover.retire(worker, retire, now)
+            self._lifecycle.retire(worker, retire, now)
         elif worker.is_leaving:
-            self._turnover.go_if_done(worker, now)
+            self._lifecycle.go_if_done(worker, now)
 
     def _count_end(self, now: float) -> None:
         if self._last_end is not None:

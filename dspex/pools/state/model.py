@@ -1,6 +1,6 @@
 """Board: what the parts of `PoolState` share: rules, workers, sessions, lines, and what is to be done.
 
-Pure; the pool's lock guards it. It decides nothing: `placing`, `affinity`, `turnover` and `deaths` do.
+Pure; the pool's lock guards it. It decides nothing: `scheduler`, `affinity`, `lifecycle` and `deaths` do.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
-from .instructions import Emit, Fail, Instruction, Why
-from .lines import Line
+from .instructions import Emit, EndReason, Fail, Instruction
+from .lines import CallQueue
 from .pins import SessionRecord
-from .records import Phase, Ticket
+from .records import CallRecord, Phase
 from .roster import WorkerPhase, WorkerRecord
 
 NEVER = inf
@@ -39,7 +39,7 @@ class Rules:
     restart_budget: tuple[int, float] = (5, 30.0)
 
 
-class Board:
+class PoolModel:
     """The state of one pool, without the decisions."""
 
     def __init__(self, rules: Rules, random: Random) -> None:
@@ -48,8 +48,8 @@ class Board:
         self.size = rules.size
         self.workers: dict[int, WorkerRecord] = {}
         self.sessions: dict[str, SessionRecord] = {}
-        self.queue = Line()  # for any worker. invariant: while a call stands here, no ready worker has room for it
-        self.suspects = Line()  # calls that must run alone
+        self.queue = CallQueue()  # for any worker. invariant: while a call stands here, no ready worker has room for it
+        self.suspects = CallQueue()  # calls that must run alone
         self.queued = 0  # all that stand anywhere
         self.order = 0  # of the last submitted call
         self.turn = 0  # the last that was given
@@ -71,13 +71,13 @@ class Board:
             facts = {"slot": worker.slot, "generation": worker.generation, **facts}
         self.out.append(Emit(event, facts))
 
-    def fail(self, ticket: Ticket, why: Why, **facts: object) -> None:
-        ticket.phase = Phase.DONE
-        if ticket.is_alone:
+    def fail(self, call: CallRecord, why: EndReason, **facts: object) -> None:
+        call.phase = Phase.DONE
+        if call.is_alone:
             for worker in self.workers.values():
-                if worker.exclusive is ticket:
+                if worker.exclusive is call:
                     worker.exclusive = None  # whoever let calls fail feeds the workers afterwards
-        self.out.append(Fail(ticket, why, facts))
+        self.out.append(Fail(call, why, facts))
 
     def flush(self) -> list[Instruction]:
         """Give the instructions since the last time."""
@@ -86,42 +86,42 @@ class Board:
 
     # -- lines --
 
-    def stand(self, ticket: Ticket, line: Line) -> None:
+    def stand(self, call: CallRecord, line: CallQueue) -> None:
         """Put the ticket into a queue, at its turn."""
-        ticket.phase = Phase.QUEUED
-        ticket.place = ticket.turn
-        ticket.line = line
-        line.push(ticket)
+        call.phase = Phase.QUEUED
+        call.place = call.turn
+        call.line = line
+        line.push(call)
         self.queued += 1
-        if ticket.record is not None:
-            ticket.record.head = ticket
+        if call.record is not None:
+            call.record.head = call
 
-    def wait(self, ticket: Ticket, record: SessionRecord) -> None:
+    def wait(self, call: CallRecord, record: SessionRecord) -> None:
         """Put the ticket into its session's line, at its order."""
-        ticket.phase = Phase.WAITING
-        ticket.place = ticket.order
-        ticket.line = record.waiting
-        record.waiting.push(ticket)
+        call.phase = Phase.WAITING
+        call.place = call.order
+        call.line = record.waiting
+        record.waiting.push(call)
         self.queued += 1
 
-    def take(self, ticket: Ticket) -> None:
+    def take(self, call: CallRecord) -> None:
         """Take the ticket out of wherever it stands."""
-        if ticket.line is None:
+        if call.line is None:
             return
-        ticket.line.discard(ticket)
-        ticket.line = None
+        call.line.discard(call)
+        call.line = None
         self.queued -= 1
-        if ticket.record is not None and ticket.record.head is ticket:
-            ticket.record.head = None
+        if call.record is not None and call.record.head is call:
+            call.record.head = None
 
-    def standing(self) -> list[Ticket]:
+    def standing(self) -> list[CallRecord]:
         """Give all that stand anywhere, the oldest first."""
-        tickets = [*self.queue, *self.suspects]
+        calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():
-            tickets += worker.queue
+            calls += worker.queue
         for record in self.sessions.values():
-            tickets += record.waiting
-        return sorted(tickets, key=lambda ticket: ticket.order)
+            calls += record.waiting
+        return sorted(calls, key=lambda call: call.order)
 
     # -- questions --
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .lines import Line
-from .records import Phase, Ticket
+from .lines import CallQueue
+from .records import CallRecord, Phase
 
 
 class SessionRecord:
@@ -36,10 +36,10 @@ class SessionRecord:
         self.pin: int | None = None  # the generation of its worker
         self.generation = 0  # the last pin
         self.lost: tuple[str, int] | None = None  # (reason, generation), until it is opened with fresh=True (S6)
-        self.running: dict[int, Ticket] = {}
+        self.running: dict[int, CallRecord] = {}
         self.writing = 0  # of `running`, those whose command declared session="write"
-        self.head: Ticket | None = None  # its call in a worker's or the pool's queue: one at most, so order holds
-        self.waiting = Line()  # its calls behind that one, or behind a writer
+        self.head: CallRecord | None = None  # its call in a worker's or the pool's queue: one at most, so order holds
+        self.waiting = CallQueue()  # its calls behind that one, or behind a writer
         self.last_used = now
         self.ends: list[int] = []  # closed or begun afresh: calls of a later order belong to the next life
         self.is_closing = False
@@ -61,21 +61,21 @@ class SessionRecord:
     @property
     def is_stuck(self) -> bool:
         """Whether it runs a call that nobody waits for any more."""
-        return any(ticket.phase is Phase.ABANDONED for ticket in self.running.values())
+        return any(call.phase is Phase.ABANDONED for call in self.running.values())
 
     @property
     def is_evictable(self) -> bool:
         """Whether nothing is lost when the pool forgets it (S7)."""
         return self.is_idle and not self.is_stateful and (not self.is_durable or self.lost is not None)
 
-    def admits(self, ticket: Ticket) -> bool:
-        """Whether `ticket` may start now: in order, a writer alone (S3), and nothing of a life to come."""
-        if self.head is not None or not self.is_of_this_life(ticket):
+    def admits(self, call: CallRecord) -> bool:
+        """Whether `call` may start now: in order, a writer alone (S3), and nothing of a life to come."""
+        if self.head is not None or not self.is_of_this_life(call):
             return False
-        return not self.running if ticket.use == "write" else not self.writing
+        return not self.running if call.use == "write" else not self.writing
 
-    def is_of_this_life(self, ticket: Ticket) -> bool:
-        return not self.ends or ticket.order <= self.ends[0]
+    def is_of_this_life(self, call: CallRecord) -> bool:
+        return not self.ends or call.order <= self.ends[0]
 
     def __repr__(self) -> str:
         return f"<session {self.key!r} at {self.pin}, {len(self.running)} running, {len(self.waiting)} waiting>"

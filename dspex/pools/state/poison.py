@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .records import Ticket
+from .records import CallRecord
 
 QUARANTINE = 600.0  # seconds after the last strike
 STRIKES = 2
@@ -18,39 +18,39 @@ class Poison:
         self._suspects: dict[str, float] = {}
         self.is_quiet = True  # no call is under suspicion, so none needs to be looked at
 
-    def verdict(self, ticket: Ticket, now: float) -> dict[str, Any] | None:
+    def verdict(self, call: CallRecord, now: float) -> dict[str, Any] | None:
         """Give the facts of a refusal; otherwise mark the ticket if it must run alone."""
         if self.is_quiet:
             return None
-        digest = ticket.digest()
+        digest = call.digest()
         strikes, last = self._strikes.get(digest, (0, 0.0))
         until = last + QUARANTINE
         if strikes >= STRIKES and now < until:
             return {"digest": digest, "strikes": strikes, "until": until, "until_s": until - now}
-        if self.is_suspect(ticket) and not ticket.is_nested:
-            ticket.is_alone = True
+        if self.is_suspect(call) and not call.is_nested:
+            call.is_alone = True
         return None
 
-    def strike(self, ticket: Ticket, now: float) -> bool:
+    def strike(self, call: CallRecord, now: float) -> bool:
         """Its worker ended by itself while it ran alone; True if that was once too often."""
-        digest = ticket.digest()
+        digest = call.digest()
         strikes, last = self._strikes.get(digest, (0, now))
         self.is_quiet = False
         self._strikes[digest] = (strikes + 1 if now < last + QUARANTINE else 1, now)
         return self._strikes[digest][0] >= STRIKES
 
-    def suspect(self, ticket: Ticket, now: float) -> None:
+    def suspect(self, call: CallRecord, now: float) -> None:
         """Its worker ended by itself while it and others ran."""
         self.is_quiet = False
-        self._suspects[ticket.digest()] = now
+        self._suspects[call.digest()] = now
 
-    def is_suspect(self, ticket: Ticket) -> bool:
-        digest = ticket.digest()
+    def is_suspect(self, call: CallRecord) -> bool:
+        digest = call.digest()
         return digest in self._suspects or digest in self._strikes
 
-    def acquit(self, ticket: Ticket) -> None:
+    def acquit(self, call: CallRecord) -> None:
         """It ran alone and answered."""
-        digest = ticket.digest()
+        digest = call.digest()
         self._suspects.pop(digest, None)
         self._strikes.pop(digest, None)
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from .lines import Line
+    from .lines import CallQueue
     from .pins import SessionRecord
 
 SessionUse = Literal["read", "write"] | None
@@ -24,7 +24,7 @@ class Phase(StrEnum):
     DONE = "done"
 
 
-class Ticket:
+class CallRecord:
     """One submitted call; `Call` adds the frame, the waiter and the outcome."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Ticket:
         self.turn = 0  # among all sessions: given when nothing of its own session is before it any more
         self.place = 0  # in the line where it stands: its turn, or, in its session's line, its order
         self.record: SessionRecord | None = None  # its session's
-        self.line: Line | None = None  # where it stands while it is not sent
+        self.line: CallQueue | None = None  # where it stands while it is not sent
         self._digest = ""
 
     def digest(self) -> str:

@@ -13,25 +13,25 @@ from math import inf
 
 from .instructions import Cancel, Instruction, Kill, Send, Start, Stop
 from .machine import PoolState
-from .records import Phase, Ticket
+from .records import CallRecord, Phase
 from .roster import WorkerPhase, WorkerRecord
 
 
-def mend(
-    state: PoolState, live: Iterable[Ticket], sent: Mapping[int, Collection[int]], now: float
+def repair(
+    state: PoolState, live: Iterable[CallRecord], sent: Mapping[int, Collection[int]], now: float
 ) -> list[Instruction]:
     """Make the state whole, and give what is to be done; `sent` holds, by worker generation, the calls it was sent."""
-    calls = sorted(live, key=lambda ticket: ticket.order or inf)  # 0: it was just coming
+    calls = sorted(live, key=lambda call: call.order or inf)  # 0: it was just coming
     out: list[Instruction] = [instruction for instruction in state.out if type(instruction) is not Send]
     state.out = []
     _clear_lines(state)
-    running = {ticket.id for worker in state.workers.values() for ticket in _keep_sent(worker, calls, sent)}
+    running = {call.id for worker in state.workers.values() for call in _keep_sent(worker, calls, sent)}
     _recount_sessions(state)
     for worker in state.workers.values():
         out += _repeat(worker, sent, now)
-    for ticket in calls:
-        if ticket.id not in running:
-            out += _again(state, ticket, now)
+    for call in calls:
+        if call.id not in running:
+            out += _again(state, call, now)
     state.settle_sessions(now)
     return out + state.tick(now)
 
@@ -45,16 +45,16 @@ def _clear_lines(state: PoolState) -> None:
     state.evict_nothing()
 
 
-def _keep_sent(worker: WorkerRecord, calls: list[Ticket], sent: Mapping[int, Collection[int]]) -> list[Ticket]:
+def _keep_sent(worker: WorkerRecord, calls: list[CallRecord], sent: Mapping[int, Collection[int]]) -> list[CallRecord]:
     """Let exactly what was sent run on the worker; give it."""
     here = sent.get(worker.generation, ())
-    kept = [ticket for ticket in calls if ticket.id in here]
-    for ticket in kept:
-        ticket.line = None
-        if ticket.phase is not Phase.ABANDONED:
-            ticket.phase = Phase.RUNNING
-    worker.running = {ticket.id: ticket for ticket in kept}
-    worker.load = sum(not ticket.is_nested for ticket in kept)
+    kept = [call for call in calls if call.id in here]
+    for call in kept:
+        call.line = None
+        if call.phase is not Phase.ABANDONED:
+            call.phase = Phase.RUNNING
+    worker.running = {call.id: call for call in kept}
+    worker.load = sum(not call.is_nested for call in kept)
     if worker.exclusive is not None and worker.exclusive.id not in worker.running:
         worker.exclusive = None
     return kept
@@ -74,10 +74,10 @@ def _recount_sessions(state: PoolState) -> None:
         if record.is_stateful and not record.must_restore:  # it was being forgotten, or on its way elsewhere
             record.is_stateful = record.must_restore = record.is_durable
     for worker in state.workers.values():
-        for ticket in worker.running.values():
-            if ticket.record is not None:
-                ticket.record.running[ticket.id] = ticket
-                ticket.record.writing += ticket.use == "write"
+        for call in worker.running.values():
+            if call.record is not None:
+                call.record.running[call.id] = call
+                call.record.writing += call.use == "write"
 
 
 def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:
@@ -89,17 +89,17 @@ def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: floa
         out.append(Kill(worker.generation, worker.kill_reason))
     elif worker.phase is WorkerPhase.STOPPING:
         out.append(Stop(worker.generation, worker.leave_reason))
-    for ticket in worker.running.values():
-        if ticket.phase is Phase.ABANDONED:
-            worker.cancels.setdefault(ticket.id, now)
-            out.append(Cancel(worker.generation, ticket.id))
+    for call in worker.running.values():
+        if call.phase is Phase.ABANDONED:
+            worker.cancels.setdefault(call.id, now)
+            out.append(Cancel(worker.generation, call.id))
     return out
 
 
-def _again(state: PoolState, ticket: Ticket, now: float) -> list[Instruction]:
+def _again(state: PoolState, call: CallRecord, now: float) -> list[Instruction]:
     """Hand an unsent call in once more; its place is as it was, for the others follow in their old order too."""
-    was_taken = ticket.phase not in (Phase.NEW, Phase.DONE)
-    ticket.phase = Phase.NEW
-    ticket.line = None
-    ticket.record = None
-    return state.take_again(ticket, now) if was_taken else state.submit(ticket, now)
+    was_taken = call.phase not in (Phase.NEW, Phase.DONE)
+    call.phase = Phase.NEW
+    call.line = None
+    call.record = None
+    return state.take_again(call, now) if was_taken else state.submit(call, now)

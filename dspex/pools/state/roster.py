@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from .lines import Line
-from .records import Phase, Ticket
+from .lines import CallQueue
+from .records import CallRecord, Phase
 
 
 class WorkerPhase(StrEnum):
@@ -52,16 +52,16 @@ class WorkerRecord:
         self.slot = slot
         self.concurrency = concurrency  # as it was made; the pool's setting may have changed since
         self.phase = WorkerPhase.STARTING
-        self.running: dict[int, Ticket] = {}
+        self.running: dict[int, CallRecord] = {}
         self.load = 0  # of `running`, those that count against `concurrency`
-        self.queue = Line()  # calls that only this worker may run
+        self.queue = CallQueue()  # calls that only this worker may run
         self.sessions: set[str] = set()
         self.answered = 0
         self.started_at = now
         self.ready_at: float | None = None
         self.recycle_at: float | None = None
         self.rss = 0
-        self.exclusive: Ticket | None = None  # the suspect that this worker is kept free for, or runs
+        self.exclusive: CallRecord | None = None  # the suspect that this worker is kept free for, or runs
         self.cancels: dict[int, float] = {}  # abandoned calls, since when; the oldest first
         self.is_silent_since: float | None = None  # a PING without a PONG
         self.leave_reason = ""
@@ -87,7 +87,7 @@ class WorkerRecord:
     @property
     def live_calls(self) -> int:
         """How many of its calls somebody still waits for."""
-        return sum(ticket.phase is Phase.RUNNING for ticket in self.running.values())
+        return sum(call.phase is Phase.RUNNING for call in self.running.values())
 
     def __repr__(self) -> str:
         return f"<worker {self.slot} generation {self.generation} {self.phase}, {self.load} running>"

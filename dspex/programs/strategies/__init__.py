@@ -8,17 +8,17 @@ route. Functions of the host's (rewards, checks, retrievers) run in this process
 from collections.abc import Callable, Mapping
 
 from ..program import Program
-from .assertions import Asserted
+from .assertions import Assertions
 from .best_of_n import BestOfN, Refine
-from .majority import Voting
-from .rag import Retrieving
+from .majority import Majority
+from .rag import RetrievalAugmented
 
 STRATEGIES: Mapping[str, Callable[..., Program]] = {
     "dspy.BestOfN": BestOfN.over,
     "dspy.Refine": Refine.over,
-    "dspy.majority": Voting.over,
-    "dspex.Assertions": Asserted.over,
-    "dspex.RAG": Retrieving.over,
+    "dspy.majority": Majority.over,
+    "dspex.Assertions": Assertions.over,
+    "dspex.RAG": RetrievalAugmented.over,
 }
 
-__all__ = ["STRATEGIES", "Asserted", "BestOfN", "Refine", "Retrieving", "Voting"]
+__all__ = ["STRATEGIES", "Assertions", "BestOfN", "Majority", "Refine", "RetrievalAugmented"]

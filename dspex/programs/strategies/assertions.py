@@ -10,11 +10,11 @@ from ...errors import InvalidInput, SettingsError
 from ..program import Program
 from .assertion_checks import Check, OnFailure, asserting
 from .attempts import Loop
-from .strategy import Repeating, require_function
+from .strategy import RepeatingStrategy, require_function
 
 
 @dataclass(frozen=True)
-class Asserted(Repeating):
+class Assertions(RepeatingStrategy):
     """A program whose answers hold; see `dspex.assertions`."""
 
     checks: tuple[Check, ...] = ()
@@ -29,7 +29,7 @@ class Asserted(Repeating):
         checks: Sequence[Callable[..., Any]] = (),
         attempts: int = 3,
         on_failure: OnFailure = "raise",
-    ) -> Asserted:
+    ) -> Assertions:
         """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
         if not checks or not all(callable(check) for check in checks):
             raise SettingsError("Assertions need checks: functions (inputs, prediction) -> bool or text.", key="checks")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InvalidInput, UnknownName
 from ..program import Program
 from .attempts import Attempt, Loop
-from .strategy import Repeating
+from .strategy import RepeatingStrategy
 from .votes import Normalize, majority_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Voting(Repeating):
+class Majority(RepeatingStrategy):
     """A program that takes the commonest of its answers; see `dspex.majority`."""
 
     n: int = 5
@@ -33,7 +33,7 @@ class Voting(Repeating):
     @classmethod
     def over(
         cls, inner: Program, *, n: int = 5, field: str | None = None, normalize: Normalize | None = None
-    ) -> Voting:
+    ) -> Majority:
         """The program over `inner`. Raises: InvalidInput, UnknownName for options that cannot be."""
         if n < 1:
             raise InvalidInput(f"At least one answer is needed, not {n}.", field="n")

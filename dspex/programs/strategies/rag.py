@@ -30,7 +30,7 @@ Found = tuple[dict[str, Any], list[Any]]  # the inputs with the context, and the
 
 
 @dataclass(frozen=True)
-class Retrieving(Strategy):
+class RetrievalAugmented(Strategy):
     """A program that answers from what it looked up; see `dspex.rag`."""
 
     retriever: Any = None
@@ -49,7 +49,7 @@ class Retrieving(Strategy):
         query: str | None = None,
         context: str = "context",
         **settings: Any,
-    ) -> Retrieving:
+    ) -> RetrievalAugmented:
         """The program over `inner`. Raises: SettingsError, UnknownName, InvalidInput for options that cannot be."""
         _check_retriever(retriever, settings)
         if k < 1:

@@ -150,7 +150,7 @@ class Limit:
         return left
 
 
-class Repeating(Strategy):
+class RepeatingStrategy(Strategy):
     """A strategy whose loop runs in this process on both routes; in a worker, each attempt is a call."""
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs.evaluation import Row, evaluate
+from dspex_worker.programs.evaluation import EvaluatedRow, evaluate
 from dspex_worker.programs.metric_calls import metric_from, reward_from
 from dspex_worker.programs.user_imports import Imports
 from inside.parent import RECORD, chat, fails_with, parent, programs, spec
@@ -252,5 +252,5 @@ def test_a_rows_failures_are_not_counted_against_the_next() -> None:
 
 def test_a_rows_error_holds_no_key() -> None:
     """unit (X3): the key of an LM that connects by itself is in no row."""
-    row = Row(0.0, error=ValueError("401 for sk-secret-123"))
+    row = EvaluatedRow(0.0, error=ValueError("401 for sk-secret-123"))
     assert "sk-secret-123" not in json.dumps(row.to_wire(("sk-secret-123",)))

@@ -27,18 +27,18 @@ SYSTEMD = Path("/run/systemd/system")
 _numbers = count()
 
 
-class Unusable(Exception):
+class CgroupUnusable(Exception):
     """Why there are no control groups for workers here."""
 
 
-class Group:
+class ControlGroup:
     """One worker's group."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def create(cls, branch: Path, name: str, cap: int) -> Group:
+    def create(cls, branch: Path, name: str, cap: int) -> ControlGroup:
         """Make one that holds at most `cap` bytes, and is killed as a whole.
 
         Raises:
@@ -123,18 +123,18 @@ def find() -> Path:
     """
     told = os.environ.get(VARIABLE, "")
     if told == "off":
-        raise Unusable(f"switched off by {VARIABLE}")
+        raise CgroupUnusable(f"switched off by {VARIABLE}")
     if told:
         _check(Path(told))
         return Path(told)
     mount, own = _own()
     if own != mount and _is_delegated(own.parent):  # systemd's DelegateSubgroup=, or moved there by `_make_room`
-        with contextlib.suppress(Unusable):
+        with contextlib.suppress(CgroupUnusable):
             _check(own.parent)
             return own.parent
     if not _is_delegated(own) and not (own == mount and _is_unmanaged()):
         _check_controller(own)
-        raise Unusable(f"{own} is not delegated to this process (systemd: Delegate=yes)")
+        raise CgroupUnusable(f"{own} is not delegated to this process (systemd: Delegate=yes)")
     _check(own)
     return own
 
@@ -155,17 +155,17 @@ def claim(parent: Path) -> Path:
         _write(branch / "cgroup.subtree_control", "+memory")
     except OSError as error:
         release(branch)
-        raise Unusable(f"no group can be made below {parent}: {error.strerror}") from None
+        raise CgroupUnusable(f"no group can be made below {parent}: {error.strerror}") from None
     return branch
 
 
 def release(branch: Path) -> bool:
     """Kill what is left in a branch and remove it; False if something stays."""
-    groups = [Group(path) for path in _groups_in(branch)]
+    groups = [ControlGroup(path) for path in _groups_in(branch)]
     for group in groups:
         group.kill()
     left = [group for group in groups if not group.remove()]
-    return not left and Group(branch).remove(patience=0.0)
+    return not left and ControlGroup(branch).remove(patience=0.0)
 
 
 def sweep(parent: Path) -> None:
@@ -200,11 +200,11 @@ def _own() -> tuple[Path, Path]:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError as error:
-        raise Unusable(f"/proc cannot be read: {error.strerror}") from None
+        raise CgroupUnusable(f"/proc cannot be read: {error.strerror}") from None
     mount = next((line.split()[4] for line in mounts if line.partition(" - ")[2].startswith("cgroup2 ")), None)
     own = next((line.removeprefix("0::") for line in groups if line.startswith("0::")), None)
     if mount is None or own is None:
-        raise Unusable("no cgroup v2 is mounted")
+        raise CgroupUnusable("no cgroup v2 is mounted")
     return Path(mount), Path(mount) / own.lstrip("/")
 
 
@@ -236,14 +236,14 @@ def _check(group: Path) -> None:
     """
     _check_controller(group)
     if not os.access(group, os.W_OK) or not os.access(group / "cgroup.procs", os.W_OK):
-        raise Unusable(f"{group} is not writable")
+        raise CgroupUnusable(f"{group} is not writable")
     if "memory" not in _words(group / "cgroup.subtree_control") and _is_limited_to_leaves(group) and _strangers(group):
-        raise Unusable(f"{group} holds other processes, and only a group without any may have limited ones below")
+        raise CgroupUnusable(f"{group} holds other processes, and only a group without any may have limited ones below")
 
 
 def _check_controller(group: Path) -> None:
     if "memory" not in _words(group / "cgroup.controllers"):
-        raise Unusable(f"{group} has no memory controller")
+        raise CgroupUnusable(f"{group} has no memory controller")
 
 
 def _is_limited_to_leaves(group: Path) -> bool:

@@ -30,7 +30,7 @@ REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
 
 
 @dataclass
-class Watched:
+class MonitoredWorker:
     """One worker under watch; `over` is called once, with what was seen."""
 
     generation: int
@@ -47,24 +47,24 @@ class Watched:
     is_over: bool = False
 
 
-class Watch:
+class MemoryMonitor:
     """The memory of one pool's workers."""
 
     def __init__(
         self,
         *,
-        report: Callable[[Watched, int], None],
-        over: Callable[[Watched, int], None],
+        report: Callable[[MonitoredWorker, int], None],
+        over: Callable[[MonitoredWorker, int], None],
     ) -> None:
         self._report = report
         self._over = over
         self._births: Births | None = None
-        self._watched: dict[int, Watched] = {}
+        self._watched: dict[int, MonitoredWorker] = {}
 
-    def begin(self, generation: int, pid: int, cap: int | None, soft: int | None) -> Watched:
+    def begin(self, generation: int, pid: int, cap: int | None, soft: int | None) -> MonitoredWorker:
         """Watch a process and all that it starts; `soft` is the size at which it is to be replaced."""
         limit = min((limit for limit in (cap, soft) if limit is not None), default=None)
-        watched = Watched(generation, TreeGauge(pid, is_thorough=cap is not None), cap, limit)
+        watched = MonitoredWorker(generation, TreeGauge(pid, is_thorough=cap is not None), cap, limit)
         self._watched[generation] = watched
         if self._births is None and cap is not None:
             self._births = Births()
@@ -92,7 +92,7 @@ class Watch:
         for watched in due:
             self._look_at(watched)
 
-    def _is_at_rest(self, watched: Watched, now: float) -> bool:
+    def _is_at_rest(self, watched: MonitoredWorker, now: float) -> bool:
         """Whether all that it did is known and told. A worker that waits for calls costs one reading of a clock."""
         if watched.gauge.has_run() or now >= watched.rest_until:
             watched.is_known = False  # until the next rescan
@@ -116,7 +116,7 @@ class Watch:
             for watched in self._watched.values() if parent else ():
                 watched.gauge.admit(pid, parent)
 
-    def _look_at(self, watched: Watched) -> None:
+    def _look_at(self, watched: MonitoredWorker) -> None:
         now = monotonic()
         if now >= watched.next_rescan:
             self._rescan(watched, now)
@@ -131,7 +131,7 @@ class Watch:
         elif abs(counted - watched.reported) >= REPORTED_CHANGE:
             self._tell(watched, counted, now)
 
-    def _tell(self, watched: Watched, counted: int, now: float) -> None:
+    def _tell(self, watched: MonitoredWorker, counted: int, now: float) -> None:
         """Report a change, or see to it that the next look does."""
         if now < watched.next_report:
             watched.is_known = False
@@ -140,7 +140,7 @@ class Watch:
         watched.reported = counted
         self._report(watched, counted)
 
-    def _rescan(self, watched: Watched, now: float) -> None:
+    def _rescan(self, watched: MonitoredWorker, now: float) -> None:
         watched.is_known = True
         watched.gauge.rescan()
         if watched.cap:

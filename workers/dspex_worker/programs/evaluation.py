@@ -26,7 +26,7 @@ DEFAULT_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EvaluatedRow:
     """What became of one example."""
 
     score: float
@@ -56,7 +56,7 @@ def evaluate(
     built = programs.modules.get(spec)
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, programs.imports)
-    rows: list[Row | None] = [None] * len(examples)
+    rows: list[EvaluatedRow | None] = [None] * len(examples)
     with programs.calling(ctx, lm, adapter, Tally()):
         context = contextvars.copy_context()
     total = 0.0
@@ -76,7 +76,7 @@ def scored(
     metric: Metric,
     context: contextvars.Context,
     num_threads: int | None = None,
-) -> Generator[tuple[int, Row], None, None]:
+) -> Generator[tuple[int, EvaluatedRow], None, None]:
     """Yield (index, row) as rows end, in any order; each runs in a copy of `context`.
 
     Raises:
@@ -84,7 +84,7 @@ def scored(
         Cancelled: the call was cancelled.
     """
     with ThreadPoolExecutor(max_workers=num_threads or DEFAULT_THREADS, thread_name_prefix="dspex-rows") as pool:
-        futures: dict[Future[Row], int] = {
+        futures: dict[Future[EvaluatedRow], int] = {
             pool.submit(context.copy().run, _row, program, example, metric): index
             for index, example in enumerate(examples)
         }
@@ -118,15 +118,15 @@ def percent(total: float, count: int) -> float:
     return round(100 * total / count, 2) if count else 0.0
 
 
-def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Row:
+def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> EvaluatedRow:
     if type(program) in REWARDED:  # they count their failures on themselves: one row's would be another's
         program = copy.copy(program)
     try:
         prediction = program(**example.inputs())
         if prediction is None:
             raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
-        return Row(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
+        return EvaluatedRow(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
     except Exception as error:  # a failed row is a row of the result
         if is_out_of_memory(error):
             raise
-        return Row(0.0, error=error)
+        return EvaluatedRow(0.0, error=error)

@@ -1,6 +1,6 @@
 """A program's fields while its LM still writes them.
 
-The LM's engine shows every event of an answer to a `Watch`, which splits the text into fields by the adapter's format
+The LM's engine shows every event of an answer to a `FieldWatch`, which splits the text into fields by the adapter's format
 and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds. Splitting
 does not depend on how the provider cuts the text into chunks, and a header never leaks into a field.
 """
@@ -50,7 +50,7 @@ def run_stream(
     def work() -> None:
         try:
             tally = Tally()
-            watch = Watch(built.program, pieces)
+            watch = FieldWatch(built.program, pieces)
             with programs.calling(ctx, lm, adapter, tally, **{WATCH: watch}), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
@@ -80,19 +80,19 @@ def _next(pieces: SimpleQueue[Any], ctx: Context) -> Any:
             ctx.check_cancelled()
 
 
-class Watch:
+class FieldWatch:
     """Sees the events of every LM answer of one program and queues the fields' text, on the program's threads."""
 
     def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
         self._names = {id(predictor): name for name, predictor in program.named_predictors()}
         self._pieces = pieces
-        self._answers: dict[int, _Answer] = {}  # by thread: a program may ask several LMs at once
+        self._answers: dict[int, _AnswerFields] = {}  # by thread: a program may ask several LMs at once
 
     def __call__(self, event: Any) -> bool:
         """Take one event; True if it showed text that cannot be taken back."""
         me = threading.get_ident()
         if event.type == "start":
-            self._answers[me] = _Answer(*self._asking())
+            self._answers[me] = _AnswerFields(*self._asking())
             return False
         answer = self._answers.get(me)
         if answer is None:
@@ -106,14 +106,14 @@ class Watch:
 
     def viewer(self) -> _Viewer:
         """Who sees the answer that this thread asks for now; for LMs that do not tell events."""
-        return _Viewer(self, _Answer(*self._asking()))
+        return _Viewer(self, _AnswerFields(*self._asking()))
 
     def _asking(self) -> tuple[str | None, list[str]]:
         predictor = (dspy.settings.caller_modules or [None])[-1]
         fields = list(predictor.signature.output_fields) if isinstance(predictor, dspy.Predict) else []
         return self._names.get(id(predictor)), fields
 
-    def _queue(self, answer: _Answer, pieces: Iterable[Piece]) -> bool:
+    def _queue(self, answer: _AnswerFields, pieces: Iterable[Piece]) -> bool:
         shown = False
         for field, text in pieces:
             shown = True
@@ -124,7 +124,7 @@ class Watch:
 class _Viewer:
     """Sees one answer as plain text."""
 
-    def __init__(self, watch: Watch, answer: _Answer) -> None:
+    def __init__(self, watch: FieldWatch, answer: _AnswerFields) -> None:
         self._watch = watch
         self._answer = answer
 
@@ -135,7 +135,7 @@ class _Viewer:
         self._watch._queue(self._answer, self._answer.end())
 
 
-class _Answer:
+class _AnswerFields:
     """One answer on its way: which format it is in shows with its first character."""
 
     def __init__(self, predictor: str | None, fields: list[str]) -> None:

@@ -17,7 +17,7 @@ import dspy
 
 from ..bridge import Context
 from .call_context import running
-from .lm_fallbacks import FallbackLM, Turn
+from .lm_fallbacks import FallbackLM, FallbackTurn
 
 _place = threading.local()
 
@@ -37,7 +37,7 @@ class DirectLM(FallbackLM):
 
     watching: str
 
-    def ask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+    def ask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         watch = dspy.settings.get(self.watching)
         if watch is None or not getattr(_place, "is_beside_a_loop", False):
             return super().ask(turn, prompt, messages, options)
@@ -72,7 +72,7 @@ def beside_a_loop(function: Callable[[], None]) -> None:
 class _Receiver:
     """What DSPy sends its chunks to, lm15's and LiteLLM's alike; on the loop's thread, while the asker waits."""
 
-    def __init__(self, viewer: Viewer, context: Context, turn: Turn) -> None:
+    def __init__(self, viewer: Viewer, context: Context, turn: FallbackTurn) -> None:
         self._viewer = viewer
         self._context = context
         self._turn = turn

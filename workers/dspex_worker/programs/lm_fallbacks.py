@@ -28,7 +28,7 @@ _PASSED_ON = (
 
 
 @dataclass
-class Turn:
+class FallbackTurn:
     """One LM's turn in a line of them."""
 
     has_alternative: bool = False
@@ -62,11 +62,11 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
                 line.failed(error)
         raise AssertionError("the last failure is raised")
 
-    def ask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+    def ask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         """Ask this LM alone."""
         return super().__call__(prompt, messages=messages, **options)
 
-    async def aask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+    async def aask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         """`ask`, awaited."""
         return await super().acall(prompt, messages=messages, **options)
 
@@ -82,15 +82,15 @@ class _Line:
     def __init__(self, lm: FallbackLM) -> None:
         self._lms = (lm, *lm.fallbacks)
         self._at = 0
-        self._turn = Turn()
+        self._turn = FallbackTurn()
         self._first: Exception | None = None
         self._reason = ""
 
-    def __iter__(self) -> Iterator[tuple[FallbackLM, Turn]]:
+    def __iter__(self) -> Iterator[tuple[FallbackLM, FallbackTurn]]:
         for at, lm in enumerate(self._lms):
             self._at = at
             before = self._lms[at - 1].model if at else None
-            self._turn = Turn(at + 1 < len(self._lms), before, self._reason)
+            self._turn = FallbackTurn(at + 1 < len(self._lms), before, self._reason)
             yield lm, self._turn
 
     def origin(self, lm: FallbackLM, messages: Any) -> AbstractContextManager[None]:

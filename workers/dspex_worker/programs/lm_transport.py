@@ -19,7 +19,7 @@ from typing import Any
 from ..bridge import Failure
 from .call_context import running
 from .dspy_errors import error_of
-from .lm_fallbacks import Turn
+from .lm_fallbacks import FallbackTurn
 
 # By name, because lm15's typing marker inside untyped DSPy makes a type checker lose the rest of DSPy.
 _lm15 = importlib.import_module("dspy._vendor.lm15.transports")
@@ -37,7 +37,7 @@ class Asked:
 
     rollout_id: int | None = None
     cache: bool | None = None
-    turn: Turn = field(default_factory=Turn)  # whether it is a fallback's request
+    turn: FallbackTurn = field(default_factory=FallbackTurn)  # whether it is a fallback's request
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
 

@@ -14,7 +14,7 @@ import dspy
 
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
-from .voting import Majority
+from .voting import MajorityModule
 
 MODULES: dict[str, type[dspy.Module]] = {
     f"dspy.{cls.__name__}": cls
@@ -27,7 +27,7 @@ MODULES: dict[str, type[dspy.Module]] = {
         dspy.BestOfN,
         dspy.Refine,
     )
-} | {"dspy.majority": Majority}
+} | {"dspy.majority": MajorityModule}
 """DSPy's modules by the names that calls use."""
 
 

@@ -27,14 +27,14 @@ from .host_tools import names_tools, tools_from, tools_in
 from .metric_calls import reward_from
 from .module_registry import MODULES, module_class
 from .user_imports import Imports
-from .voting import Majority
+from .voting import MajorityModule
 from .wire_values import to_input, to_wire
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
 REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
-_ASKING = REWARDED | {Majority}  # what asks another module
+_ASKING = REWARDED | {MajorityModule}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
 _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
 

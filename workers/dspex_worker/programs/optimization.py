@@ -23,10 +23,10 @@ from ..bridge import Cancelled, Context, Failure
 from .call_context import Tally
 from .commands import Programs, Record, Spec, secrets_of, versions
 from .dspy_errors import failure_of, translated
-from .evaluation import Row, examples_from, percent, scored
+from .evaluation import EvaluatedRow, examples_from, percent, scored
 from .metric_calls import metric_from
 from .modules import dump_state
-from .optimizers import DEFAULT_THREADS, Job, Optimizer, optimizer_named, split
+from .optimizers import DEFAULT_THREADS, Optimizer, OptimizerTask, optimizer_named, split
 from .progress import Fatal, Headings, Latest, Progress, dspy_settings
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -68,7 +68,9 @@ def optimize(
     counted = progress.counted(metric_from(metric, programs.imports))
     given = {"seed": DEFAULT_SEED, **dict(options or {})}
     own = {name: value for name, value in given.items() if name in chosen.options}
-    job = Job(built.program, counted, learned, validated, programs.lms.get(lm), programs.lms.get(prompt_lm), own)
+    job = OptimizerTask(
+        built.program, counted, learned, validated, programs.lms.get(lm), programs.lms.get(prompt_lm), own
+    )
     random.seed(given["seed"])
 
     def work() -> dict[str, Any]:
@@ -82,7 +84,7 @@ def optimize(
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
-def _worked(optimizer: Optimizer, job: Job, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _worked(optimizer: Optimizer, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
     progress.enter("baseline")
     baseline = _score(job.program, job, progress, options)
     progress.enter("optimize")
@@ -92,14 +94,14 @@ def _worked(optimizer: Optimizer, job: Job, progress: Progress, options: Mapping
     return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
 
 
-def _score(program: dspy.Module, job: Job, progress: Progress, options: Mapping[str, Any]) -> float:
+def _score(program: dspy.Module, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> float:
     """The program's score on the validation examples.
 
     Raises:
         Failure: OptimizationFailed, when not one example could be scored.
     """
     context = contextvars.copy_context()
-    rows: list[Row] = []
+    rows: list[EvaluatedRow] = []
     for _, row in scored(program, job.valset, job.metric, context, _threads(options)):
         progress.check()
         rows.append(row)

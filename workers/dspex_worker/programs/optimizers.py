@@ -22,7 +22,7 @@ DEFAULT_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class OptimizerTask:
     """One optimization, ready to be started."""
 
     program: dspy.Module
@@ -42,18 +42,18 @@ class Job:
 class Optimizer:
     """One optimizer: its options, what it needs installed, and the call."""
 
-    compile: Callable[[Job], dspy.Module]
+    compile: Callable[[OptimizerTask], dspy.Module]
     options: tuple[str, ...]
     needs: str | None = None
     splits: bool = False  # without a valset, does DSPy take part of the trainset for it?
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _threads(job: Job) -> int:
+def _threads(job: OptimizerTask) -> int:
     return int(job.options.get("num_threads") or DEFAULT_THREADS)
 
 
-def _miprov2(job: Job) -> dspy.Module:
+def _miprov2(job: OptimizerTask) -> dspy.Module:
     # `num_candidates` and `auto` exclude each other, and `auto` is "light" unless it is given.
     candidates, trials = job.options.get("num_candidates"), job.options.get("num_trials")
     auto = job.options.get("auto", None if candidates or trials else "light")
@@ -86,7 +86,7 @@ def _miprov2(job: Job) -> dspy.Module:
     return compiled
 
 
-def _gepa(job: Job) -> dspy.Module:
+def _gepa(job: OptimizerTask) -> dspy.Module:
     names = ("auto", "max_full_evals", "max_metric_calls")
     budget = job.pick(*names) or {"auto": "light"}
     made = dspy.GEPA(
@@ -100,26 +100,26 @@ def _gepa(job: Job) -> dspy.Module:
     return compiled
 
 
-def _bootstrap(job: Job) -> dspy.Module:
+def _bootstrap(job: OptimizerTask) -> dspy.Module:
     made = dspy.BootstrapFewShot(metric=job.metric, **job.pick(*_BOOTSTRAP))
     compiled: dspy.Module = made.compile(job.program, trainset=list(job.trainset))
     return compiled
 
 
-def _random_search(job: Job) -> dspy.Module:
+def _random_search(job: OptimizerTask) -> dspy.Module:
     options = job.pick(*_BOOTSTRAP, "num_candidate_programs", "stop_at_score")
     made = dspy.BootstrapFewShotWithRandomSearch(metric=job.metric, num_threads=_threads(job), **options)
     compiled: dspy.Module = made.compile(job.program, trainset=list(job.trainset), valset=list(job.valset))
     return compiled
 
 
-def _labeled(job: Job) -> dspy.Module:
+def _labeled(job: OptimizerTask) -> dspy.Module:
     made = dspy.LabeledFewShot(**job.pick("k"))
     compiled: dspy.Module = made.compile(job.program, trainset=list(job.trainset), **job.pick("sample"))
     return compiled
 
 
-def _copro(job: Job) -> dspy.Module:
+def _copro(job: OptimizerTask) -> dspy.Module:
     options = job.pick("breadth", "depth", "init_temperature")
     made = dspy.COPRO(prompt_model=job.prompt_lm or job.lm, metric=job.metric, **options)
     shown = {"num_threads": _threads(job), "display_progress": False, "display_table": 0}
@@ -127,7 +127,7 @@ def _copro(job: Job) -> dspy.Module:
     return compiled
 
 
-def _simba(job: Job) -> dspy.Module:
+def _simba(job: OptimizerTask) -> dspy.Module:
     options = job.pick("num_candidates", "max_steps", "max_demos", "demo_input_field_maxlen")
     options |= job.pick("temperature_for_sampling", "temperature_for_candidates")
     batch = min(int(job.options.get("bsize", 32)), len(job.trainset))
@@ -138,7 +138,7 @@ def _simba(job: Job) -> dspy.Module:
     return compiled
 
 
-def _infer_rules(job: Job) -> dspy.Module:
+def _infer_rules(job: OptimizerTask) -> dspy.Module:
     options = job.pick(*_BOOTSTRAP, "num_candidates", "num_rules")
     made = dspy.InferRules(metric=job.metric, num_threads=_threads(job), **options)
     compiled: dspy.Module = made.compile(job.program, trainset=list(job.trainset), valset=list(job.valset))

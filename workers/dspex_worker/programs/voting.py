@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 
 
-class Majority(dspy.Module):  # type: ignore[misc]
+class MajorityModule(dspy.Module):  # type: ignore[misc]
     """The module's answers (as many as the LM is asked for by `n`), and DSPy's choice among them."""
 
     def __init__(self, module: dspy.Module, field: str | None = None) -> None:

@@ -25,7 +25,7 @@ from dspy.utils.exceptions import LMConfigurationError
 from ..bridge import Failure
 from .call_context import TALLY, Tally
 from .lm_direct import DirectLM
-from .lm_fallbacks import FallbackLM, Turn
+from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
     PLACEHOLDER_KEY,
     Asked,
@@ -116,16 +116,16 @@ def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
 class WorkerLM(FallbackLM):
     """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
 
-    def ask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+    def ask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         with self._asking(turn, options):
             return super().ask(turn, prompt, messages, options)
 
-    async def aask(self, turn: Turn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
+    async def aask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         with self._asking(turn, options):
             return await super().aask(turn, prompt, messages, options)
 
     @contextmanager
-    def _asking(self, turn: Turn, options: dict[str, Any]) -> Iterator[None]:
+    def _asking(self, turn: FallbackTurn, options: dict[str, Any]) -> Iterator[None]:
         if options.pop("model", None) is not None:  # the record's price and limits are for its own model
             raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
