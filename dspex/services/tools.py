@@ -1,6 +1,6 @@
 """Tools of the host at work: Python functions that a module in a worker may call. They run here, never in the worker.
 
-What a tool is, and what a model is told of it, is in `inprocess/tool_types.py`. Whatever a tool returns crosses as
+What a tool is, and what a model is told of it, is in `types/tool.py`. Whatever a tool returns crosses as
 plain data.
 """
 

@@ -110,7 +110,8 @@ def test_importing_the_plugin_is_cheap() -> None:
     """contract: it is loaded in every pytest run; no asyncio, no client, no server."""
     code = (
         "import pytest, sys; before = set(sys.modules); import dspex.testing.plugin; "
-        "print([m for m in set(sys.modules) - before if m.startswith('dspex.inprocess') or m in ('ssl', 'sqlite3')])"
+        "print([m for m in set(sys.modules) - before "
+        "if m.startswith(('dspex.lm', 'dspex.signatures', 'dspex.adapters')) or m in ('ssl', 'sqlite3')])"
     )
     root = Path(__file__).parents[2]
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True).stdout
@@ -136,7 +137,7 @@ def test_child(no_leaks):
     kept.append(subprocess.Popen(["sleep", "60"]))
 
 def test_clean(no_leaks, fake_lm):
-    from dspex.inprocess.lm.client import LMClient
+    from dspex.lm.lm_client import LMClient
     with LMClient() as client:
         assert client.complete(fake_lm(["Paris"]), [{"role": "user", "content": "?"}]).text == "Paris"
 

@@ -18,8 +18,9 @@ def _loaded_after(code: str) -> list[str]:
 def test_importing_the_predictor_loads_nothing_heavy() -> None:
     """unit: nor does predicting text."""
     code = """
-from dspex.programs.strategies import assertion_checks as assertions; from dspex.programs.strategies import attempts; from dspex.programs import native_route as predictor; from dspex.programs.strategies import rewards; from dspex import templates; from dspex.programs.strategies import votes
-from dspex.inprocess.adapters import compile_signature
+from dspex import templates
+from dspex.programs import native_route
+from dspex.adapters.compiled_signature import compile_signature
 compiled = compile_signature("question, context: list[str] -> answer")
 assert compiled.messages({"question": "x"})
 compiled.parse("[[ ## answer ## ]]\\nx")
@@ -31,7 +32,7 @@ compile_signature("q -> a", "json").parse('{"a": "x"}')
 def test_types_load_pydantic_and_nothing_else() -> None:
     """unit: when the first typed value is read."""
     code = """
-from dspex.inprocess.adapters import compile_signature
+from dspex.adapters.compiled_signature import compile_signature
 compile_signature("q -> a: list[int]").parse("[[ ## a ## ]]\\n[1]")
 """
     assert _loaded_after(code) == ["pydantic"]

@@ -1,4 +1,4 @@
-"""`python(...)`: steps that a worker pool runs. What each does is a `Runnable` (see dspex/runnables.py)."""
+"""`python(...)`: steps that a worker pool runs. What each does is a `Runnable` (see `runnables`)."""
 
 from __future__ import annotations
 

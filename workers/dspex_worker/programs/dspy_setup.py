@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("run", "lm", "modules", "metrics", "retrievers", "streams", "evaluate")
+_MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
