@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from ..usage_stats import UsageStats
-from .state.roster import WorkerPhase
+from .state.records import WorkerPhase
 
 if TYPE_CHECKING:
     from ..config import PoolConfig

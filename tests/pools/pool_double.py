@@ -10,8 +10,7 @@ from random import Random
 
 from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
-from dspex.pools.state.records import CallRecord, Phase, SessionUse
-from dspex.pools.state.roster import WorkerPhase
+from dspex.pools.state.records import CallRecord, Phase, SessionUse, WorkerPhase
 
 EVENTS = {
     "call.abandoned",

@@ -9,8 +9,7 @@ import pytest
 from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
 from dspex.pools.state.poison import QUARANTINE
-from dspex.pools.state.records import CallRecord, Phase, SessionUse
-from dspex.pools.state.roster import WorkerPhase
+from dspex.pools.state.records import CallRecord, Phase, SessionUse, WorkerPhase
 
 NOW = 1000.0
 

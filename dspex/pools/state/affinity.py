@@ -9,9 +9,7 @@ from collections import OrderedDict
 
 from .instructions import EndReason, Forget
 from .model import NEVER, PoolModel
-from .pins import SessionRecord
-from .records import CallRecord
-from .roster import WorkerRecord
+from .records import CallRecord, SessionRecord, WorkerRecord
 
 SWEEPS_PER_TTL = 10
 

@@ -8,11 +8,9 @@ from .affinity import Affinity
 from .instructions import EndReason
 from .lifecycle import Lifecycle
 from .model import PoolModel
-from .pins import SessionRecord
 from .poison import Poison
-from .records import CallRecord, Phase
+from .records import CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
 from .restarts import FRUITFUL, Restarts
-from .roster import WorkerPhase, WorkerRecord
 from .scheduling import Scheduler
 
 

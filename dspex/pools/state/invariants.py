@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .pins import SessionRecord
-from .records import Phase
-from .roster import WorkerPhase, WorkerRecord
+from .records import Phase, SessionRecord, WorkerPhase, WorkerRecord
 
 if TYPE_CHECKING:
     from .machine import PoolState

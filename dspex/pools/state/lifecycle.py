@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from .affinity import Affinity
 from .instructions import Cancel, Kill, Start, Stop
 from .model import PoolModel
-from .pins import SessionRecord
+from .records import SessionRecord, WorkerPhase, WorkerRecord
 from .restarts import Restarts
-from .roster import WorkerPhase, WorkerRecord
 from .scheduling import Scheduler
 
 JITTER = 0.1  # of recycle_after_age, so that workers started together do not all leave together

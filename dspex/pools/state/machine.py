@@ -18,11 +18,9 @@ from .deaths import Deaths
 from .instructions import Cancel, EndReason, Fail, Instruction
 from .lifecycle import Lifecycle
 from .model import NEVER, PoolModel, Rules
-from .pins import SessionRecord
 from .poison import Poison
-from .records import CallRecord, Phase
+from .records import READY, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
 from .restarts import FRUITFUL, Restarts
-from .roster import READY, WorkerPhase, WorkerRecord
 from .scheduling import Scheduler
 
 __all__ = ["NEVER", "PoolState", "Rules"]

@@ -11,10 +11,7 @@ from math import inf
 from random import Random
 
 from .instructions import Emit, EndReason, Fail, Instruction
-from .lines import CallQueue
-from .pins import SessionRecord
-from .records import CallRecord, Phase
-from .roster import WorkerPhase, WorkerRecord
+from .records import CallQueue, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
 
 NEVER = inf
 

@@ -13,8 +13,7 @@ from math import inf
 
 from .instructions import Cancel, Instruction, Kill, Send, Start, Stop
 from .machine import PoolState
-from .records import CallRecord, Phase
-from .roster import WorkerPhase, WorkerRecord
+from .records import CallRecord, Phase, WorkerPhase, WorkerRecord
 
 
 def repair(

@@ -11,10 +11,8 @@ from __future__ import annotations
 from .affinity import Affinity
 from .instructions import EndReason, Send
 from .model import PoolModel
-from .pins import SessionRecord
 from .poison import Poison
-from .records import CallRecord, Phase
-from .roster import READY, WorkerPhase, WorkerRecord
+from .records import READY, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
 
 RUNNING, DONE = Phase.RUNNING, Phase.DONE  # for hot paths, as READY
 
