@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
+from dspex.pools.state import invariants
 from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
 from dspex.pools.state.records import CallRecord, Phase, SessionUse, WorkerPhase
@@ -276,7 +277,7 @@ class World:
         self.check()
 
     def check(self) -> None:
-        self.state.validate()
+        invariants.check(self.state)
         workers = self.state.workers.values()
         for worker in workers:
             is_there = worker.generation in self.alive | set(self.starting) | set(self.doomed)

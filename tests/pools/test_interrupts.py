@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import DspexError
+from dspex.pools.state import invariants
 from dspex.pools.supervisor import Supervisor
 from tests.pools.conftest import Supervise
 from tests.pools.waiting import Caller, Gate, all_ready, eventually, lines
@@ -96,7 +97,7 @@ def _has_all_slots(sup: Supervisor, count: int) -> None:
             caller.outcome()
     dispatcher = sup.pool("f")._dispatcher
     with dispatcher.lock:
-        dispatcher.state.validate()
+        invariants.check(dispatcher.state)
         assert dispatcher.live == {}
 
 

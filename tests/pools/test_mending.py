@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspex.pools.state import invariants
 from dspex.pools.state.instructions import Fail, Forget, Send
 from dspex.pools.state.records import CallRecord
 from dspex.pools.state.recovery import repair
@@ -11,7 +12,7 @@ from tests.pools.test_state import NOW, Pool, sent
 def mended(pool: Pool, running: list[CallRecord], queued: list[CallRecord]) -> list[object]:
     """Interrupt the pool where only `running` had been sent, and mend it."""
     instructions = repair(pool.state, [*queued, *running], {1: [call.id for call in running]}, NOW)
-    pool.state.validate()
+    invariants.check(pool.state)
     return [one for one in instructions if isinstance(one, Send | Fail | Forget)]
 
 
@@ -47,7 +48,7 @@ def test_queued_calls_of_a_closed_session_see_its_state_and_later_ones_do_not() 
     assert mended(pool, [running], [old, new]) == []
     assert sent(pool.state.finished(running, NOW)) == [old]
     assert pool.state.finished(old, NOW, held=True) == [Forget(1, "s"), Send(new, 1, None)]
-    pool.state.validate()
+    invariants.check(pool.state)
 
 
 def test_a_life_that_had_ended_is_over_and_the_next_goes_on() -> None:

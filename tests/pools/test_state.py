@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from dspex.pools.state import invariants
 from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from dspex.pools.state.machine import PoolState, Rules
 from dspex.pools.state.poison import QUARANTINE
@@ -1092,7 +1093,7 @@ def test_calls_of_a_session_with_state_go_home_when_hint_becomes_strict() -> Non
     busy = [pool.call() for _ in range(2)]
     call, _ = pool.submit("s", "write")
     pool.state.adopt(pool.rules(size=2, affinity="strict_queue"), NOW)
-    pool.state.validate()
+    invariants.check(pool.state)
     away = next(call for call in busy if call.generation != home)
     assert sent(pool.state.finished(away, NOW)) == []
     assert sent(pool.state.finished(next(call for call in busy if call is not away), NOW)) == [call]

@@ -1,13 +1,9 @@
-"""What must hold of a `PoolState` between any two events. For tests and for `validate()`; slow and thorough."""
+"""What must hold of a `PoolState` between any two events. For tests: slow and thorough."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from .machine import PoolState
 from .records import Phase, SessionRecord, WorkerPhase, WorkerRecord
-
-if TYPE_CHECKING:
-    from .machine import PoolState
 
 
 def check(state: PoolState) -> None:

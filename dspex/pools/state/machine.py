@@ -1,11 +1,12 @@
 """PoolState: who gets which call, which worker starts, stops or dies. PURE decisions: no clock, no I/O, no thread.
 
 Events are methods; each takes `now` (seconds on one monotonic clock) and returns instructions for `Pool` to carry
-out, in order. `due` says when `tick` wants to be called next. `validate` checks every invariant; the tests call it
-after each step of random histories.
+out, in order. `due` says when `tick` wants to be called next. The tests call `invariants.check` after each step of
+random histories.
 
-The decisions live in the parts: `scheduler` (which worker gets which call), `affinity` (sessions and their pins),
-`lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `PoolModel` that this is.
+The decisions live in the parts: `scheduling` (which worker gets which call), `affinity` (sessions and their pins),
+`lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `PoolModel` that this
+is.
 """
 
 from __future__ import annotations
@@ -351,13 +352,3 @@ class PoolState(PoolModel):
             gap = now - self._last_end
             self._pace = 0.95 * self._pace + 0.05 * gap if self._pace else gap
         self._last_end = now
-
-    def validate(self) -> None:
-        """Check every invariant; for tests.
-
-        Raises:
-            AssertionError: one does not hold.
-        """
-        from .invariants import check
-
-        check(self)
