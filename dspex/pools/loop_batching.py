@@ -1,4 +1,4 @@
-"""Ports: where event loops meet a pool. Replies come in together, and frames go out together.
+"""Wake an event loop once for many calls that ended, and write many frames at once.
 
 Waking a loop, and writing to a worker that sleeps, are system calls that cost ten times what else a call needs. So a
 loop is woken once for all calls that ended since it last looked. Its tasks then step one after another, within one turn
@@ -12,30 +12,38 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .call import Call
-    from .processes.channel import Channel
+from typing import Protocol
 
 MOST_HELD = 16  # frames that may wait for the end of the turn
 LONGEST_TURN = 0.0005  # seconds that they may wait while the turn's other tasks send theirs
 
 
+class AwaitedCall(Protocol):
+    """A call that a coroutine of the loop awaits."""
+
+    future: asyncio.Future[None] | None
+
+
+class FlushedChannel(Protocol):
+    """A worker's channel with frames that were not written yet."""
+
+    def flush(self) -> None: ...
+
+
 class LoopBatch:
-    """One event loop's. `wake` has one calling thread, the engine; the rest runs on the loop's thread."""
+    """The calls of one event loop. `wake` has one calling thread, the engine; the rest runs on the loop's thread."""
 
     __slots__ = ("_ended", "_held", "_in_turn", "_is_told", "_write_by", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
-        self._ended: deque[Call] = deque()
+        self._ended: deque[AwaitedCall] = deque()
         self._is_told = False
         self._in_turn = False
-        self._held: list[Channel] = []
+        self._held: list[FlushedChannel] = []
         self._write_by = 0.0
 
-    def wake(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+    def wake(self, call: AwaitedCall, loop: asyncio.AbstractEventLoop) -> None:
         """Resolve the call's future, with those of others that end before the loop comes to it."""
         self._ended.append(call)
         if self._is_told:
@@ -46,8 +54,8 @@ class LoopBatch:
         except RuntimeError:
             self._ended.clear()  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
 
-    def hold(self, channels: Sequence[Channel]) -> bool:
-        """Whether the port will flush the channels, with others of this turn; if not, the caller has to."""
+    def hold(self, channels: Sequence[FlushedChannel]) -> bool:
+        """Whether the channels are flushed later, with others of this turn; if not, the caller has to."""
         if not self._in_turn:
             return False
         self._held += channels
@@ -90,13 +98,13 @@ class LoopBatch:
 
 
 class LoopBatches:
-    """The ports of the loops that call one pool."""
+    """The batches of the loops that call one pool."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, LoopBatch] = {}
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopBatch:
-        """Give the loop's port."""
+        """Return the loop's batch."""
         loop_batch = self._by_id.get(id(loop))
         if loop_batch is None or loop_batch.loop() is not loop:
             alive = {key: known for key, known in tuple(self._by_id.items()) if known.loop() is not None}

@@ -9,15 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dspex_worker.wire import Malformed
 
-if TYPE_CHECKING:
-    from .call import Call
-
 CREDIT = 16
 END = object()
+
+
+class StreamedCall(Protocol):
+    """What a stream needs to know of its call."""
+
+    value: Any
+    error: BaseException | None
+    worker_name: str
+
+    def remaining(self) -> float: ...
+    def result(self) -> Any: ...
+
+
+class StreamPool(Protocol):
+    """What a stream asks of its call's pool."""
+
+    def check_own_process(self) -> None: ...
+    def expire(self, call: Any) -> None: ...
+    def abandon(self, call: Any) -> None: ...
+    def abandon_later(self, call: Any) -> None: ...
 
 
 class StreamBuffer:
@@ -97,7 +114,9 @@ class StreamBuffer:
 class _Reading:
     """What both kinds of stream share: credit, the end, and giving up."""
 
-    def __init__(self, call: Call, buffer: StreamBuffer, grant: Callable[[Call, int], None], pool: Any) -> None:
+    def __init__(
+        self, call: StreamedCall, buffer: StreamBuffer, grant: Callable[[Any, int], None], pool: StreamPool
+    ) -> None:
         self._call = call
         self._buffer = buffer
         self._grant = grant
