@@ -29,6 +29,7 @@ from ..events import Name
 from ..services.tools import new_set_id, specs_of
 from ..signatures.field import OutputField
 from ..signatures.signature import Signature
+from ..signatures.wire_form import imports_types, signature_to_wire
 from ..types.prediction import Prediction
 from . import native_route as native
 from .native_route import Chunk, default_adapter
@@ -204,7 +205,7 @@ class Program:
     @property
     def is_of_requests(self) -> bool:
         """Whether it is made of LM requests alone: a module of DSPy's, without anything that a user wrote."""
-        return self.module in _OF_REQUESTS and not self.tools and not self.signature.imports_types
+        return self.module in _OF_REQUESTS and not self.tools and not imports_types(self.signature)
 
     def candidate(self, lm: LM | None) -> Candidate:
         """What the router looks at."""
@@ -232,7 +233,7 @@ class Program:
         """What a worker builds the module from."""
         spec: dict[str, Any] = {
             "module": self.module,
-            "signature": self.signature.to_wire(),
+            "signature": signature_to_wire(self.signature),
             "options": dict(self.options),
             "state": self.state,
         }

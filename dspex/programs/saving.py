@@ -16,6 +16,7 @@ from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from ..services.services import services_of
 from ..signatures.annotations import annotation_text
 from ..signatures.signature import Signature
+from ..signatures.wire_form import signature_from_wire, signature_to_wire
 from ..types.prediction import Prediction
 from .factories import KINDS, predictor
 from .program import Program
@@ -105,7 +106,7 @@ def _signature(wire: Mapping[str, Any], name: str) -> Signature:
             f"file has anything imported: give the program it belongs to, as in dspex.load(path, program=...)."
         )
     try:
-        return Signature.from_wire(wire)
+        return signature_from_wire(wire)
     except SignatureError as error:
         raise InvalidInput(f"The program {name!r} is damaged: {error}") from error
     except Exception as error:  # pydantic raises many kinds for a schema that is none
@@ -202,7 +203,7 @@ class Optimized:
         own = {
             "format": FORMAT,
             "module": program.module,
-            "signature": program.signature.to_wire(),
+            "signature": signature_to_wire(program.signature),
             "options": {name: value for name, value in program.options.items() if name not in withheld},
             "withheld": withheld,
             "adapter": program.adapter,

@@ -2,16 +2,13 @@
 
 `signature("question -> answer")` reads DSPy's string form; `class QA(Signature)` is the class form, and yields the
 same kind of value: `QA` is a `Signature`, not a class. Signatures are shared freely between threads. What can be
-derived from one (its digest, its compiled prompts) is kept with it. Prompts are made in `adapters/`, the wire form
-in `wire_signatures.py`.
+derived from one (its compiled prompts) is kept with it. Prompts are made in `adapters/`, the wire form in `wire_form`.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -134,11 +131,6 @@ class Signature(metaclass=_ClassForm):
         """The instructions as they were written; `instructions` is what prompts use."""
         return self._doc
 
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) of the wire form: equal for signatures that behave alike in any process."""
-        return self.derive("digest", _digest)
-
     def derive(self, key: str, make: Callable[[Signature], _T]) -> _T:
         """`make(self)`, computed once and kept with the signature (two threads may both compute it)."""
         try:
@@ -198,35 +190,6 @@ class Signature(metaclass=_ClassForm):
         rest = {key: field for key, field in self._fields.items() if key != name}
         return Signature._of(rest, self.instructions, self.name)
 
-    # --- the wire ---
-
-    def to_wire(self) -> dict[str, Any]:
-        """What a worker needs to build the same DSPy signature: JSON-able, the same for equal signatures.
-
-        Raises: SignatureError for a type that cannot be named or described; EncodeError for a default that is not
-        JSON.
-        """
-        from .wire_form import signature_to_wire
-
-        return signature_to_wire(self)
-
-    @property
-    def imports_types(self) -> bool:
-        """Whether a worker has to import a class of the user's for it, whose code then runs there."""
-        from .wire_form import imports_types
-
-        return imports_types(self)
-
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any], *, custom_types: Mapping[str, Any] | None = None) -> Signature:
-        """The signature that `to_wire` described; enums and models are built anew unless `custom_types` has them.
-
-        Raises: SignatureError for a description that is not whole, or a class that cannot be rebuilt exactly.
-        """
-        from .wire_form import signature_from_wire
-
-        return signature_from_wire(wire, custom_types or {})
-
     # --- being a value ---
 
     def __eq__(self, other: object) -> bool:
@@ -270,11 +233,6 @@ _CHANGEABLE = ("annotation", "constraints", "default", "default_factory", "desc"
 
 def _rebuilt(fields: dict[str, Field], doc: str, name: str) -> Signature:
     return Signature._of(fields, doc, name)
-
-
-def _digest(sig: Signature) -> str:
-    text = json.dumps(sig.to_wire(), ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:

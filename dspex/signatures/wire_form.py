@@ -22,7 +22,14 @@ from .signature import Signature, signature_of_fields
 
 
 def signature_to_wire(sig: Signature) -> dict[str, Any]:
-    """The plain form. Raises: SignatureError, EncodeError; see `Signature.to_wire`."""
+    """Describe a signature as JSON-able data from which a worker builds the same DSPy signature.
+
+    Equal signatures give equal data.
+
+    Raises:
+        SignatureError: a type that cannot be named or described.
+        EncodeError: a default that is not JSON.
+    """
     return {
         "instructions": sig.doc,
         "fields": [_field_to_wire(field) for field in sig.fields.values()],
@@ -30,8 +37,15 @@ def signature_to_wire(sig: Signature) -> dict[str, Any]:
     }
 
 
-def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]) -> Signature:
-    """The signature behind the plain form. Raises: SignatureError."""
+def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any] | None = None) -> Signature:
+    """Build the signature that `signature_to_wire` described.
+
+    Enums and models are built anew unless `custom_types` has them.
+
+    Raises:
+        SignatureError: the description is not whole, or a class cannot be rebuilt exactly.
+    """
+    custom_types = custom_types or {}
     try:
         unknown = {name: spec for name, spec in wire["types"].items() if name not in custom_types}
         types = {**custom_types, **{name: _type_from_wire(name, spec) for name, spec in unknown.items()}}

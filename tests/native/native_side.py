@@ -30,6 +30,7 @@ from dspex.lm.record import LM
 from dspex.programs.native_route import predict
 from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
+from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex.types import content as native_types
 
 
@@ -152,7 +153,7 @@ def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
     try:
         inputs = values(case["inputs"], native_types)
         inputs.pop("augmented", None)
-        wire, plain_inputs = sig.to_wire(), wire_inputs(sig, inputs, allow_markers=True)
+        wire, plain_inputs = signature_to_wire(sig), wire_inputs(sig, inputs, allow_markers=True)
         checked = checked_inputs(sig, inputs, allow_markers=True)
         messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
     except (InvalidInput, EncodeError, SignatureError):
@@ -165,7 +166,7 @@ def imported(case: Case, exported: Mapping[str, Any]) -> Any:
     if is_error(exported["spec"]):
         return ("routed", exported["spec"][2])
     try:
-        sig = Signature.from_wire(exported["spec"], custom_types=case["custom_types"])
+        sig = signature_from_wire(exported["spec"], custom_types=case["custom_types"])
         return Side().messages(sig, case)
     except DspexError as error:
         return ("error", type(error).__name__, str(error))

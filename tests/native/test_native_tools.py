@@ -26,6 +26,7 @@ from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.programs.native_route import asked, predict, predict_stream
 from dspex.signatures.signature import signature
+from dspex.signatures.wire_form import signature_to_wire
 from dspex.testing import FakeLM, FakeReply
 from dspex.types import content as native_types
 from dspex.types.tool import Tool
@@ -294,6 +295,6 @@ def test_class_signatures_name_the_public_types() -> None:
         tools: list[dspex.Tool] = dspex.InputField()
         tool_calls: dspex.ToolCalls = dspex.OutputField()
 
-    fields = {field["name"]: field["annotation"] for field in Ask.to_wire()["fields"]}
+    fields = {field["name"]: field["annotation"] for field in signature_to_wire(Ask)["fields"]}
     assert fields == {"question": "str", "tools": "list[dspy.Tool]", "tool_calls": "dspy.ToolCalls"}
     assert str(signature("question, tools: list[dspy.Tool] -> tool_calls: dspy.ToolCalls")) == str(Ask)

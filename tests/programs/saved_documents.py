@@ -9,6 +9,7 @@ from typing import Any
 
 from dspex.programs.program_state import saved_prefix
 from dspex.signatures.signature import signature
+from dspex.signatures.wire_form import signature_to_wire
 
 QA = signature("question -> answer")
 EVIL = "http://127.0.0.1:9/evil"
@@ -22,7 +23,7 @@ def saved_part(**changes: Any) -> dict[str, Any]:
 
 
 def saved_document(**own: Any) -> dict[str, Any]:
-    described = {"format": 1, "module": "dspy.Predict", "signature": QA.to_wire(), "options": {}} | own
+    described = {"format": 1, "module": "dspy.Predict", "signature": signature_to_wire(QA), "options": {}} | own
     return {**saved_part(), "metadata": {"dependency_versions": {}, "dspex": described}}
 
 

@@ -15,8 +15,9 @@ import pytest
 from dspex.errors import DspexError, InvalidInput
 from dspex.programs import factories, optimize, saving
 from dspex.signatures.signature import signature
+from dspex.signatures.wire_form import signature_to_wire
 
-WHOLE = {"format": 1, "module": "dspy.Predict", "signature": signature("a -> b").to_wire()}
+WHOLE = {"format": 1, "module": "dspy.Predict", "signature": signature_to_wire(signature("a -> b"))}
 
 
 @pytest.mark.parametrize(

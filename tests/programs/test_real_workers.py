@@ -20,6 +20,7 @@ from dspex.errors import (
 from dspex.pools.supervisor import Supervisor
 from dspex.services.services import Services, services_of
 from dspex.signatures.signature import Signature, signature
+from dspex.signatures.wire_form import signature_to_wire
 from dspex.testing import FakeLM, FakeReply
 
 QA = signature("question -> answer")
@@ -27,7 +28,7 @@ ROWS = [{"question": f"double {number}", "answer": str(2 * number)} for number i
 
 
 def _spec(module: str = "dspy.Predict", sig: Signature = QA, **extra: Any) -> dict[str, Any]:
-    return {"module": module, "signature": sig.to_wire(), "options": {}, "state": None} | extra
+    return {"module": module, "signature": signature_to_wire(sig), "options": {}, "state": None} | extra
 
 
 @pytest.fixture(scope="module")

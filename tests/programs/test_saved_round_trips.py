@@ -18,6 +18,7 @@ from dspex.errors import InvalidInput
 from dspex.programs.program_state import saved_prefix
 from dspex.programs.saving import Optimized, load
 from dspex.signatures.signature import signature
+from dspex.signatures.wire_form import signature_to_wire
 from dspex.testing import FakeLM
 
 HERE = Path(__file__).parent
@@ -149,7 +150,7 @@ def test_a_state_with_more_than_a_program_is_refused_over_the_workers_command(
 
     with FakeLM(lambda messages: {"answer": "a"}) as lm:
         record = services_of(sup).lm_record(lm)
-        spec = {"module": "dspy.Predict", "signature": QA.to_wire(), "options": {}}
+        spec = {"module": "dspy.Predict", "signature": signature_to_wire(QA), "options": {}}
         for more in (
             {"state": saved_part(config={"api_base": EVIL})},
             {"options": {"model": "openai/other"}, "state": None},
