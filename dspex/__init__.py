@@ -58,15 +58,16 @@ _HOMES = {
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
     "pipeline": "pipelines.pipeline",
-    "native": "pipelines.steps.native_step",
-    "python": "pipelines.steps.worker_step",
-    "parallel": "pipelines.steps.composite_steps",
-    "conditional": "pipelines.steps.composite_steps",
-    "map_each": "pipelines.steps.composite_steps",
+    "native": "pipelines.steps.step_factories",
+    "python": "pipelines.steps.step_factories",
+    "parallel": "pipelines.steps.step_factories",
+    "conditional": "pipelines.steps.step_factories",
+    "map_each": "pipelines.steps.step_factories",
     "cache_step": "pipelines.core.step_cache",
     "command": "pipelines.steps.command_step",
     "Result": "pipelines.core.results",
     "StepRecord": "pipelines.core.results",
+    "Optimization": "pipelines.core.results",
     "PipelineEvent": "pipelines.core.run_events",
     "EventKind": "pipelines.core.run_events",
     "BM25Index": "retrieval",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from .lm.cache import Cache as Cache
     from .lm.record import LM as LM
     from .lm.usage import Account as Account
+    from .pipelines.core.results import Optimization as Optimization
     from .pipelines.core.results import Result as Result
     from .pipelines.core.results import StepRecord as StepRecord
     from .pipelines.core.run_events import EventKind as EventKind
@@ -100,11 +102,11 @@ if TYPE_CHECKING:
     from .pipelines.pipeline import Pipeline as Pipeline
     from .pipelines.pipeline import pipeline as pipeline
     from .pipelines.steps.command_step import command as command
-    from .pipelines.steps.composite_steps import conditional as conditional
-    from .pipelines.steps.composite_steps import map_each as map_each
-    from .pipelines.steps.composite_steps import parallel as parallel
-    from .pipelines.steps.native_step import native as native
-    from .pipelines.steps.worker_step import python as python
+    from .pipelines.steps.step_factories import conditional as conditional
+    from .pipelines.steps.step_factories import map_each as map_each
+    from .pipelines.steps.step_factories import native as native
+    from .pipelines.steps.step_factories import parallel as parallel
+    from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
     from .programs.factories import assertions as assertions

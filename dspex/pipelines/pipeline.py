@@ -7,23 +7,22 @@ are what its cache steps hold, and, once needed, a private event loop.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from ..errors import InvalidInput, SettingsError
 from ..programs.map import Row, amap
 from ..programs.map import map as map_rows
-from .core.dataflow import Flow, in_sequence
+from .core.plan import Plan, StepPlan
 from .core.results import Result
 from .core.run import PipelineRun, RunOptions, checked_options
 from .core.run_events import AsyncEventStream, EventStream, Watcher
-from .core.runner import StepSequence, line_of, run_whole
-from .core.step import Node, Step, place
-from .core.step_cache import CacheStep
+from .core.runner import run_whole
+from .core.step import Step
 from .drivers.cancel import BranchFlag
 from .drivers.private_loop import PrivateLoop
 from .drivers.run_drivers import TaskDriver, ThreadDriver, completed
-from .steps.composite_steps import PipelineStep, as_step
+from .steps.composite_steps import PipelineStep
+from .steps.step_factories import as_step
 
 
 def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
@@ -35,49 +34,20 @@ def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
     """
     if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
         raise SettingsError(f"A pipeline is made of a list of steps, not of a {type(steps).__name__}.")
-    return Pipeline(tuple(map(as_step, steps)), name or "pipeline")
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """Where a step would run, and why; what it reads and writes as far as that is known before a run."""
-
-    index: int
-    name: str
-    kind: str
-    route: str  # "native", "python:<pool>", "undecided"; "" for steps made of steps
-    reason: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    parts: tuple[StepPlan, ...] = ()
-
-    def __str__(self) -> str:
-        reason = f" ({self.reason})" if self.reason else ""
-        own = f"{self.index}. {self.name}: {self.route or self.kind}{reason}"
-        return "\n".join([own, *("   " + line for part in self.parts for line in str(part).splitlines())])
+    return Pipeline(Plan.of(tuple(map(as_step, steps)), name or "pipeline"))
 
 
 class Pipeline:
     """Steps in sequence over one state, a dict. Made by `pipeline`; usable from any thread and event loop."""
 
-    __slots__ = ("__weakref__", "_loop", "flow", "line", "name", "steps")
+    __slots__ = ("__weakref__", "_loop", "plan")
 
-    name: str
-    steps: tuple[Step, ...]
-    flow: Flow
-    line: StepSequence
+    plan: Plan
     _loop: PrivateLoop
 
-    def __init__(self, steps: tuple[Step, ...], name: str) -> None:
-        put = object.__setattr__
-        nodes = place(steps)
-        _check_caches(steps)
-        flow = in_sequence(step.flow for step in steps)
-        put(self, "name", name)
-        put(self, "steps", steps)
-        put(self, "flow", flow)
-        put(self, "line", line_of(nodes, flow.reads))
-        put(self, "_loop", PrivateLoop())
+    def __init__(self, plan: Plan) -> None:
+        object.__setattr__(self, "plan", plan)
+        object.__setattr__(self, "_loop", PrivateLoop())
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -90,13 +60,13 @@ class Pipeline:
         """
         run = self._begin(inputs, options)
         driver = ThreadDriver(self._loop, BranchFlag(), is_cancellable=False)
-        result: Result = completed(run_whole(self.name, self.line, run, dict(inputs or {}), driver))
+        result: Result = completed(run_whole(self.plan, run, dict(inputs or {}), driver))
         return result
 
     async def arun(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
         """`run`, awaited on the running loop; cancelling the task cancels the run."""
         run = self._begin(inputs, options)
-        return await run_whole(self.name, self.line, run, dict(inputs or {}), TaskDriver())
+        return await run_whole(self.plan, run, dict(inputs or {}), TaskDriver())
 
     def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
         """Start a run and give its events as they come; the last one has the `result`. Closing it cancels the run."""
@@ -106,7 +76,7 @@ class Pipeline:
         def work(watcher: Watcher, flag: BranchFlag) -> Result:
             run.watch(watcher)
             driver = ThreadDriver(self._loop, flag, is_cancellable=True)
-            result: Result = completed(run_whole(self.name, self.line, run, given, driver))
+            result: Result = completed(run_whole(self.plan, run, given, driver))
             return result
 
         return EventStream(work, self._loop)
@@ -118,7 +88,7 @@ class Pipeline:
 
         async def work(watcher: Watcher) -> Result:
             run.watch(watcher)
-            return await run_whole(self.name, self.line, run, given, TaskDriver())
+            return await run_whole(self.plan, run, given, TaskDriver())
 
         return AsyncEventStream(work)
 
@@ -151,14 +121,22 @@ class Pipeline:
     # -- looking at it -------------------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.plan.steps
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """What a run must be given."""
-        return tuple(sorted(self.flow.reads.required))
+        return tuple(sorted(self.plan.flow.reads.required))
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:
-        """What a run may be given: steps take it if it is there, or need it if no earlier step happened to write it."""
-        return tuple(sorted(self.flow.reads.optional))
+        """What a run may be given: steps take it if it is there, or need it if no earlier step wrote it."""
+        return tuple(sorted(self.plan.flow.reads.optional))
 
     def validate(self, inputs: Mapping[str, Any]) -> None:
         """Check what a run is to be given.
@@ -172,21 +150,22 @@ class Pipeline:
             if name not in inputs:
                 given = ", ".join(map(repr, inputs)) or "nothing"
                 raise InvalidInput(
-                    f"The pipeline {self.name!r} needs {name!r}, which step {self._reader(name)!r} reads and no step "
+                    f"The pipeline {self.name!r} needs {name!r}, which step {self.plan.reader_of(name)!r} reads and no step "
                     f"before it writes; it was given {given}.",
                     field=name,
                 )
 
     def explain(self) -> tuple[StepPlan, ...]:
         """Say for each step where it would run, and why; nothing is called."""
-        return tuple(map(_plan, self.line.nodes))
+        return self.plan.explain()
 
     def as_step(self) -> Step:
         """Give the pipeline as a step of another; lists of steps take it as it is."""
-        return PipelineStep(inner=self)
+        return PipelineStep(inner=self.plan)
 
     def __repr__(self) -> str:
-        return f"<{self.name}: {', '.join(node.name for node in self.line.nodes) or 'no steps'}>"
+        names = ", ".join(node.name for node in self.plan.sequence.nodes)
+        return f"<{self.name}: {names or 'no steps'}>"
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"A pipeline is immutable; {name!r} cannot be set.")
@@ -196,39 +175,3 @@ class Pipeline:
     def _begin(self, inputs: Mapping[str, Any] | None, options: RunOptions) -> PipelineRun:
         self.validate({} if inputs is None else inputs)
         return PipelineRun(self.name, **checked_options(options))
-
-    def _reader(self, name: str) -> str:
-        for node in self.line.nodes:
-            if name in node.step.flow.reads.required:
-                return node.name
-        return self.line.nodes[0].name
-
-
-def _plan(node: Node) -> StepPlan:
-    flow: Flow = node.step.flow
-    route, reason = ("", "") if node.parts else node.step.plan()
-    reads = sorted(flow.reads.required | flow.reads.optional)
-    parts = (*node.parts, *((node.fallback,) if node.fallback is not None else ()))
-    return StepPlan(
-        node.index,
-        node.name,
-        node.step.kind,
-        route,
-        reason,
-        (*reads, "*") if flow.reads.is_everything else tuple(reads),
-        (*sorted(flow.writes.possible), "*") if flow.writes.is_open else tuple(sorted(flow.writes.possible)),
-        tuple(map(_plan, parts)),
-    )
-
-
-def _check_caches(steps: Sequence[Step]) -> None:
-    """A cache step must not stand behind what changes a session's state: serving its values would skip the change."""
-    for i, step in enumerate(steps):
-        if not isinstance(step, CacheStep):
-            continue
-        if i == 0:
-            raise SettingsError("A cache step keeps what the steps before it write; here there is none.")
-        if any(earlier.is_stateful for earlier in steps[:i]):
-            raise SettingsError(
-                "A cache step cannot follow a stateful step: serving what was kept would leave the session's state out."
-            )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex.errors import CallCancelled, WorkerDied
-from dspex.pipelines.steps.runnables import RunnableOutcome, Scope
+from dspex.pipelines.steps.runnable import RunnableOutcome, Scope
 
 
 @dataclass

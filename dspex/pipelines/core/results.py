@@ -9,8 +9,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from ..steps.scope import Optimization
-
 Usage = Mapping[str, Mapping[str, Any]]  # {model: {"prompt_tokens": ..., ...}}
 _SHOWN = 200
 
@@ -24,6 +22,19 @@ class Status(StrEnum):
     KEPT = "kept"  # a cache step served what it had written before
     FAILED = "failed"
     CANCELLED = "cancelled"  # a sibling branch failed
+
+
+@dataclass(frozen=True, slots=True)
+class Optimization:
+    """How a step's program was optimized: where that ran, and what came of it. The program itself may run elsewhere."""
+
+    optimizer: str  # as `dspex.optimize` names it: "miprov2", ...
+    pool: str
+    worker: str  # such as "mipro/0"
+    seconds: float  # wall time, the wait for a free worker included
+    score: float | None  # percent
+    baseline_score: float | None  # percent, before it
+    reused: bool = False  # it was done when this step began: the step's own seconds hold none of it
 
 
 @dataclass(frozen=True)

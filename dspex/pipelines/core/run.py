@@ -20,7 +20,6 @@ from .run_events import EventKind, PipelineEvent
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.supervisor import Supervisor
-    from .step import Node
 
 
 class RunOptions(TypedDict, total=False):
@@ -96,17 +95,17 @@ class PipelineRun:
     def is_watched(self) -> bool:
         return self._watcher is not None
 
-    def progressed(self, node: Node, report: Mapping[str, Any]) -> None:
+    def progressed(self, step: str, report: Mapping[str, Any]) -> None:
         """A step says how far it is; any thread."""
-        self.emit(EventKind.STEP_PROGRESSED, node, facts=dict(report))
+        self.emit(EventKind.STEP_PROGRESSED, step, facts=dict(report))
 
-    def chunked(self, node: Node, field: str, text: str) -> None:
+    def chunked(self, step: str, field: str, text: str) -> None:
         """A piece of a field's text has come; any thread."""
-        self.emit(EventKind.STEP_CHUNK, node, facts={"field": field, "text": text})
+        self.emit(EventKind.STEP_CHUNK, step, facts={"field": field, "text": text})
 
-    def emit(self, kind: EventKind, node: Node | None = None, **facts: Any) -> None:
+    def emit(self, kind: EventKind, step: str = "", **facts: Any) -> None:
         if self._watcher is not None:
-            self._watcher(PipelineEvent(kind, self.session, node.name if node is not None else "", **facts))
+            self._watcher(PipelineEvent(kind, self.session, step, **facts))
 
     # -- its end -----------------------------------------------------------------------------------------------
 

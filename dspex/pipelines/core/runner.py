@@ -1,6 +1,6 @@
-"""One run: a line of steps, each with its condition, attempts and fallback. Written once, for threads and event loops.
+"""Run steps in sequence, each with its condition, attempts and fallback; written once for threads and event loops.
 
-Everything here awaits only its `Driver`, which blocks or awaits (see `drivers.py`); what belongs to a run is in its
+Everything here awaits only its `Driver`, which blocks or awaits (see `drivers/`); what belongs to a run is in its
 `PipelineRun` (P9). Rules P2, P3 and P7.
 """
 
@@ -9,30 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import InvalidReturn, PipelineError, StepTimeout
 from ...lm.usage import Account
 from ..drivers.run_drivers import Driver, Expired, is_cancellation
+from .plan import Plan, StepSequence
 from .results import Result, Status, StepRecord, Steps
 from .run import PipelineRun
 from .run_events import EventKind
 from .step import Made, Node, StepJob
-from .step_cache import CacheStep, Kept, key_of
-
-if TYPE_CHECKING:
-    from .dataflow import Reads
+from .step_cache import key_of
 
 _MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
-
-
-@dataclass(frozen=True)
-class StepSequence:
-    """Steps in sequence, with the stores of the cache steps among them, and what the steps read."""
-
-    nodes: tuple[Node, ...]
-    reads: Reads
-    kept: Mapping[int, Kept] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,7 @@ class PartsFailed(Exception):
 
 
 class StepFailed(Exception):
-    """A step came to nothing. `step` is the innermost one that failed first."""
+    """A step failed after its attempts and fallback. `step` is the innermost one that failed first."""
 
     def __init__(self, step: str, causes: Sequence[BaseException], record: StepRecord) -> None:
         super().__init__(step)
@@ -64,9 +53,7 @@ class StepFailed(Exception):
         self.record = record
 
 
-async def run_whole(
-    name: str, line: StepSequence, run: PipelineRun, inputs: Mapping[str, Any], driver: Driver
-) -> Result:
+async def run_whole(plan: Plan, run: PipelineRun, inputs: Mapping[str, Any], driver: Driver) -> Result:
     """Run a pipeline.
 
     Raises:
@@ -78,9 +65,9 @@ async def run_whole(
     try:
         run.emit(EventKind.RUN_STARTED, facts={"inputs": sorted(state)})
         with run.account:
-            await run_line(line, run, state, driver, run.deadline, records)
+            await run_sequence(plan.sequence, run, state, driver, run.deadline, records)
     except StepFailed as failed:
-        raise _told(name, failed, len(line.nodes), run.result(state, records)) from failed.causes[0]
+        raise _told(plan.name, failed, len(plan.sequence.nodes), run.result(state, records)) from failed.causes[0]
     finally:
         driver.close()
         run.close()
@@ -89,8 +76,8 @@ async def run_whole(
     return result
 
 
-async def run_line(
-    line: StepSequence,
+async def run_sequence(
+    sequence: StepSequence,
     run: PipelineRun,
     state: dict[str, Any],
     driver: Driver,
@@ -99,9 +86,9 @@ async def run_line(
 ) -> dict[str, Any]:
     """Run steps in turn on `state`, which they change, and give what they wrote. `records` grows as they end."""
     written: dict[str, Any] = {}
-    key = key_of(state, line.reads, run.lm_identity()) if line.kept else None
-    first = _served(line, key, state, written, records)
-    for node in line.nodes[first:]:
+    key = key_of(state, sequence.reads, run.lm_identity()) if sequence.kept else None
+    first = _served(sequence, key, state, written, records)
+    for node in sequence.nodes[first:]:
         try:
             done = await run_step(run, node, state, driver, deadline)
         except StepFailed as failed:
@@ -110,8 +97,8 @@ async def run_line(
         records.append(done.record)
         state.update(done.writes)
         written.update(done.writes)
-        if key is not None and node.index in line.kept and not any(map(_fell_back, Steps(records).flat())):
-            line.kept[node.index].put(key, written)
+        if key is not None and node.index in sequence.kept and not any(map(_fell_back, Steps(records).flat())):
+            sequence.kept[node.index].put(key, written)
     return written
 
 
@@ -125,9 +112,9 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
     driver.check()
     if not await _is_wanted(run, node, state, driver, deadline):
         record = node.record(Status.SKIPPED, reason="its condition did not hold")
-        run.emit(EventKind.STEP_SKIPPED, node, record=record)
+        run.emit(EventKind.STEP_SKIPPED, node.name, record=record)
         return Done(record)
-    run.emit(EventKind.STEP_STARTED, node)
+    run.emit(EventKind.STEP_STARTED, node.name)
     tried = await _try(run, node, state, driver, deadline)
     if tried.made is not None:
         done = _done(node, tried.made, tried, state, began)
@@ -135,7 +122,7 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
         done = await _fall_back(run, node, node.fallback, tried, state, driver, deadline, began)
     else:
         raise _failed(run, node, tried, began)
-    run.emit(EventKind.STEP_FINISHED, node, record=done.record)
+    run.emit(EventKind.STEP_FINISHED, node.name, record=done.record)
     return done
 
 
@@ -283,7 +270,7 @@ def _failed(run: PipelineRun, node: Node, tried: _Tried, began: float) -> StepFa
         errors=tuple(tried.errors),
         children=Steps(tried.children),
     )
-    run.emit(EventKind.STEP_FAILED, node, record=record, error=tried.errors[0])
+    run.emit(EventKind.STEP_FAILED, node.name, record=record, error=tried.errors[0])
     return StepFailed(tried.culprit or node.name, tried.errors, record)
 
 
@@ -309,18 +296,22 @@ def _writes(node: Node, made: Made) -> dict[str, Any]:
 
 
 def _served(
-    line: StepSequence, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
+    sequence: StepSequence, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
 ) -> int:
     """Take what the latest cache step keeps for these inputs; give the index of the first step that has to run."""
-    for index in sorted(line.kept, reverse=True) if key is not None else ():
-        writes = line.kept[index].get(key)  # type: ignore[arg-type]  # it is not None here
+    for index in sorted(sequence.kept, reverse=True) if key is not None else ():
+        writes = sequence.kept[index].get(key)  # type: ignore[arg-type]  # it is not None here
         if writes is None:
             continue
         state.update(writes)
         written.update(writes)
-        reason = f"{line.nodes[index].name!r} had kept what it wrote"
-        records += [node.record(Status.KEPT, route="cache", cached=True, reason=reason) for node in line.nodes[:index]]
-        own = line.nodes[index].record(Status.DONE, route="cache", cached=True, wrote=tuple(writes), reason="served")
+        reason = f"{sequence.nodes[index].name!r} had kept what it wrote"
+        records += [
+            node.record(Status.KEPT, route="cache", cached=True, reason=reason) for node in sequence.nodes[:index]
+        ]
+        own = sequence.nodes[index].record(
+            Status.DONE, route="cache", cached=True, wrote=tuple(writes), reason="served"
+        )
         records.append(own)
         return index + 1
     return 0
@@ -357,12 +348,6 @@ def _quoted(cause: BaseException) -> str:
     text = lines[0] if lines else ""
     text = text if len(text) <= _MESSAGE_MOST else f"{text[:_MESSAGE_MOST]}..."
     return f"{type(cause).__name__}: {text}" if text else f"{type(cause).__name__}."
-
-
-def line_of(nodes: tuple[Node, ...], reads: Reads) -> StepSequence:
-    """Give the line for placed steps, with an empty store for each cache step."""
-    kept = {n.index: Kept(n.step.ttl, n.step.max_entries) for n in nodes if isinstance(n.step, CacheStep)}
-    return StepSequence(nodes, reads, kept)
 
 
 def renamed(node: Node, name: str, index: int) -> Node:

@@ -1,16 +1,18 @@
 """A step: what every kind of it has, and how steps are placed in a pipeline (numbered, named, checked).
 
 Steps are immutable and may be used in several pipelines. Each kind says in `perform` what it does once; skipping,
-retries, timeouts and fallbacks are the same for all and are in `running.py`.
+retries, timeouts and fallbacks are the same for all and are in `runner`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...errors import (
     CallCancelled,
@@ -20,14 +22,12 @@ from ...errors import (
     SettingsError,
     UsageError,
 )
-from ..steps.scope import Optimization
+from ..drivers.run_drivers import Driver
 from .dataflow import Flow
-from .parameters import Condition
-from .results import Status, StepRecord, Usage
-
-if TYPE_CHECKING:
-    from ..drivers.run_drivers import Driver
-    from .run import PipelineRun
+from .parameters import Condition, missing
+from .results import Optimization, Status, StepRecord, Usage
+from .run import PipelineRun
+from .snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,29 @@ def place(steps: Sequence[Step], taken: set[str] | None = None, *, collects: boo
 def is_death(error: BaseException) -> bool:
     """Whether the worker went away under the call: nobody's fault who called."""
     return isinstance(error, InterruptedCall) and not isinstance(error, TimeoutError | CallCancelled)
+
+
+def inputs_of(names: Sequence[str], optional: frozenset[str], job: StepJob) -> dict[str, Any]:
+    """Give what a signature reads.
+
+    Raises:
+        InvalidInput: the state lacks something.
+    """
+    values: Mapping[str, Any] = Snapshot(job.state)
+    error = job.state.get("error")
+    if "error" in names and isinstance(error, BaseException):
+        values = {**values, "error": f"{type(error).__name__}: {error}"}  # a fallback's: only its text can be sent
+    for name in names:
+        if name not in values and name not in optional:
+            raise missing(name, job.node.name, job.state)
+    return {name: values[name] for name in names if name in values}
+
+
+def remaining(job: StepJob, *given: float | None) -> float | None:
+    """Seconds until the deadline; None, for the pool's own default, where nobody gave a timeout."""
+    if job.deadline < math.inf:
+        return max(0.0, job.deadline - time.monotonic())
+    return math.inf if math.inf in given else None
 
 
 def checked_policy(

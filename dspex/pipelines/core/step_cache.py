@@ -40,7 +40,7 @@ def cache_step(*, ttl: float = 3600.0, max_entries: int = 1000, name: str | None
 
 @dataclass(frozen=True, kw_only=True)
 class CacheStep(Step):
-    """The place up to which a pipeline's work is kept; `running.run_line` does it."""
+    """The place up to which a pipeline's work is kept; `runner.run_sequence` does it."""
 
     kind: ClassVar[str] = "cache"
 

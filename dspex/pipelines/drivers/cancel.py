@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 from ...errors import CallCancelled
-from ..steps.runnables import CancelFlag
+
+
+class CancelFlag:
+    """Says that a run's step is not wanted any more, and calls what can stop it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self.is_set = False
+
+    def set(self) -> None:
+        with self._lock:
+            self.is_set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when it is set, or now if it is; gives what takes that back."""
+        with self._lock:
+            if not self.is_set:
+                self._callbacks.append(callback)
+                return lambda: self._forget(callback)
+        callback()
+        return _nothing
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
 
 
 class BranchFlag(CancelFlag):
@@ -38,3 +68,7 @@ class BranchFlag(CancelFlag):
 
 def cancelled() -> CallCancelled:
     return CallCancelled("The pipeline's run was cancelled here: a sibling branch failed, or nobody reads its stream.")
+
+
+def _nothing() -> None:
+    """There is nothing to take back."""

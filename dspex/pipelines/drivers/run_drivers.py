@@ -1,8 +1,8 @@
-"""How a run's logic meets the world: in threads (`run`, `stream`) or on the caller's event loop (`arun`, `astream`).
+"""Sync and async drivers for pipeline runs: in threads (`run`, `stream`), or on the caller's loop (`arun`, `astream`).
 
-The logic in `running.py` is written once, as coroutines that await nothing but a driver. The methods of `ThreadDriver`
-are coroutines that never suspend: they block instead, so `completed(...)` runs such a coroutine to its end in the
-calling thread, and no event loop is needed. `TaskDriver`'s really await.
+The logic in `core/runner.py` is written once, as coroutines that await nothing but a driver. The methods of
+`ThreadDriver` are coroutines that never suspend: they block instead, so `completed(...)` runs such a coroutine to its
+end in the calling thread, and no event loop is needed. `TaskDriver`'s really await.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..steps.runnables import CancelFlag
-from .cancel import BranchFlag, cancelled
+from .cancel import BranchFlag, CancelFlag, cancelled
 from .private_loop import PrivateLoop
 from .threads import Threads
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ...adapters.validation import to_wire
 from ...errors import InvalidReturn
 from ..core.step import Step, checked_policy, names_of
-from .native_step import fallback_step
-from .runnables import RunnableOutcome, Scope
+from .runnable import RunnableOutcome, Scope
+from .step_factories import fallback_step
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:

@@ -5,120 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...errors import InvalidInput, KeyClash, SettingsError
 from ..core import runner
-from ..core.dataflow import Flow, Reads, Writes, in_sequence, side_by_side
+from ..core.dataflow import Flow, Reads, Writes, side_by_side
 from ..core.parameters import Condition, missing
+from ..core.plan import Plan, StepSequence
 from ..core.results import StepRecord, summed
-from ..core.step import Made, Node, Step, StepJob, checked_policy
+from ..core.step import Made, Node, Step, StepJob
 from ..core.step_cache import CacheStep
 from ..drivers.cancel import cancelled
 from ..drivers.run_drivers import Branch, Ended
-from .native_step import fallback_step, native
-
-if TYPE_CHECKING:
-    from ..pipeline import Pipeline
 
 IN_FLIGHT = 32  # branches or items at once, unless said otherwise
 GRACE = 1.0  # seconds that cancelled branches are waited for; the pools' cancel_grace
-
-
-def parallel(
-    steps: Sequence[Any],
-    *,
-    into: str | None = None,
-    name: str | None = None,
-    when: Any = None,
-    timeout: float | None = None,
-    retry: int | None = None,
-    fallback: Any = None,
-    max_in_flight: int = IN_FLIGHT,
-    cancel_grace: float = GRACE,
-) -> Step:
-    """Give a step whose branches run at the same time, each on the state as it is before them.
-
-    With `into`, its value is the list of the branches' values, in the branches' order. Without, what they write is
-    merged, and no two may write the same name. A list among the steps is a branch of several steps. The first branch
-    that fails cancels the others, which get `cancel_grace` seconds to end.
-
-    Raises:
-        SettingsError: there is no branch, or a setting is out of range.
-    """
-    branches = tuple(map(as_step, steps))
-    if not branches:
-        raise SettingsError("dspex.parallel needs at least one step.")
-    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
-    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
-    return ParallelStep(name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=grace)
-
-
-def conditional(
-    predicate: Any,
-    then: Any,
-    otherwise: Any = None,
-    *,
-    into: str | None = None,
-    name: str | None = None,
-    timeout: float | None = None,
-    fallback: Any = None,
-) -> Step:
-    """Give a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
-
-    Both are steps, functions, or lists of steps.
-    """
-    policy = checked_policy(timeout=timeout, fallback=fallback_step(fallback, into=into))
-    branches = tuple(as_step(step) for step in (then, otherwise) if step is not None)
-    return ConditionalStep(name=name, policy=policy, into=into, condition=Condition.of(predicate), branches=branches)
-
-
-def map_each(
-    field: str,
-    step: Any,
-    *,
-    into: str,
-    item: str = "item",
-    name: str | None = None,
-    when: Any = None,
-    timeout: float | None = None,
-    fallback: Any = None,
-    max_in_flight: int = 8,
-    cancel_grace: float = GRACE,
-) -> Step:
-    """Give a step that runs `step` once for each item of the list `field`, and writes the list of its values to `into`.
-
-    The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
-    others.
-    """
-    if into is None:
-        raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
-    policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
-    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
-    return MapStep(
-        name=name,
-        policy=policy,
-        into=into,
-        field=field,
-        item=item,
-        each=as_step(step),
-        max_in_flight=limit,
-        cancel_grace=grace,
-    )
-
-
-def as_step(given: Any) -> Step:
-    """Give the step for a step, a pipeline, a list of steps, or whatever `native` takes."""
-    if isinstance(given, Step):
-        return given
-    if hasattr(given, "as_step"):
-        made: Step = given.as_step()
-        return made
-    if isinstance(given, list | tuple):
-        from ..pipeline import pipeline
-
-        return pipeline(given, name="steps").as_step()
-    return native(given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +184,7 @@ class PipelineStep(Step):
 
     kind: ClassVar[str] = "pipeline"
 
-    inner: Pipeline
+    inner: Plan
 
     @property
     def default_name(self) -> str:
@@ -295,16 +196,16 @@ class PipelineStep(Step):
 
     @cached_property
     def own_flow(self) -> Flow:
-        flow = in_sequence(step.flow for step in self.inner.steps)
+        flow = self.inner.flow
         return flow if self.into is None else Flow(flow.reads, Writes.of((self.into,)))
 
     async def perform(self, job: StepJob) -> Made:
         records: list[StepRecord] = []
         # The nodes bear the outer pipeline's names; what cache steps keep is the inner pipeline's, wherever it runs.
-        line = runner.StepSequence(job.node.parts, self.inner.line.reads, self.inner.line.kept)
+        sequence = StepSequence(job.node.parts, self.inner.sequence.reads, self.inner.sequence.kept)
         state = dict(job.state)
         try:
-            written = await runner.run_line(line, job.run, state, job.driver, job.deadline, records)
+            written = await runner.run_sequence(sequence, job.run, state, job.driver, job.deadline, records)
         except runner.StepFailed as failed:
             raise runner.PartsFailed(failed.step, failed.causes, records) from None
         return composed(written, written, records)
@@ -361,15 +262,3 @@ def _record(ended: Ended, node: Node) -> StepRecord:
 def _refuse_caches(steps: Sequence[Step], kind: str) -> None:
     if any(isinstance(step, CacheStep) for step in steps):
         raise SettingsError(f"A cache step keeps what comes before it; alone in a {kind} step it would keep nothing.")
-
-
-def _checked_limit(limit: int) -> int:
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise SettingsError(f"max_in_flight is {limit!r}; it is a number, 1 or more.", key="max_in_flight")
-    return limit
-
-
-def _checked_grace(grace: float) -> float:
-    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
-        raise SettingsError(f"cancel_grace is {grace!r}; it is a span in seconds, 0 or more.", key="cancel_grace")
-    return grace

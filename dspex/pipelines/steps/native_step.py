@@ -1,4 +1,4 @@
-"""`native(...)`: functions and classes of the host as steps, in this process.
+"""Functions and classes of the host as steps, in this process.
 
 Runs on the calling thread in `run` (in one beside it where a deadline applies), and in a thread of its own in `arun`;
 async functions run on the caller's event loop in `arun` and on the pipeline's private one in `run`.
@@ -19,66 +19,26 @@ from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import Parameters
 from ..core.snapshots import Snapshot
-from ..core.step import Made, Step, StepJob, checked_policy, names_of
+from ..core.step import Made, Step, StepJob, names_of
 
 _PLAIN = (str, int, float, bool, bytes, list, tuple, set, frozenset)
 
 
-def native(
-    what: Any = None,
-    /,
-    *,
-    name: str | None = None,
-    writes: Sequence[str] | str | None = None,
-    into: str | None = None,
-    when: Any = None,
-    timeout: float | None = None,
-    retry: int | None = None,
-    fallback: Any = None,
-    keep: Sequence[str] = (),
-    **options: Any,
-) -> Step:
-    """Give a step that runs in this process.
-
-    `what` is one of:
-
-    - a function: its parameters are what it reads (`**state`: everything), those with defaults need not be there;
-      `options` go to the parameters of these names instead.
-    - a class or object with `run(state, **options)`; a class is made once, without arguments, if its `run` needs that.
-    - a signature (or `spec="question -> answer"`): asks the language model natively and writes the output fields.
-    - a program (`dspex.predictor(...)`, `dspex.load(...)`): runs where its router decides.
-    - `dspex.template("...")`: renders it.
-    - `dspex.Cache`, with `ttl=` in seconds: see `cache_step`.
-
-    A function that returns a mapping writes its items: those in `writes`, or declared by a TypedDict as return type,
-    or, where nothing is declared, all. What is returned beyond the declared names goes to the step's record, or is
-    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes
-    nothing.
-
-    `when` is a function of the state, or a name; `timeout` is in seconds for all attempts together; `retry` counts
-    further attempts (default 0); `fallback` is a step or function that runs in its place when it failed, and may read
-    `error`.
+def function_step(
+    what: Any, options: Mapping[str, Any], writes: Sequence[str] | str | None, **common: Any
+) -> NativeStep:
+    """Return the step for a function, or for a class or an object with `run(state, **options)`.
 
     Raises:
-        SettingsError, UnknownName: at once, for what could never run.
+        SettingsError, UnknownName: it could never run.
     """
-    policy = checked_policy(
-        when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, writes=writes, into=into)
-    )
-    common: dict[str, Any] = {"name": name, "policy": policy, "into": into, "keep": names_of(keep, "keep")}
-    special = _special(what, options)
-    if special is not None:
-        if writes is not None:
-            raise SettingsError("writes= is for functions: this step knows what it writes.", key="writes")
-        return special(**common)
-    if writes is not None and into is not None:
-        raise SettingsError("Give writes= or into=, not both: into= collects the whole value.", key="into")
     if inspect.isclass(what) or (not callable(what) and hasattr(what, "run")):
         function, first = _run_method(what), 1
     elif callable(what):
         function, first = what, 0
     else:
-        raise SettingsError(f"dspex.native takes a function, a class with run(), or a signature, not {_kind(what)}.")
+        kind = type(what).__name__
+        raise SettingsError(f"dspex.native takes a function, a class with run(), or a signature, not a {kind}.")
     label = getattr(what, "__name__", type(what).__name__)
     parameters = Parameters.of(function, "step" if label == "<lambda>" else label)
     parameters.check_options(options, first=first)
@@ -160,62 +120,6 @@ class NativeStep(Step):
         return written, items
 
 
-def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) -> Step | None:
-    """Give the step for `fallback=`: a step, or what `native` takes; a function declares what the step declares.
-
-    Raises:
-        SettingsError: it is nothing that can run.
-    """
-    if given is None or isinstance(given, Step):
-        return given
-    if hasattr(given, "as_step"):
-        return typing.cast(Step, given.as_step())
-    is_function = callable(given) and not inspect.isclass(given)
-    return native(given, writes=writes if is_function and into is None else None)
-
-
-def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
-    """The maker of a step for what is no function: signatures, templates, caches."""
-    from ...lm.cache import Cache
-    from ...programs.program import Program
-    from ...programs.saving import Optimized
-    from ...signatures.signature import Signature, signature
-    from ...templates import PromptTemplate
-
-    if what is Cache:
-        from ..core.step_cache import cache_step
-
-        return functools.partial(_made_with, cache_step, options)
-    if what is Signature or what is signature or what is None or isinstance(what, str | Signature):
-        from .program_step import signature_step
-
-        spec = options.pop("spec", what if isinstance(what, str | Signature) else None)
-        if spec is None:
-            raise SettingsError("dspex.native needs a function, a class with run(), a signature, or spec='a -> b'.")
-        return functools.partial(signature_step, spec, options)
-    if isinstance(what, Program | Optimized):
-        from .program_step import ProgramStep
-
-        if options:
-            raise SettingsError(f"A program takes no option {next(iter(options))!r} here: use program.using(...).")
-        program = what.program if isinstance(what, Optimized) else what
-        return functools.partial(ProgramStep, program=program, label=program.module)
-    if isinstance(what, PromptTemplate):
-        from .template_step import TemplateStep
-
-        if options:
-            raise SettingsError(f"A template takes no option {next(iter(options))!r}: it reads the state.")
-        return functools.partial(TemplateStep, template=what)
-    return None
-
-
-def _made_with(make: Callable[..., Step], options: dict[str, Any], **common: Any) -> Step:
-    policy = common.pop("policy")
-    if policy.when or policy.fallback or policy.retry or common.pop("into") or common.pop("keep"):
-        raise SettingsError("A cache step takes ttl=, max_entries= and name= only.")
-    return make(**options, **common)
-
-
 def _run_method(what: Any) -> Callable[..., Any]:
     if not hasattr(what, "run"):
         raise SettingsError(f"The class {what.__name__} has no run(state, **options); give a function of it instead.")
@@ -273,7 +177,3 @@ def _items(value: Any) -> Mapping[str, Any]:
 
 def _shown(hint: Any) -> str:
     return hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
-
-
-def _kind(what: Any) -> str:
-    return f"a {type(what).__name__}"

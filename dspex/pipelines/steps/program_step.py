@@ -10,8 +10,7 @@ from ...errors import NotConfigured, UnknownName
 from ...programs.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
-from ..core.step import Made, Policy, Step, StepJob
-from .worker_step import inputs_of, remaining
+from ..core.step import Made, Policy, Step, StepJob, inputs_of, remaining
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
@@ -112,7 +111,7 @@ def _streamed(program: Program, inputs: dict[str, Any], job: StepJob) -> Predict
     for item in program.stream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node, item.field, item.text)
+        job.run.chunked(job.node.name, item.field, item.text)
     raise AssertionError("a stream ends with its prediction")
 
 
@@ -120,5 +119,5 @@ async def _astreamed(program: Program, inputs: dict[str, Any], job: StepJob) -> 
     async for item in program.astream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node, item.field, item.text)
+        job.run.chunked(job.node.name, item.field, item.text)
     raise AssertionError("a stream ends with its prediction")

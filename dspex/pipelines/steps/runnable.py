@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,41 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...pools.session import session_key
 from ...signatures.annotations import allows_none
 from ...signatures.signature import Signature
+from ..core.results import Optimization
+from ..drivers.cancel import CancelFlag
 
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.call import Call
     from ...pools.supervisor import Supervisor
-
-
-class CancelFlag:
-    """Says that a run's step is not wanted any more, and calls what can stop it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
-        self.is_set = False
-
-    def set(self) -> None:
-        with self._lock:
-            self.is_set = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
-
-    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` when it is set, or now if it is; gives what takes that back."""
-        with self._lock:
-            if not self.is_set:
-                self._callbacks.append(callback)
-                return lambda: self._forget(callback)
-        callback()
-        return _nothing
-
-    def _forget(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
 
 
 @dataclass(frozen=True)
@@ -62,19 +33,6 @@ class Scope:
     @property
     def key(self) -> str | None:
         return None if self.session is None else session_key(self.session)
-
-
-@dataclass(frozen=True, slots=True)
-class Optimization:
-    """How a step's program was optimized: where that ran, and what came of it. The program itself may run elsewhere."""
-
-    optimizer: str  # as `dspex.optimize` names it: "miprov2", ...
-    pool: str
-    worker: str  # such as "mipro/0"
-    seconds: float  # wall time, the wait for a free worker included
-    score: float | None  # percent
-    baseline_score: float | None  # percent, before it
-    reused: bool = False  # it was done when this step began: the step's own seconds hold none of it
 
 
 @dataclass(frozen=True)
@@ -134,7 +92,3 @@ def optional_inputs_of(sig: Signature) -> frozenset[str]:
     return frozenset(
         name for name, made in sig.input_fields.items() if made.has_default or allows_none(made.annotation)
     )
-
-
-def _nothing() -> None:
-    """There is nothing to take back."""

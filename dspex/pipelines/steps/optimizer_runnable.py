@@ -29,8 +29,9 @@ from ...programs.routing import OPTIMIZER_POOL
 from ...programs.saving import Optimized
 from ...services.services import checked_convention, services_of
 from ...signatures.signature import Signature, signature
-from .module_step import ModuleStep
-from .scope import Optimization, RunnableOutcome, Scope, optional_inputs_of, outcome_of
+from ..core.results import Optimization
+from .module_runnable import ModuleRunnable
+from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -49,7 +50,7 @@ OPTIMIZERS = {
 
 
 @dataclass(frozen=True)
-class OptimizingStep:
+class OptimizerRunnable:
     """Optimises the task's program once in the capped pool, then runs it like any predictor (P8)."""
 
     name: str
@@ -124,7 +125,7 @@ class OptimizingStep:
             prediction = program.using(timeout=scope.timeout)(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
-            outcome = ModuleStep(program).run(inputs, scope)
+            outcome = ModuleRunnable(program).run(inputs, scope)
         return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
@@ -136,7 +137,7 @@ class OptimizingStep:
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
-            outcome = await ModuleStep(program).arun(inputs, scope)
+            outcome = await ModuleRunnable(program).arun(inputs, scope)
         return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
     def _flight(self, scope: Scope) -> Flight:

@@ -1,8 +1,4 @@
-"""What a pipeline's DSPy step runs: a module, a retriever or an optimiser, by DSPy's own name.
-
-`runnable("dspy.ChainOfThought", signature=...)` checks the name and the options at once; `run` and `arun` carry it out
-in a worker, within a `Scope` that the pipeline's run gives.
-"""
+"""A retriever as a pipeline's step: searches for each query in a worker, and gives the passages."""
 
 from __future__ import annotations
 
@@ -11,42 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SettingsError, UnknownName
+from ...errors import SettingsError
 from ...programs import worker_answers
-from ...programs.factories import KINDS, predictor
 from ...programs.routing import GENERAL_POOL
-from .module_step import ModuleStep
-from .optimizer_step import OPTIMIZERS, OptimizingStep
-from .scope import CancelFlag, Runnable, RunnableOutcome, Scope, invoke, options_of
+from .runnable import RunnableOutcome, Scope, invoke, options_of
 
 if TYPE_CHECKING:
     from ...pools.call import Call
 
-__all__ = ["CancelFlag", "ModuleStep", "RetrieverStep", "Runnable", "RunnableOutcome", "Scope", "runnable"]
-
 RETRIEVERS = ("dspy.ColBERTv2",)
 
 
-def runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
-    """Give what runs DSPy's `name`.
-
-    Raises:
-        UnknownName: no module, retriever or optimiser of that name can be called.
-        SettingsError, SignatureError: its options or signature cannot be right.
-    """
-    if name in RETRIEVERS:
-        return RetrieverStep(name, **options)
-    if signature is None:
-        _require_known(name)
-        raise SettingsError(f"The step {name} needs a signature, such as 'question -> answer'.", key="signature")
-    if name in OPTIMIZERS:
-        return OptimizingStep(name, signature, **options)
-    _require_known(name)
-    return ModuleStep(predictor(name, signature, **options))
-
-
 @dataclass(frozen=True, init=False)
-class RetrieverStep:
+class RetrieverRunnable:
     """A retriever: reads the query, gives `passages`. The query is the input field that `query` names."""
 
     name: str
@@ -109,11 +82,6 @@ class RetrieverStep:
         worker = last.worker_name if last is not None else ""
         generation = last.generation if last is not None else None
         return RunnableOutcome({"passages": passages}, {}, f"python:{worker}", worker, generation)
-
-
-def _require_known(name: str) -> None:
-    if name not in KINDS.values() and ":" not in name and name not in OPTIMIZERS:
-        raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
 
 
 def _score(passage: Mapping[str, Any]) -> float:

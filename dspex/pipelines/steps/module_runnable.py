@@ -8,11 +8,11 @@ from typing import Any
 
 from ...programs.program import Program
 from ...programs.routing import GENERAL_POOL
-from .scope import RunnableOutcome, Scope, optional_inputs_of, outcome_of
+from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 
 @dataclass(frozen=True)
-class ModuleStep:
+class ModuleRunnable:
     """A module of DSPy's, one shot per call (P6): losing its worker loses nothing."""
 
     program: Program

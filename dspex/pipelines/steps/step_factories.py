@@ -1,0 +1,330 @@
+"""The functions that make steps: `native`, `python`, `parallel`, `conditional`, `map_each`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...errors import SettingsError, UnknownName
+from ...programs.factories import KINDS, predictor
+from ..core.parameters import Condition
+from ..core.plan import Plan
+from ..core.step import Step, checked_policy, names_of
+from ..core.step_cache import cache_step
+from .composite_steps import GRACE, IN_FLIGHT, ConditionalStep, MapStep, ParallelStep, PipelineStep
+from .module_runnable import ModuleRunnable
+from .native_step import function_step
+from .optimizer_runnable import OPTIMIZERS, OptimizerRunnable
+from .program_step import ProgramStep, signature_step
+from .retriever_runnable import RETRIEVERS, RetrieverRunnable
+from .runnable import Runnable
+from .template_step import TemplateStep
+from .worker_step import RunnableStep
+
+
+def native(
+    what: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    writes: Sequence[str] | str | None = None,
+    into: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    retry: int | None = None,
+    fallback: Any = None,
+    keep: Sequence[str] = (),
+    **options: Any,
+) -> Step:
+    """Give a step that runs in this process.
+
+    `what` is one of:
+
+    - a function: its parameters are what it reads (`**state`: everything), those with defaults need not be there;
+      `options` go to the parameters of these names instead.
+    - a class or object with `run(state, **options)`; a class is made once, without arguments, if its `run` needs that.
+    - a signature (or `spec="question -> answer"`): asks the language model natively and writes the output fields.
+    - a program (`dspex.predictor(...)`, `dspex.load(...)`): runs where its router decides.
+    - `dspex.template("...")`: renders it.
+    - `dspex.Cache`, with `ttl=` in seconds: see `cache_step`.
+
+    A function that returns a mapping writes its items: those in `writes`, or declared by a TypedDict as return type,
+    or, where nothing is declared, all. What is returned beyond the declared names goes to the step's record, or is
+    written too where `keep` names it. Any other value needs `into=`, the name that it is written under. None writes
+    nothing.
+
+    `when` is a function of the state, or a name; `timeout` is in seconds for all attempts together; `retry` counts
+    further attempts (default 0); `fallback` is a step or function that runs in its place when it failed, and may read
+    `error`.
+
+    Raises:
+        SettingsError, UnknownName: at once, for what could never run.
+    """
+    policy = checked_policy(
+        when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, writes=writes, into=into)
+    )
+    common: dict[str, Any] = {"name": name, "policy": policy, "into": into, "keep": names_of(keep, "keep")}
+    special = _special(what, options)
+    if special is not None:
+        if writes is not None:
+            raise SettingsError("writes= is for functions: this step knows what it writes.", key="writes")
+        return special(**common)
+    if writes is not None and into is not None:
+        raise SettingsError("Give writes= or into=, not both: into= collects the whole value.", key="into")
+    return function_step(what, options, writes, **common)
+
+
+def python(
+    what: Any,
+    /,
+    *,
+    signature: Any = None,
+    name: str | None = None,
+    into: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    retry: int | None = None,
+    fallback: Any = None,
+    keep: Sequence[str] | str = (),
+    stateful: bool = False,
+    **options: Any,
+) -> Step:
+    """Give a step that runs in a worker.
+
+    `what` is one of:
+
+    - a module's name ("dspy.ChainOfThought", "dspy.ReAct", "package.module:Class") with `signature=`: it reads the
+      signature's inputs and writes its outputs; what a module adds (`reasoning`, `trajectory`) and its `usage` are in
+      the step's record, or written too where `keep` names them.
+    - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
+    - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
+    - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
+      own options: optimises once, keeps the winner, and runs that.
+    - any object with the methods of `pipelines.steps.runnable.Runnable`.
+
+    `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may
+    pass; without it, only a step that is made of LM requests alone (`dspy.Predict`, `dspy.ChainOfThought`), or whose
+    program says `idempotent=True`, is tried once more if its worker died. `stateful=True` says that the worker keeps
+    something for the run's session.
+
+    Raises:
+        SettingsError, UnknownName, SignatureError: at once, for what could never run.
+    """
+    made = _runnable(what, signature, options)
+    if stateful and not made.is_stateful:
+        made = _stateful(made)
+    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
+    label = what if isinstance(what, str) else _label(made)
+    return RunnableStep(name=name, policy=policy, into=into, keep=names_of(keep, "keep"), runnable=made, label=label)
+
+
+def parallel(
+    steps: Sequence[Any],
+    *,
+    into: str | None = None,
+    name: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    retry: int | None = None,
+    fallback: Any = None,
+    max_in_flight: int = IN_FLIGHT,
+    cancel_grace: float = GRACE,
+) -> Step:
+    """Give a step whose branches run at the same time, each on the state as it is before them.
+
+    With `into`, its value is the list of the branches' values, in the branches' order. Without, what they write is
+    merged, and no two may write the same name. A list among the steps is a branch of several steps. The first branch
+    that fails cancels the others, which get `cancel_grace` seconds to end.
+
+    Raises:
+        SettingsError: there is no branch, or a setting is out of range.
+    """
+    branches = tuple(map(as_step, steps))
+    if not branches:
+        raise SettingsError("dspex.parallel needs at least one step.")
+    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
+    return ParallelStep(name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=grace)
+
+
+def conditional(
+    predicate: Any,
+    then: Any,
+    otherwise: Any = None,
+    *,
+    into: str | None = None,
+    name: str | None = None,
+    timeout: float | None = None,
+    fallback: Any = None,
+) -> Step:
+    """Give a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
+
+    Both are steps, functions, or lists of steps.
+    """
+    policy = checked_policy(timeout=timeout, fallback=fallback_step(fallback, into=into))
+    branches = tuple(as_step(step) for step in (then, otherwise) if step is not None)
+    return ConditionalStep(name=name, policy=policy, into=into, condition=Condition.of(predicate), branches=branches)
+
+
+def map_each(
+    field: str,
+    step: Any,
+    *,
+    into: str,
+    item: str = "item",
+    name: str | None = None,
+    when: Any = None,
+    timeout: float | None = None,
+    fallback: Any = None,
+    max_in_flight: int = 8,
+    cancel_grace: float = GRACE,
+) -> Step:
+    """Give a step that runs `step` once for each item of the list `field`, and writes the list of its values to `into`.
+
+    The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
+    others.
+    """
+    if into is None:
+        raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
+    policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
+    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
+    return MapStep(
+        name=name,
+        policy=policy,
+        into=into,
+        field=field,
+        item=item,
+        each=as_step(step),
+        max_in_flight=limit,
+        cancel_grace=grace,
+    )
+
+
+def as_step(given: Any) -> Step:
+    """Give the step for a step, a pipeline, a list of steps, or whatever `native` takes."""
+    if isinstance(given, Step):
+        return given
+    if hasattr(given, "as_step"):
+        made: Step = given.as_step()
+        return made
+    if isinstance(given, list | tuple):
+        return PipelineStep(inner=Plan.of(tuple(map(as_step, given)), "steps"))
+    return native(given)
+
+
+def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) -> Step | None:
+    """Give the step for `fallback=`: a step, or what `native` takes; a function declares what the step declares.
+
+    Raises:
+        SettingsError: it is nothing that can run.
+    """
+    if given is None or isinstance(given, Step):
+        return given
+    if hasattr(given, "as_step"):
+        return typing.cast(Step, given.as_step())
+    is_function = callable(given) and not inspect.isclass(given)
+    return native(given, writes=writes if is_function and into is None else None)
+
+
+def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
+    """The maker of a step for what is no function: signatures, templates, caches."""
+    from ...lm.cache import Cache
+    from ...programs.program import Program
+    from ...programs.saving import Optimized
+    from ...signatures.signature import Signature, signature
+    from ...templates import PromptTemplate
+
+    if what is Cache:
+        return functools.partial(_made_with, cache_step, options)
+    if what is Signature or what is signature or what is None or isinstance(what, str | Signature):
+        spec = options.pop("spec", what if isinstance(what, str | Signature) else None)
+        if spec is None:
+            raise SettingsError("dspex.native needs a function, a class with run(), a signature, or spec='a -> b'.")
+        return functools.partial(signature_step, spec, options)
+    if isinstance(what, Program | Optimized):
+        if options:
+            raise SettingsError(f"A program takes no option {next(iter(options))!r} here: use program.using(...).")
+        program = what.program if isinstance(what, Optimized) else what
+        return functools.partial(ProgramStep, program=program, label=program.module)
+    if isinstance(what, PromptTemplate):
+        if options:
+            raise SettingsError(f"A template takes no option {next(iter(options))!r}: it reads the state.")
+        return functools.partial(TemplateStep, template=what)
+    return None
+
+
+def _made_with(make: Callable[..., Step], options: dict[str, Any], **common: Any) -> Step:
+    policy = common.pop("policy")
+    if policy.when or policy.fallback or policy.retry or common.pop("into") or common.pop("keep"):
+        raise SettingsError("A cache step takes ttl=, max_entries= and name= only.")
+    return make(**options, **common)
+
+
+def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
+    from ...programs.program import Program
+    from ...programs.saving import Optimized
+
+    if isinstance(what, str):
+        return named_runnable(what, signature=sig, **options)
+    if sig is not None or options:
+        given = "signature" if sig is not None else next(iter(options))
+        raise SettingsError(f"{given}= goes with a name; this {type(what).__name__} has its own already.", key=given)
+    if isinstance(what, Optimized | Program):
+        return ModuleRunnable(what.program if isinstance(what, Optimized) else what)
+    if callable(getattr(what, "run", None)) and callable(getattr(what, "arun", None)) and hasattr(what, "inputs"):
+        made: Runnable = what
+        return made
+    raise SettingsError(
+        f"dspex.python takes a name such as 'dspy.ChainOfThought', or a program, not a {type(what).__name__}."
+    )
+
+
+def _stateful(made: Any) -> Runnable:
+    if dataclasses.is_dataclass(made) and not isinstance(made, type) and hasattr(made, "is_stateful"):
+        changed: Runnable = dataclasses.replace(made, is_stateful=True)  # type: ignore[assignment]
+        return changed
+    raise SettingsError(f"A {type(made).__name__} says itself whether it is stateful.", key="stateful")
+
+
+def _label(made: Any) -> str:
+    program = getattr(made, "program", None)
+    return program.module if program is not None else type(made).__name__
+
+
+def named_runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
+    """Return what runs DSPy's `name`: a module, a retriever or an optimizer.
+
+    Raises:
+        UnknownName: no module, retriever or optimizer of that name can be called.
+        SettingsError, SignatureError: its options or signature cannot be right.
+    """
+    if name in RETRIEVERS:
+        return RetrieverRunnable(name, **options)
+    if signature is None:
+        _require_known(name)
+        raise SettingsError(f"The step {name} needs a signature, such as 'question -> answer'.", key="signature")
+    if name in OPTIMIZERS:
+        return OptimizerRunnable(name, signature, **options)
+    _require_known(name)
+    return ModuleRunnable(predictor(name, signature, **options))
+
+
+def _require_known(name: str) -> None:
+    if name not in KINDS.values() and ":" not in name and name not in OPTIMIZERS:
+        raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
+
+
+def _checked_limit(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise SettingsError(f"max_in_flight is {limit!r}; it is a number, 1 or more.", key="max_in_flight")
+    return limit
+
+
+def _checked_grace(grace: float) -> float:
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        raise SettingsError(f"cancel_grace is {grace!r}; it is a span in seconds, 0 or more.", key="cancel_grace")
+    return grace
