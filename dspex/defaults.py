@@ -75,13 +75,13 @@ class Defaults:
         """Give the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
             from .lm.lm_client import LMClient
-            from .services.accounts import bound_process
+            from .lm.usage import set_process_budget
 
             with self._lock:
                 if self._client is None:
                     made = LMClient()
                     if self._source or os.environ.get(CONFIG_VARIABLE):
-                        bound_process(made.ledger, self._settings().tables)
+                        set_process_budget(made.ledger, self._settings().tables)
                     self._client = made
         return self._client
 

@@ -1,10 +1,12 @@
-"""Contract: imports point one way, and the host's process never loads dspy."""
+"""Contract: imports point one way and in no circle, names stand for one thing, and the host never loads dspy."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,20 +14,41 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# From the bottom up: a module may import those of its own layer's folder and of the layers below.
-LAYERS: list[tuple[str, ...]] = [
-    ("dspex.errors", "dspex.events", "dspex.config", "dspex.settings_exposure"),
-    ("dspex.usage_stats", "dspex.descriptors", "dspex.forks", "dspex.lm.installed_dspy"),
-    ("dspex.pools", "dspex.inprocess"),
-    ("dspex.services.accounts", "dspex.services.registry", "dspex.services.tools", "dspex.defaults", "dspex.services.services"),
-    ("dspex.programs.routing",),
-    ("dspex.programs",),
-    ("dspex.pipelines",),
-    ("dspex.control",),
-    ("dspex.cli",),
-]  # fmt: skip
-APART = ("dspex.pools", "dspex.inprocess")  # neither knows the other
+# From the ground up: a module imports those of its own floor's package, and of the floors below.
+HOST_FLOORS = (
+    "errors, usage_stats, descriptors, forks, retrieval, templates",
+    "events, config, settings_exposure",
+    "lm",
+    "types",
+    "signatures",
+    "adapters, pools",
+    "defaults",
+    "services, control",
+    "programs",
+    "pipelines",
+    "scorecard",
+    "cli",
+)
+POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
+PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
+WORKER_FLOORS = (
+    "wire, stdio, signals, starting, saved_state, user_calls, __init__",
+    "lifeline",
+    "memory",
+    "session_state, failure, context",
+    "bridge, error_report, builtin_commands",
+    "running_call, leader_follower",
+    "runtime",
+    "startup",
+    "forkserver, __main__",
+    "programs",
+)
+APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
+SHARED_WITH_WORKERS = tuple(
+    f"dspex_worker.{name}" for name in ("wire", "lifeline", "memory", "starting", "saved_state", "user_calls")
+)
+SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 
 
 def _modules(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
@@ -35,63 +58,122 @@ def _modules(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         yield ".".join((prefix, *parts)), path
 
 
+HOST = dict(_modules(ROOT / "dspex", "dspex"))
+WORKER = dict(_modules(ROOT / "workers" / "dspex_worker", "dspex_worker"))
+ALL = HOST | WORKER
+
+
 def _imported(name: str, path: Path) -> set[str]:
+    """Every module that it imports: at the top, in functions, and for the type checker only."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
-    for node in _runtime_nodes(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            found.add(module)
-            if node.module is None:
-                found |= {f"{module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                found.add(f"{module}.{alias.name}" if f"{module}.{alias.name}" in ALL else module)
+    return found - {name}
+
+
+IMPORTS = {name: _imported(name, path) for name, path in ALL.items()}
+
+
+def _floor(name: str, root: str, floors: tuple[str, ...]) -> int | None:
+    own = name.removeprefix(f"{root}.").split(".")[0] if name != root else "__init__"
+    return next((at for at, members in enumerate(floors) if own in members.split(", ")), None)
+
+
+def _ups(root: str, floors: tuple[str, ...], top: int | None = None) -> list[str]:
+    """The imports from a floor to one above it; `top` is the floor of what stands on none."""
+    found = []
+    for name in ALL:
+        if name != root and not name.startswith(f"{root}."):
+            continue
+        own = _floor(name, root, floors)
+        own = top if own is None else own
+        for imported in IMPORTS[name]:
+            if own is None or (imported != root and not imported.startswith(f"{root}.")):
+                continue
+            other = _floor(imported, root, floors)
+            other = top if other is None else other
+            if other is not None and other > own:
+                found.append(f"{name} imports {imported}")
     return found
 
 
-def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`, which never run."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _runtime_nodes(node)
-
-
-def _layer(name: str) -> int | None:
-    for index, members in enumerate(LAYERS):
-        if any(name == member or name.startswith(f"{member}.") for member in members):
-            return index
-    return None
-
-
-HOST = list(_modules(ROOT / "dspex", "dspex"))
-WORKER = list(_modules(ROOT / "workers" / "dspex_worker", "dspex_worker"))
-
-
-@pytest.mark.parametrize(("name", "path"), HOST, ids=[name for name, _ in HOST])
-def test_the_host_imports_downwards_only_and_never_dspy(name: str, path: Path) -> None:
+@pytest.mark.parametrize("name", HOST)
+def test_the_host_imports_downwards_only_and_never_dspy(name: str) -> None:
     """contract"""
-    own = _layer(name)
-    assert own is not None or name in ASIDE or name.startswith("dspex.testing."), f"{name} is in no layer"
-    for imported in _imported(name, path):
+    own = _floor(name, "dspex", HOST_FLOORS)
+    assert own is not None or name in ASIDE or name.startswith("dspex.testing."), f"{name} is on no floor"
+    for imported in IMPORTS[name]:
         assert imported.split(".")[0] not in ("dspy", "litellm"), f"{name} imports {imported}"
         if imported.split(".")[0] == "dspex_worker" and own is not None:
-            allowed = ("dspex_worker.wire", "dspex_worker.lifeline", "dspex_worker.memory.procfs", "dspex_worker")
-            assert imported.startswith(allowed), f"{name} imports {imported}"
-        other = _layer(imported)
+            assert imported.startswith(SHARED_WITH_WORKERS), f"{name} imports {imported}"
+        other = _floor(imported, "dspex", HOST_FLOORS) if imported.startswith("dspex.") else None
         if own is not None and other is not None:
             assert other <= own, f"{name} imports {imported}, which is above it"
     for side, forbidden in (APART, APART[::-1]):
         if name.startswith(side):
-            assert not any(i.startswith(forbidden) for i in _imported(name, path)), f"{name} imports from {forbidden}"
+            assert not any(i.startswith(forbidden) for i in IMPORTS[name]), f"{name} imports from {forbidden}"
 
 
-@pytest.mark.parametrize(("name", "path"), WORKER, ids=[name for name, _ in WORKER])
-def test_the_worker_never_imports_the_host(name: str, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("root", "floors", "top"),
+    [
+        ("dspex.pools", POOL_FLOORS, len(POOL_FLOORS)),
+        ("dspex.pipelines", PIPELINE_FLOORS, None),
+        ("dspex_worker", WORKER_FLOORS, None),
+    ],
+)
+def test_rooms_of_a_package_stand_on_floors_too(root: str, floors: tuple[str, ...], top: int | None) -> None:
     """contract"""
-    for imported in _imported(name, path):
+    assert _ups(root, floors, top) == []
+
+
+def test_nothing_imports_in_a_circle_not_even_for_the_type_checker() -> None:
+    """contract"""
+    circles = {frozenset(_reachable(name) & {n for n in ALL if name in _reachable(n)}) for name in ALL}
+    assert sorted(map(sorted, circles - {frozenset()})) == []
+
+
+@functools.cache
+def _reachable(name: str) -> frozenset[str]:
+    """All that importing the module imports, the module itself only if a circle leads back to it."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        for imported in IMPORTS[ahead.pop()] & ALL.keys() - found:
+            found.add(imported)
+            ahead.append(imported)
+    return frozenset(found)
+
+
+def test_a_class_name_stands_for_one_class() -> None:
+    """contract"""
+    homes = defaultdict(list)
+    for name, path in ALL.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_a_file_name_stands_for_one_room() -> None:
+    """contract"""
+    homes = defaultdict(list)
+    for path in ALL.values():
+        homes[path.name].append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in homes.items() if len(where) > 1 and name not in SAME_FILE_NAMES} == {}
+
+
+@pytest.mark.parametrize("name", WORKER)
+def test_the_worker_never_imports_the_host(name: str) -> None:
+    """contract"""
+    for imported in IMPORTS[name]:
         assert imported.split(".")[0] != "dspex", f"{name} imports {imported}"
         if imported.split(".")[0] == "dspy":
             assert name.startswith("dspex_worker.programs"), f"{name} imports {imported}: only programs may"
@@ -105,11 +187,10 @@ def test_bridge_scripts_import_the_worker_package_alone() -> None:
 
 def test_the_pure_core_knows_no_clock_and_no_thread() -> None:
     """contract"""
-    pure = "state board lines placing affinity turnover deaths tickets roster pins poison restarts instructions"
-    for name in [*pure.split(), "invariants"]:
-        path = ROOT / "dspex" / "pools" / f"{name}.py"
-        impure = {"time", "os", "threading", "asyncio"} & _imported(f"dspex.pools.{name}", path)
-        assert not impure, f"{name} imports {impure}"
+    for name in HOST:
+        if name.startswith("dspex.pools.state."):
+            impure = {"time", "os", "threading", "asyncio"} & IMPORTS[name]
+            assert not impure, f"{name} imports {impure}"
 
 
 def _run(code: str) -> str:

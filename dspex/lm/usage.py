@@ -169,3 +169,17 @@ def _limit(name: str, given: float | None) -> Any:
     if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0):
         raise SettingsError(f"{name} must be a number of 0 or more, not {given!r}.", key=name)
     return given
+
+
+def set_process_budget(ledger: Ledger, tables: Mapping[str, Any]) -> None:
+    """Set the process's budget from the settings' [budget] table, if there is one.
+
+    Raises:
+        SettingsError: the table holds something else than `usd` and `tokens`.
+    """
+    table = tables.get("budget")
+    if table is None:
+        return
+    if not isinstance(table, dict) or table.keys() - {"usd", "tokens"}:
+        raise SettingsError("The [budget] table takes usd and tokens, such as usd = 20.0.", key="budget")
+    ledger.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))

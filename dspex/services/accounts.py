@@ -7,29 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SettingsError
-from ..lm.usage import Account, Ledger
+from ..lm.usage import Account
 from ..pools.budgets import PoolBudgets
 from ..usage_stats import UsageStats, no_usage
 
 SESSIONS_MOST = 10_000  # accounts of sessions that are kept; the least recently used go first
-
-
-def bound_process(ledger: Ledger, tables: Mapping[str, Any]) -> None:
-    """Give the process the budget of the settings' [budget] table, if there is one.
-
-    Raises:
-        SettingsError: the table holds something else than `usd` and `tokens`.
-    """
-    table = tables.get("budget")
-    if table is None:
-        return
-    if not isinstance(table, dict) or table.keys() - {"usd", "tokens"}:
-        raise SettingsError("The [budget] table takes usd and tokens, such as usd = 20.0.", key="budget")
-    ledger.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))
 
 
 class Accounts:

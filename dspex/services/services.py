@@ -22,11 +22,12 @@ from ..events import Name
 from ..lm.forwarding import Origin
 from ..lm.lm_client import LMClient
 from ..lm.record import LM
+from ..lm.usage import set_process_budget
 from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..types.example import Example
 from ..types.prediction import Prediction
-from .accounts import Accounts, bound_process
+from .accounts import Accounts
 from .registry import Registry
 from .tools import ToolSets
 
@@ -44,7 +45,7 @@ class Services:
         self.metrics = Metrics()
         self.accounts = Accounts(supervisor.books)
         self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
-        bound_process(client.ledger, supervisor.config.tables)
+        set_process_budget(client.ledger, supervisor.config.tables)
         supervisor.books.read_from(self.accounts.stats)
         client.listen(self)
         supervisor.register("lm.request", self._forward)

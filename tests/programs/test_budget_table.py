@@ -9,8 +9,7 @@ import pytest
 
 from dspex import config
 from dspex.errors import BudgetExceeded, SettingsError
-from dspex.lm.usage import Ledger
-from dspex.services.accounts import bound_process
+from dspex.lm.usage import Ledger, set_process_budget
 
 
 def test_table_bounds_the_process(tmp_path: Path) -> None:
@@ -18,7 +17,7 @@ def test_table_bounds_the_process(tmp_path: Path) -> None:
     path = tmp_path / "dspex.toml"
     path.write_text("[budget]\nusd = 0.5\ntokens = 1000\n")
     ledger = Ledger()
-    bound_process(ledger, config.load(path).tables)
+    set_process_budget(ledger, config.load(path).tables)
     ledger.check()
     ledger.total.add("openai/m", {"total_tokens": 1000}, 0.1)
     with pytest.raises(BudgetExceeded, match="the process"):
@@ -29,5 +28,5 @@ def test_table_bounds_the_process(tmp_path: Path) -> None:
 def test_table_that_cannot_be_is_a_settings_error(table: Any) -> None:
     """unit"""
     with pytest.raises(SettingsError, match="budget"):
-        bound_process(Ledger(), {"budget": table})
-    bound_process(Ledger(), {})
+        set_process_budget(Ledger(), {"budget": table})
+    set_process_budget(Ledger(), {})
