@@ -1,9 +1,9 @@
 """The policy around one LM request, written once for threads and for event loops.
 
-cache -> single flight -> rate limit -> circuit breaker -> send -> judge (`judgement`: an error may come as a success)
--> retries (Retry-After, else full jitter, never past the deadline) -> cache. `exchange` is a generator: it yields what
-it wants done (`SendRequest`, `Take`, `Sleep`, `Wait`, `StartStream`) and gets the results sent, so it blocks nowhere itself;
-`drivers` do the waiting, on whichever thread or loop they run.
+cache -> single flight -> rate limit -> circuit breaker -> send -> check (`response_check`: an error may come as a
+success) -> retries (Retry-After, else full jitter, never past the deadline) -> cache. `exchange` is a generator: it
+yields what it wants done (`SendRequest`, `Take`, `Sleep`, `Wait`, `StartStream`) and gets the results sent, so it
+blocks nowhere itself; the drivers do the waiting, on whichever thread or loop they run.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ class Pipeline:
             if name not in inputs:
                 given = ", ".join(map(repr, inputs)) or "nothing"
                 raise InvalidInput(
-                    f"The pipeline {self.name!r} needs {name!r}, which step {self.plan.reader_of(name)!r} reads and no step "
-                    f"before it writes; it was given {given}.",
+                    f"The pipeline {self.name!r} needs {name!r}, which step {self.plan.reader_of(name)!r} reads and no "
+                    f"step before it writes; it was given {given}.",
                     field=name,
                 )
 

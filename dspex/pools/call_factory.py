@@ -117,8 +117,8 @@ class CallFactory:
         if not has_room:
             raise WouldDeadlock(
                 f"A tool of {outers[0].command!r} calls {call.command!r} in session {call.session_name!r} of its own "
-                f"pool {self._dispatcher.name!r}, which has no free slot for it: it could only wait for itself. Use the "
-                f"outer call's session, another pool, or a larger size."
+                f"pool {self._dispatcher.name!r}, which has no free slot for it: it could only wait for itself. Use "
+                f"the outer call's session, another pool, or a larger size."
             )
 
 

@@ -1,7 +1,8 @@
 """One pool, as its users see it: calls, streams, sessions, and the operator's verbs.
 
-Any thread calls it. The parts do the work: `call_factory` encodes calls, `dispatcher` holds the lock and carries out what the
-state decides, `inbox` takes what workers say, `pool_workers` starts and buries their processes, `forkserver` keeps the template.
+Any thread calls it. The parts do the work: `call_factory` encodes calls, `dispatcher` holds the lock and carries out
+what the state decides, `inbox` dispatches messages received from workers, `pool_workers` starts, monitors and reaps
+their processes.
 """
 
 from __future__ import annotations
