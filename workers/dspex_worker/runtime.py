@@ -1,8 +1,8 @@
 """The worker's runtime: takes messages, runs commands, writes replies.
 
 Threads. `LeaderFollower` decides which thread reads; see there. Commands run on the *main thread* when the pool's
-`concurrency` is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for) and all others
-on whichever thread leads. Any thread writes frames, one at a time.
+`concurrency` is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for)
+and all others on whichever thread leads. Any thread writes frames, one at a time.
 
 The worker leaves by `os._exit`: when its stdin ends (the supervisor is gone or has let go), after STOP once nothing
 runs, and never because of what user code did.

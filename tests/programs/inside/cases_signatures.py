@@ -157,6 +157,7 @@ def test_the_parents_own_specs_are_understood() -> None:
     from dspex import compile_signature
     from dspex.errors import UsageError
     from dspex.signatures.signature import signature as native
+    from dspex.signatures.wire_form import signature_to_wire
 
     texts = (
         "q -> a",
@@ -171,7 +172,7 @@ def test_the_parents_own_specs_are_understood() -> None:
     compared = 0
     for text in texts:
         theirs = native(text, custom_types={"Person": mine.Person, "Mood": mine.Mood})
-        sent = json.loads(json.dumps(theirs.to_wire()))
+        sent = json.loads(json.dumps(signature_to_wire(theirs)))
         built = signature_classes.build(sent, NONE)
         assert signature_classes.describe(built, NONE) == sent, text
         given = {name: inputs[name] for name in theirs.input_fields if name in inputs}

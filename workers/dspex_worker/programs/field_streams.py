@@ -1,8 +1,8 @@
 """A program's fields while its LM still writes them.
 
 The LM's engine shows every event of an answer to a `FieldWatch`, which splits the text into fields by the adapter's
-format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds. Splitting
-does not depend on how the provider cuts the text into chunks, and a header never leaks into a field.
+format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds.
+Splitting does not depend on how the provider cuts the text into chunks, and a header never leaks into a field.
 """
 
 from __future__ import annotations
