@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.pools.conftest import Supervise, supervise
+from tests.process.conftest import Supervise, supervise
 
 __all__ = ["Supervise", "seeded", "supervise"]
 

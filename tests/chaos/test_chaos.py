@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import Plan
-from tests.chaos.run import ChaosRun
+from tests.support.chaos.plan import Plan
+from tests.support.chaos.run import ChaosRun
 
 MIB = 1024 * 1024
 

@@ -11,9 +11,9 @@ import pytest
 
 from dspex.cli.parser import parser
 from dspex.testing import FakeLM
-from tests.docs import pages, scripted_model
-from tests.docs.pages import Block
-from tests.docs.reader import Reader, left_in
+from tests.support.docs import pages, scripted_model
+from tests.support.docs.pages import Block
+from tests.support.docs.reader import Reader, left_in
 
 PYTHON = [block for page in pages.user_pages() for block in pages.runnable(page)]
 COMMANDS = [
