@@ -13,10 +13,8 @@ import pytest
 
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
+from tests.support.lm.requests import Probe
 from tests.support.paths import ROOT
-
-ASK = [{"role": "user", "content": "What is 2+2?"}]
-Probe = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from dspex.errors import CallCancelled, CallTimeout
 from dspex.pools.supervisor import Supervisor
-from tests.chaos.conftest import Supervise
 from tests.support.chaos.callers import unharmed, use_tools
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, pids
 
 GRACE = 1.0

@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(no_leaks: None) -> None:
+def leaves_nothing(no_leaks: None) -> None:
     """The runs give back their descriptors, threads and processes."""
 
 

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from dspex.errors import DspexError, SessionLimit, SessionLost, WorkerDied
-from tests.chaos.conftest import Supervise
 from tests.support.chaos.callers import Killer, unharmed
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually
 
 SESSIONS, STEPS = 24, 40

@@ -11,7 +11,7 @@ from dspex.errors import LMError
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK, Probe
+from tests.support.lm.requests import ASK, Probe
 
 pytestmark = pytest.mark.parity
 

@@ -14,7 +14,7 @@ from dspex.lm import cache as cache_module
 from dspex.lm.cache import Cache, CachedReply
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
-from tests.conftest import ASK
+from tests.support.lm.requests import ASK
 
 REPLY = CachedReply("application/json", b"{}")
 NOBODY = 65534

@@ -15,11 +15,8 @@ from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM
-from tests.conftest import ASK
-from tests.unit.lm.test_bad_answers import http
-from tests.unit.lm.test_errors_in_answers import asked_by_worker
-from tests.unit.lm.test_http_client import Peer
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.peer import Peer, http
+from tests.support.lm.requests import ASK, asked_by_worker, forwarded
 
 Fake = Callable[..., FakeLM]
 STREAMED = b'{"model":"fake","messages":[],"stream":true,"stream_options":{"include_usage":true}}'

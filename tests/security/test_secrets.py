@@ -21,11 +21,8 @@ from dspex.lm.cache import Cache
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.redaction import Redactor, redact
-from tests.conftest import ASK
-from tests.unit.lm.test_bad_answers import http
-from tests.unit.lm.test_errors_in_answers import PLAIN, STREAM, STREAMED, Way, begun
-from tests.unit.lm.test_http_client import Peer
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.peer import Peer, http
+from tests.support.lm.requests import ASK, PLAIN, STREAM, STREAMED, Way, begun, forwarded
 
 KEY = 'kA/n+ry="42-Zaphod_Beeblebrox'
 WAYS = {

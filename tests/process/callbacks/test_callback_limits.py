@@ -19,9 +19,9 @@ from dspex.pools.callback_limits import CallbackAdmission, CallbackLimits
 from dspex.pools.callbacks import Callback
 from dspex.pools.processes import worker_process as worker_module
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
 from tests.support.paths import ODD_BRIDGE as ODD
 from tests.support.paths import ROOT
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually, pids
 
 MIB = 1024 * 1024

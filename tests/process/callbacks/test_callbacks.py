@@ -23,7 +23,7 @@ from dspex.errors import (
 )
 from dspex.pools import tool_threads
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, pids
 
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="unset")

@@ -15,7 +15,7 @@ from dspex.events import Event, Name
 from dspex.pools import callback_handlers, tool_threads
 from dspex.pools.callbacks import Callback
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, eventually, pids
 
 MIB = 1024 * 1024

@@ -22,7 +22,7 @@ from dspex.events import Bus
 from dspex.pools.processes import channel, pipe_io
 from dspex.pools.processes.channel import Channel
 from dspex_worker.wire import messages
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, lines, pids, template_pid
 
 

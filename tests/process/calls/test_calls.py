@@ -17,7 +17,7 @@ LIMIT = 16 * 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing() -> None:
+def leaves_nothing() -> None:
     """The supervisor is shared by the module: it is checked for leaks as a whole, by `sup`."""
 
 

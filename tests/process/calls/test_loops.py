@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dspex.errors import CallTimeout, WorkerDied
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, eventually, pids
 
 

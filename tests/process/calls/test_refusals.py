@@ -12,7 +12,7 @@ import pytest
 
 from dspex.errors import CallTimeout, InvalidInput, PoolClosed, PoolSaturated, PoolUnhealthy, SessionLimit, WorkerDied
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, eventually, lines
 
 

@@ -13,7 +13,7 @@ import pytest
 from dspex.errors import PoolSaturated, RemoteError, UnknownName, WorkerDied
 from dspex.pools.call import Call
 from dspex.pools.streams import AsyncStream, Stream, StreamBuffer
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, eventually, pids
 
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from dspex.errors import CallTimeout
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, eventually, pids
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dspex.errors import CallCancelled, CallTimeout, RemoteError, WorkerDied
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 

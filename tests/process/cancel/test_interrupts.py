@@ -24,7 +24,7 @@ import pytest
 from dspex.errors import DspexError
 from dspex.pools.state import invariants
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, lines
 
 POOLS = str(Path("dspex", "pools"))

@@ -14,7 +14,7 @@ import pytest
 from dspex.errors import PoisonCall, WorkerDied
 from dspex.events import Event, Name
 from dspex.pools import pool_workers
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids, template_pid
 
 

@@ -16,9 +16,9 @@ from dspex.pools.processes.worker_process import holds_other_end
 from dspex.pools.remote import NAMES_MOST, error_from
 from dspex.pools.supervisor import Supervisor
 from dspex_worker.wire.messages import MAGIC, Kind
-from tests.process.conftest import Supervise
 from tests.support.paths import HOSTILE_BRIDGE
 from tests.support.paths import ODD_BRIDGE as ODD
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, pids
 
 OWN = 777_777  # stands for the id of the call that has the messages written

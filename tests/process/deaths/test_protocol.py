@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import ProtocolError, WorkerDied
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, lines, pids
 
 HEADER = struct.Struct(">I")

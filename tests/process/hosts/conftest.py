@@ -14,11 +14,6 @@ Hosts = Callable[..., Host]
 Scripts = Callable[..., Host]
 
 
-@pytest.fixture(autouse=True)
-def _leaves_nothing(no_leaks: None) -> None:
-    """Every test here gives back its descriptors, threads and processes."""
-
-
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
     """A maker of hosts. After the test nothing of them may be left: no process, no listener, no file."""

@@ -21,7 +21,7 @@ from dspex.errors import LMAuthError, LMConfigurationError, MissingDependency, U
 from dspex.lm import embedded
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from tests.conftest import ASK
+from tests.support.lm.requests import ASK
 
 try:
     embedded.model_file("smollm2")

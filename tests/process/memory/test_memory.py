@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from dspex.errors import CallTimeout, WorkerMemoryExceeded
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, is_alive, pids, template_pid
 
 MIB = 1024 * 1024

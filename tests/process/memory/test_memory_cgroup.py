@@ -18,8 +18,8 @@ import pytest
 
 from dspex.errors import WorkerMemoryExceeded
 from dspex_worker.memory import cgroup
-from tests.process.conftest import Supervise
 from tests.support.paths import MEMORY_BRIDGE as BRIDGE
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually, is_alive, template_pid
 
 MIB = 1024 * 1024

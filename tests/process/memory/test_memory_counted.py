@@ -10,8 +10,8 @@ import pytest
 
 from dspex.errors import WorkerMemoryExceeded
 from dspex_worker.memory import procfs
-from tests.process.conftest import Supervise
 from tests.support.paths import MEMORY_BRIDGE as BRIDGE
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, template_pid
 
 MIB = 1024 * 1024

@@ -14,8 +14,8 @@ import pytest
 from dspex.errors import RemoteError, WorkerBootError, WorkerMemoryExceeded
 from dspex_worker.memory.procfs import held
 from dspex_worker.memory.rlimits import data_limit
-from tests.process.conftest import Supervise
 from tests.support.paths import MEMORY_BRIDGE as BRIDGE
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, eventually, pids
 
 MIB = 1024 * 1024

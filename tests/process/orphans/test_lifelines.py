@@ -21,8 +21,8 @@ from dspex.config import PoolConfig
 from dspex.pools.supervisor import Supervisor
 from dspex_worker import lifeline, vigil
 from dspex_worker.wire import decode, encode
-from tests.process.conftest import Supervise
-from tests.process.orphans.test_orphans import SPINNING, Host
+from tests.support.orphans import SPINNING, Host
+from tests.support.supervisors import Supervise
 from tests.support.waiting import PATIENCE, SOON, eventually, is_alive
 
 OFF = {"DSPEX_LIFELINE": "watch"}

@@ -16,7 +16,7 @@ from dspex.lm.cache import Cache
 from dspex.pipelines.core.results import Status
 from dspex.pools.supervisor import Supervisor
 from dspex.testing import FakeLM
-from tests.unit.pipelines.conftest import Go
+from tests.support.pipelines.ways import Go
 
 QUESTION = "What is DSPy?"
 ANSWERS = {
@@ -43,7 +43,7 @@ def lm() -> Iterator[FakeLM]:
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(sup: Supervisor, lm: FakeLM, request: pytest.FixtureRequest) -> None:
+def leaves_nothing(sup: Supervisor, lm: FakeLM, request: pytest.FixtureRequest) -> None:
     """The module's workers, model and client live longer than one test."""
 
 

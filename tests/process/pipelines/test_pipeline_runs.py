@@ -16,7 +16,8 @@ from dspex.lm.cache import Cache
 from dspex.pipelines.core.results import Status
 from dspex.pipelines.core.step_cache import Kept
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted
-from tests.unit.pipelines.conftest import Go, Supervise
+from tests.support.pipelines.ways import Go
+from tests.support.supervisors import Supervise
 
 
 def _remembering(**how: Any) -> Any:

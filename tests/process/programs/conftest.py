@@ -49,3 +49,8 @@ def inside() -> Iterator[Callable[[str, str], None]]:
     child = Inside()
     yield child.run
     child.close()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> None:
+    """No check after each test here: a module's supervisor starts its workers when a test first needs them."""

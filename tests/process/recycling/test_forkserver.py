@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, pids, template_pid
 
 VERSIONED = """

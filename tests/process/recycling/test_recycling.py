@@ -9,7 +9,7 @@ import pytest
 
 from dspex.errors import DspexError, PoolClosed, SessionLost
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, pids
 
 

@@ -13,7 +13,7 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, SessionLost, UnknownName, WorkerBootError
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, pids, template_pid
 
 VERSIONED = """

@@ -1,41 +1,59 @@
-"""What the CLI tests share: a private run folder, a settings file of the faults bridge, and a live `dspex start`."""
+"""Fixtures of the control service's tests: a supervisor of injected faults, its service and client, `dspex start`."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dspex.control import Client, process_identity, run_files
-from dspex.errors import NotRunning
-from tests.support.service import eventually
+from dspex import PoolConfig, Supervisor
+from dspex.control import Client, Service, run_files
+from tests.support.service import SETTINGS, Live, Starter, folder, is_ready
+from tests.support.waiting import eventually
 
-SETTINGS = """
-[pools.faults]
-bridge = "faults"
-size = 2
-concurrency = 1
-stop_grace = 20
-"""
+__all__ = ["folder"]
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> None:
+    """No check after each test here: a module's supervisor starts and replaces workers as tests come and go."""
+
+
+@pytest.fixture(scope="module")
+def supervisor() -> Iterator[Supervisor]:
+    """Two workers of the faults bridge, four calls each."""
+    pool = PoolConfig("faults", bridge="faults", size=2, concurrency=4, stop_grace=1.0)
+    with Supervisor(pools=[pool]) as running:
+        yield running.wait_ready()
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A run folder whose sockets have short paths; every command of the test finds it."""
-    path = Path(tempfile.mkdtemp(prefix="dspex-"))
-    monkeypatch.setenv("DSPEX_RUNTIME_DIR", str(path))
-    for name in ("DSPEX_SOCKET", "DSPEX_CONFIG", "DSPEX_LM", "NOTIFY_SOCKET"):
-        monkeypatch.delenv(name, raising=False)
-    yield path
-    shutil.rmtree(path)
+def service(supervisor: Supervisor, folder: Path) -> Iterator[Service]:
+    """A service of that supervisor, once calls that another test gave up have ended."""
+    eventually(lambda: supervisor.stats()["faults"]["in_flight"] == 0, what="nothing runs")
+    with Service(supervisor) as running:
+        yield running
+
+
+@pytest.fixture
+def at_rest(supervisor: Supervisor) -> None:
+    """What other tests did to that supervisor is over: no worker is coming or going."""
+
+    def rests() -> bool:
+        stats = supervisor.stats()["faults"]
+        return stats["in_flight"] == 0 and [worker["phase"] for worker in stats["workers"]] == ["ready"] * 2
+
+    eventually(rests, what="both workers are ready, and no other is there")
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.path) as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -43,24 +61,6 @@ def settings(folder: Path) -> Path:
     path = folder / "dspex.toml"
     path.write_text(SETTINGS)
     return path
-
-
-@dataclass
-class Live:
-    """A supervisor that `dspex start` runs."""
-
-    process: subprocess.Popen[bytes]
-    socket: Path
-    log: Path
-
-    def workers(self) -> list[int]:
-        """The pids of its workers and of their template."""
-        with Client(self.socket) as client:
-            stats = client.stats()["faults"]
-        return [row["pid"] for row in stats["workers"]] + [int(stats["reaper"].split()[1])]
-
-
-Starter = Callable[..., Live]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def live(folder: Path, settings: Path) -> Iterator[Starter]:
         one = Live(process, run_files.socket_path(name, folder), log)
         made.append(one)
         if ready:
-            eventually(lambda: is_ready(one), f"{name} is ready", patience=30.0)
+            eventually(lambda: is_ready(one), within=30.0, what=f"{name} is ready")
         return one
 
     yield start
@@ -84,17 +84,3 @@ def live(folder: Path, settings: Path) -> Iterator[Starter]:
         if one.process.poll() is None:
             one.process.kill()
         one.process.wait(timeout=10.0)
-
-
-def is_ready(one: Live) -> bool:
-    if one.process.poll() is not None:
-        pytest.fail(f"it ended with {one.process.returncode}:\n{one.log.read_text()}")
-    with contextlib.suppress(NotRunning), Client(one.socket) as client:
-        stats = client.stats()["faults"]
-        return all(row["phase"] == "ready" for row in stats["workers"]) and len(stats["workers"]) == stats["size"]
-    return False
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no process has it any more (a zombie that waits for its reaper is gone)."""
-    return process_identity.start_time_of(pid) is None

@@ -17,7 +17,7 @@ from dspex.cli.call_command import read_arguments
 from dspex.cli.doctor_checks import checks
 from dspex.cli.status_command import exit_code, size, span, spent
 from dspex.control import Client, Service
-from tests.support.service import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def supervisor() -> Iterator[Supervisor]:
 @pytest.fixture
 def service(supervisor: Supervisor, folder: Path) -> Iterator[Service]:
     with Service(supervisor) as running:
-        eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 2, "calm")
+        eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 2, what="calm")
         yield running
 
 
@@ -182,9 +182,9 @@ def test_pool_is_resized_and_recycled(service: Service, supervisor: Supervisor, 
     assert main(["recycle", "faults", "--timeout", "20"]) == 0
     assert not before & {row["generation"] for row in supervisor.stats()["faults"]["workers"]}
     assert main(["resize", "faults", "3"]) == 0
-    eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 3, "three workers")
+    eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 3, what="three workers")
     assert main(["resize", "faults", "2"]) == 0
-    eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 2, "two workers")
+    eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 2, what="two workers")
 
 
 def test_events_are_printed_as_lines_or_json(service: Service, supervisor: Supervisor, capsys: Out) -> None:

@@ -19,8 +19,8 @@ from dspex.control import run_files
 from dspex.control.command_client import DirectClient
 from dspex.control.protocol import Role
 from dspex.errors import NotRunning, ResourceExhausted
-from tests.process.service.conftest import Live, Starter, is_gone
-from tests.support.service import eventually
+from tests.support.service import Live, Starter, is_gone
+from tests.support.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "dspex.cli"]
 Out = pytest.CaptureFixture[str]
@@ -46,7 +46,7 @@ def cpu_ticks(one: Live) -> int:
 def starved(live: Starter) -> Iterator[Live]:
     """A service whose limit of descriptors is what it has, with a hundred connections that say nothing."""
     one = live()
-    eventually(lambda: silent_are_gone(one), "earlier connections are closed")
+    eventually(lambda: silent_are_gone(one), what="earlier connections are closed")
     most = max(descriptors(one)) + 1
     resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (most, most))
     held = [silent(one) for _ in range(100)]
@@ -62,7 +62,7 @@ def silent_are_gone(one: Live) -> bool:
 
 def test_a_service_without_descriptors_answers_and_stops(starved: Live, capsys: Out) -> None:
     """process: one line in the log, and no traceback"""
-    eventually(lambda: "dspex.control.hindered" in starved.log.read_text(), "it has none left")
+    eventually(lambda: "dspex.control.hindered" in starved.log.read_text(), what="it has none left")
     for words in (["status"], ["health"], ["events"], ["resize", "faults", "2"], ["health"]):
         assert main(words) == 0, (words, capsys.readouterr().err, starved.log.read_text())
     assert main(["stop"]) == 0
@@ -75,9 +75,9 @@ def test_a_service_without_descriptors_answers_and_stops(starved: Live, capsys: 
 
 def test_a_service_without_descriptors_does_not_spin(starved: Live) -> None:
     """process: while connections wait that cannot be accepted it sleeps; a loop that spins is always on a processor"""
-    eventually(lambda: "dspex.control.hindered" in starved.log.read_text(), "it has none left")
+    eventually(lambda: "dspex.control.hindered" in starved.log.read_text(), what="it has none left")
     before, began = cpu_ticks(starved), time.monotonic()
-    eventually(lambda: time.monotonic() - began > 1.0, "a second is over")
+    eventually(lambda: time.monotonic() - began > 1.0, what="a second is over")
     used = (cpu_ticks(starved) - before) / os.sysconf("SC_CLK_TCK")
     assert used < 0.5 * (time.monotonic() - began)
 
@@ -85,7 +85,7 @@ def test_a_service_without_descriptors_does_not_spin(starved: Live) -> None:
 def test_a_client_of_a_service_without_descriptors_is_told_why(live: Starter) -> None:
     """process: the reserve is for operators; they stay when it has come to an end"""
     one = live()
-    eventually(lambda: silent_are_gone(one), "earlier connections are closed")
+    eventually(lambda: silent_are_gone(one), what="earlier connections are closed")
     free = set(range(max(descriptors(one)) + 1)) - set(descriptors(one))
     most = max(descriptors(one)) + 1
     resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (most, most))
@@ -97,7 +97,7 @@ def test_a_client_of_a_service_without_descriptors_is_told_why(live: Starter) ->
     assert main(["health"]) == 0
     for client in held:
         client.close()
-    eventually(lambda: can_call(one), "there is room again") if free else None
+    eventually(lambda: can_call(one), what="there is room again") if free else None
 
 
 def can_call(one: Live) -> bool:
@@ -164,12 +164,12 @@ def test_a_service_without_threads_answers_reloads_not_and_stops(folder: Path, s
         start = [sys.executable, "-c", WITHOUT_THREADS, "start", "--config", str(settings)]
         process = subprocess.Popen(start, stdout=out, stderr=out, env=env)
     try:
-        eventually(lambda: "ready:" in log.read_text() or process.poll() is not None, "it is ready", patience=30.0)
+        eventually(lambda: "ready:" in log.read_text() or process.poll() is not None, what="it is ready", within=30.0)
         (folder / "no-threads").touch()
         for words in (["status"], ["health"], ["events"], ["resize", "faults", "2"], ["call", "faults", "echo"]):
             assert main(words) == 0, words
         process.send_signal(signal.SIGHUP)
-        eventually(lambda: "not reloaded: No threads are left" in log.read_text(), "it says why not")
+        eventually(lambda: "not reloaded: No threads are left" in log.read_text(), what="it says why not")
         assert main(["health"]) == 0
         assert main(["stop"]) == 0
         assert process.wait(timeout=20.0) == 0
@@ -216,7 +216,7 @@ def launch(slow: Path) -> subprocess.Popen[str]:
 def test_an_interrupted_launcher_ends_what_it_started_and_says_so(slow: Path, folder: Path) -> None:
     """process: it would come up unseen, and end when it wants to say that it is ready"""
     with launch(slow) as launcher:
-        eventually((folder / "mark").exists, "the service is starting", patience=30.0)
+        eventually((folder / "mark").exists, what="the service is starting", within=30.0)
         run = run_files.read(run_files.socket_path("default", folder))
         assert run is not None
         launcher.send_signal(signal.SIGINT)
@@ -233,13 +233,13 @@ def test_an_interrupted_launcher_ends_what_it_started_and_says_so(slow: Path, fo
 def test_a_service_whose_launcher_was_killed_runs_on_and_says_so(slow: Path, folder: Path, end: signal.Signals) -> None:
     """process: nobody hears that it is ready; it serves nevertheless"""
     with launch(slow) as launcher:
-        eventually((folder / "mark").exists, "the service is starting", patience=30.0)
+        eventually((folder / "mark").exists, what="the service is starting", within=30.0)
         launcher.send_signal(end)
         launcher.wait(timeout=10.0)
     (folder / "go").touch()
     log = folder / "default.log"
     try:
-        eventually(lambda: "it runs on" in log.read_text(), "it says so", patience=30.0)
+        eventually(lambda: "it runs on" in log.read_text(), what="it says so", within=30.0)
         assert main(["health"]) == 0
     finally:
         assert main(["stop"]) == 0

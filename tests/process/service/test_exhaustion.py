@@ -21,8 +21,8 @@ from dspex.control import Client, Service, backlog, protocol, server_connection
 from dspex.control.command_client import DirectClient
 from dspex.control.listener import Listener
 from dspex.control.protocol import Kind, Role
-from tests.process.service.test_strangers import HELLO, everything, refusals
-from tests.support.service import eventually
+from tests.support.service import HELLO, everything, refusals
+from tests.support.waiting import eventually
 
 
 def no_thread(*_: object) -> None:
@@ -133,8 +133,8 @@ def test_a_client_without_a_thread_says_so_and_leaves_nothing(
         with pytest.raises(errors.ResourceExhausted, match="threads") as lacking:
             Client(service.path)
     assert lacking.value.resource == "threads"
-    eventually(lambda: service.clients == 0, "the service sees it go")
-    eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= fds, "no descriptor is left")
+    eventually(lambda: service.clients == 0, what="the service sees it go")
+    eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= fds, what="no descriptor is left")
 
 
 def test_the_direct_client_needs_no_thread(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +164,8 @@ def test_an_embedded_service_without_a_thread_still_stops(folder: Path, monkeypa
         with DirectClient(service.path) as operator, monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", no_thread)
             operator.stop(0.0)
-            eventually(lambda: not own.is_running, "the supervisor has stopped")
-        eventually(lambda: not service.path.exists(), "the socket is gone")
+            eventually(lambda: not own.is_running, what="the supervisor has stopped")
+        eventually(lambda: not service.path.exists(), what="the socket is gone")
 
 
 def test_a_supervisor_that_is_stuck_is_said_to_be(folder: Path) -> None:
@@ -216,7 +216,7 @@ def test_as_many_clients_as_there_are_places_lock_no_operator_out(supervisor: Su
             with pytest.raises(errors.UsageError, match="connect as a client"):
                 list(probe.stream("faults", "count", {"n": 1}))
         held.pop().close()
-        eventually(lambda: service.clients == 63, "a place is free")
+        eventually(lambda: service.clients == 63, what="a place is free")
         with Client(service.path) as late:
             assert late.call("faults", "echo", {"x": 1}) == {"x": 1}
         for sock in held:
@@ -276,13 +276,13 @@ def test_clients_that_read_nothing_are_dropped_with_an_event(
         stats = supervisor.stats()["faults"]
         return stats["in_flight"] == stats["queued"] == 0 and service._house.backlog.total <= backlog.MAX_TOTAL
 
-    eventually(is_relieved, "every call has ended, and what waits is little", patience=60.0)
+    eventually(is_relieved, what="every call has ended, and what waits is little", within=60.0)
     assert client.call("faults", "payload", {"bytes": 4_000_000})
     supervisor.flush_events()
     unsubscribe()
     assert dropped and dropped[0]["reason"] == "unread"
     assert peak < 20 * 4 * 4_000_000  # all that was asked for
-    eventually(lambda: service.clients <= 6, "only as many are left as may hold what waits")
+    eventually(lambda: service.clients <= 6, what="only as many are left as may hold what waits")
     for sock in held:
         sock.close()
 
@@ -315,9 +315,9 @@ def test_requests_that_are_held_back_are_few_and_keep_no_other_out(
         return not left or service.clients == 1
 
     with ThreadPoolExecutor(1) as threads:
-        eventually(lambda: push() or service._house.requests.is_crowded, "more are there than have a turn")
+        eventually(lambda: push() or service._house.requests.is_crowded, what="more are there than have a turn")
         large = threads.submit(client.call, "faults", "echo", {"x": b"y" * 4_000_000})
-        eventually(lambda: push() or large.done(), "the large call has had its turn", patience=60.0)
+        eventually(lambda: push() or large.done(), what="the large call has had its turn", within=60.0)
         assert len(large.result(timeout=60.0)["x"]) == 4_000_000
     assert peak < 32 * 1_400_000 + 9 * 4_000_000  # of 160 MB
     assert client.call("faults", "echo", {"x": 1}) == {"x": 1}

@@ -17,7 +17,7 @@ from dspex.cli.stderr_log import LineHandler
 from dspex.control import run_files
 from dspex.control.command_client import DirectClient
 from dspex.errors import NotRunning
-from tests.support.service import eventually
+from tests.support.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "dspex.cli"]
 
@@ -111,7 +111,7 @@ def test_a_service_whose_log_cannot_be_written_serves_and_stops_with_0(
     descriptor, close = output()
     process = subprocess.Popen([*COMMAND, "start", "--config", str(settings)], stdout=descriptor, stderr=descriptor)
     try:
-        eventually(lambda: answers(folder, process), "it answers", patience=30.0)
+        eventually(lambda: answers(folder, process), what="it answers", within=30.0)
         process.send_signal(signal.SIGHUP)
         with DirectClient(run_files.socket_path("default", folder)) as operator:
             assert operator.health()["faults"]["state"]
@@ -128,7 +128,7 @@ def test_a_service_without_standard_descriptors_serves_and_stops_with_0(folder: 
     words = f"exec {' '.join(COMMAND)} start --config {settings} <&- >&- 2>&-"
     process = subprocess.Popen(["/bin/sh", "-c", words])
     try:
-        eventually(lambda: answers(folder, process), "it answers", patience=30.0)
+        eventually(lambda: answers(folder, process), what="it answers", within=30.0)
         files = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]  # noqa: PTH115
         assert files == ["/dev/null"] * 3
         process.send_signal(signal.SIGTERM)

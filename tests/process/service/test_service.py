@@ -13,7 +13,7 @@ import pytest
 import dspex
 from dspex import Supervisor, errors
 from dspex.control import Client, Service, peer_credentials
-from tests.support.service import eventually
+from tests.support.waiting import eventually
 
 
 def running(supervisor: Supervisor) -> int:
@@ -96,7 +96,7 @@ def test_stream_that_is_left_early_frees_its_worker(client: Client, supervisor: 
     with client.stream("faults", "count", {"n": 100_000, "delay_s": 0.001}) as stream:
         assert next(stream) == 0
         assert running(supervisor) == 1
-    eventually(lambda: running(supervisor) == 0, "the worker is free again")
+    eventually(lambda: running(supervisor) == 0, what="the worker is free again")
 
 
 def test_slow_reader_of_a_stream_holds_up_nobody(client: Client, service: Service) -> None:
@@ -120,7 +120,7 @@ def test_cancelled_task_cancels_the_call_in_its_worker(client: Client, superviso
             await task
 
     asyncio.run(main())
-    eventually(lambda: running(supervisor) == 0, "the worker has stopped it")
+    eventually(lambda: running(supervisor) == 0, what="the worker has stopped it")
 
 
 def test_client_that_goes_away_cancels_its_calls(service: Service, supervisor: Supervisor) -> None:
@@ -137,13 +137,13 @@ def test_client_that_goes_away_cancels_its_calls(service: Service, supervisor: S
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: running(supervisor) == 3, "the calls run")
+    eventually(lambda: running(supervisor) == 3, what="the calls run")
     going.close()
     for thread in threads:
         thread.join()
     assert len(failures) == 3
-    eventually(lambda: running(supervisor) == 0, "the workers have stopped them")
-    eventually(lambda: service.clients == 0, "the service has forgotten the client")
+    eventually(lambda: running(supervisor) == 0, what="the workers have stopped them")
+    eventually(lambda: service.clients == 0, what="the service has forgotten the client")
 
 
 def test_sessions_of_two_clients_never_meet(client: Client, service: Service) -> None:
@@ -174,7 +174,7 @@ def test_sessions_end_with_their_client(service: Service, supervisor: Supervisor
         going.session("faults").call("remember", {"key": "k", "value": 1})
         going.call("faults", "remember", {"key": "k", "value": 1}, session="implicit")
         assert supervisor.stats()["faults"]["sessions"] == before + 2
-    eventually(lambda: supervisor.stats()["faults"]["sessions"] == before, "its sessions are forgotten")
+    eventually(lambda: supervisor.stats()["faults"]["sessions"] == before, what="its sessions are forgotten")
 
 
 def test_status_and_health_are_those_of_the_supervisor(client: Client, supervisor: Supervisor) -> None:
@@ -191,9 +191,9 @@ def test_pool_is_resized_and_recycled(client: Client, supervisor: Supervisor) ->
     """collaboration"""
     pool = client.pool("faults")
     pool.resize(3)
-    eventually(lambda: len(pool.stats()["workers"]) == 3, "three workers")
+    eventually(lambda: len(pool.stats()["workers"]) == 3, what="three workers")
     pool.resize(2)
-    eventually(lambda: len(pool.stats()["workers"]) == 2, "two workers")
+    eventually(lambda: len(pool.stats()["workers"]) == 2, what="two workers")
     before = {row["generation"] for row in pool.stats()["workers"]}
     pool.recycle(timeout=20.0)
     assert not before & {row["generation"] for row in pool.stats()["workers"]}
@@ -206,9 +206,11 @@ def test_recycle_that_takes_longer_says_so_and_goes_on(client: Client, superviso
         with pytest.raises(TimeoutError, match="it goes on"):
             client.pool("faults").recycle(timeout=0.05)
         before = {row["generation"] for row in supervisor.stats()["faults"]["workers"]}
-    eventually(
-        lambda: all(row["phase"] == "ready" for row in supervisor.stats()["faults"]["workers"]), f"calm after {before}"
-    )
+
+    def is_calm() -> bool:
+        return all(row["phase"] == "ready" for row in supervisor.stats()["faults"]["workers"])
+
+    eventually(is_calm, what=f"calm after {before}")
 
 
 def test_events_are_followed(client: Client) -> None:
@@ -303,7 +305,7 @@ def test_service_that_closes_ends_its_clients(supervisor: Supervisor, folder: Pa
     with Service(supervisor, name="brief") as service:
         client = Client(service.path)
         events = client.events(follow=True, recent=0)
-    eventually(lambda: not client.is_open, "the client notices")
+    eventually(lambda: not client.is_open, what="the client notices")
     with pytest.raises(errors.NotRunning, match="Connect again"):
         client.call("faults", "echo")
     assert list(events) == []
@@ -318,8 +320,8 @@ def test_embedded_service_that_is_told_to_stop_ends_its_supervisor(folder: Path)
         own.wait_ready()
         with Client(service.path) as client:
             assert client.stop(grace=0.0)["kind"] == "embedded"
-        eventually(lambda: not own.is_running, "the supervisor has stopped")
-        eventually(lambda: not service.path.exists(), "the socket is gone")
+        eventually(lambda: not own.is_running, what="the supervisor has stopped")
+        eventually(lambda: not service.path.exists(), what="the socket is gone")
 
 
 def test_forked_child_cannot_use_the_parents_client(client: Client) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,32 +15,8 @@ import pytest
 from dspex import errors
 from dspex.cli import main
 from dspex.control import Client, run_files
-from tests.process.service.conftest import SETTINGS, Live, Starter, is_gone
-from tests.support.service import eventually
-
-
-def in_flight(one: Live) -> int:
-    with Client(one.socket) as client:
-        return client.stats()["faults"]["in_flight"]
-
-
-class Caller(threading.Thread):
-    """Makes one call in a thread and keeps what came of it."""
-
-    def __init__(self, one: Live, seconds: float) -> None:
-        super().__init__()
-        self.outcome: object = None
-        self._one = one
-        self._seconds = seconds
-        self.start()
-        eventually(lambda: in_flight(one) == 1, "the call runs")
-
-    def run(self) -> None:
-        with Client(self._one.socket) as client:
-            try:
-                self.outcome = client.call("faults", "sleep", {"seconds": self._seconds})
-            except errors.DspexError as error:
-                self.outcome = error
+from tests.support.service import SETTINGS, Caller, Starter, in_flight, is_gone
+from tests.support.waiting import eventually
 
 
 def test_first_sigterm_lets_a_running_call_finish(live: Starter) -> None:
@@ -55,7 +30,7 @@ def test_first_sigterm_lets_a_running_call_finish(live: Starter) -> None:
     assert caller.outcome == 0.5
     assert not one.socket.exists()
     assert not run_files.run_file_of(one.socket).exists()
-    eventually(lambda: all(map(is_gone, pids)), "workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
 
 
 def test_warm_stop_takes_no_new_calls(live: Starter) -> None:
@@ -64,7 +39,7 @@ def test_warm_stop_takes_no_new_calls(live: Starter) -> None:
     caller = Caller(one, 1.0)
     with Client(one.socket) as client:
         one.process.send_signal(signal.SIGTERM)
-        eventually(lambda: client.health()["faults"]["state"] == "closed", "the pool is closed")
+        eventually(lambda: client.health()["faults"]["state"] == "closed", what="the pool is closed")
         with pytest.raises(errors.PoolClosed):
             client.call("faults", "echo")
     caller.join()
@@ -80,12 +55,12 @@ def test_second_signal_ends_running_calls_at_once(live: Starter, second: signal.
     caller = Caller(one, 60.0)
     with Client(one.socket) as client:
         one.process.send_signal(signal.SIGTERM)
-        eventually(lambda: client.health()["faults"]["state"] == "closed", "the warm stop has begun")
+        eventually(lambda: client.health()["faults"]["state"] == "closed", what="the warm stop has begun")
         one.process.send_signal(second)
     assert one.process.wait(timeout=10.0) == 1
     caller.join()
     assert isinstance(caller.outcome, errors.InterruptedCall | errors.UnavailableError)
-    eventually(lambda: all(map(is_gone, pids)), "workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
 
 
 def test_killed_supervisor_leaves_no_process_and_its_files_are_replaced(live: Starter) -> None:
@@ -97,8 +72,8 @@ def test_killed_supervisor_leaves_no_process_and_its_files_are_replaced(live: St
         pids.append(client.call("faults", "spawn", {"seconds": 60.0, "detach": True}))
         one.process.kill()
         one.process.wait()
-        eventually(lambda: not client.is_open, "its clients notice")
-    eventually(lambda: all(map(is_gone, pids)), "workers, template and their children are gone")
+        eventually(lambda: not client.is_open, what="its clients notice")
+    eventually(lambda: all(map(is_gone, pids)), what="workers, template and their children are gone")
     assert one.socket.exists()
     again = live()
     assert again.process.poll() is None
@@ -136,7 +111,7 @@ def test_sighup_with_broken_settings_keeps_everything(live: Starter, settings: P
     before = one.workers()
     settings.write_text("[pools.faults]\nbridge = 'faults'\nsize = -3\n")
     one.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "not reloaded" in one.log.read_text(), "it says so")
+    eventually(lambda: "not reloaded" in one.log.read_text(), what="it says so")
     assert "pools.faults.size" in one.log.read_text()
     assert one.workers() == before
 
@@ -157,10 +132,10 @@ def test_sighup_replaces_the_workers_by_ones_with_new_code(live: Starter, settin
     with Client(one.socket) as client:
         assert client.call("faults", "say") == "old"
         one.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "reloaded: every worker" in one.log.read_text(), "it says so", patience=30.0)
+        eventually(lambda: "reloaded: every worker" in one.log.read_text(), what="it says so", within=30.0)
         assert "pool 'other' is new: it needs a restart" in one.log.read_text()
         assert client.stats()["faults"]["queue_limit"] == 7
-        eventually(lambda: len(one.workers()) == 4, "three workers and the template")
+        eventually(lambda: len(one.workers()) == 4, what="three workers and the template")
         assert not set(before) & set(one.workers())
         assert client.call("faults", "say") == "newer"
 
@@ -174,8 +149,8 @@ def test_reloads_leave_no_descriptors_or_threads(live: Starter) -> None:
     def reload() -> None:
         said = one.log.read_text().count("reloaded: every worker")
         one.process.send_signal(signal.SIGHUP)
-        eventually(lambda: one.log.read_text().count("reloaded: every worker") == said + 1, "it reloads")
-        eventually(lambda: len(one.workers()) == 3, "calm")
+        eventually(lambda: one.log.read_text().count("reloaded: every worker") == said + 1, what="it reloads")
+        eventually(lambda: len(one.workers()) == 3, what="calm")
 
     def holds() -> tuple[int, int]:
         return len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
@@ -184,7 +159,7 @@ def test_reloads_leave_no_descriptors_or_threads(live: Starter) -> None:
     fds, threads = holds()
     for _ in range(4):
         reload()
-    eventually(lambda: holds()[0] <= fds and holds()[1] <= threads, f"{fds} descriptors, {threads} threads as before")
+    eventually(lambda: holds()[0] <= fds and holds()[1] <= threads, what="as much as before")
 
 
 def test_systemd_hears_ready_reloading_and_stopping(live: Starter, folder: Path) -> None:
@@ -255,7 +230,7 @@ def test_stop_of_a_stopped_process_kills_it_only_with_now(live: Starter, capfd: 
     finally:
         patience.undo()
     assert one.process.wait(timeout=10.0) == -signal.SIGKILL
-    eventually(lambda: all(map(is_gone, pids)), "workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
 
 
 def test_ctrl_c_of_a_client_command_cancels_its_call(live: Starter) -> None:
@@ -263,12 +238,12 @@ def test_ctrl_c_of_a_client_command_cancels_its_call(live: Starter) -> None:
     one = live()
     command = [sys.executable, "-m", "dspex.cli", "call", "faults", "spin", "seconds=60"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        eventually(lambda: in_flight(one) == 1, "the call runs")
+        eventually(lambda: in_flight(one) == 1, what="the call runs")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10.0)
     assert process.returncode == 130
     assert err == b""
-    eventually(lambda: in_flight(one) == 0, "its worker has stopped it")
+    eventually(lambda: in_flight(one) == 0, what="its worker has stopped it")
 
 
 def test_lm_of_the_command_line_is_the_default_of_the_process(live: Starter) -> None:

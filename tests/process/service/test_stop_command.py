@@ -19,9 +19,8 @@ from dspex.cli import main
 from dspex.control import Client, dial, peer_credentials, run_files, warm_stop
 from dspex.control.command_client import DirectClient
 from dspex.control.warm_stop import Wish
-from tests.process.service.conftest import Live, Starter, is_gone
-from tests.process.service.test_start_command import Caller
-from tests.support.service import eventually
+from tests.support.service import Caller, Live, Starter, is_gone
+from tests.support.waiting import eventually
 
 Out = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "dspex.cli"]
@@ -64,7 +63,7 @@ def test_stops_that_are_asked_for_again_stay_soft(live: Starter) -> None:
     caller = Caller(one, 2.0)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(subprocess.run, [*COMMAND, "stop"], timeout=30.0, check=False)
-        eventually(lambda: is_closed(one), "the stop has begun")
+        eventually(lambda: is_closed(one), what="the stop has begun")
         assert main(["stop"]) == 0
         assert first.result().returncode == 0
     caller.join()
@@ -79,7 +78,7 @@ def test_now_hurries_a_stop_that_is_under_way(live: Starter) -> None:
     caller = Caller(one, 60.0)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(subprocess.run, [*COMMAND, "stop"], timeout=30.0, check=False)
-        eventually(lambda: is_closed(one), "the stop has begun")
+        eventually(lambda: is_closed(one), what="the stop has begun")
         assert main(["stop", "--now"]) == 1
         assert first.result().returncode == 1
     caller.join()
@@ -173,7 +172,7 @@ def test_whatever_the_error_now_kills(
     assert main(["stop", "--now"]) == 1
     assert f"killed default (pid {one.process.pid})" in capsys.readouterr().out
     assert one.process.wait(timeout=10.0) == -signal.SIGKILL
-    eventually(lambda: all(map(is_gone, pids)), "workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
 
 
 def test_a_soft_fallback_whose_call_is_cut_is_1(live: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +234,7 @@ def contained(unshare: str, settings: Path, folder: Path) -> Callable[[], Live]:
             start = [unshare, "-p", "-f", "--kill-child", "--mount-proc", *COMMAND, "start", "--config", str(settings)]
             process = subprocess.Popen(start, stdout=out, stderr=out)
         one = Live(process, run_files.socket_path("default", folder), log)
-        eventually(lambda: "ready:" in log.read_text() or process.poll() is not None, "it is ready", patience=30.0)
+        eventually(lambda: "ready:" in log.read_text() or process.poll() is not None, what="it is ready", within=30.0)
         assert process.poll() is None, log.read_text()
         return one
 

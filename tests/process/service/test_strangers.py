@@ -13,10 +13,8 @@ import pytest
 
 from dspex import errors
 from dspex.control import Client, Service, protocol, server_connection
-from dspex_worker.wire import FrameBuffer
-from tests.support.service import eventually
-
-HELLO = protocol.send(protocol.Kind.HELLO, protocol.MAGIC, *protocol.VERSION, {})
+from tests.support.service import HELLO, everything, refusals
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -25,22 +23,6 @@ def stranger(service: Service) -> Iterator[socket.socket]:
         sock.settimeout(10.0)
         sock.connect(str(service.path))
         yield sock
-
-
-def everything(sock: socket.socket) -> bytes:
-    """Read until the other side closes."""
-    data = b""
-    try:
-        while more := sock.recv(65536):
-            data += more
-    except ConnectionResetError:
-        pass  # it closed with our bytes unread
-    return data
-
-
-def refusals(data: bytes) -> list[str]:
-    messages = [protocol.read(body) for body in FrameBuffer().feed(data)]
-    return [message[2]["message"] for message in messages if message[0] == protocol.Kind.ERROR]
 
 
 GARBAGE = {
@@ -89,7 +71,7 @@ def test_mutated_frames_do_no_harm(service: Service, client: Client) -> None:
             sock.connect(str(service.path))
             sock.sendall(frames[: chance.randint(1, len(frames))])
     assert client.call("faults", "echo", {"seed": seed}) == {"seed": seed}
-    eventually(lambda: service.clients == 1, f"the damaged connections are forgotten (seed {seed})")
+    eventually(lambda: service.clients == 1, what=f"the damaged connections are forgotten (seed {seed})")
 
 
 def test_stranger_that_says_nothing_is_cut_off(
@@ -124,7 +106,7 @@ def test_client_that_does_not_read_is_cut_off(
     asked = {"pool": "faults", "command": "payload", "arguments": {"bytes": 400_000}}
     for id in range(1, 12):
         stranger.sendall(protocol.send(protocol.Kind.CALL, id, "call", asked, {}))
-    eventually(lambda: service.clients == 1, "the client that does not read is gone")
+    eventually(lambda: service.clients == 1, what="the client that does not read is gone")
     assert client.call("faults", "echo", {"x": 1}) == {"x": 1}
 
 

@@ -10,7 +10,7 @@ import pytest
 from dspex.errors import DspexError
 from dspex_worker.session_state import Sessions, SessionStateTooLarge
 from dspex_worker.wire import Unencodable
-from tests.process.workers.conftest import Hostile
+from tests.support.supervisors import Hostile
 from tests.support.waiting import eventually, pids
 
 

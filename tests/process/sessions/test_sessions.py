@@ -19,7 +19,7 @@ from dspex.errors import (
     WorkerDied,
 )
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, Gate, all_ready, eventually, pids
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import dspex_worker
 from dspex.errors import DspexError, WorkerBootError
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, all_ready, descendants, eventually, is_alive
 
 PREFIX = """

@@ -15,7 +15,7 @@ import pytest
 from dspex.errors import SettingsError, WorkerBootError
 from dspex.pools.processes.child_process import Process
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import template_pid
 
 LISTING = "import os; print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"

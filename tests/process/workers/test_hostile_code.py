@@ -9,7 +9,7 @@ import pytest
 
 from dspex.errors import RemoteError, WorkerBootError, WorkerDied
 from dspex.events import Name
-from tests.process.workers.conftest import Hostile
+from tests.support.supervisors import Hostile
 from tests.support.waiting import Caller, eventually
 
 

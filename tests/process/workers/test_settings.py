@@ -13,7 +13,7 @@ import pytest
 from dspex.config import PoolConfig, load
 from dspex.errors import CallTimeout, SettingsError, WorkerBootError
 from dspex.pools.supervisor import Supervisor
-from tests.process.conftest import Supervise
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually, pids
 
 # setting: (as written in TOML, as written in the environment, what it means)

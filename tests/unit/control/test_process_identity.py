@@ -17,7 +17,7 @@ from dspex.control import claims, peer_credentials, process_end, process_identit
 from dspex.control.process_end import ProcessEnd
 from dspex.control.process_identity import Life
 from dspex.errors import DspexError, NotRunning, SettingsError
-from tests.unit.control.test_run_files import a_dead_pid, a_run, leave_behind
+from tests.support.run_files import a_dead_pid, a_run, leave_behind
 
 
 @pytest.fixture

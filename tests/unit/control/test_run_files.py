@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
-import subprocess
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dspex.control import claims, process_identity, run_files
-from dspex.control.run_files import RunFile
+from dspex.control import claims, run_files
 from dspex.errors import SettingsError
-
-
-def a_run(path: Path, *, pid: int | None = None, start_time: int | None = None, token: str = "t") -> RunFile:
-    own = os.getpid() if pid is None else pid
-    began = process_identity.start_time_of(own) if start_time is None else start_time
-    return RunFile(
-        path.stem, own, began or 0, str(path), "0", time.time(), token, "service", process_identity.namespace_of_pids()
-    )
-
-
-def a_dead_pid() -> int:
-    child = subprocess.Popen(["true"])
-    child.wait()
-    return child.pid
+from tests.support.run_files import a_dead_pid, a_run, leave_behind
 
 
 @pytest.fixture
@@ -116,14 +99,6 @@ def test_release_leaves_the_files_of_another_owner(place: Path) -> None:
     with claims.claim(place, a_run(place)):
         claims.release(place, "somebody else's")
         assert place.exists()
-
-
-def leave_behind(place: Path, run: RunFile) -> None:
-    """What a killed supervisor leaves: a socket that nobody accepts on, and its run file."""
-    stale = socket.socket(socket.AF_UNIX)
-    stale.bind(str(place))
-    stale.close()
-    run_files.run_file_of(place).write_text(json.dumps(asdict(run)))
 
 
 def test_files_of_a_dead_process_are_replaced(place: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,45 +28,12 @@ from dspex.lm.record import LM
 from dspex.lm.redaction import redact
 from dspex.lm.response import Completion
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK
-from tests.unit.lm.test_http_client import Peer
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.peer import BODY, Peer, chunked, http
+from tests.support.lm.requests import ASK, forwarded
 
 Fake = Callable[..., FakeLM]
 Complete = Callable[..., Completion]
 KEY = "sk-canary-4242424242"
-BODY = json.dumps(
-    {
-        "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "fine"}}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }
-).encode()
-
-
-def http(body: bytes = BODY, status: str = "200 OK", *headers: str, version: str = "1.1") -> bytes:
-    """A response with its length."""
-    lines = [f"HTTP/{version} {status}", f"content-length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def chunked(*parts: bytes, last: bytes = b"0\r\n\r\n") -> bytes:
-    """A chunked response."""
-    body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
-    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + body + last
-
-
-@pytest.fixture
-def peer() -> Iterator[Callable[..., Peer]]:
-    made: list[Peer] = []
-
-    def make(*connections: list[bytes | None]) -> Peer:
-        made.append(Peer(*connections))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture(params=["complete", "acomplete"])

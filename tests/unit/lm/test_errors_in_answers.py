@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,80 +24,24 @@ from dspex.lm import exchange
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.usage import Account
-from tests.conftest import ASK
-from tests.unit.lm.test_bad_answers import http
-from tests.unit.lm.test_http_client import Peer
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.peer import Peer, http
+from tests.support.lm.requests import (
+    PLAIN,
+    STREAM,
+    STREAMED,
+    Way,
+    _complete,
+    _forward,
+    _forward_stream,
+    _stream,
+    begun,
+)
 
 Serve = Callable[..., LM]
-Way = Callable[[LMClient, LM], Any]
 MODELS = ("openai/m", "anthropic/m")
 KEY = "canary-4242424242-canary"
-STREAM = "content-type: text/event-stream"
 
 
-def _complete(client: LMClient, lm: LM) -> Any:
-    return client.complete(lm, ASK).text
-
-
-async def _acomplete(client: LMClient, lm: LM) -> Any:
-    return (await client.acomplete(lm, ASK)).text
-
-
-def _stream(client: LMClient, lm: LM) -> Any:
-    return "".join(item for item in client.stream(lm, ASK) if isinstance(item, str))
-
-
-async def _astream(client: LMClient, lm: LM) -> Any:
-    return "".join([item async for item in client.astream(lm, ASK) if isinstance(item, str)])
-
-
-def asked_by_worker(lm: LM, **options: Any) -> dict[str, Any]:
-    """A worker's request in the LM's own dialect."""
-    path = "messages" if lm.provider.dialect == "anthropic" else "chat/completions"
-    return forwarded(lm, url=f"{lm.api_base}/{path}", **options)
-
-
-def _forward(client: LMClient, lm: LM, *, stream: bool = False) -> Any:
-    client.register(lm)
-    return b"".join(p for p in client.forward(asked_by_worker(lm, stream=stream)) if isinstance(p, bytes)).decode()
-
-
-async def _aforward(client: LMClient, lm: LM, *, stream: bool = False) -> Any:
-    client.register(lm)
-    parts = [p async for p in client.aforward(asked_by_worker(lm, stream=stream)) if isinstance(p, bytes)]
-    return b"".join(parts).decode()
-
-
-def _looped(way: Callable[..., Any], **options: Any) -> Way:
-    def run(client: LMClient, lm: LM) -> Any:
-        async def once() -> Any:
-            try:
-                return await way(client, lm, **options)
-            finally:
-                await client.aclose()
-
-        return asyncio.run(once())
-
-    return run
-
-
-def _forward_stream(client: LMClient, lm: LM) -> Any:
-    return _forward(client, lm, stream=True)
-
-
-PLAIN: dict[str, Way] = {
-    "complete": _complete,
-    "acomplete": _looped(_acomplete),
-    "forward": _forward,
-    "aforward": _looped(_aforward),
-}
-STREAMED: dict[str, Way] = {
-    "stream": _stream,
-    "astream": _looped(_astream),
-    "forward": _forward_stream,
-    "aforward": _looped(_aforward, stream=True),
-}
 plainly = pytest.mark.parametrize("way", PLAIN.values(), ids=PLAIN)
 streaming = pytest.mark.parametrize("way", STREAMED.values(), ids=STREAMED)
 
@@ -152,13 +95,6 @@ def good(model: str, *, stream: bool) -> bytes:
 def sse(*payloads: Any, text: bytes = b"") -> bytes:
     """A stream of events."""
     return http(b"".join(b"data: %s\n\n" % json.dumps(p).encode() for p in payloads) + text, "200 OK", STREAM)
-
-
-def begun(model: str) -> Any:
-    """An event with a piece of text."""
-    if model.startswith("openai"):
-        return {"choices": [{"delta": {"content": "half "}}]}
-    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "half "}}
 
 
 @pytest.fixture

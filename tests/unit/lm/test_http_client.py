@@ -26,68 +26,11 @@ from dspex.lm.http.async_client import AsyncHttp
 from dspex.lm.http.blocking_client import BlockingHttp
 from dspex.lm.http.endpoint import Endpoint, target_of
 from dspex.lm.http.http_message import Reply, ResponseParser, request_head
+from tests.support.lm.peer import Peer
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-Id: a\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=1\r\nlo\r\n0\r\n\r\n"
 CLOSING = b"HTTP/1.1 200 OK\r\n\r\nhello"
-
-
-class Peer:
-    """A TCP server: for each connection it plays the next list of replies, one per request, then closes."""
-
-    def __init__(self, *connections: list[bytes | None]) -> None:
-        self.accepted = 0
-        self.received: list[bytes] = []
-        self._scripts = iter(connections)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/x"
-        self._open: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        for script in self._scripts:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self._open.append(connection)
-            for reply in script:
-                try:
-                    data = connection.recv(65536)
-                except OSError:
-                    break
-                if not data:
-                    break
-                self.received.append(data)
-                if reply is None:  # hang until the client goes away
-                    with_nothing = connection.recv(65536)
-                    self.received.append(with_nothing)
-                    break
-                connection.sendall(reply)
-            connection.close()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            connection.close()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def peer() -> Iterator[Callable[..., Peer]]:
-    made: list[Peer] = []
-
-    def make(*connections: list[bytes | None]) -> Peer:
-        made.append(Peer(*connections))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 Post = Callable[..., Reply]

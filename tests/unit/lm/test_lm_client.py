@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import time
@@ -36,7 +35,7 @@ from dspex.lm.record import LM
 from dspex.lm.response import Completion
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK
+from tests.support.lm.requests import ASK, forwarded
 
 Fake = Callable[..., FakeLM]
 Complete = Callable[..., Completion]
@@ -398,23 +397,6 @@ def test_closed_stream_closes_its_connection(fake: Fake, client: LMClient) -> No
     lm.wait_for(lambda: lm.hung_up == 2)
     assert len(client._services.flights) == 0
     assert client.complete(lm, ASK, rollout_id=3).text == "again"
-
-
-def forwarded(lm: LM, **changes: Any) -> dict[str, Any]:
-    """A worker's request, such as lm15 makes it."""
-    asked = {"model": lm.name, "messages": [], **({"stream": True} if changes.get("stream") else {})}
-    request = {
-        "lm": lm.ref,
-        "method": "POST",
-        "url": f"{lm.api_base}/chat/completions",
-        "headers": [["Content-Type", "application/json"], ["Authorization", "Bearer worker"], ["X-Own", "kept"]],
-        "body": json.dumps(asked).encode(),
-        "stream": False,
-        "rollout_id": None,
-        "timeout": None,
-        "cache": True,
-    }
-    return {**request, **changes}
 
 
 async def collect(client: LMClient, request: dict[str, Any], **options: Any) -> tuple[dict[str, Any], bytes]:

@@ -18,8 +18,8 @@ from dspex.lm.http.blocking_client import IDLE_LIMIT_S
 from dspex.lm.http.http_message import Head, kept_for
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from tests.conftest import ASK
-from tests.unit.lm.test_bad_answers import http
+from tests.support.lm.peer import http
+from tests.support.lm.requests import ASK
 
 PATIENCE_S = 20.0
 KEY = "canary-4242424242-canary"
@@ -144,7 +144,7 @@ def test_request_of_an_event_loop_is_sent_again_once(
     way: str, fickle: Callable[..., Fickle], client: LMClient, told: list[Any]
 ) -> None:
     """collaboration: and so is a stream's, and a worker's."""
-    from tests.unit.lm.test_lm_client import forwarded
+    from tests.support.lm.requests import forwarded
 
     endpoint = fickle(10)
     lm = _lm(endpoint)

@@ -27,7 +27,7 @@ from dspex.lm.record import LM
 from dspex.lm.request import RequestFactory
 from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK
+from tests.support.lm.requests import ASK
 
 Fake = Callable[..., FakeLM]
 KEY = "sk-canary-4242424242"

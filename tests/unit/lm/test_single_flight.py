@@ -14,7 +14,7 @@ from dspex.errors import LMAuthError, LMError, LMServerError
 from dspex.lm.lm_client import LMClient
 from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK
+from tests.support.lm.requests import ASK
 
 Fake = Callable[..., FakeLM]
 PATIENCE_S = 20.0

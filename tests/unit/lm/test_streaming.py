@@ -20,9 +20,8 @@ from dspex.lm.record import LM
 from dspex.lm.response import Completion
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK
 from tests.support.lm.held_endpoint import PATIENCE, HeldEndpoint, event
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.requests import ASK, forwarded
 
 Fake = Callable[..., FakeLM]
 ROUTES = ("stream", "astream", "forward", "aforward")

@@ -17,10 +17,8 @@ from dspex.lm.cache import Cache
 from dspex.lm.dialects import anthropic, openai
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from tests.conftest import ASK
-from tests.unit.lm.test_bad_answers import BODY, http
-from tests.unit.lm.test_http_client import Peer
-from tests.unit.lm.test_lm_client import forwarded
+from tests.support.lm.peer import BODY, Peer, http
+from tests.support.lm.requests import ASK, forwarded
 
 KEY = "canary4242424242canary"
 Ask = Callable[[LMClient, LM], str]

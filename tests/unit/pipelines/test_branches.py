@@ -16,7 +16,7 @@ from dspex import conditional, map_each, native, parallel, pipeline, python
 from dspex.errors import CallCancelled, InvalidInput, KeyClash, PipelineError, SettingsError
 from dspex.pipelines.core.results import Status
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted, Waiting
-from tests.unit.pipelines.conftest import Go
+from tests.support.pipelines.ways import Go
 
 SUP: Any = NotedSupervisor()
 

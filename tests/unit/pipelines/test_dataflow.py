@@ -11,7 +11,7 @@ from dspex import native, parallel, pipeline, python
 from dspex.errors import InvalidInput, InvalidReturn, PipelineError, SettingsError, UnknownName
 from dspex.pipelines.core.results import Status
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted
-from tests.unit.pipelines.conftest import Go
+from tests.support.pipelines.ways import Go
 
 SUP: Any = NotedSupervisor()
 

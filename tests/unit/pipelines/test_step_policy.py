@@ -14,7 +14,7 @@ from dspex import native, parallel, pipeline, python
 from dspex.errors import CallCancelled, InvalidInput, PipelineError, StepTimeout, WorkerDied
 from dspex.pipelines.core.results import Status
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted, Waiting, died
-from tests.unit.pipelines.conftest import Go
+from tests.support.pipelines.ways import Go
 
 SUP: Any = NotedSupervisor()
 

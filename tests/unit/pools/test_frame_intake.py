@@ -13,8 +13,8 @@ from dspex.pools import inbox
 from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, Intake
 from dspex.pools.processes.worker_process import Worker
 from dspex_worker.wire import FRAME_LIMIT
-from tests.process.conftest import Supervise
 from tests.support.paths import ROOT
+from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually
 
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from dspex.errors import LMAuthError, LMInvalidRequestError
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
-from tests.conftest import ASK, Probe
+from tests.support.lm.requests import ASK, Probe
 from tests.support.paths import ROOT
 
 Fake = Callable[..., FakeLM]
