@@ -1,43 +1,12 @@
 """What the tests ask of language models: messages, the ways to send them, and requests such as workers make."""
 
 from __future__ import annotations
-import json
-from collections.abc import Callable, Iterator
-from typing import Any
-import pytest
-from dspex.errors import (
-    LMAuthError,
-    LMBillingError,
-    LMContextWindowExceededError,
-    LMError,
-    LMInvalidRequestError,
-    LMProviderError,
-    LMRateLimitError,
-    LMServerError,
-    LMStreamAssemblyError,
-    LMTimeoutError,
-)
-from dspex.lm import exchange
-from dspex.lm.lm_client import LMClient
-from dspex.lm.record import LM
-from dspex.lm.usage import Account
-from tests.support.lm.peer import Peer, http
-    PLAIN,
-    STREAMED,
-    Way,
-    _complete,
-    _forward,
-    _forward_stream,
-    _stream,
-    begun,
-)
 
 import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
-from dspex.lm import lm_client as lm_client
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 
