@@ -1,4 +1,4 @@
-"""Unit and process: what workers send and nobody has taken yet is bounded: unfinished frames, and reports."""
+"""Unit: what workers send and nobody has taken yet is bounded: unfinished frames wait or go."""
 
 from __future__ import annotations
 
