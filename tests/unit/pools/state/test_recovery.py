@@ -6,7 +6,7 @@ from dspex.pools.state import invariants
 from dspex.pools.state.instructions import Fail, Forget, Send
 from dspex.pools.state.records import CallRecord
 from dspex.pools.state.recovery import repair
-from tests.unit.pools.state.test_state import NOW, Pool, sent
+from tests.support.pools.pool_state import NOW, Pool, sent
 
 
 def mended(pool: Pool, running: list[CallRecord], queued: list[CallRecord]) -> list[object]:
