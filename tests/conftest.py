@@ -1,4 +1,4 @@
-"""What the LM tests share: a client, a probe of DSPy in a subprocess, and plain messages."""
+"""Fixtures of many folders: a client of language models, scripted models, and a probe of DSPy in a subprocess."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dspex.lm import exchange
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 from tests.support.lm.requests import Probe
@@ -34,6 +35,12 @@ def fake() -> Iterator[Callable[..., FakeLM]]:
     yield make
     for lm in made:
         lm.close()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are sent again after a millisecond."""
+    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.errors import LMError
-from dspex.lm import exchange
 from dspex.lm.cache import Cache
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.redaction import Redactor, redact
 from tests.support.lm.peer import Peer, http
 from tests.support.lm.requests import ASK, PLAIN, STREAM, STREAMED, Way, begun, forwarded
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 KEY = 'kA/n+ry="42-Zaphod_Beeblebrox'
 WAYS = {
@@ -138,11 +139,6 @@ def peers() -> Iterator[Callable[..., Peer]]:
     yield make
     for one in made:
         one.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
 
 
 def _outcome(client: LMClient, lm: LM, way: Way) -> str:

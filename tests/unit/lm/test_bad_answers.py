@@ -19,7 +19,6 @@ from dspex.errors import (
     LMTimeoutError,
     LMUnexpectedError,
 )
-from dspex.lm import exchange
 from dspex.lm.bodies import PIECE_BYTES
 from dspex.lm.forwarding import REFUSAL_MOST
 from dspex.lm.http.endpoint import target_of
@@ -30,6 +29,8 @@ from dspex.lm.response import Completion
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.peer import BODY, Peer, chunked, http
 from tests.support.lm.requests import ASK, forwarded
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 Fake = Callable[..., FakeLM]
 Complete = Callable[..., Completion]
@@ -52,11 +53,6 @@ def complete(request: pytest.FixtureRequest, client: LMClient) -> Complete:
         return asyncio.run(whole())
 
     return ask
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
 
 
 def _lm(peer: Peer, **options: Any) -> LM:

@@ -20,7 +20,6 @@ from dspex.errors import (
     LMStreamAssemblyError,
     LMTimeoutError,
 )
-from dspex.lm import exchange
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.usage import Account
@@ -36,6 +35,8 @@ from tests.support.lm.requests import (
     _stream,
     begun,
 )
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 Serve = Callable[..., LM]
 MODELS = ("openai/m", "anthropic/m")
@@ -110,11 +111,6 @@ def serve() -> Iterator[Serve]:
     yield make
     for peer in made:
         peer.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
 
 
 @plainly

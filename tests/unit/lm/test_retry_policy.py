@@ -29,6 +29,8 @@ from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.requests import ASK
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 Fake = Callable[..., FakeLM]
 KEY = "sk-canary-4242424242"
 BODY = json.dumps(
@@ -38,11 +40,6 @@ BODY = json.dumps(
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }
 ).encode()
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
 
 
 class Clock:
