@@ -9,7 +9,7 @@ import pytest
 from dspex.events import Event, Name
 from dspex.pools import inbox
 from dspex.pools.frame_intake import SMALL
-from tests.support.paths import ROOT
+from tests.support.paths import HOSTILE_BRIDGE
 from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually
 
@@ -44,7 +44,7 @@ def test_reports_that_nobody_takes_are_dropped_and_counted(
 ) -> None:
     """Process: a subscriber hangs, a worker tells events on and on: bounded here, and told afterwards."""
     monkeypatch.setattr(inbox, "REPORTS_MOST", 1024 * 1024)
-    sup = supervise(bridge=str(ROOT / "tests" / "worker" / "hostile_bridge.py"), size=1)
+    sup = supervise(bridge=HOSTILE_BRIDGE, size=1)
     heard: list[Event] = []
     go = threading.Event()
 
