@@ -10,7 +10,7 @@ DOCS   := $(VENV)/.docs-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
-.PHONY: help setup demo test check docs format bench chaos fuzz soak kills cgroup slow parity clean
+.PHONY: help setup demo quick test check docs format bench chaos fuzz soak kills cgroup slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -34,6 +34,9 @@ $(DOCS): $(READY)
 
 demo: $(READY)   ## the research assistant on the embedded model, end to end
 	$(BIN)/python examples/research_assistant.py $(ARGS)
+
+quick: $(READY)  ## the unit tests alone: no worker process, under a minute
+	$(BIN)/python -m pytest -q tests/unit tests/test_imports.py $(ARGS)
 
 test: $(READY)   ## the test suite
 	$(BIN)/python -m pytest -q $(ARGS)
@@ -78,7 +81,7 @@ slow: $(READY)   ## the long runs that the test suite leaves out
 	$(BIN)/python -m pytest -q -m slow --timeout=5400
 
 parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeats a run
-	$(BIN)/python tests/support/parity/run.py --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/python -m tests.support.parity.run --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
 	DSPEX_TOOL_CASES=5000 $(if $(SEED),DSPEX_PARITY_SEED=$(SEED)) $(BIN)/python -m pytest -q --timeout=1800 \
 		tests/parity/test_tools.py -k dspys_own
 

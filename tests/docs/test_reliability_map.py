@@ -1,4 +1,4 @@
-"""contract: docs/internals/reliability.md maps every promise, rule, fault and bug class to tests that exist."""
+"""Contract: docs/internals/reliability.md maps every promise, rule, fault and bug class to tests that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: what it decides without a model, and a whole run of it on a scripted one."""
+"""Unit and process: the demo: what it decides without a model, and a whole run of it on a scripted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""contract: docs/internals/upstream-cases.md names only tests that exist, and counts what it lists."""
+"""Contract: docs/internals/upstream-cases.md names only tests that exist, and counts what it lists."""
 
 from __future__ import annotations
 

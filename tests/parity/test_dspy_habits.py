@@ -1,4 +1,4 @@
-"""parity: DSPy's habits and bugs that the native side copies, shown by DSPy; docs/internals/parity.md lists them."""
+"""Parity: DSPy's habits and bugs that the native side copies, shown by DSPy; docs/internals/parity.md lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""parity: the same bytes go out, the same answers, usage and error classes come back as with DSPy itself."""
+"""Parity: the same bytes go out, the same answers, usage and error classes come back as with DSPy itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""parity: prompts, response formats, request bodies, results and error classes are DSPy's own, on random cases."""
+"""Parity: prompts, response formats, request bodies, results and error classes are DSPy's own, on random cases."""
 
 from __future__ import annotations
 

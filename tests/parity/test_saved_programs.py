@@ -1,4 +1,4 @@
-"""parity: programs that DSPy saved are served natively with DSPy's own bytes, or by a worker, or refused."""
+"""Parity: programs that DSPy saved are served natively with DSPy's own bytes, or by a worker, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools in signatures: requests, outputs and errors are DSPy's own, with native function calling and without."""
+"""Parity: tools: requests, outputs and errors are DSPy's own, with native function calling and without."""
 
 from __future__ import annotations
 

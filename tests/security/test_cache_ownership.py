@@ -1,4 +1,4 @@
-"""The disk cache is used only where nobody else could have put answers into it."""
+"""Security: the disk cache is used only where nobody else could have put answers into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker may put into a forwarded request: each field is what its name says, before anything is made of it."""
+"""Security: what a worker may put into a forwarded request: each field is what its name says."""
 
 from __future__ import annotations
 

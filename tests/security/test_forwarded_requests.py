@@ -1,4 +1,4 @@
-"""collaboration: a worker's request goes to its LM's own model and path alone, and is counted by what came back."""
+"""Collaboration: a worker's request goes to its LM's own model and path alone, and is counted by what came back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is loaded holds a program, and never how, where or with whom it is called."""
+"""Security: a file that is loaded holds a program, and never how, where or with whom it is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No byte of a secret in what goes to a worker, into an error, an event, the cache or an answer."""
+"""Security: no byte of a secret in what goes to a worker, into an error, an event, the cache or an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A settings file that holds a key and that others may read gets a warning, which shows no key."""
+"""Security: a settings file that holds a key and that others may read gets a warning, which shows no key."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def supervise(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervise]:
     monkeypatch.setattr(pool_workers, "EXIT_PATIENCE", 2.0)  # how a worker died is to be known on a busy machine too
 
     def make(*, wait: bool = True, start: bool = True, **settings: Any) -> Supervisor:
-        defaults = {"bridge": "faults", "size": 2, "stop_grace": 0.5, "startup_timeout": 20.0}
+        defaults = {"bridge": "faults", "size": 2, "stop_grace": 0.5, "startup_timeout": 60.0}
         sup = Supervisor(pools=[PoolConfig("f", **{**defaults, **settings})])
         made.append(sup)
         if start:

@@ -1,4 +1,4 @@
-"""unit: the [budget] table of the settings."""
+"""Unit: the [budget] table of the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: where the default language model comes from when nobody names one in the call."""
+"""Unit: where the default language model comes from when nobody names one in the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: what importing and using the native side loads."""
+"""Unit: what importing and using the native side loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: BM25 and vector search."""
+"""Unit: BM25 and vector search."""
 
 from __future__ import annotations
 

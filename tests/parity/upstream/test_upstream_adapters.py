@@ -1,4 +1,4 @@
-"""parity: the cases of DSPy's tests/adapters/test_chat_adapter.py and test_json_adapter.py.
+"""Parity: the cases of DSPy's tests/adapters/test_chat_adapter.py and test_json_adapter.py.
 
 docs/internals/upstream-cases.md lists them.
 

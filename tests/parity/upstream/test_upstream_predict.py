@@ -1,4 +1,4 @@
-"""parity: the cases of DSPy's tests/predict/test_predict.py on format, parse and call.
+"""Parity: the cases of DSPy's tests/predict/test_predict.py on format, parse and call.
 
 docs/internals/upstream-cases.md lists them.
 """

@@ -1,4 +1,4 @@
-"""parity: the cases of DSPy's tests/signatures/test_signature.py, natively; see docs/internals/upstream-cases.md."""
+"""Parity: the cases of DSPy's tests/signatures/test_signature.py, natively; see docs/internals/upstream-cases.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""process: the embedded model, where its packages are installed."""
+"""Process: the embedded model, where its packages are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control groups: where they may be made, whose they are, and, where this machine has them, what they enforce.
+"""Unit and process: control groups: where they may be made, whose they are, and, where possible, what they enforce.
 
 The tests marked `real` need a cgroup v2 group with the memory controller in which this process may make others; they
 are skipped elsewhere, with the reason. `make cgroup` runs them in a user-mode kernel that has one.

@@ -1,4 +1,4 @@
-"""Pipelines over real DSPy workers and a scripted language model: the seed's own examples, and more."""
+"""Process: pipelines over real DSPy workers and a scripted language model: the seed's own examples, and more."""
 
 from __future__ import annotations
 
@@ -40,11 +40,6 @@ def lm() -> Iterator[FakeLM]:
 
     with FakeLM(answer) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def leaves_nothing(sup: Supervisor, lm: FakeLM, request: pytest.FixtureRequest) -> None:
-    """The module's workers, model and client live longer than one test."""
 
 
 class VectorSearch:

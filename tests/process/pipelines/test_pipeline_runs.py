@@ -1,4 +1,4 @@
-"""Sessions, real workers, streams, caches and maps: rules P5, P6 and P9."""
+"""Process: sessions, real workers, streams, caches and maps: rules P5, P6 and P9."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from dspex.pipelines.core.step_cache import Kept
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted
 from tests.support.pipelines.ways import Go
 from tests.support.supervisors import Supervise
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def _remembering(**how: Any) -> Any:

@@ -1,4 +1,4 @@
-"""process: what calls use and cost, budgets that stop them, and what is told of them: the same on both routes."""
+"""Process: what calls use and cost, budgets that stop them, and what is told of them: the same on both routes."""
 
 from __future__ import annotations
 

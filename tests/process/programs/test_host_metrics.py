@@ -1,4 +1,4 @@
-"""Metrics of the host with parameters of their own, called back from real workers."""
+"""Process: metrics of the host with parameters of their own, called back from real workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""collaboration: endpoints that misbehave, asked natively and by a real worker: the same error, and no key in it."""
+"""Collaboration: endpoints that misbehave, asked natively and by a real worker: the same error, and no key in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped bridges in real workers, against a real HTTP endpoint on the loopback interface."""
+"""Process: the shipped bridges in real workers, against a real HTTP endpoint on the loopback interface."""
 
 from __future__ import annotations
 

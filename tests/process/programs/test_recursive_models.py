@@ -1,4 +1,4 @@
-"""Models that refer to themselves: prompts, answers and saved programs, on both routes."""
+"""Process: models that refer to themselves: prompts, answers and saved programs, on both routes."""
 
 from __future__ import annotations
 

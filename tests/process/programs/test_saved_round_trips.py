@@ -1,4 +1,4 @@
-"""Programs saved and loaded again: by DSPex, by plain DSPy, and from one to the other."""
+"""Process and parity: programs saved and loaded again: by DSPex, by plain DSPy, and from one to the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing of a user's runs twice unless the caller said `idempotent=True`."""
+"""Process: nothing of a user's runs twice unless the caller said `idempotent=True`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that ask another program: both routes send the same requests and end alike, or it is said why not."""
+"""Process: programs that ask another program: both routes send the same requests and end alike, or say why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""collaboration and process: the scorecard sees what pools do, and says it as it is."""
+"""Collaboration and process: the scorecard sees what pools do, and says it as it is."""
 
 from __future__ import annotations
 

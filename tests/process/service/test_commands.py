@@ -1,4 +1,4 @@
-"""collaboration: what the commands print, and their exit codes."""
+"""Collaboration: what the commands print, and their exit codes."""
 
 from __future__ import annotations
 

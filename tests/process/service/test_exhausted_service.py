@@ -1,4 +1,4 @@
-"""process: a service without descriptors or threads is looked at and stopped; so is one whose launcher has gone."""
+"""Process: a service without descriptors or threads is looked at and stopped; so is one whose launcher has gone."""
 
 from __future__ import annotations
 

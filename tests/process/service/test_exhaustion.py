@@ -1,4 +1,4 @@
-"""collaboration and process: the control service and its clients where descriptors, threads, memory or readers lack."""
+"""Collaboration and process: the control service and its clients where descriptors, threads, memory or readers lack."""
 
 from __future__ import annotations
 

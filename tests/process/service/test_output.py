@@ -1,4 +1,4 @@
-"""unit and process: nothing that is wrong with its output stops `dspex start`, holds it up or changes its exit code."""
+"""Unit and process: nothing that is wrong with its output stops `dspex start`, holds it up or changes its exit code."""
 
 from __future__ import annotations
 

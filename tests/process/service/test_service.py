@@ -1,4 +1,4 @@
-"""collaboration: a client makes a supervisor's calls through the control socket."""
+"""Collaboration: a client makes a supervisor's calls through the control socket."""
 
 from __future__ import annotations
 

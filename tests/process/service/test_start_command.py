@@ -1,4 +1,4 @@
-"""process: `dspex start` as a real process, with real signals."""
+"""Process: `dspex start` as a real process, with real signals."""
 
 from __future__ import annotations
 

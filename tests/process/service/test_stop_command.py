@@ -1,4 +1,4 @@
-"""process: `dspex stop` and the service's own exit tell what became of the calls, and of the process."""
+"""Process: `dspex stop` and the service's own exit tell what became of the calls, and of the process."""
 
 from __future__ import annotations
 

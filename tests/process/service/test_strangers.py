@@ -1,4 +1,4 @@
-"""collaboration: what is no client of ours does no harm to the service or to its clients."""
+"""Collaboration: what is no client of ours does no harm to the service or to its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker holds of sessions, and what it tells the supervisor of durable ones (RULES S4, S9)."""
+"""Process: what a worker holds of sessions, and what it tells the supervisor of durable ones (RULES S4, S9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: the work of reading a reply is bounded by its length, whatever it holds; what costs more is refused."""
+"""Unit: the work of reading a reply is bounded by its length, whatever it holds; what costs more is refused."""
 
 from __future__ import annotations
 

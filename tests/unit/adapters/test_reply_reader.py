@@ -1,4 +1,4 @@
-"""unit: replies are read within their call's deadline, and beside the event loop when that takes long."""
+"""Unit: replies are read within their call's deadline, and beside the event loop when that takes long."""
 
 from __future__ import annotations
 

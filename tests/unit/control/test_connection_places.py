@@ -1,4 +1,4 @@
-"""unit: who has a place at the control service, and how often it speaks of those who have none."""
+"""Unit: who has a place at the control service, and how often it speaks of those who have none."""
 
 from __future__ import annotations
 

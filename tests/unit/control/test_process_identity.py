@@ -1,4 +1,4 @@
-"""unit and process: "cannot be told" is never taken for "gone"."""
+"""Unit and process: "cannot be told" is never taken for "gone"."""
 
 from __future__ import annotations
 

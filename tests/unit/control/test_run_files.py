@@ -1,4 +1,4 @@
-"""unit: whose a control socket is, and what becomes of one that a dead process left."""
+"""Unit: whose a control socket is, and what becomes of one that a dead process left."""
 
 from __future__ import annotations
 

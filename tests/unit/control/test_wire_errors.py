@@ -1,4 +1,4 @@
-"""unit: every exception crosses the control socket as the class that it is."""
+"""Unit: every exception crosses the control socket as the class that it is."""
 
 from __future__ import annotations
 

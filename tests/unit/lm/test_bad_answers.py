@@ -1,4 +1,4 @@
-"""collaboration: an endpoint or a proxy that behaves badly; and the key: no message shows it, no other host gets it."""
+"""Collaboration: an endpoint or a proxy that behaves badly; and the key: no message shows it, no other host gets it."""
 
 from __future__ import annotations
 

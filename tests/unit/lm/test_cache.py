@@ -1,4 +1,4 @@
-"""unit: the response cache, its disk layer, single flight and the limits, on a clock that stands still."""
+"""Unit: the response cache, its disk layer, single flight and the limits, on a clock that stands still."""
 
 from __future__ import annotations
 

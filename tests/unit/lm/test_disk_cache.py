@@ -1,4 +1,4 @@
-"""The disk layer of the cache: killed writers, two processes, damaged files, a full disk."""
+"""Unit: the disk layer of the cache: killed writers, two processes, damaged files, a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""collaboration: errors that come as a success, in every envelope: the same class on every way, kept by nobody."""
+"""Collaboration: errors that come as a success, in every envelope: the same class on every way, kept by nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP client against a scripted peer that sends exactly the bytes it is told to."""
+"""Collaboration: the HTTP client against a scripted peer that sends exactly the bytes it is told to."""
 
 from __future__ import annotations
 

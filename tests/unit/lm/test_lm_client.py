@@ -1,4 +1,4 @@
-"""collaboration: the client against scripted endpoints: cache, flights, retries, deadlines, budgets, forwarding."""
+"""Collaboration: the client against scripted endpoints: cache, flights, retries, deadlines, budgets, forwarding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model table: what is taken out of its text is what is in it."""
+"""Contract: the model table: what is taken out of its text is what is in it."""
 
 from __future__ import annotations
 

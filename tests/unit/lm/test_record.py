@@ -1,4 +1,4 @@
-"""unit: the LM record."""
+"""Unit: the LM record."""
 
 from __future__ import annotations
 

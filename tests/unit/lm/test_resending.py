@@ -1,4 +1,4 @@
-"""collaboration: a kept connection that turns out closed: the request goes out once more, on a new one, and is told."""
+"""Collaboration: a kept connection that turns out closed: the request goes out once more, on a new one, and is told."""
 
 from __future__ import annotations
 

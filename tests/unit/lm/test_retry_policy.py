@@ -1,4 +1,4 @@
-"""When a request is sent again, held back, or left to another: the policy on a fake clock."""
+"""Unit: when a request is sent again, held back, or left to another: the policy on a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""collaboration: what callers who ask the same at the same time share, and what each keeps for himself (RULES I6)."""
+"""Collaboration: what callers who ask the same at the same time share, and what each keeps for himself (RULES I6)."""
 
 from __future__ import annotations
 

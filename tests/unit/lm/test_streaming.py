@@ -1,4 +1,4 @@
-"""collaboration: streams against an endpoint that holds each piece back: nothing waits, and leaving closes at once."""
+"""Collaboration: streams against an endpoint that holds each piece back: nothing waits, and leaving closes at once."""
 
 from __future__ import annotations
 

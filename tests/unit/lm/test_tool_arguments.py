@@ -1,4 +1,4 @@
-"""Tool arguments that are no JSON object: kept as DSPy keeps them, and no tool runs with its defaults instead."""
+"""Unit: tool arguments that are no JSON object: kept as DSPy keeps them; no tool runs with defaults instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""collaboration: a reply that no answer can be made of is a typed error, once, and is not kept."""
+"""Collaboration: a reply that no answer can be made of is a typed error, once, and is not kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches: rules P3 and P4, in the four ways to run."""
+"""Unit: branches: rules P3 and P4, in the four ways to run."""
 
 from __future__ import annotations
 

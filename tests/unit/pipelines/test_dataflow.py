@@ -1,4 +1,4 @@
-"""What steps read and write: rules P1 and P2, in the four ways to run."""
+"""Unit: what steps read and write: rules P1 and P2, in the four ways to run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When, attempts, timeouts, fallbacks and cancellation: rule P7, in the four ways to run."""
+"""Unit: when, attempts, timeouts, fallbacks and cancellation: rule P7, in the four ways to run."""
 
 from __future__ import annotations
 

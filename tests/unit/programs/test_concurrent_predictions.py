@@ -1,4 +1,4 @@
-"""Many predictions at once: every answer is its own, whatever is cancelled, late or cut off; nothing is left open."""
+"""Collaboration: many predictions at once: each has its own answer, whatever is cancelled or late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: native predict: the exchange, its fallback, streaming, checked inputs and typed outputs."""
+"""Unit: native predict: the exchange, its fallback, streaming, checked inputs and typed outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: files that are no saved program are refused with InvalidInput, whatever they hold."""
+"""Unit: files that are no saved program are refused with InvalidInput, whatever they hold."""
 
 from __future__ import annotations
 

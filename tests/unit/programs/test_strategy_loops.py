@@ -1,4 +1,4 @@
-"""unit: the loops behind strategies: assertions with feedback, the best by reward, the majority; and templates."""
+"""Unit: the loops behind strategies: assertions with feedback, the best by reward, the majority; and templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""unit: signatures: the string grammar, the class form, the operations, and the plain form for workers."""
+"""Unit: signatures: the string grammar, the class form, the operations, and the plain form for workers."""
 
 from __future__ import annotations
 

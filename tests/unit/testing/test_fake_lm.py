@@ -1,4 +1,4 @@
-"""contract: FakeLM, as users' tests use it, on both routes; and the pytest plugin."""
+"""Contract: FakeLM, as users' tests use it, on both routes; and the pytest plugin."""
 
 from __future__ import annotations
 

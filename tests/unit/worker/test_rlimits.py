@@ -1,4 +1,4 @@
-"""Which processes' data limits are raised for the stacks of their threads."""
+"""Unit: which processes' data limits are raised for the stacks of their threads."""
 
 from __future__ import annotations
 

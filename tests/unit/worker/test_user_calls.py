@@ -1,4 +1,4 @@
-"""What metrics, rewards, checks and retrievers of every shape are called with."""
+"""Unit: what metrics, rewards, checks and retrievers of every shape are called with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PoolState under random histories: every promise is checked after every event (see `pool_double.World`)."""
+"""Unit: PoolState under random histories: every promise is checked after every event (see `pool_world.World`)."""
 
 from __future__ import annotations
 

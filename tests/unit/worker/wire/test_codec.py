@@ -1,4 +1,4 @@
-"""Values and frames: what is accepted comes back equal and of the same types; the rest is refused by name."""
+"""Unit: values and frames: what is accepted comes back equal and of the same types; the rest is refused by name."""
 
 from __future__ import annotations
 

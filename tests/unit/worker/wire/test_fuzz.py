@@ -1,4 +1,4 @@
-"""Mutated frames: 100,000 here; a million by `python -m tests.support.wire.fuzz`."""
+"""Unit: mutated frames: 100,000 here; a million by `python -m tests.support.wire.fuzz`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of every kind of message, as they were when protocol 1.0 was fixed (golden_frames.json).
+"""Contract: the bytes of every kind of message, as they were when protocol 1.0 was fixed (golden_frames.json).
 
 A frame that no longer matches means that old workers cannot read new supervisors: raise the protocol's major version.
 """
