@@ -33,9 +33,14 @@ def model() -> Iterator[FakeLM]:
 
 
 @pytest.fixture(scope="module")
-def reader(model: FakeLM, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The reader of all pages."""
-    return Reader(model, tmp_path_factory.mktemp("reader"))
+def reader(model: FakeLM, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    """The reader of all pages; it begins with those of the tests that are to run."""
+    reader = Reader(model, tmp_path_factory.mktemp("reader"))
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.originalname == test_a_python_block_runs_as_pasted.__name__:
+            reader.begin(item.callspec.params["block"].page)
+    yield reader
+    reader.close()
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=[block.id for block in PYTHON])

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,26 @@ class Reading:
 
 @dataclass
 class Reader:
-    """Reads each page once; `model` answers on loopback."""
+    """Reads each page once, two pages at a time; `model` answers on loopback."""
 
     model: FakeLM
     folder: Path
-    _read: dict[str, Reading] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+    _read: dict[str, Future[Reading]] = field(default_factory=dict)
+
+    def begin(self, page: str) -> Future[Reading]:
+        """Run all blocks of the page in the background, if they have not run yet."""
+        if page not in self._read:
+            self._read[page] = self._threads.submit(self._paste, page)
+        return self._read[page]
 
     def read(self, page: str) -> Reading:
-        """Run all blocks of the page, if they have not run yet."""
-        if page not in self._read:
-            self._read[page] = self._paste(page)
-        return self._read[page]
+        """Wait until all blocks of the page have run."""
+        return self.begin(page).result()
+
+    def close(self) -> None:
+        """Wait for the pages that are being read; begin no other."""
+        self._threads.shutdown(cancel_futures=True)
 
     def outcome(self, block: Block) -> Outcome:
         """What became of one block."""
