@@ -114,7 +114,7 @@ def test_cancelled_task_cancels_the_call_in_its_worker(client: Client, superviso
 
     async def main() -> None:
         task = asyncio.create_task(client.acall("faults", "spin", {"seconds": 30.0}))
-        await asyncio.to_thread(eventually, lambda: running(supervisor) == 1, "the call runs")
+        await asyncio.to_thread(eventually, lambda: running(supervisor) == 1, what="the call runs")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
