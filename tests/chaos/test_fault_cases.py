@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from dspex.errors import CallTimeout, DspexError, FrameTooLarge, PoisonCall, ProtocolError, RemoteError, WorkerDied
-from tests.chaos.company import Company, unharmed
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import Caller, all_ready, eventually, is_alive, pids
+from tests.support.chaos.callers import Company, unharmed
+from tests.support.supervisors import Supervise
+from tests.support.waiting import Caller, all_ready, eventually, is_alive, pids
 
 HEADER = struct.Struct(">I")
 SIZE, CONCURRENCY = 3, 8
