@@ -108,14 +108,14 @@ def spin_unsafe(ctx: Context, seconds: float) -> int:
 @bridge.command()
 def reply_then_die(ctx: Context, n: int) -> int:
     """Give n, and die by SIGKILL as soon as the reply is written."""
-    runtime = ctx._running.runtime  # on purpose, as in `garbage`
-    write = runtime._write
+    writer = ctx._running.runtime.writer  # on purpose, as in `garbage`
+    write = writer.write
 
     def write_and_die(frame: bytes) -> None:
         write(frame)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    runtime._write = write_and_die
+    writer.write = write_and_die
     return n
 
 
@@ -190,8 +190,8 @@ def garbage(
     ctx: Context, data: bytes = b"\xff\xff\xff\xffthis is not a frame", exit: bool = False, seconds: float = 30.0
 ) -> None:
     """Write bytes that are no frame to the protocol's pipe; then stay for a while, or exit."""
-    runtime = ctx._running.runtime  # on purpose: nothing public can break the protocol
-    os.write(runtime._outgoing, data)
+    writer = ctx._running.runtime.writer  # on purpose: nothing public can break the protocol
+    os.write(writer._descriptor, data)
     if exit:
         os._exit(0)
     time.sleep(seconds)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from .. import bridge
-from ..bridge import Context, Failure
+from ..context import Context, current, running_context
+from ..failure import Failure
 from .dspy_errors import ParentRefused
 
 T = TypeVar("T")
@@ -30,16 +30,16 @@ def running() -> Context:
         LookupError: it works for none (a thread that user code started by itself, outside DSPy).
     """
     context: Context | None = dspy.settings.get(SETTING)
-    return bridge.current() if context is None else context
+    return current() if context is None else context
 
 
 def in_call(context: Context, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Run `function` so that `dspex_worker.bridge.current()` answers in whichever thread this is."""
-    token = bridge._current.set(context)
+    token = running_context.set(context)
     try:
         return function(*arguments, **named)
     finally:
-        bridge._current.reset(token)
+        running_context.reset(token)
 
 
 @dataclass
