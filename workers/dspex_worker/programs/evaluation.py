@@ -15,12 +15,15 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Context, Failure
+from ..context import Context
+from ..failure import Failure
 from .call_context import Tally
-from .commands import Programs, Record, Spec, result_of, secrets_of
+from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
 from .metric_calls import Metric, metric_from, score_of
 from .modules import REWARDED, given
+from .program_calls import Record, Spec, result_of
+from .worker_lm import secrets_of
 
 DEFAULT_THREADS = 8
 

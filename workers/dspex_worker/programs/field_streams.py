@@ -19,10 +19,11 @@ from typing import Any
 import dspy
 import jiter
 
-from ..bridge import Context
+from ..context import Context
 from .call_context import Tally, in_call
-from .commands import Adapter, Programs, Record, Spec, accounted, call, call_options, nothing_came
+from .commands import Programs
 from .lm_direct import beside_a_loop, is_direct
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
 from .worker_lm import WATCH
 
 Piece = tuple[str, str]  # field, text

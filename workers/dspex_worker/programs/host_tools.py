@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import dspy
 
-from ..bridge import Failure
+from ..failure import Failure
 from .call_context import running
 from .wire_values import to_wire
 

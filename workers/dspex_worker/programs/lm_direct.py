@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 import dspy
 
-from ..bridge import Context
+from ..context import Context
 from .call_context import running
 from .lm_fallbacks import FallbackLM, FallbackTurn
 

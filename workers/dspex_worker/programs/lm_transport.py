@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bridge import Failure
+from ..failure import Failure
 from .call_context import running
 from .dspy_errors import error_of
 from .lm_fallbacks import FallbackTurn

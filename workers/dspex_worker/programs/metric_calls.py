@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
-from ..bridge import Context
+from ..context import Context
 from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments
 from .call_context import TALLY, Tally, in_call, running
 from .dspy_errors import invalid_input, unknown_name

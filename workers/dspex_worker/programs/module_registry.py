@@ -14,7 +14,19 @@ import dspy
 
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
-from .voting import MajorityModule
+
+
+class MajorityModule(dspy.Module):  # type: ignore[misc]
+    """`dspy.majority` as a module, so that a call can name it: the commonest of its module's `n` answers."""
+
+    def __init__(self, module: dspy.Module, field: str | None = None) -> None:
+        super().__init__()
+        self.module = module
+        self.field = field
+
+    def forward(self, **inputs: Any) -> Any:
+        return dspy.majority(self.module(**inputs), field=self.field)
+
 
 MODULES: dict[str, type[dspy.Module]] = {
     f"dspy.{cls.__name__}": cls

@@ -19,15 +19,19 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Cancelled, Context, Failure
+from ..context import Context
+from ..failure import Cancelled, Failure
 from .call_context import Tally
-from .commands import Programs, Record, Spec, secrets_of, versions
+from .commands import Programs
 from .dspy_errors import failure_of, translated
 from .evaluation import EvaluatedRow, examples_from, percent, scored
 from .metric_calls import metric_from
-from .modules import dump_state
+from .module_state import dump_state
 from .optimizers import DEFAULT_THREADS, Optimizer, OptimizerTask, optimizer_named, split
+from .program_calls import Record, Spec
 from .progress import Fatal, Headings, Latest, Progress, dspy_settings
+from .versions import versions
+from .worker_lm import secrets_of
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _START_S = 0.001  # how long a thread takes to start

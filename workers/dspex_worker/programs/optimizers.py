@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Failure
+from ..failure import Failure
 from .dspy_errors import invalid_input, unknown_name
 
 Examples = Sequence[dspy.Example]

@@ -17,7 +17,7 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from ..bridge import Context
+from ..context import Context
 from .call_context import Tally, in_call
 from .dspy_errors import is_out_of_memory
 from .metric_calls import Metric, score_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Context
+from ..context import Context
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
 from .wire_values import to_wire

@@ -22,7 +22,7 @@ from dspy.clients.execution import StreamAccumulator
 from dspy.lm15 import Request, Response, RouterConfig
 from dspy.utils.exceptions import LMConfigurationError
 
-from ..bridge import Failure
+from ..failure import Failure
 from .call_context import TALLY, Tally
 from .lm_direct import DirectLM
 from .lm_fallbacks import FallbackLM, FallbackTurn
@@ -111,6 +111,14 @@ def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
     if (record.get("n") or 1) != 1:
         options["n"] = record["n"]
     return {name: value for name, value in options.items() if value is not None}
+
+
+def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What must not appear in an error of a call with this LM record."""
+    if record is None:
+        return ()
+    own = (str(record["api_key"]),) if record.get("api_key") else ()
+    return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
 class WorkerLM(FallbackLM):
