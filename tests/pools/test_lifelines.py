@@ -59,7 +59,7 @@ while sup.stats()["f"]["in_flight"] < 2:
 
 
 def test_the_template_kills_what_holds_the_gil(hosts: list[Host]) -> None:
-    """Process (scorecard 4, 5): SIGKILL of the host; C code with the GIL, setsid and daemonised grandchildren."""
+    """Process (scorecard 4, 5): SIGKILL of the host; C code with the GIL, setsid and daemonized grandchildren."""
     host = Host(_without(SPINNING))
     hosts.append(host)
     host.process.kill()

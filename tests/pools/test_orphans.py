@@ -86,7 +86,7 @@ def hosts() -> Iterator[list[Host]]:
 
 SPINNING = """
 children = [sup.call("f", "spawn", {"seconds": 600, "detach": detach}) for detach in (True, False)]
-children.append(sup.call("f", "daemonise", {"seconds": 600}))
+children.append(sup.call("f", "daemonize", {"seconds": 600}))
 pids += children
 for _ in range(2):
     threading.Thread(target=sup.call, args=("f", "spin_c", {"seconds": 600}), daemon=True).start()
@@ -101,7 +101,7 @@ time.sleep(600)
 @pytest.mark.parametrize("start_method", ["fork", "exec"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_a_killed_supervisor_takes_everything_along(hosts: list[Host], concurrency: int, start_method: str) -> None:
-    """Process (T4, T5, scorecard 4, 5): workers that hold the GIL in C, setsid and daemonised grandchildren.
+    """Process (T4, T5, scorecard 4, 5): workers that hold the GIL in C, setsid and daemonized grandchildren.
 
     100 ms by design; bounded at 2 s here for busy machines.
     """

@@ -100,7 +100,7 @@ def _sendable(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(value: object) -> int | None:
-    """Its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
+    """Return its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
     try:
         return len(encode(value))
     except Exception:  # also RuntimeError, if another thread changes it meanwhile

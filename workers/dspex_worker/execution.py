@@ -57,7 +57,7 @@ def _run_command(running: RunningCall) -> Any:
 
 
 def _explained(error: TypeError, command: Command) -> Exception:
-    """A TypeError of the call itself (wrong arguments), told from one that the command's own code raised."""
+    """Return the failure for wrong arguments, or the TypeError that the command's own code raised."""
     if error.__traceback__ is not None and error.__traceback__.tb_next is None:
         return Failure("InvalidInput", f"command {command.name!r} does not take these arguments: {error}")
     return error

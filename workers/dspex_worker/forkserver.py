@@ -1,4 +1,4 @@
-"""The fork server: the single-threaded parent of a pool's workers.
+"""Fork a pool's workers from a single-threaded parent, and reap them: the fork server.
 
 It imports what the workers need once and forks them in milliseconds (`start_method="fork"`), or launches another
 interpreter for each (`"exec"`). It opens each child's pidfd before it can reap it, monitors the workers' memory without
@@ -116,7 +116,7 @@ class ForkServer:
             self._monitor.look(time.monotonic())
 
     def end(self) -> NoReturn:
-        """The supervisor is gone: kill all that is left, and exit."""
+        """Kill all that is left, and exit: the supervisor is gone."""
         kill_all_children()
         os._exit(0)
 
@@ -225,7 +225,7 @@ class ForkServer:
                 kill_tree(worker.pid)
 
     def _reap(self, worker: ForkedWorker) -> None:
-        """The worker has ended: kill what it left, reap it, report how it ended."""
+        """Kill what an ended worker left, reap it, and report how it ended."""
         kill_group(worker.pid)
         kill_orphans({known.pid for known in self._workers.values()})
         _, status, usage = os.wait4(worker.pid, 0)

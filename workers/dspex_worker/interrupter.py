@@ -33,12 +33,12 @@ class Interrupter:
     # -- the executing thread --
 
     def begin(self, running: RunningCall) -> None:
-        """The calling thread is about to run this call."""
+        """Note that the calling thread is about to run this call."""
         if threading.get_ident() == self._main:
             self._on_main = running  # set and cleared by this thread alone, see `_on_signal`
 
     def end(self, running: RunningCall) -> None:
-        """The call has been answered: interrupt it no more."""
+        """Interrupt this call no more: it has been answered."""
         if self._on_main is running:
             self._on_main = None
         running.has_ended = True

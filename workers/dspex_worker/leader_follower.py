@@ -1,9 +1,10 @@
-"""Who reads: exactly one thread of a worker, the leader, takes messages from the supervisor, and runs calls itself.
+"""Leader/Followers: the thread that reads a call runs it; another takes over reading after a tick.
 
-Handing each call to another thread costs two thread switches, most of a short call's time. So the leader runs what it
-reads, and a *watch* looks after it: if a call has not ended within a tick, the watch takes the lead, and with it the
-messages that were read but not handled. A call that is about to wait for the supervisor hands the lead over before.
-So reading goes on whatever calls do, and PING, CANCEL and further calls wait a tick or two at most.
+Exactly one thread of a worker, the leader, takes messages from the supervisor. Handing each call to another thread
+would cost two thread switches, most of a short call's time. So the leader runs what it reads, and a *watch* looks after
+it: if a call has not ended within a tick, the watch takes the lead, and with it the messages that were read but not
+handled. A call that is about to wait for the supervisor gives the lead away before. So reading goes on whatever calls
+do, and PING, CANCEL and further calls wait a tick or two at most.
 
 Threads that neither lead nor watch nor run a call stand by. When calls must run on the main thread (`concurrency` 1),
 another leader gives the lead back to it together with the call.
@@ -91,7 +92,7 @@ class LeaderFollower(Generic[C]):
     # -- a running call --
 
     def step_aside(self) -> None:
-        """The calling thread is about to wait: let another lead, if it does."""
+        """Let another thread lead, if the calling one does: it is about to wait."""
         if self._leader != threading.get_ident():
             return
         with self._lock:

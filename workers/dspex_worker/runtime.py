@@ -1,4 +1,4 @@
-"""The worker's runtime: takes messages, starts commands, answers what is asked of the worker itself.
+"""Serve one worker: take messages, start commands, answer what is asked of the worker itself.
 
 Threads. `LeaderFollower` decides which thread reads; see there. Commands run on the *main thread* when the pool's
 `concurrency` is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for)
@@ -98,14 +98,14 @@ class Runtime:
             self._end(running)
 
     def fail(self) -> NoReturn:
-        """An exception left the runtime itself: what user code did to the process (closed its descriptors, say)."""
+        """End the worker: an exception left the runtime itself (user code closed its descriptors, say)."""
         report(f"dspex worker {self.identity.worker}: its runtime failed\n{traceback.format_exc()}")
         leave(EXIT_BROKEN)
 
     # -- a running call --
 
     def about_to_wait(self) -> None:
-        """The calling thread waits for the supervisor: whoever reads must be another one."""
+        """Let another thread read: the calling one is about to wait for the supervisor."""
         self._leadership.step_aside()
 
     def _end(self, running: RunningCall) -> None:
@@ -191,7 +191,7 @@ class Runtime:
     # -- a forked child of user code --
 
     def _let_go(self) -> None:
-        """It must not hold what ties the worker to its supervisor (T8).
+        """Close what ties the worker to its supervisor (T8).
 
         Once: a child of that child may have other files under these numbers.
         """

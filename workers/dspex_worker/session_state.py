@@ -1,9 +1,9 @@
-"""Session state inside a worker: one mapping for each session, which commands reach through `ctx.session`.
+"""Keep session state in a worker: one mapping for each session, which commands reach through `ctx.session`.
 
 The leader restores and forgets mappings; the command that runs in a session writes it alone (the pool starts no other
 command of that session meanwhile). A durable session's mapping holds wire values only, and each reply carries what its
-call wrote, so that the supervisor always has the state as of the last answered call. What it could not be told is
-taken back here too.
+call wrote, so that the supervisor always has the state as of the last answered call. What could not be sent is taken
+back here too.
 """
 
 from __future__ import annotations

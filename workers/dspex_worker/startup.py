@@ -1,4 +1,4 @@
-"""From a bare process to a running worker: become a session of its own, claim stdio, greet, set up, be ready."""
+"""Turn a bare process into a running worker: lead a session, claim stdio, greet, set up, be ready."""
 
 from __future__ import annotations
 

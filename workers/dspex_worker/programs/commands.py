@@ -1,7 +1,7 @@
-"""Running programs: what the commands of the general pool do.
+"""Run programs: what the commands of the general pool do.
 
-`Programs` is made once per worker, in `boot.setup`; its methods run on the threads that run calls, several at a time.
-Every call opens its own `dspy.context`, so nothing of one call is seen by another, and nothing is kept after it.
+`Programs` is made once per worker, in `dspy_setup.setup`; its methods run on the threads that run calls, several at a
+time. Every call opens its own `dspy.context`, so nothing of one call is seen by another, and nothing is kept after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named
-from .call_context import SETTING, TALLY, Noting, Tally
+from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
 from .dspy_errors import invalid_input, translated
 from .module_registry import known_modules
 from .modules import Modules
@@ -25,7 +25,7 @@ from .prompt_capture import PromptCaptured, capturing
 from .user_imports import Imports
 from .versions import versions
 from .wire_values import to_wire
-from .worker_lm import LMs, secrets_of
+from .worker_lm import LMCache, secrets_of
 
 _NO_LM: Record = {"model": "openai/none", "ref": "", "cache": False}
 
@@ -35,14 +35,14 @@ class Programs:
     """The programs and LMs of one worker."""
 
     imports: Imports
-    lms: LMs
+    lms: LMCache
     modules: Modules
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
-        """What a worker with these settings serves."""
+        """Return what a worker with these settings serves."""
         imports = Imports.of(settings.get("imports"))
-        return cls(imports, LMs(), Modules(imports))
+        return cls(imports, LMCache(), Modules(imports))
 
     def run(
         self,
@@ -58,13 +58,13 @@ class Programs:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one."""
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
-        tally = Tally()
-        watching = {"callbacks": [Noting(tally)]} if built.swallows_errors else {}
-        with self.calling(ctx, lm, adapter, tally, **watching), dspy.track_usage() as usage:
+        call_usage = CallUsage()
+        watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
+        with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options)
         if prediction is None:
-            raise nothing_came(spec, tally)
-        return accounted(prediction, usage, tally)
+            raise nothing_came(spec, call_usage)
+        return accounted(prediction, usage, call_usage)
 
     def render(
         self,
@@ -76,10 +76,10 @@ class Programs:
         config: Mapping[str, Any] | None = None,
         tool_set: str | None = None,
     ) -> dict[str, Any]:
-        """The messages that the program's first LM call would send; nothing is sent."""
+        """Return the messages that the program's first LM call would send; nothing is sent."""
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
-        with self.calling(ctx, lm, adapter, Tally()), dspy.context(lm=self._capturing(lm or _NO_LM)):
+        with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -87,14 +87,14 @@ class Programs:
         raise invalid_input(f"{spec['module']} ended without asking an LM.")
 
     def signature_of(self, ctx: Context, path: str) -> dict[str, Any]:
-        """The wire spec of the signature class that `module:Class` names."""
+        """Return the wire spec of the signature class that `module:Class` names."""
         found = self.imports.resolve(path, "signature")
         if not (isinstance(found, type) and issubclass(found, dspy.Signature)):
             raise invalid_input(f"{path!r} is not a dspy.Signature class.")
         return signature_classes.describe(found, self.imports)
 
     def describe(self, ctx: Context) -> dict[str, Any]:
-        """What this worker has: the versions that decide about parity, and the names it answers to."""
+        """Return what this worker has: the versions that decide about parity, and the names it answers to."""
         return {
             "versions": versions(),
             "modules": sorted(known_modules(self.imports)),
@@ -110,14 +110,14 @@ class Programs:
 
     @contextmanager
     def calling(
-        self, ctx: Context, lm: Record | None, adapter: Adapter, tally: Tally, **settings: Any
+        self, ctx: Context, lm: Record | None, adapter: Adapter, call_usage: CallUsage, **settings: Any
     ) -> Iterator[None]:
-        """DSPy's settings for one command, and its errors as failures."""
+        """Enter DSPy's settings for one command, and translate its errors into failures."""
         ctx.conceal(*secrets_of(lm))
         with translated(secrets_of(lm)):
             found = self.lms.get(lm)
             chosen = adapter_named(adapter, found, lm)
-            own = {SETTING: ctx, TALLY: tally}
+            own = {SETTING: ctx, USAGE: call_usage}
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
                 yield

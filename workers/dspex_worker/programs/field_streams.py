@@ -1,4 +1,4 @@
-"""A program's fields while its LM still writes them.
+"""Stream a program's fields while its LM still writes them.
 
 The LM's engine shows every event of an answer to a `FieldWatch`, which splits the text into fields by the adapter's
 format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds.
@@ -20,7 +20,7 @@ import dspy
 import jiter
 
 from ..context import Context
-from .call_context import Tally, in_call
+from .call_context import CallUsage, in_call
 from .commands import Programs
 from .lm_direct import beside_a_loop, is_direct
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
@@ -50,13 +50,13 @@ def run_stream(
 
     def work() -> None:
         try:
-            tally = Tally()
+            call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
-            with programs.calling(ctx, lm, adapter, tally, **{WATCH: watch}), dspy.track_usage() as usage:
+            with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
-                raise nothing_came(spec, tally)
-            outcome.append(accounted(prediction, usage, tally))
+                raise nothing_came(spec, call_usage)
+            outcome.append(accounted(prediction, usage, call_usage))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
@@ -106,7 +106,7 @@ class FieldWatch:
         return False
 
     def viewer(self) -> _Viewer:
-        """Who sees the answer that this thread asks for now; for LMs that do not tell events."""
+        """Return a viewer of the answer that this thread asks for now; for LMs that emit no events."""
         return _Viewer(self, _AnswerFields(*self._asking()))
 
     def _asking(self) -> tuple[str | None, list[str]]:
@@ -143,7 +143,7 @@ class _AnswerFields:
         self.predictor = predictor
         self._fields = fields
         self._begun = ""
-        self._splitter: Headed | Tagged | Jsonish | None = None
+        self._splitter: ChatSplitter | XMLSplitter | JSONSplitter | None = None
 
     def feed(self, text: str) -> list[Piece]:
         if self._splitter is None:
@@ -156,15 +156,15 @@ class _AnswerFields:
     def end(self) -> list[Piece]:
         return [] if self._splitter is None else self._splitter.end()
 
-    def _chosen(self) -> Headed | Tagged | Jsonish:
+    def _chosen(self) -> ChatSplitter | XMLSplitter | JSONSplitter:
         adapter = dspy.settings.adapter
         # ChatAdapter may fall back to JSON by itself, behind the setting.
         if isinstance(adapter, dspy.JSONAdapter) or self._begun.lstrip()[0] in "{`":
-            return Jsonish(self._fields)
-        return Tagged(self._fields) if isinstance(adapter, dspy.XMLAdapter) else Headed(self._fields)
+            return JSONSplitter(self._fields)
+        return XMLSplitter(self._fields) if isinstance(adapter, dspy.XMLAdapter) else ChatSplitter(self._fields)
 
 
-class _Splitter:
+class MarkSplitter:
     """Sends a field's text as far as it cannot be part of a mark; white space waits until more text follows it."""
 
     def __init__(self, fields: list[str]) -> None:
@@ -211,7 +211,7 @@ class _Splitter:
         raise NotImplementedError
 
 
-class Headed(_Splitter):
+class ChatSplitter(MarkSplitter):
     """ChatAdapter's format: `[[ ## field ## ]]` at the beginning of a line opens a field."""
 
     _HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\]", re.MULTILINE)
@@ -239,7 +239,7 @@ class Headed(_Splitter):
         return max(line, self._sent) if may_become_mark and line >= self._sent else len(self._text)
 
 
-class Tagged(_Splitter):
+class XMLSplitter(MarkSplitter):
     """XMLAdapter's format: `<field>` opens and `</field>` closes."""
 
     def _mark(self) -> re.Pattern[str]:
@@ -254,7 +254,7 @@ class Tagged(_Splitter):
         return opened if opened >= 0 and ">" not in self._text[opened:] else len(self._text)
 
 
-class Jsonish:
+class JSONSplitter:
     """JSONAdapter's format: strings are shown as they grow, other values once they are whole."""
 
     def __init__(self, fields: list[str]) -> None:

@@ -14,7 +14,7 @@ from .wire_values import to_wire
 
 
 def dump_state(program: dspy.Module) -> dict[str, Any]:
-    """The program's state as `save()` writes it, without LMs, traces and training data."""
+    """Return the program's state as `save()` writes it, without LMs, traces and training data."""
     state = program.dump_state()
     for part in _predictor_states(state):
         part.update(lm=None, traces=[], train=[])

@@ -1,7 +1,7 @@
-"""DSPy programs from specs: built once per digest, loaded with their state, shared by the calls that name them.
+"""Build DSPy programs from specs: once per digest, with their state, shared by the calls that name them.
 
-A spec is {"module", "signature", "options", "state", "demos", "tools"}. A program that keeps things on itself while it
-runs is handed out as a copy. Any thread; builds happen under one lock.
+A spec is {"module", "signature", "options", "state", "demos", "tools"}. Calls get a copy of a program that keeps
+things on itself while it runs. Any thread; builds happen under one lock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # b
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltProgram:
     """A program, and its signature's fields: the names of the inputs, the types of all."""
 
     program: dspy.Module
@@ -57,7 +57,7 @@ class Built:
         return type(self.program) in _SHARED
 
     def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
-        """The inputs as its call takes them; tools among them are called in the parent, under the set's id.
+        """Return the inputs as its call takes them; tools among them are called in the parent, under the set's id.
 
         Raises:
             Failure: InvalidInput.
@@ -69,17 +69,17 @@ class Built:
             )
         return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
 
-    def separate(self) -> Built:
-        """The same, safe to call beside others: a copy where the program keeps things on itself."""
+    def separate(self) -> BuiltProgram:
+        """Return the same, safe to call beside others: a copy where the program keeps things on itself."""
         if type(self.program) in _SHARED:
             return self
         is_ours = type(self.program) in MODULES.values()
         own = copy.copy(self.program) if is_ours else self.program.deepcopy()
-        return Built(own, self.inputs, self.annotations)
+        return BuiltProgram(own, self.inputs, self.annotations)
 
 
 def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:
-    """The Python value for a field; tools in it can be called only under a tool set's id.
+    """Return the Python value for a field; tools in it can be called only under a tool set's id.
 
     Raises:
         Failure: InvalidInput.
@@ -93,10 +93,10 @@ class Modules:
     def __init__(self, imports: Imports) -> None:
         self._imports = imports
         self._lock = threading.Lock()
-        self._built: OrderedDict[str, Built] = OrderedDict()
+        self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
 
-    def get(self, spec: Mapping[str, Any]) -> Built:
-        """The program for `spec`, safe to call beside others.
+    def get(self, spec: Mapping[str, Any]) -> BuiltProgram:
+        """Return the program for `spec`, safe to call beside others.
 
         Raises:
             Failure: UnknownName, InvalidInput.
@@ -111,22 +111,22 @@ class Modules:
             self._built.move_to_end(digest)
         return built.separate()
 
-    def make(self, spec: Mapping[str, Any]) -> Built:
-        """A new program for `spec`, shared with nobody.
+    def make(self, spec: Mapping[str, Any]) -> BuiltProgram:
+        """Return a new program for `spec`, shared with nobody.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        return Built(build(spec, self._imports), *_fields(spec, self._imports))
+        return BuiltProgram(build(spec, self._imports), *_fields(spec, self._imports))
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """The name of a spec's program."""
+    """Return the name of a spec's program."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
 def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
-    """A new program for `spec`.
+    """Return a new program for `spec`.
 
     Raises:
         Failure: UnknownName, InvalidInput.
@@ -162,7 +162,7 @@ def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) ->
 
 
 def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:
-    """Options of an LM call, without any that would move its endpoint or key.
+    """Return options of an LM call, without any that would move its endpoint or key.
 
     Raises:
         Failure: of this kind; for a call's config that of the native route.
@@ -229,7 +229,7 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """What the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """Return what the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 

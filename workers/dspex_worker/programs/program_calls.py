@@ -8,9 +8,9 @@ from typing import Any
 import dspy
 
 from ..failure import Failure
-from .call_context import Tally
+from .call_context import CallUsage
 from .dspy_errors import failure_of, invalid_input
-from .modules import Built, check_config
+from .modules import BuiltProgram, check_config
 from .wire_values import to_wire
 
 Spec = Mapping[str, Any]
@@ -18,7 +18,7 @@ Record = Mapping[str, Any]
 Adapter = str | Mapping[str, Any] | None  # see `adapter_named`
 
 
-def call(built: Built, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     """Call a program with options for its LM calls, in the way that it takes them."""
     if not options:
         return built.program(**arguments)
@@ -30,7 +30,7 @@ def call(built: Built, arguments: Mapping[str, Any], options: Mapping[str, Any])
 
 
 def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> dict[str, Any]:
-    """The options of one call's LM requests.
+    """Return the options of one call's LM requests.
 
     Raises:
         Failure: InvalidInput, when they would move the LM's endpoint.
@@ -40,7 +40,7 @@ def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> di
 
 
 def result_of(prediction: Any) -> dict[str, Any]:
-    """The wire form of what a program gave.
+    """Return the wire form of what a program gave.
 
     Raises:
         Failure: InvalidInput, when it is neither a prediction nor a mapping.
@@ -56,14 +56,14 @@ def result_of(prediction: Any) -> dict[str, Any]:
     return result
 
 
-def accounted(prediction: Any, usage: Any, tally: Tally) -> dict[str, Any]:
-    """A program's result with what it cost: usage by model, and whether the cache answered all of it."""
+def accounted(prediction: Any, usage: Any, call_usage: CallUsage) -> dict[str, Any]:
+    """Return a program's result with what it cost: usage by model, and whether the cache answered all of it."""
     tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
-    return {**result_of(prediction), "usage": to_wire(tokens), "cached": tally.is_cached}
+    return {**result_of(prediction), "usage": to_wire(tokens), "cached": call_usage.is_cached}
 
 
-def nothing_came(spec: Spec, tally: Tally) -> Failure:
-    """Why a program gave None: BestOfN and Refine do so when every attempt failed."""
-    if tally.last is not None:
-        return failure_of(tally.last)
+def nothing_came(spec: Spec, call_usage: CallUsage) -> Failure:
+    """Return why a program gave None: BestOfN and Refine do so when every attempt failed."""
+    if call_usage.last is not None:
+        return failure_of(call_usage.last)
     return Failure("NoPrediction", f"{spec['module']} gave no prediction: no attempt had a reward.")

@@ -9,7 +9,7 @@ _PACKAGES = ("dspy", "pydantic", "json_repair", "regex", "optuna", "cloudpickle"
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of what decides about prompts and parsing, None for what is not installed."""
+    """Return the versions of what decides about prompts and parsing, None for what is not installed."""
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
