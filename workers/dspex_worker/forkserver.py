@@ -24,13 +24,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import lifeline, signals
+from . import signals
 from .bridge import Bridge
 from .bridge_loader import load_bridge
 from .control_socket import ControlSocket
 from .error_report import describe
 from .exits import EXIT_BOOT
-from .lifeline import Lifeline
+from .lifeline import Lifeline, become_subreaper, is_cut
 from .memory import procfs
 from .memory.cgroup import ControlGroup
 from .memory.monitor import MemoryMonitor, MonitoredWorker
@@ -69,17 +69,18 @@ class ForkServer:
 
     # -- warming --
 
-    def warm(self, tie: Lifeline) -> None:
+    def warm(self, own_lifeline: Lifeline) -> None:
         """Greet, take the settings, import for all future children unless they are exec'd, and report.
 
-        `tie` is released: from then on the control socket tells of the supervisor's end, and children must be killed.
+        `own_lifeline` is released: from then on the control socket tells of the supervisor's end, and there are
+        children to kill.
         """
         self._send("hello", {"pid": os.getpid()})  # this is no stranger's program, before any code of the user's runs
         (_, self._settings), _ = self._control.receive()
         threads = 1
         if self._settings["start_method"] == "fork":
             self._import_bridge()
-        tie.release()
+        own_lifeline.release()
         if self._bridge is not None:
             threads = _count_threads()
             if threads != 1:  # forking would lose those threads and keep their locks
@@ -290,11 +291,11 @@ def main() -> NoReturn:
     signals.take_own()
     for descriptor in (arguments.control, arguments.lifeline):
         os.set_inheritable(descriptor, False)
-    tie = Lifeline(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
-    lifeline.become_subreaper()
+    own_lifeline = Lifeline(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
+    become_subreaper()
     server = ForkServer(ControlSocket(arguments.control), parent)
     try:
-        server.warm(tie)
+        server.warm(own_lifeline)
     except BaseException as error:
         traceback.print_exc()
         server.fail(error)
@@ -303,7 +304,7 @@ def main() -> NoReturn:
         server.serve()
     except BaseException:  # its workers go on without it (T6), unless nobody is left to kill them
         traceback.print_exc()
-        if lifeline.is_cut(arguments.control):
+        if is_cut(arguments.control):
             server.end()
         os._exit(EXIT_BOOT)
 

@@ -23,7 +23,7 @@ class Interrupter:
         self._calls_on_main = calls_on_main
         self._main = threading.main_thread().ident or 0
         self._on_main: RunningCall | None = None
-        self._cancelled: dict[int, RunningCall] = {}
+        self.cancelled: dict[int, RunningCall] = {}
 
     def install(self) -> None:
         """Take SIGUSR1, if calls run on the main thread, which must be the caller."""
@@ -42,7 +42,7 @@ class Interrupter:
         if self._on_main is running:
             self._on_main = None
         running.has_ended = True
-        self._cancelled.pop(running.id, None)
+        self.cancelled.pop(running.id, None)
 
     def _on_signal(self, *_: object) -> None:
         """Interrupt only if the call that runs now is the one that was cancelled, and is inside user code."""
@@ -55,9 +55,9 @@ class Interrupter:
     def cancel(self, running: RunningCall) -> None:
         """Wake the call's waits now, and interrupt it from now on unless it ends."""
         running.interrupt_at = time.monotonic() + INTERRUPT_EVERY
-        self._cancelled[running.id] = running
+        self.cancelled[running.id] = running
         if running.has_ended:  # since the leader found it: its own `end` may have come before
-            self._cancelled.pop(running.id, None)
+            self.cancelled.pop(running.id, None)
         running.cancel()
 
     def work_until(self, readable: select.poll) -> None:
@@ -65,7 +65,7 @@ class Interrupter:
 
         The next interrupt comes in time, however often there is something to read in between.
         """
-        while cancelled := tuple(self._cancelled.values()):
+        while cancelled := tuple(self.cancelled.values()):
             now = time.monotonic()
             for running in cancelled:
                 if now >= running.interrupt_at:

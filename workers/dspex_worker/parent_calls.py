@@ -68,6 +68,8 @@ class PendingCallbacks:
 class ParentCalls:
     """The callbacks of one running call. `about_to_wait` is called by a thread that is going to block."""
 
+    __slots__ = ("_call_id", "_pending", "_waits", "about_to_wait", "user_code", "writer")
+
     def __init__(
         self, call_id: int, user_code: UserCode, pending: PendingCallbacks, about_to_wait: Callable[[], None]
     ) -> None:

@@ -1,5 +1,7 @@
-"""Kill what workers leave behind. In the fork server, which adopts it: workers are subreapers, so whatever comes here
-belongs to a worker that is dead."""
+"""Kill what workers leave behind. In the fork server, which adopts it.
+
+Workers are subreapers: whatever is adopted here comes from a worker that is dead.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class RunningCall:
         self.user_code = UserCode()
         self.parent = ParentCalls(id, self.user_code, runtime.callbacks, runtime.about_to_wait)
         self.context = Context(self)
-        self._credits: Wait = SimpleQueue()
+        self._credits: Wait | None = None if self.credit is None else SimpleQueue()
         self._view: SessionView | None = None
         self._notes: dict[str, Any] | None = None
 
@@ -77,7 +77,7 @@ class RunningCall:
 
     def send_chunk(self, value: Any) -> None:
         """Send one piece of the stream, once the consumer has room for it."""
-        if self.credit is None:
+        if self.credit is None or self._credits is None:
             return
         while self.credit <= 0:
             if self._credits.empty():
@@ -100,7 +100,8 @@ class RunningCall:
 
     def grant(self, message: Message) -> None:
         """Take a CREDIT message: the consumer has room for more chunks."""
-        self._credits.put(message)
+        if self._credits is not None:
+            self._credits.put(message)
 
     def cancel(self) -> None:
         """Wake every wait of the call; its next step into user code raises `Cancelled`.
@@ -108,5 +109,6 @@ class RunningCall:
         Also once it has been answered: threads that it left behind wait for nothing, and ask nobody any more.
         """
         self.user_code.is_cancelled = True
-        self._credits.put(CANCELLED)
+        if self._credits is not None:
+            self._credits.put(CANCELLED)
         self.parent.cancel()

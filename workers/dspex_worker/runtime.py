@@ -76,7 +76,8 @@ class Runtime:
 
     def read(self) -> list[Message]:
         """Wait for messages; interrupt what was cancelled meanwhile."""
-        self._interrupter.work_until(self._reader.readable)
+        if self._interrupter.cancelled:
+            self._interrupter.work_until(self._reader.readable)
         return self._reader.read()
 
     def handle(self, message: Message) -> RunningCall | None:

@@ -12,14 +12,14 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, lifeline, signals, starting, stdio
+from . import __version__, signals, starting, stdio
 from .bridge import Bridge, Settings
 from .bridge_loader import load_bridge
 from .context import Identity
 from .error_report import describe
 from .exits import EXIT_BOOT, leave
 from .frame_writer import FrameWriter
-from .lifeline import Lifeline
+from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
 from .message_reader import MessageReader
 from .runtime import Runtime
@@ -95,12 +95,12 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
     incoming, outgoing = stdio.claim()
     writer, buffer = FrameWriter(outgoing), FrameBuffer()
-    tie = Lifeline(lifeline_end)
-    lifeline.become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
+    own_lifeline = Lifeline(lifeline_end)
+    become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signals.leave_to_supervisor()
     faulthandler.enable(sys.stderr)
     rlimits.prefer_as_oom_victim()
-    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(tie.kind))
+    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind))
     try:
         settings = _read_hello(incoming, buffer)
         bridge = bridge or load_bridge(settings)

@@ -21,6 +21,8 @@ _take_back = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(_S
 class UserCode:
     """Where the user's code of one call runs, and whether it has been interrupted."""
 
+    __slots__ = ("_lock", "_thread", "is_cancelled", "is_inside", "was_interrupted")
+
     def __init__(self) -> None:
         self.is_cancelled = False
         self.is_inside = False

@@ -12,7 +12,8 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.field_streams import ChatSplitter, JSONSplitter, XMLSplitter, run_stream
+from dspex_worker.programs.field_splitters import ChatSplitter, JSONSplitter, XMLSplitter
+from dspex_worker.programs.field_streams import run_stream
 from inside.parent import RECORD, chat, fails_with, held_server, parent, programs, server, signature, spec, sse
 
 
