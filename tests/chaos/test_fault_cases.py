@@ -66,11 +66,11 @@ def test_an_idle_workers_death_costs_nothing(supervise: Supervise, seeded: Rando
 
 
 def test_the_grandchildren_of_a_killed_worker_go_with_it(supervise: Supervise, seeded: Random) -> None:
-    """Chaos (scorecard 8): children in its group, in a session of their own and daemonised; soon, and noticed soon."""
+    """Chaos (scorecard 8): children in its group, in a session of their own and daemonized; soon, and noticed soon."""
     sup = supervise(size=1)
     with unharmed(sup, 1):
         below = [sup.call("f", "spawn", {"seconds": 600, "detach": detach}) for detach in (False, True)]
-        below.append(sup.call("f", "daemonise", {"seconds": 600}))
+        below.append(sup.call("f", "daemonize", {"seconds": 600}))
         assert all(map(is_alive, below))
         began = time.monotonic()
         caller = Caller(sup.call, "f", "kill", {"signal": 9})

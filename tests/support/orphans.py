@@ -54,7 +54,7 @@ class Host:
 
 SPINNING = """
 children = [sup.call("f", "spawn", {"seconds": 600, "detach": detach}) for detach in (True, False)]
-children.append(sup.call("f", "daemonise", {"seconds": 600}))
+children.append(sup.call("f", "daemonize", {"seconds": 600}))
 pids += children
 for _ in range(2):
     threading.Thread(target=sup.call, args=("f", "spin_c", {"seconds": 600}), daemon=True).start()

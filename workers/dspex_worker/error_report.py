@@ -1,4 +1,4 @@
-"""Describing an exception for the wire: plain text and facts, bounded; no object of the worker crosses as itself."""
+"""Describe exceptions for the wire: plain text and facts, bounded; no object of the worker crosses as itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from .bridge import Cancelled, Failure
-from .session_state import SessionStateTooLarge
+from .failure import Cancelled, Failure
 from .wire import OverLimit, Unencodable, encode
 
 MESSAGE_LIMIT = 8 * 1024
@@ -17,7 +16,7 @@ FACTS_LIMIT = 4 * 1024 * 1024  # bytes of all facts; each beyond it is cut
 
 
 def describe(error: BaseException, secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """Give {kind, type, message, traceback, facts}; `kind` is the supervisor's class for it, or None.
+    """Return {kind, type, message, traceback, facts}; `kind` is the supervisor's class for it, or None.
 
     It can be sent, whatever the exception is, and shows none of `secrets`.
     """
@@ -35,7 +34,7 @@ def describe(error: BaseException, secrets: Iterable[str] = ()) -> dict[str, Any
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """The text, each of `secrets` replaced."""
+    """Return the text, each of `secrets` replaced."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[key]")
@@ -56,8 +55,6 @@ def _classify(error: BaseException) -> tuple[str | None, dict[str, Any]]:
             return "EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason}
         case OverLimit():
             return "FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what}
-        case SessionStateTooLarge():
-            return "SessionStateTooLarge", {}
     return None, {}
 
 
@@ -103,7 +100,7 @@ def _sendable(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(value: object) -> int | None:
-    """Its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
+    """Return its bytes on the wire; None if it cannot be sent, or if somebody changes it meanwhile."""
     try:
         return len(encode(value))
     except Exception:  # also RuntimeError, if another thread changes it meanwhile

@@ -160,7 +160,7 @@ def test_a_living_workers_daemons_survive_their_neighbours_death(supervise: Supe
     with Gate(sup) as gate:
         Caller(sup.call, *gate.command)
         gate.wait_for(1)
-        daemon = sup.call("f", "daemonise", {"seconds": 300})
+        daemon = sup.call("f", "daemonize", {"seconds": 300})
         busy = first if gate.arrived == ["f/0"] else second
         os.kill(busy, signal.SIGKILL)
         eventually(lambda: busy not in all_ready(sup, 2))

@@ -39,7 +39,7 @@ def test_memory_counts_wherever_it_is_held(supervise: Supervise, command: str, a
     assert caught.value.layer == "poll"
 
 
-def test_daemonised_hoarders_count_and_are_killed(supervise: Supervise, tmp_path: Path) -> None:
+def test_daemonized_hoarders_count_and_are_killed(supervise: Supervise, tmp_path: Path) -> None:
     """Process (scorecard 30): a process that left its worker's session and lost its parent goes with the worker."""
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
     path = tmp_path / "pid"
@@ -49,12 +49,12 @@ def test_daemonised_hoarders_count_and_are_killed(supervise: Supervise, tmp_path
 
 
 def test_the_hard_limit_kills_all_that_the_worker_started(supervise: Supervise) -> None:
-    """Process (DESIGN §6): children in the worker's group, in sessions of their own, and daemonised ones."""
+    """Process (DESIGN §6): children in the worker's group, in sessions of their own, and daemonized ones."""
     sup = supervise(size=1, memory_cap=CAP)
     below = [
         sup.call("f", "spawn", {"seconds": 60.0}),
         sup.call("f", "spawn", {"seconds": 60.0, "detach": True}),
-        sup.call("f", "daemonise", {"seconds": 60.0}),
+        sup.call("f", "daemonize", {"seconds": 60.0}),
     ]
     assert all(map(is_alive, below))
     with pytest.raises(WorkerMemoryExceeded):
@@ -67,7 +67,7 @@ def test_the_hard_limit_kills_all_without_a_template_too(supervise: Supervise) -
     sup = supervise(size=1, memory_cap=CAP)
     below = [
         sup.call("f", "spawn", {"seconds": 60.0, "detach": True}),
-        sup.call("f", "daemonise", {"seconds": 60.0}),
+        sup.call("f", "daemonize", {"seconds": 60.0}),
     ]
     with Gate(sup) as gate:
         holder = Caller(sup.call, *gate.command)

@@ -19,7 +19,7 @@ import pytest
 
 from dspex.config import PoolConfig
 from dspex.pools.supervisor import Supervisor
-from dspex_worker import lifeline, vigil
+from dspex_worker import lifeline
 from dspex_worker.wire import decode, encode
 from tests.support.orphans import SPINNING, Host
 from tests.support.supervisors import Supervise
@@ -59,7 +59,7 @@ while sup.stats()["f"]["in_flight"] < 2:
 
 
 def test_the_template_kills_what_holds_the_gil(hosts: list[Host]) -> None:
-    """Process (scorecard 4, 5): SIGKILL of the host; C code with the GIL, setsid and daemonised grandchildren."""
+    """Process (scorecard 4, 5): SIGKILL of the host; C code with the GIL, setsid and daemonized grandchildren."""
     host = Host(_without(SPINNING))
     hosts.append(host)
     host.process.kill()
@@ -146,7 +146,7 @@ def test_a_kernel_that_refuses_gets_a_watch(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(lifeline, "arm", refuse)
     read_end, write_end = os.pipe()
-    hold = vigil.Hold(read_end)
+    hold = lifeline.Lifeline(read_end)
     assert hold.kind == "watch"
     hold.release()
     os.close(write_end)
@@ -156,8 +156,8 @@ def test_a_kernel_that_refuses_gets_a_watch(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_end_of_a_pipe_ends_the_group() -> None:
     """process: the watch alone, in a process of its own with a child in its group; by pipe and by parent."""
     code = (
-        "import os, subprocess, sys, time\nfrom dspex_worker.vigil import Hold\nos.setsid()\n"
-        "hold = Hold(int(sys.argv[1]), parent=os.getppid())\n"
+        "import os, subprocess, sys, time\nfrom dspex_worker.lifeline import Lifeline\nos.setsid()\n"
+        "hold = Lifeline(int(sys.argv[1]), parent=os.getppid())\n"
         "child = subprocess.Popen(['sleep', '600'])\nprint(hold.kind, child.pid, flush=True)\ntime.sleep(600)\n"
     )
     read_end, write_end = os.pipe()

@@ -22,7 +22,7 @@ def hosts() -> Iterator[list[Host]]:
 @pytest.mark.parametrize("start_method", ["fork", "exec"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_a_killed_supervisor_takes_everything_along(hosts: list[Host], concurrency: int, start_method: str) -> None:
-    """Process (T4, T5, scorecard 4, 5): workers that hold the GIL in C, setsid and daemonised grandchildren.
+    """Process (T4, T5, scorecard 4, 5): workers that hold the GIL in C, setsid and daemonized grandchildren.
 
     100 ms by design; bounded at 2 s here for busy machines.
     """

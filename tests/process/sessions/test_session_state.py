@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from dspex.errors import DspexError
-from dspex_worker.session_state import Sessions, SessionStateTooLarge
+from dspex_worker.failure import Failure
+from dspex_worker.session_state import Sessions
 from dspex_worker.wire import Unencodable
 from tests.support.supervisors import Hostile
 from tests.support.waiting import eventually, pids
@@ -44,22 +45,23 @@ def test_reading_sessions_leaves_nothing_behind(hostile: Hostile) -> None:
 
 
 def test_a_refused_write_leaves_the_state_as_the_supervisor_has_it() -> None:
-    """Unit (S9): also the writes of that call that could have been kept, and nothing counts as told."""
+    """Unit (S9): also the writes of that call that could have been kept, and nothing counts as sent."""
     sessions = Sessions()
     first = sessions.view("s", is_writable=True)
     first["a"] = 1
-    assert sessions.settle(first, is_durable=True) == {"held": True, "wrote": {"a": 1}, "deleted": []}
-    for value, error in ((object(), Unencodable), (bytes(2_000_000), SessionStateTooLarge)):
+    assert sessions.commit(first, is_durable=True) == {"held": True, "wrote": {"a": 1}, "deleted": []}
+    for value, error, kind in ((object(), Unencodable, None), (bytes(2_000_000), Failure, "SessionStateTooLarge")):
         bad = sessions.view("s", is_writable=True)
         del bad["a"]
         bad["b"], bad["c"] = 2, value
-        with pytest.raises(error):
-            sessions.settle(bad, is_durable=True)
+        with pytest.raises(error) as raised:
+            sessions.commit(bad, is_durable=True)
+        assert getattr(raised.value, "kind", None) == kind
         assert dict(sessions.view("s", is_writable=False)) == {"a": 1}
     good = sessions.view("s", is_writable=True)
     good["b"] = 2
     del good["a"]
-    assert sessions.settle(good, is_durable=True) == {"held": True, "wrote": {"b": 2}, "deleted": ["a"]}
+    assert sessions.commit(good, is_durable=True) == {"held": True, "wrote": {"b": 2}, "deleted": ["a"]}
 
 
 def test_a_nested_call_that_empties_a_session_does_not_lose_what_comes_after() -> None:
@@ -69,9 +71,9 @@ def test_a_nested_call_that_empties_a_session_does_not_lose_what_comes_after() -
     inner = sessions.view("s", is_writable=True)
     inner["x"] = 1
     del inner["x"]
-    assert sessions.settle(inner, is_durable=False) == {"held": False}
+    assert sessions.commit(inner, is_durable=False) == {"held": False}
     outer["a"] = 1
-    assert sessions.settle(outer, is_durable=False) == {"held": True}
+    assert sessions.commit(outer, is_durable=False) == {"held": True}
     assert dict(sessions.view("s", is_writable=False)) == {"a": 1}
 
 
@@ -80,9 +82,9 @@ def test_a_session_that_was_forgotten_meanwhile_is_not_held_again() -> None:
     sessions = Sessions()
     view = sessions.view("s", is_writable=True)
     view["a"] = 1
-    sessions.settle(view, is_durable=False)
+    sessions.commit(view, is_durable=False)
     sessions.forget("s")
     view["b"] = 2
-    assert sessions.settle(view, is_durable=True) == {"held": False}
+    assert sessions.commit(view, is_durable=True) == {"held": False}
     assert len(sessions) == 0
     assert dict(sessions.view("s", is_writable=False)) == {}

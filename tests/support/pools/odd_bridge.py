@@ -45,7 +45,7 @@ def write(ctx: Context, messages: list[list[Any]], own: int | None = None) -> st
     """Write these messages; in them `own` stands for this call's id, and "DEEP" for 250 nested lists."""
     runtime = ctx._running.runtime  # on purpose: nothing public can say such things
     for message in messages:
-        runtime._write(frame(packer().pack(_with_id(message, own, ctx.call_id))))
+        runtime.writer.write(frame(packer().pack(_with_id(message, own, ctx.call_id))))
     return "said"
 
 
@@ -56,7 +56,7 @@ def speak(ctx: Context, seed: int, count: int = 1) -> str:
     runtime = ctx._running.runtime  # as above
     for _ in range(count):
         for message in odd_messages(random, ctx.call_id):
-            runtime._write(frame(packer().pack(message)))
+            runtime.writer.write(frame(packer().pack(message)))
     return "said"
 
 
@@ -73,7 +73,7 @@ def flood(ctx: Context, count: int) -> Iterator[int]:
     """A stream that sends so many chunks whether there is credit for them or not."""
     runtime = ctx._running.runtime  # as above
     for n in range(count):
-        runtime._write(frame(packer().pack([int(Kind.CHUNK), ctx.call_id, n])))
+        runtime.writer.write(frame(packer().pack([int(Kind.CHUNK), ctx.call_id, n])))
     yield count
 
 
@@ -87,7 +87,7 @@ def ask(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
 def ask_deaf(ctx: Context, name: str, count: int) -> None:
     """Make so many reverse calls at once, and read nothing from then on."""
     asked = [[int(Kind.CALL), 2_000_000 + 2 * n, name, {}, {"for": ctx.call_id}] for n in range(count)]
-    ctx._running.runtime._write(b"".join(frame(packer().pack(message)) for message in asked))  # as above
+    ctx._running.runtime.writer.write(b"".join(frame(packer().pack(message)) for message in asked))  # as above
     os.kill(os.getpid(), signal.SIGSTOP)
 
 

@@ -48,17 +48,17 @@ def test_score_equals_dspys_evaluate() -> None:
     examples = [dspy.Example(**row).with_inputs("question") for row in ROWS]
 
     def theirs() -> float:
-        with programs().calling(call, RECORD, None, _tally()):
+        with programs().calling(call, RECORD, None, _call_usage()):
             score = dspy.Evaluate(devset=examples, metric=dspy.evaluate.answer_exact_match, num_threads=2)
             return float(score(dspy.Predict("question -> answer")).score)
 
     assert call.call(theirs) == value["score"] == 12.5
 
 
-def _tally() -> Any:
-    from dspex_worker.programs.call_context import Tally
+def _call_usage() -> Any:
+    from dspex_worker.programs.call_context import CallUsage
 
-    return Tally()
+    return CallUsage()
 
 
 def test_users_metrics_see_the_calls_context_in_every_thread() -> None:
@@ -74,7 +74,7 @@ def test_dspys_own_threads_find_the_call_too() -> None:
     examples = [dspy.Example(**row).with_inputs("question") for row in ROWS]
 
     def run() -> float:
-        with programs().calling(call, RECORD, None, _tally()):
+        with programs().calling(call, RECORD, None, _call_usage()):
             score = dspy.Evaluate(devset=examples, metric=metric, num_threads=4, max_errors=1)
             return float(score(dspy.Predict("question -> answer")).score)
 
@@ -122,7 +122,7 @@ def _dspys_score(call: Any, metric: Any) -> float:
     examples = [dspy.Example(**row).with_inputs("question") for row in ROWS]
 
     def theirs() -> float:
-        with programs().calling(call, RECORD, None, _tally()):
+        with programs().calling(call, RECORD, None, _call_usage()):
             scored = dspy.Evaluate(devset=examples, metric=metric, num_threads=2, max_errors=100)
             return float(scored(dspy.Predict("question -> answer")).score)
 
@@ -171,7 +171,7 @@ def test_metrics_in_the_parent_are_told_what_dspy_gave() -> None:
     row, found = dspy.Example(answer="1"), dspy.Prediction(answer="1")
 
     def asked() -> None:
-        with programs().calling(call, RECORD, None, _tally()):
+        with programs().calling(call, RECORD, None, _call_usage()):
             metric(row, found)
             metric(row, found, [])
             metric(row, found, [], "predict", [])
@@ -191,7 +191,7 @@ def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
     trace = [(predictor, {"question": "q"}, dspy.Prediction(answer="1")), (predictor, {"question": 2}, ValueError("x"))]
 
     def asked() -> None:
-        with programs().calling(call, RECORD, None, _tally()):
+        with programs().calling(call, RECORD, None, _call_usage()):
             for sees in (["trace"], ["pred_trace"], []):
                 metric_from({"parent": "m", "sees": sees}, NONE)(row, trace[0][2], trace, "predict", trace[:1])
 

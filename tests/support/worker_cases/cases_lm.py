@@ -10,7 +10,7 @@ import dspy
 
 from dspex_worker.bridge import Cancelled, Failure
 from dspex_worker.programs.lm_transport import PLACEHOLDER_KEY
-from dspex_worker.programs.worker_lm import LMs, parent_lm
+from dspex_worker.programs.worker_lm import LMCache, parent_lm
 from tests.support.worker_cases.parent import (
     RECORD,
     chat,
@@ -140,7 +140,7 @@ def test_equal_records_share_one_lm_and_the_number_kept_is_bounded() -> None:
     """unit: the LM cache."""
     from dspex_worker.programs.worker_lm import KEPT
 
-    lms = LMs()
+    lms = LMCache()
     assert lms.get(dict(RECORD)) is lms.get(dict(RECORD))
     assert lms.get(None) is None
     first = lms.get({**RECORD, "ref": "0"})
@@ -303,7 +303,7 @@ def test_failure_of_the_request_itself_is_not_passed_on() -> None:
 def test_async_modules_fail_over_too() -> None:
     """unit"""
     call = parent(lambda body: (503, {}, []) if body["model"] == "gpt-test" else chat(answer="late"))
-    lm = LMs().get(_pair())
+    lm = LMCache().get(_pair())
     assert lm is not None
 
     async def ask() -> Any:

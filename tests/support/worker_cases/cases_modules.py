@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Failure
-from dspex_worker.programs import modules
+from dspex_worker.programs import module_state, modules
 from dspex_worker.programs.user_imports import Imports
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
@@ -195,7 +195,7 @@ def _optimized(module: str = "dspy.ChainOfThought") -> tuple[dict[str, Any], dic
     for predictor in program.predictors():
         predictor.signature = predictor.signature.with_instructions("Be brief.")
         predictor.demos = [dspy.Example(question="1+1", reasoning="sum", answer="2", augmented=True)]
-    return spec(module), modules.dump_state(program)
+    return spec(module), module_state.dump_state(program)
 
 
 def test_state_survives_the_round_trip() -> None:
@@ -204,10 +204,10 @@ def test_state_survives_the_round_trip() -> None:
         described, state = _optimized(module)
         state = json.loads(json.dumps(state))
         loaded = modules.build(described | {"state": state}, MINE)
-        assert modules.dump_state(loaded) == state
+        assert module_state.dump_state(loaded) == state
         plain = modules.build(described, MINE)
         plain.load_state(json.loads(json.dumps(state)))
-        assert modules.dump_state(plain) == state
+        assert module_state.dump_state(plain) == state
         call = parent(chat(reasoning="r", answer="a"))
         shown = call.call(programs().render, call, described | {"state": state}, {"question": "q"})["messages"]
         assert "Be brief." in shown[0]["content"] and shown[1]["content"].startswith("[[ ## question ## ]]\n1+1")
@@ -252,7 +252,7 @@ def test_parts_that_are_no_predictors_take_only_what_they_dump() -> None:
     """unit: DSPy's Retrieve would take any key for its attribute."""
     described, state = (
         spec("tests.support.user_code:Fetching"),
-        modules.dump_state(modules.build(spec("tests.support.user_code:Fetching"), MINE)),
+        module_state.dump_state(modules.build(spec("tests.support.user_code:Fetching"), MINE)),
     )
     assert modules.build(described | {"state": state}, MINE).fetch.k == 3
     for key in ("forward", "headers"):

@@ -12,9 +12,9 @@ import dspy
 
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs import modules, optimizers
-from dspex_worker.programs.call_context import Tally
+from dspex_worker.programs.call_context import CallUsage
 from dspex_worker.programs.optimization import optimize
-from dspex_worker.programs.progress import Latest, Progress
+from dspex_worker.programs.progress import Progress, ProgressQueue
 from dspex_worker.programs.user_imports import Imports
 from tests.support.worker_cases.parent import RECORD, Parent, chat, fails_with, parent, programs, signature, spec
 
@@ -83,8 +83,8 @@ def test_miprov2_raises_the_score_and_gives_a_state_that_serves() -> None:
 
 def test_stages_and_trials_are_told_however_slowly_they_are_fetched() -> None:
     """unit: of plain ticks only the newest is kept; a stage without ticks is told nevertheless."""
-    latest = Latest()
-    progress = Progress(parent(doubling), Tally(), latest.put)  # type: ignore[arg-type]
+    latest = ProgressQueue()
+    progress = Progress(parent(doubling), CallUsage(), latest.put)  # type: ignore[arg-type]
     for stage in ("baseline", "bootstrap", "propose", "search"):
         progress.enter(stage)
     progress.scored(50.0, "full", 4)

@@ -12,7 +12,8 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.field_streams import Headed, Jsonish, Tagged, run_stream
+from dspex_worker.programs.field_splitters import ChatSplitter, JSONSplitter, XMLSplitter
+from dspex_worker.programs.field_streams import run_stream
 from tests.support.worker_cases.parent import (
     RECORD,
     chat,
@@ -55,7 +56,7 @@ def test_headed_text_is_split_alike_for_every_chunk_size() -> None:
             text = lead + chat(**fields)
             parsed = {name: value for name, value in dspy.ChatAdapter().parse(sig, text).items() if value}
             for size in (1, 2, 3, 7, 1000):
-                pieces = _fed(Headed(["reasoning", "answer"]), text, size)
+                pieces = _fed(ChatSplitter(["reasoning", "answer"]), text, size)
                 assert _joined(pieces) == parsed, (size, text)
 
 
@@ -79,7 +80,7 @@ def test_random_text_is_split_as_dspy_parses_it() -> None:
             continue
         compared += 1
         for size in (1, 3, 100):
-            found = _joined(_fed(Headed(["a", "b"]), text, size))
+            found = _joined(_fed(ChatSplitter(["a", "b"]), text, size))
             # DSPy also strips what stands on a header's own line, which nobody sees before the next line is there.
             assert _ragged(found) == _ragged(parsed), (seed, size, text)
     assert compared > 700
@@ -90,7 +91,7 @@ def test_json_text_is_split_alike_for_every_chunk_size() -> None:
     values = {"reasoning": 'a "quoted" \\ line\nnext é', "items": [1, {"x": "y"}], "answer": "z"}
     for text in (json.dumps(values), "```json\n" + json.dumps(values, indent=1, ensure_ascii=False) + "\n```"):
         for size in (1, 2, 3, 7, 1000):
-            pieces = _fed(Jsonish(list(values)), text, size)
+            pieces = _fed(JSONSplitter(list(values)), text, size)
             assert _joined(pieces) == values | {"items": '[1, {"x": "y"}]'}, (size, text)
             assert len([piece for piece in pieces if piece[0] == "items"]) == 1
 
@@ -99,7 +100,7 @@ def test_tagged_text_is_split_alike_for_every_chunk_size() -> None:
     """unit: XMLAdapter's tags."""
     text = "Well: <reasoning>\na < b and c > d <i>x</i>\n</reasoning>\n<answer>z</answer> bye"
     for size in (1, 2, 3, 7, 1000):
-        pieces = _fed(Tagged(["reasoning", "answer"]), text, size)
+        pieces = _fed(XMLSplitter(["reasoning", "answer"]), text, size)
         assert _joined(pieces) == {"reasoning": "a < b and c > d <i>x</i>", "answer": "z"}, size
 
 

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from dspex_worker import bridge
 from dspex_worker.bridge import Cancelled, Context, Failure
+from dspex_worker.context import running_context
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 RECORD = {"ref": "r1", "model": "openai/gpt-test", "api_base": "http://lm.invalid/v1", "cache": True}
@@ -80,12 +80,12 @@ class Parent(Context):
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Run one of the programs' commands as the runtime would; a generator gives (chunks, value)."""
-        token = bridge._current.set(self)
+        token = running_context.set(self)
         try:
             produced = function(*arguments, **named)
             return drained(produced) if hasattr(produced, "__next__") else produced
         finally:
-            bridge._current.reset(token)
+            running_context.reset(token)
 
 
 class Chunks(Iterator[Any]):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dspex_worker.memory.monitor import LATEST, LONGEST_REST, UNCAPPED, MemoryMonitor
-from dspex_worker.memory.procfs import TreeGauge, cpu_ns
+from dspex_worker.memory.procfs import cpu_ns
+from dspex_worker.memory.tree_gauge import TreeGauge
 
 MIB = 1024 * 1024
 CAP = 200 * MIB

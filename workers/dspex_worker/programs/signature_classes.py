@@ -38,7 +38,7 @@ _CONSTRAINT_WORDS = {
 
 
 def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
-    """The signature class that `spec` describes.
+    """Return the signature class that `spec` describes.
 
     Raises:
         Failure: InvalidInput for a spec that is no signature, UnknownName for a type outside the pool's imports.
@@ -57,7 +57,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
 
 
 def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any]:
-    """The wire spec of a signature class.
+    """Return the wire spec of a signature class.
 
     Raises:
         Failure: InvalidInput, when a type of it cannot be written.
