@@ -113,7 +113,7 @@ class Executor:
             call.end(body)
             return
         self.counts["failed"] += 1
-        call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
+        call.end(error=call_errors.error_from_reply(body, call, self.name, worker.name))
 
     def is_durable(self, session: str) -> bool:
         """Whether the replies to the session's calls must say what they wrote (S9); any thread, without the lock."""

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from .bridge import Cancelled, Command, Context, Failure
+from .wire.error_codec import read
 from .wire.messages import Kind, Message
 
 if TYPE_CHECKING:
@@ -241,11 +242,10 @@ class ParentStream(Iterator[Any]):
             self._consumed = 0
 
 
-def failure_of(described: dict[str, Any]) -> Failure:
-    """Give the exception for an ERROR message's description."""
-    facts = described.get("facts") or {}
-    kind = described.get("kind") or described.get("type") or "RemoteError"
-    return Failure(kind, str(described.get("message", "")), **{str(key): value for key, value in facts.items()})
+def failure_of(described: object) -> Failure:
+    """Return the exception for the description in an ERROR message."""
+    found = read(described)
+    return Failure(found.name, found.message, **found.facts)
 
 
 def _next(wait: Wait, give_up: float | None, name: str) -> Message:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dspy.utils import exceptions as dspy_errors
 
 from ..bridge import Failure
-from ..error_report import without
+from ..wire.error_codec import without
 
 LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMError": dspy_errors.LMError,
