@@ -32,7 +32,7 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, stdio, signals, starting, saved_state, user_calls, __init__",
+    "wire, types, stdio, signals, starting, saved_state, user_calls, __init__",
     "lifeline",
     "memory",
     "session_state, failure, context",
@@ -46,7 +46,7 @@ WORKER_FLOORS = (
 APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
 SHARED_WITH_WORKERS = tuple(
-    f"dspex_worker.{name}" for name in ("wire", "lifeline", "memory", "starting", "saved_state", "user_calls")
+    f"dspex_worker.{name}" for name in ("wire", "types", "lifeline", "memory", "starting", "saved_state", "user_calls")
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 

@@ -19,8 +19,8 @@ from dspex_worker.wire.error_codec import (
 )
 
 
-def encoder(facts: dict[str, Any], **options: Any) -> ErrorEncoder:
-    return ErrorEncoder(classify=lambda error: Known("Kind", facts), traceback=10_000, **options)
+def encoder(known: dict[str, Any], **options: Any) -> ErrorEncoder:
+    return ErrorEncoder(classify=lambda error: Known("Kind", known), traceback=10_000, **options)
 
 
 def build(found: Description) -> BaseException:
