@@ -14,7 +14,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from dspex_worker.types.type_specs import classes_from_specs, enum_spec
+from dspex_worker.types.enum_specs import enum_spec
+from dspex_worker.types.type_specs import classes_from_specs
 
 from ..errors import EncodeError, SignatureError
 from .annotations import annotation_text, classes_in, is_dspy_type, read_canonical

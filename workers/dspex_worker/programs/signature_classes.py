@@ -21,8 +21,9 @@ from pydantic_core import PydanticUndefined
 from ..bridge import Failure
 from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
 from ..types.annotation_writer import Unwritable, annotation_text, classes_in
+from ..types.enum_specs import enum_spec
 from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
-from ..types.type_specs import classes_from_specs, enum_spec
+from ..types.type_specs import classes_from_specs
 from .dspy_errors import invalid_input
 from .user_imports import Imports
 from .wire_values import to_input, to_wire

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal, Union
 
 import pydantic
 
-from .type_specs import Unbuildable, enum_class
+from .enum_specs import enum_class
 
 _REF: Final = "#/$defs/"
 _PLAIN: Final = {"string": str, "integer": int, "number": float, "boolean": bool, "null": type(None)}
@@ -49,6 +49,10 @@ _FAILURES: Final = (
     RecursionError,
     pydantic.errors.PydanticUserError,
 )
+
+
+class Unbuildable(ValueError):
+    """No model can be made; the text ends "The model cannot be rebuilt ..."."""
 
 
 def model_from_schema(

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
-class Unbuildable(ValueError):
-    """Why no class can be made: the text ends "The model cannot be rebuilt ..."."""
-
-
-def enum_spec(kind: type[enum.Enum], plain: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the description of an enum, each value made plain; its docstring belongs to its schema."""
-    members = {name: plain(member.value) for name, member in kind.__members__.items()}
-    return {"enum": members, "doc": kind.__doc__} if kind.__doc__ else {"enum": members}
-
-
-def enum_class(name: str, members: Mapping[str, Any], doc: str | None) -> Any:
-    """Return an enum with these members, in this order."""
-    make: Any = enum.Enum  # its functional form, of which type checkers know only literal calls
-    made = make(name, dict(members))
-    made.__doc__ = doc
-    return made
+from .enum_specs import enum_class
 
 
 def classes_from_specs(
@@ -47,7 +30,7 @@ def classes_from_specs(
 
 
 def _model(name: str, schema: Any, known: Mapping[str, Any], refused: Callable[[str, str], Exception]) -> Any:
-    from .models_from_schema import model_from_schema
+    from .models_from_schema import Unbuildable, model_from_schema  # pydantic with it
 
     try:
         return model_from_schema(schema, name, known)
