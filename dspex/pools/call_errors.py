@@ -7,11 +7,12 @@ worker describes becomes one of DSPex's own classes by name, or a RemoteError.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dspex_worker.wire.error_codec import NAME_MOST, Description, ErrorEncoder, Known, bounded, read
 
 from .. import errors
+from ..config import PoolConfig
 from ..errors import DspexError, LMError, RemoteError
 from .state.instructions import EndReason, Fail
 
@@ -44,8 +45,8 @@ class EndedCall(Protocol):
     def session_name(self) -> str: ...
 
 
-class DeadWorker(Protocol):
-    """What an error says of a worker that has died."""
+class CalledWorker(Protocol):
+    """What an error says of the worker, which may have died."""
 
     name: str
     pid: int
@@ -59,16 +60,19 @@ class DeadWorker(Protocol):
     stderr: Any
 
 
-class ClosingPool(Protocol):
-    """What an error says of the call's pool."""
+class PoolFacts(NamedTuple):
+    """What the errors of a pool's calls say of the pool."""
 
-    name: str
-    config: Any
-    state: Any
+    config: PoolConfig
     boot_error: errors.WorkerBootError | None
+    is_over: bool  # its supervisor is stopping
+
+    @property
+    def name(self) -> str:
+        return self.config.name
 
 
-def error_for(instruction: Fail, call: EndedCall, pool: ClosingPool, worker: DeadWorker | None) -> errors.DspexError:
+def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: CalledWorker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
@@ -99,11 +103,11 @@ def error_for(instruction: Fail, call: EndedCall, pool: ClosingPool, worker: Dea
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.state.is_over else "it was told to drain"
+    why = "its supervisor is stopping or has stopped" if pool.is_over else "it was told to drain"
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
-def cause_of(worker: DeadWorker) -> str:
+def cause_of(worker: CalledWorker) -> str:
     """Say in one word how the worker ended."""
     if worker.over is not None:
         return "memory"
@@ -121,21 +125,21 @@ def cause_of(worker: DeadWorker) -> str:
     return "exited"
 
 
-def end_of(worker: DeadWorker) -> dict[str, Any]:
+def end_of(worker: CalledWorker) -> dict[str, Any]:
     """Give how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
     exit = worker.exit or {}
     known = {name: exit[name] for name in ("signal", "exit_code") if exit.get(name) is not None}
     return {"cause": cause_of(worker), **known}
 
 
-def is_by_itself(worker: DeadWorker) -> bool:
+def is_by_itself(worker: CalledWorker) -> bool:
     """Whether what ran there may have brought it about: not SIGKILL from outside, nor a broken pipe of ours (C7b)."""
     if worker.over is not None:
         return True
     return cause_of(worker) in ("crashed", "exited")
 
 
-def boot_error(pool: str, worker: DeadWorker, template_tail: str, timeout: float) -> errors.WorkerBootError:
+def boot_error(pool: str, worker: CalledWorker, template_tail: str, timeout: float) -> errors.WorkerBootError:
     """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
     tail = worker.stderr.text() or template_tail
     if worker.kill_reason == "startup_timeout":
@@ -158,11 +162,11 @@ def boot_error(pool: str, worker: DeadWorker, template_tail: str, timeout: float
     )
 
 
-def error_from_reply(described: object, call: EndedCall, pool: str, worker: str) -> DspexError:
+def error_from_reply(described: object, call: EndedCall, pool: str, worker: CalledWorker) -> DspexError:
     """Return the exception that a worker's ERROR message describes: that of a callback here, if it comes from there."""
     found = read(described, message_most=MESSAGE_MOST)
     own = _raised_here(found, call.raised or {})
-    return own or error_from(found, pool=pool, command=call.command, worker=worker, session=call.session_name)
+    return own or error_from(found, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
 def error_from(found: Description, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
@@ -183,7 +187,7 @@ def describe_raised(error: BaseException) -> dict[str, Any]:
 # --- how workers die ----------------------------------------------------------------------------------------------
 
 
-def _died(call: EndedCall, pool: ClosingPool, worker: DeadWorker | None, started: errors.Started) -> errors.DspexError:
+def _died(call: EndedCall, pool: PoolFacts, worker: CalledWorker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -218,7 +222,7 @@ def _died(call: EndedCall, pool: ClosingPool, worker: DeadWorker | None, started
     )
 
 
-def _session_error(why: EndReason, call: EndedCall, pool: ClosingPool) -> errors.SessionError:
+def _session_error(why: EndReason, call: EndedCall, pool: PoolFacts) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
     if why is EndReason.SESSION_BUSY:
         return errors.SessionBusy(
