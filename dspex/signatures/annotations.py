@@ -9,8 +9,9 @@ from inspect import isclass
 from typing import Any
 
 from dspex_worker.types import annotation_reader, annotation_writer
-from dspex_worker.types.annotation_reader import Unreadable, Vocabulary, without_metadata
-from dspex_worker.types.annotation_writer import Unwritable, allows_none, classes_in
+from dspex_worker.types.annotation_facts import allows_none, classes_in, without_metadata
+from dspex_worker.types.annotation_reader import Unreadable, Vocabulary
+from dspex_worker.types.annotation_writer import Unwritable
 
 from ..errors import SignatureError, UnknownName
 

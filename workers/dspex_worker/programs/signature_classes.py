@@ -19,8 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ..bridge import Failure
+from ..types.annotation_facts import classes_in
 from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
-from ..types.annotation_writer import Unwritable, annotation_text, classes_in
+from ..types.annotation_writer import Unwritable, annotation_text
 from ..types.enum_specs import enum_spec
 from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
 from ..types.type_specs import classes_from_specs

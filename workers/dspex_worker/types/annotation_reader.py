@@ -11,8 +11,9 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_origin
 
+from .annotation_facts import without_metadata
 from .type_names import CONSTRAINT_WORDS, DSPY_TYPES, GENERICS, NAMES
 
 _LINE_END: Final = re.compile(r"\\?[\r\n]")
@@ -63,13 +64,6 @@ def read_canonical(text: str, vocabulary: Vocabulary) -> Any:
         Unreadable: it is no such text.
     """
     return type(None) if text == "None" else _read(text, vocabulary, is_canonical=True)
-
-
-def without_metadata(annotation: Any) -> Any:
-    """Return a field's own type: what an outermost Annotated adds has no effect there, in DSPy as here."""
-    while get_origin(annotation) is typing.Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
 
 
 def _read(text: str, vocabulary: Vocabulary, *, is_canonical: bool) -> Any:

@@ -1,11 +1,11 @@
-"""Write a type as canonical text, which `annotation_reader` reads as the same type; and look through annotations."""
+"""Write a type as canonical text, which `annotation_reader` reads as the same type."""
 
 from __future__ import annotations
 
 import enum
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from inspect import isclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -41,31 +41,6 @@ def annotation_text(annotation: Any, name_of: NameOf) -> str:
         return "tuple[()]"
     inner = ", ".join("..." if each is ... else annotation_text(each, name_of) for each in arguments)
     return f"{_origin_text(annotation, origin, name_of)}[{inner}]"
-
-
-def classes_in(annotation: Any) -> Iterator[type]:
-    """Yield every class of the user's, or of DSPy's, that the annotation names, in order, with repetitions."""
-    origin = get_origin(annotation)
-    if isclass(annotation) and origin is None:
-        if annotation not in TEXT_OF:
-            yield annotation
-        return
-    if origin is Literal or origin is None:
-        return
-    if isclass(origin) and origin not in TEXT_OF and origin is not types.UnionType:
-        yield origin
-    for argument in get_args(annotation):
-        yield from classes_in(argument)
-
-
-def allows_none(annotation: Any) -> bool:
-    """Whether None is a value of this type: `None` itself, or a union that holds it."""
-    if annotation is None or annotation is type(None):
-        return True
-    origin = get_origin(annotation)
-    if origin is typing.Annotated:
-        return allows_none(get_args(annotation)[0])
-    return (origin is Union or origin is types.UnionType) and any(map(allows_none, get_args(annotation)))
 
 
 def _origin_text(annotation: Any, origin: Any, name_of: NameOf) -> str:
