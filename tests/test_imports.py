@@ -199,6 +199,21 @@ def _run(code: str) -> str:
     return done.stdout.strip()
 
 
+def test_the_worker_package_needs_msgpack_alone() -> None:
+    """process: all of it but the programs, and the models that only pydantic can make."""
+    apart = ("dspex_worker.programs", "dspex_worker.types.models_from_schema", "dspex_worker.__main__")
+    names = [name for name in WORKER if not name.startswith(apart)]
+    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog")
+    code = f"""
+import importlib, sys
+sys.modules |= dict.fromkeys({gone!r})
+for name in {names!r}:
+    importlib.import_module(name)
+print("imported")
+"""
+    assert _run(code) == "imported"
+
+
 def test_importing_dspex_is_light() -> None:
     """process"""
     code = "import dspex, sys, threading; print(threading.active_count(), len([m for m in sys.modules if 'dspy' in m]))"
