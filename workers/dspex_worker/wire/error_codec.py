@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from .codec import encode
@@ -100,15 +100,14 @@ class ErrorEncoder:
         return {"value": plain(value)}
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """A description as it was received: every part of its type, every text bounded."""
 
     kind: str = ""
     type: str = ""
     message: str = ""
     traceback: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = {}  # noqa: RUF012 - of a description that is none
     cause: Any = None  # what the description was read with built
 
     @property
@@ -127,15 +126,15 @@ def read(described: object, build: Build | None = None, *, message_most: int = M
     """
     given = described if isinstance(described, dict) else {}
     facts, typed, cause = given.get("facts"), given.get("typed"), given.get("cause")
-    found = dict(facts) if isinstance(facts, dict) else {}
+    found = facts if isinstance(facts, dict) else {}
     if build is not None and isinstance(typed, dict):
-        found |= {name: _unpack(value, build) for name, value in typed.items()}
+        found = found | {name: _unpack(value, build) for name, value in typed.items()}
     return Description(
         kind=bounded(given.get("kind"), NAME_MOST),
         type=bounded(given.get("type"), NAME_MOST),
         message=bounded(given.get("message"), message_most),
         traceback=bounded(given.get("traceback"), TRACEBACK_MOST),
-        facts={str(name): value for name, value in found.items()},
+        facts=found,
         cause=build(read(cause, build)) if build is not None and isinstance(cause, dict) else None,
     )
 
