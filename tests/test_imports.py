@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
-    "errors, usage_stats, descriptors, forks, retrieval, templates",
+    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates",
     "events, config, settings_exposure",
     "lm",
     "types",
@@ -32,7 +32,7 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
+    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory",
     "session_state, user_code, error_report, reaping",
@@ -49,7 +49,7 @@ WORKER_FLOORS = (
 APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
 SHARED_WITH_WORKERS = tuple(
-    f"dspex_worker.{name}" for name in ("wire", "lifeline", "memory", "starting", "saved_state", "user_calls")
+    f"dspex_worker.{name}" for name in ("wire", "types", "lifeline", "memory", "starting", "saved_state", "user_calls")
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 
@@ -200,6 +200,21 @@ def _run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def test_the_worker_package_needs_msgpack_alone() -> None:
+    """process: all of it but the programs, and the models that only pydantic can make."""
+    apart = ("dspex_worker.programs", "dspex_worker.types.models_from_schema", "dspex_worker.__main__")
+    names = [name for name in WORKER if not name.startswith(apart)]
+    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog")
+    code = f"""
+import importlib, sys
+sys.modules |= dict.fromkeys({gone!r})
+for name in {names!r}:
+    importlib.import_module(name)
+print("imported")
+"""
+    assert _run(code) == "imported"
 
 
 def test_importing_dspex_is_light() -> None:

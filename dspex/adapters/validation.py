@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final
+
+from dspex_worker.types.annotation_facts import is_rich
 
 from ..errors import AdapterParseError, EncodeError, InvalidInput, UnknownName, UnsafeInput
 from ..signatures.annotations import allows_none, is_dspy_type
@@ -21,7 +23,6 @@ from .parsing import UNREADABLE, ValueParser
 from .rendering import render
 
 _EXACT: Final = frozenset({type(None), bool, float, str, bytes})
-_AS_SENT: Final = frozenset({str, int, float, bool, type(None), list, dict, Any})
 _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`; others have a form of their own
 
 
@@ -124,9 +125,7 @@ class _InputCheck:
         self.field = field
         self.is_history = is_dspy_type(field.annotation) and field.annotation.dspy_name == "dspy.History"
         self.may_be_absent = allows_none(field.annotation)
-        self.validate: Callable[[Any], Any] | None = (
-            _validator(field.annotation) if _is_rich(field.annotation) else None
-        )
+        self.validate: Callable[[Any], Any] | None = _validator(field.annotation) if is_rich(field.annotation) else None
 
     def typed(self, value: Any) -> Any:
         if self.validate is None or value is None:
@@ -166,18 +165,6 @@ def _validator(annotation: Any) -> Callable[[Any], Any]:
 
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     return adapter.validate_python
-
-
-def _is_rich(annotation: Any) -> bool:
-    """Whether values need validating: DSPy's workers get these typed, and everything else as it was sent."""
-    origin = get_origin(annotation)
-    if origin is None:
-        return annotation not in _AS_SENT
-    if origin is Literal:
-        return False
-    if origin is typing.Annotated:
-        return _is_rich(get_args(annotation)[0])
-    return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
 
 
 def _require_texts(name: str, items: list[Any]) -> None:

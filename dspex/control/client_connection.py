@@ -22,7 +22,7 @@ from typing import Any
 from dspex_worker.wire import Malformed
 
 from ..errors import ConnectionLost, ForkedSupervisor, NotRunning, ResourceExhausted
-from . import protocol, wire_errors
+from . import error_messages, protocol
 from .dial import CHUNK, dial, request_frame
 from .protocol import Kind, Message
 
@@ -281,7 +281,7 @@ class ClientConnection:
             case [Kind.ERROR, 0, described, _]:
                 self._break(str(described.get("message", "it refused us")))
             case [Kind.ERROR, id, described, _]:
-                self._finish(id, error=wire_errors.rebuild(described))
+                self._finish(id, error=error_messages.rebuild(described))
             case [Kind.CHUNK, id, value]:
                 request = self._requests.get(id)
                 if request is not None and request.on_chunk is not None:

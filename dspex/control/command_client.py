@@ -16,7 +16,7 @@ from typing import Any
 from dspex_worker.wire import Malformed
 
 from ..errors import CallTimeout, ConnectionLost, DspexError, InterruptedCall, Unresponsive
-from . import protocol, wire_errors
+from . import error_messages, protocol
 from .dial import CHUNK, dial, request_frame
 from .protocol import Kind, Message, Role, Verb
 
@@ -145,7 +145,7 @@ class DirectClient:
                 case [Kind.RESULT, answered, value, _] if answered == id:
                     return value
                 case [Kind.ERROR, answered, described, _] if answered in (id, 0):
-                    raise wire_errors.rebuild(described)
+                    raise error_messages.rebuild(described)
 
     def _next(self, deadline: float, what: str, wait: float) -> Message:
         """Give the next message.
@@ -199,7 +199,7 @@ class DirectStream:
                     self.value = value
                     return
                 case [Kind.ERROR, id, described, _] if id in (self._id, 0):
-                    raise wire_errors.rebuild(described)
+                    raise error_messages.rebuild(described)
 
 
 def _asked(pool: str, command: str, arguments: Arguments, timeout: float | None, names: dict[str, Any]) -> Arguments:

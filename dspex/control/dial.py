@@ -18,7 +18,7 @@ from typing import Any
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
 from ..errors import DspexError, EncodeError, FrameTooLarge, NotRunning, ResourceExhausted
-from . import peer_credentials, protocol, wire_errors
+from . import error_messages, peer_credentials, protocol
 from .protocol import Kind, Message
 
 HELLO_PATIENCE = 5.0  # seconds until the service must have answered the hello
@@ -135,5 +135,5 @@ def _first_message(sock: socket.socket, frames: FrameBuffer, path: Path, deadlin
 
 def _read_greeting(message: Message) -> dict[str, Any]:
     if message[0] == Kind.ERROR:
-        raise wire_errors.rebuild(message[2])
+        raise error_messages.rebuild(message[2])
     return protocol.hello(message)

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from dspex_worker.wire.error_codec import plain
+
 from ..events import Event
 from ..lm.redaction import redact
-from .wire_errors import plain
 
 RECENT = 200  # events that are kept for those who come later
 BEHIND = 1000  # events that a follower may be behind

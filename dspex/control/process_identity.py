@@ -12,9 +12,8 @@ import errno
 import fcntl
 import os
 from enum import StrEnum
-from pathlib import Path
 
-PROC = Path("/proc")
+from dspex_worker.memory.process_stat import PROC, stat_of
 
 
 class Life(StrEnum):
@@ -38,9 +37,9 @@ def life_of(pid: int, start_time: int, namespace: str) -> Life:
 def start_time_of(pid: int) -> int | None:
     """Give when a process began, in clock ticks since boot; None if it is gone (a zombie is gone) or not to be seen."""
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, ValueError, IndexError):
+        found = stat_of(pid, PROC)
+        return None if found.has_ended else found.start_time
+    except (OSError, ValueError):
         return None
 
 
@@ -91,6 +90,6 @@ def _exists(pid: int) -> bool:
 
 def _is_no_zombie(pid: int) -> bool:
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (OSError, IndexError):
+        return not stat_of(pid, PROC).has_ended
+    except (OSError, ValueError):
         return True

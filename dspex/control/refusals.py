@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from ..errors import DspexError, ProtocolError
-from . import protocol, wire_errors
+from . import error_messages, protocol
 from .protocol import Kind
 
 LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
@@ -27,7 +27,7 @@ async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
 
 def refusal(error: DspexError) -> bytes:
     """Give the frame that refuses a whole connection."""
-    return protocol.send(Kind.ERROR, 0, wire_errors.describe(error), None)
+    return protocol.send(Kind.ERROR, 0, error_messages.describe(error), None)
 
 
 def because(reason: str) -> ProtocolError:

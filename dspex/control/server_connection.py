@@ -17,7 +17,7 @@ from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
 from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
 from ..events import Name
-from . import peer_credentials, protocol, wire_errors
+from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
 from .connection_places import ConnectionPlaces
 from .protocol import Kind, Message, Role
@@ -221,7 +221,7 @@ class ServerConnection:
         self.active_at = asyncio.get_running_loop().time()
         if len(self._tasks) >= MAX_IN_FLIGHT:
             busy = PoolSaturated("control", queued=len(self._tasks), limit=MAX_IN_FLIGHT, retry_after=0.1)
-            await self._send(Kind.ERROR, id, wire_errors.describe(busy), None)
+            await self._send(Kind.ERROR, id, error_messages.describe(busy), None)
             return
         first = meta.get("credit")
         credit = StreamCredit(first) if isinstance(first, int) else None
@@ -263,7 +263,7 @@ class ServerConnection:
 
     async def _send_error(self, id: int, error: BaseException) -> None:
         with contextlib.suppress(OSError):
-            await self._send(Kind.ERROR, id, wire_errors.describe(error), None)
+            await self._send(Kind.ERROR, id, error_messages.describe(error), None)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
         """Write a message when it is its turn, and wait until the client has read most of it.

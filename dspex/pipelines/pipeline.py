@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import Any, Unpack
 
 from ..errors import InvalidInput, SettingsError
+from ..loop_thread import LoopThread
 from ..programs.map import Row, amap
 from ..programs.map import map as map_rows
 from .core.plan import Plan, StepPlan
@@ -19,7 +20,6 @@ from .core.run_events import AsyncEventStream, EventStream, Watcher
 from .core.runner import run_whole
 from .core.step import Step
 from .drivers.cancel import BranchFlag
-from .drivers.private_loop import PrivateLoop
 from .drivers.run_drivers import TaskDriver, ThreadDriver, completed
 from .steps.composite_steps import PipelineStep
 from .steps.step_factories import as_step
@@ -43,11 +43,11 @@ class Pipeline:
     __slots__ = ("__weakref__", "_loop", "plan")
 
     plan: Plan
-    _loop: PrivateLoop
+    _loop: LoopThread
 
     def __init__(self, plan: Plan) -> None:
         object.__setattr__(self, "plan", plan)
-        object.__setattr__(self, "_loop", PrivateLoop())
+        object.__setattr__(self, "_loop", LoopThread("dspex-pipeline-loop"))
 
     # -- running -----------------------------------------------------------------------------------------------
 

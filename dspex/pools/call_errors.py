@@ -1,22 +1,78 @@
-"""Making the caller's exception from why a call ended, and saying how a worker died. Pure: facts in, errors out."""
+"""The caller's exception: from why a call ended, how its worker died, or what the worker says was raised. Pure.
+
+An error that a callback raised in this process comes out as it was raised, when the worker passes it on; what else a
+worker describes becomes one of DSPex's own classes by name, or a RemoteError.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from dspex_worker.wire.error_codec import NAME_MOST, Description, ErrorEncoder, Known, bounded, read
 
 from .. import errors
-from .remote import MESSAGE_MOST, NAME_MOST, error_from, raised_here, text_of
+from ..config import PoolConfig
+from ..errors import DspexError, LMError, RemoteError
 from .state.instructions import EndReason, Fail
 
-if TYPE_CHECKING:
-    from .call import Call
-    from .executor import Executor
-    from .processes.worker_process import Worker
-
 SIGKILL = 9
+RAISED = "raised_in_host"  # the fact that tells which callback of its call raised an error
+NAMES_MOST = 1_000
+MESSAGE_MOST = 16 * 1024  # characters; twice what a worker sends
+STATUS_MOST = 999
+WAIT_MOST = 7 * 86400.0  # seconds
+_LM_TEXTS = ("code", "model", "provider", "provider_code", "request_id")
+_LM_FACTS = (*_LM_TEXTS, "status", "retry_after")
+_PLAIN = {  # classes that take a message and only these facts
+    "SettingsError": ("key",),
+    "InvalidInput": ("field",),
+    "NotConfigured": ("key",),
+    "OptimizationFailed": (),
+    "ProtocolError": (),
+    "CallCancelled": (),
+}
 
 
-def error_for(instruction: Fail, call: Call, pool: Executor, worker: Worker | None) -> errors.DspexError:
+class EndedCall(Protocol):
+    """What an error says of its call."""
+
+    command: str
+    timeout: float
+    raised: dict[int, DspexError] | None
+
+    @property
+    def session_name(self) -> str: ...
+
+
+class CalledWorker(Protocol):
+    """What an error says of the worker, which may have died."""
+
+    name: str
+    pid: int
+    pidfd: int | None
+    exit: dict[str, Any] | None
+    over: dict[str, Any] | None
+    protocol_error: str
+    kill_reason: str
+    boot_error: dict[str, Any] | None
+    calls: dict[int, Any]
+    stderr: Any
+
+
+class PoolFacts(NamedTuple):
+    """What the errors of a pool's calls say of the pool."""
+
+    config: PoolConfig
+    boot_error: errors.WorkerBootError | None
+    is_over: bool  # its supervisor is stopping
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: CalledWorker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
@@ -47,11 +103,11 @@ def error_for(instruction: Fail, call: Call, pool: Executor, worker: Worker | No
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.state.is_over else "it was told to drain"
+    why = "its supervisor is stopping or has stopped" if pool.is_over else "it was told to drain"
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
-def cause_of(worker: Worker) -> str:
+def cause_of(worker: CalledWorker) -> str:
     """Say in one word how the worker ended."""
     if worker.over is not None:
         return "memory"
@@ -69,23 +125,22 @@ def cause_of(worker: Worker) -> str:
     return "exited"
 
 
-def end_of(worker: Worker) -> dict[str, Any]:
+def end_of(worker: CalledWorker) -> dict[str, Any]:
     """Give how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
     exit = worker.exit or {}
     known = {name: exit[name] for name in ("signal", "exit_code") if exit.get(name) is not None}
     return {"cause": cause_of(worker), **known}
 
 
-def is_by_itself(worker: Worker) -> bool:
+def is_by_itself(worker: CalledWorker) -> bool:
     """Whether what ran there may have brought it about: not SIGKILL from outside, nor a broken pipe of ours (C7b)."""
     if worker.over is not None:
         return True
     return cause_of(worker) in ("crashed", "exited")
 
 
-def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) -> errors.WorkerBootError:
+def boot_error(pool: str, worker: CalledWorker, template_tail: str, timeout: float) -> errors.WorkerBootError:
     """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
-    described = worker.boot_error
     tail = worker.stderr.text() or template_tail
     if worker.kill_reason == "startup_timeout":
         what = f"it was not ready within {timeout:g} s (startup_timeout)"
@@ -94,8 +149,9 @@ def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) ->
     elif worker.over is not None:
         cap, seen = worker.over["cap"] / 2**20, worker.over["seen"] / 2**20
         what = f"memory_cap of pool {pool!r} is {cap:.0f} MiB, and it took {seen:.0f} MiB while it started"
-    elif described is not None:
-        what = f"{text_of(described.get('type'), NAME_MOST)}: {text_of(described.get('message'), MESSAGE_MOST)}"
+    elif worker.boot_error is not None:
+        found = read(worker.boot_error, message_most=MESSAGE_MOST)
+        what = f"{found.type}: {found.message}"
     else:
         exit = worker.exit or {}
         signal, code = exit.get("signal"), exit.get("exit_code")
@@ -106,13 +162,32 @@ def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) ->
     )
 
 
-def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: Worker) -> errors.DspexError:
-    """Give the exception that a worker's ERROR message describes: that of a tool or LM here, if it comes from there."""
-    own = raised_here(described, call.raised)
-    return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
+def error_from_reply(described: object, call: EndedCall, pool: str, worker: CalledWorker) -> DspexError:
+    """Return the exception that a worker's ERROR message describes: that of a callback here, if it comes from there."""
+    found = read(described, message_most=MESSAGE_MOST)
+    own = _raised_here(found, call.raised or {})
+    return own or error_from(found, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def _died(call: Call, pool: Executor, worker: Worker | None, started: errors.Started) -> errors.DspexError:
+def error_from(found: Description, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
+    """Return the exception for a worker's description; whatever it holds, an exception comes out."""
+    try:
+        known = _known(found, pool=pool, session=session)
+    except Exception:  # facts that do not fit the class: say it as what it is, an error of the worker
+        known = None
+    where = f"{command!r} in worker {worker} of pool {pool!r}"
+    return known or RemoteError(found.name, found.message, traceback=found.traceback, where=where)
+
+
+def describe_raised(error: BaseException) -> dict[str, Any]:
+    """Return what the worker gets of an error of its callback: the host's traceback for the user's own errors only."""
+    return _ENCODER.describe(error)
+
+
+# --- how workers die ----------------------------------------------------------------------------------------------
+
+
+def _died(call: EndedCall, pool: PoolFacts, worker: CalledWorker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -147,7 +222,7 @@ def _died(call: Call, pool: Executor, worker: Worker | None, started: errors.Sta
     )
 
 
-def _session_error(why: EndReason, call: Call, pool: Executor) -> errors.SessionError:
+def _session_error(why: EndReason, call: EndedCall, pool: PoolFacts) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
     if why is EndReason.SESSION_BUSY:
         return errors.SessionBusy(
@@ -160,3 +235,86 @@ def _session_error(why: EndReason, call: Call, pool: Executor) -> errors.Session
         f"Close some, or raise session_limit.",
         **names,
     )
+
+
+# --- what workers describe ----------------------------------------------------------------------------------------
+
+
+def _raised_here(found: Description, raised: Mapping[int, DspexError]) -> DspexError | None:
+    """The very exception that a callback raised in this process, if that is what the worker passed on."""
+    id = found.facts.get(RAISED)
+    error = raised.get(id) if isinstance(id, int) else None
+    return error if error is not None and type(error).__name__ == found.kind else None
+
+
+def _known(found: Description, *, pool: str, session: str) -> DspexError | None:
+    kind, message, facts = found.kind, found.message, found.facts
+    if kind in _PLAIN:
+        allowed = {key: bounded(facts[key], NAME_MOST) for key in _PLAIN[kind] if facts.get(key) is not None}
+        made: DspexError = getattr(errors, kind)(message, **allowed)
+        return made
+    match kind:
+        case "UnknownName":
+            what, where = _text(facts, "what") or "command", f"pool {pool!r}"
+            return errors.UnknownName(what, _text(facts, "name"), _texts(facts, "known"), where=where)
+        case "EncodeError":
+            return errors.EncodeError(_text(facts, "path"), _text(facts, "type"), _text(facts, "reason"))
+        case "FrameTooLarge":
+            what = _text(facts, "what") or "bytes"
+            return errors.FrameTooLarge("worker", int(facts["limit"]), int(facts["actual"]), what=what)
+        case "MissingDependency":
+            extra = _text(facts, "extra") or None
+            return errors.MissingDependency(message, package=_text(facts, "package"), extra=extra)
+        case "SessionStateTooLarge":
+            return errors.SessionStateTooLarge(message, pool=pool, session=session)
+        case "AdapterParseError":
+            return _parse_error(message, facts)
+    lm_error = getattr(errors, kind, None) if kind else None
+    if isinstance(lm_error, type) and issubclass(lm_error, LMError):
+        return lm_error(message, **_lm_facts(facts))
+    return None
+
+
+def _text(facts: dict[str, Any], name: str) -> str:
+    return bounded(facts.get(name), NAME_MOST)
+
+
+def _texts(facts: dict[str, Any], name: str) -> list[str]:
+    """A list of names: as many as an error shows, for near ones are searched among them."""
+    given = facts.get(name)
+    return [bounded(item, NAME_MOST) for item in given[:NAMES_MOST]] if isinstance(given, list) else []
+
+
+def _lm_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """What an LM's error says of itself, each of its own type: `retry_after` may become somebody's wait."""
+    given = {name: facts[name] for name in _LM_TEXTS if isinstance(facts.get(name), str)}
+    known: dict[str, Any] = {name: text[:NAME_MOST] for name, text in given.items()}
+    status, wait = facts.get("status"), facts.get("retry_after")
+    if type(status) is int and 0 <= status <= STATUS_MOST:
+        known["status"] = status
+    if isinstance(wait, int | float) and type(wait) is not bool and 0 <= wait <= WAIT_MOST:
+        known["retry_after"] = wait
+    return known
+
+
+def _parse_error(message: str, facts: dict[str, Any]) -> errors.AdapterParseError:
+    parsed = facts.get("parsed")
+    response = facts.get("lm_response", "")
+    return errors.AdapterParseError(
+        message,
+        adapter=_text(facts, "adapter"),
+        expected=_texts(facts, "expected"),
+        parsed=parsed if isinstance(parsed, dict) else None,
+        lm_response=response if isinstance(response, str) else "",
+    )
+
+
+def _classify(error: BaseException) -> Known:
+    if isinstance(error, LMError):
+        facts = {name: getattr(error, name) for name in _LM_FACTS}
+        return Known(type(error).__name__, facts, error.message, has_traceback=False)
+    is_own = isinstance(error, DspexError)
+    return Known(type(error).__name__, has_traceback=not is_own)
+
+
+_ENCODER = ErrorEncoder(classify=_classify, traceback=16 * 1024)

@@ -6,8 +6,6 @@ plain function runs in a daemon thread, an `async` function or async generator o
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import inspect
 import resource
 import threading
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
+from ..loop_thread import LoopThread
 from .callback_limits import CallbackAdmission, CallbackLimits
 from .callbacks import Callback, Handler
 from .processes import worker_process as workers
@@ -84,7 +83,7 @@ class ReverseCalls:
         self._bus = bus
         self._admission: CallbackAdmission | None = None  # made at the first request: then the other pools are known
         self._threads = ToolThreads(pool, self._tell_left)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = LoopThread("dspex-callbacks", ends_at_exit=False)
         self._turns: deque[Callback] = deque()  # whose turn has come
         self._starting = threading.Lock()
         self._left: set[Callback] = set()  # asynchronous ones that go on though their calls have ended
@@ -110,10 +109,7 @@ class ReverseCalls:
 
     def stop(self) -> None:
         self._threads.stop()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(loop.stop)
+        self._loop.stop()
 
     # -- one after the other --
 
@@ -159,7 +155,7 @@ class ReverseCalls:
             if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
                 if len(self._left) >= LEFT_TASKS_MOST:
                     raise TooManyToolsLeft(self._pool, left=len(self._left), limit=LEFT_TASKS_MOST)
-                loop = self._running_loop()
+                loop = self._loop.running()
                 loop.call_soon_threadsafe(request.run_on, loop, handler)
             elif request.is_within_tool:
                 self._threads.run_beside(request, lambda: request.run(handler))
@@ -167,17 +163,6 @@ class ReverseCalls:
                 self._threads.run(request, lambda: request.run(handler))
         except (DspexError, RuntimeError) as error:  # no thread can be started: the worker's to hear
             self._refuse(request, error)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            loop = asyncio.new_event_loop()
-            try:
-                threading.Thread(target=_run_loop, args=(loop,), name="dspex-services", daemon=True).start()
-            except RuntimeError:
-                loop.close()
-                raise
-            self._loop = loop
-        return self._loop
 
     # -- what goes wrong --
 
@@ -210,16 +195,3 @@ class ReverseCalls:
 
     def _tell_left(self, count: int) -> None:
         self._bus.emit(Name.TOOL_LEFT, pool=self._pool, count=count, reason="call_ended")
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from dspex_worker.wire import Malformed, messages
 from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import CREDIT_MOST
 
-from ..errors import DspexError, InvalidInput, LMError
-from .remote import RAISED
+from ..errors import DspexError, InvalidInput
+from .call_errors import RAISED, describe_raised
 
 if TYPE_CHECKING:
     from .call import Call
@@ -182,7 +181,7 @@ class Callback:
 
     def fail(self, error: BaseException) -> None:
         """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
-        described = _describe(error)
+        described = describe_raised(error)
         if isinstance(error, DspexError):
             described["facts"][RAISED] = self.outer.note_raised(self.id, error)
         self._answer(Kind.ERROR, described)
@@ -194,7 +193,7 @@ class Callback:
         try:
             frame = messages.write(kind, self.id, body, None, root="result")
         except Exception as error:  # also of a value that another thread changes meanwhile
-            frame = messages.write(Kind.ERROR, self.id, _describe(error), None)
+            frame = messages.write(Kind.ERROR, self.id, describe_raised(error), None)
         self.pool.post(self.worker, frame)
 
     @property
@@ -210,36 +209,3 @@ class Callback:
 
 def _nothing(request: Callback) -> None:
     """Nobody has begun it."""
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    """What the worker hears: the class, the text, and DSPex's facts; the host's traceback for the user's own errors."""
-    facts: dict[str, Any] = {}
-    if isinstance(error, LMError):
-        names = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
-        facts = {name: getattr(error, name) for name in names}
-        text = error.message
-    else:
-        text = _text_of(error)
-    own = isinstance(error, DspexError)
-    return {
-        "kind": type(error).__name__,
-        "type": type(error).__name__,
-        "message": text.encode("utf-8", "backslashreplace").decode()[:8192],
-        "traceback": "" if own else _traceback_of(error)[-16384:],
-        "facts": facts,
-    }
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as worse:  # a user's __str__ may raise anything, and the worker must hear all the same
-        return f"<its text could not be made: {type(worse).__name__}>"
-
-
-def _traceback_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
-    except BaseException as worse:  # as above: __str__ of a cause, a source file that cannot be read
-        return f"<its traceback could not be made: {type(worse).__name__}>"

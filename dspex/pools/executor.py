@@ -171,10 +171,13 @@ class Executor:
         self.live.pop(call.id, None)
         if call.is_ended:
             return
-        call.end(error=call_errors.error_for(instruction, call, self, self.workers.get(call.generation)))
+        call.end(error=call_errors.error_for(instruction, call, self._facts(), self.workers.get(call.generation)))
         self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
             self.ended.append(call)
+
+    def _facts(self) -> call_errors.PoolFacts:
+        return call_errors.PoolFacts(self.config, self.boot_error, self.state.is_over)
 
 
 def rules_of(config: PoolConfig) -> Rules:

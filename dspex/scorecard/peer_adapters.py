@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..loop_thread import LoopThread
 from . import fault_kinds
 from .peers import Need, Peer, PeerLimits
 
@@ -18,36 +18,23 @@ NO_LIMITS = {Need.MEMORY_CAP: "no memory cap", Need.QUEUE_LIMIT: "no bound on it
 NO_CANCEL = {Need.CANCEL_RUNNING: "no cancel of running calls"}
 
 
-class LoopThread:
-    """An event loop in a thread, for pools whose calls are coroutines; it ends as `asyncio.run` ends it."""
+class CoroutinePeer(Peer):
+    """A pool whose calls are coroutines, on a loop that has ended when the interpreter exits."""
 
-    def __init__(self) -> None:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), name="callers", daemon=True)
-        self._thread.start()
-        started.wait()
+    def start(self, limits: PeerLimits, folder: Path) -> None:
+        self._callers = LoopThread("callers", ends_at_exit=False)
         atexit.register(self._end)
 
-    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
     def settle(self) -> None:
-        """Wait until the loop has carried out what it was told, and what followed from it."""
         for _ in range(3):
-            self.submit(asyncio.sleep(0)).result()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._leaving = asyncio.Event()
-        started.set()
-        await self._leaving.wait()
+            self._callers.submit(asyncio.sleep(0)).result()
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._leaving.set)
-        self._thread.join()
+        self._callers.stop()
+        self._callers.join()
 
 
-class Dspex(Peer):
+class Dspex(CoroutinePeer):
     """This pool, its defaults but for `concurrency`: 1, as the others have it."""
 
     def start(self, limits: PeerLimits, folder: Path) -> None:
@@ -63,13 +50,10 @@ class Dspex(Peer):
             settings["queue_limit"] = limits.queue_limit
         config = PoolConfig("scorecard", bridge=bridge, size=limits.workers, concurrency=1, **settings)
         self._pool = Supervisor(pools=[config]).start().pool("scorecard")
-        self._callers = LoopThread()
+        super().start(limits, folder)
 
     def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
         return self._callers.submit(self._pool.acall(fault, arguments, timeout=timeout))
-
-    def settle(self) -> None:
-        self._callers.settle()
 
 
 class StandardLibrary(Peer):
@@ -124,14 +108,14 @@ class Pebble(Peer):
         return future
 
 
-class AnyIO(Peer):
+class AnyIO(CoroutinePeer):
     """`anyio.to_process.run_sync`, cancellable, under a limiter; its deadline is `anyio.fail_after`."""
 
     distribution = "anyio"
     lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.BOOT_CODE: "no code at a worker's start"}
 
     def start(self, limits: PeerLimits, folder: Path) -> None:
-        self._callers = LoopThread()
+        super().start(limits, folder)
         self._limiter = self._callers.submit(self._make_limiter(limits.workers)).result()
 
     async def _make_limiter(self, workers: int) -> Any:
@@ -147,6 +131,3 @@ class AnyIO(Peer):
 
         with fail_after(timeout):
             return await to_process.run_sync(fault_kinds.run, fault, arguments, cancellable=True, limiter=self._limiter)
-
-    def settle(self) -> None:
-        self._callers.settle()

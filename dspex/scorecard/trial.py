@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_worker.lifeline import become_subreaper
+from dspex_worker.memory.process_stat import stat_of
 from dspex_worker.memory.procfs import descendants
 
 from .cases import CASES, Ending, Facts
@@ -108,14 +109,14 @@ def _leavings(since: float) -> Facts:
 
 def _living() -> list[int]:
     """All descendants but those that only wait to be reaped."""
-    return [pid for pid in descendants(os.getpid()) if _state(pid) not in "ZX"]
+    return [pid for pid in descendants(os.getpid()) if not _has_ended(pid)]
 
 
-def _state(pid: int) -> str:
+def _has_ended(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return stat_of(pid).has_ended
     except OSError:
-        return "X"
+        return True
 
 
 def _is_tracker(pid: int) -> bool:

@@ -1,8 +1,7 @@
 """One field of a signature: its name, side, type, description, constraints and default.
 
 A `Field` is a frozen record that any thread may share. `InputField` and `OutputField` make one without a name, for
-the class form of a signature. This file knows nothing of type syntax (`annotations.py`) nor of prompts
-(`adapters/`).
+the class form of a signature. Nothing here knows type syntax (`annotations.py`) nor prompts (`adapters/`).
 """
 
 from __future__ import annotations
@@ -11,21 +10,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+from dspex_worker.types.type_names import CONSTRAINT_WORDS
+
 from ..errors import SignatureError, UnknownName
 
 Kind = Literal["input", "output"]
 
-# The words that DSPy puts before each constraint (dspy/signatures/field.py); constraints are shown, never enforced.
-CONSTRAINT_WORDS: Final[Mapping[str, str]] = {
-    "gt": "greater than: ",
-    "ge": "greater than or equal to: ",
-    "lt": "less than: ",
-    "le": "less than or equal to: ",
-    "min_length": "minimum length: ",
-    "max_length": "maximum length: ",
-    "multiple_of": "a multiple of the given number: ",
-    "allow_inf_nan": "allow 'inf', '-inf', 'nan' values: ",
-}
 _OPTIONS: Final = ("desc", "description", "default", "default_factory", *CONSTRAINT_WORDS)
 _WITHOUT_EFFECT: Final = ("prefix", "format", "parser")
 

@@ -14,8 +14,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from dspex_worker.types.enum_specs import enum_spec
+from dspex_worker.types.type_specs import classes_from_specs
+
 from ..errors import EncodeError, SignatureError
-from .annotations import annotation_text, classes_in, is_dspy_type, read_annotation
+from .annotations import annotation_text, classes_in, is_dspy_type, read_canonical
 from .field import Field
 from .grammar import check_name
 from .signature import Signature, signature_of_fields
@@ -48,7 +51,7 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
     custom_types = custom_types or {}
     try:
         unknown = {name: spec for name, spec in wire["types"].items() if name not in custom_types}
-        types = {**custom_types, **{name: _type_from_wire(name, spec) for name, spec in unknown.items()}}
+        types = {**custom_types, **classes_from_specs(unknown, _refuse_import, _refused)}
         fields = [_field_from_wire(field, types) for field in wire["fields"]]
         doc = wire["instructions"]
     except (KeyError, TypeError, AttributeError) as error:
@@ -97,7 +100,7 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
-        annotation=type(None) if wire["annotation"] == "None" else read_annotation(wire["annotation"], types),
+        annotation=read_canonical(wire["annotation"], types),
         untyped=wire["untyped"],
         desc=wire["desc"],
         constraints=wire["constraints"],
@@ -143,8 +146,7 @@ def _types_to_wire(sig: Signature) -> dict[str, Any]:
 
 def _type_to_wire(kind: type) -> dict[str, Any]:
     if issubclass(kind, enum.Enum):
-        members = {name: _enum_value(kind, member) for name, member in kind.__members__.items()}
-        return {"enum": members, "doc": kind.__doc__} if kind.__doc__ else {"enum": members}
+        return enum_spec(kind, functools.partial(_plain_value, kind.__name__))
     if _is_described(kind):
         described: Any = kind
         return {"model": described.model_json_schema()}
@@ -181,25 +183,17 @@ def _models_in(kind: Any, seen: dict[Any, None]) -> list[Any]:
     return list(seen)
 
 
-def _enum_value(kind: type[enum.Enum], member: enum.Enum) -> Any:
-    if member.value is None or type(member.value) in (bool, int, float, str):
-        return member.value
-    raise SignatureError(f"The enum {kind.__name__!r} has a value that is no text, number, bool or None.")
+def _plain_value(enum_name: str, value: Any) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise SignatureError(f"The enum {enum_name!r} has a value that is no text, number, bool or None.")
 
 
-def _type_from_wire(name: str, spec: Mapping[str, Any]) -> Any:
-    if "enum" in spec:
-        make: Any = enum.Enum
-        made = make(name, dict(spec["enum"]))
-        made.__doc__ = spec.get("doc")  # pydantic quotes it in the schema
-        return made
-    if "model" in spec:
-        from .models_from_schema import model_from_schema
+def _refuse_import(name: str, path: str) -> Any:
+    raise SignatureError(
+        f"The type {name!r} is the class {path}; pass custom_types={{{name!r}: ...}}, as nothing is imported by name."
+    )
 
-        return model_from_schema(spec["model"])
-    if "import" in spec:
-        raise SignatureError(
-            f"The type {name!r} is the class {spec['import']}; pass custom_types={{{name!r}: ...}}, "
-            f"as nothing is imported by name."
-        )
-    raise SignatureError(f"The type {name!r} is described neither as an enum, nor as a model, nor as an import.")
+
+def _refused(name: str, reason: str) -> SignatureError:
+    return SignatureError(f"The type {name!r} {reason}. Pass the class by custom_types={{{name!r}: ...}}.")

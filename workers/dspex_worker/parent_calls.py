@@ -17,6 +17,7 @@ from .failure import Cancelled, Failure
 from .frame_writer import FrameWriter
 from .user_code import UserCode
 from .wire import OverLimit, Unencodable, messages
+from .wire.error_codec import read
 from .wire.messages import Kind, Message
 
 STREAM_CREDIT = 16  # chunks of a callback's stream that the supervisor may send ahead
@@ -168,11 +169,10 @@ class ParentStream(Iterator[Any]):
             self._consumed = 0
 
 
-def _failure_of(described: dict[str, Any]) -> Failure:
-    """Return the exception for an ERROR message's description."""
-    facts = described.get("facts") or {}
-    kind = described.get("kind") or described.get("type") or "RemoteError"
-    return Failure(kind, str(described.get("message", "")), **{str(key): value for key, value in facts.items()})
+def _failure_of(described: object) -> Failure:
+    """Return the exception for the description in an ERROR message."""
+    found = read(described)
+    return Failure(found.name, found.message, **found.facts)
 
 
 def _next(wait: Wait, give_up: float | None, name: str) -> Message:

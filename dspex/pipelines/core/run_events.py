@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..drivers.cancel import BranchFlag
 
 if TYPE_CHECKING:
-    from ..drivers.private_loop import PrivateLoop
+    from ...loop_thread import LoopThread
     from .results import Result, StepRecord
 
 Watcher = Callable[["PipelineEvent"], None]
@@ -63,7 +63,7 @@ class _End:
 class EventStream(Iterator[PipelineEvent]):
     """A run's events for a thread; the last one carries the Result. A run that fails raises after its events."""
 
-    def __init__(self, work: Callable[[Watcher, BranchFlag], Any], loop: PrivateLoop) -> None:
+    def __init__(self, work: Callable[[Watcher, BranchFlag], Any], loop: LoopThread) -> None:
         self._queue: SimpleQueue[PipelineEvent | _End] = SimpleQueue()
         self._flag = BranchFlag()
         self._loop = loop.running()  # where a finalizer can have the flag set

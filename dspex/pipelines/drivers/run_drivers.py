@@ -19,8 +19,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...loop_thread import LoopThread
 from .cancel import BranchFlag, CancelFlag, cancelled
-from .private_loop import PrivateLoop
 from .threads import Threads
 
 Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]
@@ -78,7 +78,7 @@ class ThreadDriver:
     """Blocks the calling thread. `is_cancellable`: another thread may set the flag, and what waits must then end."""
 
     def __init__(
-        self, loop: PrivateLoop, flag: BranchFlag, *, is_cancellable: bool, threads: Threads | None = None
+        self, loop: LoopThread, flag: BranchFlag, *, is_cancellable: bool, threads: Threads | None = None
     ) -> None:
         self.cancel: CancelFlag = flag
         self._threads = threads or Threads()

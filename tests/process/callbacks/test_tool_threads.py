@@ -186,9 +186,8 @@ def test_an_asynchronous_tool_that_does_not_end_is_counted(
     eventually(lambda: len(reverse_calls._left) == 2)
     with pytest.raises(TooManyToolsLeft):
         sup.call("f", "ask", ASK, timeout=20)
-    assert reverse_calls._loop is not None
     for event in release:
-        reverse_calls._loop.call_soon_threadsafe(event.set)
+        reverse_calls._loop.running().call_soon_threadsafe(event.set)
     eventually(lambda: not reverse_calls._left)
 
 

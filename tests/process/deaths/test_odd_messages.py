@@ -12,10 +12,11 @@ import pytest
 
 from dspex.errors import DspexError, LMRateLimitError, ProtocolError, RemoteError, UnknownName
 from dspex.events import Event, Name
+from dspex.pools.call_errors import MESSAGE_MOST, NAMES_MOST, error_from
 from dspex.pools.processes.worker_process import holds_other_end
-from dspex.pools.remote import NAMES_MOST, error_from
 from dspex.pools.state import invariants
 from dspex.pools.supervisor import Supervisor
+from dspex_worker.wire.error_codec import read
 from dspex_worker.wire.messages import MAGIC, Kind
 from tests.support.paths import HOSTILE_BRIDGE
 from tests.support.paths import ODD_BRIDGE as ODD
@@ -222,7 +223,7 @@ def test_a_worker_cannot_have_another_process_watched_for_it(odd: Callable[..., 
 )
 def test_every_description_becomes_an_exception(described: dict[str, Any]) -> None:
     """unit: whatever an ERROR message holds."""
-    error = error_from(described, pool="p", command="c", worker="w")
+    error = _error_from(described)
     assert isinstance(error, DspexError)
     assert len(str(error)) < 20_000
 
@@ -230,13 +231,14 @@ def test_every_description_becomes_an_exception(described: dict[str, Any]) -> No
 def test_what_an_error_says_is_bounded_and_of_its_type() -> None:
     """unit: nothing is searched among a million names, waited for in years, or shown in megabytes."""
     known = ["x" * 1_000_000] * 10_000
-    unknown = error_from({"kind": "UnknownName", "facts": {"name": "x" * 10**7, "known": known}}, **WHO)
+    unknown = _error_from({"kind": "UnknownName", "facts": {"name": "x" * 10**7, "known": known}})
     assert isinstance(unknown, UnknownName) and len(unknown.known) <= NAMES_MOST and len(str(unknown)) < 100_000
     for wait in (float("nan"), -1, 1e300, True, "1"):
-        limited = error_from({"kind": "LMRateLimitError", "facts": {"retry_after": wait}}, **WHO)
+        limited = _error_from({"kind": "LMRateLimitError", "facts": {"retry_after": wait}})
         assert isinstance(limited, LMRateLimitError) and limited.retry_after is None
-    remote = error_from({"kind": "Odd", "message": "m" * 10**7, "traceback": "t" * 10**7}, **WHO)
+    remote = _error_from({"kind": "Odd", "message": "m" * 10**7, "traceback": "t" * 10**7})
     assert isinstance(remote, RemoteError) and len(remote.message) + len(remote.traceback) < 200_000
 
 
-WHO = {"pool": "p", "command": "c", "worker": "w"}
+def _error_from(described: dict[str, Any]) -> DspexError:
+    return error_from(read(described, message_most=MESSAGE_MOST), pool="p", command="c", worker="w")

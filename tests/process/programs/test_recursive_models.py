@@ -10,8 +10,8 @@ import pytest
 
 import dspex
 from dspex.errors import SignatureError
-from dspex.signatures.models_from_schema import model_from_schema
 from dspex.testing import FakeLM
+from dspex_worker.types.models_from_schema import model_from_schema
 
 
 class Tree(pydantic.BaseModel):

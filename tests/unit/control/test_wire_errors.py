@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dspex import errors
-from dspex.control import wire_errors
+from dspex.control import error_messages
 from dspex_worker.wire import decode, encode
+from dspex_worker.wire.error_codec import TEXT_MOST
 
 CLASSES = sorted(
     (
@@ -57,7 +58,7 @@ def _value(parameter: inspect.Parameter) -> Any:
 
 
 def over_the_wire(error: BaseException) -> BaseException:
-    return wire_errors.rebuild(decode(encode(wire_errors.describe(error))))
+    return error_messages.rebuild(decode(encode(error_messages.describe(error))))
 
 
 @pytest.mark.parametrize("found", CLASSES, ids=lambda found: found.__name__)
@@ -85,7 +86,7 @@ def test_a_cause_crosses_too() -> None:
 
 def test_a_class_that_this_side_lacks_becomes_a_remote_error() -> None:
     """unit"""
-    crossed = wire_errors.rebuild({"class": "FromTheFuture", "is_ours": True, "message": "hello", "facts": {"a": 1}})
+    crossed = error_messages.rebuild({"kind": "FromTheFuture", "message": "hello", "facts": {"a": 1}})
     assert isinstance(crossed, errors.RemoteError)
     assert crossed.type == "FromTheFuture"
     assert crossed.message == "hello"
@@ -94,8 +95,8 @@ def test_a_class_that_this_side_lacks_becomes_a_remote_error() -> None:
 @pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "exec", "__import__", "DspexError.x", ""])
 def test_a_description_cannot_make_anything_but_an_exception(name: str) -> None:
     """unit"""
-    for is_ours in (True, False):
-        crossed = wire_errors.rebuild({"class": name, "is_ours": is_ours, "message": "m"})
+    for part in ("kind", "type"):
+        crossed = error_messages.rebuild({part: name, "message": "m"})
         assert isinstance(crossed, errors.RemoteError)
 
 
@@ -122,7 +123,7 @@ def test_huge_and_odd_facts_still_cross() -> None:
     error.text = "\ud800"  # type: ignore[attr-defined]
     crossed = over_the_wire(error)
     assert isinstance(crossed, errors.RemoteError)
-    assert len(crossed.traceback) <= wire_errors.MAX_TEXT + 2
+    assert len(crossed.traceback) <= TEXT_MOST
     assert crossed.huge == str(2**80)  # type: ignore[attr-defined]
 
 

@@ -230,7 +230,8 @@ def test_wire_form_refuses_what_it_cannot_say() -> None:
     "text",
     [
         "str", "list[str]", "Union[int, None]", "Literal['a', 1, None]", "tuple[int, ...]", "dict[str, list[int]]",
-        "tuple[()]", "datetime.datetime", "Annotated[int, Field(gt=3, le=9)]", "dspy.Image", "dspy.Code['java']", "Any",
+        "tuple[()]", "datetime.datetime", "Annotated[int, Field(gt=-3, le=9.5)]", "dspy.Image", "dspy.Code['java']",
+        "Any",
     ],
 )  # fmt: skip
 def test_canonical_text_reads_back(text: str) -> None:

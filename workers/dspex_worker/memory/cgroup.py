@@ -18,6 +18,8 @@ import time
 from itertools import count
 from pathlib import Path
 
+from .process_stat import stat_of
+
 VARIABLE = "DSPEX_CGROUP"
 PREFIX = "dspex."
 HOST = "dspex-host"  # where the processes of a delegated group go, since only one without any may have limited children
@@ -189,8 +191,8 @@ def _namespace() -> str:
 def _start_of(pid: int) -> str:
     """Return when a process began, in ticks; "" if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        return str(stat_of(pid).start_time)
+    except (OSError, ValueError):
         return ""
 
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from dspy.utils import exceptions as dspy_errors
 
-from ..error_report import without
 from ..failure import Failure
+from ..wire.error_codec import without
 
 LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMError": dspy_errors.LMError,

@@ -6,35 +6,30 @@ parser. Pure but for the pool's `imports`; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from inspect import isclass
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import dspy
+from dspy import experimental
 from dspy.signatures.signature import make_signature
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic import BaseModel, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from . import schemas
-from . import type_wire as texts
+from ..bridge import Failure
+from ..types.annotation_facts import classes_in
+from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
+from ..types.annotation_writer import Unwritable, annotation_text
+from ..types.enum_specs import enum_spec
+from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
+from ..types.type_specs import classes_from_specs
 from .dspy_errors import invalid_input
 from .user_imports import Imports
 from .wire_values import to_input, to_wire
 
-# The words by which DSPy shows constraints (dspy/signatures/field.py); their order in its text is the order given.
-_CONSTRAINT_WORDS = {
-    "gt": "greater than:",
-    "ge": "greater than or equal to:",
-    "lt": "less than:",
-    "le": "less than or equal to:",
-    "min_length": "minimum length:",
-    "max_length": "maximum length:",
-    "multiple_of": "a multiple of the given number:",
-    "allow_inf_nan": "allow 'inf', '-inf', 'nan' values:",
-}
+_DSPY_TYPES = {name: getattr(dspy, name, None) or getattr(experimental, name) for name in DSPY_TYPES}
 
 
 def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
@@ -78,23 +73,19 @@ def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any
 
 
 def _types(specs: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
-    types: dict[str, Any] = {}
-    for name, spec in specs.items():
-        match spec:
-            case {"enum": members}:
-                types[name] = schemas.enum_from(name, members, spec.get("doc"))
-            case {"import": path}:
-                types[name] = imports.resolve(path, "type")
-            case {"model": schema}:
-                types[name] = schemas.model_from(name, schema, types)
-            case _:
-                raise invalid_input(f"The signature's type {name!r} is neither an enum, a model nor an import.")
-    return types
+    return classes_from_specs(specs, lambda name, path: imports.resolve(path, "type"), _refused)
+
+
+def _refused(name: str, reason: str) -> Failure:
+    return invalid_input(
+        f"The type {name!r} of the signature {reason}. Put its module into the pool's `imports`, so that the worker "
+        f"imports the class itself."
+    )
 
 
 def _field(spec: Mapping[str, Any], types: Mapping[str, Any]) -> tuple[Any, FieldInfo]:
     name, is_input = str(spec["name"]), spec["kind"] == "input"
-    annotation = texts.parse(spec.get("annotation") or "str", types, name)
+    annotation = _annotation(spec.get("annotation") or "str", types, name)
     options: dict[str, Any] = dict(spec.get("constraints") or {})
     if spec.get("desc") is not None:
         options["desc"] = spec["desc"]
@@ -105,34 +96,56 @@ def _field(spec: Mapping[str, Any], types: Mapping[str, Any]) -> tuple[Any, Fiel
     return annotation, (dspy.InputField if is_input else dspy.OutputField)(**options)
 
 
+def _annotation(text: str, types: Mapping[str, Any], field: str) -> Any:
+    try:
+        return read_canonical(text, Vocabulary(_DSPY_TYPES.__getitem__, dspy.Code.__class_getitem__, types))
+    except Unreadable as error:
+        raise invalid_input(
+            f"The annotation {text[:80]!r} of field {field!r} cannot be used: {error}.", field
+        ) from None
+
+
 # --- describing ---------------------------------------------------------------------------------------------------
 
 
 def _own_classes(annotation: Any) -> Iterator[type]:
-    if isclass(annotation) and get_origin(annotation) is None:
-        is_dspy = issubclass(annotation, dspy.Type | dspy.History) and annotation.__module__.startswith("dspy.")
-        if issubclass(annotation, Enum | BaseModel) and not is_dspy:
-            yield annotation
-    for part in get_args(annotation):
-        yield from _own_classes(part)
+    return (cls for cls in classes_in(annotation) if issubclass(cls, Enum | BaseModel) and not _is_dspys(cls))
+
+
+def _is_dspys(cls: type) -> bool:
+    return issubclass(cls, dspy.Type | dspy.History) and cls.__module__.startswith("dspy.")
 
 
 def _type_spec(cls: type, imports: Imports) -> dict[str, Any]:
     if issubclass(cls, Enum):
-        members = {name: to_wire(member.value) for name, member in cls.__members__.items()}
-        return {"enum": members} if cls.__doc__ is None else {"enum": members, "doc": cls.__doc__}
+        return enum_spec(cls, to_wire)
     if imports.has(cls):
         return {"import": f"{cls.__module__}:{cls.__qualname__}"}
     assert issubclass(cls, BaseModel)
     return {"model": cls.model_json_schema()}
 
 
+def _namer(names: Mapping[Any, str]) -> Callable[[type], str]:
+    """Names the classes that the spec brings along, and DSPy's."""
+
+    def name_of(cls: type) -> str:
+        if cls in names:
+            return names[cls]
+        if issubclass(cls, dspy.Code) and cls is not dspy.Code:
+            return f"dspy.Code[{getattr(cls, 'language', '')!r}]"
+        if _DSPY_TYPES.get(cls.__name__) is cls:
+            return f"dspy.{cls.__name__}"
+        raise Unwritable(f"{cls!r} cannot be written as an annotation")
+
+    return name_of
+
+
 def _field_spec(name: str, info: FieldInfo, names: Mapping[Any, str]) -> dict[str, Any]:
     extra: dict[str, Any] = info.json_schema_extra  # type: ignore[assignment]
     try:
-        text = texts.spell(info.annotation, names)
-    except TypeError as error:
-        raise invalid_input(f"The type of field {name!r} cannot be sent: {error}.", name) from None
+        text = annotation_text(info.annotation, _namer(names))
+    except Unwritable as error:
+        raise invalid_input(f"The type of field {name!r} cannot be sent: {error}", name) from None
     default = info.default_factory() if info.default_factory else info.default  # type: ignore[call-arg]
     desc = extra.get("desc")
     return {
@@ -147,5 +160,5 @@ def _field_spec(name: str, info: FieldInfo, names: Mapping[Any, str]) -> dict[st
 
 
 def _constraints(info: FieldInfo, text: str) -> dict[str, Any]:
-    values = {key: getattr(item, key) for item in info.metadata for key in _CONSTRAINT_WORDS if hasattr(item, key)}
-    return {key: values[key] for key in sorted(values, key=lambda key: text.find(_CONSTRAINT_WORDS[key]))}
+    values = {key: getattr(item, key) for item in info.metadata for key in CONSTRAINT_WORDS if hasattr(item, key)}
+    return {key: values[key] for key in sorted(values, key=lambda key: text.find(CONSTRAINT_WORDS[key]))}

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
 import dspy
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from ..types.annotation_facts import is_rich
 from .dspy_errors import invalid_input
 
 _EXACT = frozenset({type(None), bool, int, float, str, bytes})
-_TAKEN_AS_SENT = frozenset({str, int, float, bool, type(None), list, dict, Any})
 _BASES: tuple[Any, ...] = (int, float, str, bytes)
 _TEXT_TYPES = (dspy.Reasoning, dspy.Code)
 
@@ -55,7 +55,7 @@ def to_input(name: str, value: Any, annotation: Any) -> Any:
     Raises:
         Failure: InvalidInput, when a model, enum or other rich type does not accept the value.
     """
-    if value is None or not _is_rich(annotation):
+    if value is None or not is_rich(annotation):
         return value
     try:
         adapter = _adapter(annotation)
@@ -88,17 +88,6 @@ def _model_to_wire(value: BaseModel) -> Any:
         # DSPy's own serializer makes prompt blocks of these; the caller wants the data.
         return {name: to_wire(getattr(value, name)) for name in type(value).model_fields}
     return to_wire(value.model_dump(mode="json"))
-
-
-def _is_rich(annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    if origin is None:
-        return annotation not in _TAKEN_AS_SENT
-    if origin is Literal:
-        return False
-    if origin is Annotated:  # constraints are shown to the model, not enforced
-        return _is_rich(get_args(annotation)[0])
-    return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in get_args(annotation) if part is not ...)
 
 
 @functools.lru_cache(maxsize=256)
