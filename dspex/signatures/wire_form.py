@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import EncodeError, SignatureError
 from .annotations import annotation_text, classes_in, is_dspy_type, read_annotation
-from .field import Field
+from .field import CONSTRAINT_WORDS, Field
 from .grammar import check_name
 from .signature import Signature, signature_of_fields
 
@@ -94,6 +94,7 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     for key, kinds in _FIELD_KINDS.items():
         if not isinstance(wire[key], kinds):
             raise SignatureError(f"The {key} of the field {wire['name']!r} is a {type(wire[key]).__name__}.")
+    _require_constraints(wire)
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
@@ -103,6 +104,12 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
         constraints=wire["constraints"],
     )
     return field if default is None else _with_default(field, default["value"])
+
+
+def _require_constraints(wire: Mapping[str, Any]) -> None:
+    for key, value in (wire["constraints"] or {}).items():
+        if key not in CONSTRAINT_WORDS or not isinstance(value, bool | int | float):
+            raise SignatureError(f"The field {wire['name']!r} has no constraint {key!r} with such a value.")
 
 
 def _with_default(field: Field, value: Any) -> Field:
