@@ -8,7 +8,7 @@ pass, as in DSPy: documents may rightly contain them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import UnsafeInput
@@ -16,6 +16,7 @@ from ..signatures.annotations import is_dspy_type
 from ..signatures.field import Field
 from ..types.markers import START
 from .rendering import render
+from .validation import texts_in
 
 _HEADER: Final = re.compile(r"\[\[ ## \w+ ## \]\]")
 
@@ -30,11 +31,17 @@ def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> No
             continue
         text = render(values[name], field.annotation)
         if START in text and text.count(START) != sum(_marked(values[name])):
-            raise UnsafeInput(
-                f"The input {name!r} holds DSPy's custom-type marker, which would become a content block "
-                f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",
-                field=name,
-            )
+            raise _unsafe("input", name)
+
+
+def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> None:
+    """Nothing, when no text holds a marker, but in the fields `but`. For demos: saved ones have images as marked texts.
+
+    Raises: UnsafeInput naming the field.
+    """
+    for name, value in values.items():
+        if name not in but and any(START in text for text in texts_in(value)):
+            raise _unsafe("demos' field", name)
 
 
 def suspected_fields(values: Mapping[str, Any]) -> list[str]:
@@ -42,6 +49,14 @@ def suspected_fields(values: Mapping[str, Any]) -> list[str]:
     return [
         name for name, value in values.items() if isinstance(value, str) and "[[ ##" in value and _HEADER.search(value)
     ]
+
+
+def _unsafe(what: str, name: str) -> UnsafeInput:
+    return UnsafeInput(
+        f"The {what} {name!r} holds DSPy's custom-type marker, which would become a content block "
+        f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",
+        field=name,
+    )
 
 
 def _marked(value: Any) -> Iterator[int]:

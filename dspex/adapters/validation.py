@@ -286,7 +286,7 @@ def _by_pydantic(value: Any, path: str) -> Any:
 
 
 def _refuse_marker(name: str, plain: Any) -> None:
-    if any(START in text for text in _texts(plain)):
+    if any(START in text for text in texts_in(plain)):
         raise UnsafeInput(
             f"The input {name!r} holds DSPy's custom-type marker, which would become a content block "
             f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",
@@ -294,13 +294,14 @@ def _refuse_marker(name: str, plain: Any) -> None:
         )
 
 
-def _texts(plain: Any) -> typing.Iterator[str]:
+def texts_in(plain: Any) -> typing.Iterator[str]:
+    """Every text in plain data, keys included."""
     if isinstance(plain, str):
         yield plain
     elif isinstance(plain, list):
         for item in plain:
-            yield from _texts(item)
+            yield from texts_in(item)
     elif isinstance(plain, dict):
         yield from plain
         for item in plain.values():
-            yield from _texts(item)
+            yield from texts_in(item)

@@ -1,15 +1,19 @@
 """What validating a value by pydantic can cost beyond its length, told from the type; such values are looked at first.
 
-Two kinds of type let a short answer hold the interpreter's lock for hours, and pydantic cannot be interrupted:
+Three kinds of type let a short answer hold the interpreter's lock for hours, or take gigabytes, and pydantic cannot be
+interrupted:
 
 - a union that holds itself (`class Not: of: "Not | And | Or"`) is tried choice by choice at every level, so each level
   doubles the work: 20 levels take 0.6 s, 40 a week. With a discriminator there is one choice.
 - sets, and mappings whose keys are no text, hash numbers, whose hashes a hostile answer can make equal: n² work.
+- of long lists of choices (`Literal`, enums) pydantic quotes each for every wrong part: a list of 3,000 categories and
+  an answer of 200 KB took 2 GB.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import inspect
 import types
@@ -21,6 +25,9 @@ from .parse_budget import allowance_for
 
 VISITS_MOST: Final = 400_000  # of a part of a value by a choice of a union: 0.5 us each
 HASHED_MOST: Final = 4096  # numbers in one set; as many in several smaller ones cost less
+
+QUOTED_MOST: Final = 128 * 1024 * 1024  # characters of choices in what pydantic says of the wrong parts
+QUOTED_FEW: Final = 64  # characters of choices that no answer has too many parts for
 
 _SETS: Final = (set, frozenset, typing.AbstractSet)
 _LISTS: Final = (list, tuple, *_SETS)
@@ -40,6 +47,8 @@ def guard_of(annotation: Any) -> Guard | None:
         guards.append(lambda value: _require_few_visits(value, found.mappings, found.lists))
     if found.hashes:
         guards.append(_require_few_hashed)
+    if found.quoted > QUOTED_FEW and found.repeats:
+        guards.append(lambda value: _require_few_quoted(value, found.quoted))
     return functools.partial(_each, guards) if guards else None
 
 
@@ -56,15 +65,21 @@ class _Found:
     lists: int = 1
     is_recursive: bool = False
     hashes: bool = False
+    quoted: int = 0  # characters of the longest list of choices
+    repeats: bool = False  # whether there can be many values of a part
     _seen: set[Any] = dataclasses.field(default_factory=set)
 
     def visit(self, annotation: Any, within: tuple[Any, ...]) -> None:
         """Look into the type; `within`: the classes that it is a part of."""
         origin = get_origin(annotation)
-        if origin is Literal:
+        if origin is Literal or isinstance(annotation, enum.EnumMeta):
+            choices = get_args(annotation) if origin is Literal else [member.value for member in annotation]
+            self.quoted = max(self.quoted, sum(len(repr(choice)) + 2 for choice in choices))
             return
         if origin in (Union, types.UnionType):
             self._count(get_args(annotation))
+        else:
+            self.repeats = self.repeats or bool(get_args(annotation))
         self.hashes = self.hashes or _hashes_numbers(origin or annotation, get_args(annotation))
         for part in _parts(annotation):
             self.visit(part, within)
@@ -72,7 +87,7 @@ class _Found:
         if not _has_members(kind):
             return
         if kind in within:
-            self.is_recursive = True
+            self.is_recursive = self.repeats = True
         if kind not in self._seen:
             self._seen.add(kind)
             for member in _members(kind):
@@ -142,6 +157,20 @@ def _require_few_visits(value: Any, mappings: int, lists: int) -> None:
             left.extend((item, weight * mappings, depth + 1) for item in part.values())
         elif isinstance(part, list):
             left.extend((item, weight * lists, depth + 1) for item in part)
+
+
+def _require_few_quoted(value: Any, quoted: int) -> None:
+    parts, most, left = 0, QUOTED_MOST // quoted, [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, list | dict):
+            parts += len(part)
+            if parts > most:
+                allowance_for("").refuse(
+                    f"it has over {most:,} parts, and of its type some may be one of {quoted:,} characters of choices",
+                    "Ask for a shorter list, or for text.",
+                )
+            left.extend(part.values() if isinstance(part, dict) else part)
 
 
 def _require_few_hashed(value: Any) -> None:

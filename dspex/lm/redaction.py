@@ -1,8 +1,9 @@
 """Secrets taken out of what an endpoint sent, and out of texts that a user may read (RULES X3). Pure.
 
 `Redactor` knows an LM's secrets and finds them as they are and in the encodings that services quote them in: JSON and
-URL escapes, HTML entities, base64 at any offset, UTF-16. `redact` also takes out what only looks like a secret, which
-fits error messages but not answers. Not covered: a secret that is spread over several events, or encrypted.
+URL escapes, HTML entities, hexadecimal digits, base64 at any offset, UTF-16. `redact` also takes out what only looks
+like a secret, which fits error messages but not answers. Not covered: a secret that is spread over several events, or
+encrypted.
 """
 
 from __future__ import annotations
@@ -135,12 +136,14 @@ def _is_escaped(data: bytes) -> bool:
 
 
 def _literal_forms(secret: bytes) -> Iterator[bytes]:
-    """The secret as it is, in JSON, and in base64."""
+    """The secret as it is, in JSON, in hexadecimal digits, and in base64."""
     quoted = secret
     for _ in range(3):  # JSON within JSON within JSON
         yield quoted
         yield quoted.replace(b"/", rb"\/")
         quoted = quoted.replace(b"\\", rb"\\").replace(b'"', rb"\"")
+    yield secret.hex().encode()
+    yield secret.hex().upper().encode()
     for offset in range(3):  # behind 0, 1 or 2 other bytes, without the letters that those decide with it
         coded = base64.b64encode(b"\0" * offset + secret)[(0, 2, 3)[offset] : (len(secret) + offset) * 8 // 6]
         yield coded

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # What reading JSON of another shape than the API's ends in.
-MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError, ArithmeticError)
 
 
 def cleaned(order: Request, reply: Reply) -> Reply:
-    """The reply without secrets; a compressed body, in which none could be found, is left out."""
+    """The reply without secrets; a body in which none could be found (compressed, or no text) is left out."""
     head = _clean_head(order, reply.head)
-    return Reply(head, b"" if _coding(head) else order.redactor.whole(reply.body))
+    is_hidden = _coding(head) or (reply.status >= 300 and not _is_text(reply.body))
+    return Reply(head, b"" if is_hidden else order.redactor.whole(reply.body))
 
 
 def answer_of(order: Request, reply: Reply) -> tuple[Reply, Answer]:
@@ -163,6 +164,15 @@ def _coding(head: Head) -> str:
     """What the body is encoded in, though it was asked for as it is; "" for nothing."""
     coding = head.get("content-encoding").lower()
     return "" if coding == "identity" else coding
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether it is JSON or a page; some gateways compress without saying so."""
+    try:
+        body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _compressed(lm: LM, coding: str) -> LMError:

@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.compiled_signature import CompiledSignature
 from ..adapters.function_calling import asked_signature, is_native_by_default
+from ..adapters.injection import refuse_marked_texts
 from ..adapters.validation import demo_to_wire
 from ..errors import SettingsError, UnknownName
 from ..events import Name
 from ..services.tools import new_set_id, specs_of
+from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
 from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types, signature_to_wire
 from ..types.prediction import Prediction
 from . import native_route as native
 from .native_route import Chunk, default_adapter
-from .program_state import NativeState, native_state
+from .program_state import NativeState, demos_of, native_state
 from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 
 if TYPE_CHECKING:
@@ -230,7 +232,12 @@ class Program:
         )
 
     def spec(self) -> dict[str, Any]:
-        """What a worker builds the module from."""
+        """What a worker builds the module from.
+
+        Raises: UnsafeInput for a demo with DSPy's custom-type marker in a field of another type, unless allow_markers.
+        """
+        if not self.allow_markers:
+            self._refuse_marked_demos()
         spec: dict[str, Any] = {
             "module": self.module,
             "signature": signature_to_wire(self.signature),
@@ -242,6 +249,15 @@ class Program:
         if self.tools or self.module in _AGENTS:
             spec["tools"] = specs_of(self.tools, self.tool_set)
         return spec
+
+    def _refuse_marked_demos(self) -> None:
+        """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
+        sig = self.signature
+        may_be_marked = {
+            name for name, field in sig.input_fields.items() if any(map(is_dspy_type, classes_in(field.annotation)))
+        }
+        for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
+            refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ refused here instead of being mis-assigned (research: DSPy 3.4.1, `signature.py`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,13 @@ def predictor_state(module: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(part, Mapping) or "signature" not in part or "demos" not in part:
         raise InvalidInput(f"The state is not of {module}: it has the parts {', '.join(sorted(state))}.")
     return part
+
+
+def demos_of(state: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Give the demos of each part of the state."""
+    for part in (state or {}, *(state or {}).values()):
+        if isinstance(part, Mapping):
+            yield from (demo for demo in part.get("demos") or () if isinstance(demo, Mapping))
 
 
 def saved_prefix(name: str) -> str:

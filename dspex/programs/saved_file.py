@@ -17,12 +17,15 @@ from typing import Any
 from dspex_worker import saved_state
 
 from .. import defaults
-from ..errors import InvalidInput, UnsafeProgram
+from ..adapters.validation import texts_in
+from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
+from ..types.markers import START
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
 DEPTH_LIMIT = 100  # levels of lists and objects
+CONTAINERS_LIMIT = 500_000  # lists and objects: a second to read, and 100 MB
 ADAPTERS = ("chat", "json", "xml", "two_step")
 _OF_METADATA = frozenset({"dependency_versions", "dspex"})
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -125,6 +128,10 @@ def _content(name: str) -> bytes:
         raise InvalidInput(
             f"The program {name!r} is larger than the limit of {FILE_LIMIT:,} bytes: keep fewer or smaller demos in it."
         )
+    if (count := content.count(b"{") + content.count(b"[")) > CONTAINERS_LIMIT:
+        raise InvalidInput(
+            f"The program {name!r} holds {count:,} lists and objects; the limit is {CONTAINERS_LIMIT:,}."
+        )
     return content
 
 
@@ -188,3 +195,11 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
         stray.append(f"{where}.adapter")
     if stray:
         raise UnsafeProgram(name, stray)
+    parts = [state, *(part for part in state.values() if isinstance(part, Mapping))]
+    for signature in (own.get("signature"), *(part.get("signature") for part in parts)):
+        if any(START in text for text in texts_in(signature)):
+            raise UnsafeInput(
+                f"The signature in the program {name!r} holds DSPy's custom-type marker, which would become a content "
+                f"block (a URL for the provider to fetch, for instance). Remove it.",
+                field="signature",
+            )

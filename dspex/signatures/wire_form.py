@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex_worker.types.enum_specs import enum_spec
+from dspex_worker.types.type_names import CONSTRAINT_WORDS
 from dspex_worker.types.type_specs import classes_from_specs
 
 from ..errors import EncodeError, SignatureError
@@ -97,6 +98,7 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
     for key, kinds in _FIELD_KINDS.items():
         if not isinstance(wire[key], kinds):
             raise SignatureError(f"The {key} of the field {wire['name']!r} is a {type(wire[key]).__name__}.")
+    _require_constraints(wire)
     field = Field(
         name=check_name(wire["name"]),
         kind=wire["kind"],
@@ -106,6 +108,12 @@ def _field_from_wire(wire: Mapping[str, Any], types: Mapping[str, Any]) -> Field
         constraints=wire["constraints"],
     )
     return field if default is None else _with_default(field, default["value"])
+
+
+def _require_constraints(wire: Mapping[str, Any]) -> None:
+    for key, value in (wire["constraints"] or {}).items():
+        if key not in CONSTRAINT_WORDS or not isinstance(value, bool | int | float):
+            raise SignatureError(f"The field {wire['name']!r} has no constraint {key!r} with such a value.")
 
 
 def _with_default(field: Field, value: Any) -> Field:

@@ -26,10 +26,16 @@ _CALLING = frozenset(
         *("adapter", "config", "supervisor", "implementation", "timeout", "rolloutid", "demos", "allowmarkers"),
         *("idempotent", "session", "usenativefunctioncalling", "cache", "tools", "module", "program", "signature"),
         *("apiversion", "apitype", "organization", "project", "extraquery", "extrabody", "authorization", "auth"),
-        *("password", "secret", "credentials", "server", "port", "proxies", "callbacks", "transport", "httpclient"),
+        *("server", "servers", "port", "proxies", "callbacks", "transport", "httpclient", "modelname", "modelid"),
     }
 )
-_CALLING_ENDS = ("url", "uri", "apibase", "apikey", "token", "tokenprovider", "endpoint", "headers", "proxy", "host")
+_CALLING_ENDS = (
+    *("url", "uri", "apibase", "apikey", "token", "tokenprovider", "endpoint", "headers", "proxy", "host", "hostname"),
+    *("accesskey", "secretkey", "privatekey", "signingkey", "authkey", "secret", "password", "passwd", "credential"),
+    *("urls", "uris", "apibases", "apikeys", "endpoints", "hosts", "secrets", "passwords", "credentials"),
+)
+_CALLED = frozenset({"lm", "lms", "llm", "llms", "model", "models"})  # the last word of a key: `judge_lm`, `judgeModel`
+_WORD = re.compile(r"[A-Z]*[a-z0-9]+|[A-Z]+")
 _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -76,7 +82,8 @@ def addresses_in(value: Any, path: str = "") -> Iterator[str]:
 def speaks_of_calling(name: str) -> bool:
     """Whether a key says how, where or with whom something is called: `api_base`, `x-api-key`, `baseUrl`, `timeout`."""
     plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
-    return plain in _CALLING or plain.endswith(_CALLING_ENDS)
+    words = _WORD.findall(str(name))
+    return plain in _CALLING or plain.endswith(_CALLING_ENDS) or (bool(words) and words[-1].lower() in _CALLED)
 
 
 def damage(state: Mapping[str, Any]) -> str | None:

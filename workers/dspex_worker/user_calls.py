@@ -64,6 +64,9 @@ def metric_convention(metric: Callable[..., Any]) -> Convention:
         Mismatch: it cannot be called as a metric in any way that DSPy has.
     """
     _require_callable(metric, "metric")
+    for is_one in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        if any(map(is_one, (metric, type(metric).__call__))):
+            raise Mismatch(f"The metric {_name(metric)} is a generator; it must return its result.")
     signature = _signature(metric)
     if signature is None:
         return _AS_GIVEN

@@ -197,6 +197,9 @@ def usage(data: Any) -> dict[str, Any]:
     )
 
 
+_SILENT = frozenset(("ping", "content_block_stop"))  # events that say nothing of the answer
+
+
 class _AnthropicStream(StreamReader):
     def __init__(self, lm: LM) -> None:
         super().__init__(lm)
@@ -212,7 +215,8 @@ class _AnthropicStream(StreamReader):
         elif kind == "content_block_start":
             block = payload.get("content_block") or {}
             if block.get("type") == "tool_use":
-                start = json.dumps(block["input"]) if block.get("input") else ""
+                given = block.get("input")
+                start = None if given in (None, {}) else json.dumps(given)  # {}: it comes in deltas
                 self._fragment(index, block.get("id"), block.get("name"), start)
         elif kind == "content_block_delta":
             self._delta(index, payload.get("delta") or {})
@@ -222,7 +226,7 @@ class _AnthropicStream(StreamReader):
             self.usage = usage({**self._started, **(payload.get("usage") or {})})
         elif kind == "message_stop":
             self.ended = True
-        elif kind is None and (complaint := complaint_in(payload)):
+        elif kind not in _SILENT and (complaint := complaint_in(payload)):
             raise self._failed(complaint)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> None:
@@ -232,7 +236,7 @@ class _AnthropicStream(StreamReader):
         elif kind == "thinking_delta":
             self.reasoning.append(str(delta.get("thinking") or ""))
         elif kind == "input_json_delta":
-            self._fragment(index, None, None, str(delta.get("partial_json") or ""))
+            self._fragment(index, None, None, delta.get("partial_json"))
 
     def _failed(self, fault: Fault) -> LMError:
         return _reported(self.lm, fault)

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from ..record import LM
 
 _DEEPEST = 4  # envelopes within envelopes
-_MESSAGES = ("message", "detail", "msg", "error_message", "errors", "title", "reason")
-_CODES = ("code", "type", "status", "status_code", "error_type", "error_code")
+_MESSAGES = (
+    *("message", "detail", "msg", "error_message", "error_msg", "errors", "title", "reason"),
+    *("errorMessage", "errorMsg", "errmsg", "error_description"),
+)
+_CODES = ("code", "type", "status", "status_code", "error_type", "error_code", "errorCode", "errcode")
+_BROKEN_OFF = ("error", "abort", "cancel", "fail", "insufficient")  # in the reason why an answer ended
 _NO_CODES = frozenset(("error", "none", "null"))
 CODES: dict[str, type[LMProviderError]] = {
     **error_classes.ANTHROPIC_TYPES,
@@ -95,9 +99,11 @@ def fault_in(payload: Any) -> Fault | None:
 
 def complaint_in(payload: Any) -> Fault | None:
     """What a JSON value that is no answer complains of, None when it holds no word of it."""
-    if isinstance(payload, dict) and any(payload.get(name) for name in _MESSAGES):
+    if not isinstance(payload, dict):
+        return None
+    if any(payload.get(name) for name in _MESSAGES) or any(map(_says_failure, payload.items())):
         return _fault(payload, {})
-    return None
+    return complaint_in(payload.get("response"))
 
 
 def text_fault(text: str) -> Fault:
@@ -111,11 +117,28 @@ def _in_choices(choices: Any) -> Fault | None:
     for choice in choices:
         if not isinstance(choice, dict):
             continue
-        if error := choice.get("error"):
-            return _fault(error, {})
-        if choice.get("finish_reason") == "error":
-            return Fault("The provider broke the answer off with an error.")
+        for part in (choice, choice.get("delta"), choice.get("message")):
+            if isinstance(part, dict) and (error := part.get("error")):
+                return _fault(error, {})
+        reason = str(choice.get("finish_reason") or "")
+        if any(word in reason.lower() for word in _BROKEN_OFF):
+            return Fault(f"The provider broke the answer off ({reason[:100]}).")
     return None
+
+
+def _says_failure(member: tuple[str, Any]) -> bool:
+    """Whether a member of an object that is no answer says that it failed: an error, though an empty one, or a status.
+
+    Statuses are HTTP's or a service's own, which begin higher; of MiniMax's `base_resp` any is one but 0.
+    """
+    name, value = member[0].lower(), member[1]
+    if name in ("success", "ok"):
+        return value is False
+    if name in ("status", "status_code", "code"):
+        return value in ("error", "failed", "failure") or (type(value) is int and value >= 400)
+    if name == "base_resp":
+        return isinstance(value, dict) and value.get("status_code", 0) != 0
+    return name.startswith("err") and value not in (None, 0, "")
 
 
 def _fault(error: Any, outer: Mapping[str, Any]) -> Fault:
@@ -132,7 +155,7 @@ def _layers(error: Any) -> list[Mapping[str, Any]]:
             error = error[0]
             continue
         found.insert(0, error)
-        error = error.get("error")
+        error = error.get("error") or error.get("base_resp")
     return found
 
 
@@ -144,7 +167,7 @@ def _codes(layer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _message(error: Any, layers: list[Mapping[str, Any]]) -> str:
-    said = next((layer[name] for layer in layers for name in _MESSAGES if layer.get(name)), None)
+    said = next((layer[name] for layer in layers for name in (*_MESSAGES, "status_msg") if layer.get(name)), None)
     if said is None:
         said = error
     return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)

@@ -190,7 +190,7 @@ class _OpenAIStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.model = str(payload.get("model") or self.model)
         choices = payload.get("choices")
-        if not choices and not payload.get("usage") and (complaint := complaint_in(payload)):
+        if not choices and (complaint := complaint_in(payload)):
             raise complaint.error(self.lm)
         choice = as_object((choices or [{}])[0])
         self._delta(as_object(choice.get("delta")))
@@ -207,8 +207,7 @@ class _OpenAIStream(StreamReader):
         for call in delta.get("tool_calls") or ():
             if isinstance(call, dict):
                 function = as_object(call.get("function"))
-                index = int(call.get("index", 0) or 0)
-                self._fragment(index, call.get("id"), function.get("name"), str(function.get("arguments") or ""))
+                self._fragment(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
 
 
 def _rows(lm: LM, messages: Sequence[Message]) -> list[str]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
 from .dialect_base import Answer, arguments_of, json_in, tool_call
 from .error_envelopes import Fault, complaint_in, fault_in, text_fault
+from .event_splitter import EventSplitter
 
 if TYPE_CHECKING:
     from ..record import LM
 
 EVENT_LIMIT = 1024 * 1024
+_FIELDS = frozenset((b"", b"data", b"event", b"id", b"retry"))  # of an event; b"" is a comment
+_FAILED = (b"error", b"exception", b"fail")  # in the name of an event that reports one
 
 
 class StreamReader(ABC):
@@ -32,7 +35,7 @@ class StreamReader(ABC):
         self.model = lm.name
         self.finish_reason: str | None = None
         self.ended = False
-        self._pending = b""
+        self._events = EventSplitter()
 
     @property
     def has_begun(self) -> bool:
@@ -45,9 +48,8 @@ class StreamReader(ABC):
         Raises:
             LMError: the provider reported an error inside the stream.
         """
-        data = (self._pending + data).replace(b"\r\n", b"\n")  # after joining: a line end may be cut in two
-        *events, self._pending = data.split(b"\n\n")
-        if len(self._pending) > EVENT_LIMIT:
+        events = self._events.feed(data)
+        if self._events.pending > EVENT_LIMIT:
             raise LMTransportError("A streamed event is over 1 MiB.", model=self.lm.model)
         before = len(self.text)
         for event in events:
@@ -61,7 +63,7 @@ class StreamReader(ABC):
             LMServerError: the stream held no answer at all.
             LMStreamAssemblyError: the stream ended before the provider said so.
         """
-        pending, self._pending = self._pending, b""
+        pending = self._events.rest()
         if pending.strip():
             self._last(pending)
         if not self.has_begun:
@@ -88,14 +90,15 @@ class StreamReader(ABC):
     def _event(self, event: bytes) -> None:
         lines = event.split(b"\n")
         data = b"\n".join([line[5:].lstrip() for line in lines if line.startswith(b"data:")])
-        is_error = any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in lines)
+        is_error = any(map(_reports_failure, lines))
         if data == b"[DONE]":
             self.ended = True
         elif data:
             self._take(data, is_error)
         elif is_error:
-            raise text_fault("The provider reported an error inside the stream.").error(self.lm)
-        elif event.lstrip()[:1] in (b"{", b"[", b"<"):
+            said = b"\n".join([line[6:].lstrip() for line in lines if line.startswith(b"error:")])
+            self._take(said or b'"The provider reported an error inside the stream."', is_error)
+        elif any(map(_is_no_field, lines)):
             raise self._no_stream(event)
 
     def _take(self, data: bytes, is_error: bool) -> None:
@@ -146,11 +149,13 @@ class StreamReader(ABC):
         self.finish_reason = reason
         self.ended = True
 
-    def _fragment(self, index: int, id: str | None, name: str | None, arguments: str) -> None:
-        call = self.calls.setdefault(index, {"id": "", "name": "", "arguments": []})
+    def _fragment(self, index: Any, id: Any, name: Any, arguments: Any) -> None:
+        if not all(part is None or isinstance(part, str) for part in (id, name, arguments)):
+            raise text_fault("The stream holds a tool call whose id, name or arguments are no text.").error(self.lm)
+        call = self.calls.setdefault(int(index or 0), {"id": "", "name": "", "arguments": []})
         call["id"] = call["id"] or id or ""
         call["name"] = call["name"] or name or ""
-        call["arguments"].append(arguments)  # pieces: adding to a text would copy it each time
+        call["arguments"].append(arguments or "")  # pieces: adding to a text would copy it each time
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         if not call["name"]:
@@ -158,3 +163,16 @@ class StreamReader(ABC):
         return tool_call(
             call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
         )
+
+
+def _reports_failure(line: bytes) -> bool:
+    """Whether a line is the name of an event that reports an error, or a field "error" (llama.cpp)."""
+    if line.startswith(b"event:"):
+        name = line.lower()
+        return any(word in name for word in _FAILED)
+    return line.startswith(b"error:")
+
+
+def _is_no_field(line: bytes) -> bool:
+    """Whether a line is none of an event's, but of a page or a message."""
+    return bool(line.strip()) and line.partition(b":")[0] not in _FIELDS

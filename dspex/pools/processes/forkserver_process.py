@@ -223,7 +223,7 @@ def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
             [config.python, "-P", "-m", "dspex_worker.forkserver", *ends],
             output=child_errors,
             passed=[child_control.fileno(), child_lifeline],
-            environment={**worker_environment(config.env), starting.VARIABLE: config.name},
+            environment={**worker_environment(config.env), **starting.marks(config.name)},
         )
         ours.pop_all()
         return process, control, lifeline, errors

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex_worker.starting import DEPTH_MOST
 from tests.process.hosts.conftest import Hosts
 from tests.support.hosts.host import PRELUDE, Host
 
@@ -102,6 +103,49 @@ def test_a_thread_of_an_import_is_refused_too(hosts: Hosts, tmp_path: Path) -> N
     """Process: in the worker it fails there alone; nothing multiplies."""
     host, runs = _run(hosts, tmp_path, IN_A_THREAD)
     assert "StartRefused" in [line.get("raised") for line in host.said()]
+    assert len(runs) < MOST
+
+
+LATE = """
+def start():
+    time.sleep(2.0)
+    refused(lambda: Supervisor(pools=[PoolConfig("f", bridge=__file__, **OWN)]).start().wait_ready())
+    time.sleep(6.0)
+
+thread = threading.Thread(target=start)
+thread.start()
+if __name__ == "__main__":
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("code", [LATE, LATE.replace("**OWN", "start_method='exec', **OWN")], ids=["fork", "exec"])
+def test_a_thread_that_an_import_left_running_is_refused_when_it_comes(hosts: Hosts, tmp_path: Path, code: str) -> None:
+    """Process: by then the worker has started, and its commands may start supervisors; that thread may not."""
+    host, runs = _run(hosts, tmp_path, code)
+    raised = [line.get("raised") for line in host.said() if line["pid"] != host.process.pid]
+    assert "StartRefused" in raised
+    assert len(runs) < MOST
+
+
+IN_A_COMMAND = """
+@bridge.command()
+def again(ctx, depth):
+    with Supervisor(pools=[PoolConfig("f", bridge=__file__, **dict(OWN, size=1))]) as sup:
+        try:
+            return sup.call("f", "again", {"depth": depth + 1})
+        except dspex.errors.RemoteError as error:
+            return depth if "StartRefused" in str(error) else -1
+
+if __name__ == "__main__":
+    tell(depth=again(None, 0))
+"""
+
+
+def test_commands_that_start_supervisors_for_their_like_come_to_an_end(hosts: Hosts, tmp_path: Path) -> None:
+    """Process: a command may start one, but not without end."""
+    host, runs = _run(hosts, tmp_path, IN_A_COMMAND)
+    assert [line["depth"] for line in host.said() if "depth" in line] == [DEPTH_MOST - 1]
     assert len(runs) < MOST
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 import time
@@ -279,6 +280,32 @@ def test_usual_damage_is_repaired_as_ever_with_a_tenth_of_the_steps(name: str) -
 def test_large_values_of_such_types_are_read(kind: Any, text: str) -> None:
     """unit: the looks before pydantic let through what is cheap."""
     assert _read(f"[[ ## a ## ]]\n{text}", kind, "chat")["a"]
+
+
+CATEGORIES = [f"category-{n}" for n in range(3000)]
+Category: Any = enum.Enum("Category", {f"M{n}": category for n, category in enumerate(CATEGORIES)})
+
+
+class Sorted(BaseModel):
+    """A model with such a list inside."""
+
+    under: dict[str, list[Category]]
+
+
+@pytest.mark.parametrize("kind", [list[Literal[tuple(CATEGORIES)]], dict[str, Category] | None, list[Sorted]])
+def test_wrong_parts_that_would_quote_many_choices_are_refused(kind: Any) -> None:
+    """unit: pydantic quotes all choices for each of them: 200 KB of answer took 2 GB."""
+    wrong = ["x"] * 40_000
+    value = {f"{n}": "x" for n in range(40_000)} if "dict" in str(kind) else wrong
+    text = json.dumps({"a": [{"under": {"x": wrong}}] if kind == list[Sorted] else value})
+    with pytest.raises(AdapterParseError, match="choices"):
+        _read(text, kind)
+
+
+def test_lists_of_many_choices_are_read() -> None:
+    """unit: as many parts as there are choices, and more of a shorter list."""
+    assert _read(json.dumps({"a": CATEGORIES[:2000]}), list[Category])["a"][1] is Category.M1
+    assert len(_read(json.dumps({"a": ["glad"] * 50_000}), list[Mood])["a"]) == 50_000
 
 
 class Plus(BaseModel):

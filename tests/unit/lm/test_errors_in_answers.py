@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +25,7 @@ from dspex.errors import (
 )
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
+from dspex.lm.request import dialect_of
 from dspex.lm.usage import Account
 from tests.support.lm.peer import Peer, http
 from tests.support.lm.requests import (
@@ -98,6 +102,10 @@ def sse(*payloads: Any, text: bytes = b"") -> bytes:
     return http(b"".join(b"data: %s\n\n" % json.dumps(p).encode() for p in payloads) + text, "200 OK", STREAM)
 
 
+def _dumped_in_hex(body: bytes) -> bytes:
+    return b'{"error": {"message": "%s"}}' % body.hex().upper().encode()
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """An LM whose endpoint sends these replies, one per connection."""
@@ -156,6 +164,23 @@ def test_error_in_a_stream_is_its_class_and_is_not_kept(
         b'data: "upstream connect error"\n\n',
         b'data: {"detail": "worker died"}\n\n',
         b'data: {"error": "no blank line behind it"}',
+        b'error: {"code": 500, "message": "out of memory"}\n\n',
+        b'event: Server-Error\ndata: {"whatever": 1}\n\n',
+        b'event: exception\ndata: {"whatever": 1}\n\n',
+        b'data: {"error": {}}\n\n',
+        b'data: {"errors": [{"message": "x"}], "usage": {"prompt_tokens": 0}}\n\n',
+        b'data: {"error_code": 336003, "error_msg": "bad"}\n\n',
+        b'data: {"base_resp": {"status_code": 1004, "status_msg": "login fail"}}\n\n',
+        b'data: {"success": false, "result": null}\n\n',
+        b'data: {"status": 500}\n\n',
+        b'data: {"choices": [{"delta": {"error": {"message": "x"}}}]}\n\n',
+        b'data: {"choices": [{"delta": {}, "finish_reason": "network_error"}]}\n\n',
+        b'data: {"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]}\n\n',
+        b'data: {"type": "response.failed", "response": {"error": {"message": "x"}}}\n\n',
+        b'data: {"message": "died", "usage": {"prompt_tokens": 1}}\n\n',
+        b'data: {"error": "lines end with returns"}\r\r',
+        b"Internal Server Error\n\n",
+        b": note\n<html>502</html>\n\n",
     ],
 )
 def test_error_after_text_is_an_error_and_nothing_is_kept(
@@ -168,6 +193,73 @@ def test_error_after_text_is_an_error_and_nothing_is_kept(
     with pytest.raises(LMServerError):
         way(client, lm)
     assert "fine" in way(client, lm), "half an answer was kept"
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "member",
+    [{"base_resp": {"status_code": 0, "status_msg": "success"}}, {"error": None}, {"success": True}, {"status": "ok"}],
+)
+def test_members_that_say_that_all_is_well_are_no_errors(
+    member: dict[str, Any], model: str, serve: Serve, client: LMClient
+) -> None:
+    """collaboration: beside usage, and alone"""
+    end = b"data: [DONE]\n\n" if model.startswith("openai") else b'data: {"type": "message_stop"}\n\n'
+    lm = serve(model, sse(begun(model), {"choices": [], "usage": {}, **member}, member, text=end))
+    assert _stream(client, lm) == "half "
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("change", [lambda body: b"\xef\xbb\xbf" + body, lambda body: body.replace(b"\n", b"\r")])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_streams_are_read_whatever_their_line_ends(model: str, change: Callable[[bytes], bytes], step: int) -> None:
+    """unit: a byte order mark hides no text, carriage returns end lines, however the bytes are cut."""
+    lm = LM(model, api_base="http://127.0.0.1:1/v1", api_key=KEY)
+    end = b"data: [DONE]\n\n" if model.startswith("openai") else b'data: {"type": "message_stop"}\n\n'
+    body = change(b"data: %s\n\n" % json.dumps(begun(model)).encode() * 2 + end)
+    reader = dialect_of(lm).reader(lm)
+    for at in range(0, len(body), step):
+        reader.feed(body[at : at + step])
+    assert reader.finish().text == "half half "
+
+
+def test_work_of_reading_a_stream_grows_with_its_length() -> None:
+    """unit: an event that comes byte by byte is looked at once; it took 32 s for 200 KB."""
+    lm = LM("openai/m", api_base="http://127.0.0.1:1/v1", api_key=KEY)
+
+    def seconds(size: int) -> float:
+        reader, event = dialect_of(lm).reader(lm), b"data: %s\n\n" % json.dumps({"x": "a" * size}).encode()
+        began = time.thread_time()
+        for at in range(len(event)):
+            reader.feed(event[at : at + 1])
+        return time.thread_time() - began
+
+    assert seconds(160_000) < 20 * max(seconds(20_000), 0.01)
+
+
+@streaming
+@pytest.mark.parametrize("model", MODELS)
+def test_numbers_that_are_none_are_malformed(model: str, way: Way, serve: Serve, client: LMClient) -> None:
+    """collaboration: an index of 1e999 was an OverflowError."""
+    delta = b'{"tool_calls": [{"index": 1e999, "function": {"name": "f", "arguments": ""}}]}'
+    event = b'data: {"type": "content_block_delta", "index": 1e999, "choices": [{"delta": %s}]}\n\n' % delta
+    with pytest.raises(LMProviderError, match="shape"):
+        way(client, serve(model, http(event, "200 OK", STREAM)))
+
+
+@plainly
+@pytest.mark.parametrize("status", ["302 Found", "401 Unauthorized", "500 Oops", "600 Odd"])
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda body: body.hex().encode(), _dumped_in_hex])
+def test_a_refusals_key_does_not_hide_in_what_is_no_text(
+    pack: Callable[[bytes], bytes], status: str, way: Way, serve: Serve, client: LMClient
+) -> None:
+    """collaboration: compressed without a header that says so, and as hexadecimal digits."""
+    body = pack(b'{"error": {"message": "bad key %s"}}' % KEY.encode())
+    try:
+        seen = way(client, serve("openai/m", http(body, status))).encode()
+    except LMError as error:
+        seen = f"{error} {error!r} {vars(error)}".encode()
+    assert KEY.encode().hex() not in seen.decode().lower() and body not in seen
 
 
 @streaming

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.errors import ToolFailed
+from dspex.errors import LMServerError, ToolFailed
 from dspex.lm.dialects import anthropic, openai
 from dspex.lm.record import LM
 from dspex.types.tool_calls import ToolCall, ToolCalls
@@ -89,6 +89,28 @@ def test_arguments_that_are_no_text_are_kept_for_workers_too(given: Any) -> None
     body = json.dumps({"type": "message", "content": [block]}).encode()
     (mended,) = json.loads(anthropic.mended(ANTHROPIC, body))["content"]
     assert mended["input"] == {"value": given}
+
+
+@pytest.mark.parametrize("given", [[], 0, False, [1], 5, True, {"table": "users"}])
+def test_streamed_arguments_that_are_no_text_are_an_error(given: Any) -> None:
+    """unit: [], 0 and false became {}, and a tool would have run with its defaults; workers get the same error."""
+    call = {"index": 0, "id": "c", "function": {"name": "drop", "arguments": given}}
+    delta = {"type": "input_json_delta", "partial_json": given}
+    with pytest.raises(LMServerError, match="no text"):
+        openai.reader(OPENAI).feed(_event({"choices": [{"delta": {"tool_calls": [call]}}]}))
+    with pytest.raises(LMServerError, match="no text"):
+        anthropic.reader(ANTHROPIC).feed(_event({"type": "content_block_delta", "index": 0, "delta": delta}))
+
+
+@pytest.mark.parametrize("given", [[], 0, False])
+def test_streamed_inputs_that_are_no_objects_are_kept(given: Any) -> None:
+    """unit: of Anthropic, where a block may begin with its input."""
+    reader = anthropic.reader(ANTHROPIC)
+    start = {"type": "tool_use", "id": "c", "name": "drop", "input": given}
+    reader.feed(_event({"type": "content_block_start", "index": 0, "content_block": start}))
+    reader.feed(_event({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}))
+    (call,) = reader.finish().tool_calls
+    assert json.loads(call["function"]["arguments"]) == {"value": given}
 
 
 def test_body_without_odd_arguments_is_passed_on_as_it_came() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -106,9 +107,29 @@ async def _late(a: Any, b: Any) -> float:
     return 1.0
 
 
+def _some(a: Any, b: Any) -> Iterator[float]:
+    yield 1.0
+
+
+async def _late_some(a: Any, b: Any) -> AsyncIterator[float]:
+    yield 1.0
+
+
 @pytest.mark.parametrize(
     "metric",
-    [lambda a: 1, lambda: 1, _four, lambda *, example, pred: 1, lambda a, b, *, mine: 1, _late, Judge, 3, None],
+    [
+        lambda a: 1,
+        lambda: 1,
+        _four,
+        lambda *, example, pred: 1,
+        lambda a, b, *, mine: 1,
+        _late,
+        _some,
+        _late_some,
+        Judge,
+        3,
+        None,
+    ],
 )
 def test_what_cannot_be_called_as_a_metric_is_refused(metric: Any) -> None:
     """unit: with a Mismatch that is raised before anything is called."""
