@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ..errors import InvalidInput
-from . import USAGE
+from .exit_codes import OK, USAGE
 from .target import connect_to_call, print_json, say_error
 
 
@@ -25,12 +25,12 @@ def call(options: argparse.Namespace) -> int:
         if not options.stream:
             idempotent = options.idempotent
             print_json(client.call(*asked, timeout=options.timeout, idempotent=idempotent, **names))
-            return 0
+            return OK
         chunks = client.stream(*asked, timeout=options.timeout, **names)
         for chunk in chunks:
             print_json({"chunk": chunk}, indent=None)
         print_json({"value": chunks.value}, indent=None)
-    return 0
+    return OK
 
 
 def read_arguments(words: list[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..control.warm_stop import Wish, finish_calls, grace_of, in_flight
 from ..errors import DspexError, ResourceExhausted
+from .exit_codes import FAILED, OK
 from .reload import reload
 from .systemd import Notifier
 
@@ -84,7 +85,7 @@ class Host:
                 self._notifier.say("STOPPING=1")
                 self._supervisor.stop(grace=0.0)
             service.record_end(cut)
-            return 1 if cut else 0
+            return FAILED if cut else OK
 
     # ============================================================================================================
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Config, load
 from ..control import run_files
 from ..errors import SettingsError
-from . import FAILED, OK
+from .exit_codes import FAILED, OK, USAGE
 from .target import print_line, say_error, socket_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class StartReport:
         return self._write({"ready": True, "pid": os.getpid()})
 
     def failed(self, error: BaseException) -> None:
-        code = 2 if isinstance(error, SettingsError) else 1
+        code = USAGE if isinstance(error, SettingsError) else FAILED
         self._write({"ready": False, "error": (str(error) or repr(error))[:REPORT_MOST], "code": code})
 
     def _write(self, facts: dict[str, Any]) -> bool:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .exit_codes import FAILED, OK, STARTING
 from .target import connect, print_json, print_line
-
-OK, FAILED, STARTING = 0, 1, 4
 
 
 def status(options: argparse.Namespace) -> int:

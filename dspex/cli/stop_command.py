@@ -12,7 +12,7 @@ from ..control.process_end import ProcessEnd
 from ..control.process_identity import Life
 from ..control.unreachable import explained
 from ..errors import DspexError, NotRunning
-from . import FAILED, OK
+from .exit_codes import FAILED, OK
 from .target import print_line, socket_of
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
