@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..control.warm_stop import Wish, finish_calls, grace_of, in_flight
+from ..control.warm_stop import StopRequest, finish_calls, grace_of, in_flight
 from ..errors import DspexError, ResourceExhausted
 from .exit_codes import FAILED, OK
 from .reload import reload
@@ -40,7 +40,7 @@ class Word:
     """Something that the main thread must act on."""
 
     kind: str  # "stop", "reload", "reloaded", "ready", "failed"
-    wish: Wish = Wish(None)
+    request: StopRequest = StopRequest(None)
     source: str = ""  # who said it, for the log
     error: BaseException | None = None
 
@@ -67,7 +67,7 @@ class Host:
 
     def ask_to_stop(self, grace: float | None) -> None:
         """Stop warmly within `grace` seconds (None: as configured); from any thread, and as often as one likes."""
-        self._words.put(Word("stop", Wish(grace), "a client's request"))
+        self._words.put(Word("stop", StopRequest(grace), "a client's request"))
 
     def run(self, service: Service) -> int:
         """Run; gives the exit code: 0 if every call that ran at the stop came to its end, else 1.
@@ -119,22 +119,22 @@ class Host:
     def _stop_warmly(self, word: Word) -> int:
         """Take no new calls and wait for those that run; gives how many are cut."""
         self._notifier.say("STOPPING=1", "STATUS=finishing the running calls")
-        grace = grace_of(self._supervisor, word.wish.grace, self._grace)
+        grace = grace_of(self._supervisor, word.request.grace, self._grace)
         logger.info("stopping on %s: %d calls are running, grace %g s", word.source, self._in_flight(), grace)
-        cut = finish_calls(self._supervisor, grace, first=word.wish, next_wish=self._next_wish)
+        cut = finish_calls(self._supervisor, grace, first=word.request, next_request=self._next_request)
         if cut:
             logger.warning("stopping now: %d calls are cut", cut)
         else:
             logger.info("stopped: every running call came to its end")
         return cut
 
-    def _next_wish(self, seconds: float) -> Wish | None:
+    def _next_request(self, seconds: float) -> StopRequest | None:
         again = self._next(seconds)
         self._notifier.breathe(f"stopping; {self._summary()}")
         if again is None or again.kind != "stop":
             return None
         logger.info("asked to stop again, by %s", again.source)
-        return again.wish
+        return again.request
 
     def _in_flight(self) -> int:
         return in_flight(self._supervisor)
@@ -196,8 +196,8 @@ class Host:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         wanted: dict[signal.Signals, Word] = {
-            signal.SIGTERM: Word("stop", Wish(None, is_signal=True), "SIGTERM"),
-            signal.SIGINT: Word("stop", Wish(None, is_signal=True), "SIGINT"),
+            signal.SIGTERM: Word("stop", StopRequest(None, is_signal=True), "SIGTERM"),
+            signal.SIGINT: Word("stop", StopRequest(None, is_signal=True), "SIGINT"),
             signal.SIGHUP: Word("reload"),
         }
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -41,6 +43,22 @@ class RunFile:
     namespace: str = ""  # of the pid and start time; "" if the owner had no /proc
     is_locked: bool = False  # the owner holds a lock on the file itself
     calls_cut: int | None = None  # calls that were ended by its stop; None until it has stopped
+
+
+def new_run_file(name: str, path: Path, kind: str) -> RunFile:
+    """Return what this process writes into the run file of the socket at `path`."""
+    pid = os.getpid()
+    return RunFile(
+        name=name,
+        pid=pid,
+        start_time=process_identity.start_time_of(pid) or 0,
+        namespace=process_identity.namespace_of_pids(),
+        socket=str(path),
+        version=_version(),
+        started_at=time.time(),
+        token=secrets.token_hex(16),
+        kind=kind,
+    )
 
 
 def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
@@ -196,3 +214,12 @@ def _is_own_directory(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("dspex")
+    except PackageNotFoundError:
+        return "0"
