@@ -6,7 +6,8 @@ import argparse
 from collections import Counter
 from dataclasses import asdict
 
-from .doctor_checks import Check, checks
+from .check_result import Check
+from .doctor_checks import checks
 from .exit_codes import FAILED, OK
 from .target import print_json, print_line
 
