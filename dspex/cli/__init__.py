@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception) -> int:
     from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
-    from .target import say_error
+    from .target import print_error
 
-    say_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
+    print_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
     if isinstance(error, NotRunning | Unresponsive):
         return NOT_RUNNING
     return USAGE if isinstance(error, SettingsError) else FAILED

@@ -11,7 +11,7 @@ from ..control.call_request import StreamRequestOptions
 from ..control.command_client import DirectStream
 from ..errors import InvalidInput
 from .exit_codes import OK, USAGE
-from .target import connect_to_call, print_json, say_error
+from .target import connect_to_call, print_error, print_json
 
 
 def call(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def call(options: argparse.Namespace) -> int:
     try:
         arguments = read_arguments(options.arguments)
     except InvalidInput as error:  # of the command line, not of a worker
-        say_error(str(error))
+        print_error(str(error))
         return USAGE
     chosen: StreamRequestOptions = {"session": options.session, "shared": True, "timeout": options.timeout}
     with connect_to_call(options) as client:

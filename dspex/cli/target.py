@@ -79,7 +79,7 @@ def _can_print(text: str) -> bool:
     return True
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print one line on standard error; where that is closed or full, the exit code must do."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:

@@ -1,4 +1,4 @@
-"""Claiming a name for a supervisor, leaving word of its end, and giving the name back.
+"""Claiming a name for a supervisor, recording its end, and giving the name back.
 
 Claims are made one at a time under a lock file, so two supervisors never take, nor remove, each other's files. What a
 dead owner left is swept by the next supervisor of that name. Any thread; blocks on small files only.

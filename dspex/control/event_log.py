@@ -21,7 +21,7 @@ BEHIND = 1000  # events that a follower may be behind
 
 
 class EventLog:
-    """Keeps the last events and hands each new one to the followers."""
+    """Keeps the last events, and gives each new one to the followers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,7 +93,7 @@ class Follower:
         return self._waiting.popleft()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Follow no more."""
         self._leave(self)
 
     def _wake(self) -> None:

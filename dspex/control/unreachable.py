@@ -1,4 +1,4 @@
-"""What to say when nobody answers on a control socket: whose it is, what is known of it, and who else runs."""
+"""Remedies for a NotRunning: whose socket it is, what is known of that process, and which supervisors run."""
 
 from __future__ import annotations
 
