@@ -12,7 +12,7 @@ from .exit_codes import FAILED, INTERRUPTED, NOT_RUNNING, USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code; errors are one line on stderr, with --debug their traceback."""
+    """Run one command and return its exit code; errors are one line on stderr, with --debug their traceback."""
     from .parser import parser
 
     options = parser().parse_args(argv)

@@ -38,7 +38,7 @@ def _print_stream(stream: DirectStream) -> None:
 
 
 def read_arguments(words: list[str]) -> dict[str, Any]:
-    """Give the arguments that the words of the command line mean.
+    """Return the arguments that the words of the command line mean.
 
     Raises:
         InvalidInput: they are neither one JSON object nor key=value pairs.

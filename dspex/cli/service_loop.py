@@ -90,7 +90,7 @@ class ServiceLoop:
     # ============================================================================================================
 
     def _until_stopped(self) -> int:
-        """Act on events until one says stop; return how many calls that cuts."""
+        """Act on events until one is a stop; return how many calls that cuts."""
         while True:
             event = self._next(STATUS_INTERVAL if self._notifier.is_wanted else None)
             match event:

@@ -107,7 +107,7 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
 
 
 def _max_clients(config: Config, wanted: int | None) -> int:
-    """Give --max-clients, else what the [control] table says, else the default."""
+    """Return --max-clients, else what the [control] table says, else the default."""
     from ..control.connection_places import MAX_CLIENTS
 
     table = config.tables.get("control", {})
@@ -186,7 +186,7 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
-            command += [option, _word(option, value)]
+            command += [option, _as_argument(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(log, flags, 0o600)
     try:
@@ -202,8 +202,8 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
         os.close(descriptor)
 
 
-def _word(option: str, value: Any) -> str:
-    """How an option's value is written on a command line: seconds without an exponent."""
+def _as_argument(option: str, value: Any) -> str:
+    """Return how an option's value is written on a command line: seconds without an exponent."""
     if option == "--config":
         return str(Path(value).absolute())
     return f"{value:f}" if isinstance(value, float) else str(value)

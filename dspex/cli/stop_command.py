@@ -44,7 +44,7 @@ def _ask(ending: ProcessEnd, path: Path, grace: float | None) -> float:
 
 
 def _longest(client: DirectClient, grace: float | None) -> float:
-    """How long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
+    """Return how long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
     if grace is not None:
         return grace
     limits = client.greeting.get("timeouts", {}).values()

@@ -144,7 +144,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
-    """Write a run file that is locked before anybody can see it; gives what it says, and its descriptor."""
+    """Write a run file that is locked before anybody can see it; return what it says, and its descriptor."""
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

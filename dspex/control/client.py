@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None, operator: bool = False) -> Client:
-    """Give a client of the supervisor that listens at `path`, or of the one called `name`.
+    """Return a client of the supervisor that listens at `path`, or of the one called `name`.
 
     With neither: $DSPEX_SOCKET, else the supervisor called "default". An `operator` has a place also where max_clients
     are connected; it inspects and changes (status, health, events, resize, stop, ...) but makes no calls.
@@ -149,7 +149,7 @@ class Client:
     # -- looking at it and changing it -----------------------------------------------------------------------------
 
     def pool(self, name: str) -> ClientPool:
-        """Give a pool by name.
+        """Return a pool by name.
 
         Raises:
             UnknownName: there is none; it lists the near names.
@@ -159,28 +159,28 @@ class Client:
         return ClientPool(self, name)
 
     def status(self) -> dict[str, Any]:
-        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
         status: dict[str, Any] = self.ask(Verb.STATUS, {}, what="status")
         return status
 
     def stats(self) -> dict[str, PoolStats]:
-        """Give what each pool is doing now."""
+        """Return what each pool is doing now."""
         pools: dict[str, PoolStats] = self.status()["pools"]
         return pools
 
     def health(self) -> dict[str, PoolHealth]:
-        """Give whether each pool can take a call now, and why not."""
+        """Return whether each pool can take a call now, and why not."""
         rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH, {}, what="health")
         return rows
 
     def events(self, *, follow: bool = False, recent: int | None = None) -> Stream:
-        """Give the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
+        """Return the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
         call = RemoteStream(self._connection, "control", Verb.EVENTS, math.inf, loop=None)
         call.begin(Verb.EVENTS, events_request(follow=follow, recent=recent))
         return Stream(call, call.buffer, call.grant, call)
 
     def on_event(self, subscriber: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
-        """Call `subscriber(event)` on a thread of its own from now on; gives what ends it."""
+        """Call `subscriber(event)` on a thread of its own from now on; return what ends it."""
         events = self.events(follow=True, recent=0)
         thread = threading.Thread(target=_deliver, args=(events, subscriber), name="dspex-client-events", daemon=True)
         try:
@@ -244,7 +244,7 @@ class Client:
             raise
 
     def _answers(self) -> bool:
-        """Whether the supervisor is neither stopped nor stuck."""
+        """Return whether the supervisor is neither stopped nor stuck."""
         try:
             self.health()
         except (InterruptedCall, NotRunning):

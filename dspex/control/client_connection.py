@@ -166,7 +166,7 @@ class ClientConnection:
             self._wake()
 
     def _flush(self) -> bool:
-        """Whether everything is written; the lock is held."""
+        """Return whether everything is written; the lock is held."""
         if self._is_torn:
             self._broken = self._broken or "a writer was interrupted in the middle of a frame"
             return False

@@ -59,12 +59,12 @@ class DirectClient:
     # -- an operator's -------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
         status: dict[str, Any] = self.ask(Verb.STATUS)
         return status
 
     def health(self) -> dict[str, dict[str, Any]]:
-        """Give whether each pool can take a call now, and why not."""
+        """Return whether each pool can take a call now, and why not."""
         rows: dict[str, dict[str, Any]] = self.ask(Verb.HEALTH)
         return rows
 
@@ -73,12 +73,12 @@ class DirectClient:
         self.ask(Verb.STOP, {"grace": grace})
 
     def events(self, *, follow: bool, recent: int | None) -> Iterator[dict[str, Any]]:
-        """Give the last events, and with `follow` the coming ones until the supervisor closes."""
+        """Yield the last events, and with `follow` the coming ones until the supervisor closes."""
         fields = events_request(follow=follow, recent=recent)
         yield from DirectStream(self, Verb.EVENTS, fields, wait=math.inf if follow else PATIENCE)
 
     def ask(self, verb: str, fields: Fields | None = None, *, wait: float = PATIENCE) -> Any:
-        """Make a request and give its answer.
+        """Make a request and return its answer.
 
         Raises:
             Unresponsive: none came within `wait` seconds.
@@ -119,7 +119,7 @@ class DirectClient:
         return float(self.greeting.get("timeouts", {}).get(fields["pool"], math.inf) if timeout is None else timeout)
 
     def _answers(self) -> bool:
-        """Whether the supervisor is neither stopped nor stuck."""
+        """Return whether the supervisor is neither stopped nor stuck."""
         try:
             self.ask(Verb.HEALTH)
         except InterruptedCall:
@@ -151,7 +151,7 @@ class DirectClient:
                     raise wire_errors.rebuild(described)
 
     def _next(self, deadline: float, what: str, wait: float) -> Message:
-        """Give the next message.
+        """Return the next message.
 
         Raises:
             Unresponsive: none came until the deadline.

@@ -49,7 +49,7 @@ class ConnectionPlaces(Generic[ConnectionT]):
         return _quietest(self.strangers, but=connection) if len(self.strangers) > STRANGERS else None
 
     def admit(self, connection: ConnectionT, role: str) -> ConnectionT | None:
-        """Give a stranger its place; return another operator that must go for it.
+        """Return a stranger its place; return another operator that must go for it.
 
         Raises:
             TooManyClients: every client's place is taken.

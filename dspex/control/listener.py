@@ -66,7 +66,7 @@ class Listener:
             self._sock.close()
 
     def close(self) -> None:
-        """Give everything back; from any thread, once the loop has ended."""
+        """Return everything back; from any thread, once the loop has ended."""
         self._wanted = 0
         self._sock.close()
         while self._reserve:
@@ -99,7 +99,7 @@ class Listener:
                 self._serve_accepted(sock, is_on_reserve=False)
 
     def _accept_on_reserve(self) -> bool:
-        """Whether a connection was taken, served or refused, with a descriptor of the reserve."""
+        """Return whether a connection was taken, served or refused, with a descriptor of the reserve."""
         if not self._reserve:
             return False
         is_last = len(self._reserve) == 1

@@ -149,7 +149,7 @@ class ProcessEnd:
             time.sleep(seconds)
 
     def _has_given_up(self) -> bool:
-        """Whether the name is free or somebody else's: what an embedded supervisor does when it stops."""
+        """Return whether the name is free or somebody else's: what an embedded supervisor does when it stops."""
         if self.run is None or not self.run.token:
             return not self.path.exists()
         now = run_files.read(self.path)

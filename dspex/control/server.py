@@ -3,7 +3,7 @@
     service = Service(supervisor, name="web").start()
 
 One daemon thread runs one event loop for all clients: calls are awaited, so a slow call or a slow reader holds up
-nobody else. It installs no signal handler and never stops the supervisor by itself, except when a client says `stop`.
+nobody else. It installs no signal handler and never stops the supervisor by itself, except when a client asks for it.
 It does not write logs, and changes no settings.
 """
 

@@ -89,7 +89,7 @@ class ServerConnection:
         self._answers.drop(reason)
 
     def dismiss(self, reason: str) -> None:
-        """Give its place to another, and tell it why."""
+        """Return its place to another, and tell it why."""
         self._resources.places.leave(self)
         self._answers.displace(refusal(because(reason)))
 

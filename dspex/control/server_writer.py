@@ -72,11 +72,11 @@ class ServerWriter:
             self._events.emit(Name.CLIENT_DROPPED, reason, client=self._client, unread_bytes=self.pending)
         self._writer.transport.abort()
 
-    def displace(self, farewell: bytes) -> None:
+    def displace(self, last_frame: bytes) -> None:
         """Close the connection in favor of another; it has a moment to read why."""
         self._is_dropped = True
         self._events.emit(Name.CLIENT_DROPPED, "displaced", client=self._client)
-        self._writer.write(farewell)
+        self._writer.write(last_frame)
         self._writer.close()
         asyncio.get_running_loop().call_later(LAST_WORDS, self._writer.transport.abort)
 

@@ -51,7 +51,7 @@ def _others(path: Path) -> str:
 
 
 def _command(verb: str, path: Path) -> str:
-    """Give the command line that means the supervisor at `path`."""
+    """Return the command line that means the supervisor at `path`."""
     with contextlib.suppress(DspexError):
         if path.stem == DEFAULT_NAME and path == run_files.socket_path():
             return f"dspex {verb}"
