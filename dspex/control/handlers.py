@@ -45,6 +45,7 @@ class Handlers:
 
     def __init__(
         self,
+        client: str,
         supervisor: Supervisor,
         events: EventLog,
         *,
@@ -56,39 +57,35 @@ class Handlers:
         self._event_log = events
         self._facts = facts
         self._on_stop = on_stop
-        self._client = ""
+        self._client = client
         self._role: str = Role.CLIENT
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
-    def begin(self, client: str, role: str) -> None:
-        """Serve this client from now on."""
-        self._client = client
+    def begin(self, role: str) -> dict[str, Any]:
+        """Serve the client in this role; return what the service's hello says to it."""
         self._role = role
-
-    def end(self, client: str) -> None:
-        """Forget the sessions of a client that is gone."""
-        for pool in self._supervisor.pools:
-            self._supervisor.pool(pool).close_sessions_of(client)
-
-    def end_following(self) -> None:
-        """End the streams that have no end of their own."""
-        self._is_ending = True
-        for task in tuple(self._following):
-            task.cancel()
-
-    def greeting(self, client: str) -> dict[str, Any]:
-        """Return what the service's hello says to a client."""
         run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
         return {
-            "client": client,
+            "client": self._client,
             "name": run.name,
             "pid": run.pid,
             "version": run.version,
             "kind": run.kind,
             "timeouts": {pool.name: pool.config.call_timeout for pool in pools},
         }
+
+    def end(self) -> None:
+        """Forget the sessions of the client: it is gone."""
+        for pool in self._supervisor.pools:
+            self._supervisor.pool(pool).close_sessions_of(self._client)
+
+    def end_following(self) -> None:
+        """End the streams that have no end of their own."""
+        self._is_ending = True
+        for task in tuple(self._following):
+            task.cancel()
 
     async def answer(self, verb: str, fields: Fields) -> Any:
         """Run a request and return its answer.

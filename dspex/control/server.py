@@ -192,20 +192,18 @@ class Service:
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         self._counter += 1
+        client = f"c{self._counter}-{secrets.token_hex(3)}"
         connection = ServerConnection(
             reader,
             writer,
-            client=f"c{self._counter}-{secrets.token_hex(3)}",
+            client=client,
             is_on_reserve=is_on_reserve,
-            handlers=self._handlers(),
+            handlers=Handlers(client, self.supervisor, self.events, facts=self._facts, on_stop=self._on_stop),
             resources=self._resources,
         )
         if (displaced := self._resources.places.arrive(connection)) is not None:
             displaced.dismiss("others came, and this one has said nothing")
         return connection
-
-    def _handlers(self) -> Handlers:
-        return Handlers(self.supervisor, self.events, facts=self._facts, on_stop=self._on_stop)
 
     def _facts(self) -> ServiceFacts:
         return ServiceFacts(self.run, self.clients, self.max_clients)

@@ -123,8 +123,7 @@ class ServerConnection:
         role = str(protocol.hello(message).get("role", Role.CLIENT))
         if (displaced := self._resources.places.admit(self, role)) is not None:
             displaced.dismiss("another operator came, and this one was quiet longest")
-        self._handlers.begin(self.client, role)
-        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._handlers.greeting(self.client))
+        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._handlers.begin(role))
         return True
 
     async def _first_message(self) -> Message | None:
@@ -261,7 +260,7 @@ class ServerConnection:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._handlers.end(self.client)
+        self._handlers.end()
         await self._answers.close()
 
 
