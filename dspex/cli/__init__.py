@@ -1,7 +1,6 @@
 """The `dspex` command: start a supervisor as a service, look into a live one, change it, check the machine.
 
-One module per command, imported when it is used, so that `dspex --help` is quick. Exit codes: 0 it is well, 1 it is
-not (or the call failed), 2 the command line or the settings are wrong, 3 no supervisor answers, 4 it is still starting.
+One module per command, imported when it is used, so that `dspex --help` is quick. `exit_codes` lists what they return.
 """
 
 from __future__ import annotations
@@ -9,12 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-OK, FAILED, USAGE, NOBODY, STARTING = range(5)
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from .exit_codes import FAILED, INTERRUPTED, NOT_RUNNING, USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code; errors are one line on stderr, with --debug their traceback."""
+    """Run one command and return its exit code; errors are one line on stderr, with --debug their traceback."""
     from .parser import parser
 
     options = parser().parse_args(argv)
@@ -33,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception) -> int:
     from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
-    from .target import say_error
+    from .target import print_error
 
-    say_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
+    print_error(str(error) if isinstance(error, DspexError | OSError | ValueError) else repr(error))
     if isinstance(error, NotRunning | Unresponsive):
-        return NOBODY
+        return NOT_RUNNING
     return USAGE if isinstance(error, SettingsError) else FAILED

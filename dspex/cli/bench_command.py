@@ -15,6 +15,7 @@ from typing import Any
 
 from ..config import PoolConfig
 from ..pools.supervisor import Supervisor
+from .exit_codes import OK
 from .target import print_json, print_line
 
 POOL = "bench"
@@ -31,7 +32,7 @@ def bench(options: argparse.Namespace) -> int:
         figures |= _latency(lambda: supervisor.call(POOL, "echo", {"n": 1}), options.seconds)
         figures |= asyncio.run(_throughput(supervisor, options.seconds))
     _print(figures, as_json=options.json)
-    return 0
+    return OK
 
 
 def _latency(call: Callable[[], Any], seconds: float) -> dict[str, float]:

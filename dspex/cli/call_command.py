@@ -7,9 +7,11 @@ import json
 import sys
 from typing import Any
 
+from ..control.call_request import StreamRequestOptions
+from ..control.command_client import DirectStream
 from ..errors import InvalidInput
-from . import USAGE
-from .target import connect_to_call, print_json, say_error
+from .exit_codes import OK, USAGE
+from .target import connect_to_call, print_error, print_json
 
 
 def call(options: argparse.Namespace) -> int:
@@ -17,24 +19,26 @@ def call(options: argparse.Namespace) -> int:
     try:
         arguments = read_arguments(options.arguments)
     except InvalidInput as error:  # of the command line, not of a worker
-        say_error(str(error))
+        print_error(str(error))
         return USAGE
-    names: dict[str, Any] = {"session": options.session, "shared": True} if options.session is not None else {}
-    asked = options.pool, options.command, arguments
+    chosen: StreamRequestOptions = {"session": options.session, "shared": True, "timeout": options.timeout}
     with connect_to_call(options) as client:
-        if not options.stream:
-            idempotent = options.idempotent
-            print_json(client.call(*asked, timeout=options.timeout, idempotent=idempotent, **names))
-            return 0
-        chunks = client.stream(*asked, timeout=options.timeout, **names)
-        for chunk in chunks:
-            print_json({"chunk": chunk}, indent=None)
-        print_json({"value": chunks.value}, indent=None)
-    return 0
+        if options.stream:
+            _print_stream(client.stream(options.pool, options.command, arguments, **chosen))
+        else:
+            value = client.call(options.pool, options.command, arguments, idempotent=options.idempotent, **chosen)
+            print_json(value)
+    return OK
+
+
+def _print_stream(stream: DirectStream) -> None:
+    for chunk in stream:
+        print_json({"chunk": chunk}, indent=None)
+    print_json({"value": stream.value}, indent=None)
 
 
 def read_arguments(words: list[str]) -> dict[str, Any]:
-    """Give the arguments that the words of the command line mean.
+    """Return the arguments that the words of the command line mean.
 
     Raises:
         InvalidInput: they are neither one JSON object nor key=value pairs.

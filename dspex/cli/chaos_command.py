@@ -9,7 +9,7 @@ from ..errors import UnknownName
 from ..scorecard.card import REPEATS, Scorecard, load
 from ..scorecard.report import block, document, noise, summary
 from ..scorecard.scoring import Cell, Mark
-from . import FAILED, OK, USAGE
+from .exit_codes import FAILED, OK, USAGE
 from .target import print_json, print_line
 
 OWN = "dspex"

@@ -6,7 +6,9 @@ import argparse
 from collections import Counter
 from dataclasses import asdict
 
-from .doctor_checks import Check, checks
+from .check_result import Check
+from .doctor_checks import checks
+from .exit_codes import FAILED, OK
 from .target import print_json, print_line
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
@@ -26,4 +28,4 @@ def doctor(options: argparse.Namespace) -> int:
         print_json({"checks": [asdict(check) for check in results], "counts": dict(counts)})
     else:
         print_line(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures")
-    return 1 if counts["fail"] else 0
+    return FAILED if counts["fail"] else OK

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+from .exit_codes import OK
 from .target import connect, print_json, print_line
 
 
@@ -18,7 +19,7 @@ def events(options: argparse.Namespace) -> int:
                 print_json(row, indent=None)
             else:
                 print_line(_line(row))
-    return 0
+    return OK
 
 
 def _line(row: dict[str, Any]) -> str:

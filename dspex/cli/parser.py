@@ -11,7 +11,7 @@ Runner = Callable[[argparse.Namespace], int]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the parser; the parsed options carry `run(options) -> exit code`."""
+    """Return the parser; the parsed options carry `run(options) -> exit code`."""
     root = argparse.ArgumentParser(prog="dspex", description="Pools of DSPy workers, as a service.")
     root.add_argument("--debug", action="store_true", help="show the traceback of an error")
     root.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")

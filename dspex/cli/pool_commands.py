@@ -8,6 +8,7 @@ import sys
 
 from ..control.command_client import MARGIN
 from ..control.protocol import Verb
+from .exit_codes import FAILED, OK
 from .target import connect, print_line
 
 
@@ -16,7 +17,7 @@ def resize(options: argparse.Namespace) -> int:
     with connect(options) as client:
         client.ask(Verb.RESIZE, {"pool": options.pool, "size": options.size})
     print_line(f"pool {options.pool}: {options.size} workers are the aim now")
-    return 0
+    return OK
 
 
 def recycle(options: argparse.Namespace) -> int:
@@ -28,7 +29,7 @@ def recycle(options: argparse.Namespace) -> int:
         asked = {"pool": options.pool, "reload": options.reload, "timeout": options.timeout}
         client.ask(Verb.RECYCLE, asked, wait=_patience(options.timeout))
     print_line(f"pool {options.pool}: every worker is replaced")
-    return 0
+    return OK
 
 
 def drain(options: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def drain(options: argparse.Namespace) -> int:
         asked = {"pool": options.pool, "timeout": options.timeout}
         client.ask(Verb.DRAIN, asked, wait=_patience(options.timeout))
     print_line(f"pool {options.pool}: takes no calls, and none is running")
-    return 0
+    return OK
 
 
 def forgive(options: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def forgive(options: argparse.Namespace) -> int:
     with connect(options) as client:
         was_there = client.ask(Verb.FORGIVE, {"pool": options.pool, "digest": options.digest})
     print_line(f"pool {options.pool}: {'forgiven' if was_there else 'that digest is not in quarantine'}")
-    return 0 if was_there else 1
+    return OK if was_there else FAILED
 
 
 def _patience(timeout: float | None) -> float:

@@ -4,7 +4,7 @@
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
     SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
 
-Handlers only put a word into a queue; the main thread takes one word after the other.
+Signal handlers only put an event into a queue; the main thread acts on one after the other.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from ..control.warm_stop import Wish, finish_calls, grace_of, in_flight
+from ..control.warm_stop import StopRequest, finish_calls, grace_of, in_flight
 from ..errors import DspexError, ResourceExhausted
+from .exit_codes import FAILED, OK
 from .reload import reload
 from .systemd import Notifier
 
@@ -29,23 +30,23 @@ if TYPE_CHECKING:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
 
-BREATH = 1.0  # seconds between words to systemd
+STATUS_INTERVAL = 1.0  # seconds between reports to systemd
 
 logger = logging.getLogger("dspex")
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class LoopEvent:
     """Something that the main thread must act on."""
 
     kind: str  # "stop", "reload", "reloaded", "ready", "failed"
-    wish: Wish = Wish(None)
-    source: str = ""  # who said it, for the log
+    request: StopRequest = StopRequest(None)
+    source: str = ""  # who asked for it, for the log
     error: BaseException | None = None
 
 
-class Host:
-    """Runs one supervisor and its control service until somebody says stop."""
+class ServiceLoop:
+    """Runs one supervisor and its control service until it is asked to stop."""
 
     def __init__(
         self,
@@ -59,17 +60,17 @@ class Host:
         self._source = source
         self._grace = grace
         self._on_ready = on_ready
-        self._words: SimpleQueue[Word] = SimpleQueue()
+        self._events: SimpleQueue[LoopEvent] = SimpleQueue()
         self._notifier = Notifier()
         self._is_reloading = False
         self._wants_reload = False
 
     def ask_to_stop(self, grace: float | None) -> None:
-        """Stop warmly within `grace` seconds (None: as configured); from any thread, and as often as one likes."""
-        self._words.put(Word("stop", Wish(grace), "a client's request"))
+        """Stop warmly within `grace` seconds (None: as configured); from any thread, and any number of times."""
+        self._events.put(LoopEvent("stop", StopRequest(grace), "a client's request"))
 
     def run(self, service: Service) -> int:
-        """Run; gives the exit code: 0 if every call that ran at the stop came to its end, else 1.
+        """Run; returns the exit code: 0 if every call that ran at the stop came to its end, else 1.
 
         Raises:
             SettingsError: the socket cannot be had.
@@ -81,59 +82,61 @@ class Host:
             try:
                 cut = self._until_stopped()
             finally:
-                self._notifier.say("STOPPING=1")
+                self._notifier.send("STOPPING=1")
                 self._supervisor.stop(grace=0.0)
             service.record_end(cut)
-            return 1 if cut else 0
+            return FAILED if cut else OK
 
     # ============================================================================================================
 
     def _until_stopped(self) -> int:
-        """Act on what is said until it is to stop; gives how many calls that cuts."""
+        """Act on events until one is a stop; return how many calls that cuts."""
         while True:
-            word = self._next(BREATH if self._notifier.is_wanted else None)
-            match word:
+            event = self._next(STATUS_INTERVAL if self._notifier.is_wanted else None)
+            match event:
                 case None:
-                    self._notifier.breathe(self._summary())
-                case Word("stop"):
-                    return self._stop_warmly(word)
-                case Word("failed", error=error) if error is not None:
+                    self._notifier.report(self._summary())
+                case LoopEvent("stop"):
+                    return self._stop_warmly(event)
+                case LoopEvent("failed", error=error) if error is not None:
                     raise error
-                case Word("ready"):
+                case LoopEvent("ready"):
                     logger.info("ready: %s", self._summary())
-                    self._notifier.say("READY=1", f"STATUS={self._summary()}")
+                    self._notifier.send("READY=1", f"STATUS={self._summary()}")
                     if not self._on_ready():
-                        logger.warning("whoever started this in the background has ended meanwhile; it runs on")
-                case Word("reload"):
+                        logger.warning(
+                            "the command that started this service in the background has ended; the service goes on"
+                        )
+                case LoopEvent("reload"):
                     self._begin_reload()
-                case Word("reloaded"):
+                case LoopEvent("reloaded"):
                     self._end_reload()
 
-    def _next(self, timeout: float | None) -> Word | None:
+    def _next(self, timeout: float | None) -> LoopEvent | None:
         try:
-            return self._words.get(timeout=timeout)
+            return self._events.get(timeout=timeout)
         except Empty:
             return None
 
-    def _stop_warmly(self, word: Word) -> int:
-        """Take no new calls and wait for those that run; gives how many are cut."""
-        self._notifier.say("STOPPING=1", "STATUS=finishing the running calls")
-        grace = grace_of(self._supervisor, word.wish.grace, self._grace)
-        logger.info("stopping on %s: %d calls are running, grace %g s", word.source, self._in_flight(), grace)
-        cut = finish_calls(self._supervisor, grace, first=word.wish, next_wish=self._next_wish)
+    def _stop_warmly(self, event: LoopEvent) -> int:
+        """Take no new calls and wait for those that run; return how many are cut."""
+        self._notifier.send("STOPPING=1", "STATUS=finishing the running calls")
+        grace = grace_of(self._supervisor, event.request.grace, self._grace)
+        logger.info("stopping on %s: %d calls are running, grace %g s", event.source, self._in_flight(), grace)
+        cut = finish_calls(self._supervisor, grace, first=event.request, next_request=self._next_request)
         if cut:
             logger.warning("stopping now: %d calls are cut", cut)
         else:
             logger.info("stopped: every running call came to its end")
         return cut
 
-    def _next_wish(self, seconds: float) -> Wish | None:
+    def _next_request(self, seconds: float) -> StopRequest | None:
         again = self._next(seconds)
-        self._notifier.breathe(f"stopping; {self._summary()}")
+        self._notifier.report(f"stopping; {self._summary()}")
         if again is None or again.kind != "stop":
             return None
         logger.info("asked to stop again, by %s", again.source)
-        return again.wish
+        return again.request
 
     def _in_flight(self) -> int:
         return in_flight(self._supervisor)
@@ -142,9 +145,9 @@ class Host:
         try:
             self._supervisor.wait_ready()
         except DspexError as error:
-            self._words.put(Word("failed", error=error))
+            self._events.put(LoopEvent("failed", error=error))
         else:
-            self._words.put(Word("ready"))
+            self._events.put(LoopEvent("ready"))
 
     # -- SIGHUP --
 
@@ -153,12 +156,12 @@ class Host:
             self._wants_reload = True  # once more afterwards: the settings may have changed again
             return
         self._is_reloading = True
-        self._notifier.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._in_thread(self._reload, "dspex-reload")
         except ResourceExhausted as error:
             logger.error("not reloaded: %s", error)
-            self._words.put(Word("reloaded"))
+            self._events.put(LoopEvent("reloaded"))
 
     def _reload(self) -> None:
         try:
@@ -168,11 +171,11 @@ class Host:
         except Exception as error:  # whatever it is, what runs goes on as it was
             logger.error("not reloaded: %s", str(error) or repr(error))
         finally:
-            self._words.put(Word("reloaded"))
+            self._events.put(LoopEvent("reloaded"))
 
     def _end_reload(self) -> None:
         self._is_reloading = False
-        self._notifier.say("READY=1", f"STATUS={self._summary()}")
+        self._notifier.send("READY=1", f"STATUS={self._summary()}")
         if self._wants_reload:
             self._wants_reload = False
             self._begin_reload()
@@ -194,14 +197,14 @@ class Host:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        wanted: dict[signal.Signals, Word] = {
-            signal.SIGTERM: Word("stop", Wish(None, is_signal=True), "SIGTERM"),
-            signal.SIGINT: Word("stop", Wish(None, is_signal=True), "SIGINT"),
-            signal.SIGHUP: Word("reload"),
+        wanted: dict[signal.Signals, LoopEvent] = {
+            signal.SIGTERM: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGTERM"),
+            signal.SIGINT: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGINT"),
+            signal.SIGHUP: LoopEvent("reload"),
         }
 
         def handler(number: int, frame: Any) -> None:
-            self._words.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
+            self._events.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself
 
         before = {number: signal.signal(number, handler) for number in wanted}
         try:

@@ -1,7 +1,7 @@
 """`dspex start`: a supervisor as a service, in this terminal or in the background.
 
-The main thread sits in `Host.run`; it alone handles signals. This is the one place that installs signal handlers and a
-log handler: the library does neither.
+The main thread sits in `ServiceLoop.run`; it alone handles signals. This is the one place that installs signal
+handlers and a log handler: the library does neither.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ..config import Config, load
 from ..control import run_files
 from ..errors import SettingsError
-from . import FAILED, OK
-from .target import print_line, say_error, socket_of
+from .exit_codes import FAILED, OK, USAGE
+from .target import print_error, print_line, socket_of
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
@@ -41,17 +41,18 @@ def start(options: argparse.Namespace) -> int:
 
 
 class StartReport:
-    """Tells the process that started us in the background how it went; writes at most once."""
+    """Reports to the command that started us in the background; once at most."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def ready(self) -> bool:
-        """Whether whoever waits for it, if anybody does, has heard it."""
+        """Report success; False if the command that waits for it is gone."""
         return self._write({"ready": True, "pid": os.getpid()})
 
     def failed(self, error: BaseException) -> None:
-        code = 2 if isinstance(error, SettingsError) else 1
+        """Report the error and the exit code."""
+        code = USAGE if isinstance(error, SettingsError) else FAILED
         self._write({"ready": False, "error": (str(error) or repr(error))[:REPORT_MOST], "code": code})
 
     def _write(self, facts: dict[str, Any]) -> bool:
@@ -60,7 +61,7 @@ class StartReport:
             return True
         try:
             os.write(descriptor, json.dumps(facts).encode())
-        except OSError:  # it was interrupted or killed
+        except OSError:  # the command was interrupted or killed
             return False
         finally:
             os.close(descriptor)
@@ -70,7 +71,7 @@ class StartReport:
 def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
-    from .service_loop import Host
+    from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
     _fill_standard_descriptors()
@@ -83,10 +84,10 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     _provide_lm(supervisor, config, options.lm)
     path = socket_of(options)
     name = options.name or path.stem
-    host = Host(supervisor, source=source, grace=options.grace, on_ready=report.ready)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=host.ask_to_stop, max_clients=most)
+    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=report.ready)
+    service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
     with logging_to_stderr(options.log_level):
-        return host.run(service)
+        return loop.run(service)
 
 
 def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> None:
@@ -106,7 +107,7 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
 
 
 def _max_clients(config: Config, wanted: int | None) -> int:
-    """Give --max-clients, else what the [control] table says, else the default."""
+    """Return --max-clients, else what the [control] table says, else the default."""
     from ..control.connection_places import MAX_CLIENTS
 
     table = config.tables.get("control", {})
@@ -131,7 +132,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _start_in_background(options: argparse.Namespace) -> int:
-    """Start ourselves anew, detached, and wait for its word: no fork of a process that has threads or a terminal."""
+    """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
     path = socket_of(options)
     run_files.private_directory(path.parent)
     log = path.with_suffix(".log")
@@ -143,12 +144,12 @@ def _start_in_background(options: argparse.Namespace) -> int:
                 process = _launch(options, path, log, writing)
             finally:
                 os.close(writing)
-            said = pipe.read()  # until it is ready, has failed, or is gone
+            report = pipe.read()  # until it is ready, has failed, or is gone
         except BaseException:
             if process is not None:
                 _end_unready(process, log)
             raise
-    facts: dict[str, Any] = json.loads(said) if said else {"ready": False}
+    facts: dict[str, Any] = json.loads(report) if report else {"ready": False}
     if not facts["ready"]:
         return _failed_in_background(process, facts, log)
     print_line(f"started pid {process.pid}, socket {path}, log {log}")
@@ -161,19 +162,19 @@ def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any
         process.wait(timeout=END_PATIENCE)
     if process.returncode is None:
         _end_unready(process, log)
-    say_error(str(facts.get("error") or f"it ended at once ({_end_of(process.returncode)}); see {log}"))
+    print_error(str(facts.get("error") or f"it ended at once ({_end_of(process.returncode)}); see {log}"))
     return int(facts.get("code", FAILED))
 
 
 def _end_unready(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Nobody waits for it any more: it must not come up unseen, and perhaps unwanted."""
+    """End a process that nobody waits for any more: it must not come up unseen."""
     process.terminate()
     try:
         process.wait(timeout=END_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    say_error(f"the supervisor that was starting (pid {process.pid}) has been ended; see {log}")
+    print_error(f"the supervisor that was starting (pid {process.pid}) has been ended; see {log}")
 
 
 def _end_of(code: int | None) -> str:
@@ -185,7 +186,7 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
-            command += [option, _word(option, value)]
+            command += [option, _as_argument(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(log, flags, 0o600)
     try:
@@ -201,8 +202,8 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
         os.close(descriptor)
 
 
-def _word(option: str, value: Any) -> str:
-    """How an option's value is written on a command line: seconds without an exponent."""
+def _as_argument(option: str, value: Any) -> str:
+    """Return how an option's value is written on a command line: seconds without an exponent."""
     if option == "--config":
         return str(Path(value).absolute())
     return f"{value:f}" if isinstance(value, float) else str(value)

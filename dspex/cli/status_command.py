@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .exit_codes import FAILED, OK, STARTING
 from .target import connect, print_json, print_line
-
-OK, FAILED, STARTING = 0, 1, 4
 
 
 def status(options: argparse.Namespace) -> int:
@@ -50,7 +49,7 @@ def exit_code(health: Mapping[str, Any]) -> int:
 
 
 def render(seen: dict[str, Any]) -> str:
-    """Give the text of one status."""
+    """Return the text of one status."""
     who = seen["supervisor"]
     lines = [
         f"supervisor {who['name']}: pid {who['pid']}, up {span(who['uptime_s'])}, dspex {who['version']}, "
@@ -122,7 +121,7 @@ def _table(workers: list[dict[str, Any]], cap: int | None) -> Iterable[str]:
 
 
 def spent(usage: Mapping[str, Any]) -> str:
-    """Give what was used of language models as people read it; nothing if nothing was."""
+    """Return what was used of language models as people read it; nothing if nothing was."""
     if not usage["requests"] and not usage["cached_requests"]:
         return ""
     unpriced = f" ({usage['unpriced_requests']:,} without a price)" if usage["unpriced_requests"] else ""
@@ -133,7 +132,7 @@ def spent(usage: Mapping[str, Any]) -> str:
 
 
 def span(seconds: float) -> str:
-    """Give a time as people read it, such as 3h12m."""
+    """Return a time as people read it, such as 3h12m."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
@@ -143,5 +142,5 @@ def span(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Give a size as people read it, such as 61 MiB."""
+    """Return a size as people read it, such as 61 MiB."""
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

@@ -20,7 +20,7 @@ PATIENCE = 0.2  # seconds that a line may wait for a slow reader
 
 @contextlib.contextmanager
 def logging_to_stderr(level: str) -> Iterator[None]:
-    """Write what the logger "dspex" says to standard error."""
+    """Write the records of the logger "dspex" to standard error."""
     logger = logging.getLogger("dspex")
     handler = _handler()
     handler.setFormatter(logging.Formatter(FORMAT))

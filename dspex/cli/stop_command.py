@@ -12,7 +12,7 @@ from ..control.process_end import ProcessEnd
 from ..control.process_identity import Life
 from ..control.unreachable import explained
 from ..errors import DspexError, NotRunning
-from . import FAILED, OK
+from .exit_codes import FAILED, OK
 from .target import print_line, socket_of
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
@@ -20,7 +20,7 @@ CLOSING = 1.0  # seconds that a process which has closed its socket takes to exi
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Ask it to stop and wait; one that does not take the wish is signalled, with --now killed.
+    """Ask it to stop and wait; one that does not accept the request is signalled, with --now killed.
 
     The exit code is 0 only if it is known to have ended, without cutting a call as far as is known.
     """
@@ -29,22 +29,22 @@ def stop(options: argparse.Namespace) -> int:
     with ProcessEnd(path) as ending:
         try:
             wait = _ask(ending, path, grace)
-        except Exception as error:  # whatever it is: an operator who says stop is not sent away with an error alone
+        except Exception as error:  # whatever it is: the operator wants it stopped, not an error alone
             return _stop_by_signal(ending, error, grace=grace, now=options.now)
         return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
 
 
 def _ask(ending: ProcessEnd, path: Path, grace: float | None) -> float:
-    """Tell it to stop; gives how long its calls may go on."""
+    """Ask it to stop; return how long its calls may go on."""
     with explained(path), DirectClient(path) as client:
-        ending.meet(client.greeting, client.peer_pid)
+        ending.identify(client.greeting, client.peer_pid)
         wait = _longest(client, grace)
         client.stop(grace)
         return wait
 
 
 def _longest(client: DirectClient, grace: float | None) -> float:
-    """How long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
+    """Return how long its calls may go on: unknown graces are the pools' own, at most their deadlines."""
     if grace is not None:
         return grace
     limits = client.greeting.get("timeouts", {}).values()
@@ -63,14 +63,14 @@ def _report(ending: ProcessEnd, life: Life, waited: float) -> int:
         )
     cut = ending.calls_cut
     if cut is None and ending.has_record:
-        print_line(f"stopped {who}, which did not say whether calls were cut: look into its log")
+        print_line(f"stopped {who}, which did not record whether calls were cut: look into its log")
         return FAILED
     print_line(f"stopped {who}" + (f"; {cut} call(s) were running and have been cut" if cut else ""))
     return FAILED if cut else OK
 
 
 def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None, now: bool) -> int:
-    """It does not take the wish: signal exactly that process, through a descriptor that no other can have.
+    """It does not accept the request: signal exactly that process, through a descriptor that no other can have.
 
     Raises:
         Exception: `error`, if there is no process to signal.
@@ -82,7 +82,8 @@ def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None
         return _report(ending, Life.GONE, CLOSING)
     if run.kind == "embedded":
         raise DspexError(
-            f"Process {run.pid} is a host application and did not take the wish to stop ({error}); end it yourself."
+            f"Process {run.pid} is a host application and did not accept the request to stop ({error}). End that "
+            f"application itself."
         ) from error
     ending.signal(signal.SIGKILL if now else signal.SIGTERM)
     wait = PATIENCE + (0.0 if now else grace or 0.0)
@@ -97,7 +98,7 @@ def _report_signalled(ending: ProcessEnd, error: Exception, *, now: bool) -> int
     run, cut = ending.run, ending.calls_cut
     who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
     if now:
-        print_line(f"killed {who}, which did not take the wish to stop ({error}); calls that it ran are lost")
+        print_line(f"killed {who}, which did not accept the request to stop ({error}); calls that it ran are lost")
         return FAILED
     print_line(f"stopped {who} by a signal ({error})" + (f"; {cut} call(s) have been cut" if cut else ""))
     return FAILED if cut is None or cut else OK

@@ -1,4 +1,4 @@
-"""Telling systemd how the service is: READY=1, STATUS=, RELOADING=1, STOPPING=1, and its watchdog.
+"""Reports to systemd: READY=1, STATUS=, RELOADING=1, STOPPING=1, and its watchdog.
 
 The protocol is one datagram per message to $NOTIFY_SOCKET (sd_notify(3)). Without that variable nothing is sent.
 """
@@ -12,7 +12,7 @@ import time
 
 
 class Notifier:
-    """Speaks for this process; the variables are taken out of the environment, so that no child speaks for it."""
+    """Reports for this process; the variables are taken out of the environment, so that no child reports for it."""
 
     def __init__(self) -> None:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
@@ -27,7 +27,7 @@ class Notifier:
     def is_wanted(self) -> bool:
         return bool(self._address)
 
-    def say(self, *assignments: str) -> None:
+    def send(self, *assignments: str) -> None:
         """Send assignments such as READY=1; a lost one is no reason to fail."""
         if not self._address:
             return
@@ -35,12 +35,12 @@ class Notifier:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto("\n".join(assignments).encode(), address)
 
-    def breathe(self, status: str) -> None:
-        """Say what changed, and feed the watchdog if it is time; from the main loop, so that a stuck one starves it."""
+    def report(self, status: str) -> None:
+        """Send a changed status, and feed the watchdog if it is due; from the main loop: a stuck one must starve it."""
         if status != self._status:
             self._status = status
-            self.say(f"STATUS={status}")
+            self.send(f"STATUS={status}")
         now = time.monotonic()
         if self._interval and now - self._fed_at >= min(self._interval, 1.0):
             self._fed_at = now
-            self.say("WATCHDOG=1")
+            self.send("WATCHDOG=1")

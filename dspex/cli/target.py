@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def connect(options: argparse.Namespace) -> DirectClient:
-    """Give an operator's connection to the supervisor that `--name` or `--socket` names.
+    """Return an operator's connection to the supervisor that `--name` or `--socket` names.
 
     Raises:
         NotRunning: nobody answers there; it says what is known of it.
@@ -27,7 +27,7 @@ def connect(options: argparse.Namespace) -> DirectClient:
 
 
 def connect_to_call(options: argparse.Namespace) -> DirectClient:
-    """Give a connection that may make calls: it takes a client's place.
+    """Return a connection that may make calls: it takes a client's place.
 
     Raises:
         NotRunning, TooManyClients: nobody answers there, or has a place.
@@ -38,7 +38,7 @@ def connect_to_call(options: argparse.Namespace) -> DirectClient:
 
 
 def socket_of(options: argparse.Namespace) -> Path:
-    """Give the socket that `--name`, `--socket` or the environment names."""
+    """Return the socket that `--name`, `--socket` or the environment names."""
     from ..control import run_files
 
     return run_files.find_socket(options.socket, options.name)
@@ -79,7 +79,7 @@ def _can_print(text: str) -> bool:
     return True
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print one line on standard error; where that is closed or full, the exit code must do."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:

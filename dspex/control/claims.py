@@ -1,4 +1,4 @@
-"""Claiming a name for a supervisor, leaving word of its end, and giving the name back.
+"""Claiming a name for a supervisor, recording its end, and giving the name back.
 
 Claims are made one at a time under a lock file, so two supervisors never take, nor remove, each other's files. What a
 dead owner left is swept by the next supervisor of that name. Any thread; blocks on small files only.
@@ -144,7 +144,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
-    """Write a run file that is locked before anybody can see it; gives what it says, and its descriptor."""
+    """Write a run file that is locked before anybody can see it; return what it says, and its descriptor."""
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ..errors import (
     CallTimeout,
@@ -30,23 +30,24 @@ from ..errors import (
 )
 from ..pools.streams import AsyncStream, Stream
 from . import run_files
-from .client_connection import ClientConnection, ClientRequest
+from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
+from .client_connection import ClientConnection
 from .client_handles import Arguments, ClientPool, ClientSession
 from .client_stream import RemoteStream
 from .command_client import MARGIN, PATIENCE
 from .protocol import Role, Verb
+from .request_fields import Fields
 from .unreachable import explained
 
 if TYPE_CHECKING:
-    from ..pools.call import Call
     from ..pools.stats import PoolHealth, PoolStats
 
 
 def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None, operator: bool = False) -> Client:
-    """Give a client of the supervisor that listens at `path`, or of the one called `name`.
+    """Return a client of the supervisor that listens at `path`, or of the one called `name`.
 
     With neither: $DSPEX_SOCKET, else the supervisor called "default". An `operator` has a place also where max_clients
-    are connected; it looks and steers (status, health, events, resize, stop, ...) but makes no calls.
+    are connected; it inspects and changes (status, health, events, resize, stop, ...) but makes no calls.
 
     Raises:
         NotRunning: nobody listens there: it says where, and who else runs.
@@ -57,19 +58,26 @@ def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = No
         return Client(place, operator=operator)
 
 
+class Wait(TypedDict):
+    """How long a client waits for an answer; see `Client.ask`."""
+
+    wait: float
+    is_guess: bool
+
+
 class Client:
     """A supervisor in another process."""
 
     def __init__(self, path: str | os.PathLike[str], *, operator: bool = False) -> None:
         self.path = run_files.checked_path(Path(path))
-        self._link = ClientConnection(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
-        self._timeouts: dict[str, float] = self._link.greeting.get("timeouts", {})
+        self._connection = ClientConnection(self.path, role=Role.OPERATOR if operator else Role.CLIENT)
+        self._timeouts: dict[str, float] = self._connection.greeting.get("timeouts", {})
 
     # -- life --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the connection: calls under way are cancelled there and fail here, own sessions are forgotten."""
-        self._link.close()
+        self._connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -85,12 +93,12 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        return self._link.is_open
+        return self._connection.is_open
 
     @property
     def greeting(self) -> dict[str, Any]:
-        """What the supervisor said of itself: client, name, pid, version, kind, timeouts."""
-        return dict(self._link.greeting)
+        """What the supervisor reported of itself: client, name, pid, version, kind, timeouts."""
+        return dict(self._connection.greeting)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -99,73 +107,38 @@ class Client:
     # -- calls: as those of Supervisor -----------------------------------------------------------------------------
 
     def call(
-        self,
-        pool: str,
-        command: str,
-        arguments: Arguments | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
-        shared: bool = False,
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
     ) -> Any:
-        """`Supervisor.call` over there; `shared` makes `session` one that all clients may use.
+        """`Supervisor.call` over there; `shared=True` makes `session` one that all clients may use.
 
         Raises:
+            UnknownName: there is no such option: session, shared, timeout and idempotent are those there are.
             NotRunning, ConnectionLost: the supervisor is gone; before the call was sent, or while it was under way.
         """
-        asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
-        wait = self._wait_for(pool, timeout)
-        return self.ask(Verb.CALL, asked, what=f"the call {command!r}", wait=wait, is_guess=timeout is None)
+        fields = call_request(pool, command, arguments, **options)
+        return self.ask(Verb.CALL, fields, what=f"the call {command!r}", **self._wait_for(fields))
 
     async def acall(
-        self,
-        pool: str,
-        command: str,
-        arguments: Arguments | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
-        shared: bool = False,
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
-        asked = _call_arguments(pool, command, arguments, session, timeout, idempotent=idempotent, shared=shared)
-        wait = self._wait_for(pool, timeout)
-        return await self._aask(Verb.CALL, asked, what=f"the call {command!r}", wait=wait, is_guess=timeout is None)
+        fields = call_request(pool, command, arguments, **options)
+        return await self._aask(Verb.CALL, fields, what=f"the call {command!r}", **self._wait_for(fields))
 
     def stream(
-        self,
-        pool: str,
-        command: str,
-        arguments: Arguments | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        shared: bool = False,
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
     ) -> Stream:
-        """`Supervisor.stream` over there."""
-        asked = _call_arguments(pool, command, arguments, session, timeout, shared=shared)
-        call = RemoteStream(self._link, pool, command, self._wait_for(pool, timeout), loop=None)
-        call.begin(Verb.STREAM, asked)
-        return Stream(cast("Call", call), call.buffer, call.grant, call)
+        """`Supervisor.stream` over there; its options are session, shared and timeout."""
+        call = self._begin_stream(stream_request(pool, command, arguments, **options), loop=None)
+        return Stream(call, call.buffer, call.grant, call)
 
     def astream(
-        self,
-        pool: str,
-        command: str,
-        arguments: Arguments | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        shared: bool = False,
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
     ) -> AsyncStream:
         """`Supervisor.astream` over there; needs a running event loop."""
-        asked = _call_arguments(pool, command, arguments, session, timeout, shared=shared)
-        loop = asyncio.get_running_loop()
-        call = RemoteStream(self._link, pool, command, self._wait_for(pool, timeout), loop=loop)
-        call.begin(Verb.STREAM, asked)
-        return AsyncStream(cast("Call", call), call.buffer, call.grant, call)
+        fields = stream_request(pool, command, arguments, **options)
+        call = self._begin_stream(fields, loop=asyncio.get_running_loop())
+        return AsyncStream(call, call.buffer, call.grant, call)
 
     def session(
         self, pool: str, id: str | None = None, *, durable: bool = False, fresh: bool = False, shared: bool = False
@@ -176,7 +149,7 @@ class Client:
     # -- looking at it and changing it -----------------------------------------------------------------------------
 
     def pool(self, name: str) -> ClientPool:
-        """Give a pool by name.
+        """Return a pool by name.
 
         Raises:
             UnknownName: there is none; it lists the near names.
@@ -186,31 +159,28 @@ class Client:
         return ClientPool(self, name)
 
     def status(self) -> dict[str, Any]:
-        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
         status: dict[str, Any] = self.ask(Verb.STATUS, {}, what="status")
         return status
 
     def stats(self) -> dict[str, PoolStats]:
-        """Give what each pool is doing now."""
+        """Return what each pool is doing now."""
         pools: dict[str, PoolStats] = self.status()["pools"]
         return pools
 
     def health(self) -> dict[str, PoolHealth]:
-        """Give whether each pool can take a call now, and why not."""
+        """Return whether each pool can take a call now, and why not."""
         rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH, {}, what="health")
         return rows
 
     def events(self, *, follow: bool = False, recent: int | None = None) -> Stream:
-        """Give the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
-        asked: Arguments = {"follow": follow}
-        if recent is not None:
-            asked["recent"] = recent
-        call = RemoteStream(self._link, "control", Verb.EVENTS, math.inf, loop=None)
-        call.begin(Verb.EVENTS, asked)
-        return Stream(cast("Call", call), call.buffer, call.grant, call)
+        """Return the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
+        call = RemoteStream(self._connection, "control", Verb.EVENTS, math.inf, loop=None)
+        call.begin(Verb.EVENTS, events_request(follow=follow, recent=recent))
+        return Stream(call, call.buffer, call.grant, call)
 
     def on_event(self, subscriber: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
-        """Call `subscriber(event)` on a thread of its own from now on; gives what ends it."""
+        """Call `subscriber(event)` on a thread of its own from now on; return what ends it."""
         events = self.events(follow=True, recent=0)
         thread = threading.Thread(target=_deliver, args=(events, subscriber), name="dspex-client-events", daemon=True)
         try:
@@ -227,19 +197,20 @@ class Client:
         answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace}, what="stop")
         return answer
 
-    def ask(self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE, is_guess: bool = False) -> Any:
-        """Make a request and give its answer; `wait` seconds at most, or while the supervisor answers at all.
+    def ask(self, verb: str, fields: Fields, *, what: str, wait: float = PATIENCE, is_guess: bool = False) -> Any:
+        """Make a request and return its answer; wait for it `wait` seconds at most.
 
-        The latter if `wait` is a guess: a reload over there may have given the pool another deadline.
+        If `wait` is a guess, wait as long as the supervisor answers others: a reload over there may have given the pool
+        another deadline.
         """
-        request = self._link.request(verb, arguments, what=what)
+        request = self._connection.request(verb, fields, what=what)
         try:
-            while not _has_ended(request, wait):
+            while not request.wait(wait):
                 if not (is_guess and self._answers()) and not request.future.done():
-                    raise self._late(verb, arguments, wait)
+                    raise self._late(verb, fields, wait)
             return request.future.result()
         except BaseException:
-            self._link.cancel(request)
+            self._connection.cancel(request)
             raise
 
     def __repr__(self) -> str:
@@ -247,68 +218,45 @@ class Client:
 
     # ============================================================================================================
 
-    def _wait_for(self, pool: str, timeout: float | None) -> float:
-        own = self._timeouts.get(pool, math.inf) if timeout is None else timeout
-        return own + MARGIN
+    def _begin_stream(self, fields: Fields, *, loop: asyncio.AbstractEventLoop | None) -> RemoteStream:
+        wait = self._wait_for(fields)["wait"]
+        call = RemoteStream(self._connection, fields["pool"], fields["command"], wait, loop=loop)
+        call.begin(Verb.STREAM, fields)
+        return call
 
-    async def _aask(
-        self, verb: str, arguments: Arguments, *, what: str, wait: float = PATIENCE, is_guess: bool = False
-    ) -> Any:
-        request = self._link.request(verb, arguments, what=what)
+    def _wait_for(self, fields: Fields) -> Wait:
+        """Return how long to wait for a call; without a timeout of its own that is only a guess."""
+        timeout = fields.get("timeout")
+        own = self._timeouts.get(fields["pool"], math.inf) if timeout is None else timeout
+        return {"wait": own + MARGIN, "is_guess": timeout is None}
+
+    async def _aask(self, verb: str, fields: Fields, *, what: str, wait: float, is_guess: bool) -> Any:
+        request = self._connection.request(verb, fields, what=what)
         answer = asyncio.wrap_future(request.future)
         answer.add_done_callback(lambda it: it.cancelled() or it.exception())  # looked at, if nobody awaits it any more
         try:
             while not (await asyncio.wait((answer,), timeout=None if math.isinf(wait) else wait))[0]:
                 if not (is_guess and await asyncio.to_thread(self._answers)) and not answer.done():
-                    raise self._late(verb, arguments, wait)
+                    raise self._late(verb, fields, wait)
             return answer.result()
         except BaseException:
-            self._link.cancel(request)
+            self._connection.cancel(request)
             raise
 
     def _answers(self) -> bool:
-        """Whether the supervisor is neither stopped nor stuck."""
+        """Return whether the supervisor is neither stopped nor stuck."""
         try:
             self.health()
         except (InterruptedCall, NotRunning):
             return False
         return True
 
-    def _late(self, verb: str, arguments: Arguments, wait: float) -> InterruptedCall:
-        """The supervisor should have answered by now: it is stopped or stuck."""
+    def _late(self, verb: str, fields: Fields, wait: float) -> InterruptedCall:
+        """Return the error for an answer that should be here by now: the supervisor is stopped or stuck."""
         if verb != Verb.CALL:
             return Unresponsive(str(self.path), verb, timeout=wait)
         limit = wait - MARGIN  # what the caller asked for
-        return CallTimeout(str(arguments["pool"]), str(arguments["command"]), timeout=limit, phase="running")
-
-
-def _has_ended(request: ClientRequest, wait: float) -> bool:
-    try:
-        request.future.exception(None if math.isinf(wait) else wait)
-    except concurrent.futures.TimeoutError:
-        return request.future.done()
-    return True
-
-
-def _call_arguments(
-    pool: str,
-    command: str,
-    arguments: Arguments | None,
-    session: str | None,
-    timeout: float | None,
-    *,
-    idempotent: bool = False,
-    shared: bool = False,
-) -> Arguments:
-    asked: Arguments = {"pool": pool, "command": command, "arguments": {} if arguments is None else arguments}
-    if session is not None:
-        asked["session"] = session
-        asked["shared"] = shared
-    if timeout is not None:
-        asked["timeout"] = timeout
-    if idempotent:
-        asked["idempotent"] = True
-    return asked
+        return CallTimeout(str(fields["pool"]), str(fields["command"]), timeout=limit, phase="running")
 
 
 def _deliver(events: Iterator[dict[str, Any]], subscriber: Callable[[dict[str, Any]], object]) -> None:

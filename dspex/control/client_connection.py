@@ -1,8 +1,8 @@
 """The client's end of one control connection: many requests at once, from any thread, over one socket.
 
 Callers encode and write in their own thread, under a lock that is held for one non-blocking `send`; what does not fit
-is written by the link's daemon thread, which also reads the answers and resolves their futures. A link that breaks
-stays broken: its requests fail with `ConnectionLost`, later ones with `NotRunning`.
+is written by the connection's daemon thread, which also reads the answers and resolves their futures. A connection that
+breaks stays broken: its requests fail with `ConnectionLost`, later ones with `NotRunning`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +22,11 @@ from dspex_worker.wire import Malformed
 
 from ..errors import ConnectionLost, ForkedSupervisor, NotRunning, ResourceExhausted
 from . import error_messages, protocol
+from .client_request import ClientRequest
 from .dial import CHUNK, dial, request_frame
 from .protocol import Kind, Message
 
 TURN = 0.5  # seconds after which the thread looks whether it is still wanted
-
-
-class ClientRequest:
-    """One request under way. `future` gets its outcome; a stream's chunks go to `on_chunk` first."""
-
-    __slots__ = ("future", "id", "on_chunk", "on_end", "what")
-
-    def __init__(
-        self,
-        id: int,
-        what: str,
-        *,
-        on_chunk: Callable[[Any], None] | None = None,
-        on_end: Callable[[], None] | None = None,
-    ) -> None:
-        self.id = id
-        self.what = what
-        self.future: Future[Any] = Future()
-        self.on_chunk = on_chunk
-        self.on_end = on_end
-
-    def resolve(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Set the outcome unless there is one; a caller that went away has cancelled its future."""
-        with contextlib.suppress(InvalidStateError):
-            if error is not None:
-                self.future.set_exception(error)
-            else:
-                self.future.set_result(value)
-        if self.on_end is not None:
-            self.on_end()
 
 
 class ClientConnection:
@@ -147,7 +117,7 @@ class ClientConnection:
             self._thread.join(timeout=5.0)
 
     def check_usable(self) -> None:
-        """Raise what a caller must hear before anything else.
+        """Check that a request can be made.
 
         Raises:
             ForkedSupervisor: this is a forked child of the process that connected.
@@ -196,7 +166,7 @@ class ClientConnection:
             self._wake()
 
     def _flush(self) -> bool:
-        """Whether everything is written; the lock is held."""
+        """Return whether everything is written; the lock is held."""
         if self._is_torn:
             self._broken = self._broken or "a writer was interrupted in the middle of a frame"
             return False
@@ -222,7 +192,7 @@ class ClientConnection:
         with contextlib.suppress(OSError):  # full: it is awake; closed: it has ended
             self._waker_out.send(b"w")
 
-    # -- reading: the link's thread --
+    # -- reading: the connection's thread --
 
     def _run(self) -> None:
         try:
@@ -231,7 +201,7 @@ class ClientConnection:
                 selector.register(self._waker_in, selectors.EVENT_READ)
                 while not self._broken:
                     self._turn(selector)
-        except Exception as error:  # whoever waits for an answer must hear why none comes
+        except Exception as error:  # whoever waits for an answer is told why none comes
             self._break(f"{type(error).__name__} in the client's thread: {error}")
         finally:
             self._fail_all()
@@ -270,11 +240,11 @@ class ClientConnection:
             return
         try:
             for body in self._frames.feed(data):
-                self._take(protocol.read(body))
+                self._on_message(protocol.read(body))
         except Malformed as error:
             self._break(f"the service sent something that is not the protocol: {error}")
 
-    def _take(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         match message:
             case [Kind.RESULT | Kind.END, id, value, _]:
                 self._finish(id, value=value)

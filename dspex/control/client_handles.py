@@ -1,41 +1,67 @@
-"""What a client gives for one pool or one session of its supervisor. Thin: everything goes through `Client.ask`."""
+"""What a client gives for one pool or one session of its supervisor. Everything goes through the client."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import secrets
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
+from ..errors import UnknownName
 from ..pools.streams import AsyncStream, Stream
+from .call_request import CALL_OPTIONS, CallRequestOptions, StreamRequestOptions
 from .command_client import MARGIN, PATIENCE
 from .protocol import Verb
+from .request_fields import Fields
 
 if TYPE_CHECKING:
     from ..pools.stats import PoolStats
-    from .client import Client
 
 Arguments = dict[str, Any]
+
+
+class Asker(Protocol):
+    """What the handles ask of their client."""
+
+    @property
+    def is_open(self) -> bool: ...
+    def ask(self, verb: str, fields: Fields, *, what: str, wait: float = PATIENCE) -> Any: ...
+    def call(
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
+    ) -> Any: ...
+    def acall(
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
+    ) -> Awaitable[Any]: ...
+    def stream(
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
+    ) -> Stream: ...
+    def astream(
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
+    ) -> AsyncStream: ...
+    def stats(self) -> dict[str, PoolStats]: ...
 
 
 class ClientPool:
     """One pool of a supervisor in another process."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Asker, name: str) -> None:
         self.name = name
         self._client = client
 
-    def call(self, command: str, arguments: Arguments | None = None, **options: Any) -> Any:
+    def call(self, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]) -> Any:
         """`Client.call` in this pool."""
         return self._client.call(self.name, command, arguments, **options)
 
-    async def acall(self, command: str, arguments: Arguments | None = None, **options: Any) -> Any:
+    async def acall(
+        self, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
+    ) -> Any:
         """`Client.acall` in this pool."""
         return await self._client.acall(self.name, command, arguments, **options)
 
     def resize(self, size: int) -> None:
         """Aim at `size` workers."""
-        self._do(Verb.RESIZE, {"size": size})
+        self._ask(Verb.RESIZE, {"size": size})
 
     def recycle(self, *, reload: bool = False, timeout: float | None = None) -> None:
         """Replace every worker, one at a time; blocks until all are. `reload` imports the code anew.
@@ -43,7 +69,7 @@ class ClientPool:
         Raises:
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
-        self._do(Verb.RECYCLE, {"reload": reload, "timeout": timeout}, wait=_patience(timeout))
+        self._ask(Verb.RECYCLE, {"reload": reload, "timeout": timeout}, wait=_patience(timeout))
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new calls and wait until all that were taken have ended.
@@ -51,52 +77,61 @@ class ClientPool:
         Raises:
             TimeoutError: it took longer than `timeout` seconds; the pool takes no calls nevertheless.
         """
-        self._do(Verb.DRAIN, {"timeout": timeout}, wait=_patience(timeout))
+        self._ask(Verb.DRAIN, {"timeout": timeout}, wait=_patience(timeout))
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
-        return bool(self._do(Verb.FORGIVE, {"digest": digest}))
+        return bool(self._ask(Verb.FORGIVE, {"digest": digest}))
 
     def stats(self) -> PoolStats:
-        """Give what the pool is doing now."""
+        """Return what the pool is doing now."""
         return self._client.stats()[self.name]
 
-    def _do(self, verb: str, arguments: Arguments, *, wait: float = PATIENCE) -> Any:
+    def _ask(self, verb: str, fields: Fields, *, wait: float = PATIENCE) -> Any:
         what = f"{verb} of pool {self.name!r}"
-        return self._client.ask(verb, {"pool": self.name, **arguments}, what=what, wait=wait)
+        return self._client.ask(verb, {"pool": self.name, **fields}, what=what, wait=wait)
 
 
 class ClientSession:
-    """`with client.session("dspy") as s: s.call(...)`. Leaving the block forgets the state."""
+    """`with client.session("dspy") as s: s.call(...)`. Leaving the block forgets the state.
 
-    def __init__(self, client: Client, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool) -> None:
+    Its calls take the options of `Client.call` but `session` and `shared`.
+    """
+
+    def __init__(self, client: Asker, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool) -> None:
         self.id = id if id is not None else secrets.token_hex(8)
         self._client = client
         self._pool = pool
-        self._names: dict[str, Any] = {"session": self.id, "shared": shared}
-        asked = {"pool": pool, "id": self.id, "durable": durable, "fresh": fresh, "shared": shared}
-        client.ask(Verb.OPEN_SESSION, asked, what="opening a session")
+        self._is_shared = shared
+        fields = {"pool": pool, "id": self.id, "durable": durable, "fresh": fresh, "shared": shared}
+        client.ask(Verb.OPEN_SESSION, fields, what="opening a session")
 
-    def call(self, command: str, arguments: Arguments | None = None, **options: Any) -> Any:
+    def call(self, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]) -> Any:
         """`Client.call` in this session."""
-        return self._client.call(self._pool, command, arguments, **self._names, **options)
+        return self._client.call(self._pool, command, arguments, **self._within(options))
 
-    async def acall(self, command: str, arguments: Arguments | None = None, **options: Any) -> Any:
+    async def acall(
+        self, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
+    ) -> Any:
         """`Client.acall` in this session."""
-        return await self._client.acall(self._pool, command, arguments, **self._names, **options)
+        return await self._client.acall(self._pool, command, arguments, **self._within(options))
 
-    def stream(self, command: str, arguments: Arguments | None = None, **options: Any) -> Stream:
+    def stream(
+        self, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
+    ) -> Stream:
         """`Client.stream` in this session."""
-        return self._client.stream(self._pool, command, arguments, **self._names, **options)
+        return self._client.stream(self._pool, command, arguments, **self._within(options))
 
-    def astream(self, command: str, arguments: Arguments | None = None, **options: Any) -> AsyncStream:
+    def astream(
+        self, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
+    ) -> AsyncStream:
         """`Client.astream` in this session."""
-        return self._client.astream(self._pool, command, arguments, **self._names, **options)
+        return self._client.astream(self._pool, command, arguments, **self._within(options))
 
     def close(self) -> None:
         """Forget the session; its worker drops the state."""
-        asked = {"pool": self._pool, "id": self.id, "shared": self._names["shared"]}
-        self._client.ask(Verb.CLOSE_SESSION, asked, what="closing a session")
+        fields = {"pool": self._pool, "id": self.id, "shared": self._is_shared}
+        self._client.ask(Verb.CLOSE_SESSION, fields, what="closing a session")
 
     def __enter__(self) -> ClientSession:
         return self
@@ -114,6 +149,17 @@ class ClientSession:
 
     def __repr__(self) -> str:
         return f"<session {self.id!r} in pool {self._pool!r} of {self._client!r}>"
+
+    def _within(self, options: Any) -> Any:
+        """Return the options of a call, in this session.
+
+        Raises:
+            UnknownName: they name a session themselves.
+        """
+        for name in ("session", "shared"):
+            if name in options:
+                raise UnknownName("option", name, CALL_OPTIONS - {"session", "shared"}, where="a session's call")
+        return {**options, "session": self.id, "shared": self._is_shared}
 
 
 def _patience(timeout: float | None) -> float:

@@ -11,14 +11,16 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from dspex_worker.wire import Malformed
 
 from ..errors import CallTimeout, ConnectionLost, DspexError, InterruptedCall, Unresponsive
 from . import error_messages, protocol
+from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
 from .dial import CHUNK, dial, request_frame
 from .protocol import Kind, Message, Role, Verb
+from .request_fields import Fields
 
 MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
 PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
@@ -57,12 +59,12 @@ class DirectClient:
     # -- an operator's -------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Give {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
         status: dict[str, Any] = self.ask(Verb.STATUS)
         return status
 
     def health(self) -> dict[str, dict[str, Any]]:
-        """Give whether each pool can take a call now, and why not."""
+        """Return whether each pool can take a call now, and why not."""
         rows: dict[str, dict[str, Any]] = self.ask(Verb.HEALTH)
         return rows
 
@@ -71,62 +73,63 @@ class DirectClient:
         self.ask(Verb.STOP, {"grace": grace})
 
     def events(self, *, follow: bool, recent: int | None) -> Iterator[dict[str, Any]]:
-        """Give the last events, and with `follow` the coming ones until the supervisor closes."""
-        asked: Arguments = {"follow": follow}
-        if recent is not None:
-            asked["recent"] = recent
-        yield from DirectStream(self, Verb.EVENTS, asked, wait=math.inf if follow else PATIENCE)
+        """Yield the last events, and with `follow` the coming ones until the supervisor closes."""
+        fields = events_request(follow=follow, recent=recent)
+        yield from DirectStream(self, Verb.EVENTS, fields, wait=math.inf if follow else PATIENCE)
 
-    def ask(self, verb: str, arguments: Arguments | None = None, *, wait: float = PATIENCE) -> Any:
-        """Make a request and give its answer.
+    def ask(self, verb: str, fields: Fields | None = None, *, wait: float = PATIENCE) -> Any:
+        """Make a request and return its answer.
 
         Raises:
             Unresponsive: none came within `wait` seconds.
             ConnectionLost: the connection ended meanwhile.
         """
-        return self._result(self._send(verb, arguments or {}), verb, wait)
+        return self._result(self._send(verb, fields or {}), verb, wait)
 
     # -- a client's ----------------------------------------------------------------------------------------------
 
-    def call(self, pool: str, command: str, arguments: Arguments, *, timeout: float | None, **names: Any) -> Any:
-        """`Supervisor.call` over there; `names` as the verb takes them (session, shared, idempotent)."""
-        asked = _asked(pool, command, arguments, timeout, names)
-        id = self._send(Verb.CALL, asked)
-        limit = self._limit_of(pool) if timeout is None else timeout
+    def call(
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[CallRequestOptions]
+    ) -> Any:
+        """`Supervisor.call` over there; the options are those of `Client.call`."""
+        fields = call_request(pool, command, arguments, **options)
+        id = self._send(Verb.CALL, fields)
+        limit = self._limit_of(fields)
         while True:
             try:
                 return self._result(id, Verb.CALL, limit + MARGIN, what=f"the call {command!r}")
             except Unresponsive:
-                # What was said at the hello is a guess by now: a reload over there may have given it more time.
-                if timeout is None and self._answers():
+                # The timeout of the hello is a guess by now: a reload over there may have given the pool another one.
+                if "timeout" not in fields and self._answers():
                     continue
                 raise CallTimeout(pool, command, timeout=limit, phase="running") from None
 
     def stream(
-        self, pool: str, command: str, arguments: Arguments, *, timeout: float | None, **names: Any
+        self, pool: str, command: str, arguments: Arguments | None = None, **options: Unpack[StreamRequestOptions]
     ) -> DirectStream:
         """`Supervisor.stream` over there: iterate over its chunks; `.value` is its result afterwards."""
-        limit = self._limit_of(pool) if timeout is None else timeout
-        asked = _asked(pool, command, arguments, timeout, names)
-        return DirectStream(self, Verb.STREAM, asked, wait=limit + MARGIN)
+        fields = stream_request(pool, command, arguments, **options)
+        return DirectStream(self, Verb.STREAM, fields, wait=self._limit_of(fields) + MARGIN)
 
     # ============================================================================================================
 
-    def _limit_of(self, pool: str) -> float:
-        return float(self.greeting.get("timeouts", {}).get(pool, math.inf))
+    def _limit_of(self, fields: Fields) -> float:
+        """Return how long a call may take: its own timeout, else the one that its pool had at the hello."""
+        timeout = fields.get("timeout")
+        return float(self.greeting.get("timeouts", {}).get(fields["pool"], math.inf) if timeout is None else timeout)
 
     def _answers(self) -> bool:
-        """Whether the supervisor is neither stopped nor stuck."""
+        """Return whether the supervisor is neither stopped nor stuck."""
         try:
             self.ask(Verb.HEALTH)
         except InterruptedCall:
             return False
         return True
 
-    def _send(self, verb: str, arguments: Arguments, *, credit: int | None = None) -> int:
+    def _send(self, verb: str, fields: Fields, *, credit: int | None = None) -> int:
         id = next(self._ids)
         meta = {} if credit is None else {"credit": credit}
-        self._write(request_frame(Kind.CALL, id, verb, arguments, meta), verb)
+        self._write(request_frame(Kind.CALL, id, verb, fields, meta), verb)
         return id
 
     def _write(self, frame: bytes, what: str) -> None:
@@ -148,7 +151,7 @@ class DirectClient:
                     raise error_messages.rebuild(described)
 
     def _next(self, deadline: float, what: str, wait: float) -> Message:
-        """Give the next message.
+        """Return the next message.
 
         Raises:
             Unresponsive: none came until the deadline.
@@ -181,13 +184,13 @@ class DirectClient:
 class DirectStream:
     """The chunks of one streamed request; `value` is its result once they have been read."""
 
-    def __init__(self, client: DirectClient, verb: str, arguments: Arguments, *, wait: float) -> None:
+    def __init__(self, client: DirectClient, verb: str, fields: Fields, *, wait: float) -> None:
         self.value: Any = None
         self._client = client
-        self._what = f"the stream {arguments.get('command', verb)!r}"
+        self._what = f"the stream {fields.get('command', verb)!r}"
         self._wait = wait
         self._deadline = time.monotonic() + wait
-        self._id = client._send(verb, arguments, credit=protocol.CREDIT)
+        self._id = client._send(verb, fields, credit=protocol.CREDIT)
 
     def __iter__(self) -> Iterator[Any]:
         while True:
@@ -200,11 +203,6 @@ class DirectStream:
                     return
                 case [Kind.ERROR, id, described, _] if id in (self._id, 0):
                     raise error_messages.rebuild(described)
-
-
-def _asked(pool: str, command: str, arguments: Arguments, timeout: float | None, names: dict[str, Any]) -> Arguments:
-    asked: Arguments = {"pool": pool, "command": command, "arguments": arguments, **names}
-    return asked if timeout is None else {**asked, "timeout": timeout}
 
 
 def _reason(error: OSError) -> str:

@@ -19,8 +19,8 @@ STRANGERS = 64
 CROWDED_PATIENCE = 0.25  # seconds that a stranger has for its hello when descriptors are short
 
 
-class Guest(Protocol):
-    """What a connection is asked here."""
+class PlacedConnection(Protocol):
+    """What the places ask of a connection."""
 
     is_on_reserve: bool  # its descriptor is one of those kept for operators
 
@@ -31,63 +31,63 @@ class Guest(Protocol):
     def active_at(self) -> float: ...
 
 
-G = TypeVar("G", bound=Guest)
+ConnectionT = TypeVar("ConnectionT", bound=PlacedConnection)
 
 
 @dataclass
-class ConnectionPlaces(Generic[G]):
+class ConnectionPlaces(Generic[ConnectionT]):
     """Who is connected, and as what."""
 
     max_clients: int
-    clients: set[G] = field(default_factory=set)
-    operators: set[G] = field(default_factory=set)
-    strangers: set[G] = field(default_factory=set)
+    clients: set[ConnectionT] = field(default_factory=set)
+    operators: set[ConnectionT] = field(default_factory=set)
+    strangers: set[ConnectionT] = field(default_factory=set)
 
-    def arrive(self, guest: G) -> G | None:
-        """Take a stranger; gives another one that must go for it."""
-        self.strangers.add(guest)
-        return _quietest(self.strangers, but=guest) if len(self.strangers) > STRANGERS else None
+    def arrive(self, connection: ConnectionT) -> ConnectionT | None:
+        """Take a stranger; return another one that must go for it."""
+        self.strangers.add(connection)
+        return _quietest(self.strangers, but=connection) if len(self.strangers) > STRANGERS else None
 
-    def admit(self, guest: G, role: str) -> G | None:
-        """Give a stranger its place; gives another operator that must go for it.
+    def admit(self, connection: ConnectionT, role: str) -> ConnectionT | None:
+        """Return a stranger its place; return another operator that must go for it.
 
         Raises:
             TooManyClients: every client's place is taken.
             ResourceExhausted: descriptors are short, and the last are for operators.
         """
         if role == Role.OPERATOR:
-            self.strangers.discard(guest)
-            self.operators.add(guest)
-            return _quietest(self.operators, but=guest) if len(self.operators) > OPERATORS else None
+            self.strangers.discard(connection)
+            self.operators.add(connection)
+            return _quietest(self.operators, but=connection) if len(self.operators) > OPERATORS else None
         if len(self.clients) >= self.max_clients:
             raise TooManyClients(clients=len(self.clients), limit=self.max_clients)
-        if guest.is_on_reserve:
+        if connection.is_on_reserve:
             raise short_of_descriptors()
-        self.strangers.discard(guest)
-        self.clients.add(guest)
+        self.strangers.discard(connection)
+        self.clients.add(connection)
         return None
 
-    def leave(self, guest: G) -> None:
+    def leave(self, connection: ConnectionT) -> None:
         """Free its place."""
         for group in (self.clients, self.operators, self.strangers):
-            group.discard(guest)
+            group.discard(connection)
 
-    def in_the_way(self, now: float) -> list[G]:
-        """Give who must go when not even the reserved descriptors are enough: strangers that are slow to say hello.
+    def in_the_way(self, now: float) -> list[ConnectionT]:
+        """Return who must go when not even the reserved descriptors are enough: strangers that are slow to say hello.
 
         Where there are no strangers it is an operator: each other that comes would be turned away.
         """
-        slow = [guest for guest in self.strangers if now - guest.active_at > CROWDED_PATIENCE]
+        slow = [connection for connection in self.strangers if now - connection.active_at > CROWDED_PATIENCE]
         quietest = None if self.strangers else _quietest(self.operators, but=None)
         return slow if quietest is None else [quietest]
 
     @property
-    def everybody(self) -> tuple[G, ...]:
+    def everybody(self) -> tuple[ConnectionT, ...]:
         return (*self.clients, *self.operators, *self.strangers)
 
 
 def short_of_descriptors() -> ResourceExhausted:
-    """What a client hears while the service can open no more descriptors."""
+    """Return the error for a client while the service can open no more descriptors."""
     return ResourceExhausted(
         "descriptors",
         "another client of this supervisor",
@@ -95,5 +95,5 @@ def short_of_descriptors() -> ResourceExhausted:
     )
 
 
-def _quietest(guests: set[G], *, but: G | None) -> G | None:
-    return min((g for g in guests if g is not but), key=lambda g: (g.is_busy, g.active_at), default=None)
+def _quietest(connections: set[ConnectionT], *, but: ConnectionT | None) -> ConnectionT | None:
+    return min((g for g in connections if g is not but), key=lambda g: (g.is_busy, g.active_at), default=None)

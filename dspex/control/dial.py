@@ -1,7 +1,7 @@
 """Connecting to a control socket and saying hello: what every client does first. Blocks; needs no thread.
 
-`Hello` is what comes of it: the connected socket, what the supervisor said of itself, and the frames' buffer, which may
-hold the beginning of what it said next.
+`Hello` is the outcome: the connected socket, what the supervisor reported of itself, and the frames' buffer, which may
+hold the beginning of its next message.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def dial(path: Path, *, role: str) -> Hello:
 
 
 def request_frame(kind: Kind, *fields: object) -> bytes:
-    """Give a request's frame.
+    """Return a request's frame.
 
     Raises:
         EncodeError, FrameTooLarge: the caller's arguments cannot be sent.
@@ -128,7 +128,7 @@ def _first_message(sock: socket.socket, frames: FrameBuffer, path: Path, deadlin
         sock.settimeout(max(0.01, deadline - time.monotonic()))
         data = sock.recv(CHUNK)
         if not data:
-            raise NotRunning(str(path), "the listener closed the connection without a word")
+            raise NotRunning(str(path), "the listener closed the connection without an answer")
         for body in frames.feed(data):
             return protocol.read(body)
 

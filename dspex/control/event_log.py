@@ -1,7 +1,7 @@
 """The supervisor's recent events, and those who follow them.
 
 `take` runs on the events thread; everything else on the service's loop. A follower that reads slowly loses its oldest
-events and is told how many; it holds up nobody.
+events and gets their number instead; it holds up nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BEHIND = 1000  # events that a follower may be behind
 
 
 class EventLog:
-    """Keeps the last events and hands each new one to the followers."""
+    """Keeps the last events, and gives each new one to the followers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,12 +44,12 @@ class EventLog:
             follower.push(row)
 
     def recent(self) -> list[dict[str, Any]]:
-        """Give the last events, the oldest first."""
+        """Return the last events, the oldest first."""
         with self._lock:
             return list(self._recent)
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> tuple[list[dict[str, Any]], Follower]:
-        """Give the events so far and a follower of all later ones: none is missed or given twice."""
+        """Return the events so far and a follower of all later ones: none is missed or given twice."""
         follower = Follower(loop, leave=self._leave)
         with self._lock:
             self._followers.append(follower)
@@ -84,7 +84,7 @@ class Follower:
                 self.close()  # the loop is closed, and its reader with it
 
     async def next(self) -> dict[str, Any]:
-        """Give the next event, or how many were dropped since the last."""
+        """Return the next event, or how many were dropped since the last."""
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
@@ -94,7 +94,7 @@ class Follower:
         return self._waiting.popleft()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Follow no more."""
         self._leave(self)
 
     def _wake(self) -> None:

@@ -11,58 +11,64 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from .. import defaults
-from ..errors import InvalidInput, UnknownName, UsageError
+from ..errors import UnknownName, UsageError
 from ..lm.redaction import redact
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
+from ..pools.supervisor import Supervisor
+from . import request_fields
+from .call_request import arguments_of
+from .event_log import EventLog, Follower
+from .pool_handlers import POOL_HANDLERS
 from .protocol import CLIENTS_ONLY, Role, Verb
+from .request_fields import Fields
+from .run_files import RunFile
 
-if TYPE_CHECKING:
-    from .event_log import Follower
-    from .server import Service
-
-WATCH_INTERVAL = 0.02  # seconds between looks at a pool that recycles or drains
-
-Arguments = dict[str, Any]
 Chunk = tuple[bool, Any]  # (False, a chunk) or, last, (True, the stream's value)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What a client may know of the service that it is connected to."""
+
+    run: RunFile
+    clients: int
+    max_clients: int
 
 
 class Handlers:
     """One client's requests."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._supervisor = service.supervisor
-        self._client = ""
+    def __init__(
+        self,
+        client: str,
+        supervisor: Supervisor,
+        events: EventLog,
+        *,
+        facts: Callable[[], ServiceFacts],
+        on_stop: Callable[[float | None], None],
+    ) -> None:
+        """`on_stop(grace)` is called when the client wants the supervisor to stop; it must not block."""
+        self._supervisor = supervisor
+        self._event_log = events
+        self._facts = facts
+        self._on_stop = on_stop
+        self._client = client
         self._role: str = Role.CLIENT
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
-    def begin(self, client: str, role: str) -> None:
-        self._client = client
+    def begin(self, role: str) -> dict[str, Any]:
+        """Serve the client in this role; return what the service's hello says to it."""
         self._role = role
-
-    def end(self, client: str) -> None:
-        """The client is gone: forget its sessions."""
-        for pool in self._supervisor.pools:
-            self._supervisor.pool(pool).close_sessions_of(client)
-
-    def end_following(self) -> None:
-        """End the streams that have no end of their own."""
-        self._is_ending = True
-        for task in tuple(self._following):
-            task.cancel()
-
-    def greeting(self, client: str) -> dict[str, Any]:
-        """Give what a client is told first."""
-        run = self._service.run
+        run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
         return {
-            "client": client,
+            "client": self._client,
             "name": run.name,
             "pid": run.pid,
             "version": run.version,
@@ -70,8 +76,19 @@ class Handlers:
             "timeouts": {pool.name: pool.config.call_timeout for pool in pools},
         }
 
-    async def answer(self, verb: str, arguments: Arguments) -> Any:
-        """Run a request and give its answer.
+    def end(self) -> None:
+        """Forget the sessions of the client: it is gone."""
+        for pool in self._supervisor.pools:
+            self._supervisor.pool(pool).close_sessions_of(self._client)
+
+    def end_following(self) -> None:
+        """End the streams that have no end of their own."""
+        self._is_ending = True
+        for task in tuple(self._following):
+            task.cancel()
+
+    async def answer(self, verb: str, fields: Fields) -> Any:
+        """Run a request and return its answer.
 
         Raises:
             UnknownName: there is no such verb.
@@ -79,113 +96,127 @@ class Handlers:
             DspexError: what the supervisor raises.
         """
         self._check_role(verb)
-        try:
-            handler = _ANSWERS[verb]
-        except KeyError:
-            raise UnknownName("verb", verb, [*_ANSWERS, *_STREAMS]) from None
-        return await handler(self, arguments)
+        if (handler := _ANSWERS.get(verb)) is not None:
+            return await handler(self, fields)
+        if (change := POOL_HANDLERS.get(verb)) is not None:
+            return await change(self._pool(fields), fields)
+        raise UnknownName("verb", verb, [*_ANSWERS, *POOL_HANDLERS, *_STREAMS])
 
-    async def chunks(self, verb: str, arguments: Arguments) -> AsyncGenerator[Chunk, None]:
-        """Run a streamed request."""
+    async def chunks(self, verb: str, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        """Run a streamed request.
+
+        Raises:
+            UnknownName: there is no such streamed verb.
+        """
         self._check_role(verb)
         try:
             handler = _STREAMS[verb]
         except KeyError:
             raise UnknownName("streamed verb", verb, _STREAMS) from None
-        async with contextlib.aclosing(handler(self, arguments)) as chunks:
+        async with contextlib.aclosing(handler(self, fields)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def _check_role(self, verb: str) -> None:
         if self._role == Role.OPERATOR and verb in CLIENTS_ONLY:
-            raise UsageError(f"An operator's connection looks and steers; for {verb!r} connect as a client.")
+            raise UsageError(f"An operator's connection makes no calls: for {verb!r} connect as a client.")
 
     # -- calls -------------------------------------------------------------------------------------------------
 
-    async def _call(self, arguments: Arguments) -> Any:
-        pool = self._pool(arguments)
-        return await pool.acall(
-            _text(arguments, "command"),
-            _mapping(arguments, "arguments"),
-            session=self._session(arguments),
-            timeout=_number(arguments, "timeout"),
-            idempotent=arguments.get("idempotent") is True,
+    async def _call(self, fields: Fields) -> Any:
+        call = await self._called_pool(fields).ainvoke(
+            request_fields.text(fields, "command"),
+            arguments_of(fields),
+            session=self._session(fields),
+            timeout=request_fields.seconds(fields, "timeout"),
+            idempotent=request_fields.flag(fields, "idempotent"),
+            keeps_packed=True,
         )
+        return call.result()
 
-    async def _stream(self, arguments: Arguments) -> AsyncGenerator[Chunk, None]:
-        pool = self._pool(arguments)
-        stream = pool.astream(
-            _text(arguments, "command"),
-            _mapping(arguments, "arguments"),
-            session=self._session(arguments),
-            timeout=_number(arguments, "timeout"),
+    async def _stream(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        stream = self._called_pool(fields).astream(
+            request_fields.text(fields, "command"),
+            arguments_of(fields),
+            session=self._session(fields),
+            timeout=request_fields.seconds(fields, "timeout"),
+            keeps_packed=True,
         )
         async with stream:
             async for chunk in stream:
                 yield False, chunk
             yield True, stream.value
 
+    def _called_pool(self, fields: Fields) -> Pool:
+        """Return the pool of a call, which checks by itself whether it can take one."""
+        return self._supervisor.pool(request_fields.text(fields, "pool"))
+
     # -- sessions ----------------------------------------------------------------------------------------------
 
-    async def _open_session(self, arguments: Arguments) -> dict[str, Any]:
-        pool = self._pool(arguments)
+    async def _open_session(self, fields: Fields) -> dict[str, Any]:
         session = Session(
-            pool,
-            _optional_text(arguments, "id"),
-            durable=arguments.get("durable") is True,
-            fresh=arguments.get("fresh") is True,
+            self._pool(fields),
+            request_fields.optional_text(fields, "id"),
+            durable=request_fields.flag(fields, "durable"),
+            fresh=request_fields.flag(fields, "fresh"),
             client=self._client,
-            shared=arguments.get("shared") is True,
+            shared=request_fields.flag(fields, "shared"),
         )
         return {"id": session.id, "key": session.key}
 
-    async def _close_session(self, arguments: Arguments) -> None:
-        self._pool(arguments).close_session(self._key(_text(arguments, "id"), arguments))
+    async def _close_session(self, fields: Fields) -> None:
+        self._pool(fields).close_session(self._key(request_fields.text(fields, "id"), fields))
 
-    def _session(self, arguments: Arguments) -> str | None:
-        id = _optional_text(arguments, "session")
-        return None if id is None else self._key(id, arguments)
+    def _session(self, fields: Fields) -> str | None:
+        id = request_fields.optional_text(fields, "session")
+        return None if id is None else self._key(id, fields)
 
-    def _key(self, id: str, arguments: Arguments) -> str:
-        return session_key(id, client="shared" if arguments.get("shared") is True else self._client)
+    def _key(self, id: str, fields: Fields) -> str:
+        return session_key(id, client="shared" if request_fields.flag(fields, "shared") else self._client)
 
-    # -- looking at it -----------------------------------------------------------------------------------------
+    def _pool(self, fields: Fields) -> Pool:
+        self._supervisor.check_usable()
+        return self._called_pool(fields)
 
-    async def _status(self, arguments: Arguments) -> dict[str, Any]:
-        service = self._service
-        run = asdict(service.run)
-        del run["token"]
+    # -- status and events -------------------------------------------------------------------------------------
+
+    async def _status(self, fields: Fields) -> dict[str, Any]:
         pools = self._supervisor.stats()
         for stats in pools.values():
             stats["last_boot_error"] = redact(stats["last_boot_error"]) if stats["last_boot_error"] else None
         return {
-            "supervisor": {
-                **run,
-                "uptime_s": max(0.0, time.time() - service.run.started_at),
-                "settings": self._supervisor.config.source,
-                "clients": service.clients,
-                "max_clients": service.max_clients,
-                "state": "running" if self._supervisor.is_running else "stopped",
-            },
+            "supervisor": self._supervisor_status(),
             "usage": defaults.usage(),
             "pools": pools,
             "health": await self._health({}),
         }
 
-    async def _health(self, arguments: Arguments) -> dict[str, Any]:
+    def _supervisor_status(self) -> dict[str, Any]:
+        facts = self._facts()
+        run = asdict(facts.run)
+        del run["token"]
+        return {
+            **run,
+            "uptime_s": max(0.0, time.time() - facts.run.started_at),
+            "settings": self._supervisor.config.source,
+            "clients": facts.clients,
+            "max_clients": facts.max_clients,
+            "state": "running" if self._supervisor.is_running else "stopped",
+        }
+
+    async def _health(self, fields: Fields) -> dict[str, Any]:
         rows = self._supervisor.health()
         for row in rows.values():
             row["reason"] = redact(row["reason"])
         return dict(rows)
 
-    async def _events(self, arguments: Arguments) -> AsyncGenerator[Chunk, None]:
-        loop = asyncio.get_running_loop()
-        recent, follower = self._service.events.follow(loop)
+    async def _events(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        recent, follower = self._event_log.follow(asyncio.get_running_loop())
         try:
-            wanted = min(len(recent), _count(arguments, "recent", default=len(recent)))
+            wanted = min(len(recent), request_fields.count(fields, "recent", default=len(recent)))
             for row in recent[len(recent) - wanted :]:
                 yield False, row
-            if arguments.get("follow") is True:
+            if request_fields.flag(fields, "follow"):
                 async for row in self._followed(follower):
                     yield False, row
         finally:
@@ -193,7 +224,7 @@ class Handlers:
         yield True, None
 
     async def _followed(self, follower: Follower) -> AsyncGenerator[dict[str, Any], None]:
-        """Give events until the service closes."""
+        """Yield events until the service closes."""
         while not self._is_ending:
             waiting = asyncio.ensure_future(follower.next())
             self._following.add(waiting)
@@ -208,59 +239,23 @@ class Handlers:
                 self._following.discard(waiting)
             yield row
 
-    # -- changing it -------------------------------------------------------------------------------------------
+    # -- stopping ----------------------------------------------------------------------------------------------
 
-    async def _resize(self, arguments: Arguments) -> None:
-        self._pool(arguments).resize(_count(arguments, "size"))
-
-    async def _recycle(self, arguments: Arguments) -> None:
-        pool = self._pool(arguments)
-        before = {row["generation"] for row in pool.stats()["workers"]}
-        with contextlib.suppress(TimeoutError):  # it goes on by itself; waiting here would hold up the loop
-            pool.recycle(reload=arguments.get("reload") is True, timeout=0.0)
-        await self._watch(pool, arguments, lambda: not before & _generations(pool), "replace its workers")
-
-    async def _drain(self, arguments: Arguments) -> None:
-        pool = self._pool(arguments)
-        with contextlib.suppress(TimeoutError):
-            pool.drain(timeout=0.0)
-        await self._watch(pool, arguments, lambda: _is_idle(pool), "finish its calls")
-
-    async def _forgive(self, arguments: Arguments) -> bool:
-        return self._pool(arguments).forgive(_text(arguments, "digest"))
-
-    async def _stop(self, arguments: Arguments) -> dict[str, Any]:
-        self._service.request_stop(_number(arguments, "grace"))
-        return {"pid": self._service.run.pid, "kind": self._service.run.kind}
-
-    async def _watch(self, pool: Pool, arguments: Arguments, is_done: Callable[[], bool], what: str) -> None:
-        timeout = _number(arguments, "timeout")
-        try:
-            async with asyncio.timeout(timeout):
-                while not is_done():  # noqa: ASYNC110 - a pool tells nobody: its own verbs look in turns, too
-                    await asyncio.sleep(WATCH_INTERVAL)
-        except TimeoutError:
-            raise TimeoutError(f"Pool {pool.name!r} did not {what} within {timeout:g} s; it goes on.") from None
-
-    def _pool(self, arguments: Arguments) -> Pool:
-        self._supervisor.check_usable()
-        return self._supervisor.pool(_text(arguments, "pool"))
+    async def _stop(self, fields: Fields) -> dict[str, Any]:
+        run = self._facts().run
+        self._on_stop(request_fields.seconds(fields, "grace"))
+        return {"pid": run.pid, "kind": run.kind}
 
 
-_ANSWERS: dict[str, Callable[[Handlers, Arguments], Awaitable[Any]]] = {
+_ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.STATUS: Handlers._status,
     Verb.HEALTH: Handlers._health,
     Verb.CALL: Handlers._call,
     Verb.OPEN_SESSION: Handlers._open_session,
     Verb.CLOSE_SESSION: Handlers._close_session,
-    Verb.RESIZE: Handlers._resize,
-    Verb.RECYCLE: Handlers._recycle,
-    Verb.DRAIN: Handlers._drain,
-    Verb.FORGIVE: Handlers._forgive,
     Verb.STOP: Handlers._stop,
 }
-
-_STREAMS: dict[str, Callable[[Handlers, Arguments], AsyncGenerator[Chunk, None]]] = {
+_STREAMS: Final[dict[str, Callable[[Handlers, Fields], AsyncGenerator[Chunk, None]]]] = {
     Verb.STREAM: Handlers._stream,
     Verb.EVENTS: Handlers._events,
 }
@@ -269,49 +264,3 @@ _STREAMS: dict[str, Callable[[Handlers, Arguments], AsyncGenerator[Chunk, None]]
 def _is_cancelling() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _generations(pool: Pool) -> set[int]:
-    return {row["generation"] for row in pool.stats()["workers"]}
-
-
-def _is_idle(pool: Pool) -> bool:
-    stats = pool.stats()
-    return not stats["queued"] and not any(row["running"] - row["abandoned"] for row in stats["workers"])
-
-
-# -- arguments: what came over the socket has no types yet --
-
-
-def _text(arguments: Arguments, name: str) -> str:
-    value = arguments.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name} must be text, not {type(value).__name__}.", field=name)
-    return value
-
-
-def _optional_text(arguments: Arguments, name: str) -> str | None:
-    return None if arguments.get(name) is None else _text(arguments, name)
-
-
-def _mapping(arguments: Arguments, name: str) -> dict[str, Any]:
-    value = arguments.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise InvalidInput(f"{name} must be a mapping, not {type(value).__name__}.", field=name)
-    return value or {}
-
-
-def _number(arguments: Arguments, name: str) -> float | None:
-    value = arguments.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidInput(f"{name} must be a number of seconds, 0 or more, or absent.", field=name)
-    return float(value)
-
-
-def _count(arguments: Arguments, name: str, *, default: int | None = None) -> int:
-    value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"{name} must be a whole number, 0 or more.", field=name)
-    return value

@@ -1,4 +1,4 @@
-"""Accepting connections where descriptors or memory may run out: without a spinning loop, and never quite deaf.
+"""Accepting connections where descriptors or memory may run out: no spinning loop, no operator refused.
 
 Some descriptors are kept in reserve from the start. When there are no others, one is given up for each connection, so
 that operators are still served; before the last goes too, those who only hold one make room. Where nobody can, the last
@@ -30,7 +30,7 @@ _SHORT = (errno.EMFILE, errno.ENFILE)
 
 
 class Listener:
-    """Hands each connection to `serve(sock, is_on_reserve)`; `report(error)` hears of each that could not be served."""
+    """Gives each connection to `serve(sock, is_on_reserve)`; `report(error)` gets each that could not be served."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Listener:
             self._sock.close()
 
     def close(self) -> None:
-        """Give everything back; from any thread, once the loop has ended."""
+        """Return everything back; from any thread, once the loop has ended."""
         self._wanted = 0
         self._sock.close()
         while self._reserve:
@@ -96,10 +96,10 @@ class Listener:
                     self._sleep()
                     return
             else:
-                self._hand_on(sock, is_on_reserve=False)
+                self._serve_accepted(sock, is_on_reserve=False)
 
     def _accept_on_reserve(self) -> bool:
-        """Whether a connection was taken, served or refused, with a descriptor of the reserve."""
+        """Return whether a connection was taken, served or refused, with a descriptor of the reserve."""
         if not self._reserve:
             return False
         is_last = len(self._reserve) == 1
@@ -117,11 +117,11 @@ class Listener:
             _refuse(sock)
             self.replenish()
         else:
-            self._hand_on(sock, is_on_reserve=True)
+            self._serve_accepted(sock, is_on_reserve=True)
             self._later("refill", REFILL, self.replenish)
         return True
 
-    def _hand_on(self, sock: socket.socket, *, is_on_reserve: bool) -> None:
+    def _serve_accepted(self, sock: socket.socket, *, is_on_reserve: bool) -> None:
         self._pause = PAUSE
         try:
             sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket: the kernel's word, recorded at connect or listen. Pure look-ups."""
+"""Who is at the other end of a unix socket, as the kernel recorded it at connect or listen. Pure look-ups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def credentials(sock: socket.socket) -> tuple[int, int]:
-    """Give (pid, uid) of the process at the other end, the pid as numbered here: 0 where it cannot be seen from here.
+    """Return (pid, uid) of the process at the other end, the pid as numbered here: 0 where it cannot be seen from here.
 
     For a client it is the process that listens; for a service the one that connected.
     """

@@ -45,8 +45,8 @@ class ProcessEnd:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def meet(self, greeting: dict[str, object], pid: int) -> None:
-        """Take what the supervisor says of itself, and the listener's pid as numbered here (0: not to be seen).
+    def identify(self, greeting: dict[str, object], pid: int) -> None:
+        """Take what the supervisor reports of itself, and the listener's pid as numbered here (0: not to be seen).
 
         Call it while connected, and make a request afterwards: an answer proves that the pidfd is of that process.
         """
@@ -73,17 +73,17 @@ class ProcessEnd:
 
     @property
     def calls_cut(self) -> int | None:
-        """How many calls its stop ended; None if it did not come to say so."""
+        """How many calls its stop ended; None if it did not record that."""
         run = run_files.read_open(self._record) if self._record >= 0 else None
         return run.calls_cut if run is not None else None
 
     @property
     def has_record(self) -> bool:
-        """Whether there is a run file in which it says how its stop went."""
+        """Whether there is a run file in which it records how its stop went."""
         return self._record >= 0 and self._is_locked()
 
     def wait(self, seconds: float) -> Life:
-        """Wait until it has ended, or an embedded one has given up its socket; gives what is known after that."""
+        """Wait until it has ended, or an embedded one has given up its socket; return what is known after that."""
         deadline = time.monotonic() + seconds
         while (life := self._look()) is Life.ALIVE and time.monotonic() < deadline:
             self._pause(min(LOOK, max(0.0, deadline - time.monotonic())))
@@ -149,7 +149,7 @@ class ProcessEnd:
             time.sleep(seconds)
 
     def _has_given_up(self) -> bool:
-        """Whether the name is free or somebody else's: what an embedded supervisor does when it stops."""
+        """Return whether the name is free or somebody else's: what an embedded supervisor does when it stops."""
         if self.run is None or not self.run.token:
             return not self.path.exists()
         now = run_files.read(self.path)

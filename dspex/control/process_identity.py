@@ -25,7 +25,7 @@ class Life(StrEnum):
 
 
 def life_of(pid: int, start_time: int, namespace: str) -> Life:
-    """Say by its number whether the process that began at `start_time` lives; a zombie is gone."""
+    """Return, by its number, whether the process that began at `start_time` lives; a zombie is gone."""
     if not namespace or namespace != namespace_of_pids():
         return Life.UNKNOWN  # numbers of another namespace, or of one that nobody knows
     began = start_time_of(pid)
@@ -35,7 +35,7 @@ def life_of(pid: int, start_time: int, namespace: str) -> Life:
 
 
 def start_time_of(pid: int) -> int | None:
-    """Give when a process began, in clock ticks since boot; None if it is gone (a zombie is gone) or not to be seen."""
+    """Return when a process began, in clock ticks since boot; None if it is gone (a zombie is) or not to be seen."""
     try:
         found = stat_of(pid, PROC)
         return None if found.has_ended else found.start_time
@@ -65,7 +65,7 @@ def hold(descriptor: int) -> bool:
 
 
 def is_held(descriptor: int) -> bool | None:
-    """Whether somebody holds an open run file; None where that cannot be told."""
+    """Return whether somebody holds an open run file; None where that cannot be told."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -78,7 +78,7 @@ def is_held(descriptor: int) -> bool | None:
 
 
 def _exists(pid: int) -> bool:
-    """Whether the number is in use; /proc may hide processes (hidepid, or one that may not be dumped)."""
+    """Return whether the number is in use; /proc may hide processes (hidepid, or one that may not be dumped)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

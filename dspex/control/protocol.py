@@ -1,8 +1,8 @@
-"""What a client and the control service say to each other: the workers' frames and kinds, with a hello of their own.
+"""The control protocol: the workers' frames and kinds, with a hello of its own.
 
     HELLO   client: [magic, major, minor, {pid, role}]; service: [.., {client, name, pid, version, timeouts, ...}]
-    CALL    [id, verb, arguments, {"credit": n} for a stream]: a request; ids are the client's own
-    RESULT  [id, value, notes]; ERROR [id, error as in `crossing`, notes]; id 0 refuses the whole connection
+    CALL    [id, verb, fields, {"credit": n} for a stream]: a request; ids are the client's own
+    RESULT  [id, value, notes]; ERROR [id, error as in `error_messages`, notes]; id 0 refuses the whole connection
     CHUNK   [id, value], END [id, value, notes]: a stream; CREDIT [id, n]: the client can take n more chunks
     CANCEL  [id]: the client no longer wants it
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from dspex_worker.wire import FRAME_LIMIT, Malformed
-from dspex_worker.wire.messages import Kind, Message, read, write
+from dspex_worker.wire import FRAME_LIMIT, Malformed, Packed
+from dspex_worker.wire.messages import PACKED_FROM, Kind, Message, argument_in, read, write, write_answer
 
 __all__ = [
     "CLIENTS_ONLY",
@@ -29,18 +29,21 @@ __all__ = [
     "Verb",
     "hello",
     "read",
+    "read_request",
     "send",
+    "send_value",
 ]
 
 MAGIC: Final = "dspex-control"
 VERSION: Final = (1, 1)  # a different major cannot talk; a different minor knows more verbs or facts
 LIMIT: Final = FRAME_LIMIT + 64 * 1024  # bytes: whatever fits a worker's frame fits here with its envelope
 HELLO_LIMIT: Final = 64 * 1024  # bytes that a stranger may announce
+ENVELOPE: Final = 32  # containers and elements of a request beside its value: fewer than a worker's frame may have
 CREDIT: Final = 16  # chunks that a stream may be ahead of its consumer
 
 
 class Role:
-    """What a client is there for. An operator looks and steers, makes no calls, and has a place kept for it."""
+    """What a client connects for. An operator inspects and changes, makes no calls, and has a place kept for it."""
 
     CLIENT: Final = "client"
     OPERATOR: Final = "operator"
@@ -63,11 +66,12 @@ class Verb:
     EVENTS: Final = "events"
 
 
+FORWARDED: Final = frozenset((Verb.CALL, Verb.STREAM))  # their arguments go on to a worker
 CLIENTS_ONLY: Final = frozenset((Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION))
 
 
 def send(kind: Kind, *fields: object) -> bytes:
-    """Give a message's frame.
+    """Return a message's frame.
 
     Raises:
         Unencodable, OverLimit: a field cannot be sent.
@@ -75,8 +79,34 @@ def send(kind: Kind, *fields: object) -> bytes:
     return write(kind, *fields, limit=LIMIT)
 
 
+def read_request(body: bytes) -> Message:
+    """Decode a client's message; the arguments of a command stay packed if they are large.
+
+    Decoding is also the check of what goes on to a worker: what passes here, the worker can decode.
+
+    Raises:
+        Malformed: it is not a message of this protocol.
+    """
+    message = read(body, envelope=ENVELOPE)
+    is_forwarded = len(body) > PACKED_FROM and message[0] == Kind.CALL and message[2] in FORWARDED
+    if is_forwarded and type(message[3].get("arguments")) is dict:
+        message[3]["arguments"] = argument_in(body, "arguments")
+    return message
+
+
+def send_value(kind: Kind, id: int, value: object) -> bytes:
+    """Return the frame of a RESULT, CHUNK or END; a packed value is passed on as it is.
+
+    Raises:
+        Unencodable, OverLimit: the value cannot be sent.
+    """
+    if isinstance(value, Packed):
+        return write_answer(kind, id, value, limit=LIMIT)
+    return send(kind, id, value) if kind == Kind.CHUNK else send(kind, id, value, None)
+
+
 def hello(message: Message) -> dict[str, Any]:
-    """Give the facts of the other side's hello.
+    """Return the facts of the other side's hello.
 
     Raises:
         Malformed: it is none, or speaks another major version.

@@ -1,4 +1,4 @@
-"""Telling a client why it is not served, and closing its connection. The service's loop."""
+"""Refusing a connection: the client gets an error, then the end of the stream. The service's loop."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
 
 
 def refusal(error: DspexError) -> bytes:
-    """Give the frame that refuses a whole connection."""
+    """Return the frame that refuses a whole connection."""
     return protocol.send(Kind.ERROR, 0, error_messages.describe(error), None)
 
 
 def because(reason: str) -> ProtocolError:
-    """Give the error for a refusal that has no class of its own."""
+    """Return the error for a refusal that has no class of its own."""
     return ProtocolError(f"The supervisor refuses: {reason}.")

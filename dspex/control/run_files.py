@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,8 +45,24 @@ class RunFile:
     calls_cut: int | None = None  # calls that were ended by its stop; None until it has stopped
 
 
+def new_run_file(name: str, path: Path, kind: str) -> RunFile:
+    """Return what this process writes into the run file of the socket at `path`."""
+    pid = os.getpid()
+    return RunFile(
+        name=name,
+        pid=pid,
+        start_time=process_identity.start_time_of(pid) or 0,
+        namespace=process_identity.namespace_of_pids(),
+        socket=str(path),
+        version=_version(),
+        started_at=time.time(),
+        token=secrets.token_hex(16),
+        kind=kind,
+    )
+
+
 def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """Give the folder of this user's run files, made with mode 0700 if it is not there.
+    """Return the folder of this user's run files, made with mode 0700 if it is not there.
 
     $DSPEX_RUNTIME_DIR, else $XDG_RUNTIME_DIR/dspex, else `dspex-<uid>` in the temporary folder.
 
@@ -61,7 +79,7 @@ def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def private_directory(path: Path) -> Path:
-    """Give `path` once it is certain that nobody else can put or read anything there.
+    """Return `path` once it is certain that nobody else can put or read anything there.
 
     Raises:
         SettingsError: it cannot be made, or is not a folder of ours with mode 0700.
@@ -83,7 +101,7 @@ def private_directory(path: Path) -> Path:
 
 
 def find_socket(path: str | os.PathLike[str] | None = None, name: str | None = None) -> Path:
-    """Give the socket that is meant: `path`, or that of `name`; with neither $DSPEX_SOCKET, else the default name's.
+    """Return the socket that is meant: `path`, or that of `name`; with neither $DSPEX_SOCKET, else the default name's.
 
     Raises:
         SettingsError: the path or the name will not do.
@@ -93,7 +111,7 @@ def find_socket(path: str | os.PathLike[str] | None = None, name: str | None = N
 
 
 def socket_path(name: str = DEFAULT_NAME, directory: Path | None = None) -> Path:
-    """Give where the supervisor called `name` listens.
+    """Return where the supervisor called `name` listens.
 
     Raises:
         SettingsError: the name or the path's length will not do.
@@ -106,7 +124,7 @@ def socket_path(name: str = DEFAULT_NAME, directory: Path | None = None) -> Path
 
 
 def checked_path(path: Path) -> Path:
-    """Give `path` if a socket can be bound to it.
+    """Return `path` if a socket can be bound to it.
 
     Raises:
         SettingsError: it is too long, or the name of a file that belongs to a socket.
@@ -127,12 +145,12 @@ def checked_path(path: Path) -> Path:
 
 
 def run_file_of(path: Path) -> Path:
-    """Give the run file that belongs to a socket."""
+    """Return the run file that belongs to a socket."""
     return path.with_suffix(".json")
 
 
 def read(path: Path) -> RunFile | None:
-    """Give what a socket's run file says; None if there is none that is whole and ours."""
+    """Return what a socket's run file says; None if there is none that is whole and ours."""
     try:
         descriptor = open_run_file(path)
     except OSError:
@@ -149,7 +167,7 @@ def open_run_file(path: Path) -> int:
 
 
 def read_open(descriptor: int) -> RunFile | None:
-    """Give what an open run file says; None if it is not whole or not ours."""
+    """Return what an open run file says; None if it is not whole or not ours."""
     try:
         if os.fstat(descriptor).st_uid != os.getuid():
             return None
@@ -162,7 +180,7 @@ def read_open(descriptor: int) -> RunFile | None:
 
 
 def life_of(path: Path, run: RunFile) -> Life:
-    """Say whether the owner of `path`'s run file lives."""
+    """Return whether the owner of `path`'s run file lives."""
     life = process_identity.life_of(run.pid, run.start_time, run.namespace)
     if life is not Life.UNKNOWN or not run.is_locked:
         return life
@@ -180,7 +198,7 @@ def life_of(path: Path, run: RunFile) -> Life:
 
 
 def living(directory: Path | None = None) -> list[RunFile]:
-    """Give this user's running supervisors, by name."""
+    """Return this user's running supervisors, by name."""
     folder = directory or runtime_directory()
     places = [path.with_suffix(".sock") for path in sorted(folder.glob("*.json"))]
     found = [(path, read(path)) for path in places]
@@ -196,3 +214,12 @@ def _is_own_directory(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("dspex")
+    except PackageNotFoundError:
+        return "0"

@@ -1,17 +1,18 @@
-"""One client of the control service: reading its requests, running each as a task, writing what comes of them.
+"""One client of the control service: reads its requests, runs each as a task, writes the outcomes.
 
 Everything here runs on the service's loop. A client may have `MAX_IN_FLIGHT` requests under way; it must say hello
-within `HELLO_PATIENCE`, finish a frame that it began within `FRAME_PATIENCE`, and read what it is sent: one that does
-none of it is dropped. When it goes away its requests are cancelled and its own sessions forgotten.
+within `HELLO_PATIENCE`, finish a frame that it began within `FRAME_PATIENCE`, and read what it is sent
+(`server_writer`). When it goes away its requests are cancelled and its own sessions forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
@@ -20,20 +21,17 @@ from ..events import Name
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
 from .connection_places import ConnectionPlaces
+from .handlers import Handlers
 from .protocol import Kind, Message, Role
-from .refusals import LAST_WORDS, because, refusal, refuse, reject
+from .refusals import because, refusal, refuse, reject
+from .request_fields import Fields
+from .server_writer import ServerWriter
 from .stream_credit import StreamCredit
 from .throttled_events import ThrottledEvents
 
-if TYPE_CHECKING:
-    from .handlers import Handlers
-
 HELLO_PATIENCE = 5.0  # seconds until a stranger must have said hello
 FRAME_PATIENCE = 30.0  # seconds that the rest of a frame may take
-WRITE_PATIENCE = 30.0  # seconds that a client may leave a full socket unread
-MAX_PENDING = 32 * 1024 * 1024  # bytes for one client: with more waiting it has only
-CROWDED_PATIENCE = 1.0  # seconds to read on
-READS_WELL = 64 * 1024  # bytes: with fewer unread nobody waits
+CROWDED_PATIENCE = 1.0  # seconds that a large request may send nothing while others wait for their turn
 MAX_IN_FLIGHT = 1000
 CHUNK = 256 * 1024  # bytes of one read
 
@@ -48,31 +46,28 @@ class ServerConnection:
         *,
         client: str,
         is_on_reserve: bool,
-        verbs: Handlers,
-        house: House,
+        handlers: Handlers,
+        resources: ServerResources,
     ) -> None:
         self.client = client
         self.is_on_reserve = is_on_reserve
-        self.pending = 0  # bytes of all answers that wait to be read; kept by the backlog
         self.active_at = asyncio.get_running_loop().time()  # its last request
         self._reader = reader
         self._writer = writer
-        self._verbs = verbs
-        self._house = house
+        self._handlers = handlers
+        self._resources = resources
+        self._answers = ServerWriter(writer, client=client, backlog=resources.backlog, events=resources.events)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, StreamCredit] = {}
-        self._turn = asyncio.Lock()  # who may write: one answer after the other
-        self._unread = (0, 0.0)  # bytes that wait in the transport, and since when it is so many
-        self._is_dropped = False
         self._has_turn = False  # to read a large request
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
         try:
-            if await self._is_welcome():
+            if await self._accept():
                 await self._read_forever()
         except UnavailableError as error:
-            self._house.reports.tell(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
+            self._resources.events.emit(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
             await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:
             await refuse(self._writer, f"it closes this connection: {str(error) or 'the client was too slow'}")
@@ -82,38 +77,25 @@ class ServerConnection:
             await self._end()
 
     async def finish(self, patience: float) -> None:
-        """The service closes: let what has ended be written, cancel the rest."""
-        self._verbs.end_following()
+        """End it because the service closes: what has ended is still written, the rest is cancelled."""
+        self._handlers.end_following()
         tasks = tuple(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=patience)
         await self._end()
 
     def drop(self, reason: str) -> None:
-        """Cut it off now, with an event; what waits for it is thrown away."""
-        if not self._is_dropped:
-            self._is_dropped = True
-            self._house.reports.tell(Name.CLIENT_DROPPED, reason, client=self.client, unread_bytes=self.pending)
-        self._writer.transport.abort()
+        """Cut it off now, with an event."""
+        self._answers.drop(reason)
 
     def dismiss(self, reason: str) -> None:
-        """Make it leave its place to another, and tell it why."""
-        self._is_dropped = True
-        self._house.admission.leave(self)
-        self._house.reports.tell(Name.CLIENT_DROPPED, "displaced", client=self.client)
-        self._writer.write(refusal(because(reason)))
-        self._writer.close()
-        asyncio.get_running_loop().call_later(LAST_WORDS, self._writer.transport.abort)
-
-    def stuck_for(self) -> float:
-        """For how many seconds it has read nothing of what waits for it."""
-        unread, now = self._writer.transport.get_write_buffer_size(), asyncio.get_running_loop().time()
-        if unread != self._unread[0] or unread <= READS_WELL:
-            self._unread = (unread, now)
-        return now - self._unread[1]
+        """Return its place to another, and tell it why."""
+        self._resources.places.leave(self)
+        self._answers.displace(refusal(because(reason)))
 
     @property
     def is_busy(self) -> bool:
+        """Whether a request is under way."""
         return bool(self._tasks)
 
     @property
@@ -124,8 +106,8 @@ class ServerConnection:
 
     # ============================================================================================================
 
-    async def _is_welcome(self) -> bool:
-        """Whether it is our own user, speaks the protocol, and has a place.
+    async def _accept(self) -> bool:
+        """Exchange hellos; False if it is refused, or gone already.
 
         Raises:
             UnavailableError: there is no place for it.
@@ -139,10 +121,9 @@ class ServerConnection:
         if message is None:
             return False
         role = str(protocol.hello(message).get("role", Role.CLIENT))
-        if (displaced := self._house.admission.admit(self, role)) is not None:
+        if (displaced := self._resources.places.admit(self, role)) is not None:
             displaced.dismiss("another operator came, and this one was quiet longest")
-        self._verbs.begin(self.client, role)
-        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._verbs.greeting(self.client))
+        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._handlers.begin(role))
         return True
 
     async def _first_message(self) -> Message | None:
@@ -162,11 +143,11 @@ class ServerConnection:
             is_progress = False
             for body in self._frames.feed(data):
                 is_progress = True
-                await self._take(protocol.read(body))
-            is_first = await self._wait_for_turn()
-            if not self._frames.pending:
+                await self._on_message(protocol.read_request(body))
+            if not (pending := self._frames.pending):
+                self._end_turn()
                 due = None
-            elif due is None or is_progress or is_first:
+            elif await self._wait_for_turn(pending) or due is None or is_progress:
                 due = loop.time() + FRAME_PATIENCE
 
     async def _read(self, due: float | None) -> bytes:
@@ -182,15 +163,15 @@ class ServerConnection:
                 async with asyncio.timeout_at(look):
                     return await self._reader.read(CHUNK)
             except TimeoutError:
-                is_in_the_way = self._has_turn and self._house.requests.is_crowded
+                is_in_the_way = self._has_turn and self._resources.large_requests.is_crowded
                 if is_in_the_way or (due is not None and loop.time() >= due):
                     raise
 
-    async def _wait_for_turn(self) -> bool:
-        """Read on in a large request only when it is its turn; whether it had to be asked for."""
-        is_large = self._frames.pending > BIG
+    async def _wait_for_turn(self, pending: int) -> bool:
+        """Read on in a large request only when it is its turn; True if it had to wait for that."""
+        is_large = pending > BIG
         if is_large and not self._has_turn:
-            await self._house.requests.take_turn()
+            await self._resources.large_requests.take_turn()
             self._has_turn = True
             return True
         if not is_large:
@@ -200,12 +181,12 @@ class ServerConnection:
     def _end_turn(self) -> None:
         if self._has_turn:
             self._has_turn = False
-            self._house.requests.end_turn()
+            self._resources.large_requests.end_turn()
 
-    async def _take(self, message: Message) -> None:
+    async def _on_message(self, message: Message) -> None:
         match message:
-            case [Kind.CALL, id, verb, arguments, meta]:
-                await self._begin(id, verb, arguments, meta)
+            case [Kind.CALL, id, verb, fields, meta]:
+                await self._begin(id, verb, fields, meta)
             case [Kind.CANCEL, id]:
                 if task := self._tasks.get(id):
                     task.cancel()
@@ -215,7 +196,7 @@ class ServerConnection:
             case _:
                 raise Malformed(f"a client does not send {Kind(message[0]).name} messages")
 
-    async def _begin(self, id: int, verb: str, arguments: dict[str, Any], meta: dict[str, Any]) -> None:
+    async def _begin(self, id: int, verb: str, fields: Fields, meta: dict[str, Any]) -> None:
         if id in self._tasks:
             raise Malformed(f"request id {id} is in use")
         self.active_at = asyncio.get_running_loop().time()
@@ -227,74 +208,49 @@ class ServerConnection:
         credit = StreamCredit(first) if isinstance(first, int) else None
         if credit is not None:
             self._credits[id] = credit
-        task = asyncio.get_running_loop().create_task(self._answer(id, verb, arguments, credit))
+        task = asyncio.get_running_loop().create_task(self._answer(id, verb, fields, credit))
         self._tasks[id] = task
-        task.add_done_callback(lambda _: self._forget(id))
+        task.add_done_callback(functools.partial(self._forget, id))
 
-    def _forget(self, id: int) -> None:
+    def _forget(self, id: int, _: asyncio.Task[None]) -> None:
         self._tasks.pop(id, None)
         self._credits.pop(id, None)
 
-    async def _answer(self, id: int, verb: str, arguments: dict[str, Any], credit: StreamCredit | None) -> None:
+    async def _answer(self, id: int, verb: str, fields: Fields, credit: StreamCredit | None) -> None:
         """Run one request and send its outcome; a cancelled one sends nothing."""
         try:
             if credit is None:
-                await self._send(Kind.RESULT, id, await self._verbs.answer(verb, arguments), None)
+                await self._send_value(Kind.RESULT, id, await self._handlers.answer(verb, fields))
             else:
-                await self._stream(id, verb, arguments, credit)
+                await self._stream(id, verb, fields, credit)
         except (Unencodable, OverLimit) as error:
             await self._send_error(id, _unsendable(error))
         except OSError as error:
             if isinstance(error, DspexError | TimeoutError):
                 await self._send_error(id, error)
-        except Exception as error:  # it is the client's to hear
+        except Exception as error:  # the client is told
             await self._send_error(id, error)
 
-    async def _stream(self, id: int, verb: str, arguments: dict[str, Any], credit: StreamCredit) -> None:
-        async with contextlib.aclosing(self._verbs.chunks(verb, arguments)) as chunks:
+    async def _stream(self, id: int, verb: str, fields: Fields, credit: StreamCredit) -> None:
+        async with contextlib.aclosing(self._handlers.chunks(verb, fields)) as chunks:
             value = None
             async for is_last, item in chunks:
                 if is_last:
                     value = item
                     break
                 await credit.take()
-                await self._send(Kind.CHUNK, id, item)
-        await self._send(Kind.END, id, value, None)
+                await self._send_value(Kind.CHUNK, id, item)
+        await self._send_value(Kind.END, id, value)
 
     async def _send_error(self, id: int, error: BaseException) -> None:
         with contextlib.suppress(OSError):
             await self._send(Kind.ERROR, id, error_messages.describe(error), None)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
-        """Write a message when it is its turn, and wait until the client has read most of it.
+        await self._answers.send(protocol.send(kind, *fields))
 
-        Raises:
-            ConnectionError: it is gone, or does not read.
-        """
-        if self._writer.is_closing():
-            raise ConnectionResetError("the client is gone")
-        frame = protocol.send(kind, *fields)
-        self._house.backlog.add(self, len(frame))
-        try:
-            async with self._turn:
-                await self._until_read()  # the one before may have been cancelled as it waited
-                if self._writer.is_closing():
-                    raise ConnectionResetError("the client is gone")
-                self._writer.write(frame)
-                await self._until_read()
-        finally:
-            self._house.backlog.remove(self, len(frame))
-
-    async def _until_read(self) -> None:
-        """Wait while much is unread; a client that reads nothing at all meanwhile is dropped."""
-        while self._writer.transport.get_write_buffer_size() > READS_WELL:
-            self.stuck_for()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._writer.drain(), CROWDED_PATIENCE)
-            stuck = self.stuck_for()
-            if stuck > WRITE_PATIENCE or (stuck >= CROWDED_PATIENCE and self.pending > MAX_PENDING):
-                self.drop("unread")
-                raise ConnectionResetError("the client does not read")
+    async def _send_value(self, kind: Kind, id: int, value: object) -> None:
+        await self._answers.send(protocol.send_value(kind, id, value))
 
     async def _end(self) -> None:
         """Cancel what it asked for, forget its sessions, close its socket."""
@@ -304,21 +260,18 @@ class ServerConnection:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self._verbs.end(self.client)
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(self._writer.wait_closed(), LAST_WORDS)
-        self._writer.transport.abort()  # it does not read them: its descriptor is needed
+        self._handlers.end()
+        await self._answers.close()
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class ServerResources:
     """What the connections of one service share."""
 
-    admission: ConnectionPlaces[ServerConnection]
+    places: ConnectionPlaces[ServerConnection]
     backlog: Backlog
-    requests: LargeRequests
-    reports: ThrottledEvents
+    large_requests: LargeRequests
+    events: ThrottledEvents
 
 
 def _unsendable(error: Unencodable | OverLimit) -> DspexError:

@@ -1,4 +1,4 @@
-"""Events of the control service: one now and then for each reason, however often it happens."""
+"""Events of the control service, at most one every ten seconds for each reason. The service's loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ThrottledEvents:
         self._next: dict[tuple[Name, str], float] = {}
         self._held: dict[tuple[Name, str], int] = {}
 
-    def tell(self, name: Name, reason: str, **facts: Any) -> None:
+    def emit(self, name: Name, reason: str, **facts: Any) -> None:
         """Emit the event, or count it."""
         kind, now = (name, reason), self._clock()
         if now < self._next.get(kind, 0.0):

@@ -1,4 +1,4 @@
-"""What to say when nobody answers on a control socket: whose it is, what is known of it, and who else runs."""
+"""Remedies for a NotRunning: whose socket it is, what is known of that process, and which supervisors run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _others(path: Path) -> str:
 
 
 def _command(verb: str, path: Path) -> str:
-    """Give the command line that means the supervisor at `path`."""
+    """Return the command line that means the supervisor at `path`."""
     with contextlib.suppress(DspexError):
         if path.stem == DEFAULT_NAME and path == run_files.socket_path():
             return f"dspex {verb}"

@@ -38,6 +38,7 @@ class Call(CallRecord):
         "future",
         "is_durable",
         "is_ended",
+        "keeps_packed",
         "lock",
         "loop",
         "loop_batch",
@@ -75,6 +76,7 @@ class Call(CallRecord):
         self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
         self.worker_name = ""
         self.is_ended = False
+        self.keeps_packed = False  # large values of it only travel through: see `wire.Packed`
         self.value: Any = None
         self.error: BaseException | None = None
         self.lock: threading.Lock | None = None

@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.wire import OverLimit, Unencodable, messages
+from dspex_worker.wire import OverLimit, Packed, Unencodable, messages
 
 from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
 from .call import Call
@@ -36,7 +36,7 @@ class CallFactory:
     def make(
         self,
         command: str,
-        arguments: dict[str, Any] | None,
+        arguments: dict[str, Any] | Packed | None,
         session: str | None,
         timeout: float | None,
         *,
@@ -52,7 +52,7 @@ class CallFactory:
         declared = self._declared(command)
         timeout = dispatcher.config.call_timeout if timeout is None else timeout
         deadline = monotonic() + timeout
-        if not (arguments is None or isinstance(arguments, dict)) or deadline != deadline:
+        if not (arguments is None or isinstance(arguments, dict | Packed)) or deadline != deadline:
             raise _misfit(command, arguments, timeout)
         outers = outer_calls(dispatcher)
         is_nested = bool(outers)
@@ -129,7 +129,7 @@ def _misfit(command: str, arguments: object, timeout: float) -> InvalidInput:
     return InvalidInput(f"The arguments of {command!r} must be a dict by name, not {given}.", field="arguments")
 
 
-def _encode(id: int, command: str, arguments: dict[str, Any], meta: dict[str, Any]) -> tuple[bytes, int, int]:
+def _encode(id: int, command: str, arguments: dict[str, Any] | Packed, meta: dict[str, Any]) -> tuple[bytes, int, int]:
     try:
         return messages.write_call(id, command, arguments, meta)
     except Unencodable as error:

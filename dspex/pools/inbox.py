@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
-from dspex_worker.wire.messages import Kind, Message
+from dspex_worker.wire.messages import PACKED_FROM, Kind, Message
 
 from ..events import Bus, Name, Reports
 from .call_factory import CallFactory
@@ -101,20 +101,24 @@ class Inbox:
             shapes.require(message)
             kind = message[0]
             if kind in FINAL:
-                self._prepare(worker, message, answers)
+                self._prepare(worker, message, answers, body)
             elif kind == CHUNK:
-                self._on_chunk(worker, message)
+                self._on_chunk(worker, message, body)
             else:
                 _ON_MESSAGE[kind](self, worker, message, len(body))
         self._intake.note(worker, worker.buffer.pending, monotonic(), is_new=is_new)
 
-    def _prepare(self, worker: Worker, message: Message, answers: list[Message]) -> None:
+    def _prepare(self, worker: Worker, message: Message, answers: list[Message], body: bytes) -> None:
         if message[1] == 0:
             worker.boot_error = message[2]
             return
         notes = message[3]
         if notes and notes.get("wrote"):
             notes["wrote"] = pack(notes["wrote"])
+        if len(body) > PACKED_FROM and message[0] != Kind.ERROR:
+            call = worker.calls.get(message[1])
+            if call is not None and call.keeps_packed:
+                message[2] = messages.value_in(body)
         answers.append(message)
 
     def _settle(self, worker: Worker, answers: list[Message]) -> None:
@@ -132,13 +136,14 @@ class Inbox:
 
     # -- streams and reverse calls --
 
-    def _on_chunk(self, worker: Worker, message: Message) -> None:
+    def _on_chunk(self, worker: Worker, message: Message, body: bytes) -> None:
         call = worker.calls.get(message[1])
         if call is None or call.is_ended:
             return
         if call.stream is None:
             raise Malformed("it sent a chunk of a call that wants none")
-        call.stream.receive(message[2])
+        is_packed = call.keeps_packed and len(body) > PACKED_FROM
+        call.stream.receive(messages.value_in(body) if is_packed else message[2])
 
     def _on_reverse(self, worker: Worker, message: Message, size: int) -> None:
         if message[1] in worker.callbacks:

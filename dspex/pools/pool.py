@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.wire import messages
+from dspex_worker.wire import Packed, messages
 from dspex_worker.wire.messages import Kind
 
 from ..config import PoolConfig
@@ -127,14 +127,16 @@ class Pool:
     async def ainvoke(
         self,
         command: str,
-        arguments: dict[str, Any] | None = None,
+        arguments: dict[str, Any] | Packed | None = None,
         *,
         session: str | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
+        keeps_packed: bool = False,
     ) -> Call:
-        """`invoke`, awaited."""
+        """`invoke`, awaited; with `keeps_packed` a large value stays packed, for who only passes it on."""
         call = self._make(command, arguments, session, timeout, idempotent=idempotent)
+        call.keeps_packed = keeps_packed
         future = call.wait_in_loop(self._dispatcher.loop_batches)
         try:  # no await stands between submitting and waiting (C6)
             self._dispatcher.submit(call)
@@ -163,15 +165,17 @@ class Pool:
     def astream(
         self,
         command: str,
-        arguments: dict[str, Any] | None = None,
+        arguments: dict[str, Any] | Packed | None = None,
         *,
         session: str | None = None,
         timeout: float | None = None,
+        keeps_packed: bool = False,
     ) -> AsyncStream:
-        """`stream`, for `async for`; needs a running event loop."""
+        """`stream`, for `async for`; needs a running event loop. `keeps_packed` as for `ainvoke`."""
         import asyncio
 
         call = self._make(command, arguments, session, timeout, credit=CREDIT)
+        call.keeps_packed = keeps_packed
         buffer = call.stream = StreamBuffer(asyncio.get_running_loop())
         stream = AsyncStream(call, buffer, self._grant, self)
         self._submit_stream(call)
@@ -390,7 +394,7 @@ class Pool:
     def _make(
         self,
         command: str,
-        arguments: dict[str, Any] | None,
+        arguments: dict[str, Any] | Packed | None,
         session: str | None,
         timeout: float | None,
         *,

@@ -20,10 +20,12 @@ END = object()
 class StreamedCall(Protocol):
     """What a stream needs to know of its call."""
 
-    value: Any
-    error: BaseException | None
-    worker_name: str
-
+    @property
+    def value(self) -> Any: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def worker_name(self) -> str: ...
     def remaining(self) -> float: ...
     def result(self) -> Any: ...
 

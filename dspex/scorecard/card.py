@@ -47,12 +47,12 @@ class Scorecard:
         return cls(chosen, tuple(name for name in CASES if name in cases or not cases), repeats)
 
     def rows(self) -> Iterator[tuple[Case, list[Cell]]]:
-        """Run it, and give each case with its cells as soon as it is done."""
+        """Run it, and return each case with its cells as soon as it is done."""
         for name in self.cases:
             yield CASES[name], [self._cell(peer, target, CASES[name]) for peer, target in self.peers.items()]
 
     def versions(self) -> dict[str, str | None]:
-        """Give the peers' versions: "" for the standard library, None for those that are not installed."""
+        """Return the peers' versions: "" for the standard library, None for those that are not installed."""
         return {peer: version_of(peer_class(target)) for peer, target in self.peers.items()}
 
     def _cell(self, peer: str, target: str, case: Case) -> Cell:
@@ -69,7 +69,7 @@ class Scorecard:
 
 
 def run_trial(target: str, case: str, limit: float = LIMIT) -> dict[str, Any]:
-    """Run one trial and give what it found; see `trial.run`."""
+    """Run one trial and return what it found; see `trial.run`."""
     command = [sys.executable, "-m", "dspex.scorecard.trial", target, case, str(limit)]
     began = time.monotonic()
     try:
@@ -83,5 +83,5 @@ def run_trial(target: str, case: str, limit: float = LIMIT) -> dict[str, Any]:
 
 
 def load() -> float:
-    """Give the machine's load over the last minute: other work makes every time worse."""
+    """Return the machine's load over the last minute: other work makes every time worse."""
     return os.getloadavg()[0]

@@ -10,63 +10,36 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
 from . import fault_kinds
+from .case import CASES, Case, Ending, Facts, case
+from .case_steps import (
+    SECONDS,
+    caller_told,
+    consequences,
+    fault_at_gate,
+    in_its_own_worker,
+    mentions,
+    past_its_deadline,
+    require,
+)
 from .peers import Need
-from .stage import FOREVER, PATIENCE, Company, Stage, TrialRun, TrialWatch, innocents, kill
+from .stage import FOREVER, PATIENCE, Stage, TrialRun, TrialWatch, innocents, kill
 
-Facts = dict[str, Any]
+__all__ = ["CASES", "Case", "Ending", "Facts"]
 
-SECONDS = 0.5  # a deadline that the work cannot meet
 MANY = 1000  # queued calls of which nine in ten are cancelled
 CAP = 192 * 1024 * 1024
 OVER_CAP = 3 * CAP
 TRIES = 8  # of the call that kills its worker
 
 
-class Ending(StrEnum):
-    """How the host's process ends, once the case has run in it."""
-
-    WHATEVER = "whatever"  # the case has noted its facts: nobody looks
-    KILLED = "killed"  # by SIGKILL; what is left of the pool is counted
-    EXITS = "exits"  # its program returns; the same, and how long that took
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One fault, its words, and what a pool must have for it."""
-
-    name: str
-    title: str
-    run: Callable[[Stage], Facts]
-    needs: tuple[Need, ...] = ()
-    ending: Ending = Ending.WHATEVER
-
-
-CASES: dict[str, Case] = {}
-
-
-def case(
-    name: str, title: str, *needs: Need, ending: Ending = Ending.WHATEVER
-) -> Callable[[Callable[[Stage], Facts]], Callable[[Stage], Facts]]:
-    """Put a function on the scorecard; its place is where it stands in this file."""
-
-    def register(run: Callable[[Stage], Facts]) -> Callable[[Stage], Facts]:
-        CASES[name] = Case(name, title, run, needs, ending)
-        return run
-
-    return register
-
-
 @case("calm", "nothing happens (each pool must hold this, or the measuring is wrong)")
 def calm(stage: Stage) -> Facts:
     stage.start()
-    return _rest(stage, stage.company(), time.monotonic())
+    return consequences(stage, stage.bystanders(), time.monotonic())
 
 
 # -- workers that die --
@@ -75,10 +48,10 @@ def calm(stage: Stage) -> Facts:
 @case("kill-busy", "a busy worker is killed (SIGKILL)")
 def kill_busy(stage: Stage) -> Facts:
     stage.start()
-    doomed = stage.announced("sleep", seconds=FOREVER)
-    company = stage.company()
-    struck = kill(require(doomed.pid()), signal.SIGKILL)
-    return _told(doomed, struck) | _rest(stage, company, struck)
+    failing = stage.announced("sleep", seconds=FOREVER)
+    bystanders = stage.bystanders()
+    struck = kill(require(failing.pid()), signal.SIGKILL)
+    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
 
 
 @case("kill-idle", "an idle worker is killed, then calls come")
@@ -92,12 +65,12 @@ def kill_idle(stage: Stage) -> Facts:
 
 @case("segfault", "a call crashes its worker (segmentation fault)")
 def segfault(stage: Stage) -> Facts:
-    return _own_fault(stage, "kill", signal=int(signal.SIGSEGV))
+    return in_its_own_worker(stage, "kill", signal=int(signal.SIGSEGV))
 
 
 @case("exit", "a call exits its worker (os._exit)")
 def exits(stage: Stage) -> Facts:
-    return _own_fault(stage, "exit", code=3)
+    return in_its_own_worker(stage, "exit", code=3)
 
 
 @case("poison", f"a call that kills its worker is submitted {TRIES} times")
@@ -105,10 +78,10 @@ def poison(stage: Stage) -> Facts:
     stage.start()
     between: list[tuple[TrialRun, Any]] = []
     for _ in range(TRIES):
-        doomed = stage.announced_at(stage.folder / "poison", "exit", code=3)
-        doomed.wait()
+        failing = stage.announced_at(stage.folder / "poison", "exit", code=3)
+        failing.wait()
         between += [(stage.submit("echo", n=n), {"n": n}) for n in range(3)]
-    facts = {"error": doomed.outcome, "workers_killed": len(doomed.pids())}
+    facts = {"error": failing.outcome, "workers_killed": len(failing.pids())}
     return facts | innocents(between) | stage.aftermath(time.monotonic())
 
 
@@ -117,7 +90,9 @@ def no_boot(stage: Stage) -> Facts:
     began = time.monotonic()
     stage.start(is_warm=False, can_boot=False)
     run = stage.submit("echo", n=1)
-    return _told(run, began) | {"is_explained": run.ended_at is not None and _mentions(run.error, fault_kinds.NO_BOOT)}
+    return caller_told(run, began) | {
+        "is_explained": run.ended_at is not None and mentions(run.error, fault_kinds.NO_BOOT)
+    }
 
 
 # -- calls that take too long, or that nobody wants any more --
@@ -125,22 +100,22 @@ def no_boot(stage: Stage) -> Facts:
 
 @case("deadline-sleep", "a call sleeps past its deadline", Need.DEADLINE)
 def deadline_sleep(stage: Stage) -> Facts:
-    return _deadline(stage, "sleep")
+    return past_its_deadline(stage, "sleep")
 
 
 @case("deadline-python", "a call computes past its deadline", Need.DEADLINE)
 def deadline_python(stage: Stage) -> Facts:
-    return _deadline(stage, "spin")
+    return past_its_deadline(stage, "spin")
 
 
 @case("deadline-c", "a call holds the GIL in C past its deadline", Need.DEADLINE)
 def deadline_c(stage: Stage) -> Facts:
-    return _deadline(stage, "spin_c")
+    return past_its_deadline(stage, "spin_c")
 
 
 @case("deadline-stopped", "a worker is suspended (SIGSTOP) past its call's deadline", Need.DEADLINE)
 def deadline_stopped(stage: Stage) -> Facts:
-    return _deadline(stage, "kill", signal=int(signal.SIGSTOP))
+    return past_its_deadline(stage, "kill", signal=int(signal.SIGSTOP))
 
 
 @case("deadline-queued", "a queued call's deadline passes", Need.QUEUE_DEADLINE)
@@ -160,12 +135,12 @@ def deadline_queued(stage: Stage) -> Facts:
 @case("cancel-running", "a running call is cancelled", Need.CANCEL_RUNNING)
 def cancel_running(stage: Stage) -> Facts:
     stage.start()
-    doomed = stage.announced("spin", seconds=FOREVER)
-    company, watch = stage.company(), TrialWatch(doomed.pid())
+    failing = stage.announced("spin", seconds=FOREVER)
+    bystanders, watch = stage.bystanders(), TrialWatch(failing.pid())
     struck = time.monotonic()
-    doomed.future.cancel()
-    doomed.wait()
-    return {"error": doomed.outcome} | _rest(stage, company, struck, watch)
+    failing.future.cancel()
+    failing.wait()
+    return {"error": failing.outcome} | consequences(stage, bystanders, struck, watch)
 
 
 @case("cancel-queued", f"900 of {MANY} queued calls are cancelled")
@@ -195,11 +170,11 @@ def cancel_queued(stage: Stage) -> Facts:
 @case("interrupt", "Ctrl-C reaches the whole process group, and the host handles it")
 def interrupt(stage: Stage) -> Facts:
     stage.start()
-    company = stage.company()
+    bystanders = stage.bystanders()
     signal.signal(signal.SIGINT, lambda *_: None)
     struck = time.monotonic()
     os.killpg(0, signal.SIGINT)
-    return _rest(stage, company, struck)
+    return consequences(stage, bystanders, struck)
 
 
 # -- memory and load --
@@ -208,13 +183,13 @@ def interrupt(stage: Stage) -> Facts:
 @case("memory", "a call allocates three times the memory cap", Need.MEMORY_CAP)
 def memory(stage: Stage) -> Facts:
     stage.start(memory_cap=CAP)
-    return _strike_by_gate(stage, "allocate", bytes=OVER_CAP, seconds=FOREVER)
+    return fault_at_gate(stage, "allocate", bytes=OVER_CAP, seconds=FOREVER)
 
 
 @case("memory-child", "a child process of a call does", Need.MEMORY_CAP)
 def memory_child(stage: Stage) -> Facts:
     stage.start(memory_cap=CAP)
-    return _strike_by_gate(stage, "spawn_allocate", bytes=OVER_CAP, seconds=FOREVER)
+    return fault_at_gate(stage, "spawn_allocate", bytes=OVER_CAP, seconds=FOREVER)
 
 
 @case("queue-bound", "1000 calls for a queue that may hold 100", Need.QUEUE_LIMIT)
@@ -238,15 +213,15 @@ def queue_bound(stage: Stage) -> Facts:
 @case("bad-argument", "an argument cannot be sent (a lock)")
 def bad_argument(stage: Stage) -> Facts:
     stage.start()
-    company = stage.company()
+    bystanders = stage.bystanders()
     struck = time.monotonic()
-    doomed = stage.submit("echo", value=threading.Lock())
-    return _told(doomed, struck) | _rest(stage, company, struck)
+    failing = stage.submit("echo", value=threading.Lock())
+    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
 
 
 @case("bad-exception", "a call raises an exception that cannot be unpickled")
 def bad_exception(stage: Stage) -> Facts:
-    return _own_fault(stage, "raise_broken", text="surrogates")
+    return in_its_own_worker(stage, "raise_broken", text="surrogates")
 
 
 @case("noise", "calls print, also to descriptor 1 itself")
@@ -290,62 +265,3 @@ def host_exits(stage: Stage) -> Facts:
     for n in range(10):
         stage.submit("echo", n=n)
     return {}
-
-
-# ======================================================================================================================
-
-
-def _own_fault(stage: Stage, fault: str, **arguments: Any) -> Facts:
-    """A call does it to its own worker, while a neighbour runs and others wait."""
-    stage.start()
-    return _strike_by_gate(stage, fault, **arguments)
-
-
-def _strike_by_gate(stage: Stage, fault: str, **arguments: Any) -> Facts:
-    gate = stage.gate()
-    doomed = stage.announced(fault, gate=gate, **arguments)
-    company = stage.company()
-    struck = time.monotonic()
-    gate.touch()
-    return _told(doomed, struck) | _rest(stage, company, struck)
-
-
-def _deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
-    stage.start()
-    arguments = arguments or {"seconds": FOREVER}
-    doomed = stage.announced(fault, timeout=SECONDS, **arguments)
-    watch, company = TrialWatch(doomed.pid()), stage.company()
-    due = doomed.submitted_at + SECONDS
-    doomed.wait(SECONDS + PATIENCE)
-    facts = {"error": doomed.outcome, "late_s": doomed.seconds_since(due)}
-    return facts | _rest(stage, company, due, watch)
-
-
-def _told(doomed: TrialRun, struck: float) -> Facts:
-    """Wait until the doomed call's caller is told."""
-    doomed.wait()
-    return {"error": doomed.outcome, "told_s": doomed.seconds_since(struck)}
-
-
-def _rest(stage: Stage, company: Company, struck: float, watch: TrialWatch | None = None) -> Facts:
-    """What became of the innocent, and of the pool."""
-    company.release()
-    after = stage.aftermath(struck, watch)
-    return company.facts() | after
-
-
-def _mentions(error: BaseException | None, text: str) -> bool:
-    """Whether the error, what caused it, or what it holds tells that."""
-    seen = 0
-    while error is not None and seen < 10:
-        if text in str(error) or any(text in str(value) for value in vars(error).values()):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
-
-
-def require(value: Any) -> Any:
-    """Give what the case cannot do without."""
-    if value is None:
-        raise RuntimeError("the pool did not get as far as the fault")
-    return value

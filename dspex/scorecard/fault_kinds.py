@@ -24,7 +24,7 @@ def refuse_to_boot() -> None:
 
 
 def module() -> ModuleType:
-    """Give the bridge's module, loaded once in each process."""
+    """Return the bridge's module, loaded once in each process."""
     if NAME not in sys.modules:
         from ..config import PoolConfig
 

@@ -67,14 +67,14 @@ PEERS = {
 
 
 def peer_class(target: str) -> type[Peer]:
-    """Give the adapter that "module:Class" names."""
+    """Return the adapter that "module:Class" names."""
     module, _, name = target.partition(":")
     found: type[Peer] = getattr(importlib.import_module(module), name)
     return found
 
 
 def version_of(peer: type[Peer]) -> str | None:
-    """Give the installed version ("" for the standard library), or None if it is not installed."""
+    """Return the installed version ("" for the standard library), or None if it is not installed."""
     if not peer.distribution:
         return ""
     try:

@@ -16,14 +16,14 @@ MARKS = (Mark.HELD, Mark.FAILED, Mark.LACKS, Mark.UNMEASURED)
 
 
 def block(case: Case, cells: Sequence[Cell]) -> str:
-    """Give one case: a line of its title, and one for each peer."""
+    """Return one case: a line of its title, and one for each peer."""
     width = max(len(cell.peer) for cell in cells)
     lines = [f"  {cell.peer:{width}}  {cell.mark:6}  {cell.text}" for cell in cells]
     return "\n".join([f"{case.title} [{case.name}]", *lines])
 
 
 def summary(cells: Sequence[Cell]) -> str:
-    """Give how many cases each peer held, failed, and has no feature for; and what an absent one needs."""
+    """Return how many cases each peer held, failed, and has no feature for; and what an absent one needs."""
     peers = list(dict.fromkeys(cell.peer for cell in cells))
     width = max(map(len, peers))
     lines = [" " * width + "".join(f"{mark:>8}" for mark in MARKS)]
@@ -45,7 +45,7 @@ def noise(card: Scorecard, cells: Sequence[Cell], loads: tuple[float, float]) ->
 
 
 def document(card: Scorecard, cells: Sequence[Cell], loads: tuple[float, float]) -> dict[str, Any]:
-    """Give everything, with each trial's facts, to be kept as JSON."""
+    """Return everything, with each trial's facts, to be kept as JSON."""
     return {
         "machine": machine(),
         "load": list(loads),

@@ -60,7 +60,7 @@ CLAIMS = {  # fact: what is said where it is not so
     "is_explained": "not told why",
     "is_bounded": "not bounded",
 }
-NO_ERROR = ("a value", "nothing")  # outcomes of doomed calls that are none
+NO_ERROR = ("a value", "nothing")  # outcomes of failing calls that are none
 
 
 def score(peer: str, case: str, trials: Sequence[Mapping[str, Any]]) -> Cell:
@@ -99,7 +99,7 @@ def complaints(every: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def span(seconds: float) -> str:
-    """Give a duration in words of two digits or so."""
+    """Return a duration in words of two digits or so."""
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"

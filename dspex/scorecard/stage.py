@@ -1,4 +1,4 @@
-"""What a case has in its hands, in the host's process: the pool it was given, calls whose ends are timed, and probes.
+"""What a case works with, in the host's process: the pool it was given, calls whose ends are timed, and probes.
 
 The main thread uses it. Times are `time.monotonic()`; nothing here waits longer than `PATIENCE`.
 """
@@ -20,9 +20,9 @@ from .peers import Peer, PeerLimits
 
 PATIENCE = 5.0  # seconds until what has not happened counts as never
 START_PATIENCE = 20.0
-FOREVER = 120.0  # seconds that doomed work would go on; longer than any trial
+FOREVER = 120.0  # seconds that failing work would go on; longer than any trial
 POLL = 0.001
-QUEUED = 20  # innocent calls that wait while the fault strikes
+QUEUED = 20  # calls that wait while the fault happens
 
 
 class TrialRun:
@@ -45,18 +45,18 @@ class TrialRun:
         return self.ended_at is not None
 
     def pid(self, patience: float = PATIENCE) -> int | None:
-        """Give the process that announced it; None if it ended before it was started, or nobody starts it."""
+        """Return the process that announced it; None if it ended before it was started, or nobody starts it."""
         until(lambda: self.ended_at is not None or bool(self.pids()), patience)
         return self.pids()[-1] if self.pids() else None
 
     def pids(self) -> list[int]:
-        """Give every process that announced it so far."""
+        """Return every process that announced it so far."""
         if self._announcement is None or not self._announcement.exists():
             return []
         return [int(line) for line in self._announcement.read_text().splitlines()]
 
     def seconds_since(self, moment: float) -> float | None:
-        """Give how long after `moment` it ended; None if it did not."""
+        """Return how long after `moment` it ended; None if it did not."""
         return None if self.ended_at is None else self.ended_at - moment
 
     @property
@@ -84,22 +84,22 @@ class TrialRun:
         self.ended_at = time.monotonic()
 
 
-class Company:
-    """Innocent calls: one that runs while the fault strikes, until it is released, and some that are queued."""
+class Bystanders:
+    """Calls that do no harm: one that runs while the fault happens, until it is released, and some that are queued."""
 
     def __init__(self, stage: Stage) -> None:
         self._gate = stage.gate()
-        self._neighbour = stage.announced(gate=self._gate)
-        self._pid = self._neighbour.pid()
+        self._neighbor = stage.announced(gate=self._gate)
+        self._pid = self._neighbor.pid()
         self._queued = [stage.submit("echo", n=n) for n in range(QUEUED)]
 
     def release(self) -> None:
-        """Let the neighbour end, and so those come that wait behind it."""
+        """Let the neighbor end, and so those come that wait behind it."""
         self._gate.touch()
 
     def facts(self) -> dict[str, Any]:
         """Wait for all, and say how many did not get their own value."""
-        return innocents([(self._neighbour, self._pid), *((run, {"n": n}) for n, run in enumerate(self._queued))])
+        return innocents([(self._neighbor, self._pid), *((run, {"n": n}) for n, run in enumerate(self._queued))])
 
 
 def innocents(expected: Sequence[tuple[TrialRun, Any]]) -> dict[str, Any]:
@@ -147,11 +147,12 @@ class Stage:
         return TrialRun(lambda: self.peer.submit("announced", given, timeout), path)
 
     def gate(self) -> Path:
-        """Give a path at which nothing is yet."""
+        """Return a path at which nothing is yet."""
         return self.folder / f"gate-{next(self._numbers)}"
 
-    def company(self) -> Company:
-        return Company(self)
+    def bystanders(self) -> Bystanders:
+        """Submit calls that do no harm."""
+        return Bystanders(self)
 
     def meet(self, patience: float = PATIENCE) -> tuple[float, frozenset[int]] | None:
         """Have as many calls as there are workers run at the same time; give when they did, and in which processes.
@@ -199,7 +200,7 @@ class TrialWatch:
             self._thread.start()
 
     def seconds_since(self, moment: float) -> float | None:
-        """Give how long after `moment` it ended; None if it has not."""
+        """Return how long after `moment` it ended; None if it has not."""
         if self.pid is not None:
             self._thread.join(timeout=1.0)
         return None if self._ended_at is None else self._ended_at - moment
@@ -223,7 +224,7 @@ def until(is_so: Callable[[], bool], patience: float) -> bool:
 
 
 def kill(pid: int, number: int) -> float:
-    """Send a signal, and give when."""
+    """Send a signal, and return when."""
     now = time.monotonic()
     os.kill(pid, number)
     return now

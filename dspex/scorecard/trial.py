@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def run(peer: str, name: str, folder: Path, limit: float) -> dict[str, Any]:
-    """Give {"facts": ...}, {"hung": seconds}, or {"broken": why there are no facts}."""
+    """Return {"facts": ...}, {"hung": seconds}, or {"broken": why there are no facts}."""
     with (folder / "stderr").open("wb") as errors:
         command = [sys.executable, "-c", CODE, peer, name, str(folder)]
         host = subprocess.Popen(
@@ -101,7 +101,7 @@ def _seen_from_outside(host: subprocess.Popen[bytes], ending: Ending, reported_a
 
 
 def _leavings(since: float) -> Facts:
-    """How many processes the host left, and when they had gone by themselves."""
+    """Return how many processes the host left, and when they had gone by themselves."""
     if _until(lambda: not _living(), ORPHAN_PATIENCE):
         return {"left": 0, "gone_s": time.monotonic() - since}
     return {"left": len(_living())}

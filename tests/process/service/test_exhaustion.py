@@ -272,9 +272,9 @@ def test_clients_that_read_nothing_are_dropped_with_an_event(
 
     def is_relieved() -> bool:
         nonlocal peak
-        peak = max(peak, service._house.backlog.total)
+        peak = max(peak, service._resources.backlog.total)
         stats = supervisor.stats()["faults"]
-        return stats["in_flight"] == stats["queued"] == 0 and service._house.backlog.total <= backlog.MAX_TOTAL
+        return stats["in_flight"] == stats["queued"] == 0 and service._resources.backlog.total <= backlog.MAX_TOTAL
 
     eventually(is_relieved, what="every call has ended, and what waits is little", within=60.0)
     assert client.call("faults", "payload", {"bytes": 4_000_000})
@@ -310,12 +310,14 @@ def test_requests_that_are_held_back_are_few_and_keep_no_other_out(
                     left[sock] -= sock.send(frame[-size - 1 : -1]) if size else 0
                 except (BrokenPipeError, ConnectionResetError):
                     del left[sock]
-        holding = [one._frames.pending for one in service._house.admission.everybody]
+        holding = [one._frames.pending for one in service._resources.places.everybody]
         peak = max(peak, sum(holding))
         return not left or service.clients == 1
 
     with ThreadPoolExecutor(1) as threads:
-        eventually(lambda: push() or service._house.requests.is_crowded, what="more are there than have a turn")
+        eventually(
+            lambda: push() or service._resources.large_requests.is_crowded, what="more are there than have a turn"
+        )
         large = threads.submit(client.call, "faults", "echo", {"x": b"y" * 4_000_000})
         eventually(lambda: push() or large.done(), what="the large call has had its turn", within=60.0)
         assert len(large.result(timeout=60.0)["x"]) == 4_000_000

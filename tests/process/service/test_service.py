@@ -341,7 +341,7 @@ def test_forked_child_cannot_use_the_parents_client(client: Client) -> None:
 
 def test_forked_child_of_the_host_holds_none_of_the_services_sockets(service: Service, client: Client) -> None:
     """process: else a client would not see the end of the host while such a child lives"""
-    sockets = [*service._listener.descriptors, *(one.descriptor for one in service._house.admission.everybody)]
+    sockets = [*service._listener.descriptors, *(one.descriptor for one in service._resources.places.everybody)]
     pid = os.fork()
     if pid == 0:
         held = [str(Path(f"/proc/self/fd/{descriptor}").readlink()) for descriptor in sockets]

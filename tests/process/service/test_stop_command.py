@@ -18,7 +18,7 @@ from dspex import errors
 from dspex.cli import main
 from dspex.control import Client, dial, peer_credentials, run_files, warm_stop
 from dspex.control.command_client import DirectClient
-from dspex.control.warm_stop import Wish
+from dspex.control.warm_stop import StopRequest
 from tests.support.service import Caller, Live, Starter, is_gone
 from tests.support.waiting import eventually
 
@@ -103,26 +103,26 @@ class OneCall:
 @pytest.mark.parametrize(
     ("wishes", "asked", "cut"),
     [
-        ([Wish(None), Wish(None), Wish(None)], 6, 0),
-        ([Wish(None), Wish(None, is_signal=True)], 6, 0),
-        ([Wish(None, is_signal=True), Wish(None), Wish(None)], 6, 0),
-        ([Wish(None, is_signal=True), Wish(None, is_signal=True)], 1, 1),
-        ([Wish(None), Wish(None, is_signal=True), Wish(None, is_signal=True)], 2, 1),
-        ([Wish(None, is_signal=True), Wish(0.0)], 1, 1),
-        ([Wish(None), Wish(3600.0), Wish(0.0)], 2, 1),
+        ([StopRequest(None), StopRequest(None), StopRequest(None)], 6, 0),
+        ([StopRequest(None), StopRequest(None, is_signal=True)], 6, 0),
+        ([StopRequest(None, is_signal=True), StopRequest(None), StopRequest(None)], 6, 0),
+        ([StopRequest(None, is_signal=True), StopRequest(None, is_signal=True)], 1, 1),
+        ([StopRequest(None), StopRequest(None, is_signal=True), StopRequest(None, is_signal=True)], 2, 1),
+        ([StopRequest(None, is_signal=True), StopRequest(0.0)], 1, 1),
+        ([StopRequest(None), StopRequest(3600.0), StopRequest(0.0)], 2, 1),
     ],
 )
-def test_only_a_second_signal_or_no_grace_ends_running_calls(wishes: list[Wish], asked: int, cut: int) -> None:
+def test_only_a_second_signal_or_no_grace_ends_running_calls(wishes: list[StopRequest], asked: int, cut: int) -> None:
     """unit: the call ends by itself after the sixth look"""
     one, looks = OneCall(), 0
 
-    def next_wish(seconds: float) -> Wish | None:
+    def next_request(seconds: float) -> StopRequest | None:
         nonlocal looks
         looks += 1
         one.calls = int(looks < 6)
         return wishes[looks] if looks < len(wishes) else None
 
-    assert warm_stop.finish_calls(one, 60.0, first=wishes[0], next_wish=next_wish) == cut  # type: ignore[arg-type]
+    assert warm_stop.finish_calls(one, 60.0, first=wishes[0], next_request=next_request) == cut  # type: ignore[arg-type]
     assert looks == asked
 
 
@@ -262,7 +262,7 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
     """process: it lives and does not answer; its number means another process here, and that is not touched"""
     one = contained()
     with Client(one.socket) as client:
-        pid, _ = peer_credentials.credentials(client._link._sock)
+        pid, _ = peer_credentials.credentials(client._connection._sock)
     assert pid > 1
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dspex import errors
-from dspex.control import Client, Service, protocol, server_connection
+from dspex.control import Client, Service, protocol, server_connection, server_writer
 from tests.support.service import HELLO, everything, refusals
 from tests.support.waiting import eventually
 
@@ -100,7 +100,7 @@ def test_client_that_does_not_read_is_cut_off(
     service: Service, monkeypatch: pytest.MonkeyPatch, stranger: socket.socket, client: Client
 ) -> None:
     """collaboration: what waits for one client is bounded, whatever it asks for"""
-    monkeypatch.setattr(server_connection, "MAX_PENDING", 1_000_000)
+    monkeypatch.setattr(server_writer, "MAX_PENDING", 1_000_000)
     stranger.sendall(HELLO)
     stranger.recv(65536)
     asked = {"pool": "faults", "command": "payload", "arguments": {"bytes": 400_000}}
@@ -114,7 +114,7 @@ def test_client_that_reads_gets_every_answer_however_many_come_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
     """collaboration: much at once is no reason to cut off a client that reads"""
-    monkeypatch.setattr(server_connection, "MAX_PENDING", 1_000_000)
+    monkeypatch.setattr(server_writer, "MAX_PENDING", 1_000_000)
     with ThreadPoolExecutor(24) as threads:
         answers = threads.map(lambda _: client.call("faults", "payload", {"bytes": 4_000_000}), range(24))
         assert [len(answer) for answer in answers] == [4_000_000] * 24

@@ -95,14 +95,14 @@ def test_reports_come_now_and_then_with_how_often() -> None:
     now = [0.0]
     reports = ThrottledEvents(lambda name, **facts: said.append((name, facts)), clock=lambda: now[0])
     for _ in range(1000):
-        reports.tell(Name.CLIENT_REFUSED, "TooManyClients")
-    reports.tell(Name.CLIENT_DROPPED, "unread", client="c1")
+        reports.emit(Name.CLIENT_REFUSED, "TooManyClients")
+    reports.emit(Name.CLIENT_DROPPED, "unread", client="c1")
     assert [(name.value, facts["times"]) for name, facts in said] == [
         ("dspex.client.refused", 1),
         ("dspex.client.dropped", 1),
     ]
     now[0] = 11.0
-    reports.tell(Name.CLIENT_REFUSED, "TooManyClients")
+    reports.emit(Name.CLIENT_REFUSED, "TooManyClients")
     assert said[-1][1] == {"reason": "TooManyClients", "times": 1000}
 
 

@@ -203,5 +203,5 @@ def test_a_listener_tells_its_number_as_seen_from_here(place: Path) -> None:
     with claims.claim(place, a_run(place)), socket.socket(socket.AF_UNIX) as sock, ProcessEnd(place) as seen:
         sock.connect(str(place))
         assert peer_credentials.credentials(sock) == (os.getpid(), os.getuid())
-        seen.meet({"name": "x", "version": "0", "kind": "service"}, os.getpid())
+        seen.identify({"name": "x", "version": "0", "kind": "service"}, os.getpid())
         assert seen.life is Life.ALIVE

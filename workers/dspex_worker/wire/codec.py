@@ -48,6 +48,15 @@ class Malformed(ValueError):
     """Bytes that are not a message of this protocol."""
 
 
+class Packed:
+    """The bytes of a value that only travels through: checked by `messages.read`, and sent on as they came."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+
+
 def encode(value: object, *, root: str = "value") -> bytes:
     """Return the bytes of `value`; `root` is what error paths begin with.
 
@@ -118,8 +127,8 @@ def refusal_of(error: Exception, fields: Sequence[object], root: str) -> Excepti
     return Unencodable(root, type(fields[-1]).__name__, str(error))
 
 
-def decode(data: bytes) -> Any:
-    """Return the value that `data` encodes.
+def decode(data: bytes, *, envelope: int = ENVELOPE) -> Any:
+    """Return the value that `data` encodes; `envelope` is how many containers and elements are not the sender's value.
 
     Raises:
         Malformed: the bytes are no value, or hold one over the limits.
@@ -128,7 +137,7 @@ def decode(data: bytes) -> Any:
         if len(data) > PLAIN_SIZES:
             _require_true_sizes(data)
         if len(data) > PLAIN_DECODE:
-            return _decode_counting(data)
+            return _decode_counting(data, envelope)
         if not _is_suspicious(data):
             return msgpack.unpackb(data, ext_hook=_refuse_extension)
         return _exact(msgpack.unpackb(data, object_hook=_exact, list_hook=_exact, ext_hook=_refuse_extension))
@@ -138,7 +147,7 @@ def decode(data: bytes) -> Any:
         raise Malformed(f"{len(data):,} bytes are not a value: {type(error).__name__}") from None
 
 
-def _decode_counting(data: bytes) -> Any:
+def _decode_counting(data: bytes, envelope: int) -> Any:
     containers = elements = 0
     is_suspicious = _is_suspicious(data)
 
@@ -146,7 +155,7 @@ def _decode_counting(data: bytes) -> Any:
         nonlocal containers, elements
         containers += 1
         elements += len(container)
-        if containers > MAX_CONTAINERS + ENVELOPE or elements > MAX_ELEMENTS + ENVELOPE:
+        if containers > MAX_CONTAINERS + envelope or elements > MAX_ELEMENTS + envelope:
             raise Malformed(f"over {MAX_CONTAINERS:,} containers or {MAX_ELEMENTS:,} elements in one frame")
         return _exact(container) if is_suspicious else container
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final
 
-from .codec import Malformed, OverLimit, Unencodable, decode, encode, packer, refusal_of, survey
+import msgpack
+
+from .codec import ENVELOPE, Malformed, OverLimit, Packed, Unencodable, decode, encode, packer, refusal_of, survey
 from .framing import FRAME_LIMIT, HEADER, frame
 
 MAGIC: Final = "dspex"
+PACKED_FROM: Final = 4 * 1024  # bytes of a message whose value is cheaper to find in it (3 us) than to encode anew
 PROTOCOL: Final = (1, 0)  # a different major cannot talk; a different minor knows more kinds or notes
 
 Message = list[Any]
@@ -71,13 +74,13 @@ _CHECKS: Final = {  # kind: (how many elements, which of them must have which ty
 }
 
 
-def read(body: bytes) -> Message:
-    """Decode one frame's body into a message whose kind and shape are checked.
+def read(body: bytes, *, envelope: int = ENVELOPE) -> Message:
+    """Decode one frame's body into a message whose kind and shape are checked; `envelope` as for `decode`.
 
     Raises:
         Malformed: it is not a message of this protocol.
     """
-    message = decode(body)
+    message = decode(body, envelope=envelope)
     check = _CHECKS.get(message[0]) if type(message) is list and message and type(message[0]) is int else None
     if check is None or len(message) != check[0]:
         raise Malformed(f"{len(body):,} bytes decode to no known message")
@@ -108,24 +111,74 @@ def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "va
     return frame(body, limit)
 
 
-def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = FRAME_LIMIT) -> tuple[bytes, int, int]:
+def write_answer(kind: Kind, id: int, value: Packed, *, limit: int = FRAME_LIMIT) -> bytes:
+    """Return the frame of a RESULT, CHUNK or END without notes, whose value is passed on as it came.
+
+    Raises:
+        OverLimit: the frame would be too long.
+    """
+    head = packer().pack([+kind, id])[1:]
+    is_chunk = kind == Kind.CHUNK
+    before, after = (_ARRAY_OF_THREE, b"") if is_chunk else (_ARRAY_OF_FOUR, _NOTHING)
+    return frame(b"".join((before, head, value.data, after)), limit)
+
+
+def value_in(body: bytes) -> Packed:
+    """Return the bytes of the value in a RESULT, CHUNK or END that `read` has taken."""
+    walker = _walker(body, 2)
+    start = walker.tell()
+    walker.skip()
+    return Packed(memoryview(body)[start : walker.tell()])
+
+
+def argument_in(body: bytes, name: str) -> Packed:
+    """Return the bytes of one of the arguments of a CALL that `read` has taken; it must be there."""
+    walker = _walker(body, 3)
+    start = end = 0
+    for _ in range(walker.read_map_header()):
+        is_found = walker.unpack() == name
+        before = walker.tell()
+        walker.skip()
+        if is_found:  # the last one of that name, as for who decodes them
+            start, end = before, walker.tell()
+    return Packed(memoryview(body)[start:end])
+
+
+def _walker(body: bytes, fields: int) -> Any:
+    """Return an unpacker that stands behind the first `fields` fields of a message."""
+    walker = msgpack.Unpacker(max_buffer_size=len(body))
+    walker.feed(body)
+    walker.read_array_header()
+    for _ in range(fields):
+        walker.skip()
+    return walker
+
+
+def write_call(
+    id: int, name: str, arguments: Json | Packed, meta: Json, *, limit: int = FRAME_LIMIT
+) -> tuple[bytes, int, int]:
     """Return the frame of a CALL, and from where to where its arguments stand in it (a poison digest is made of them).
 
     Raises:
         Unencodable, OverLimit: the arguments or meta cannot be sent.
     """
     try:
-        survey(arguments)  # the name is text, and meta is made of what both sides know
         pack = packer().pack
-        head, packed, tail = pack([_CALL, id, name]), pack(arguments), pack(meta)
+        if type(arguments) is Packed:
+            packed = arguments.data
+        else:
+            survey(arguments)  # the name is text, and meta is made of what both sides know
+            packed = pack(arguments)
+        head, tail = pack([_CALL, id, name]), pack(meta)
     except (TypeError, ValueError, OverflowError) as error:
         raise _refusal_of_call(error, id, name, arguments, meta) from None
     start = HEADER + len(head)  # the array of three became one of five: as long
     return frame(b"".join((_ARRAY_OF_FIVE, head[1:], packed, tail)), limit), start, start + len(packed)
 
 
-def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json, meta: Json) -> Exception:
-    for root, field in (("id", id), ("name", name), ("arguments", arguments)):
+def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json | Packed, meta: Json) -> Exception:
+    fields: tuple[tuple[str, object], ...] = (("id", id), ("name", name), ("arguments", arguments))
+    for root, field in fields[: 2 if type(arguments) is Packed else 3]:
         try:
             encode(field, root=root)
         except (Unencodable, OverLimit) as refusal:
@@ -134,4 +187,7 @@ def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json, meta
 
 
 _CALL: Final = Kind.CALL.value
+_ARRAY_OF_THREE: Final = b"\x93"
+_ARRAY_OF_FOUR: Final = b"\x94"
 _ARRAY_OF_FIVE: Final = b"\x95"
+_NOTHING: Final = b"\xc0"
