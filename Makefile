@@ -10,7 +10,7 @@ DOCS   := $(VENV)/.docs-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
-.PHONY: help setup demo test check docs format bench chaos fuzz soak kills cgroup slow parity clean
+.PHONY: help setup demo quick test check docs format bench chaos fuzz soak kills cgroup slow parity clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -34,6 +34,9 @@ $(DOCS): $(READY)
 
 demo: $(READY)   ## the research assistant on the embedded model, end to end
 	$(BIN)/python examples/research_assistant.py $(ARGS)
+
+quick: $(READY)  ## the unit tests alone: no worker process, under a minute
+	$(BIN)/python -m pytest -q tests/unit tests/test_imports.py $(ARGS)
 
 test: $(READY)   ## the test suite
 	$(BIN)/python -m pytest -q $(ARGS)
@@ -61,26 +64,26 @@ chaos: $(BENCH)  ## the same faults for this pool and its peers, and what deaths
 	$(BIN)/python -m benchmarks chaos deaths queue idle $(ARGS)
 
 fuzz: $(READY)   ## a million mutated frames, then five minutes of valid frames with odd contents
-	$(BIN)/python -m tests.wire.fuzz --frames 1000000
-	$(BIN)/python -m tests.chaos.odd_words --seconds 300 $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/python -m tests.support.wire.fuzz --frames 1000000
+	$(BIN)/python -m tests.support.chaos.odd_messages --seconds 300 $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
-	$(BIN)/python -m tests.chaos.soak --minutes 20 --warm-up 240 $(ARGS)
+	$(BIN)/python -m tests.support.chaos.soak --minutes 20 --warm-up 240 $(ARGS)
 
 kills: $(READY)  ## a million calls with a worker killed every 10,000, then a minute of a kill per second
-	$(BIN)/python -m tests.chaos.kills --calls 1000000 --kill-every 10000
-	$(BIN)/python -m tests.chaos.kills --calls 600000 --kill-every-s 1
+	$(BIN)/python -m tests.support.chaos.kills --calls 1000000 --kill-every 10000
+	$(BIN)/python -m tests.support.chaos.kills --calls 600000 --kill-every-s 1
 
 cgroup: $(READY) ## control groups for real, in a user-mode kernel (Debian: apt install user-mode-linux)
-	$(BIN)/python -m tests.user_mode_kernel -q tests/pools/test_memory_cgroup.py
+	$(BIN)/python -m tests.support.user_mode_kernel -q tests/process/memory/test_memory_cgroup.py
 
 slow: $(READY)   ## the long runs that the test suite leaves out
 	$(BIN)/python -m pytest -q -m slow --timeout=5400
 
 parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeats a run
-	$(BIN)/python tests/native/run_parity.py --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/python -m tests.support.parity.run --checks 100000 $(if $(SEED),--seed $(SEED)) $(ARGS)
 	DSPEX_TOOL_CASES=5000 $(if $(SEED),DSPEX_PARITY_SEED=$(SEED)) $(BIN)/python -m pytest -q --timeout=1800 \
-		tests/native/test_native_tools.py -k dspys_own
+		tests/parity/test_tools.py -k dspys_own
 
 clean:           ## remove what was built
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
-"""The commands of the general pool: DSPy programs, retrievers and evaluation; `dspex_worker.programs` does the work.
+"""Serve the general pool: DSPy programs, retrievers and evaluation; `dspex_worker.programs` does the work.
 
-Runs in workers with up to `concurrency` calls at a time. DSPy is imported by `warm`, in the template, not here.
+Runs in workers with up to `concurrency` calls at a time. DSPy is imported by `warm`, in the fork server, not here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `faults` bridge: injected faults for tests, the chaos bench and users' own tests. No dspy.
+"""Inject faults: the `faults` bridge, for tests, the chaos bench and users' own tests. No dspy.
 
 Only a pool that names it in its configuration runs it; the control socket cannot.
 """
@@ -82,7 +82,7 @@ def announced(
 ) -> Any:
     """Append this process's pid to a file, wait until the file `gate` exists, and run another command.
 
-    Gives what that gave, or the pid.
+    Returns what that returned, or the pid.
     """
     effect(ctx, path, str(os.getpid()))
     while gate and not Path(gate).exists():
@@ -107,15 +107,15 @@ def spin_unsafe(ctx: Context, seconds: float) -> int:
 
 @bridge.command()
 def reply_then_die(ctx: Context, n: int) -> int:
-    """Give n, and die by SIGKILL as soon as the reply is written."""
-    runtime = ctx._running.runtime  # on purpose, as in `garbage`
-    write = runtime._write
+    """Return n, and die by SIGKILL as soon as the reply is written."""
+    writer = ctx._running.runtime.writer  # on purpose, as in `garbage`
+    write = writer.write
 
     def write_and_die(frame: bytes) -> None:
         write(frame)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    runtime._write = write_and_die
+    writer.write = write_and_die
     return n
 
 
@@ -131,7 +131,7 @@ def allocate(ctx: Context, bytes: int, seconds: float = 0.0, after: float = 0.0)
 
 @bridge.command()
 def leak(ctx: Context, bytes: int) -> int:
-    """Keep that much memory for good; gives what was leaked so far."""
+    """Keep that much memory for good; returns what was leaked so far."""
     block = bytearray(bytes)
     block[::4096] = b"x" * len(block[::4096])
     _leaked.append(block)
@@ -140,7 +140,7 @@ def leak(ctx: Context, bytes: int) -> int:
 
 @bridge.command()
 def spawn(ctx: Context, seconds: float, detach: bool = False) -> int:
-    """Start a child that sleeps, and give its pid; `detach` puts it in a session of its own."""
+    """Start a child that sleeps, and return its pid; `detach` puts it in a session of its own."""
     child = subprocess.Popen(["sleep", str(seconds)], start_new_session=detach)
     child.returncode = 0  # nobody waits for it: it outlives this call
     return child.pid
@@ -148,7 +148,7 @@ def spawn(ctx: Context, seconds: float, detach: bool = False) -> int:
 
 @bridge.command()
 def fork(ctx: Context, seconds: float) -> int:
-    """Fork a child that executes nothing else and sleeps, as multiprocessing does; gives its pid."""
+    """Fork a child that executes nothing else and sleeps, as multiprocessing does; returns its pid."""
     child = os.fork()
     if child == 0:
         time.sleep(seconds)
@@ -157,8 +157,8 @@ def fork(ctx: Context, seconds: float) -> int:
 
 
 @bridge.command()
-def daemonise(ctx: Context, seconds: float) -> int:
-    """Start a process that leaves this worker's session and loses its parent; gives its pid."""
+def daemonize(ctx: Context, seconds: float) -> int:
+    """Start a process that leaves this worker's session and loses its parent; returns its pid."""
     script = f"setsid sleep {seconds} >/dev/null 2>&1 & echo $!"
     found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     return int(found.stdout)
@@ -190,8 +190,8 @@ def garbage(
     ctx: Context, data: bytes = b"\xff\xff\xff\xffthis is not a frame", exit: bool = False, seconds: float = 30.0
 ) -> None:
     """Write bytes that are no frame to the protocol's pipe; then stay for a while, or exit."""
-    runtime = ctx._running.runtime  # on purpose: nothing public can break the protocol
-    os.write(runtime._outgoing, data)
+    writer = ctx._running.runtime.writer  # on purpose: nothing public can break the protocol
+    os.write(writer._descriptor, data)
     if exit:
         os._exit(0)
     time.sleep(seconds)
@@ -199,7 +199,7 @@ def garbage(
 
 @bridge.command()
 def unsendable(ctx: Context, kind: str) -> Any:
-    """Give a value that cannot cross: a "set", a "cycle" or an "object"."""
+    """Return a value that cannot cross: a "set", a "cycle" or an "object"."""
     if kind == "cycle":
         cycle: list[Any] = []
         cycle.append(cycle)
@@ -247,13 +247,13 @@ def recurse(ctx: Context) -> None:
 
 @bridge.command()
 def shell(ctx: Context, command: str) -> int:
-    """Run a shell command that inherits this worker's descriptors 0, 1 and 2; gives its exit status."""
+    """Run a shell command that inherits this worker's descriptors 0, 1 and 2; returns its exit status."""
     return subprocess.call(["sh", "-c", command])
 
 
 @bridge.command(cancel_safe=True)
 def swallow(ctx: Context, seconds: float) -> int:
-    """Catch every interrupt for that long; gives how many there were."""
+    """Catch every interrupt for that long; returns how many there were."""
     until = time.monotonic() + seconds
     caught = 0
     while time.monotonic() < until:
@@ -287,7 +287,7 @@ def effect(ctx: Context, path: str, token: str, padding: str = "") -> None:
 
 @bridge.command()
 def die_once(ctx: Context, path: str, token: str) -> int:
-    """Append a line to a file, and die if it was the first; else give how many there are."""
+    """Append a line to a file, and die if it was the first; else return how many there are."""
     effect(ctx, path, token)
     lines = Path(path).read_text().split().count(token)
     if lines == 1:
@@ -304,7 +304,7 @@ def spawn_allocate(ctx: Context, bytes: int, seconds: float) -> int:
 
 @bridge.command()
 def payload(ctx: Context, bytes: int) -> Any:
-    """Give that many bytes."""
+    """Return that many bytes."""
     return b"p" * bytes
 
 
@@ -317,7 +317,7 @@ def remember(ctx: Context, key: str, value: Any) -> dict[str, Any]:
 
 @bridge.command(session="read")
 def recall(ctx: Context, key: str) -> dict[str, Any]:
-    """Give a value of the session's state."""
+    """Return a value of the session's state."""
     if key not in ctx.session:
         raise Failure("UnknownName", f"no {key!r}", what="session key", name=key, known=list(ctx.session))
     return {"value": ctx.session[key], **_whoami(ctx)}
@@ -325,7 +325,7 @@ def recall(ctx: Context, key: str) -> dict[str, Any]:
 
 @bridge.command(session="write")
 def append(ctx: Context, value: Any) -> list[Any]:
-    """Add a value to a list in the session's state, and give the list."""
+    """Add a value to a list in the session's state, and return the list."""
     ctx.session["list"] = [*ctx.session.get("list", []), value]
     return list(ctx.session["list"])
 
@@ -377,20 +377,20 @@ def count_then_raise(ctx: Context, n: int) -> Iterator[int]:
 
 @bridge.command()
 def ask(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
-    """Make a reverse call and give its answer."""
+    """Make a callback and return its answer."""
     return ctx.call_parent(name, arguments)
 
 
 @bridge.command()
 def ask_stream(ctx: Context, name: str, arguments: dict[str, Any]) -> Iterator[Any]:
-    """Make a streamed reverse call and pass its chunks on."""
+    """Make a streamed callback and pass its chunks on."""
     with contextlib.closing(ctx.stream_parent(name, arguments)) as chunks:
         yield from chunks
 
 
 @bridge.command()
 def environment(ctx: Context) -> dict[str, str]:
-    """Give the worker's environment variables."""
+    """Return the worker's environment variables."""
     return dict(os.environ)
 
 

@@ -1,4 +1,4 @@
-"""The commands of the optimizer pool. Thin: `dspex_worker.programs` does the work.
+"""Serve the optimizer pool: optimizing and evaluation; `dspex_worker.programs` does the work.
 
 Runs with one call at a time, on the worker's main thread, so that a signal can interrupt it.
 """

@@ -32,12 +32,15 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, types, stdio, signals, starting, saved_state, user_calls, __init__",
-    "lifeline",
+    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
+    "lifeline, frame_writer, message_reader, control_socket",
     "memory",
-    "session_state, failure, context",
-    "bridge, error_report, builtin_commands",
-    "running_call, leader_follower",
+    "session_state, user_code, error_report, reaping",
+    "parent_calls",
+    "context",
+    "bridge, builtin_commands",
+    "running_call, leader_follower, bridge_loader",
+    "execution, interrupter",
     "runtime",
     "startup",
     "forkserver, __main__",

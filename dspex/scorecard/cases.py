@@ -274,7 +274,7 @@ def held_lock(stage: Stage) -> Facts:
 )
 def host_killed(stage: Stage) -> Facts:
     stage.start()
-    for fault in ("spawn", "daemonise"):
+    for fault in ("spawn", "daemonize"):
         more = {"detach": True} if fault == "spawn" else {}
         stage.submit(fault, seconds=FOREVER, **more).wait()
     for run in [stage.announced("spin_c", seconds=FOREVER) for _ in range(2)]:

@@ -7,14 +7,9 @@ from random import Random
 
 import pytest
 
-from tests.pools.conftest import Supervise, supervise
+from tests.support.supervisors import leaves_nothing, supervise
 
-__all__ = ["Supervise", "seeded", "supervise"]
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing(no_leaks: None) -> None:
-    """Every test here gives back its descriptors, threads and processes."""
+__all__ = ["leaves_nothing", "seeded", "supervise"]
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 
 from dspex.errors import CallCancelled, CallTimeout
 from dspex.pools.supervisor import Supervisor
-from tests.chaos.company import unharmed, use_tools
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import Caller, Gate, all_ready, eventually, pids
+from tests.support.chaos.callers import unharmed, use_tools
+from tests.support.supervisors import Supervise
+from tests.support.waiting import Caller, Gate, all_ready, eventually, pids
 
 GRACE = 1.0
 BOUND = 3.0  # seconds from the deadline or cancel until the caller is free; milliseconds by design

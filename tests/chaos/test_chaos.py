@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import Plan
-from tests.chaos.run import ChaosRun
+from tests.support.chaos.plan import Plan
+from tests.support.chaos.run import ChaosRun
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing(no_leaks: None) -> None:
+def leaves_nothing(no_leaks: None) -> None:
     """The runs give back their descriptors, threads and processes."""
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from dspex.errors import CallTimeout, DspexError, FrameTooLarge, PoisonCall, ProtocolError, RemoteError, WorkerDied
-from tests.chaos.company import Company, unharmed
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import Caller, all_ready, eventually, is_alive, pids
+from tests.support.chaos.callers import Company, unharmed
+from tests.support.supervisors import Supervise
+from tests.support.waiting import Caller, all_ready, eventually, is_alive, pids
 
 HEADER = struct.Struct(">I")
 SIZE, CONCURRENCY = 3, 8
@@ -42,7 +42,7 @@ def test_a_killed_busy_worker_costs_its_own_calls_only(supervise: Supervise, see
         assert (error.signal, error.cause) in ((signal.SIGKILL, "died"), (None, "died"), (signal.SIGKILL, "killed"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 def test_other_ends_of_a_worker_under_load(supervise: Supervise, seeded: Random, number: int) -> None:
     """Chaos (DESIGN §6): a crash costs its own worker's calls; suspects that come again run alone and answer."""
     sup = supervise(size=SIZE)
@@ -66,11 +66,11 @@ def test_an_idle_workers_death_costs_nothing(supervise: Supervise, seeded: Rando
 
 
 def test_the_grandchildren_of_a_killed_worker_go_with_it(supervise: Supervise, seeded: Random) -> None:
-    """Chaos (scorecard 8): children in its group, in a session of their own and daemonised; soon, and noticed soon."""
+    """Chaos (scorecard 8): children in its group, in a session of their own and daemonized; soon, and noticed soon."""
     sup = supervise(size=1)
     with unharmed(sup, 1):
         below = [sup.call("f", "spawn", {"seconds": 600, "detach": detach}) for detach in (False, True)]
-        below.append(sup.call("f", "daemonise", {"seconds": 600}))
+        below.append(sup.call("f", "daemonize", {"seconds": 600}))
         assert all(map(is_alive, below))
         began = time.monotonic()
         caller = Caller(sup.call, "f", "kill", {"signal": 9})

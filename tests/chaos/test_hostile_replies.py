@@ -1,4 +1,4 @@
-"""A model's reply that takes a worker's parser for ever: DSPy's own parser, in a process that can be killed."""
+"""Process: a reply that takes a worker's parser for ever: DSPy's own parser, in a process that can be killed."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ import pytest
 from dspex.errors import CallTimeout, PoolSaturated
 from dspex.pools.supervisor import Supervisor
 from dspex_worker.memory.procfs import rss_of
-from tests.chaos.company import Company, unharmed, use_tools
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import Caller, Gate, eventually, lines, pids
+from tests.support.chaos.callers import Company, unharmed, use_tools
+from tests.support.supervisors import Supervise
+from tests.support.waiting import Caller, Gate, eventually, lines, pids
 
 MIB = 1024 * 1024
 

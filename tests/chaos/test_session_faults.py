@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from dspex.errors import DspexError, SessionLimit, SessionLost, WorkerDied
-from tests.chaos.company import Killer, unharmed
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import Caller, all_ready, eventually
+from tests.support.chaos.callers import Killer, unharmed
+from tests.support.supervisors import Supervise
+from tests.support.waiting import Caller, all_ready, eventually
 
 SESSIONS, STEPS = 24, 40
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.books import Books
-from tests.chaos.slopes import slope, student
-from tests.chaos.soak import Soak, report
-from tests.chaos.traffic import Possible
+from tests.support.chaos.outcomes import Books
+from tests.support.chaos.slopes import slope, student
+from tests.support.chaos.soak import Soak, report
+from tests.support.chaos.traffic import Possible
 
 
 def test_a_short_soak_keeps_its_books(tmp_path: Path, no_leaks: None) -> None:

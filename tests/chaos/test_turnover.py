@@ -18,9 +18,9 @@ from dspex.errors import PoolClosed, PoolUnhealthy, WorkerDied
 from dspex.events import Name
 from dspex.pools.state.restarts import FIRST_WAIT
 from dspex.pools.supervisor import Supervisor
-from tests.chaos.company import Company, Killer, unharmed
-from tests.chaos.conftest import Supervise
-from tests.pools.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
+from tests.support.chaos.callers import Company, Killer, unharmed
+from tests.support.supervisors import Supervise
+from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
 
 SIZE = 3
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT
+from tests.support.docs.pages import DOCS, ROOT
 
 PAGE = (DOCS / "internals" / "architecture.md").read_text(encoding="utf-8")
 FULL = sorted(set(re.findall(r"`((?:dspex|workers|bridge_scripts)/[\w/]+\.py)`", PAGE)))

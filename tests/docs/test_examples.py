@@ -16,10 +16,10 @@ import pytest
 
 from dspex.testing import FakeLM
 from dspex.testing.script import FakeReply
-from tests.hosts.host import Host
-from tests.pools.waiting import eventually, is_alive
+from tests.support.hosts.host import Host
+from tests.support.paths import EXAMPLES
+from tests.support.waiting import eventually, is_alive
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = ("quickstart", "stream", "tools", "pipeline", "session", "optimize", "own_bridge", "fastapi_app")
 WITHIN = 60.0  # seconds for one of them, on a machine that is busy
 Messages = list[dict[str, Any]]

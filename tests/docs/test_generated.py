@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, blocks_of
+from tests.support.docs.pages import DOCS, ROOT, blocks_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

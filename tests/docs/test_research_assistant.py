@@ -1,4 +1,4 @@
-"""The demo: what it decides without a model, and a whole run of it on a scripted one."""
+"""Unit and process: the demo: what it decides without a model, and a whole run of it on a scripted one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from dspex.testing import FakeLM
-from tests.hosts.host import Host
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.support.hosts.host import Host
+from tests.support.paths import EXAMPLES
 
 
 def _deciding() -> ModuleType:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT
+from tests.support.docs.pages import DOCS, ROOT
 
 FOLDERS = ("dspex", "workers", "bridge_scripts", "tests")
 CODE = re.compile(r"(?<![\w.#-])([CKSPIX]\d{1,2}[a-z]?|T\d{1,2}[a-z]?)(?![\w-])")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, names
+from tests.support.docs.pages import DOCS, ROOT, names
 
 pytest.importorskip("mkdocs", reason="the docs extra is not installed")
 pytest.importorskip("material", reason="the docs extra is not installed")

@@ -11,9 +11,9 @@ import pytest
 
 from dspex.cli.parser import parser
 from dspex.testing import FakeLM
-from tests.docs import pages, scripted_model
-from tests.docs.pages import Block
-from tests.docs.reader import Reader, left_in
+from tests.support.docs import pages, scripted_model
+from tests.support.docs.pages import Block
+from tests.support.docs.reader import Reader, left_in
 
 PYTHON = [block for page in pages.user_pages() for block in pages.runnable(page)]
 COMMANDS = [
@@ -33,9 +33,14 @@ def model() -> Iterator[FakeLM]:
 
 
 @pytest.fixture(scope="module")
-def reader(model: FakeLM, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The reader of all pages."""
-    return Reader(model, tmp_path_factory.mktemp("reader"))
+def reader(model: FakeLM, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    """The reader of all pages; it begins with those of the tests that are to run."""
+    reader = Reader(model, tmp_path_factory.mktemp("reader"))
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.originalname == test_a_python_block_runs_as_pasted.__name__:
+            reader.begin(item.callspec.params["block"].page)
+    yield reader
+    reader.close()
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=[block.id for block in PYTHON])

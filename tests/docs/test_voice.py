@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, user_pages
+from tests.support.docs.pages import DOCS, ROOT, user_pages
 
 CODES = re.compile(r"\bRULES\b|\bDESIGN §|\([CTKSPIX]\d{1,2}[a-z]?(?:, ?[CTKSPIX]\d{1,2}[a-z]?)*\)|\brule [CTKSPIX]\d")
 PRIVATE = re.compile(

@@ -1,4 +1,4 @@
-"""`python -m dspex_worker --lifeline FD`: a worker that is exec'd, with its frames on stdin and stdout."""
+"""Run an exec'd worker, with its frames on stdin and stdout: `python -m dspex_worker --lifeline FD`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bridge script is written with: a `Bridge` that collects commands, and the `Context` that each call gets.
+"""Write a bridge script with these: a `Bridge` that collects commands, and the `Context` that each call gets.
 
     from dspex_worker.bridge import Bridge, Context
 
@@ -15,134 +15,19 @@ function streams: each value it yields is a chunk, and what it returns is the st
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, MutableMapping
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from .context import Context, current
+from .failure import Cancelled, Failure
 from .wire import shapes
 
-if TYPE_CHECKING:
-    from .running_call import ParentStream, RunningCall
+__all__ = ["Bridge", "Cancelled", "Command", "Context", "Failure", "SessionUse", "Settings", "current"]
 
 SessionUse = Literal["read", "write"] | None
 Settings = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
-
-_current: ContextVar[Context] = ContextVar("dspex_context")
-
-
-class Cancelled(BaseException):
-    """The call was cancelled: its caller went away, or its deadline passed. Let it through."""
-
-
-class Failure(Exception):
-    """An error that the caller gets as `dspex.errors.<kind>` with these facts, where that class is one of DSPex's."""
-
-    def __init__(self, kind: str, message: str, /, **facts: Any) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-        self.facts = facts
-
-
-def current() -> Context:
-    """Give the context of the call that runs here.
-
-    Raises:
-        LookupError: no call runs in this thread (threads that user code starts need `contextvars.copy_context`).
-    """
-    return _current.get()
-
-
-class Context:
-    """One call, as the command sees it. Its methods may be used from any thread that the command starts."""
-
-    def __init__(self, running: RunningCall) -> None:
-        self._running = running
-
-    @property
-    def call_id(self) -> int:
-        return self._running.id
-
-    @property
-    def pool(self) -> str:
-        return self._running.runtime.identity.pool
-
-    @property
-    def worker(self) -> str:
-        """The worker's slot, such as "dspy/2"; a replaced worker bears the same, with a higher generation."""
-        return self._running.runtime.identity.worker
-
-    @property
-    def generation(self) -> int:
-        return self._running.runtime.identity.generation
-
-    @property
-    def deadline(self) -> float | None:
-        """The call's deadline on `time.monotonic()`'s clock, which supervisor and worker share."""
-        return self._running.deadline
-
-    @property
-    def session_id(self) -> str | None:
-        return self._running.session_id
-
-    @property
-    def session(self) -> MutableMapping[str, Any]:
-        """The session's state.
-
-        Raises:
-            Failure: the command did not declare `session=`, or the call came without a session.
-        """
-        return self._running.session()
-
-    def call_parent(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> Any:
-        """Run `name` in the supervisor's process and give its result; blocks.
-
-        Raises:
-            Failure: the handler raised; `kind` is its class.
-            Cancelled: this call was cancelled meanwhile.
-            TimeoutError: no answer within `timeout` seconds.
-        """
-        _require_shape(name, arguments)
-        return self._running.call_parent(name, arguments, timeout)
-
-    def stream_parent(self, name: str, arguments: dict[str, Any]) -> ParentStream:
-        """Run `name` in the supervisor's process and iterate over its chunks; close it to stop early."""
-        _require_shape(name, arguments)
-        return self._running.stream_parent(name, arguments)
-
-    def emit(self, event: str, facts: dict[str, Any]) -> None:
-        """Tell the supervisor something that nobody waits for.
-
-        Raises:
-            TypeError, ValueError: what is given is no event; nothing is sent.
-        """
-        _require_shape(event, facts)
-        if reserved := shapes.reserved_in(facts):
-            raise ValueError(f"the facts {reserved} of event {event!r} would hide who sent it: give them other names")
-        self._running.emit(event, facts)
-
-    def conceal(self, *secrets: str) -> None:
-        """Keep these out of what the caller is told of the call's error: its message, its facts, its traceback."""
-        self._running.secrets += secrets
-
-    def check_cancelled(self) -> None:
-        """Raise `Cancelled` if the caller has gone; for long loops in C or in threads of their own."""
-        if self._running.is_cancelled:
-            raise Cancelled
-
-    def __repr__(self) -> str:
-        return f"<call {self.call_id} in {self.worker} generation {self.generation}>"
-
-
-def _require_shape(name: object, arguments: object) -> None:
-    """Refuse here what would be no message of the protocol: the supervisor would retire the worker."""
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        given = f"({type(name).__name__}, {type(arguments).__name__})"
-        raise TypeError(f"a name (str) and arguments (dict) are needed, not {given}")
-    if not 0 < len(name) <= shapes.NAME_MOST:
-        raise ValueError(f"a name has 1 to {shapes.NAME_MOST} characters, not {len(name):,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +41,7 @@ class Command:
     is_stream: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """What the READY message says of it."""
+        """Return what the READY message says of it."""
         return {"session": self.session, "cancel_safe": self.cancel_safe, "stream": self.is_stream}
 
 

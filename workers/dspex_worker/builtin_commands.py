@@ -6,14 +6,14 @@ import os
 import time
 from typing import Any
 
-from .bridge import Context
+from .context import Context
 from .memory.procfs import rss_of
 
 _started = time.monotonic()
 
 
 def ping(ctx: Context) -> dict[str, Any]:
-    """Give {pid, generation, worker, uptime_s, rss_bytes} of the worker that answers."""
+    """Return {pid, generation, worker, uptime_s, rss_bytes} of the worker that answers."""
     return {
         "pid": os.getpid(),
         "generation": ctx.generation,
@@ -24,5 +24,5 @@ def ping(ctx: Context) -> dict[str, Any]:
 
 
 def echo(ctx: Context, /, **arguments: Any) -> dict[str, Any]:
-    """Give back the arguments."""
+    """Return the arguments."""
     return arguments

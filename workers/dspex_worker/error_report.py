@@ -1,9 +1,8 @@
-"""Describe an exception of the worker for the supervisor: text and facts; no object of the worker crosses as itself."""
+"""Describe exceptions for the wire: text and facts, bounded; no object of the worker crosses as itself."""
 
 from __future__ import annotations
 
-from .bridge import Cancelled, Failure
-from .session_state import SessionStateTooLarge
+from .failure import Cancelled, Failure
 from .wire import OverLimit, Unencodable
 from .wire.error_codec import ErrorEncoder, Known
 
@@ -19,8 +18,6 @@ def _classify(error: BaseException) -> Known:
             return Known("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
         case OverLimit():
             return Known("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
-        case SessionStateTooLarge():
-            return Known("SessionStateTooLarge")
     return Known()
 
 

@@ -1,9 +1,10 @@
-"""Who reads: exactly one thread of a worker, the leader, takes messages from the supervisor, and runs calls itself.
+"""Leader/Followers: the thread that reads a call runs it; another takes over reading after a tick.
 
-Handing each call to another thread costs two thread switches, most of a short call's time. So the leader runs what it
-reads, and a *watch* looks after it: if a call has not ended within a tick, the watch takes the lead, and with it the
-messages that were read but not handled. A call that is about to wait for the supervisor hands the lead over before.
-So reading goes on whatever calls do, and PING, CANCEL and further calls wait a tick or two at most.
+Exactly one thread of a worker, the leader, takes messages from the supervisor. Handing each call to another thread
+would cost two thread switches, most of a short call's time. So the leader runs what it reads, and a *watch* looks after
+it: if a call has not ended within a tick, the watch takes the lead, and with it the messages that were read but not
+handled. A call that is about to wait for the supervisor gives the lead away before. So reading goes on whatever calls
+do, and PING, CANCEL and further calls wait a tick or two at most.
 
 Threads that neither lead nor watch nor run a call stand by. When calls must run on the main thread (`concurrency` 1),
 another leader gives the lead back to it together with the call.
@@ -13,40 +14,49 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NoReturn
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 from .wire.messages import Message
-
-if TYPE_CHECKING:
-    from .running_call import RunningCall
 
 TICK = 0.001  # seconds that a call may keep the leader from reading before the watch takes over
 FREE, TO_MAIN = 0, -1  # the lead is given away: to the watch, or to the main thread
 IDLE_TICKS = 20  # after so many without a call the watch sleeps until the next one
 
 
-class LeaderFollower:
-    """The lead of one worker. `read` gives more messages and blocks; `handle` gives a call to run, or None."""
+class LedCall(Protocol):
+    """What the leader needs to know of a call."""
 
-    def __init__(
-        self,
-        *,
-        read: Callable[[], list[Message]],
-        handle: Callable[[Message], RunningCall | None],
-        run: Callable[[RunningCall], None],
-        calls_on_main: bool,
-        broken: Callable[[], NoReturn],
-    ) -> None:
-        """`broken` is called where an exception left one of the others: without a leader, nobody would read."""
-        self._read = read
-        self._handle = handle
-        self._run = run
+    is_nested: bool
+
+
+C = TypeVar("C", bound=LedCall)
+
+
+class MessageSource(Protocol[C]):
+    """What a leader does, beside leading; `Runtime` in workers."""
+
+    def read(self) -> list[Message]:
+        """Block until there is more, and return it."""
+
+    def handle(self, message: Message) -> C | None:
+        """Act on a message, and return the call to run if it is one."""
+
+    def run(self, call: C) -> None:
+        """Run a call to its reply."""
+
+    def fail(self) -> NoReturn:
+        """End the process: an exception left one of the others, and without a leader nobody would read."""
+
+
+class LeaderFollower(Generic[C]):
+    """Who leads in one worker."""
+
+    def __init__(self, source: MessageSource[C], *, calls_on_main: bool) -> None:
+        self._source = source
         self._calls_on_main = calls_on_main
-        self._broken = broken
         self._main = threading.main_thread().ident or 0
-        self._for_main: SimpleQueue[RunningCall] = SimpleQueue()  # with the lead
+        self._for_main: SimpleQueue[C] = SimpleQueue()  # with the lead
         self._inbox: deque[Message] = deque()  # read, not handled; the leader's
         self._lock = threading.Lock()  # guards who leads, and what the watch knows
         self._leader = FREE  # a thread, or one of the two
@@ -64,7 +74,7 @@ class LeaderFollower:
         try:
             self._begin(received)
         except BaseException:  # whatever it is, nobody would read any more
-            self._broken()
+            self._source.fail()
 
     def _begin(self, received: list[Message]) -> NoReturn:
         self._inbox.extend(received)
@@ -82,7 +92,7 @@ class LeaderFollower:
     # -- a running call --
 
     def step_aside(self) -> None:
-        """The calling thread is about to wait: let another lead, if it does."""
+        """Let another thread lead, if the calling one does: it is about to wait."""
         if self._leader != threading.get_ident():
             return
         with self._lock:
@@ -97,7 +107,7 @@ class LeaderFollower:
         inbox = self._inbox
         while True:
             while inbox:
-                running = self._handle(inbox.popleft())
+                running = self._source.handle(inbox.popleft())
                 if running is None:
                     continue
                 if self._calls_on_main and me != self._main and not running.is_nested:
@@ -106,15 +116,15 @@ class LeaderFollower:
                     return
                 if not self._run_as_leader(me, running):
                     return
-            inbox.extend(self._read())
+            inbox.extend(self._source.read())
 
-    def _run_as_leader(self, me: int, running: RunningCall) -> bool:
+    def _run_as_leader(self, me: int, running: C) -> bool:
         """Run the call under watch; False if the lead was lost meanwhile."""
         self._runs += 1
         self._is_running = True
         if not self._is_watched:
             self._call_watch()
-        self._run(running)
+        self._source.run(running)
         with self._lock:
             if self._leader != me:
                 return False
@@ -144,7 +154,7 @@ class LeaderFollower:
                     self._standing_by += 1
                 self._duty.get()
         except BaseException:  # whatever it is, nobody would read any more
-            self._broken()
+            self._source.fail()
 
     def _stand_by_once(self) -> None:
         with self._lock:

@@ -1,8 +1,12 @@
-"""The lifeline: a process group that the kernel kills when its supervisor lets go of a pipe, or dies.
+"""The lifeline: a process group that is killed when its supervisor lets go of a pipe, or dies.
 
-The worker holds the read end of a pipe that never carries data, and asks the kernel to send SIGKILL to its own process
+A worker holds the read end of a pipe that never carries data, and asks the kernel to send SIGKILL to its own process
 group when anything happens on it. Closing the write end is such a thing, and a dying supervisor closes everything: the
 group is gone about a millisecond later, also while C code holds the GIL, whichever thread had spawned it.
+
+Where kernels and sandboxes refuse O_ASYNC on pipes, or DSPEX_LIFELINE=watch switches it off, a thread waits for the
+same and kills the group. It needs the GIL, so code that holds it in C is not ended by this (the fork server, another
+process, does that).
 
 PR_SET_PDEATHSIG is no substitute: it fires when the spawning *thread* ends. The owner and signal live in the open file
 description, so every worker needs a pipe of its own: a shared one kills only the last that armed it.
@@ -16,9 +20,66 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
+
+from .exits import end_group
 
 F_SETSIG = 10  # <fcntl.h> on Linux; Python does not name it
 PR_SET_CHILD_SUBREAPER = 36
+KERNEL, WATCH = "kernel", "watch"
+SWITCH = "DSPEX_LIFELINE"  # of the environment
+PARENT_CHECK_EVERY = 0.25  # seconds between looks at who the parent is
+THREAD_PATIENCE = 1.0  # seconds for a thread that has ended to leave the kernel's list
+
+
+class Lifeline:
+    """Ties this process, a group's leader, to the write end of a pipe. `kind` says by what: the kernel or a thread."""
+
+    def __init__(self, read_end: int, *, parent: int | None = None) -> None:
+        """`parent`, if given, must live on as well: a forked sibling of it may keep the pipe open."""
+        self.kind = KERNEL
+        self._read_end = read_end
+        self._parent = parent
+        self._thread: threading.Thread | None = None
+        try:
+            if os.environ.get(SWITCH) == WATCH:
+                raise OSError("switched off")
+            arm(read_end)
+        except OSError:
+            self.kind = WATCH
+            self._start_thread()
+
+    def release(self) -> None:
+        """Let the process outlive the pipe from now on; no thread of this is left."""
+        if self._thread is None:
+            disarm(self._read_end)
+            return
+        os.write(self._wake, b"x")
+        self._thread.join()
+        self._thread = None
+        os.close(self._wake)
+        os.close(self._woken)
+        deadline = time.monotonic() + THREAD_PATIENCE
+        while len(list(Path("/proc/self/task").iterdir())) > threading.active_count() and time.monotonic() < deadline:
+            time.sleep(0.001)  # whoever counts the threads next must not count this one
+
+    def _start_thread(self) -> None:
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._watch, name="dspex-lifeline", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        poll.register(self._read_end, 0)  # POLLHUP and POLLERR come unasked
+        while True:
+            events = dict(poll.poll(None if self._parent is None else PARENT_CHECK_EVERY * 1000))
+            if self._woken in events:
+                return
+            if self._read_end in events or (self._parent is not None and os.getppid() != self._parent):
+                end_group()
 
 
 def arm(read_end: int) -> None:
@@ -26,6 +87,7 @@ def arm(read_end: int) -> None:
 
     Raises:
         RuntimeError: the process does not lead its own group, so that the signal would hit its parent's.
+        OSError: the kernel refuses it.
     """
     group = os.getpgrp()
     if group != os.getpid():

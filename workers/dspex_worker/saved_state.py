@@ -1,4 +1,4 @@
-"""What the saved state of a program may hold: the program, and never how, where or with whom it is called.
+"""Check saved states: they hold the program, and never how, where or with whom it is called.
 
 A state is a mapping of parts by their names in the module, or the one part of a bare predictor. DSPy's own load takes
 any other key of a part for an attribute of the predictor, so a file could move its endpoint or replace its methods.
@@ -34,7 +34,7 @@ _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def stray_keys(state: Mapping[str, Any]) -> list[str]:
-    """The paths of the keys that are no part of a program."""
+    """Return the paths of the keys that are no part of a program."""
     if _is_bare(state):
         return list(_stray_of_part(state, ""))
     found: list[str] = []
@@ -49,7 +49,7 @@ def stray_keys(state: Mapping[str, Any]) -> list[str]:
 
 
 def stray_options(module: str, options: Mapping[str, Any]) -> list[str]:
-    """The names of a module's options that a file may not hold; a user's own module takes what it likes otherwise."""
+    """Return the names of a module's options that a file may not hold; a user's own module may take any other."""
     is_dspys = ":" not in module
     return [
         name
@@ -59,7 +59,7 @@ def stray_options(module: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def addresses_in(value: Any, path: str = "") -> Iterator[str]:
-    """The paths of keys, at any depth, that say how or with whom something is called, and of texts that are URLs."""
+    """Yield the paths of keys, at any depth, that say how or with whom to call something, and of URLs."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if speaks_of_calling(name):
@@ -80,7 +80,7 @@ def speaks_of_calling(name: str) -> bool:
 
 
 def damage(state: Mapping[str, Any]) -> str | None:
-    """What is wrong with the state's form, or None."""
+    """Return what is wrong with the state's form, or None."""
     parts = {"": state} if _is_bare(state) else {f"{name}.": part for name, part in state.items()}
     for path, part in parts.items():
         if _is_part(part) and (wrong := _damage_of_part(part)):
@@ -89,7 +89,7 @@ def damage(state: Mapping[str, Any]) -> str | None:
 
 
 def without_lms(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The state without LMs, traces and training data; and of each LM that was there, its path and its keys' names."""
+    """Return the state without LMs, traces and training data; and the path of each LM that was there, with its keys."""
     if _is_bare(state):
         part, keys = _without_lm(state)
         return part, [f"lm ({keys})"] if keys else []

@@ -1,9 +1,9 @@
-"""Session state inside a worker: one mapping for each session, which commands reach through `ctx.session`.
+"""Keep session state in a worker: one mapping for each session, which commands reach through `ctx.session`.
 
 The leader restores and forgets mappings; the command that runs in a session writes it alone (the pool starts no other
 command of that session meanwhile). A durable session's mapping holds wire values only, and each reply carries what its
-call wrote, so that the supervisor always has the state as of the last answered call. What it could not be told is
-taken back here too.
+call wrote, so that the supervisor always has the state as of the last answered call. What could not be sent is taken
+back here too.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from .failure import Failure
 from .wire import decode, encode
 
 STATE_LIMIT = 1024 * 1024  # bytes of one durable session's values
 
 
-class SessionStateTooLarge(ValueError):
-    """A durable session grew over `STATE_LIMIT`."""
-
-
 class State(dict[str, Any]):
-    """One session's mapping; `is_forgotten` once the supervisor has said that nobody wants it any more."""
+    """One session's mapping; `is_forgotten` once the supervisor has sent FORGET for it."""
 
     is_forgotten = False
 
@@ -62,7 +59,7 @@ class SessionView(MutableMapping[str, Any]):
         return f"<session {self.id!r} with {len(self)} keys>"
 
     def touched(self) -> dict[str, Any]:
-        """Give what may have been changed, with its value."""
+        """Return what may have been changed, with its value."""
         return {key: self._state[key] for key in sorted(self._touched) if key in self._state}
 
     def _require_writable(self) -> None:
@@ -79,7 +76,7 @@ class Sessions:
         self._packed: dict[str, dict[str, bytes]] = {}  # of durable sessions: what the supervisor has
 
     def view(self, id: str, *, is_writable: bool) -> SessionView:
-        """Give the session's view; the session is held from the first write that survives its call."""
+        """Return the session's view; the session is held from the first write that survives its call."""
         state = self._states.get(id)
         if state is None:
             state = self._seen.setdefault(id, State())
@@ -87,12 +84,12 @@ class Sessions:
             self._seen[id] = state  # a call and those nested in it see the same, also once one has emptied it
         return SessionView(state, id=id, is_writable=is_writable)
 
-    def settle(self, view: SessionView, *, is_durable: bool) -> dict[str, Any]:
-        """Give the reply's notes after a call that could write: whether state is held and, if durable, what changed.
+    def commit(self, view: SessionView, *, is_durable: bool) -> dict[str, Any]:
+        """Return the reply's notes after a call that could write: whether state is held and, if durable, what changed.
 
         Raises:
-            Unencodable, OverLimit, SessionStateTooLarge: a durable session holds something that the supervisor cannot
-                keep; it is again as the supervisor has it.
+            Unencodable, OverLimit, Failure: a durable session holds something that the supervisor cannot keep, or
+                too much (SessionStateTooLarge); it is again as the supervisor has it.
         """
         if view._state.is_forgotten:
             return {"held": False}
@@ -114,6 +111,7 @@ class Sessions:
         self._packed[id] = {key: encode(value) for key, value in values.items()}
 
     def forget(self, id: str) -> None:
+        """Drop the state; calls that still run keep what they see, and report nothing of it."""
         for states in (self._states, self._seen):
             state = states.pop(id, None)
             if state is not None:
@@ -131,7 +129,7 @@ class Sessions:
             self._packed.pop(view.id, None)
 
     def _changed(self, view: SessionView) -> tuple[dict[str, Any], list[str]]:
-        """Give what the supervisor does not have yet, and what it has and is gone; from now on it counts as told."""
+        """Return what the supervisor does not have yet, and what it has and is gone; from now on it counts as sent."""
         before = self._packed.get(view.id, {})
         touched = view.touched()
         packed = {key: encode(value, root=f"session[{key!r}]") for key, value in touched.items()}
@@ -140,7 +138,8 @@ class Sessions:
         after = {key: value for key, value in {**before, **packed}.items() if key in view._state}
         size = sum(len(key) + len(value) for key, value in after.items())
         if size > STATE_LIMIT:
-            raise SessionStateTooLarge(f"session {view.id!r} holds {size:,} bytes, the limit is {STATE_LIMIT:,}")
+            message = f"session {view.id!r} holds {size:,} bytes, the limit is {STATE_LIMIT:,}"
+            raise Failure("SessionStateTooLarge", message)
         self._packed[view.id] = after
         wrote = {key: touched[key] for key, value in packed.items() if before.get(key) != value}
         return wrote, sorted(before.keys() - after.keys())

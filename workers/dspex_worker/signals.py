@@ -1,4 +1,4 @@
-"""The signals that a worker and its template leave to their supervisor: SIGTERM and SIGINT.
+"""Leave SIGTERM and SIGINT to the supervisor: in workers, and in their fork server.
 
 A service manager, or a terminal, sends them to every process of the tree; only the supervisor knows which calls may
 still go on, and the lifeline ends the rest. A handler that does nothing is no SIG_IGN: exec resets it, so that what
@@ -28,7 +28,7 @@ def take_own() -> None:
 
 
 def leave_to_supervisor() -> None:
-    """From now on they do nothing here; main thread only. Those that were held come, and do nothing."""
+    """Make them do nothing here from now on; main thread only. Those that were held come, and do nothing."""
     for number in LEFT:
         signal.signal(number, _ignore)
         signal.siginterrupt(number, False)  # code in C would see its system calls fail
@@ -57,7 +57,7 @@ class _Forks:
         os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._restore)
 
     def _block(self) -> None:
-        """All of them: an interrupt that raised in these handlers (C15) would leave the mask as it is."""
+        """Block all: an interrupt that raised in these handlers (C15) would leave the mask as it is."""
         self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
     def _unblock(self) -> None:
@@ -66,7 +66,7 @@ class _Forks:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _restore(self) -> None:
-        """One that waits ends the child: raised from here, a KeyboardInterrupt would be lost."""
+        """Give the defaults back. A waiting signal ends the child: a KeyboardInterrupt from here would be lost."""
         ours = [number for number in LEFT if signal.getsignal(number) is _ignore]  # else user code has one of its own
         for number in ours:
             signal.signal(number, signal.SIG_DFL)

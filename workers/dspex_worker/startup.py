@@ -1,117 +1,140 @@
-"""From a bare process to a running worker: claim stdio, arm the lifeline, greet, load the bridge, set up, be ready."""
+"""Turn a bare process into a running worker: lead a session, claim stdio, greet, set up, be ready."""
 
 from __future__ import annotations
 
 import faulthandler
-import importlib
-import importlib.util
 import os
 import platform
+import random
+import resource
 import sys
 import traceback
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
 from typing import Any, NoReturn
 
-from . import __version__, lifeline, signals, starting, stdio
+from . import __version__, signals, starting, stdio
 from .bridge import Bridge, Settings
+from .bridge_loader import load_bridge
+from .context import Identity
 from .error_report import describe
+from .exits import EXIT_BOOT, leave
+from .frame_writer import FrameWriter
+from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
-from .runtime import Identity, Runtime, leave
-from .vigil import Hold
+from .message_reader import MessageReader
+from .runtime import Runtime
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
 
-EXIT_BOOT = 70  # EX_SOFTWARE of <sysexits.h>: the worker could not start, and its stderr says why
+STDIO = 3  # descriptors 0, 1 and 2
 
 
-def run_worker(lifeline_fd: int, bridge: Bridge | None = None) -> NoReturn:
-    """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the template loaded it."""
+# -- a forked child of the fork server --
+
+
+class Gate:
+    """Holds a forked child back until its parent opens the gate, or is gone."""
+
+    def __init__(self) -> None:
+        self._inside, self._outside = os.pipe2(os.O_CLOEXEC)
+
+    def open(self) -> None:
+        """In the parent."""
+        os.close(self._inside)
+        os.close(self._outside)
+
+    def wait(self) -> None:
+        """In the child: give back the own copy of the parent's end, whose closing is the sign."""
+        os.close(self._outside)
+        os.read(self._inside, 1)
+        os.close(self._inside)
+
+
+def become_worker(settings: Settings, bridge: Bridge | None, descriptors: list[int], gate: Gate | None) -> NoReturn:
+    """Lead a session, drop all that is the fork server's, and be a worker: in this process, or through exec."""
+    try:
+        os.setsid()
+        if gate is not None:
+            gate.wait()
+        for target, descriptor in enumerate(descriptors[:STDIO]):
+            os.dup2(descriptor, target)
+        lifeline_end = descriptors[STDIO]
+        _close_inherited(keep=lifeline_end)
+        if bridge is None:
+            os.set_inheritable(lifeline_end, True)
+            python = settings["python"]
+            os.execv(python, [python, "-P", "-m", "dspex_worker", "--lifeline", str(lifeline_end)])
+        _reseed()
+        run_worker(lifeline_end, bridge)
+    except BaseException as error:  # a forked child must never run on as a second fork server
+        os.write(2, f"the worker could not start: {error}\n".encode(errors="replace"))
+    os._exit(EXIT_BOOT)
+
+
+def _close_inherited(keep: int) -> None:
+    os.closerange(STDIO, keep)
+    try:
+        last = max(int(entry.name) for entry in os.scandir("/proc/self/fd"))
+    except OSError:  # no /proc: as many as there may be
+        last = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    os.closerange(keep + 1, last + 1)
+
+
+def _reseed() -> None:
+    """Two children must not draw the same numbers; numpy's global generator does not reseed itself at fork."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
+
+
+# -- every worker --
+
+
+def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
+    """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
     incoming, outgoing = stdio.claim()
-    hold = Hold(lifeline_fd)
-    lifeline.become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
+    writer, buffer = FrameWriter(outgoing), FrameBuffer()
+    own_lifeline = Lifeline(lifeline_end)
+    become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signals.leave_to_supervisor()
     faulthandler.enable(sys.stderr)
     rlimits.prefer_as_oom_victim()
-    buffer = FrameBuffer()
-    os.write(outgoing, messages.write(Kind.HELLO, MAGIC, *PROTOCOL, _facts(hold)))
+    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind))
     try:
         settings = _read_hello(incoming, buffer)
         bridge = bridge or load_bridge(settings)
-        cap = settings.get("memory_cap")
-        if cap is not None and not bridge.runs_optimizers:
-            rlimits.limit_data(cap, settings["concurrency"])
-        for setup in bridge.setups:
-            setup(settings)
-        if cap is not None:
-            rlimits.check_cap(settings["pool"], cap)
+        _set_up(bridge, settings)
     except BaseException as error:  # the supervisor shows it, as text, to whoever waits for the pool
         traceback.print_exc()
-        os.write(outgoing, messages.write(Kind.ERROR, 0, describe(error), None))
+        writer.send(Kind.ERROR, 0, describe(error), None)
         leave(EXIT_BOOT)
     starting.end()
     signals.leave_to_supervisor()  # whatever an import or a setup made of them
-    os.write(outgoing, messages.write(Kind.READY, {name: c.facts() for name, c in bridge.commands.items()}))
-    identity = Identity(settings["pool"], settings["worker"], settings["generation"])
+    writer.send(Kind.READY, {name: c.facts() for name, c in bridge.commands.items()})
+    writer.limit = settings.get("frame_limit", FRAME_LIMIT)
     Runtime(
         bridge,
-        incoming=incoming,
-        outgoing=outgoing,
-        lifeline=lifeline_fd,
-        identity=identity,
+        identity=Identity(settings["pool"], settings["worker"], settings["generation"]),
+        reader=MessageReader(incoming, buffer, settings["worker"]),
+        writer=writer,
+        private=(incoming, outgoing, lifeline_end),
         concurrency=settings["concurrency"],
-        limit=settings.get("frame_limit", FRAME_LIMIT),
-    ).run(buffer)
+    ).serve()
 
 
-class _FromSource(SourceFileLoader):
-    """Reads the script itself: the cache of bytecode takes an edit of equal length within a second for none."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-def load_bridge(settings: Settings) -> Bridge:
-    """Import the bridge script and run what it registered to be warm.
-
-    Raises:
-        RuntimeError: the script does not bind a `Bridge` to the name `bridge`.
-    """
-    for entry in reversed(settings.get("path") or []):
-        if entry not in sys.path:
-            sys.path.insert(0, entry)
-    path = Path(settings["bridge"])
-    if str(path.parent) not in sys.path:  # last: processes that commands start with multiprocessing import it by name
-        sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path, loader=_FromSource(path.stem, str(path)))
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"the bridge {str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    bridge = getattr(module, "bridge", None)
-    if not isinstance(bridge, Bridge):
-        raise RuntimeError(f"the bridge script {str(path)!r} binds no dspex_worker.bridge.Bridge to the name 'bridge'")
-    for name in settings.get("imports") or []:
-        importlib.import_module(name)
-    for warm in bridge.warmers:
-        warm(settings)
-    _add_standard_commands(bridge)
-    return bridge
-
-
-def _add_standard_commands(bridge: Bridge) -> None:
-    from .builtin_commands import echo, ping
-
-    for name, function in (("ping", ping), ("echo", echo)):
-        if name not in bridge.commands:
-            bridge.command(name, cancel_safe=True)(function)
+def _facts(lifeline_kind: str) -> dict[str, Any]:
+    return {
+        "lifeline": lifeline_kind,
+        "pid": os.getpid(),
+        "worker_version": __version__,
+        "python": platform.python_version(),
+        "path": str(Path(__file__).parent),
+    }
 
 
 def _read_hello(incoming: int, buffer: FrameBuffer) -> Settings:
-    """Give the settings in the supervisor's HELLO.
+    """Return the settings in the supervisor's HELLO.
 
     Raises:
         Malformed: something else came, or another protocol.
@@ -128,11 +151,12 @@ def _read_hello(incoming: int, buffer: FrameBuffer) -> Settings:
             return settings
 
 
-def _facts(hold: Hold) -> dict[str, Any]:
-    return {
-        "lifeline": hold.kind,
-        "pid": os.getpid(),
-        "worker_version": __version__,
-        "python": platform.python_version(),
-        "path": str(Path(__file__).parent),
-    }
+def _set_up(bridge: Bridge, settings: Settings) -> None:
+    """Set the limits, run the bridge's setups, and check that what is left of the cap is enough."""
+    cap = settings.get("memory_cap")
+    if cap is not None and not bridge.runs_optimizers:
+        rlimits.limit_data(cap, settings["concurrency"])
+    for setup in bridge.setups:
+        setup(settings)
+    if cap is not None:
+        rlimits.check_cap(settings["pool"], cap)

@@ -1,8 +1,8 @@
-"""Taking stdin and stdout away from user code, before any of it is imported.
+"""Take stdin and stdout away from user code, before any of it is imported.
 
 The protocol moves to private descriptors; 0 becomes /dev/null and 1 becomes stderr. So `print`, `os.write(1, ...)`, a
-C library's `puts` and a child process can say what they like: it lands in the supervisor's stderr ring, never inside a
-frame.
+C library's `puts` and a child process can write what they like: the supervisor keeps it with stderr's end, and it is
+never inside a frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PRIVATE = 10  # private descriptors start here, out of the way of anything that 
 
 
 def claim() -> tuple[int, int]:
-    """Give private, close-on-exec descriptors for (frames in, frames out); call it once, first."""
+    """Return private, close-on-exec descriptors for (frames in, frames out); call it once, first."""
     incoming = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, PRIVATE)
     outgoing = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, PRIVATE)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""How a function of the user's takes what DSPy gives it, found out before it is called.
+"""Find out how a function of the user's takes what DSPy gives it, before it is called.
 
 DSPy calls a metric by position: (example, prediction) to score it, with a `trace` while demonstrations are collected,
 and GEPA adds `pred_name` and `pred_trace`. A metric may have parameters of its own besides (`frac=1.0`), which get
@@ -33,7 +33,7 @@ class Convention:
     required: frozenset[str] = frozenset()
 
     def arguments(self, given: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The positional and named arguments for what DSPy gave; a role that is required and was not given is None."""
+        """Return the positional and named arguments for what DSPy gave; a required role that was not given is None."""
         values = dict(zip(ROLES, given, strict=False))
         placed: list[Any] = []
         named: dict[str, Any] = {}
@@ -49,7 +49,7 @@ class Convention:
         return placed, named
 
     def sees(self) -> list[str]:
-        """The roles that the metric gets when DSPy gives them all."""
+        """Return the roles that the metric gets when DSPy gives them all."""
         placed, named = self.arguments(ROLES)
         return [role for role in ROLES if role in placed or role in named]
 
@@ -58,7 +58,7 @@ _AS_GIVEN = Convention(len(ROLES))
 
 
 def metric_convention(metric: Callable[..., Any]) -> Convention:
-    """How `metric` is to be called.
+    """Return how `metric` is to be called.
 
     Raises:
         Mismatch: it cannot be called as a metric in any way that DSPy has.
@@ -111,7 +111,7 @@ def _convention(parameters: Mapping[str, Parameter]) -> Convention:
 
 
 def _taken_by_position(ordered: Sequence[Parameter], *, takes_rest: bool) -> int:
-    """How many roles go by position: the two, the trace, and GEPA's two only where the metric has a place for both."""
+    """Return how many roles go by position: two, the trace, and GEPA's two if the metric has a place for both."""
     if len(ordered) < 3 or not _takes(ordered[2], "trace"):
         return 2
     about = ordered[3:]
@@ -128,7 +128,7 @@ def _takes(parameter: Parameter, role: str) -> bool:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """What it takes; None where nothing says so. Modules of DSPy's (SemanticF1) take what their `forward` takes."""
+    """Return its signature, None if it has none. Modules of DSPy's (SemanticF1) take what their `forward` takes."""
     try:
         found = inspect.signature(function)
         kinds = {one.kind for one in found.parameters.values()}

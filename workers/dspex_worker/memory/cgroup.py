@@ -1,10 +1,10 @@
-"""Control groups (v2): a group for each worker, whose memory the kernel itself limits, with all that the worker starts.
+"""Control groups (v2): one for each worker, where the kernel itself limits its memory, with all that it starts.
 
     <delegated group>/dspex.<pid namespace>.<pid>.<start>.<n>/<pool>.<generation>
 
-The supervisor claims a branch for each capped pool (`find`, `claim`); the pool's template makes a group in it for each
-worker, moves the worker in before it runs user code, and reads afterwards why it ended. A branch's name says whose it
-is, so that the next supervisor can remove what a dead one left, and never touches a living one's.
+The supervisor claims a branch for each capped pool (`find`, `claim`); the pool's fork server makes a group in it for
+each worker, moves the worker in before it runs user code, and reads afterwards why it ended. A branch's name says whose
+it is, so that the next supervisor can remove what a dead one left, and never touches a living one's.
 
 Groups are made only below a group that is ours: delegated to this user, named in DSPEX_CGROUP, or the root of a system
 that nobody else manages. DSPEX_CGROUP=off keeps this layer off.
@@ -77,7 +77,7 @@ class ControlGroup:
         return events.get("oom_kill", 0) > 0 and not events.get("oom", 0)
 
     def peak(self) -> int:
-        """Give the most bytes that were ever in it; 0 if the kernel does not say (before 5.19)."""
+        """Return the most bytes that were ever in it; 0 if the kernel does not say (before 5.19)."""
         try:
             return int(self._read("memory.peak"))
         except (OSError, ValueError):
@@ -118,17 +118,17 @@ class ControlGroup:
 
 
 def find() -> Path:
-    """Give the group below which this process may make groups with a memory limit.
+    """Return the group below which this process may make groups with a memory limit.
 
     Raises:
-        Unusable: there is none, with the reason.
+        CgroupUnusable: there is none, with the reason.
     """
-    told = os.environ.get(VARIABLE, "")
-    if told == "off":
+    named = os.environ.get(VARIABLE, "")
+    if named == "off":
         raise CgroupUnusable(f"switched off by {VARIABLE}")
-    if told:
-        _check(Path(told))
-        return Path(told)
+    if named:
+        _check(Path(named))
+        return Path(named)
     mount, own = _own()
     if own != mount and _is_delegated(own.parent):  # systemd's DelegateSubgroup=, or moved there by `_make_room`
         with contextlib.suppress(CgroupUnusable):
@@ -142,10 +142,10 @@ def find() -> Path:
 
 
 def claim(parent: Path) -> Path:
-    """Give a new branch below `parent` for one pool of this process; removes what dead supervisors left there.
+    """Return a new branch below `parent` for one pool of this process; removes what dead supervisors left there.
 
     Raises:
-        Unusable: none can be made.
+        CgroupUnusable: none can be made.
     """
     sweep(parent)
     branch = parent / f"{PREFIX}{_namespace()}.{os.getpid()}.{_start_of(os.getpid())}.{next(_numbers)}"
@@ -189,7 +189,7 @@ def _namespace() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """Give when a process began, in ticks; "" if there is none."""
+    """Return when a process began, in ticks; "" if there is none."""
     try:
         return str(stat_of(pid).start_time)
     except (OSError, ValueError):
@@ -197,7 +197,7 @@ def _start_of(pid: int) -> str:
 
 
 def _own() -> tuple[Path, Path]:
-    """Give (where the v2 hierarchy is mounted, this process's group)."""
+    """Return (where the v2 hierarchy is mounted, this process's group)."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -231,10 +231,10 @@ def _is_unmanaged() -> bool:
 
 
 def _check(group: Path) -> None:
-    """See whether limited groups can be made below it.
+    """Check that limited groups can be made below it.
 
     Raises:
-        Unusable: they cannot.
+        CgroupUnusable: they cannot.
     """
     _check_controller(group)
     if not os.access(group, os.W_OK) or not os.access(group / "cgroup.procs", os.W_OK):
@@ -253,7 +253,7 @@ def _is_limited_to_leaves(group: Path) -> bool:
 
 
 def _strangers(group: Path) -> set[int]:
-    """Give the processes in the group that are neither this one nor its descendants."""
+    """Return the processes in the group that are neither this one nor its descendants."""
     from .procfs import descendants
 
     return {int(word) for word in _words(group / "cgroup.procs")} - {os.getpid(), *descendants(os.getpid())}

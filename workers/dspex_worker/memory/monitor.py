@@ -1,9 +1,9 @@
-"""The watch: a pool's workers under its memory cap, looked at as often as they could grow past it. In the template.
+"""Monitor the memory of a pool's workers: look at each as often as it could grow past the cap. In the fork server.
 
 How soon a worker is looked at again follows from its room under the cap: no sooner than 10 ms, no later than 50 ms, and
 before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
-10 ms and the time that the kill takes, up to that speed. What a worker starts is found by the pids that were given out
-since the last look, and, whatever these tell, every half second. Without a cap, a worker is looked at twice a second.
+10 ms and the time that the kill takes, up to that speed. What a worker starts is found by the pids that were assigned
+since the last look, and, whatever these show, every half second. Without a cap, a worker is looked at twice a second.
 Of one that has not run since, only the clock is read: idle workers cost little.
 """
 
@@ -15,7 +15,8 @@ from math import inf
 from time import monotonic
 
 from . import rlimits
-from .procfs import Births, TreeGauge, parent_of
+from .procfs import NewPids, parent_of
+from .tree_gauge import TreeGauge
 
 FASTEST = 4 * 1024**3  # bytes per second
 SOONEST, LATEST = 0.01, 0.05  # seconds between looks at a worker under a cap
@@ -26,7 +27,7 @@ RESCAN_EVERY = 0.5  # seconds between looks for members and for what resident si
 UNCAPPED_RESCAN = 2.0
 LONGEST_REST = 5.0  # seconds after which also a worker that did not run is looked at: others may write into its files
 REPORT_EVERY = 0.5
-REPORTED_CHANGE = 1024 * 1024  # bytes; less is not told
+REPORTED_CHANGE = 1024 * 1024  # bytes; less is not reported
 
 
 @dataclass
@@ -41,7 +42,7 @@ class MonitoredWorker:
     next_rescan: float = 0.0
     next_report: float = 0.0
     rest_until: float = 0.0
-    is_known: bool = False  # it has not run since its last rescan began, and what was found is told
+    is_known: bool = False  # it has not run since its last rescan began, and what was found is reported
     counted: int = 0  # at the last look
     reported: int = 0
     is_over: bool = False
@@ -58,7 +59,7 @@ class MemoryMonitor:
     ) -> None:
         self._report = report
         self._over = over
-        self._births: Births | None = None
+        self._new_pids: NewPids | None = None
         self._watched: dict[int, MonitoredWorker] = {}
 
     def begin(self, generation: int, pid: int, cap: int | None, soft: int | None) -> MonitoredWorker:
@@ -66,17 +67,18 @@ class MemoryMonitor:
         limit = min((limit for limit in (cap, soft) if limit is not None), default=None)
         watched = MonitoredWorker(generation, TreeGauge(pid, is_thorough=cap is not None), cap, limit)
         self._watched[generation] = watched
-        if self._births is None and cap is not None:
-            self._births = Births()
+        if self._new_pids is None and cap is not None:
+            self._new_pids = NewPids()
         return watched
 
     def end(self, generation: int) -> None:
+        """Look at this worker no more."""
         watched = self._watched.pop(generation, None)
         if watched is not None:
             watched.gauge.close()
-        if self._births is not None and not self._watched:
-            self._births.close()
-            self._births = None
+        if self._new_pids is not None and not self._watched:
+            self._new_pids.close()
+            self._new_pids = None
 
     @property
     def due(self) -> float:
@@ -87,13 +89,13 @@ class MemoryMonitor:
         """Look at those that are due, or about to be: one wake-up for several."""
         due = [watched for watched in self._watched.values() if watched.next_look <= now + SOONEST / 2]
         due = [watched for watched in due if not self._is_at_rest(watched, now)]
-        if due and self._births is not None:
-            self._admit(self._births)
+        if due and self._new_pids is not None:
+            self._admit(self._new_pids)
         for watched in due:
             self._look_at(watched)
 
     def _is_at_rest(self, watched: MonitoredWorker, now: float) -> bool:
-        """Whether all that it did is known and told. A worker that waits for calls costs one reading of a clock."""
+        """Whether all that it did is known and reported. A worker that waits for calls costs one reading of a clock."""
         if watched.gauge.has_run() or now >= watched.rest_until:
             watched.is_known = False  # until the next rescan
             watched.rest_until = now + LONGEST_REST
@@ -104,9 +106,9 @@ class MemoryMonitor:
         watched.next_look = now - now % interval + interval  # at the same time as the others that rest: one wake-up
         return True
 
-    def _admit(self, births: Births) -> None:
+    def _admit(self, new_pids: NewPids) -> None:
         """Find the trees of the processes that were started since the last time."""
-        pids = births.since()
+        pids = new_pids.since()
         if pids is None:
             for watched in self._watched.values():
                 watched.next_rescan = 0.0
@@ -129,9 +131,9 @@ class MemoryMonitor:
                 watched.is_over = True
                 self._over(watched, counted)
         elif abs(counted - watched.reported) >= REPORTED_CHANGE:
-            self._tell(watched, counted, now)
+            self._report_change(watched, counted, now)
 
-    def _tell(self, watched: MonitoredWorker, counted: int, now: float) -> None:
+    def _report_change(self, watched: MonitoredWorker, counted: int, now: float) -> None:
         """Report a change, or see to it that the next look does."""
         if now < watched.next_report:
             watched.is_known = False
@@ -150,5 +152,5 @@ class MemoryMonitor:
 
 
 def _interval(cap: int | None, counted: int) -> float:
-    """Give the seconds until the next look."""
+    """Return the seconds until the next look."""
     return UNCAPPED if cap is None else min(LATEST, max(SOONEST, (cap - counted) / FASTEST))

@@ -1,6 +1,6 @@
-"""What a worker limits in itself before it runs anybody's code: its data segment, its chance to survive an OOM, cores.
+"""Set the limits of a worker before it runs user code: its data segment, its chance to survive an OOM, core files.
 
-The data limit stops at once what the poll (see `watch`) would see only afterwards: one allocation of gigabytes fails
+The data limit stops at once what the poll (see `monitor`) would see only afterwards: one allocation of gigabytes fails
 with MemoryError before a page of it exists. It is per process and inherited, and counts private writable address space,
 so also thread stacks that nobody has touched (8 idle threads: 67 MB); these are granted on top. It is not set where
 optimizers run: MIPROv2 takes a MemoryError for a bad score and reports success.
@@ -14,14 +14,14 @@ import os
 import resource
 from pathlib import Path
 
-from ..bridge import Failure
+from ..failure import Failure
 from .procfs import held
 
 MIB = 1024 * 1024
 IDLE_SHARE = 1.5  # a cap must be so many times what an idle worker takes
 DATA_SHARE = 1.25  # the data limit is so many times the cap: the poll, which tells more, is to be first where it can
 SPARE_THREADS = 64  # whose stacks are granted before they exist: a pool of threads starts faster than anybody looks
-RESERVE = 16 * MIB  # granted once memory has run out, so that the error can be told
+RESERVE = 16 * MIB  # granted once memory has run out, so that the error can be reported
 OOM_STEP = 500  # of 1000, added to the host's own score
 CHAIN_LIMIT = 20  # causes of an exception that are looked through
 
@@ -49,12 +49,12 @@ def grant_stacks(pid: int, cap: int, threads: int) -> None:
 
 
 def data_limit(cap: int, threads: int) -> int:
-    """Give the limit in bytes for a process with so many threads."""
+    """Return the limit in bytes for a process with so many threads."""
     return int(cap * DATA_SHARE) + (threads + SPARE_THREADS) * _stack_size()
 
 
 def open_reserve() -> None:
-    """Memory has run out: allow the little more that it takes to say so."""
+    """Raise the data limit by the little that it takes to report that memory has run out."""
     with contextlib.suppress(OSError, ValueError):
         soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
         if soft != resource.RLIM_INFINITY:
@@ -73,7 +73,7 @@ def is_exhausted(error: BaseException | None) -> bool:
 
 
 def check_cap(pool: str, cap: int) -> None:
-    """See that an idle worker leaves room under the cap.
+    """Check that an idle worker leaves room under the cap.
 
     Raises:
         Failure: it does not (SettingsError); the message has the figures.

@@ -1,7 +1,8 @@
-"""What touches DSPy, inside a worker process and nowhere else.
+"""Run DSPy inside a worker process: the only code that touches it.
 
-`boot` prepares the process, `run` and `optimize` are what the bridge scripts call, and the rest serves them: `lm` and
-`transport` (LM traffic through the parent), `signatures` and `annotations` (classes from specs), `registry` and
-`modules` (programs from specs), `tools`, `metrics`, `retrievers`, `values` (wire values), `errors` (failures).
-Importing this package imports nothing; its modules import DSPy and are imported late, by `boot.warm`.
+`dspy_setup` prepares the process; `commands`, `field_streams`, `evaluation` and `optimization` are what the bridge
+scripts call, and the rest serves them: `worker_lm` and `lm_*` (LM traffic), `signature_classes` and `type_wire`
+(classes from specs), `modules` and `module_*` (programs from specs), `host_tools`, `metric_calls`, `retrievers`,
+`wire_values`, `dspy_errors`. Importing this package imports nothing; its modules import DSPy and are imported late, by
+`dspy_setup.warm`.
 """

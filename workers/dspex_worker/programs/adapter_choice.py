@@ -1,4 +1,4 @@
-"""DSPy's adapters by name. Adapters keep nothing between calls, so one of each serves every call.
+"""Choose DSPy's adapters by name. Adapters keep nothing between calls, so one of each serves every call.
 
 A call names one by text, or as {"name", "use_native_function_calling"} where it overrides the adapter's own default.
 """
@@ -25,7 +25,7 @@ _DECIDED: Mapping[tuple[str, bool], dspy.Adapter] = {
 def adapter_named(
     adapter: str | Mapping[str, Any] | None, lm: dspy.LM | None, record: Mapping[str, Any] | None
 ) -> dspy.Adapter:
-    """The adapter for a call; None means json for an LM with structured outputs, chat for any other.
+    """Return the adapter for a call; None means json for an LM with structured outputs, chat for any other.
 
     Raises:
         Failure: UnknownName; InvalidInput, when two_step has no LM to extract with.

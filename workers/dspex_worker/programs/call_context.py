@@ -1,7 +1,7 @@
-"""Which call a piece of DSPy runs for, also in threads that DSPy starts itself.
+"""Find the call that a piece of DSPy runs for, also in threads that DSPy starts itself.
 
 DSPy's executors (Evaluate, Parallel, Refine) start threads without contextvars, but carry the settings of
-`dspy.context` along. So the call's context travels as such a setting, and `in_call` hands it on to the user's code.
+`dspy.context` along. So the call's context travels as such a setting, and `in_call` passes it on to the user's code.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import Any, TypeVar
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from .. import bridge
-from ..bridge import Context, Failure
+from ..context import Context, current, running_context
+from ..failure import Failure
 from .dspy_errors import ParentRefused
 
 T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
-TALLY = "dspex_tally"
+USAGE = "dspex_usage"
 
 
 def running() -> Context:
-    """The context of the call that this thread works for.
+    """Return the context of the call that this thread works for.
 
     Raises:
         LookupError: it works for none (a thread that user code started by itself, outside DSPy).
     """
     context: Context | None = dspy.settings.get(SETTING)
-    return bridge.current() if context is None else context
+    return current() if context is None else context
 
 
 def in_call(context: Context, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Run `function` so that `dspex_worker.bridge.current()` answers in whichever thread this is."""
-    token = bridge._current.set(context)
+    token = running_context.set(context)
     try:
         return function(*arguments, **named)
     finally:
-        bridge._current.reset(token)
+        running_context.reset(token)
 
 
 @dataclass
-class Tally:
+class CallUsage:
     """A command's LM calls: how many requests, how many the cache answered, what failed, whoever swallowed it."""
 
     requests: int = 0
@@ -59,29 +59,31 @@ class Tally:
         return 0 < self.requests == self.cached
 
     def answered(self, requests: int, cached: int) -> None:
+        """Count answered requests, and those of them that the cache answered."""
         with self._lock:
             self.requests += requests
             self.cached += cached
 
     def failed(self, error: Exception) -> None:
+        """Count an LM call that failed."""
         with self._lock:
             self.lm_errors += 1
             self.last = error
             if isinstance(error, ParentRefused):
                 self.refused = error.failure
 
-    def noted(self, error: Exception) -> None:
+    def record_error(self, error: Exception) -> None:
         """Keep an error that is not an LM's, and that DSPy may swallow."""
         with self._lock:
             self.last = error
 
 
-class Noting(BaseCallback):  # type: ignore[misc]
-    """Tells a tally of every module that fails: BestOfN and Refine swallow what their attempts raise."""
+class ErrorRecorder(BaseCallback):  # type: ignore[misc]
+    """Records the error of every module that fails: BestOfN and Refine swallow what their attempts raise."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, call_usage: CallUsage) -> None:
+        self._call_usage = call_usage
 
     def on_module_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
         if isinstance(exception, Exception):
-            self._tally.noted(exception)
+            self._call_usage.record_error(exception)

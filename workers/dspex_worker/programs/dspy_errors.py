@@ -1,7 +1,7 @@
-"""DSPy's errors and the wire's failures, translated one to one (RULES I3).
+"""Translate DSPy's errors and the wire's failures one to one (RULES I3).
 
 `failure_of` turns what DSPy raises into a `Failure` that the parent rebuilds as its own class; `error_of` turns a
-failed reverse call into what DSPy expects from an LM. Runs in whichever thread runs the call. Errors that are not
+failed callback into what DSPy expects from an LM. Runs in whichever thread runs the call. Errors that are not
 DSPy's are left alone: the runtime reports them as they are, with their traceback.
 """
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from dspy.utils import exceptions as dspy_errors
 
-from ..bridge import Failure
+from ..failure import Failure
 from ..wire.error_codec import without
 
 LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
@@ -75,7 +75,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
-    """The failure that tells the parent what `error` was; its message holds no prompt and none of `secrets`."""
+    """Return the failure that tells the parent what `error` was; its message holds no prompt and none of `secrets`."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, ParentRefused):
@@ -88,7 +88,7 @@ def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
 
 
 def error_of(failure: Failure) -> dspy_errors.LMError:
-    """What a failed LM request of the parent is to DSPy: the same class, or `ParentRefused`."""
+    """Return what a failed LM request of the parent is to DSPy: the same class, or `ParentRefused`."""
     cls = LM_ERRORS.get(failure.kind)
     if cls is None:
         return ParentRefused(failure)
@@ -97,7 +97,7 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") -> Failure:
-    """The failure for a name that the worker does not know; the parent's error lists the near ones."""
+    """Return the failure for a name that the worker does not know; the parent's error lists the near ones."""
     listed = sorted(known)
     return Failure(
         "UnknownName", f"There is no {what} {name!r} in the worker.", what=what, name=name, known=listed, where=where
@@ -105,7 +105,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") ->
 
 
 def invalid_input(message: str, field: str | None = None) -> Failure:
-    """The failure for an argument that does not fit; `field` names it."""
+    """Return the failure for an argument that does not fit; `field` names it."""
     return Failure("InvalidInput", message, field=field)
 
 

@@ -1,6 +1,6 @@
-"""Preparing a process for DSPy: what a template imports before it forks, and how a worker is configured.
+"""Prepare a process for DSPy: what a fork server imports before it forks, and how a worker is configured.
 
-`warm` runs in the template, on its only thread, and must leave it so (a fork copies one thread): imports and tables,
+`warm` runs in the fork server, on its only thread, and must leave it so (a fork copies one thread): imports and tables,
 no connection, no progress bar, no evaluation. `setup` runs in each worker's main thread, which thereby owns DSPy's
 settings; calls override them with `dspy.context` alone. Importing this file imports no DSPy.
 """
@@ -54,7 +54,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     _let_rows_take_their_time()
-    _quieten()
+    _lower_log_levels()
     return Programs.for_pool(settings)
 
 
@@ -66,7 +66,7 @@ def _prepare_environment() -> None:
 
 
 def _let_rows_take_their_time() -> None:
-    """DSPy's executor runs a row again when it took 120 s, and pays for it twice (dspy#9574); 0 means never."""
+    """Let DSPy's executor never run a row again: it would after 120 s, and pay for it twice (dspy#9574)."""
     from dspy.utils.parallelizer import ParallelExecutor
 
     start: Any = ParallelExecutor.__init__
@@ -74,7 +74,7 @@ def _let_rows_take_their_time() -> None:
     start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
 
 
-def _quieten() -> None:
+def _lower_log_levels() -> None:
     # DSPy logs per-example scores and proposals at INFO to stderr; progress travels as chunks instead.
     logging.getLogger("dspy").setLevel(logging.WARNING)
     # DSPy's own modules use what DSPy itself deprecates (MultiChainComparison).

@@ -1,4 +1,4 @@
-"""Scoring a program on examples: in threads of our own, with every row's outputs or error kept.
+"""Score a program on examples: in threads of our own, with every row's outputs or error kept.
 
 DSPy's Evaluate gives 0.0 for what failed, keeps no error, and runs slow rows twice (stragglers are resubmitted). This
 gives the same score, in percent, and says what happened in each row. Cancelling ends the rows' LM waits first.
@@ -15,12 +15,15 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Context, Failure
-from .call_context import Tally
-from .commands import Programs, Record, Spec, result_of, secrets_of
+from ..context import Context
+from ..failure import Failure
+from .call_context import CallUsage
+from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
 from .metric_calls import Metric, metric_from, score_of
 from .modules import REWARDED, given
+from .program_calls import Record, Spec, result_of
+from .worker_lm import secrets_of
 
 DEFAULT_THREADS = 8
 
@@ -34,7 +37,7 @@ class EvaluatedRow:
     error: BaseException | None = None
 
     def to_wire(self, secrets: Iterable[str] = ()) -> dict[str, Any]:
-        """What the caller is told, without `secrets` in an error's text."""
+        """Return what the caller gets, without `secrets` in an error's text."""
         if self.error is None:
             return {"score": self.score, "outputs": self.outputs}
         failure = failure_of(self.error, secrets)
@@ -57,7 +60,7 @@ def evaluate(
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, programs.imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    with programs.calling(ctx, lm, adapter, Tally()):
+    with programs.calling(ctx, lm, adapter, CallUsage()):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):
@@ -98,7 +101,7 @@ def scored(
 def examples_from(
     rows: Iterable[Mapping[str, Any]], inputs: Sequence[str], annotations: Mapping[str, Any]
 ) -> list[dspy.Example]:
-    """DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
+    """Return DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
 
     Raises:
         Failure: InvalidInput, when a row lacks an input or does not fit its type.
@@ -114,7 +117,7 @@ def examples_from(
 
 
 def percent(total: float, count: int) -> float:
-    """A mean in percent, rounded as DSPy rounds it."""
+    """Return a mean in percent, rounded as DSPy rounds it."""
     return round(100 * total / count, 2) if count else 0.0
 
 

@@ -1,15 +1,12 @@
-"""A program's fields while its LM still writes them.
+"""Stream a program's fields while its LM still writes them.
 
 The LM's engine shows every event of an answer to a `FieldWatch`, which splits the text into fields by the adapter's
 format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds.
-Splitting does not depend on how the provider cuts the text into chunks, and a header never leaks into a field.
 """
 
 from __future__ import annotations
 
 import contextvars
-import json
-import re
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from functools import partial
@@ -17,15 +14,15 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import dspy
-import jiter
 
-from ..bridge import Context
-from .call_context import Tally, in_call
-from .commands import Adapter, Programs, Record, Spec, accounted, call, call_options, nothing_came
+from ..context import Context
+from .call_context import CallUsage, in_call
+from .commands import Programs
+from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 from .lm_direct import beside_a_loop, is_direct
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
 from .worker_lm import WATCH
 
-Piece = tuple[str, str]  # field, text
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _DONE = object()
 
@@ -49,13 +46,13 @@ def run_stream(
 
     def work() -> None:
         try:
-            tally = Tally()
+            call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
-            with programs.calling(ctx, lm, adapter, tally, **{WATCH: watch}), dspy.track_usage() as usage:
+            with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
-                raise nothing_came(spec, tally)
-            outcome.append(accounted(prediction, usage, tally))
+                raise nothing_came(spec, call_usage)
+            outcome.append(accounted(prediction, usage, call_usage))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
@@ -105,7 +102,7 @@ class FieldWatch:
         return False
 
     def viewer(self) -> _Viewer:
-        """Who sees the answer that this thread asks for now; for LMs that do not tell events."""
+        """Return a viewer of the answer that this thread asks for now; for LMs that emit no events."""
         return _Viewer(self, _AnswerFields(*self._asking()))
 
     def _asking(self) -> tuple[str | None, list[str]]:
@@ -142,7 +139,7 @@ class _AnswerFields:
         self.predictor = predictor
         self._fields = fields
         self._begun = ""
-        self._splitter: Headed | Tagged | Jsonish | None = None
+        self._splitter: ChatSplitter | XMLSplitter | JSONSplitter | None = None
 
     def feed(self, text: str) -> list[Piece]:
         if self._splitter is None:
@@ -155,139 +152,9 @@ class _AnswerFields:
     def end(self) -> list[Piece]:
         return [] if self._splitter is None else self._splitter.end()
 
-    def _chosen(self) -> Headed | Tagged | Jsonish:
+    def _chosen(self) -> ChatSplitter | XMLSplitter | JSONSplitter:
         adapter = dspy.settings.adapter
         # ChatAdapter may fall back to JSON by itself, behind the setting.
         if isinstance(adapter, dspy.JSONAdapter) or self._begun.lstrip()[0] in "{`":
-            return Jsonish(self._fields)
-        return Tagged(self._fields) if isinstance(adapter, dspy.XMLAdapter) else Headed(self._fields)
-
-
-class _Splitter:
-    """Sends a field's text as far as it cannot be part of a mark; white space waits until more text follows it."""
-
-    def __init__(self, fields: list[str]) -> None:
-        self._fields = fields
-        self._text = ""
-        self._sent = 0  # how far into the text
-        self._field: str | None = None
-        self._has_begun = False
-
-    def feed(self, text: str) -> list[Piece]:
-        self._text += text
-        pieces: list[Piece] = []
-        while (mark := self._mark().search(self._text, self._sent)) is not None:
-            pieces += self._send(mark.start())
-            self._field, self._has_begun, self._sent = self._field_after(mark), False, self._end_of(mark)
-        return pieces + self._send(self._safe_end())
-
-    def end(self) -> list[Piece]:
-        return self._send(len(self._text))
-
-    def _send(self, end: int) -> list[Piece]:
-        segment = self._text[self._sent : end]
-        if self._field is None:
-            self._sent = max(self._sent, end)
-            return []
-        kept = segment.rstrip()
-        if not kept:
-            return []
-        self._sent += len(kept)
-        shown = kept if self._has_begun else kept.lstrip()
-        self._has_begun = True
-        return [(self._field, shown)]
-
-    def _mark(self) -> re.Pattern[str]:
-        raise NotImplementedError
-
-    def _field_after(self, mark: re.Match[str]) -> str | None:
-        raise NotImplementedError
-
-    def _end_of(self, mark: re.Match[str]) -> int:
-        return mark.end()
-
-    def _safe_end(self) -> int:
-        raise NotImplementedError
-
-
-class Headed(_Splitter):
-    """ChatAdapter's format: `[[ ## field ## ]]` at the beginning of a line opens a field."""
-
-    _HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\]", re.MULTILINE)
-    _OPENING = "[[ ## "
-
-    def _mark(self) -> re.Pattern[str]:
-        return self._HEADER
-
-    def _field_after(self, mark: re.Match[str]) -> str | None:
-        if mark[1] not in self._fields:
-            return None
-        self._fields = [name for name in self._fields if name != mark[1]]  # of two, DSPy takes the first
-        return mark[1]
-
-    def _end_of(self, mark: re.Match[str]) -> int:
-        # DSPy measures a header without its indent and cuts the line with it (chat_adapter.py): `  [[ ## a ## ]]x`
-        # gives "]]x". The value says so in the end, so the stream does too.
-        indent = mark.start(1) - len(self._OPENING) - mark.start()
-        return mark.end() - indent
-
-    def _safe_end(self) -> int:
-        line = max(self._text.rfind("\n") + 1, 0)
-        tail = self._text[line:].lstrip(" \t")
-        may_become_mark = tail.startswith(self._OPENING) or self._OPENING.startswith(tail)
-        return max(line, self._sent) if may_become_mark and line >= self._sent else len(self._text)
-
-
-class Tagged(_Splitter):
-    """XMLAdapter's format: `<field>` opens and `</field>` closes."""
-
-    def _mark(self) -> re.Pattern[str]:
-        names = self._fields if self._field is None else [f"/{self._field}"]
-        return re.compile(f"<({'|'.join(map(re.escape, names)) or '(?!)'})>")
-
-    def _field_after(self, mark: re.Match[str]) -> str | None:
-        return mark[1] if self._field is None else None
-
-    def _safe_end(self) -> int:
-        opened = self._text.rfind("<", self._sent)
-        return opened if opened >= 0 and ">" not in self._text[opened:] else len(self._text)
-
-
-class Jsonish:
-    """JSONAdapter's format: strings are shown as they grow, other values once they are whole."""
-
-    def __init__(self, fields: list[str]) -> None:
-        self._fields = fields
-        self._text = ""
-        self._shown: dict[str, int] = {}
-
-    def feed(self, text: str) -> list[Piece]:
-        self._text += text
-        return self._pieces(is_last=False)
-
-    def end(self) -> list[Piece]:
-        return self._pieces(is_last=True)
-
-    def _pieces(self, *, is_last: bool) -> list[Piece]:
-        start = self._text.find("{")
-        try:
-            found = jiter.from_json(self._text[start:].rstrip("`\n ").encode(), partial_mode="trailing-strings")
-        except ValueError:
-            return []
-        if start < 0 or not isinstance(found, dict):
-            return []
-        names = list(found)
-        pieces: list[Piece] = []
-        for name, value in found.items():
-            if name in self._fields:
-                pieces += self._grown(name, value, is_whole=is_last or name != names[-1])
-        return pieces
-
-    def _grown(self, name: str, value: Any, *, is_whole: bool) -> list[Piece]:
-        shown = self._shown.get(name, 0)
-        if not isinstance(value, str):
-            if not is_whole or shown:
-                return []
-            value = json.dumps(value, ensure_ascii=False)
-        self._shown[name] = len(value)
-        return [(name, value[shown:])] if len(value) > shown else []
+            return JSONSplitter(self._fields)
+        return XMLSplitter(self._fields) if isinstance(adapter, dspy.XMLAdapter) else ChatSplitter(self._fields)

@@ -1,7 +1,7 @@
-"""Tools that live in the parent, as DSPy sees them.
+"""Make DSPy's tools of those that the parent has.
 
 A tool's descriptor carries what DSPy would have read from the function (name, description, JSON schema of each
-argument), so prompts and native function calls come out the same; calling it is a reverse call. Any of its threads.
+argument), so prompts and native function calls come out the same; calling it is a callback. Any of its threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import dspy
 
-from ..bridge import Failure
+from ..failure import Failure
 from .call_context import running
 from .wire_values import to_wire
 
@@ -20,12 +20,12 @@ _DESCRIPTOR = {"name", "desc", "args", "has_kwargs"}  # what stands for a tool a
 
 
 def tools_from(descriptors: Iterable[Mapping[str, Any]]) -> list[dspy.Tool]:
-    """DSPy's tools for these descriptors ({"id", "name", "desc", "args"})."""
+    """Return DSPy's tools for these descriptors ({"id", "name", "desc", "args"})."""
     return [_tool(descriptor) for descriptor in descriptors]
 
 
 def tools_in(value: Any, tool_set: str | None) -> Any:
-    """The value of an input whose type names Tool, with DSPy's tools in place of their descriptors."""
+    """Return the value of an input whose type names Tool, with DSPy's tools in place of their descriptors."""
     if isinstance(value, Mapping):
         if value.keys() == _DESCRIPTOR:
             return _tool({**value, "id": tool_set})
@@ -57,7 +57,7 @@ def _tool(descriptor: Mapping[str, Any]) -> dspy.Tool:
 
 
 def _as_raised(failure: Failure) -> Exception:
-    """The tool's own exception again, by name: agents show it to the model as an observation."""
+    """Return the tool's own exception again, by name: agents show it to the model as an observation."""
     name = str(failure.facts.get("type") or failure.kind).rpartition(".")[2]
     known = getattr(builtins, name, None)
     if isinstance(known, type) and issubclass(known, Exception):

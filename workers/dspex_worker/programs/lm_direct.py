@@ -1,4 +1,4 @@
-"""`LM(direct=True)`: DSPy's LM as it is, which connects from this process with the key that its record carries.
+"""Serve `LM(direct=True)`: DSPy's LM as it is, which connects from this process with the key that its record carries.
 
 It is for models that lm15, and so the parent, cannot express. It streams by DSPy's own seam, the setting `send_stream`,
 which DSPy uses from threads that anyio started: `beside_a_loop` runs a program in one. What cannot be as for other LMs:
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 import dspy
 
-from ..bridge import Context
+from ..context import Context
 from .call_context import running
 from .lm_fallbacks import FallbackLM, FallbackTurn
 
@@ -23,13 +23,13 @@ _place = threading.local()
 
 
 class Viewer(Protocol):
-    """Who sees an answer's text as it comes; `Watch` of `streams` makes one for each answer."""
+    """Who sees an answer's text as it comes; `FieldWatch` makes one for each answer."""
 
     def show(self, text: str) -> bool:
         """Take a piece; True if some of it can be seen now."""
 
     def finish(self) -> None:
-        """The answer is whole."""
+        """Show what is left: the answer is whole."""
 
 
 class DirectLM(FallbackLM):

@@ -1,4 +1,4 @@
-"""An LM of a worker with others behind it: the same rule as the native side's (dspex/lm/failover.py).
+"""Ask an LM's fallbacks when it fails: the same rule as the native side's (dspex/lm/failover.py).
 
 Another LM is asked when one failed in a way that another may do better, and nothing of the answer was shown yet. Every
 LM of the line is asked with the call's own options. Any thread.
@@ -43,7 +43,7 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
     fallbacks: tuple[FallbackLM, ...] = ()
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        line = _Line(self)
+        line = FallbackLine(self)
         for lm, turn in line:
             try:
                 with line.origin(lm, messages):
@@ -53,7 +53,7 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
         raise AssertionError("the last failure is raised")
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        line = _Line(self)
+        line = FallbackLine(self)
         for lm, turn in line:
             try:
                 with line.origin(lm, messages):
@@ -76,7 +76,7 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
         return copied
 
 
-class _Line:
+class FallbackLine:
     """The turns of one call."""
 
     def __init__(self, lm: FallbackLM) -> None:
@@ -94,11 +94,11 @@ class _Line:
             yield lm, self._turn
 
     def origin(self, lm: FallbackLM, messages: Any) -> AbstractContextManager[None]:
-        """Say to DSPy that a fallback's call is the adapter's own, which 3.4 lets pass messages."""
+        """Return a block in which DSPy takes a fallback's call for the adapter's own, which 3.4 lets pass messages."""
         return nullcontext() if self._at == 0 else adapter_message_call(lm, messages)
 
     def failed(self, error: Exception) -> None:
-        """Let the next one have its turn, or raise what the caller is to hear: the first of such failures."""
+        """Go on to the next one, or raise what the caller gets: the first of such failures."""
         if self._turn.was_shown or not isinstance(error, _PASSED_ON):
             raise error
         self._first = self._first or error

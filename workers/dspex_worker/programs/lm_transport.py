@@ -1,4 +1,4 @@
-"""HTTP for DSPy's LMs without a socket: every request goes to the parent, and the answer comes back in chunks.
+"""Send the HTTP requests of DSPy's LMs through the parent: no socket here, and the answers come back in chunks.
 
 The transport is the seam that lm15 (DSPy's own provider library) offers. No key is here: lm15 wants one to build a
 request, gets a placeholder, and the header that holds it is dropped before the request leaves. The parent adds the
@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bridge import Failure
+from ..failure import Failure
 from .call_context import running
 from .dspy_errors import error_of
 from .lm_fallbacks import FallbackTurn
@@ -32,7 +32,7 @@ _END = object()
 
 
 @dataclass(slots=True)
-class Asked:
+class LMCallOptions:
     """What DSPy asked of an LM beyond the request's bytes; one per LM call, which may send several requests."""
 
     rollout_id: int | None = None
@@ -42,22 +42,22 @@ class Asked:
     were_cached: list[bool] = field(default_factory=list)  # per answered request
 
 
-_asked: ContextVar[Asked | None] = ContextVar("dspex_lm_call", default=None)
+_current: ContextVar[LMCallOptions | None] = ContextVar("dspex_lm_call", default=None)
 
 
-def asked_now() -> Asked | None:
-    """What the LM call that this thread or task is in asked."""
-    return _asked.get()
+def current_lm_call() -> LMCallOptions | None:
+    """Return what the LM call that this thread or task is in asked for; None outside of one."""
+    return _current.get()
 
 
 @contextmanager
-def asking(asked: Asked) -> Iterator[None]:
-    """Let the requests made inside say what `asked` says."""
-    token = _asked.set(asked)
+def lm_call(asked: LMCallOptions) -> Iterator[None]:
+    """Make the requests inside with these options."""
+    token = _current.set(asked)
     try:
         yield
     finally:
-        _asked.reset(token)
+        _current.reset(token)
 
 
 class ParentTransport:
@@ -74,7 +74,7 @@ class ParentTransport:
         chunks = call.stream_parent("lm.request", self.described(request))
         with _as_lm15():
             head = next(chunks)
-        if (asked := _asked.get()) is not None:
+        if (asked := _current.get()) is not None:
             asked.were_cached.append(bool(head.get("cached")))
         return TransportResponse(
             status=head["status"],
@@ -86,8 +86,8 @@ class ParentTransport:
         )
 
     def described(self, request: Any) -> dict[str, Any]:
-        """The arguments of the parent's `lm.request` for one request of lm15."""
-        asked = _asked.get() or Asked()
+        """Return the arguments of the parent's `lm.request` for one request of lm15."""
+        asked = _current.get() or LMCallOptions()
         headers = [[name, value] for name, value in request.headers if PLACEHOLDER_KEY not in value]
         return {
             "lm": self._ref,

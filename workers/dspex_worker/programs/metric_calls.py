@@ -1,4 +1,4 @@
-"""Metrics by name, by import, or in the parent; all called as DSPy calls a metric.
+"""Make metrics from specs: by name, by import, or in the parent; all called as DSPy calls a metric.
 
 A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "module:function"} from the pool's
 `imports`, or {"parent": id} for a callable of the host's. Threads: wherever DSPy evaluates.
@@ -12,9 +12,9 @@ from typing import Any
 import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
-from ..bridge import Context
+from ..context import Context
 from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments
-from .call_context import TALLY, Tally, in_call, running
+from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
 from .wire_values import to_wire
@@ -25,7 +25,7 @@ DEFAULT_THRESHOLD = 0.8  # from which partial score on an example counts as a su
 
 
 def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
-    """The metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
+    """Return the metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
 
     Raises:
         Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none, and for a function that
@@ -42,33 +42,33 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
 
 
 def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str, Any], Any], float]:
-    """The same as a reward function of BestOfN and Refine: `reward(arguments, prediction)`.
+    """Return the same as a reward function of BestOfN and Refine: `reward(arguments, prediction)`.
 
     An imported function is called so, as DSPy documents; the others get the arguments as their example.
     """
     if "import" in spec:
         function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
-        return _noted(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
+        return _recording(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
-    return _noted(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
+    return _recording(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
 
 
-def _noted(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
-    """The reward, with what it raises kept for the call: DSPy takes it for a failed attempt."""
+def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
+    """Return the reward, with what it raises kept for the call: DSPy takes it for a failed attempt."""
 
-    def noting(arguments: dict[str, Any], prediction: Any) -> float:
+    def recording(arguments: dict[str, Any], prediction: Any) -> float:
         try:
             return reward(arguments, prediction)
         except Exception as error:
-            tally: Tally = dspy.settings.get(TALLY) or Tally()
-            tally.noted(error)
+            call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
+            call_usage.record_error(error)
             raise
 
-    return noting
+    return recording
 
 
 def score_of(value: Any) -> float:
-    """A metric's result as a number; GEPA's metrics give an object with a score and feedback.
+    """Return a metric's result as a number; GEPA's metrics give an object with a score and feedback.
 
     Raises:
         Failure: InvalidInput, when it is none.
@@ -157,7 +157,7 @@ def _checked_reward(function: Any) -> Callable[..., Any]:
 
 
 def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
-    """A metric over there; traces, which may be long, are sent only to one that looks at them."""
+    """Return a metric that the parent runs; traces, which may be long, are sent only to one that looks at them."""
 
     def metric(*given: Any) -> Any:
         context: Context = running()
@@ -180,7 +180,7 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
 
 
 def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
-    """A trace as [name of the predictor's class, inputs, outputs] for each step; empty for a metric that sees none."""
+    """Return [the predictor's class name, inputs, outputs] for each step; empty for a metric that sees no trace."""
     if trace is None or not in_full or not isinstance(trace, list | tuple):
         return None if trace is None else []
     return [

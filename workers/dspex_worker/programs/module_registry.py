@@ -1,4 +1,4 @@
-"""The names that a call may use for DSPy's modules: a table, never an attribute walk (RULES X1).
+"""Look up the names that a call may use for DSPy's modules: in a table, never by an attribute walk (RULES X1).
 
 Many dotted paths under `dspy.` end in `os` or `subprocess`, so a name is looked up among these classes or among the
 pool's `imports`, and nowhere else. What runs generated code (PythonInterpreter, LocalInterpreter, ProgramOfThought,
@@ -14,7 +14,19 @@ import dspy
 
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
-from .voting import MajorityModule
+
+
+class MajorityModule(dspy.Module):  # type: ignore[misc]
+    """`dspy.majority` as a module, so that a call can name it: the commonest of its module's `n` answers."""
+
+    def __init__(self, module: dspy.Module, field: str | None = None) -> None:
+        super().__init__()
+        self.module = module
+        self.field = field
+
+    def forward(self, **inputs: Any) -> Any:
+        return dspy.majority(self.module(**inputs), field=self.field)
+
 
 MODULES: dict[str, type[dspy.Module]] = {
     f"dspy.{cls.__name__}": cls
@@ -32,7 +44,7 @@ MODULES: dict[str, type[dspy.Module]] = {
 
 
 def module_class(name: str, imports: Imports) -> Any:
-    """The class that `name` means: one of `MODULES`, or the user's `module:Class`.
+    """Return the class that `name` means: one of `MODULES`, or the user's `module:Class`.
 
     Raises:
         Failure: UnknownName, for any other name; InvalidInput, when the user's object is no dspy.Module class.
@@ -51,5 +63,5 @@ def module_class(name: str, imports: Imports) -> Any:
 
 
 def known_modules(imports: Imports) -> Iterable[str]:
-    """Every name that `module_class` accepts, with `module:...` for the user's."""
+    """Return every name that `module_class` accepts, with `module:...` for the user's."""
     return [*MODULES, *(f"{name}:..." for name in sorted(imports.modules))]

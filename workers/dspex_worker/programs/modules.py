@@ -1,7 +1,7 @@
-"""DSPy programs from specs: built once per digest, loaded with their state, shared by the calls that name them.
+"""Build DSPy programs from specs: once per digest, with their state, shared by the calls that name them.
 
-A spec is {"module", "signature", "options", "state", "demos", "tools"}. A program that keeps things on itself while it
-runs is handed out as a copy. Any thread; builds happen under one lock.
+A spec is {"module", "signature", "options", "state", "demos", "tools"}. Calls get a copy of a program that keeps
+things on itself while it runs. Any thread; builds happen under one lock.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from typing import Any
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
 
-from ..bridge import Failure
-from ..saved_state import damage, stray_keys, without_lms
+from ..failure import Failure
 from . import signature_classes
 from .dspy_errors import invalid_input, unknown_name
 from .host_tools import names_tools, tools_from, tools_in
 from .metric_calls import reward_from
-from .module_registry import MODULES, module_class
+from .module_registry import MODULES, MajorityModule, module_class
+from .module_state import load_state
 from .user_imports import Imports
-from .voting import MajorityModule
-from .wire_values import to_input, to_wire
+from .wire_values import to_input
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
@@ -40,7 +39,7 @@ _TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # b
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltProgram:
     """A program, and its signature's fields: the names of the inputs, the types of all."""
 
     program: dspy.Module
@@ -58,7 +57,7 @@ class Built:
         return type(self.program) in _SHARED
 
     def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
-        """The inputs as its call takes them; tools among them are called in the parent, under the set's id.
+        """Return the inputs as its call takes them; tools among them are called in the parent, under the set's id.
 
         Raises:
             Failure: InvalidInput.
@@ -70,17 +69,17 @@ class Built:
             )
         return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
 
-    def separate(self) -> Built:
-        """The same, safe to call beside others: a copy where the program keeps things on itself."""
+    def separate(self) -> BuiltProgram:
+        """Return the same, safe to call beside others: a copy where the program keeps things on itself."""
         if type(self.program) in _SHARED:
             return self
         is_ours = type(self.program) in MODULES.values()
         own = copy.copy(self.program) if is_ours else self.program.deepcopy()
-        return Built(own, self.inputs, self.annotations)
+        return BuiltProgram(own, self.inputs, self.annotations)
 
 
 def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:
-    """The Python value for a field; tools in it can be called only under a tool set's id.
+    """Return the Python value for a field; tools in it can be called only under a tool set's id.
 
     Raises:
         Failure: InvalidInput.
@@ -94,10 +93,10 @@ class Modules:
     def __init__(self, imports: Imports) -> None:
         self._imports = imports
         self._lock = threading.Lock()
-        self._built: OrderedDict[str, Built] = OrderedDict()
+        self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
 
-    def get(self, spec: Mapping[str, Any]) -> Built:
-        """The program for `spec`, safe to call beside others.
+    def get(self, spec: Mapping[str, Any]) -> BuiltProgram:
+        """Return the program for `spec`, safe to call beside others.
 
         Raises:
             Failure: UnknownName, InvalidInput.
@@ -112,22 +111,22 @@ class Modules:
             self._built.move_to_end(digest)
         return built.separate()
 
-    def make(self, spec: Mapping[str, Any]) -> Built:
-        """A new program for `spec`, shared with nobody.
+    def make(self, spec: Mapping[str, Any]) -> BuiltProgram:
+        """Return a new program for `spec`, shared with nobody.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        return Built(build(spec, self._imports), *_fields(spec, self._imports))
+        return BuiltProgram(build(spec, self._imports), *_fields(spec, self._imports))
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """The name of a spec's program."""
+    """Return the name of a spec's program."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
 def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
-    """A new program for `spec`.
+    """Return a new program for `spec`.
 
     Raises:
         Failure: UnknownName, InvalidInput.
@@ -163,7 +162,7 @@ def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) ->
 
 
 def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:
-    """Options of an LM call, without any that would move its endpoint or key.
+    """Return options of an LM call, without any that would move its endpoint or key.
 
     Raises:
         Failure: of this kind; for a call's config that of the native route.
@@ -173,38 +172,6 @@ def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfig
         message = f"{where} may not set {', '.join(moved)}: an LM's connection is set by its record alone."
         raise Failure(kind, message)
     return dict(config)
-
-
-def dump_state(program: dspy.Module) -> dict[str, Any]:
-    """The program's state as `save()` writes it, without LMs, traces and training data."""
-    state = program.dump_state()
-    for part in _predictor_states(state):
-        part.update(lm=None, traces=[], train=[])
-    wire: dict[str, Any] = to_wire(state)
-    return wire
-
-
-def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
-    """Give `program` a saved state, once it is certain that it is this program's.
-
-    DSPy pairs saved fields with the signature's by position and takes any other key for an attribute; a state of
-    another program would load and answer with wrong descriptions. An LM in it is left out.
-
-    Raises:
-        Failure: InvalidInput, when predictors or fields do not match, or a key is none of a program's.
-    """
-    given = {key: value for key, value in state.items() if key != "metadata"}
-    if stray := stray_keys(given):
-        raise invalid_input(f"The state holds {', '.join(stray[:5])}: a state says what a program is, and no more.")
-    own = program.dump_state()
-    if isinstance(program, dspy.Predict):
-        _check_predictor("the program", own, given)
-    else:
-        _check_parts(own, given)
-    if wrong := damage(given):
-        raise invalid_input(f"The state is damaged: {wrong}.")
-    cleaned, _ = without_lms(given)
-    program.load_state(copy.deepcopy(cleaned))
 
 
 def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -262,7 +229,7 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """What the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """Return what the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 
@@ -277,42 +244,3 @@ def _source_of_reward(spec: Mapping[str, Any], imports: Imports) -> str:
         except (OSError, TypeError):
             pass
     return f"The source is not available. The reward function is {reward.get('name') or 'a function of the host'}."
-
-
-# --- state --------------------------------------------------------------------------------------------------------
-
-
-def _predictor_states(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if "signature" in state and "demos" in state:
-        return [state]  # type: ignore[list-item]
-    return [part for part in state.values() if isinstance(part, dict) and "demos" in part]
-
-
-def _check_parts(own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    if own.keys() != state.keys():
-        raise invalid_input(
-            f"The state is of another program: it has the parts {', '.join(sorted(state))}; "
-            f"this program has {', '.join(sorted(own))}."
-        )
-    for name, part in own.items():
-        if isinstance(part, dict) and "signature" in part:
-            _check_predictor(name, part, state[name])
-        elif isinstance(part, dict) and (others := state[name].keys() - part.keys()):
-            # DSPy's Retrieve, for one, would take them for its attributes.
-            raise invalid_input(f"The state of {name!r} holds {min(others)}, which this program's has not.")
-
-
-def _check_predictor(name: str, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    missing = {"demos", "signature"} - state.keys()
-    if missing:
-        raise invalid_input(f"The state of {name!r} lacks {', '.join(sorted(missing))}.")
-    ours, theirs = own["signature"]["fields"], state["signature"]["fields"]
-    if len(ours) != len(theirs):
-        raise invalid_input(f"The state of {name!r} has {len(theirs)} fields; its signature has {len(ours)}.")
-    # A state holds no field names, but prefixes are made of them. COPRO rewrites the last one.
-    for mine, saved in list(zip(ours, theirs, strict=True))[:-1]:
-        if mine["prefix"] != saved["prefix"]:
-            raise invalid_input(
-                f"The state of {name!r} is of another signature: it has a field {saved['prefix']!r} where this "
-                f"signature has {mine['prefix']!r}."
-            )

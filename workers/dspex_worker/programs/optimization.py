@@ -1,9 +1,9 @@
-"""Optimizing a program: checked before anything is paid, with progress, and never a success made of errors.
+"""Optimize a program: checked before anything is paid, with progress, and never a success made of errors.
 
 The generator runs on the worker's main thread, where a signal can interrupt it, and yields progress; the optimizer
-runs in a thread beside it. Baseline and result are scored by `evaluate.scored` on the same examples. DSPy's optimizers
-take any Exception for a score of zero; here a job whose metric or LM only failed is `OptimizationFailed`, and one
-that ran out of memory raises MemoryError.
+runs in a thread beside it. Baseline and result are scored by `evaluation.scored` on the same examples. DSPy's
+optimizers take any Exception for a score of zero; here a job whose metric or LM only failed is `OptimizationFailed`,
+and one that ran out of memory raises MemoryError.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Cancelled, Context, Failure
-from .call_context import Tally
-from .commands import Programs, Record, Spec, secrets_of, versions
+from ..context import Context
+from ..failure import Cancelled, Failure
+from .call_context import CallUsage
+from .commands import Programs
 from .dspy_errors import failure_of, translated
 from .evaluation import EvaluatedRow, examples_from, percent, scored
 from .metric_calls import metric_from
-from .modules import dump_state
+from .module_state import dump_state
 from .optimizers import DEFAULT_THREADS, Optimizer, OptimizerTask, optimizer_named, split
-from .progress import Fatal, Headings, Latest, Progress, dspy_settings
+from .program_calls import Record, Spec
+from .progress import HeadingReader, JobEnded, Progress, ProgressQueue, dspy_settings
+from .versions import versions
+from .worker_lm import secrets_of
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _START_S = 0.001  # how long a thread takes to start
@@ -63,8 +67,8 @@ def optimize(
     examples = examples_from(trainset, names, built.annotations)
     held_out = examples_from(valset, names, built.annotations) if valset else None
     learned, validated = split(chosen, examples, held_out)
-    tally, latest = Tally(), Latest()
-    progress = Progress(ctx, tally, latest.put, secrets_of(lm) + secrets_of(prompt_lm))
+    call_usage, reports = CallUsage(), ProgressQueue()
+    progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm))
     counted = progress.counted(metric_from(metric, programs.imports))
     given = {"seed": DEFAULT_SEED, **dict(options or {})}
     own = {name: value for name, value in given.items() if name in chosen.options}
@@ -76,11 +80,11 @@ def optimize(
     def work() -> dict[str, Any]:
         settings = {"num_threads": _threads(own), **dspy_settings(progress)}
         ctx.conceal(*progress.secrets)
-        with programs.calling(ctx, lm, adapter, tally, **settings), translated(progress.secrets):
+        with programs.calling(ctx, lm, adapter, call_usage, **settings), translated(progress.secrets):
             return _worked(chosen, job, progress, own)
 
-    with _headings(progress):
-        found = yield from _beside(ctx, work, latest, progress)
+    with _reading_headings(progress):
+        found = yield from _beside(ctx, work, reports, progress)
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
@@ -95,7 +99,7 @@ def _worked(optimizer: Optimizer, job: OptimizerTask, progress: Progress, option
 
 
 def _score(program: dspy.Module, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> float:
-    """The program's score on the validation examples.
+    """Return the program's score on the validation examples.
 
     Raises:
         Failure: OptimizationFailed, when not one example could be scored.
@@ -124,7 +128,7 @@ def _failed(progress: Progress, error: BaseException | None) -> Failure:
 
 
 def _beside(
-    ctx: Context, work: Any, latest: Latest, progress: Progress
+    ctx: Context, work: Any, reports: ProgressQueue, progress: Progress
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Run `work` in a thread, yield what it reports, give its result or raise its error."""
     outcome: list[Any] = []
@@ -140,7 +144,7 @@ def _beside(
     thread.start()
     try:
         while True:
-            event = latest.take(_LOOK_EVERY if thread.is_alive() else 0)
+            event = reports.take(_LOOK_EVERY if thread.is_alive() else 0)
             ctx.check_cancelled()
             if event is not None:
                 yield event
@@ -155,7 +159,7 @@ def _beside(
 
 
 def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
-    if isinstance(outcome, Fatal):
+    if isinstance(outcome, JobEnded):
         raise outcome.cause
     if progress.end is not None:  # in some thread, and the optimizer made a score of it
         raise progress.end
@@ -170,8 +174,8 @@ def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
 
 
 def _ended(error: Exception, progress: Progress) -> BaseException:
-    """An optimizer's own exception: the cause of its failing examples where that is what stopped it."""
-    hidden = progress.last_error or progress._tally.last
+    """Return an optimizer's own exception: the cause of its failing examples where that is what stopped it."""
+    hidden = progress.last_error or progress._call_usage.last
     if hidden is None:
         return error
     failed = _failed(progress, hidden)
@@ -193,10 +197,10 @@ def _threads(options: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def _headings(progress: Progress) -> Iterator[None]:
+def _reading_headings(progress: Progress) -> Iterator[None]:
     """Read the optimizer's log while the block runs, without letting it flood stderr."""
     logger = logging.getLogger("dspy")
-    handler, level, quiet = Headings(progress), logger.level, [(one, one.level) for one in logger.handlers]
+    handler, level, quiet = HeadingReader(progress), logger.level, [(one, one.level) for one in logger.handlers]
     for one, _ in quiet:
         one.setLevel(logging.WARNING)
     logger.addHandler(handler)

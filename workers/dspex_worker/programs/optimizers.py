@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Failure
+from ..failure import Failure
 from .dspy_errors import invalid_input, unknown_name
 
 Examples = Sequence[dspy.Example]
@@ -34,7 +34,7 @@ class OptimizerTask:
     options: Mapping[str, Any]
 
     def pick(self, *names: str) -> dict[str, Any]:
-        """Those of the job's options that are set."""
+        """Return those of the job's options that are set."""
         return {name: self.options[name] for name in names if name in self.options}
 
 
@@ -195,7 +195,7 @@ _ALIASES = {
 
 
 def optimizer_named(name: str, options: Mapping[str, Any]) -> Optimizer:
-    """The optimizer, once its options and what it needs were checked: before anything is paid.
+    """Return the optimizer, once its options and what it needs were checked: before anything is paid.
 
     Raises:
         Failure: UnknownName, InvalidInput, MissingDependency.
@@ -219,7 +219,7 @@ def optimizer_named(name: str, options: Mapping[str, Any]) -> Optimizer:
 
 
 def split(optimizer: Optimizer, trainset: Examples, valset: Examples | None) -> tuple[Examples, Examples]:
-    """The examples to learn from and those to score with; without a valset, split as DSPy would.
+    """Return the examples to learn from and those to score with; without a valset, split as DSPy would.
 
     Raises:
         Failure: InvalidInput, when there are too few.

@@ -1,4 +1,4 @@
-"""What an optimizer is doing, told by its callbacks, its log's headings and its metric's calls.
+"""Report what an optimizer does: from its callbacks, its log's headings and its metric's calls.
 
 DSPy's optimizers report nothing but text on stdout. `Progress` counts, decides when a job must end (cancelled, out of
 memory), and keeps what the job's thread has not fetched yet. Its methods run on the optimizer's threads.
@@ -17,8 +17,8 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from ..bridge import Context
-from .call_context import Tally, in_call
+from ..context import Context
+from .call_context import CallUsage, in_call
 from .dspy_errors import is_out_of_memory
 from .metric_calls import Metric, score_of
 
@@ -28,7 +28,7 @@ _TRIALS = re.compile(r"Trial (\d+) / (\d+)")
 _STAGES = {"BOOTSTRAP FEWSHOT EXAMPLES": "bootstrap", "PROPOSE INSTRUCTION CANDIDATES": "propose"}
 
 
-class Fatal(BaseException):
+class JobEnded(BaseException):
     """The job cannot go on; not an Exception, because optimizers take those for a score of zero."""
 
     def __init__(self, cause: BaseException) -> None:
@@ -40,7 +40,7 @@ class Progress:
     """Counts and events of one job."""
 
     def __init__(
-        self, ctx: Context, tally: Tally, put: Callable[[dict[str, Any]], None], secrets: tuple[str, ...] = ()
+        self, ctx: Context, call_usage: CallUsage, put: Callable[[dict[str, Any]], None], secrets: tuple[str, ...] = ()
     ) -> None:
         self.secrets = secrets  # which no error of the job may hold
         self.metric_calls = 0
@@ -50,7 +50,7 @@ class Progress:
         self.trials: list[dict[str, Any]] = []
         self.best: float | None = None
         self._ctx = ctx
-        self._tally = tally
+        self._call_usage = call_usage
         self._put = put
         self._stage = "start"
         self._planned: int | None = None
@@ -58,31 +58,31 @@ class Progress:
 
     @property
     def errors(self) -> dict[str, int]:
-        return {"metric": self.metric_errors, "lm": self._tally.lm_errors}
+        return {"metric": self.metric_errors, "lm": self._call_usage.lm_errors}
 
     def check(self) -> None:
         """Raise if the job must end: called before every example and every evaluation.
 
         Raises:
             Cancelled: the caller has gone.
-            Fatal: some thread of the job ran out of memory, or the parent carries no LM request any more.
+            JobEnded: some thread of the job ran out of memory, or the parent carries no LM request any more.
         """
         self._ctx.check_cancelled()
         if self.end is not None:
-            raise Fatal(self.end)
+            raise JobEnded(self.end)
 
     @property
     def end(self) -> BaseException | None:
         """What ends the job, or None: an optimizer would make a score of it and report success."""
-        return self.fatal or self._tally.refused
+        return self.fatal or self._call_usage.refused
 
     def enter(self, stage: str, message: str = "") -> None:
-        """Say that a stage begins."""
+        """Report that a stage begins."""
         self._stage = stage
-        self._tell(message=message, is_kept=True)
+        self._report(message=message, is_kept=True)
 
     def counted(self, metric: Metric) -> Metric:
-        """The metric, counting its calls and errors; it has the five parameters that GEPA looks for.
+        """Return the metric, counting its calls and errors; it has the five parameters that GEPA looks for.
 
         It gets as many of them as DSPy gave: that is how a metric with parameters of its own keeps them.
         """
@@ -104,7 +104,7 @@ class Progress:
                 raise
             with self._lock:
                 self.metric_calls += 1
-            self._tell()
+            self._report()
             return value
 
         return counting
@@ -112,7 +112,7 @@ class Progress:
     def stop(self, cause: BaseException) -> None:
         """End the job: this thread now, the others at their next check."""
         self.fatal = cause
-        raise Fatal(cause)
+        raise JobEnded(cause)
 
     def scored(self, score: float, kind: str, examples: int) -> None:
         """Note that a candidate was scored on so many examples."""
@@ -121,13 +121,13 @@ class Progress:
             self.trials.append({"trial": number, "kind": kind, "score": score, "examples": examples})
             if kind == "full" and (self.best is None or score > self.best):
                 self.best = score
-        self._tell(score=score, is_kept=True)
+        self._report(score=score, is_kept=True)
 
     def planned(self, trials: int) -> None:
         """Note how many trials the optimizer says it will make."""
         self._planned = trials
 
-    def _tell(self, message: str = "", score: float | None = None, *, is_kept: bool = False) -> None:
+    def _report(self, message: str = "", score: float | None = None, *, is_kept: bool = False) -> None:
         self._put(
             {
                 "stage": self._stage,
@@ -144,7 +144,7 @@ class Progress:
         )
 
 
-class Callbacks(BaseCallback):  # type: ignore[misc]
+class ProgressCallbacks(BaseCallback):  # type: ignore[misc]
     """DSPy's callbacks: every evaluation is a trial; a MemoryError in any module ends the job."""
 
     def __init__(self, progress: Progress) -> None:
@@ -170,7 +170,7 @@ class Callbacks(BaseCallback):  # type: ignore[misc]
             self._progress.stop(MemoryError("the worker ran out of memory while it optimized"))
 
 
-class Headings(logging.Handler):
+class HeadingReader(logging.Handler):
     """Reads stages and the number of trials from the optimizer's log; its other lines hold prompts: dropped."""
 
     def __init__(self, progress: Progress) -> None:
@@ -185,7 +185,7 @@ class Headings(logging.Handler):
             self._progress.planned(int(trial[2]))
 
 
-class Latest:
+class ProgressQueue:
     """What the job's thread will yield: trials and stages in order, of plain ticks only the newest."""
 
     def __init__(self) -> None:
@@ -193,6 +193,7 @@ class Latest:
         self._ready = threading.Condition()
 
     def put(self, event: dict[str, Any]) -> None:
+        """Add an event; it replaces a plain tick."""
         with self._ready:
             if self._queue and not self._queue[-1]["is_kept"]:
                 self._queue.pop()
@@ -200,7 +201,7 @@ class Latest:
             self._ready.notify()
 
     def take(self, timeout: float) -> dict[str, Any] | None:
-        """The next event, or None if none came in `timeout` seconds."""
+        """Return the next event, or None if none came in `timeout` seconds."""
         with self._ready:
             if not self._queue:
                 self._ready.wait(timeout)
@@ -211,5 +212,5 @@ class Latest:
 
 
 def dspy_settings(progress: Progress) -> dict[str, Any]:
-    """The settings under which an optimizer reports to `progress`."""
-    return {"callbacks": [*dspy.settings.get("callbacks", []), Callbacks(progress)]}
+    """Return the settings under which an optimizer reports to `progress`."""
+    return {"callbacks": [*dspy.settings.get("callbacks", []), ProgressCallbacks(progress)]}

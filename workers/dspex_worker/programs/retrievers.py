@@ -1,7 +1,7 @@
-"""Passages from a retriever that DSPy or the user's module brings.
+"""Get passages from a retriever that DSPy or the user's module brings.
 
 Nothing is cached here: DSPy keeps ColBERTv2's answers for ever, under function and arguments, so its caches are off
-in workers (`boot.setup`). Any thread. Not covered: `dspy.Embeddings`, which starts a thread that a fork loses and
+in workers (`dspy_setup.setup`). Any thread. Not covered: `dspy.Embeddings`, which starts a thread that a fork loses and
 needs an embedder that is code; put such a retriever into a module of the pool's `imports`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import dspy
 
-from ..bridge import Context
+from ..context import Context
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
 from .wire_values import to_wire
@@ -33,7 +33,7 @@ def retrieve(
     k: int = 10,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The best `k` passages for a query: {"passages": [{"text", ...}]}, best first.
+    """Return the best `k` passages for a query: {"passages": [{"text", ...}]}, best first.
 
     Raises:
         Failure: UnknownName, InvalidInput; what the retriever itself raises is left as it is.

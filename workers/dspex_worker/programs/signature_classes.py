@@ -18,7 +18,7 @@ from pydantic import BaseModel, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ..bridge import Failure
+from ..failure import Failure
 from ..types.annotation_facts import classes_in
 from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
 from ..types.annotation_writer import Unwritable, annotation_text
@@ -33,7 +33,7 @@ _DSPY_TYPES = {name: getattr(dspy, name, None) or getattr(experimental, name) fo
 
 
 def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
-    """The signature class that `spec` describes.
+    """Return the signature class that `spec` describes.
 
     Raises:
         Failure: InvalidInput for a spec that is no signature, UnknownName for a type outside the pool's imports.
@@ -52,7 +52,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
 
 
 def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any]:
-    """The wire spec of a signature class.
+    """Return the wire spec of a signature class.
 
     Raises:
         Failure: InvalidInput, when a type of it cannot be written.

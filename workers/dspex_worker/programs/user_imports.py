@@ -1,4 +1,4 @@
-"""The user's modules that may be named in a call: fixed when the pool starts, imported before (RULES X1).
+"""Resolve names in the user's modules: those that the pool named when it started (RULES X1).
 
 `module:QualName` names an object; a module outside the pool's `imports`, a name with an underscore, or a path through
 another module is refused. Read only after setup, by any thread.
@@ -27,7 +27,7 @@ class Imports:
         return cls(frozenset(names or ()))
 
     def resolve(self, path: str, what: str) -> Any:
-        """The object that `module:QualName` names.
+        """Return the object that `module:QualName` names.
 
         Raises:
             Failure: UnknownName, when the module is not in `imports` or has no such public object.
@@ -73,7 +73,7 @@ class Imports:
 
 
 def _home(found: Any) -> str | None:
-    """The module that holds a class or a function under its own name; None for what is held so by none.
+    """Return the module that holds a class or a function under its own name; None for what is held so by none.
 
     An object that was made (a partial, an instance, what a factory gave) belongs to the module that made it.
     """

@@ -24,7 +24,7 @@ _TEXT_TYPES = (dspy.Reasoning, dspy.Code)
 
 
 def to_wire(value: Any) -> Any:
-    """`value` as an exact wire value: models and enums as their JSON, tuples and sets as lists, keys as text.
+    """Return `value` as an exact wire value: models and enums as their JSON, tuples and sets as lists, keys as text.
 
     Raises:
         PydanticSerializationError: the value has no JSON form.
@@ -50,7 +50,7 @@ def to_wire(value: Any) -> Any:
 
 
 def to_input(name: str, value: Any, annotation: Any) -> Any:
-    """The Python value for an input field; what builtin types describe is taken as it was sent, as DSPy does.
+    """Return the Python value for an input field; what builtin types describe is taken as it was sent, as DSPy does.
 
     Raises:
         Failure: InvalidInput, when a model, enum or other rich type does not accept the value.
@@ -74,7 +74,7 @@ def to_input(name: str, value: Any, annotation: Any) -> Any:
 
 
 def _with_calls(history: dict[str, Any]) -> dict[str, Any]:
-    """A conversation whose tool calls are typed again, where the parent said that they were."""
+    """Return a conversation whose tool calls are typed again, where the parent said that they were."""
     turns = [dict(turn) for turn in history["messages"]]
     for at, name in history.get("tool_calls") or ():
         turns[at][name] = dspy.ToolCalls.model_validate(turns[at][name])

@@ -1,7 +1,7 @@
-"""DSPy's LM in a worker: the same class, the same request bytes, but no connection, key, retry or cache here.
+"""Make DSPy's LMs in a worker: the same class, the same request bytes, but no connection, key, retry or cache here.
 
-`LMs.get` gives the `dspy.LM` for a record that came with a call; equal records give the same object. The engine is
-lm15's, on a transport that sends each request to the parent (`transport.py`). A record with `direct` set is plain
+`LMCache.get` gives the `dspy.LM` for a record that came with a call; equal records give the same object. The engine is
+lm15's, on a transport that sends each request to the parent (`lm_transport.py`). A record with `direct` set is plain
 `dspy.LM` with its key, for models that lm15 cannot express. Any thread.
 """
 
@@ -22,24 +22,24 @@ from dspy.clients.execution import StreamAccumulator
 from dspy.lm15 import Request, Response, RouterConfig
 from dspy.utils.exceptions import LMConfigurationError
 
-from ..bridge import Failure
-from .call_context import TALLY, Tally
+from ..failure import Failure
+from .call_context import USAGE, CallUsage
 from .lm_direct import DirectLM
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
     PLACEHOLDER_KEY,
-    Asked,
     AsyncParentTransport,
+    LMCallOptions,
     ParentTransport,
-    asked_now,
-    asking,
+    current_lm_call,
+    lm_call,
 )
 
-WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (streams.py)
+WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
 
 
-class LMs:
+class LMCache:
     """The LM objects of one worker, by record."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class LMs:
         self._made: OrderedDict[str, dspy.LM] = OrderedDict()
 
     def get(self, record: Mapping[str, Any] | None) -> dspy.LM | None:
-        """The LM for a record, or None for none.
+        """Return the LM for a record, or None for none.
 
         Raises:
             Failure: LMUnsupportedFeatureError, when lm15 has no provider for the record's model.
@@ -66,14 +66,14 @@ class LMs:
 
 
 def made_lm(record: Mapping[str, Any]) -> FallbackLM:
-    """The LM for a record, with its fallbacks."""
+    """Return the LM for a record, with its fallbacks."""
     lm = direct_lm(record) if record.get("direct") else parent_lm(record)
     lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
     return lm
 
 
 def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
-    """An LM whose requests go through the parent."""
+    """Return an LM whose requests go through the parent."""
     model = str(record["model"])
     transport = ParentTransport(
         str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
@@ -91,7 +91,7 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
 
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
-    """DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
+    """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
     lm = DirectLM(
         str(record["model"]),
@@ -106,11 +106,19 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
 
 
 def options_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an LM call that a record sets (temperature, max_tokens, top_p, n, ...)."""
+    """Return the options of an LM call that a record sets (temperature, max_tokens, top_p, n, ...)."""
     options = {name: record.get(name) for name in ("temperature", "max_tokens")} | (record.get("options") or {})
     if (record.get("n") or 1) != 1:
         options["n"] = record["n"]
     return {name: value for name, value in options.items() if value is not None}
+
+
+def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return what must not appear in an error of a call with this LM record."""
+    if record is None:
+        return ()
+    own = (str(record["api_key"]),) if record.get("api_key") else ()
+    return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
 class WorkerLM(FallbackLM):
@@ -129,20 +137,22 @@ class WorkerLM(FallbackLM):
         if options.pop("model", None) is not None:  # the record's price and limits are for its own model
             raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.
-        asked = Asked(options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn)
-        tally: Tally = dspy.settings.get(TALLY) or Tally()
+        asked = LMCallOptions(
+            options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn
+        )
+        call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
         try:
-            with asking(asked):
+            with lm_call(asked):
                 yield
-        except Exception as error:  # noted, since modules and optimizers swallow some
-            tally.failed(error)
+        except Exception as error:  # counted, since modules and optimizers swallow some
+            call_usage.failed(error)
             raise
         finally:
-            tally.answered(len(asked.were_cached), sum(asked.were_cached))
+            call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
         if asked.were_cached and all(asked.were_cached):
-            self._unpay()
+            self._take_back_usage()
 
-    def _unpay(self) -> None:
+    def _take_back_usage(self) -> None:
         """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
         tracker = dspy.settings.usage_tracker
         if tracker is not None and tracker.usage_data.get(self.model):
@@ -189,7 +199,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
         for event in self.stream(request):
             accumulator.push(event)
             if watch(event):
-                if (asked := asked_now()) is not None:
+                if (asked := current_lm_call()) is not None:
                     asked.turn.was_shown = True
                 stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
         return accumulator.response()
@@ -236,7 +246,7 @@ def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
 
 
 def _abilities(record: Mapping[str, Any]) -> Capabilities:
-    """What DSPy's table says the model can do, unless the record says otherwise."""
+    """Return what DSPy's table says the model can do, unless the record says otherwise."""
     probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
     found: Capabilities = capabilities(probe)
     stated = record.get("supports") or {}

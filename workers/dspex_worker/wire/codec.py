@@ -1,8 +1,8 @@
-"""Exact values to MessagePack and back: `decode(encode(x)) == x`, with the same types, for every x that is accepted.
+"""Encode exact values as MessagePack, and decode them.
 
-Accepted: None, bool, int (-2**63 .. 2**64 - 1), float, str (valid Unicode), bytes, list, and dict with str keys; no
-subclasses, because they would come back as something else. The sender checks everything, so that what it accepts
-always decodes at the other end.
+`decode(encode(x)) == x`, with the same types, for every x that is accepted: None, bool, int (-2**63 .. 2**64 - 1),
+float, str (valid Unicode), bytes, list, and dict with str keys; no subclasses, because they would come back as
+something else. The sender checks everything, so that what it accepts always decodes at the other end.
 
 Byte limits do not bound memory: ten million empty maps are 10 MB on the wire and 741 MB as objects. Containers and
 elements are therefore limited too, by the sender for all values, by the receiver for frames over `PLAIN_DECODE` bytes.
@@ -49,7 +49,7 @@ class Malformed(ValueError):
 
 
 def encode(value: object, *, root: str = "value") -> bytes:
-    """Give the bytes of `value`; `root` is what error paths begin with.
+    """Return the bytes of `value`; `root` is what error paths begin with.
 
     Raises:
         Unencodable: something in it has no exact form.
@@ -108,7 +108,7 @@ def _container(value: object) -> object:
 
 
 def refusal_of(error: Exception, fields: Sequence[object], root: str) -> Exception:
-    """Give the exception that says what in the fields could not be packed."""
+    """Return the exception that says what in the fields could not be packed."""
     if isinstance(error, OverLimit):
         return error
     for field in fields:
@@ -119,7 +119,7 @@ def refusal_of(error: Exception, fields: Sequence[object], root: str) -> Excepti
 
 
 def decode(data: bytes) -> Any:
-    """Give the value that `data` encodes.
+    """Return the value that `data` encodes.
 
     Raises:
         Malformed: the bytes are no value, or hold one over the limits.
@@ -242,7 +242,7 @@ _local = threading.local()  # a Packer keeps its buffer between calls, and is no
 
 
 def packer() -> Any:
-    """Give this thread's packer: it refuses every type that would come back as another."""
+    """Return this thread's packer: it refuses every type that would come back as another."""
     try:
         return _local.packer
     except AttributeError:

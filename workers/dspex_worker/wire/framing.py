@@ -1,4 +1,4 @@
-"""Frames: a 4-byte big-endian length, then that many bytes (one MessagePack value). Pure: bytes in, frames out."""
+"""Cut and make frames: a 4-byte big-endian length, then that many bytes (one MessagePack value). Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADER = _LENGTH.size
 
 
 def frame(body: bytes, limit: int = FRAME_LIMIT) -> bytes:
-    """Give `body` with its length in front.
+    """Return `body` with its length in front.
 
     Raises:
         OverLimit: it is longer than `limit` bytes; the sender must not write it.

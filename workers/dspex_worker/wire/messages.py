@@ -1,4 +1,4 @@
-"""What the frames say. Each message is one array whose first element is its kind.
+"""Write and read messages, the content of frames. Each is one array whose first element is its kind.
 
 docs/internals/wire-protocol.md has the table.
 
@@ -25,7 +25,7 @@ class Kind(IntEnum):
 
     HELLO = 1  # [magic, major, minor, facts]: the first frame, both ways
     READY = 2  # [commands]: the worker has set itself up
-    CALL = 3  # [id, name, arguments, meta]: a command; from the worker, a reverse call
+    CALL = 3  # [id, name, arguments, meta]: a command; from the worker, a callback
     RESULT = 4  # [id, value, notes]
     ERROR = 5  # [id, failure, notes]
     CHUNK = 6  # [id, value]: one piece of a stream
@@ -95,7 +95,7 @@ def _misshapen(message: Message) -> Malformed:
 
 
 def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "value") -> bytes:
-    """Give the frame of a message; `root` is what error paths begin with.
+    """Return the frame of a message; `root` is what error paths begin with.
 
     Raises:
         Unencodable, OverLimit: a field cannot be sent; see `codec.encode`.
@@ -109,7 +109,7 @@ def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "va
 
 
 def write_call(id: int, name: str, arguments: Json, meta: Json, *, limit: int = FRAME_LIMIT) -> tuple[bytes, int, int]:
-    """Give the frame of a CALL, and from where to where its arguments stand in it (a poison digest is made of them).
+    """Return the frame of a CALL, and from where to where its arguments stand in it (a poison digest is made of them).
 
     Raises:
         Unencodable, OverLimit: the arguments or meta cannot be sent.

@@ -1,4 +1,4 @@
-"""What a worker's messages may hold beyond the types of their fields, and in which order they come. Pure.
+"""Check what a worker's messages may hold beyond the types of their fields, and in which order they come. Pure.
 
 `messages.read` checks what both sides have in common. Whatever else a supervisor relies on is checked here, once, where
 the message is read: names that become keys, numbers that become counts, maps that are looked into.
@@ -14,7 +14,7 @@ from .messages import Kind, Message
 
 CREDIT_MOST: Final = 1024  # chunks that a worker may have coming to it at once
 COMMANDS_MOST: Final = 10_000
-NAME_MOST: Final = 500  # characters of a command's, an event's, a logger's or a reverse call's name
+NAME_MOST: Final = 500  # characters of a command's, an event's, a logger's or a callback's name
 LEVEL_MOST: Final = 100  # of a log line; `logging` remembers every level that it is asked about
 PID_MOST: Final = 2**22  # the kernel's own limit
 RESERVED: Final = frozenset(("name", "pool", "worker", "call", "event"))  # facts that say who sent an event, and what
@@ -50,7 +50,7 @@ class Turns:
 
     @property
     def is_open(self) -> bool:
-        """Whether the worker has said that it is ready."""
+        """Whether the worker has reported READY."""
         return self._stage == _OPEN
 
     def take(self, message: Message) -> None:
@@ -160,7 +160,7 @@ def _event(message: Message) -> None:
 
 
 def _own_id(message: Message, id: int) -> None:
-    """A worker's ids are even."""
+    """Check an id that the worker chose: those are even."""
     _demand(message, "id", 0 < id < _LAST_ID and id % 2 == 0)
 
 

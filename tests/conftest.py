@@ -1,0 +1,65 @@
+"""Fixtures of many folders: a client of language models, scripted models, and a probe of DSPy in a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dspex.lm import exchange
+from dspex.lm.lm_client import LMClient
+from dspex.testing import FakeLM
+from tests.support.lm.requests import Probe
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def client() -> Iterator[LMClient]:
+    with LMClient() as client:
+        yield client
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable[..., FakeLM]]:
+    made: list[FakeLM] = []
+
+    def make(*args: Any, **options: Any) -> FakeLM:
+        made.append(FakeLM(*args, **options))
+        return made[-1]
+
+    yield make
+    for lm in made:
+        lm.close()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are sent again after a millisecond."""
+    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+
+
+@pytest.fixture(scope="session")
+def dspy_probe() -> Probe:
+    """DSPy's own behaviour for a list of cases, all in one subprocess."""
+
+    def probe(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        names = [name for name in os.environ if not name.endswith(("_API_KEY", "_BASE_URL", "_API_BASE"))]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.lm.dspy_probe"],
+            cwd=ROOT,
+            input=json.dumps({"cases": cases}).encode(),
+            capture_output=True,
+            env={name: os.environ[name] for name in names},
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        results: list[dict[str, Any]] = json.loads(done.stdout)
+        return results
+
+    return probe

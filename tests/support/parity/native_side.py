@@ -1,0 +1,187 @@
+"""DSPex's side of a parity check: the native signatures, adapters and `predict`, with a client that opens no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspex.adapters import compile_signature
+from dspex.adapters.rendering import type_name
+from dspex.adapters.response_format import response_format
+from dspex.adapters.unsupported import unsupported_schema
+from dspex.adapters.validation import checked_inputs, wire_inputs
+from dspex.errors import DspexError, EncodeError, InvalidInput, SignatureError
+from dspex.lm.http.http_message import Head, Reply
+from dspex.lm.lm_client import LMClient
+from dspex.lm.record import LM
+from dspex.programs.native_route import predict
+from dspex.signatures.field import MISSING, InputField, OutputField
+from dspex.signatures.signature import Signature, signature
+from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
+from dspex.types import content as native_types
+from tests.support.parity import shapes
+from tests.support.parity.oracle import (
+    Case,
+    annotation_of,
+    class_form,
+    is_error,
+    outcome,
+    plain,
+    reply_of,
+    results,
+    values,
+)
+
+
+def native_results(case: Case) -> dict[str, Any]:
+    """What DSPex makes of the case."""
+    return results(case, Side())
+
+
+class Side:
+    """DSPex's answers to the questions that `oracle.results` asks."""
+
+    def make(self, case: Case) -> Signature:
+        made = self._make(case)
+        compile_signature(made)  # a type without a schema is refused here; in DSPy, when the class is made
+        return made
+
+    def _make(self, case: Case) -> Signature:
+        if case["kind"] == "signature" or case["form"] == "text":
+            return signature(case["text"], case["instructions"], custom_types=shapes.NAMES)
+        if case["form"] == "class":
+            made: Signature = class_form(case, Signature, _field, native_types)
+            return made
+        return signature(
+            {field["name"]: (_annotation(field["annotation"] or "str"), _field(field)) for field in case["fields"]},
+            case["instructions"],
+        )
+
+    def describe(self, sig: Signature) -> Any:
+        return sig.instructions, [_described(field) for field in sig.fields.values()]
+
+    def operate(self, sig: Signature, operation: Any) -> Signature:
+        changed = self._operate(sig, operation)
+        compile_signature(changed)
+        return changed
+
+    def _operate(self, sig: Signature, operation: Any) -> Signature:
+        name, *rest = operation
+        if name == "with_updated_fields":
+            return sig.with_updated_fields(rest[0], _annotation(rest[1]), **rest[2])
+        if name in ("prepend", "append", "insert"):
+            *place, kind, annotation, options = rest
+            field = (InputField if kind == "input" else OutputField)(**options)
+            changed: Signature = getattr(sig, name)(*place, field, _annotation(annotation))
+            return changed
+        made: Signature = getattr(sig, name)(*rest)
+        return made
+
+    def equal(self, one: Signature, other: Signature) -> bool:
+        return one == other
+
+    def messages(self, sig: Signature, case: Case) -> Any:
+        compiled = compile_signature(sig, case["adapter"])
+        if compiled.unsupported:
+            return ("routed", compiled.unsupported)
+        demos = values(case["demos"], native_types)
+        return compiled.messages(values(case["inputs"], native_types), demos, allow_markers=True)
+
+    def parse(self, sig: Signature, case: Case, text: str) -> Any:
+        compiled = compile_signature(sig, case["adapter"])
+        return ("routed", compiled.unsupported) if compiled.unsupported else compiled.parse(text)
+
+    def response_format(self, sig: Signature) -> Any:
+        reason = compile_signature(sig, "json").unsupported or unsupported_schema(sig)
+        return ("routed", reason) if reason else response_format(sig.output_fields)
+
+    def call(self, sig: Signature, case: Case, call: Mapping[str, Any], served: Any = None) -> dict[str, Any]:
+        """The bodies that were sent, and the completions or the error; or why a worker would have been asked.
+
+        `served` is what a saved program makes of the signature, with its demos.
+        """
+        endpoint = Endpoint(call)
+        found = outcome(lambda: _called(sig, case, call, endpoint, served))
+        return {"bodies": endpoint.bodies, "outcome": found}
+
+
+def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint, served: Any) -> Any:
+    inputs = values(case["inputs"], native_types)
+    checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
+    lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
+    reason = compile_signature(sig, case["adapter"]).unsupported_with(lm)
+    if reason:
+        return ("routed", reason)
+    demos = values(case["demos"], native_types) if call["demos"] else ()
+    if served is not None:
+        sig, demos = served.signature, served.demos
+    found = predict(
+        endpoint.client, sig, inputs, lm=lm, adapter=case["adapter"], demos=demos, config=call["config"],
+        allow_markers=True,
+    )  # fmt: skip
+    return [plain(dict(each)) for each in found.completions]
+
+
+class Endpoint:
+    """Stands for the endpoint: keeps what is sent, gives the case's replies in turn, the last one for ever."""
+
+    def __init__(self, call: Mapping[str, Any]) -> None:
+        self.bodies: list[bytes] = []
+        self._replies = list(call["replies"])
+        self._is_anthropic = call["model"].startswith("anthropic/")
+        self.client = LMClient()
+        self.client._blocking.http = self  # type: ignore[assignment]
+
+    def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any) -> Reply:
+        """What the HTTP layer does, without a socket."""
+        reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
+        self.bodies.append(bytes(body))
+        status, text = reply_of(reply, self._is_anthropic)
+        return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+# --- the wire -----------------------------------------------------------------------------------------------------
+
+
+def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
+    """The case as a worker gets it, and the native messages; None where the inputs or types do not cross."""
+    sig = Side().make(case)
+    try:
+        inputs = values(case["inputs"], native_types)
+        inputs.pop("augmented", None)
+        wire, plain_inputs = signature_to_wire(sig), wire_inputs(sig, inputs, allow_markers=True)
+        checked = checked_inputs(sig, inputs, allow_markers=True)
+        messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
+    except (InvalidInput, EncodeError, SignatureError):
+        return None
+    return {"kind": "wire", "wire": wire, "inputs": plain_inputs, "adapter": case["adapter"]}, messages
+
+
+def imported(case: Case, exported: Mapping[str, Any]) -> Any:
+    """The native messages for a signature class of the user's, by what a worker says of it; or the error's class."""
+    if is_error(exported["spec"]):
+        return ("routed", exported["spec"][2])
+    try:
+        sig = signature_from_wire(exported["spec"], custom_types=case["custom_types"])
+        return Side().messages(sig, case)
+    except DspexError as error:
+        return ("error", type(error).__name__, str(error))
+
+
+# --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def _annotation(text: str | None) -> Any:
+    return None if text is None else annotation_of(text, native_types)
+
+
+def _field(field: Mapping[str, Any]) -> Any:
+    return (InputField if field["kind"] == "input" else OutputField)(**field["options"])
+
+
+def _described(field: Any) -> tuple[Any, ...]:
+    default = () if field.default is MISSING else (plain(field.default),)
+    return field.name, field.kind, type_name(field.annotation), field.shown_desc, field.constraint_text, default

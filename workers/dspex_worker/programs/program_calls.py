@@ -1,0 +1,69 @@
+"""Call a built program once: with which options, and what of its answer goes back. Any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from ..failure import Failure
+from .call_context import CallUsage
+from .dspy_errors import failure_of, invalid_input
+from .modules import BuiltProgram, check_config
+from .wire_values import to_wire
+
+Spec = Mapping[str, Any]
+Record = Mapping[str, Any]
+Adapter = str | Mapping[str, Any] | None  # see `adapter_named`
+
+
+def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Call a program with options for its LM calls, in the way that it takes them."""
+    if not options:
+        return built.program(**arguments)
+    if built.takes_config:
+        return built.program(**arguments, config=dict(options))
+    lm = dspy.settings.lm
+    with dspy.context(lm=None if lm is None else lm.copy(**options)):
+        return built.program(**arguments)
+
+
+def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> dict[str, Any]:
+    """Return the options of one call's LM requests.
+
+    Raises:
+        Failure: InvalidInput, when they would move the LM's endpoint.
+    """
+    options = check_config(config or {}, "The call's config")
+    return options if rollout_id is None else {**options, "rollout_id": rollout_id}
+
+
+def result_of(prediction: Any) -> dict[str, Any]:
+    """Return the wire form of what a program gave.
+
+    Raises:
+        Failure: InvalidInput, when it is neither a prediction nor a mapping.
+    """
+    if not isinstance(prediction, dspy.Example | Mapping):
+        raise invalid_input(
+            f"The program gave a {type(prediction).__name__}; it must give a dspy.Prediction or a dict."
+        )
+    result = {"outputs": to_wire(dict(prediction.items()))}
+    completions = getattr(prediction, "completions", None)
+    if completions is not None and len(completions) > 1:
+        result["completions"] = [to_wire(dict(one.items())) for one in completions]
+    return result
+
+
+def accounted(prediction: Any, usage: Any, call_usage: CallUsage) -> dict[str, Any]:
+    """Return a program's result with what it cost: usage by model, and whether the cache answered all of it."""
+    tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
+    return {**result_of(prediction), "usage": to_wire(tokens), "cached": call_usage.is_cached}
+
+
+def nothing_came(spec: Spec, call_usage: CallUsage) -> Failure:
+    """Return why a program gave None: BestOfN and Refine do so when every attempt failed."""
+    if call_usage.last is not None:
+        return failure_of(call_usage.last)
+    return Failure("NoPrediction", f"{spec['module']} gave no prediction: no attempt had a reward.")

@@ -1,0 +1,29 @@
+"""Capture the messages of a program's first LM call; nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from .worker_lm import options_of
+
+
+class PromptCaptured(BaseException):
+    """The messages are there; not an Exception, so that no module takes it for a failed attempt."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self.messages = messages
+
+
+class CapturingLM(dspy.LM):  # type: ignore[misc]
+    """An LM with the abilities of another that stops the program when the first messages are ready."""
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
+        raise PromptCaptured(messages)
+
+
+def capturing(record: Mapping[str, Any], real: dspy.LM) -> CapturingLM:
+    """Return the capturing LM for a record; `real` is the one that would be asked."""
+    return CapturingLM(str(record["model"]), engine=real.engine, cache=False, num_retries=0, **options_of(record))
