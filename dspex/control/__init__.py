@@ -1,7 +1,8 @@
 """A running supervisor's control socket: the service behind the `dspex` command, and the client of `dspex.connect`.
 
 `Service` answers on a unix socket from one thread of its own; `Client` makes the same calls as a `Supervisor` over it;
-`run_files` knows where sockets are and who owns them; `error_messages` carries errors over as the classes that they are.
+`run_files` knows where sockets are and who owns them; `error_messages` carries errors over as the classes that they
+are.
 Frames and codec are the workers' (`dspex_worker.wire`). Only the same user may connect, and connecting means running
 code as that user: the socket is no sandbox. Nothing here changes settings: pools come from configuration alone.
 """

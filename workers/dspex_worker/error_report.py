@@ -1,4 +1,4 @@
-"""Describe an exception of the worker for the supervisor: text and facts; no object of the worker crosses as itself."""
+"""Describe exceptions for the wire: text and facts, bounded; no object of the worker crosses as itself."""
 
 from __future__ import annotations
 

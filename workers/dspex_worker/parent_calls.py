@@ -170,7 +170,7 @@ class ParentStream(Iterator[Any]):
 
 
 def _failure_of(described: object) -> Failure:
-    """Return the exception for the description in an ERROR message."""
+    """Return the exception for an ERROR message's description."""
     found = read(described)
     return Failure(found.name, found.message, **found.facts)
 

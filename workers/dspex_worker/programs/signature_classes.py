@@ -18,7 +18,7 @@ from pydantic import BaseModel, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ..bridge import Failure
+from ..failure import Failure
 from ..types.annotation_facts import classes_in
 from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
 from ..types.annotation_writer import Unwritable, annotation_text
