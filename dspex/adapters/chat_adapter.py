@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 
 from ..errors import InvalidInput
 from ..signatures.field import Field
+from ..types.parse_budget import allowance_for
 from .function_calling import is_tool_calls
-from .parse_budget import allowance_for
 from .rendering import placeholder, render, type_name
 
 HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")

@@ -17,12 +17,12 @@ from ..errors import AdapterParseError, SignatureError, UnknownName, UsageError
 from ..signatures.field import Field
 from ..signatures.signature import Signature, SignatureLike, signature
 from ..types import markers
+from ..types.parse_budget import Allowance, begin, end
 from . import history as turns
 from .chat_adapter import ChatAdapter, section
 from .function_calling import is_native_by_default
 from .injection import refuse_markers
 from .json_adapter import JSONAdapter
-from .parse_budget import Allowance, begin, end
 from .parsing import UNREADABLE, ValueParser
 from .rendering import described
 from .response_format import response_format

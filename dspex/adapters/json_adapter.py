@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..signatures.field import Field
+from ..types.lenient_json import first_object, loads
 from .chat_adapter import _PREAMBLE, ChatAdapter, _placeholders, wish
 from .rendering import jsonable, placeholder
-from .repaired_json import first_object, loads
 
 
 class NotAnObject(ValueError):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union, cast, get_args, ge
 
 from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
-from .parse_budget import require_literal
-from .repaired_json import loads
+from ..types.lenient_json import loads
+from ..types.parse_budget import require_literal
 from .validation_cost import Guard, guard_of
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import AdapterParseError, CallTimeout
 from ..signatures.signature import Signature
+from ..types.parse_budget import Allowance, Paused
 from .compiled_signature import CompiledSignature
 from .function_calling import tool_fields, with_calls
-from .parse_budget import Allowance, Paused
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -16,7 +16,7 @@ from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.markers import START
-from .parse_budget import CHARS_MOST, Allowance, begin, end
+from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
 from .parsing import UNREADABLE, ValueParser
 from .rendering import render
 

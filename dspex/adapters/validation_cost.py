@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from .parse_budget import allowance_for
+from ..types.parse_budget import allowance_for
 
 VISITS_MOST: Final = 400_000  # of a part of a value by a choice of a union: 0.5 us each
 HASHED_MOST: Final = 4096  # numbers in one set; as many in several smaller ones cost less

@@ -25,8 +25,8 @@ from dspex_worker import starting
 from .. import forks
 from ..descriptors import above_streams
 from ..errors import LMConfigurationError, LMTransportError, MissingDependency, UnknownName
-from .effects import Request
-from .request import reroute
+from .request import Request
+from .request_factory import reroute
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,21 +62,21 @@ class EmbeddedServers:
         self._servers: dict[str, _Server] = {}
         self._holders: set[int] = set()
 
-    def ready(self, order: Request) -> Request | None:
-        """The order rerouted, if its server runs already. Never blocks."""
-        server = self._servers.get(order.lm.name)
+    def ready(self, request: Request) -> Request | None:
+        """Return the request rerouted, if its server runs already. Never blocks."""
+        server = self._servers.get(request.lm.name)
         if server is None or not server.api_base or server.process.returncode is not None:
             return None
-        return reroute(order, server.api_base, server.key)
+        return reroute(request, server.api_base, server.key)
 
-    def order(self, order: Request, holder: int = 0) -> Request:
-        """The order rerouted to its server, which is started if need be.
+    def routed(self, request: Request, holder: int = 0) -> Request:
+        """Return the request rerouted to its server, which is started if need be.
 
         Raises:
             MissingDependency: a package is not installed; the message holds the commands.
             LMTransportError: the server did not start.
         """
-        name = order.lm.name
+        name = request.lm.name
         with self._lock:
             self._holders.add(holder)
             server = self._servers.get(name)
@@ -85,10 +85,10 @@ class EmbeddedServers:
                 server = None
             if server is None:
                 server = self.start(name)
-        return reroute(order, server.api_base, server.key)
+        return reroute(request, server.api_base, server.key)
 
     def start(self, name: str) -> _Server:
-        """Start the server of a model and wait until it listens; as `order`."""
+        """Start the server of a model and wait until it listens; as `routed`."""
         path, key = model_file(name), secrets.token_urlsafe(32)
         with forks.held_back():  # until `forget` knows of its lifeline
             server = self._servers[name] = _launch(key)

@@ -175,7 +175,8 @@ class LM:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no message may show: the key, what headers carry, a proxy's password."""
-        return secrets_of(self)
+        key = None if self.api_key == self.provider.placeholder_key else self.api_key
+        return secrets_of(key, self.headers, self.proxy)
 
     def options(self) -> dict[str, Any]:
         """The generation options of the record, as a call's configuration would give them; None is absent."""

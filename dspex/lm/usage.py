@@ -117,7 +117,7 @@ class Account:
         return f"<account {self.name!r}: {self.requests} requests, {self.tokens} tokens, {self.cost_usd:.4f} USD>"
 
 
-class Ledger:
+class UsageMeter:
     """Counts in the process's own account, `total`, in every account that is open, and in those it is given."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ def _limit(name: str, given: float | None) -> Any:
     return given
 
 
-def set_process_budget(ledger: Ledger, tables: Mapping[str, Any]) -> None:
+def set_process_budget(usage: UsageMeter, tables: Mapping[str, Any]) -> None:
     """Set the process's budget from the settings' [budget] table, if there is one.
 
     Raises:
@@ -182,4 +182,4 @@ def set_process_budget(ledger: Ledger, tables: Mapping[str, Any]) -> None:
         return
     if not isinstance(table, dict) or table.keys() - {"usd", "tokens"}:
         raise SettingsError("The [budget] table takes usd and tokens, such as usd = 20.0.", key="budget")
-    ledger.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))
+    usage.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from ..adapters.repaired_json import loads
+from .lenient_json import loads
 
 START: Final = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
 END: Final = "<<CUSTOM-TYPE-END-IDENTIFIER>>"

@@ -179,7 +179,7 @@ def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _require_arguments(name: str, args: Mapping[str, Any]) -> None:
     """Raises ToolFailed for arguments that are no JSON object: the tool must not run with its defaults instead."""
-    from ..lm.dialects.dialect_base import PARTIAL
+    from ..lm.dialects.answer import PARTIAL
 
     if args.keys() == {PARTIAL} and isinstance(args[PARTIAL], str):
         cause = InvalidInput(
@@ -204,7 +204,7 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
     else:
         name, arguments = value.get("name"), value.get("args", value.get("arguments", {}))
     if isinstance(arguments, str):
-        from ..adapters.repaired_json import loads
+        from .lenient_json import loads
 
         arguments = loads(arguments)
     elif arguments is None:

@@ -20,14 +20,14 @@ from dspex.errors import (
     LMTimeoutError,
     LMUnexpectedError,
 )
-from dspex.lm import exchange
-from dspex.lm.bodies import PIECE_BYTES
+from dspex.lm import retries
+from dspex.lm.completion import Completion
 from dspex.lm.forwarding import REFUSAL_MOST
 from dspex.lm.http.endpoint import target_of
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.redaction import redact
-from dspex.lm.response import Completion
+from dspex.lm.response import PIECE_BYTES
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
 from tests.lm.test_client import forwarded
@@ -90,7 +90,7 @@ def complete(request: pytest.FixtureRequest, client: LMClient) -> Complete:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
 
 
 def _lm(peer: Peer, **options: Any) -> LM:

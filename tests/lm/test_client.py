@@ -28,12 +28,12 @@ from dspex.errors import (
     LMUnsupportedFeatureError,
     UnknownName,
 )
-from dspex.lm import exchange
 from dspex.lm import lm_client as lm_client
+from dspex.lm import retries
+from dspex.lm.completion import Completion
 from dspex.lm.lm_client import LMClient
 from dspex.lm.rate_limits import TRIP_AFTER
 from dspex.lm.record import LM
-from dspex.lm.response import Completion
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.lm.conftest import ASK
@@ -52,7 +52,7 @@ def complete(request: pytest.FixtureRequest, client: LMClient) -> Complete:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
 
 
 def test_answer_has_text_usage_and_cost(fake: Fake, complete: Complete) -> None:
@@ -74,7 +74,7 @@ def test_second_equal_call_comes_from_the_cache(fake: Fake, complete: Complete, 
     assert complete(lm, ASK, rollout_id=1).text == "two"
     assert complete(lm, ASK, config={"rollout_id": 1}).cached
     assert len(lm.requests) == 2
-    assert client.ledger.total.requests == 2
+    assert client.usage.total.requests == 2
 
 
 def test_cache_is_shared_between_threads_and_loops(fake: Fake, client: LMClient) -> None:
@@ -207,7 +207,7 @@ def test_equal_requests_at_the_same_time_are_sent_once(fake: Fake, client: LMCli
 
     async def tasks() -> list[Completion]:
         calls = [asyncio.create_task(client.acomplete(lm, ASK)) for _ in range(4)]
-        while sum(map(len, client._services.flights._followers.values())) < 7:  # noqa: ASYNC110
+        while sum(map(len, client._services.single_flight._followers.values())) < 7:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         gate.set()
         return await asyncio.gather(*calls)
@@ -219,7 +219,7 @@ def test_equal_requests_at_the_same_time_are_sent_once(fake: Fake, client: LMCli
         thread.join()
     assert texts == ["shared"] * 8
     assert len(lm.requests) == 1
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
 
 
 def test_cancelled_leader_hands_over_to_a_follower(fake: Fake, client: LMClient) -> None:
@@ -230,7 +230,7 @@ def test_cancelled_leader_hands_over_to_a_follower(fake: Fake, client: LMClient)
         leader = asyncio.create_task(client.acomplete(lm, ASK))
         await asyncio.to_thread(lm.wait_for, lambda: len(lm.requests) == 1)
         follower = asyncio.create_task(client.acomplete(lm, ASK))
-        while not any(client._services.flights._followers.values()):  # noqa: ASYNC110
+        while not any(client._services.single_flight._followers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         leader.cancel()
         answer = await follower
@@ -262,7 +262,7 @@ def test_followers_share_a_failure_but_not_its_traceback(fake: Fake, client: LMC
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
-    while not any(client._services.flights._followers.values()) and time.monotonic() < deadline:
+    while not any(client._services.single_flight._followers.values()) and time.monotonic() < deadline:
         threading.Event().wait(0.001)
     gate.set()
     for thread in threads:
@@ -283,7 +283,7 @@ def test_budget_stops_the_next_request(fake: Fake, complete: Complete, client: L
     assert scope.usage[lm.model]["prompt_tokens"] == scope.cost_usd > 0
     with Account("rich", budget_usd=1e9):
         complete(lm, ASK)
-    assert client.ledger.total.requests == 2
+    assert client.usage.total.requests == 2
 
 
 def test_requests_are_spaced_by_the_rate_limit(fake: Fake, complete: Complete) -> None:
@@ -396,7 +396,7 @@ def test_closed_stream_closes_its_connection(fake: Fake, client: LMClient) -> No
 
     asyncio.run(early())
     lm.wait_for(lambda: lm.hung_up == 2)
-    assert len(client._services.flights) == 0
+    assert len(client._services.single_flight) == 0
     assert client.complete(lm, ASK, rollout_id=3).text == "again"
 
 
@@ -433,7 +433,7 @@ def test_forwarded_request_gets_the_key_here(fake: Fake, client: LMClient) -> No
     headers = lm.requests[0].headers
     assert headers["authorization"] == f"Bearer {lm.api_key}"
     assert headers["x-own"] == "kept"
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
 
 
 def test_both_routes_share_the_cache(fake: Fake, client: LMClient) -> None:
@@ -445,7 +445,7 @@ def test_both_routes_share_the_cache(fake: Fake, client: LMClient) -> None:
     head, body = asyncio.run(collect(client, forwarded(lm, **plain)))
     assert head["cached"]
     assert b'"content": "one"' in body
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
     items = list(client.forward(forwarded(lm, **plain)))
     assert items[0] == head
     assert len(lm.requests) == 1
@@ -529,7 +529,7 @@ def test_cancelled_forward_closes_its_connection(fake: Fake, client: LMClient) -
         await asyncio.to_thread(lm.wait_for, lambda: lm.hung_up == 2)
 
     asyncio.run(run())
-    assert len(client._services.flights) == 0
+    assert len(client._services.single_flight) == 0
 
 
 def test_forwarded_stream_is_metered(fake: Fake, client: LMClient) -> None:
@@ -539,7 +539,7 @@ def test_forwarded_stream_is_metered(fake: Fake, client: LMClient) -> None:
     body = b'{"model":"fake","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
     _, raw = asyncio.run(collect(client, forwarded(lm, stream=True, body=body)))
     assert raw.endswith(b"data: [DONE]\n\n")
-    assert client.ledger.total.tokens > 0
+    assert client.usage.total.tokens > 0
     head, again = asyncio.run(collect(client, forwarded(lm, stream=True, body=body)))
     assert head["cached"]
     assert again == raw

@@ -21,7 +21,7 @@ from dspex.errors import (
     LMStreamAssemblyError,
     LMTimeoutError,
 )
-from dspex.lm import exchange
+from dspex.lm import retries
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.usage import Account
@@ -178,7 +178,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
 
 
 @plainly

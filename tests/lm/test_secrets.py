@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.errors import LMError
-from dspex.lm import exchange
+from dspex.lm import retries
 from dspex.lm.cache import Cache
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
@@ -145,7 +145,7 @@ def peers() -> Iterator[Callable[..., Peer]]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
 
 
 def _outcome(client: LMClient, lm: LM, way: Way) -> str:

@@ -17,9 +17,9 @@ from pydantic import BaseModel, field_validator
 import dspex
 from dspex.adapters import reply_reader
 from dspex.errors import AdapterParseError, CallTimeout, LMProviderError
-from dspex.lm.dialects import dialect_base, openai
+from dspex.lm.dialects import json_body, openai
 from dspex.lm.lm_client import LMClient
-from dspex.lm.usage import Ledger
+from dspex.lm.usage import UsageMeter
 from dspex.programs import native_route
 from dspex.signatures.signature import Signature
 from dspex.testing import FakeLM
@@ -215,12 +215,12 @@ def test_absurd_usage_counters_are_none(counter: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "x"}}}}], "usage": {usage}}}'
     found = openai.answer(LM, body.encode())
     assert found.text == "x" and "prompt_tokens" not in found.usage and found.usage["completion_tokens"] == 2
-    assert Ledger().add(LM, found.usage) is None
+    assert UsageMeter().add(LM, found.usage) is None
 
 
 def test_response_of_very_many_values_is_not_read() -> None:
     """unit: 4 MB of `{},` are 100 MB of objects; a long answer in words is no such thing."""
     with pytest.raises(LMProviderError, match="1,000,000"):
-        dialect_base.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
+        json_body.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
     prose = json.dumps({"choices": [{"message": {"content": "word, and more words. " * 500_000}}]}).encode()
     assert len(openai.answer(LM, prose).text or "") == 11_000_000

@@ -17,19 +17,10 @@ from ...errors import (
     LMUnsupportedModelError,
 )
 from . import error_classes, request_options
-from .dialect_base import (
-    Answer,
-    Message,
-    arguments_of,
-    as_object,
-    count,
-    counters,
-    decode,
-    encode,
-    no_answer,
-    tool_call,
-)
+from .answer import Answer, arguments_of, count, counters, no_answer, tool_call
+from .dialect import Message
 from .error_envelopes import Fault, complaint_in, fault_in
+from .json_body import as_object, decode, encode
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import LMUnsupportedFeatureError
 from . import openai
-from .dialect_base import (
-    Answer,
-    Message,
-    as_object,
-    count,
-    counters,
-    decode,
-    no_answer,
-)
+from .answer import Answer, count, counters, no_answer
+from .dialect import Message
 from .error_envelopes import fault_in
+from .json_body import as_object, decode
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:

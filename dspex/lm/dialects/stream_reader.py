@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
-from .dialect_base import Answer, arguments_of, json_in, tool_call
+from .answer import Answer, arguments_of, tool_call
 from .error_envelopes import Fault, complaint_in, fault_in, text_fault
+from .json_body import json_in
 
 if TYPE_CHECKING:
     from ..record import LM
