@@ -27,7 +27,7 @@ _HOMES = {
     "compile_signature": "adapters.compiled_signature",
     "template": "templates",
     "Prediction": "types.prediction",
-    "Chunk": "programs.native_route",
+    "Chunk": "types.chunk",
     "Program": "programs.program",
     "predict": "programs.predict",
     "apredict": "programs.predict",
@@ -120,7 +120,6 @@ if TYPE_CHECKING:
     from .programs.factories import refine as refine
     from .programs.map import amap as amap
     from .programs.map import map as map
-    from .programs.native_route import Chunk as Chunk
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import evaluate as evaluate
     from .programs.optimize import optimize as optimize
@@ -140,6 +139,7 @@ if TYPE_CHECKING:
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.chunk import Chunk as Chunk
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults

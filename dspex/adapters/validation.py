@@ -26,30 +26,34 @@ _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`
 
 
 def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
-    """The inputs in the signature's order, with defaults; values of rich types (models, enums, tuples) validated.
+    """Return the inputs in the signature's order, with defaults; values of rich types (models, enums...) validated.
 
     A missing input is an error unless it has a default or its type allows None (then it is left out, as in DSPy,
     which only warns in the other case). Plain types are taken as they are, as in DSPy: a list may go into a text
     field.
 
-    Raises: InvalidInput for a missing or extra input, or one that does not fit its type; UnsafeInput for text with
-    DSPy's custom-type marker, unless `allow_markers`; EncodeError for a value that could not cross to a worker.
+    Raises:
+        InvalidInput: an input is missing, is none of the signature's, or does not fit its type.
+        UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
+        EncodeError: a value could not cross to a worker.
     """
-    typed, _ = _checked(sig, inputs, allow_markers)
-    return typed
+    return {name: typed for name, typed, _ in _checked(sig, inputs, allow_markers)}
 
 
 def crossed_inputs(
     sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The checked inputs, and the same as plain data; errors as for `checked_inputs`."""
-    return _checked(sig, inputs, allow_markers)
+    """Return the checked inputs, and the same as plain data that a worker receives exactly.
 
-
-def wire_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
-    """The checked inputs as plain data that a worker receives exactly; errors as for `checked_inputs`."""
-    _, wire = _checked(sig, inputs, allow_markers)
-    return wire
+    Errors as for `checked_inputs`.
+    """
+    checked = list(_checked(sig, inputs, allow_markers))
+    checks = sig.derive("input_checks", _input_checks)
+    wire = {
+        name: _with_shown(plain, typed) if checks[name].is_history and plain is not None else plain
+        for name, typed, plain in checked
+    }
+    return {name: typed for name, typed, _ in checked}, wire
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,11 +95,10 @@ def _is_worker_type(kind: Any) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------------
 
 
-def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> typing.Iterator[tuple[str, Any, Any]]:
+    """Give each input's name, its value as native code takes it, and the same as plain data."""
     if not inputs.keys() <= sig.input_fields.keys():
         raise _extra(sig, inputs)
-    typed: dict[str, Any] = {}
-    wire: dict[str, Any] = {}
     for name, check in sig.derive("input_checks", _input_checks).items():
         if name in inputs:
             value = inputs[name]
@@ -105,16 +108,10 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
             continue
         else:
             raise _missing(sig, inputs)
-        typed[name] = check.typed(value)
-        plain = typed[name] if type(value) is str and check.validate is None else to_wire(typed[name], name)
-        if check.validate is None:
-            typed[name] = plain  # a tuple is a list to the worker, so it is one here
-            if type(plain) is list and check.field.annotation is str:
-                _require_texts(name, plain)
+        typed, plain = check.read(value)
         if not allow_markers:
             _refuse_marker(name, plain)
-        wire[name] = _with_shown(plain, typed[name]) if check.is_history and plain is not None else plain
-    return typed, wire
+        yield name, typed, plain
 
 
 class _InputCheck:
@@ -128,9 +125,19 @@ class _InputCheck:
             _validator(field.annotation) if _is_rich(field.annotation) else None
         )
 
-    def typed(self, value: Any) -> Any:
-        if self.validate is None or value is None:
-            return value
+    def read(self, value: Any) -> tuple[Any, Any]:
+        """Return the value as native code takes it, and as plain data; of a plain type both are the same."""
+        name = self.field.name
+        if self.validate is None:
+            plain = value if type(value) is str else to_wire(value, name)  # a tuple is a list to the worker, so here
+            if type(plain) is list and self.field.annotation is str:
+                _require_texts(name, plain)
+            return plain, plain
+        typed = None if value is None else self._typed(value)
+        return typed, to_wire(typed, name)
+
+    def _typed(self, value: Any) -> Any:
+        assert self.validate is not None
         kind = self.field.annotation
         if is_dspy_type(kind) and not isinstance(value, kind):
             value = {"messages": value} if isinstance(value, list) and self.is_history else value
@@ -299,7 +306,7 @@ def _by_pydantic(value: Any, path: str) -> Any:
 
 
 def _refuse_marker(name: str, plain: Any) -> None:
-    if any(START in text for text in _texts(plain)):
+    if START in plain if type(plain) is str else any(START in text for text in _texts(plain)):
         raise UnsafeInput(
             f"The input {name!r} holds DSPy's custom-type marker, which would become a content block "
             f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",

@@ -24,7 +24,7 @@ from .routing import GENERAL_POOL
 if TYPE_CHECKING:
     from ..pools.call import Call
     from ..pools.supervisor import Supervisor
-    from .native_route import Chunk
+    from ..types.chunk import Chunk
     from .program import Program
 
 OnCancel = Callable[[Callable[[], None]], Callable[[], None]]

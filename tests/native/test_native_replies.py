@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import native_client
 import pytest
 from hostile_replies import signature_of
 from native_client import Client, Model
@@ -59,7 +60,7 @@ def _wrapped(text: str) -> str:
 
 
 async def _asked(text: str, sig: Signature = WATCHED, **options: Any) -> Any:
-    return await native_route.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
+    return await native_client.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
 
 
 def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
@@ -67,13 +68,13 @@ def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
     options: dict[str, Any] = {"lm": Model(), "adapter": "json", "deadline": deadline}
 
     async def streamed() -> Any:
-        stream = native_route.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
+        stream = native_client.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
         return [item async for item in stream]
 
     return {
-        "predict": lambda: native_route.predict(Client(text), WATCHED, {"q": "?"}, **options),
+        "predict": lambda: native_client.predict(Client(text), WATCHED, {"q": "?"}, **options),
         "apredict": lambda: asyncio.run(_asked(text, deadline=deadline)),
-        "stream": lambda: list(native_route.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
+        "stream": lambda: list(native_client.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
         "astream": lambda: asyncio.run(streamed()),
     }
 
@@ -104,7 +105,7 @@ def test_unreadable_reply_past_the_deadline_is_not_asked_again(monkeypatch: pyte
     client = Client('[[ ## a ## ]]\n{"words": ["x"]}\n[[ ## b ## ]]\nno number', "{}")
     sig = WATCHED.append("b", dspex.OutputField(), int)
     with pytest.raises(CallTimeout):
-        native_route.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
+        native_client.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
     assert len(client.asked) == 1
 
 
@@ -199,7 +200,7 @@ def test_reply_without_commas_is_refused_through_the_whole_client() -> None:
     reply = '[[ ## a ## ]]\n["a" ' + '["a" ' * 60_000
     with FakeLM(lambda messages: reply) as lm, LMClient() as client:
         with pytest.raises(AdapterParseError, match="1,000,000 steps"):
-            native_route.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
+            native_client.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
         assert len(lm.requests) == 2
 
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...adapters.validation import checked_inputs, typed_outputs
 from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...types.example import Example
 from ...types.prediction import Prediction
-from ..native_route import checked_inputs, typed_outputs
 from ..program import Program
 from ..routing import Candidate, Reason
 from .attempts import Loop

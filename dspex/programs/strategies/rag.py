@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...signatures.field import InputField
+from ...types.chunk import Chunk
 from ...types.prediction import Prediction
 from .. import worker_answers
-from ..native_route import Chunk
 from ..program import Program
 from ..routing import GENERAL_POOL, Candidate, Reason
 from .strategy import Strategy, require_function

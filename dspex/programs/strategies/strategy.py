@@ -20,8 +20,8 @@ from ...adapters.validation import checked_inputs
 from ...errors import CallTimeout, SettingsError
 from ...lm.usage import Account
 from ...signatures.signature import Signature
+from ...types.chunk import Chunk
 from ...types.prediction import Prediction
-from ..native_route import Chunk
 from ..program import DEFAULT_TIMEOUT, Program
 from ..routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint

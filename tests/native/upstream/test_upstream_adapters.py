@@ -16,7 +16,6 @@ from native_oracle import Oracle, is_error
 
 from dspex.adapters import compile_signature
 from dspex.errors import AdapterParseError
-from dspex.programs.native_route import apredict
 from dspex.signatures.signature import signature
 
 pytestmark = pytest.mark.parity
@@ -266,7 +265,7 @@ def test_optional_outputs_may_be_left_out(oracle: Oracle, adapter: str) -> None:
 
 
 async def _awaited(answer: str, adapter: str) -> Any:
-    from native_client import Client, Model
+    from native_client import Client, Model, apredict
 
     return await apredict(Client(answer, JSON), signature("q -> a"), {"q": "?"}, lm=Model(), adapter=adapter)
 
