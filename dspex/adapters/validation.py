@@ -97,9 +97,10 @@ def _is_worker_type(kind: Any) -> bool:
 
 def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> typing.Iterator[tuple[str, Any, Any]]:
     """Give each input's name, its value as native code takes it, and the same as plain data."""
-    if not inputs.keys() <= sig.input_fields.keys():
+    checks = sig.derive("input_checks", _input_checks)
+    if not inputs.keys() <= checks.keys():
         raise _extra(sig, inputs)
-    for name, check in sig.derive("input_checks", _input_checks).items():
+    for name, check in checks.items():
         if name in inputs:
             value = inputs[name]
         elif check.field.has_default:

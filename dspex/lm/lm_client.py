@@ -163,9 +163,9 @@ class LMClient:
 
     def _completion(self, lm: LM, messages: Sequence[Message], options: CallOptions) -> Effects[Completion]:
         lms = Failover(lm, self.emit)
-        for one in lms:
+        while True:
             try:
-                plan = CallPlan(one, options)
+                plan = CallPlan(lms.lm, options)
                 choices = []
                 for candidate in range(max(plan.n, 1)):
                     request = self._request(plan, messages, candidate, lms)
@@ -173,14 +173,13 @@ class LMClient:
                 return completion_of(*choices)
             except LMError as error:
                 lms.failed(error)
-        raise lms.exhausted()
 
     def _texts(self, lm: LM, messages: Sequence[Message], options: CallOptions) -> Effects[None]:
         lms = Failover(lm, self.emit)
-        for one in lms:
+        while True:
             request: Request | None = None
             try:
-                request = self._request(CallPlan(one, options), messages, 0, lms, stream=True)
+                request = self._request(CallPlan(lms.lm, options), messages, 0, lms, stream=True)
                 yield from texts(self._services, request, self.usage)
                 return
             except LMError as error:
@@ -210,7 +209,7 @@ class LMClient:
         request = self._requests.native(plan, messages, candidate, stream=stream)
         request.emit = self.emit
         request.spend = functools.partial(self.usage.add, plan.lm)
-        request.has_alternative = not lms.is_last
+        request.has_alternative = lms.has_alternative
         return request
 
     def _registered(self, ref: str) -> LM:

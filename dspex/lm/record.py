@@ -165,7 +165,8 @@ class LM:
     @property
     def native(self) -> bool:
         """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
-        return self.provider.native and not self.direct and all(lm.native for lm in self.fallbacks)
+        is_own = self.provider.native and not self.direct
+        return is_own and (not self.fallbacks or all(lm.native for lm in self.fallbacks))
 
     @property
     def is_reasoning_model(self) -> bool:

@@ -19,7 +19,7 @@ from ...errors import (
     LMUnsupportedModelError,
 )
 from . import error_classes, request_options
-from .answer import Answer, arguments_of, count, counters, no_answer, tool_call
+from .answer import Answer, Details, arguments_of, count, counters, no_answer, tool_call
 from .dialect import Message
 from .error_envelopes import complaint_in, fault_in
 from .json_body import as_object, decode, encode, encode_chat, json_text, quoted, quoted_once
@@ -37,6 +37,13 @@ _FINISH = {
     "function_call": "tool_call",
     "content_filter": "content_filter",
 }
+# Details of the token counters: DSPy's name, and the API's.
+_PROMPT = {
+    "cached_tokens": "cached_tokens",
+    "cache_creation_tokens": "cache_write_tokens",
+    "audio_tokens": "audio_tokens",
+}
+_COMPLETION = {"reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_tokens"}
 _PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "prediction")
 
 
@@ -149,28 +156,19 @@ def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usage(data: Any) -> dict[str, Any]:
-    """The counters of a response in DSPy's shape."""
+    """Return the counters of a response in DSPy's shape."""
     if not isinstance(data, dict):
         return {}
-    prompt, completion = as_object(data.get("prompt_tokens_details")), as_object(data.get("completion_tokens_details"))
     inputs, outputs = count(data.get("prompt_tokens")), count(data.get("completion_tokens"))
     total = count(data.get("total_tokens"))
     if total is None and inputs is not None and outputs is not None:
         total = inputs + outputs
-    return counters(
-        inputs,
-        outputs,
-        total,
-        (
-            ("cached_tokens", prompt.get("cached_tokens")),
-            ("cache_creation_tokens", prompt.get("cache_write_tokens")),
-            ("audio_tokens", prompt.get("audio_tokens")),
-        ),
-        (
-            ("reasoning_tokens", completion.get("reasoning_tokens")),
-            ("audio_tokens", completion.get("audio_tokens")),
-        ),
-    )
+    prompt, completion = data.get("prompt_tokens_details"), data.get("completion_tokens_details")
+    return counters(inputs, outputs, total, _details(prompt, _PROMPT), _details(completion, _COMPLETION))
+
+
+def _details(given: Any, names: Mapping[str, str]) -> Details:
+    return [(name, given.get(key)) for name, key in names.items()] if isinstance(given, dict) else ()
 
 
 class _OpenAIStream(StreamReader):
