@@ -42,7 +42,7 @@ _HOMES = {
     "assertions": "programs.factories",
     "rag": "programs.factories",
     "explain": "programs.factories",
-    "majority_of": "programs.strategies.votes",
+    "majority_of": "programs.strategies.majority",
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
@@ -132,7 +132,7 @@ if TYPE_CHECKING:
     from .programs.routing import Reason as Reason
     from .programs.saving import Optimized as Optimized
     from .programs.saving import load as load
-    from .programs.strategies.votes import majority_of as majority_of
+    from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
