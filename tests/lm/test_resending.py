@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMTransportError
-from dspex.lm.http.blocking_client import IDLE_LIMIT_S
+from dspex.lm.http.connection_pool import IDLE_LIMIT_S
 from dspex.lm.http.http_message import Head, kept_for
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ...errors import LMConfigurationError
+from ...errors import LMConfigurationError, LMTransportError
 from ..credentials import secrets_of_proxy
 
 if TYPE_CHECKING:
@@ -68,6 +68,18 @@ def tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def check_tunnel(target: Endpoint, answer: bytes) -> None:
+    """Require that the proxy opened the tunnel.
+
+    Raises:
+        LMTransportError: it did not.
+    """
+    status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
+    if status != [b"200"]:
+        shown = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
+        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {shown}.")
 
 
 def _taken_apart(url: str) -> tuple[SplitResult, str, int | None]:

@@ -12,7 +12,6 @@ from ..program import Program
 from .attempts import Attempt, Inputs, Loop, require_attempts
 from .strategy import RepeatingStrategy, require_function
 
-
 Check = Callable[[Inputs, Prediction], "bool | str | None"]
 OnFailure = Literal["raise", "return"]
 
