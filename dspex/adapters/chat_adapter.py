@@ -48,7 +48,8 @@ class ChatAdapter:
 
         Line by line in meaning, header by header in work: a long text of short lines is not taken apart.
 
-        Raises: TooCostly for a text of very many headers.
+        Raises:
+            TooCostly: a text of very many headers.
         """
         text = with_plain_line_ends(text)
         found: dict[str, str] = {}
@@ -92,7 +93,8 @@ def _headers(text: str) -> Iterator[tuple[int, int, str, str]]:
 def section(name: str, value: Any, annotation: Any) -> str:
     """One field under its header.
 
-    Raises: InvalidInput for a list in a text field whose items are not all text (DSPy: TypeError).
+    Raises:
+        InvalidInput: a list in a text field whose items are not all text (DSPy: TypeError).
     """
     try:
         return f"[[ ## {name} ## ]]\n{value if type(value) is str else render(value, annotation)}"

@@ -48,7 +48,9 @@ def compile_signature(
     Here it decides how tool calls of a history are shown, and what the response format says of them. For "xml" and
     "two_step", and for types that only a worker can render, the result has `unsupported` set.
 
-    Raises: UnknownName for any other adapter; SignatureError for a type without a schema.
+    Raises:
+        UnknownName: any other adapter.
+        SignatureError: a type without a schema.
     """
     if adapter not in _FORMATS and adapter not in _WORKER_ONLY:
         raise UnknownName("adapter", adapter, [*_FORMATS, *_WORKER_ONLY])
@@ -93,8 +95,10 @@ class CompiledSignature:
     ) -> list[Message]:
         """What DSPy's adapter would send: system, demos, history, and the current request; extra inputs are ignored.
 
-        Raises: UnsafeInput for text that holds DSPy's custom-type marker, unless `allow_markers`; InvalidInput for a
-        value that DSPy could not render either; UsageError when `unsupported`.
+        Raises:
+            UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
+            InvalidInput: a value that DSPy could not render either.
+            UsageError: this signature is `unsupported`.
         """
         self._require_support()
         made = [{"role": "system", "content": self._system}]
@@ -122,7 +126,8 @@ class CompiledSignature:
     def response_format(self) -> dict[str, Any] | None:
         """What the json adapter asks of a model that takes schemas; None for chat.
 
-        Raises: UsageError for outputs whose schema only workers can make.
+        Raises:
+            UsageError: outputs whose schema only workers can make.
         """
         if self.adapter != "json":
             return None
@@ -140,8 +145,10 @@ class CompiledSignature:
 
         The work is bounded by the text's length, or by the `allowance`.
 
-        Raises: AdapterParseError when a field is missing or does not fit its type, or when reading would cost too
-        much; Paused when the allowance of a trial is used up.
+        Raises:
+            AdapterParseError: a field is missing or does not fit its type, or reading would cost too
+                much.
+            Paused: the allowance of a trial is used up.
         """
         self._require_support()
         allowance = Allowance(len(text)) if allowance is None else allowance

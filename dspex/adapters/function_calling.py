@@ -39,7 +39,8 @@ def is_native_by_default(adapter: str) -> bool:
 def asked_signature(sig: Signature, lm: Any, is_native: bool) -> Signature:
     """The signature that the prompt is made of: without the tools and their calls where the model is given them.
 
-    Raises: InvalidInput for calls without tools, where function calling is native.
+    Raises:
+        InvalidInput: an output of calls without an input of tools, where function calling is native.
     """
     found = tool_fields(sig)
     if not is_native or found.calls is None:

@@ -35,7 +35,8 @@ def history_field(sig: Signature) -> str | None:
 def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
     """The turns of a History, of its wire form `{"messages": [...]}`, or of a plain list; none for None.
 
-    Raises: InvalidInput for anything else.
+    Raises:
+        InvalidInput: it is anything else.
     """
     if history is None:
         return ()
@@ -48,7 +49,8 @@ def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
 class HistoryTurn:
     """The model's side of one past turn: what it said, what it called, and what the calls returned.
 
-    Raises: InvalidInput for tool calls or results that are none.
+    Raises:
+        InvalidInput: tool calls or results that are none.
     """
 
     def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: ChatAdapter) -> None:

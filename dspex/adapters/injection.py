@@ -23,7 +23,8 @@ _HEADER: Final = re.compile(r"\[\[ ## \w+ ## \]\]")
 def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> None:
     """Nothing, when every marker in the rendered values comes from a value of DSPy's own types.
 
-    Raises: UnsafeInput naming the field.
+    Raises:
+        UnsafeInput: another text holds one; `field` names it.
     """
     for name, field in fields.items():
         if name not in values:

@@ -42,7 +42,8 @@ class JSONAdapter(ChatAdapter):
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The wanted members of the object in `text`, repaired where it is not quite JSON.
 
-        Raises: NotAnObject, also when nothing but an array or a word can be made of the text.
+        Raises:
+            NotAnObject: nothing can be made of the text, or but an array or a word.
         """
         found = loads(text)
         if not isinstance(found, dict):

@@ -46,7 +46,11 @@ class ValueParser:
         return guard_of(self.field.annotation)
 
     def validated(self, value: Any) -> Any:
-        """The value by pydantic. Raises: one of UNREADABLE, TooCostly among them."""
+        """The value by pydantic.
+
+        Raises:
+            UNREADABLE: one of these, TooCostly among them.
+        """
         adapter = self.adapter  # which also completes the classes that the guard looks into
         if self._guard is not None:
             self._guard(value)

@@ -24,7 +24,8 @@ _NOTE: Final = "        # note: the value you produce "
 def render(value: Any, annotation: Any) -> str:
     """The text that stands for `value` in a field of this type.
 
-    Raises: TypeError for a list in a `str` field whose items are not text (DSPy raises the same).
+    Raises:
+        TypeError: a list in a `str` field whose items are not text (DSPy raises the same).
     """
     if type(value) is str:
         return value

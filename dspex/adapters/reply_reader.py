@@ -60,7 +60,8 @@ class ReplyReader:
     def read(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
         """The outputs of each text, or why they cannot be read.
 
-        Raises: CallTimeout when the deadline passed meanwhile.
+        Raises:
+            CallTimeout: the deadline passed meanwhile.
         """
         began = time.monotonic()
         outputs = self._outputs(completion)

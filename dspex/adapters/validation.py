@@ -59,7 +59,8 @@ def crossed_inputs(
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     """A worker's outputs under the signature's types, in its order; what it added (`reasoning`) follows as it is.
 
-    Raises: AdapterParseError for a value that does not fit its type.
+    Raises:
+        AdapterParseError: a value does not fit its type.
     """
     readers = sig.derive(
         "readers", lambda made: {name: ValueParser(field) for name, field in made.output_fields.items()}
@@ -223,7 +224,8 @@ def _missing(sig: Signature, inputs: Mapping[str, Any]) -> InvalidInput:
 def to_wire(value: Any, path: str = "value") -> Any:
     """The value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
 
-    Raises: EncodeError with the path to the part that has no such form.
+    Raises:
+        EncodeError: a part has no such form; `path` leads to it.
     """
     kind = type(value)
     if kind in _EXACT:
@@ -261,7 +263,8 @@ def _key(key: Any, path: str) -> str:
 def demo_to_wire(value: Any, path: str) -> Any:
     """A demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
 
-    Raises: EncodeError, as `to_wire`.
+    Raises:
+        EncodeError: as `to_wire`.
     """
     if isinstance(value, Mapping):
         return {_key(key, path): demo_to_wire(item, f"{path}.{key}") for key, item in value.items()}

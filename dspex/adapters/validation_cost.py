@@ -29,10 +29,7 @@ Guard = Callable[[Any], None]
 
 
 def guard_of(annotation: Any) -> Guard | None:
-    """A look at a value before it is validated by this type; None for most types, which need none.
-
-    The guard raises TooCostly.
-    """
+    """Return a look at a value before it is validated by this type, which may raise TooCostly; None for most types."""
     found = _Found()
     found.visit(annotation, ())
     guards: list[Guard] = []

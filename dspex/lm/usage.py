@@ -71,7 +71,11 @@ class Account:
             }
 
     def check(self) -> None:
-        """Raises BudgetExceeded when nothing is left."""
+        """Require that something is left.
+
+        Raises:
+            BudgetExceeded: nothing is.
+        """
         if self.budget_usd is not None and self.cost_usd >= self.budget_usd:
             raise BudgetExceeded(self.name, spent=self.cost_usd, limit=self.budget_usd, unit="USD")
         if self.budget_tokens is not None and self.tokens >= self.budget_tokens:
@@ -124,7 +128,11 @@ class UsageMeter:
         self.total = Account("the process")
 
     def check(self, more: Iterable[Account] = ()) -> None:
-        """Raises BudgetExceeded when an account that counts here has nothing left."""
+        """Require that every account that counts here has something left.
+
+        Raises:
+            BudgetExceeded: one has not.
+        """
         for account in self._accounts(more):
             account.check()
 

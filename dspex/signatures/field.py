@@ -86,8 +86,9 @@ def InputField(**options: Any) -> Any:
     Options: desc (or description), default, default_factory, and the constraints gt, ge, lt, le, min_length,
     max_length, multiple_of, allow_inf_nan, which the prompt shows and nothing enforces.
 
-    Raises: UnknownName for any other option; SignatureError for prefix, format and parser, which have no effect in
-    DSPy.
+    Raises:
+        UnknownName: any other option.
+        SignatureError: prefix, format and parser, which have no effect in DSPy.
     """
     return _unnamed("input", options)
 

@@ -36,7 +36,8 @@ def signature(
     `custom_types` maps the names in a string to enums, pydantic models or other classes; nothing is ever imported.
     Without instructions the text is DSPy's own default.
 
-    Raises: SignatureError with the position; UnknownName never (the near names are in the SignatureError).
+    Raises:
+        SignatureError: it is none; the message has the position, and near names.
     """
     if isinstance(spec, str):
         return (
@@ -151,7 +152,8 @@ class Signature(metaclass=_ClassForm):
     def with_updated_fields(self, name: str, type_: Any = None, **changes: Any) -> Signature:
         """One field with another type, or another `desc`, `constraints`, `default` or `default_factory`.
 
-        Raises: UnknownName for a field or attribute that does not exist.
+        Raises:
+            UnknownName: a field or attribute that does not exist.
         """
         if name not in self._fields:
             raise UnknownName("field", name, self._fields)
@@ -174,7 +176,8 @@ class Signature(metaclass=_ClassForm):
     def insert(self, index: int, name: str, field: Any, type_: Any = None) -> Signature:
         """`field` at this place of its side; -1 is the end. A name that exists keeps its own field, as in DSPy.
 
-        Raises: SignatureError for an index out of range, or a name that DSPy cannot bear.
+        Raises:
+            SignatureError: an index out of range, or a name that DSPy cannot bear.
         """
         new = _named(name, field, type_)
         sides = {"input": list(self._inputs.items()), "output": list(self._outputs.items())}

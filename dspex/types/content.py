@@ -41,7 +41,11 @@ class Image(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Image:
-        """A local file as a data URI. Raises: ValueError when its name does not tell its type."""
+        """A local file as a data URI.
+
+        Raises:
+            ValueError: its name does not tell its type.
+        """
         mime_type, data = _file(path)
         if mime_type is None:
             raise ValueError(f"The type of {path} is not known by its name; use Image(data, 'image/...').")
@@ -78,7 +82,11 @@ class Audio(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Audio:
-        """A local sound file. Raises: ValueError when its name does not tell that it is one."""
+        """A local sound file.
+
+        Raises:
+            ValueError: its name does not tell its type.
+        """
         mime_type, data = _file(path)
         if not mime_type or not mime_type.startswith("audio/"):
             raise ValueError(f"{path} is not a sound file by its name; use Audio(data, audio_format=...).")

@@ -22,11 +22,19 @@ class Example:
         object.__setattr__(self, "_input_keys", None if input_keys is None else frozenset(input_keys))
 
     def inputs(self) -> Example:
-        """The fields that go into the program. Raises: ValueError, as DSPy's, where nothing says which these are."""
+        """The fields that go into the program.
+
+        Raises:
+            ValueError: nothing says which these are (as in DSPy).
+        """
         return Example({name: self._values[name] for name in self._values if name in self._keys()}, self._keys())
 
     def labels(self) -> Example:
-        """The other fields. Raises: ValueError, as `inputs`."""
+        """The other fields.
+
+        Raises:
+            ValueError: as `inputs`.
+        """
         return Example({name: self._values[name] for name in self._values if name not in self._keys()})
 
     def toDict(self) -> dict[str, Any]:

@@ -19,7 +19,9 @@ _COPIED = 64  # characters that are copied, or searched by the str itself, in th
 def loads(text: str) -> Any:
     """What `json_repair.loads` gives; it, too, tries the standard parser first.
 
-    Raises: TooCostly (a ValueError); RecursionError and ValueError for what is nested too deep.
+    Raises:
+        TooCostly: repairing the text would take too long (a ValueError).
+        RecursionError, ValueError: what is nested too deep.
     """
     require_short(text)
     try:
@@ -29,7 +31,7 @@ def loads(text: str) -> Any:
 
 
 def first_object(text: str) -> Any:
-    """The first `{...}` whose braces match, read; None when there is none. Raises: as `loads`.
+    """The first `{...}` whose braces match, read; None when there is none; errors as for `loads`.
 
     DSPy looks for it with a recursive expression, `\\{(?:[^{}]|(?R))*\\}`, which tries every brace to the end.
     """

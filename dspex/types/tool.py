@@ -24,7 +24,8 @@ class Tool(DspyType):
 
     `args` is {argument: JSON schema}; all of it is derived from the function as DSPy derives it, docstring included.
 
-    Raises: SettingsError for a lambda without a name, for `*args`, and for an argument without a JSON schema.
+    Raises:
+        SettingsError: a lambda without a name, `*args`, or an argument without a JSON schema.
     """
 
     dspy_name: ClassVar[str] = "dspy.Tool"
@@ -68,7 +69,8 @@ class Tool(DspyType):
     def __call__(self, **arguments: Any) -> Any:
         """What the function gives for these arguments, which are checked and given their types first.
 
-        Raises: InvalidInput for arguments that do not fit, and for an async function (use `acall`).
+        Raises:
+            InvalidInput: arguments that do not fit, or an async function (use `acall`).
         """
         if inspect.iscoroutinefunction(self.func):
             raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await tool.acall(...).")
@@ -80,7 +82,11 @@ class Tool(DspyType):
         return await given if inspect.isawaitable(given) else given
 
     def typed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments under the function's own types. Raises: InvalidInput naming the one that does not fit."""
+        """The arguments under the function's own types.
+
+        Raises:
+            InvalidInput: an argument does not fit; `field` names it.
+        """
         return {name: self._typed(name, value) for name, value in arguments.items()}
 
     def as_function(self) -> dict[str, Any]:

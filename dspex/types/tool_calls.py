@@ -34,8 +34,10 @@ class ToolCall(DspyType):
     def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
         """What the called function gives: one of `functions`, a mapping of names or a list of tools.
 
-        Raises: UnknownName when the model named another; ToolFailed from what the function raised, and for arguments
-        that are no JSON object; InvalidInput for an async one (use `aexecute`).
+        Raises:
+            UnknownName: the model named another function.
+            ToolFailed: the function raised, or the arguments are no JSON object.
+            InvalidInput: the function is asynchronous (use `aexecute`).
         """
         func = self._function(functions)
         _require_arguments(self.name, self.args)
@@ -144,7 +146,11 @@ class ToolCallResults(pydantic.BaseModel):
         values: Sequence[Any],
         is_errors: Sequence[bool] | None = None,
     ) -> ToolCallResults:
-        """What each call returned, in the calls' order. Raises: InvalidInput when the numbers differ."""
+        """What each call returned, in the calls' order.
+
+        Raises:
+            InvalidInput: the numbers differ.
+        """
         calls = tool_calls.tool_calls if isinstance(tool_calls, ToolCalls) else tool_calls
         failed = [False] * len(calls) if is_errors is None else is_errors
         if not len(calls) == len(values) == len(failed):
@@ -178,7 +184,11 @@ def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_arguments(name: str, args: Mapping[str, Any]) -> None:
-    """Raises ToolFailed for arguments that are no JSON object: the tool must not run with its defaults instead."""
+    """Require a JSON object, or the tool would run with its defaults instead.
+
+    Raises:
+        ToolFailed: the arguments are none.
+    """
     from ..lm.dialects.answer import PARTIAL
 
     if args.keys() == {PARTIAL} and isinstance(args[PARTIAL], str):

@@ -45,7 +45,11 @@ def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
-    """Raises LMUnsupportedFeatureError: only workers write this dialect."""
+    """Refuse: only workers write this dialect.
+
+    Raises:
+        LMUnsupportedFeatureError: always.
+    """
     raise LMUnsupportedFeatureError("Gemini models are called by workers only.", model=lm.model)
 
 

@@ -33,13 +33,21 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def encode_chat(model: str, messages: Sequence[str], rest: Mapping[str, Any]) -> bytes:
-    """`{"model": ..., "messages": [...], **rest}`, of messages that are JSON already. Raises: as `encode`."""
+    """`{"model": ..., "messages": [...], **rest}`, of messages that are JSON already.
+
+    Raises:
+        InvalidInput: as `encode`.
+    """
     last = f",{json_text(rest)[1:]}" if rest else "}"
     return _utf8(f'{{"model":{quoted(model)},"messages":[{",".join(messages)}]{last}')
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """The value as compact JSON. Raises: InvalidInput when it is none."""
+    """The value as compact JSON.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     try:
         return _ENCODE(value)
     except (TypeError, ValueError) as error:

@@ -19,7 +19,12 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 
 
 def check(lm: LM, options: Mapping[str, Any]) -> None:
-    """Raises unless every option is one that a request can carry."""
+    """Require that every option is one that a request can carry.
+
+    Raises:
+        LMConfigurationError: an option of LM() itself.
+        LMUnsupportedFeatureError: any other that is none.
+    """
     for option in options:
         if option in GENERATION_OPTIONS or option in LOCAL:
             continue

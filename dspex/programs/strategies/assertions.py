@@ -33,7 +33,11 @@ class Assertions(RepeatingStrategy):
         attempts: int = 3,
         on_failure: OnFailure = "raise",
     ) -> Assertions:
-        """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
+        """The program over `inner`.
+
+        Raises:
+            SettingsError, InvalidInput: options that cannot be.
+        """
         if not checks or not all(callable(check) for check in checks):
             raise SettingsError("Assertions need checks: functions (inputs, prediction) -> bool or text.", key="checks")
         for check in checks:
@@ -62,7 +66,8 @@ def asserting(
     A check gets the inputs and the prediction, and returns True or None when satisfied, else False or what is wrong.
     The first attempt is asked as usual, and may be answered from a cache. What an attempt raises is let through.
 
-    Raises: CheckFailed after `attempts`, unless on_failure is "return": then it ends with the fewest failures.
+    Raises:
+        CheckFailed: after `attempts`, unless on_failure is "return": then it ends with the fewest failures.
     """
     require_attempts(attempts)
     best: tuple[int, Prediction] | None = None

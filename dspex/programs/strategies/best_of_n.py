@@ -60,7 +60,11 @@ class BestOfN(Strategy):
         threshold: float | None = None,
         fail_count: int | None = None,
     ) -> BestOfN:
-        """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
+        """The program over `inner`.
+
+        Raises:
+            SettingsError, InvalidInput: options that cannot be.
+        """
         if N < 1:
             raise InvalidInput(f"At least one attempt is needed, not {N}.", field="N")
         if isinstance(reward_fn, str):
@@ -204,7 +208,9 @@ def choosing(
     With `gives_feedback` each attempt after one with too low a reward is told of it: by the feedback that the reward
     gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.
 
-    Raises: the last error, when it is one too many, or when no attempt has a reward; CheckFailed when there is neither.
+    Raises:
+        Exception: the last error, when it is one too many, or when no attempt has a reward.
+        CheckFailed: there is neither a reward nor an error.
     """
     require_attempts(attempts)
     left = fail_count or attempts
@@ -234,7 +240,11 @@ def choosing(
 
 
 def score_of(given: Any) -> float:
-    """A reward as a number: a number, a bool, or what holds one as `score`. Raises: InvalidInput for anything else."""
+    """A reward as a number: a number, a bool, or what holds one as `score`.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
     score: Any = given.get("score") if isinstance(given, Mapping) else getattr(given, "score", given)
     if isinstance(score, bool | int | float) or hasattr(score, "__float__"):
         return float(score)

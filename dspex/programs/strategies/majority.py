@@ -43,7 +43,11 @@ class Majority(RepeatingStrategy):
     def over(
         cls, inner: Program, *, n: int = 5, field: str | None = None, normalize: Normalize | None = None
     ) -> Majority:
-        """The program over `inner`. Raises: InvalidInput, UnknownName for options that cannot be."""
+        """The program over `inner`.
+
+        Raises:
+            InvalidInput, UnknownName: options that cannot be.
+        """
         if n < 1:
             raise InvalidInput(f"At least one answer is needed, not {n}.", field="n")
         known = inner.answered.output_fields

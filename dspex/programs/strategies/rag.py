@@ -50,7 +50,11 @@ class RetrievalAugmented(Strategy):
         context: str = "context",
         **settings: Any,
     ) -> RetrievalAugmented:
-        """The program over `inner`. Raises: SettingsError, UnknownName, InvalidInput for options that cannot be."""
+        """The program over `inner`.
+
+        Raises:
+            SettingsError, UnknownName, InvalidInput: options that cannot be.
+        """
         _check_retriever(retriever, settings)
         if k < 1:
             raise InvalidInput(f"At least one passage is needed, not {k}.", field="k")

@@ -41,7 +41,11 @@ class Strategy(Program):
 
     @classmethod
     def made(cls, module: str, inner: Program, **own: Any) -> Self:
-        """The strategy over `inner`. Raises: SettingsError for one strategy over another."""
+        """The strategy over `inner`.
+
+        Raises:
+            SettingsError: `inner` is a strategy itself.
+        """
         if isinstance(inner, Strategy) or inner.module in _STRATEGY_NAMES:
             raise SettingsError(f"{module} asks a module of DSPy's, not {inner.module}.", key="module")
         shared = {name: getattr(inner, name) for name in _OWN}
@@ -141,7 +145,11 @@ class Limit:
         self._ends = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Seconds for the next attempt. Raises: CallTimeout when there are none."""
+        """Seconds for the next attempt.
+
+        Raises:
+            CallTimeout: there are none.
+        """
         if self._timeout is None or self._timeout == math.inf:
             return self._timeout
         left = self._ends - time.monotonic()
@@ -216,7 +224,11 @@ def hinted(program: Program) -> Program:
 
 
 def require_function(function: Any, key: str, what: str, *arguments: str, may_await: bool = False) -> None:
-    """Raises SettingsError when a function of the host's cannot be called with these arguments by position."""
+    """Require that a function of the host's can be called with these arguments by position.
+
+    Raises:
+        SettingsError: it cannot.
+    """
     try:
         require_arguments(function, what, *arguments, may_await=may_await)
     except Mismatch as error:
