@@ -2,7 +2,7 @@
 
 A `CompiledSignature` is immutable; what it computes late (validators, schemas) any thread may compute twice. It
 does not know language models: which adapter to take, and what to do when an answer cannot be read, is
-`predictor.py`'s.
+the native route's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOT_SUPPLIED: Final = "Not supplied for this particular example. "
 def compile_signature(
     sig: SignatureLike, adapter: str = "chat", *, use_native_function_calling: bool | None = None
 ) -> CompiledSignature:
-    """The signature made ready for "chat" or "json"; made once per signature and adapter.
+    """Return the signature made ready for "chat" or "json"; made once per signature and adapter.
 
     `use_native_function_calling` is the adapter's option in DSPy, and its default there: False for chat, True for json.
     Here it decides how tool calls of a history are shown, and what the response format says of them. For "xml" and
@@ -110,7 +110,7 @@ class CompiledSignature:
         return made
 
     def prefix(self, demos: Sequence[Demo] = ()) -> list[Message]:
-        """The messages that do not depend on the inputs: system and demos."""
+        """Return the messages that do not depend on the inputs: system and demos."""
         self._require_support()
         return [{"role": "system", "content": self._system}, *self._demo_messages(demos, True)]
 
@@ -120,11 +120,11 @@ class CompiledSignature:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def unsupported_with(self, lm: Any) -> str | None:
-        """Why this signature with this LM needs a worker; None when it can be served here."""
+        """Return why this signature with this LM needs a worker; None when it can be served here."""
         return self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
 
     def response_format(self) -> dict[str, Any] | None:
-        """What the json adapter asks of a model that takes schemas; None for chat.
+        """Return what the json adapter asks of a model that takes schemas; None for chat.
 
         Raises:
             UsageError: outputs whose schema only workers can make.
@@ -141,7 +141,7 @@ class CompiledSignature:
     # --- reading the answer ---
 
     def parse(self, text: str, *, allowance: Allowance | None = None) -> dict[str, Any]:
-        """The outputs that DSPy would read from `text`, in the signature's order, as Python values.
+        """Return the outputs that DSPy would read from `text`, in the signature's order, as Python values.
 
         The work is bounded by the text's length, or by the `allowance`.
 
@@ -249,15 +249,15 @@ class CompiledSignature:
             text = self._user_text(turn, self._requirements if asked else "")
             if text:
                 yield self._user(text, turn, allow_markers)
-            said = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
-            if self.uses_native_calls and said.calls is not None:
-                yield from said.as_messages()
+            answered = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
+            if self.uses_native_calls and answered.calls is not None:
+                yield from answered.as_messages()
                 continue
-            if answer := said.as_text():
+            if answer := answered.as_text():
                 yield {"role": "assistant", "content": answer}
-            if said.results is not None:
-                shown = {turns.RESULTS: said.results}
-                yield self._user(section(turns.RESULTS, said.results, None), shown, allow_markers, _RESULTS)
+            if answered.results is not None:
+                shown = {turns.RESULTS: answered.results}
+                yield self._user(section(turns.RESULTS, answered.results, None), shown, allow_markers, _RESULTS)
 
     def _require_support(self) -> None:
         if self.unsupported:
@@ -283,7 +283,7 @@ def _short(error: BaseException | None) -> BaseException | None:
 
 
 def _reason(error: Any) -> str:
-    """Why a value does not fit, without the value: pydantic's own messages quote the model's answer."""
+    """Return why a value does not fit, without the value: pydantic's own messages quote the model's answer."""
     listed = getattr(error, "errors", None)
     if listed is None or not hasattr(error, "error_count"):
         return (

@@ -39,7 +39,7 @@ def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> No
 
 
 def suspected_fields(values: Mapping[str, Any]) -> list[str]:
-    """The inputs whose text holds something like a field header, which can pass for another field."""
+    """Return the inputs whose text holds something like a field header, which can pass for another field."""
     return [
         name for name, value in values.items() if isinstance(value, str) and "[[ ##" in value and _HEADER.search(value)
     ]

@@ -40,7 +40,7 @@ class JSONAdapter(ChatAdapter):
         return _indented(jsonable({name: values.get(name, missing) for name in outputs}))
 
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """The wanted members of the object in `text`, repaired where it is not quite JSON.
+        """Return the wanted members of the object in `text`, repaired where it is not quite JSON.
 
         Raises:
             NotAnObject: nothing can be made of the text, or but an array or a word.

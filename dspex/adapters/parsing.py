@@ -46,7 +46,7 @@ class ValueParser:
         return guard_of(self.field.annotation)
 
     def validated(self, value: Any) -> Any:
-        """The value by pydantic.
+        """Return the value by pydantic.
 
         Raises:
             UNREADABLE: one of these, TooCostly among them.
@@ -62,7 +62,7 @@ class ValueParser:
         return self.field.has_default or allows_none(self.field.annotation)
 
     def absent(self) -> Any:
-        """The value of an optional field that the answer left out."""
+        """Return the value of an optional field that the answer left out."""
         return self.field.make_default() if self.field.has_default else None
 
 

@@ -153,7 +153,7 @@ class _InputCheck:
 
 
 def _listed(history: Any) -> Any:
-    """The conversation with lists for tuples and sets, as plain fields have them."""
+    """Return the conversation with lists for tuples and sets, as plain fields have them."""
     turns = history.messages
     if not any(type(value) in (tuple, set, frozenset) for turn in turns for value in turn.values()):
         return history
@@ -178,7 +178,7 @@ def _validator(annotation: Any) -> Callable[[Any], Any]:
 
 
 def _is_rich(annotation: Any) -> bool:
-    """Whether values need validating: DSPy's workers get these typed, and everything else as it was sent."""
+    """Return whether values need validating: DSPy's workers get these typed, and everything else as it was sent."""
     origin = get_origin(annotation)
     if origin is None:
         return annotation not in _AS_SENT
@@ -222,7 +222,7 @@ def _missing(sig: Signature, inputs: Mapping[str, Any]) -> InvalidInput:
 
 
 def to_wire(value: Any, path: str = "value") -> Any:
-    """The value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
+    """Return the value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
 
     Raises:
         EncodeError: a part has no such form; `path` leads to it.
@@ -261,7 +261,7 @@ def _key(key: Any, path: str) -> str:
 
 
 def demo_to_wire(value: Any, path: str) -> Any:
-    """A demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
+    """Return a demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
 
     Raises:
         EncodeError: as `to_wire`.
@@ -274,7 +274,7 @@ def demo_to_wire(value: Any, path: str) -> Any:
 
 
 def _dspy_to_wire(value: Any, path: str) -> Any:
-    """The value's members; where a conversation holds tool calls is said, since a mapping may look like them."""
+    """Return the value's members, with the places of tool calls in a conversation: a mapping may look like them."""
     if value.dspy_name == "dspy.History":
         places = [[at, name] for at, turn in enumerate(value.messages) for name in turn if _is_calls(turn[name])]
         plain = {"messages": to_wire(value.messages, f"{path}.messages")}
@@ -284,7 +284,7 @@ def _dspy_to_wire(value: Any, path: str) -> Any:
 
 
 def _with_shown(plain: dict[str, Any], history: Any) -> dict[str, Any]:
-    """A conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
+    """Return a conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
     shown = [
         {name: turn[name] if _is_calls(value) else demo_to_wire(value, name) for name, value in given.items()}
         for turn, given in zip(plain["messages"], history.messages, strict=True)

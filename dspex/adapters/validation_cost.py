@@ -82,7 +82,7 @@ class _Found:
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The types that this one is made of; the choices of a union with a discriminator, of which one is tried."""
+    """Return the types that this one is made of; the choices of a union with a discriminator, of which one is tried."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__value__"):  # `type Tree = ...`
         return (annotation.__value__,)

@@ -21,7 +21,7 @@ def secrets_of(key: str | None, headers: Iterable[tuple[str, str]], proxy: str |
 
 
 def secrets_of_proxy(url: str | None) -> tuple[str, ...]:
-    """The password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
+    """Return the password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
     try:
         parts = urlsplit(url if not url or "://" in url else f"http://{url}")
         written = parts.password
@@ -43,7 +43,7 @@ def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """What may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
+    """Give what may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
     for word in _SEPARATORS.split(value):
         for part in (word, word.partition("=")[2]):
             if len(part) >= _PART_LEAST:

@@ -128,12 +128,12 @@ class EmbeddedServers:
 
 @functools.lru_cache(maxsize=1)
 def shared() -> EmbeddedServers:
-    """The process's one instance."""
+    """Return the process's one instance."""
     return EmbeddedServers()
 
 
 def model_file(name: str) -> Path:
-    """The model's file, found through its distribution's records; the distribution is not imported.
+    """Return the model's file, found through its distribution's records; the distribution is not imported.
 
     Raises:
         UnknownName: a model that is not known.
@@ -201,15 +201,15 @@ def _launch(key: str) -> _Server:
 def _address(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT_S
-    said = b""
+    output = b""
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
-    while b"\n" not in said:
+    while b"\n" not in output:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise LMTransportError(f"The embedded model was not ready within {START_TIMEOUT_S:g} s.", model="local")
         part = os.read(process.stdout.fileno(), 4096)
         if not part:
             code = process.wait()
             raise LMTransportError(f"The embedded model's server could not start (exit code {code}).", model="local")
-        said += part
-    return str(json.loads(said.split(b"\n")[0])["api_base"])
+        output += part
+    return str(json.loads(output.split(b"\n")[0])["api_base"])

@@ -39,7 +39,7 @@ def exchange(services: ExchangeServices, request: Request) -> Exchange:
 
 
 def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | None:
-    """The cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is forgotten."""
+    """Return the cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is forgotten."""
     assert request.key is not None
     kept = services.cache.get(request.key)
     if kept is None:

@@ -45,5 +45,5 @@ class Failover:
 
 
 def may_fail_over(error: LMError) -> bool:
-    """Whether another LM may be asked after this failure."""
+    """Return whether another LM may be asked after this failure."""
     return error.retryable == "now" or isinstance(error, _PASSED_ON)

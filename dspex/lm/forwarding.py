@@ -31,7 +31,7 @@ HEADERS_MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose request it is: which accounts count it, and who hears of it, with its ids among the facts."""
+    """Whose request it is: which accounts count it, and who receives its events, with its ids among the facts."""
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=silent)
@@ -101,7 +101,7 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
 def relayed(
     services: ExchangeServices, request: Request, usage: UsageMeter, accounts: Sequence[Account]
 ) -> Effects[None]:
-    """Give the head, then the parts as a worker may see them; a response that ends early is counted too.
+    """Return the head, then the parts as a worker may see them; a response that ends early is counted too.
 
     A refusal by status is a response like any other.
 
@@ -120,7 +120,7 @@ def relayed(
 
 
 def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
-    """What a worker is told before the body.
+    """Return what a worker gets before the body.
 
     Raises:
         LMError: the response is a refusal that the worker would not know for one.
@@ -134,13 +134,13 @@ def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
 
 
 def without_keys(part: bytes, lm: LM) -> bytes:
-    """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
+    """Return a refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
     text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
     return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
 
 
 def _count(request: Request, outcome: ExchangeOutcome, usage: UsageMeter, accounts: Sequence[Account]) -> None:
-    """Note what was used, as far as the response said it; of a stream that was cut short that may be nothing."""
+    """Note what was used, as far as the response reports it; of a stream that was cut short that may be nothing."""
     if outcome.cached:
         usage.add_cached(accounts)
     elif outcome.live is not None:

@@ -19,7 +19,7 @@ OPEN_S = 5.0
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`rate` requests per second, bursts of up to `burst`. Reservations queue: each caller is told its own wait."""
+    """`rate` requests per second, bursts of up to `burst`. Reservations queue: each caller gets its own wait."""
 
     rate: float
     burst: float

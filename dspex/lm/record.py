@@ -180,7 +180,7 @@ class LM:
         return secrets_of(key, self.headers, self.proxy)
 
     def options(self) -> dict[str, Any]:
-        """The generation options of the record, as a call's configuration would give them; None is absent."""
+        """Return the generation options of the record, as a call's configuration would give them; None is absent."""
         merged: dict[str, Any] = {}
         if self.temperature is not None:
             merged["temperature"] = self.temperature
@@ -192,17 +192,17 @@ class LM:
         return merged
 
     def replace(self, **changes: Any) -> LM:
-        """The same record with other settings."""
+        """Return the same record with other settings."""
         settings = {**self.settings(), **changes}
         return LM(settings.pop("model"), **settings)
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments that make this record again, the key included."""
+        """Return the keyword arguments that make this record again, the key included."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
         return {**plain, **{option: thawed(value) for option, value in self.config}}
 
     def to_wire(self) -> dict[str, Any]:
-        """What a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
         prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
         return {
             "ref": self.ref,

@@ -1,4 +1,4 @@
-"""`Request`: one HTTP request to a language model, its cache key, and who is told of its events and its cost."""
+"""`Request`: one HTTP request to a language model, its cache key, and who receives its events and its cost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Request:
     timeout: float
     deadline: float | None
     emit: Callable[..., object] = field(default=silent, repr=False)
-    spend: Callable[[Mapping[str, Any]], object] = field(default=silent, repr=False)  # told what failures have cost
+    spend: Callable[[Mapping[str, Any]], object] = field(default=silent, repr=False)  # receives what failures have used
     for_worker: bool = False
     resent: int = 0  # requests sent again because a kept connection was closed
     has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
@@ -49,7 +49,7 @@ class Request:
         return math.inf if self.deadline is None else self.deadline
 
     def left(self) -> float:
-        """Seconds that an attempt may take now."""
+        """Return seconds that an attempt may take now."""
         if self.deadline is None:
             return self.timeout
         return min(self.timeout, self.deadline - time.monotonic())

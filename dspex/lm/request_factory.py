@@ -120,7 +120,7 @@ class RequestFactory:
 
 
 def dialect_of(lm: LM) -> Dialect:
-    """The dialect's module."""
+    """Return the dialect's module."""
     return _DIALECTS[lm.provider.dialect]
 
 
@@ -136,7 +136,7 @@ def reroute(request: Request, api_base: str, key: str) -> Request:
 
 
 def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A worker's headers without those that are ours to set."""
+    """Return a worker's headers without those that are ours to set."""
     pairs = given.items() if isinstance(given, Mapping) else given
     headers = [(name, value) for name, value in pairs if name.lower() not in _OWNED_HERE]
     odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
@@ -146,7 +146,7 @@ def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -
 
 
 def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
-    """The request's object.
+    """Return the request's object.
 
     Raises:
         LMConfigurationError: it is none, or asks for another model than the record's, which another price would be for.
@@ -164,7 +164,7 @@ def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose members are named once: of two models, the server might take the other."""
+    """Return an object whose members are named once: of two models, the server might take the other."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a member is named twice")
@@ -176,7 +176,7 @@ def _refused(lm: LM, message: str) -> LMConfigurationError:
 
 
 def _digest(lm: LM, headers: list[tuple[str, str]]) -> str | None:
-    """A digest of the headers that may decide the answer (x-tenant, say); None when there are none."""
+    """Return a digest of the headers that may decide the answer (x-tenant, say); None when there are none."""
     lines = sorted((name.lower(), value) for name, value in (*headers, *lm.headers))
     deciding = [line for line in lines if line not in _COMMON]
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest() if deciding else None

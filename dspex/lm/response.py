@@ -34,7 +34,7 @@ def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> E
 
 
 def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[None]:
-    """Give the texts as they come, then the completion; a stream that ends early is counted too.
+    """Return the texts as they come, then the completion; a stream that ends early is counted too.
 
     Raises:
         LMError: the response is a refusal, or breaks off.

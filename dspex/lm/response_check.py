@@ -30,13 +30,13 @@ MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def cleaned(request: Request, reply: Reply) -> Reply:
-    """The reply without secrets; a compressed body, in which none could be found, is left out."""
+    """Return the reply without secrets; a compressed body, in which none could be found, is left out."""
     head = _clean_head(request, reply.head)
     return Reply(head, b"" if _coding(head) else request.redactor.whole(reply.body))
 
 
 def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
-    """The answer that a whole 2xx reply is, and the reply as the reader of it may have it.
+    """Return the answer that a whole 2xx reply is, and the reply as the reader of it may have it.
 
     Raises:
         LMError: it is an error, or cannot be read.
@@ -49,15 +49,15 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
             return reply, _read(lm, _whole_stream, request, reply.body)
         answer = _read(lm, dialect.answer, lm, reply.body)
         if request.for_worker:
-            reply = Reply(reply.head, _read(lm, dialect.mended, lm, reply.body))
+            reply = Reply(reply.head, _read(lm, dialect.repaired, lm, reply.body))
         return reply, answer
     except LMError as error:
         with_metadata(error, reply.head, lm)
         raise
 
 
-def usage_said(request: Request, body: bytes) -> Mapping[str, Any]:
-    """What a response that is no answer says was used, whether it came as JSON or as a stream."""
+def usage_reported(request: Request, body: bytes) -> Mapping[str, Any]:
+    """Return what a response that is no answer says was used, whether it came as JSON or as a stream."""
     if b"sage" not in body:
         return {}
     reader = request.dialect.reader(request.lm)
@@ -65,11 +65,11 @@ def usage_said(request: Request, body: bytes) -> Mapping[str, Any]:
         reader.feed(body + b"\n\n")
     if reader.usage:
         return reader.usage
-    said: Mapping[str, Any] = {}
+    reported: Mapping[str, Any] = {}
     for text in (body, *(line[5:] for line in body.split(b"\n") if line.startswith(b"data:"))):
         with contextlib.suppress(*MALFORMED):
-            said = request.dialect.usage_in(as_object(json.loads(text))) or said
-    return said
+            reported = request.dialect.usage_in(as_object(json.loads(text))) or reported
+    return reported
 
 
 class LiveStream:
@@ -120,7 +120,7 @@ class LiveStream:
         return shown
 
     def end(self) -> bytes:
-        """The stream has ended; gives what was held back.
+        """Return the stream has ended; gives what was held back.
 
         Raises:
             LMError: it was not whole.
@@ -131,8 +131,8 @@ class LiveStream:
         return rest
 
     def usage(self) -> Mapping[str, Any]:
-        """What the stream said was used so far."""
-        return self.reader.usage or usage_said(self._request, self.opening)
+        """Return what the stream has reported as used so far."""
+        return self.reader.usage or usage_reported(self._request, self.opening)
 
     def _checked(self, reading: Callable[..., object], *given: object) -> None:
         try:
@@ -161,7 +161,7 @@ def _clean_head(request: Request, head: Head) -> Head:
 
 
 def _coding(head: Head) -> str:
-    """What the body is encoded in, though it was asked for as it is; "" for nothing."""
+    """Return what the body is encoded in, though it was asked for as it is; "" for nothing."""
     coding = head.get("content-encoding").lower()
     return "" if coding == "identity" else coding
 

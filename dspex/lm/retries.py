@@ -18,7 +18,7 @@ from .exchange_services import ExchangeServices
 from .http.http_message import Reply
 from .rate_limits import OPEN_S
 from .request import Request
-from .response_check import LiveStream, answer_of, cleaned, usage_said
+from .response_check import LiveStream, answer_of, cleaned, usage_reported
 
 if TYPE_CHECKING:
     from .record import LM
@@ -63,7 +63,7 @@ def attempts(services: ExchangeServices, request: Request) -> Exchange:
 
 
 def _is_hopeless(request: Request, outcome: ExchangeOutcome, pause: float) -> bool:
-    """Whether a pause before the next attempt would be in vain."""
+    """Return whether a pause before the next attempt would be in vain."""
     if pause > RETRY_AFTER_MOST_S or time.monotonic() + pause >= request.until:
         return True
     return outcome.was_held_back and request.has_alternative
@@ -87,7 +87,7 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         _note(services, request, True)
         return (yield from _opened(request, LiveStream(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
-        if error.provider is not None:  # a provider's word, which it said inside a stream
+        if error.provider is not None:  # the provider itself reported it, inside a stream
             return ExchangeOutcome(error=error)
         if isinstance(error, LMTransportError) or left >= FAIR_S:
             _note(services, request, False)
@@ -95,14 +95,14 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
 
 
 def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
-    """A whole response: an answer, or the error that its status or its body says it is."""
+    """Return a whole response: an answer, or the error that its status or its body says it is."""
     if reply.status >= 300:
         refusal = request.dialect.failure(request.lm, reply.status, reply.body)
         return ExchangeOutcome(reply=reply, error=with_metadata(refusal, reply.head, request.lm))
     try:
         shown, answer = answer_of(request, reply)
     except LMError as error:
-        _spend(request, usage_said(request, reply.body))
+        _spend(request, usage_reported(request, reply.body))
         return ExchangeOutcome(reply=reply, error=error)
     return ExchangeOutcome(reply=shown, answer=answer)
 
@@ -165,7 +165,7 @@ def _pause(services: ExchangeServices, error: LMError, attempt: int) -> float:
 
 
 def _name(lm: LM, error: LMError) -> LMError:
-    """The same error, saying which model it concerns."""
+    """Return the same error, saying which model it concerns."""
     if error.model is not None:
         return error
     named = type(error)(error.message, model=lm.model, provider=lm.provider.id, retry_after=error.retry_after)

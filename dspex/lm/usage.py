@@ -56,7 +56,7 @@ class Account:
         return None if self.unpriced_requests else self.cost_usd
 
     def stats(self) -> UsageStats:
-        """All of it, as plain data."""
+        """Return all of it, as plain data."""
         with self._lock:
             models = {model: dict(usage) for model, usage in self.usage.items()}
             return {
@@ -162,7 +162,7 @@ class UsageMeter:
 
 
 def cost_of(lm: LM, usage: Mapping[str, Any]) -> float | None:
-    """USD for the usage by the LM's prices, None when either is unknown."""
+    """Return USD for the usage by the LM's prices, None when either is unknown."""
     inputs, outputs = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if inputs is None or outputs is None:
         return None

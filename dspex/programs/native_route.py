@@ -271,5 +271,5 @@ def default_adapter(lm: LanguageModel) -> str:
 
 
 def _takes_format(lm: LanguageModel) -> bool:
-    """Whether any response format may be sent to a model without schemas (dspy/clients/capabilities.py)."""
+    """Return whether any response format may be sent to a model without schemas (dspy/clients/capabilities.py)."""
     return lm.supports_tools and getattr(getattr(lm, "provider", None), "dialect", "openai") == "openai"

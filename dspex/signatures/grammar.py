@@ -28,7 +28,7 @@ _OPENING: Final = {"[": "]", "(": ")", "{": "}"}
 
 
 def read_fields(text: str, custom_types: Mapping[str, Any] | None = None) -> dict[str, Field]:
-    """The fields that `text` declares, inputs first.
+    """Return the fields that `text` declares, inputs first.
 
     Raises:
         SignatureError: the text is not the grammar's; the message has the position.
@@ -42,7 +42,7 @@ def read_fields(text: str, custom_types: Mapping[str, Any] | None = None) -> dic
 
 
 def check_name(name: str, *, text: str = "", position: int | None = None) -> str:
-    """The name as Python would spell it (NFKC).
+    """Return the name as Python would spell it (NFKC).
 
     A keyword of Python is a name like any other outside a signature's `text`, as in DSPy.
 

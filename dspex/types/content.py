@@ -41,7 +41,7 @@ class Image(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Image:
-        """A local file as a data URI.
+        """Return a local file as a data URI.
 
         Raises:
             ValueError: its name does not tell its type.
@@ -82,7 +82,7 @@ class Audio(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Audio:
-        """A local sound file.
+        """Return a local sound file.
 
         Raises:
             ValueError: its name does not tell its type.
@@ -118,7 +118,7 @@ class File(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path, filename: str | None = None, mime_type: str | None = None) -> File:
-        """A local file as a data URI, under its own name."""
+        """Return a local file as a data URI, under its own name."""
         guessed, data = _file(path)
         kind = mime_type or guessed or "application/octet-stream"
         return cls(file_data=_data_uri(data, kind), filename=filename or Path(path).name)
@@ -239,7 +239,7 @@ _BY_NAME: Final = {
 
 
 def by_name(name: str) -> Any:
-    """The class that stands for `dspy.<name>`."""
+    """Return the class that stands for `dspy.<name>`."""
     return _BY_NAME[name]
 
 

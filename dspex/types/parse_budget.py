@@ -100,7 +100,7 @@ end = _of_answer.reset
 
 
 def allowance_for(text: str) -> Allowance:
-    """The allowance of the answer that is being read; of this text alone, when it is no part of one."""
+    """Return the allowance of the answer that is being read; of this text alone, when it is no part of one."""
     return _of_answer.get() or Allowance(len(text))
 
 

@@ -32,7 +32,7 @@ class ToolCall(DspyType):
         return {"name": self.name, "args": self.args}
 
     def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
-        """What the called function gives: one of `functions`, a mapping of names or a list of tools.
+        """Return what the called function gives: one of `functions`, a mapping of names or a list of tools.
 
         Raises:
             UnknownName: the model named another function.
@@ -146,7 +146,7 @@ class ToolCallResults(pydantic.BaseModel):
         values: Sequence[Any],
         is_errors: Sequence[bool] | None = None,
     ) -> ToolCallResults:
-        """What each call returned, in the calls' order.
+        """Return what each call returned, in the calls' order.
 
         Raises:
             InvalidInput: the numbers differ.
@@ -176,7 +176,7 @@ class ToolCallResults(pydantic.BaseModel):
 
 
 def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without a member that models are not told of."""
+    """Return the schema without a member that models do not see."""
     schema.get("properties", {}).pop(member, None)
     if "required" in schema:
         schema["required"] = [name for name in schema["required"] if name != member]
@@ -205,7 +205,7 @@ def _is_call(value: Mapping[str, Any]) -> bool:
 
 
 def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's id, name and arguments, whichever of the two forms it has."""
+    """Return a call's id, name and arguments, whichever of the two forms it has."""
     if "function" in value:
         function = value.get("function") or {}
         if not isinstance(function, Mapping):

@@ -32,19 +32,19 @@ class Answer:
 
 
 def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:
-    """The error for a JSON object that is no answer: what it complains of, else that it is none."""
+    """Return the error for a JSON object that is no answer: what it complains of, else that it is none."""
     if complaint := complaint_in(data):
         return complaint.error(lm)
     return LMProviderError("The reply is JSON, but not an answer.", model=lm.model, provider=lm.provider.id, status=200)
 
 
 def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A tool call in the shape that DSPy's adapters read."""
+    """Return a tool call in the shape that DSPy's adapters read."""
     return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
 def arguments_of(given: Any, *, constants: bool = True) -> dict[str, Any]:
-    """The arguments of a tool call. What is no JSON object is kept, under a name that no tool takes.
+    """Return the arguments of a tool call. What is no JSON object is kept, under a name that no tool takes.
 
     As DSPy keeps it: a text that is no JSON as `partial_json`, a JSON value of another kind as `value`. Never as {}:
     a tool would then run with its defaults, of which the model said nothing. `constants`: NaN and Infinity are JSON.
@@ -65,7 +65,7 @@ def _no_constant(name: str) -> None:
 
 
 def count(value: Any) -> int | float | None:
-    """A token counter as a provider sends it; None for anything that is no count, however many digits it has."""
+    """Return a token counter as a provider sends it; None for anything that is no count, however many digits it has."""
     is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
     return value if is_count and value <= COUNT_MOST else None
 

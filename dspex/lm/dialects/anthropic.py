@@ -28,27 +28,27 @@ API_VERSION = "2023-06-01"
 
 
 def endpoint(lm: LM) -> str:
-    """The URL of a completion."""
+    """Return the URL of a completion."""
     return f"{lm.api_base}/messages"
 
 
 def owns(lm: LM, url: str) -> bool:
-    """Whether the URL is a completion of the LM's model."""
+    """Return whether the URL is a completion of the LM's model."""
     return url == endpoint(lm)
 
 
 def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Whether a request asks for a stream."""
+    """Return whether a request asks for a stream."""
     return bool(asked.get("stream"))
 
 
 def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Whether a request's body names another model than the record."""
+    """Return whether a request's body names another model than the record."""
     return asked.get("model") != lm.name
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """A 2xx response's body, read.
+    """Return a 2xx response's body, read.
 
     Raises:
         LMError: the body is not a message.
@@ -83,7 +83,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     )
 
 
-def mended(lm: LM, body: bytes) -> bytes:
+def repaired(lm: LM, body: bytes) -> bytes:
     """The body with tool inputs that are no objects as the native side reads them: DSPy's reader would empty them."""
     if b'"tool_use"' not in body:
         return body
@@ -98,12 +98,12 @@ def mended(lm: LM, body: bytes) -> bytes:
 
 
 def reader(lm: LM) -> StreamReader:
-    """A reader for a streamed response."""
+    """Return a reader for a streamed response."""
     return _AnthropicStream(lm)
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
-    """The error that a response of 400 and more stands for."""
+    """Return the error that a response of 400 and more stands for."""
     found = error_classes.envelope(body)
     if found is None:
         return error_classes.failure(
@@ -119,12 +119,12 @@ def failure(lm: LM, status: int, body: bytes) -> LMError:
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The counters that a response or an event holds."""
+    """Return the counters that a response or an event holds."""
     return usage(data.get("usage"))
 
 
 def usage(data: Any) -> dict[str, Any]:
-    """The counters of a response in DSPy's shape: prompt tokens include what came from and went to the cache."""
+    """Return the counters of a response in DSPy's shape: prompt tokens include what came from and went to the cache."""
     if not isinstance(data, dict):
         return {}
     inputs, outputs = count(data.get("input_tokens")), count(data.get("output_tokens"))
@@ -192,7 +192,7 @@ def _finish(reason: Any) -> str:
 
 
 def _reported(lm: LM, fault: Fault) -> LMError:
-    """The error that a fault inside a success is."""
+    """Return the error that a fault inside a success is."""
     kind = fault.kind
     if kind is not LMRateLimitError and error_classes.is_about_length(fault.message):  # a rate counts tokens too
         kind = LMContextWindowExceededError

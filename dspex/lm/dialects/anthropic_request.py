@@ -26,7 +26,7 @@ _PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
-    """The request's body.
+    """Return the request's body.
 
     Raises:
         InvalidInput: messages or options that are malformed.

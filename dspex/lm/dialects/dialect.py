@@ -19,31 +19,31 @@ class Dialect(Protocol):
     """The API of one family of endpoints."""
 
     def endpoint(self, lm: LM) -> str:
-        """The URL of a completion."""
+        """Return the URL of a completion."""
 
     def owns(self, lm: LM, url: str) -> bool:
-        """Whether the URL is a completion of the LM's model."""
+        """Return whether the URL is a completion of the LM's model."""
 
     def streams(self, url: str, asked: Mapping[str, Any]) -> bool:
-        """Whether a request asks for a stream."""
+        """Return whether a request asks for a stream."""
 
     def names_another(self, lm: LM, asked: Mapping[str, Any]) -> bool:
-        """Whether a request's body names another model than the record."""
+        """Return whether a request's body names another model than the record."""
 
     def body(self, lm: LM, messages: Sequence[Message], options: Mapping[str, Any], stream: bool) -> bytes:
-        """The request's body."""
+        """Return the request's body."""
 
     def answer(self, lm: LM, body: bytes) -> Answer:
-        """A 2xx response's body, read."""
+        """Return a 2xx response's body, read."""
 
-    def mended(self, lm: LM, body: bytes) -> bytes:
+    def repaired(self, lm: LM, body: bytes) -> bytes:
         """An answer's body with tool arguments that are no objects kept where a worker's reader would empty them."""
 
     def usage_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The counters that a response or an event holds, in DSPy's shape."""
+        """Return the counters that a response or an event holds, in DSPy's shape."""
 
     def reader(self, lm: LM) -> StreamReader:
-        """A reader for a streamed response."""
+        """Return a reader for a streamed response."""
 
     def failure(self, lm: LM, status: int, body: bytes) -> LMError:
-        """The error that a response of 400 and more stands for."""
+        """Return the error that a response of 400 and more stands for."""

@@ -24,7 +24,7 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """The payload as the wire wants it.
+    """Return the payload as the wire wants it.
 
     Raises:
         InvalidInput: text that has no UTF-8 form (a lone surrogate), or a value that is not JSON.
@@ -43,7 +43,7 @@ def encode_chat(model: str, messages: Sequence[str], rest: Mapping[str, Any]) ->
 
 
 def json_text(value: Mapping[str, Any]) -> str:
-    """The value as compact JSON.
+    """Return the value as compact JSON.
 
     Raises:
         InvalidInput: it is none.
@@ -65,7 +65,7 @@ def _utf8(text: str) -> bytes:
 
 
 def decode(lm: LM, body: bytes) -> dict[str, Any]:
-    """A response's JSON object.
+    """Return a response's JSON object.
 
     Raises:
         LMProviderError: the body is not one (a gateway's HTML page behind a 200, say), or holds too many values.
@@ -98,7 +98,7 @@ def decode(lm: LM, body: bytes) -> dict[str, Any]:
 
 
 def json_in(body: bytes) -> Any:
-    """The JSON value that the body is, None when it is none."""
+    """Return the JSON value that the body is, None when it is none."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -106,5 +106,5 @@ def json_in(body: bytes) -> Any:
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """The value if it is a JSON object, else an empty one: providers send null where they mean nothing."""
+    """Return the value if it is a JSON object, else an empty one: providers send null where they mean nothing."""
     return value if isinstance(value, dict) else {}

@@ -44,27 +44,27 @@ _COMPLETION = {"reasoning_tokens": "reasoning_tokens", "audio_tokens": "audio_to
 
 
 def endpoint(lm: LM) -> str:
-    """The URL of a completion."""
+    """Return the URL of a completion."""
     return f"{lm.api_base}/chat/completions"
 
 
 def owns(lm: LM, url: str) -> bool:
-    """Whether the URL is a completion of the LM's model."""
+    """Return whether the URL is a completion of the LM's model."""
     return url == endpoint(lm)
 
 
 def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Whether a request asks for a stream."""
+    """Return whether a request asks for a stream."""
     return bool(asked.get("stream"))
 
 
 def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Whether a request's body names another model than the record."""
+    """Return whether a request's body names another model than the record."""
     return asked.get("model") != lm.name
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """A 2xx response's body, read.
+    """Return a 2xx response's body, read.
 
     Raises:
         LMError: the body holds an error, several choices, or no JSON object.
@@ -92,7 +92,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     )
 
 
-def mended(lm: LM, body: bytes) -> bytes:
+def repaired(lm: LM, body: bytes) -> bytes:
     """The body with tool arguments that are neither text nor an object as text: DSPy's reader would empty them."""
     if b'"tool_calls"' not in body:
         return body
@@ -106,12 +106,12 @@ def mended(lm: LM, body: bytes) -> bytes:
 
 
 def reader(lm: LM) -> StreamReader:
-    """A reader for a streamed response."""
+    """Return a reader for a streamed response."""
     return _OpenAIStream(lm)
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
-    """The error that a response of 400 and more stands for."""
+    """Return the error that a response of 400 and more stands for."""
     found = error_classes.envelope(body)
     if found is None:
         return error_classes.failure(
@@ -127,7 +127,7 @@ def failure(lm: LM, status: int, body: bytes) -> LMError:
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The counters that a response or an event holds."""
+    """Return the counters that a response or an event holds."""
     return usage(data.get("usage"))
 
 

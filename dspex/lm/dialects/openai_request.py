@@ -23,7 +23,7 @@ _PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
-    """The request's body.
+    """Return the request's body.
 
     Raises:
         InvalidInput: messages or options that are malformed.
@@ -43,7 +43,7 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
 
 
 def _rows(lm: LM, messages: Sequence[Message]) -> list[str]:
-    """The messages as DSPy's engine would write them, each as JSON."""
+    """Return the messages as DSPy's engine would write them, each as JSON."""
     written: list[str] = []
     plain = _ASKING_ROLES if lm.provider.blank_reasoning else _PLAIN_ROLES
     for index, message in enumerate(messages):

@@ -34,7 +34,7 @@ class AsyncHttp:
     async def send(
         self, target: Endpoint, head: bytes, body: bytes, timeout: float, on_resend: OnResend | None = ignore_resend
     ) -> Reply:
-        """The whole response, within `timeout` seconds; `on_resend` as in `BlockingHttp.send`.
+        """Return the whole response, within `timeout` seconds; `on_resend` as in `BlockingHttp.send`.
 
         Raises:
             LMTimeoutError: the time is over.
@@ -55,7 +55,7 @@ class AsyncHttp:
         until: float = math.inf,
         on_resend: OnResend | None = ignore_resend,
     ) -> AsyncHttpStream:
-        """The response as soon as its head is there.
+        """Return the response as soon as its head is there.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
@@ -160,11 +160,11 @@ class AsyncHttpStream:
         self._pool.connections.put(self._target, connection)
 
     def parts(self) -> AsyncIterator[bytes]:
-        """The body's parts; ask for them once."""
+        """Give the body's parts; ask for them once."""
         return aiter(self)
 
     async def whole(self) -> Reply:
-        """The response with all that is left of its body."""
+        """Return the response with all that is left of its body."""
         return Reply(self.head, b"".join([data async for data in self]))
 
     def close(self) -> None:

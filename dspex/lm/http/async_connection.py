@@ -39,7 +39,7 @@ class AsyncConnection(asyncio.Protocol):
         return self.is_open and self.parser.reusable and self.parser.complete
 
     def is_fresh(self) -> bool:
-        """Whether a kept connection may be used: the peer did not close it, and it was not idle for long."""
+        """Return whether a kept connection may be used: the peer did not close it, and it was not idle for long."""
         return self.is_open and time.monotonic() < self.idle_until
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,7 +93,7 @@ class AsyncConnection(asyncio.Protocol):
         return self._wait(deadline - time.monotonic())
 
     async def more(self, deadline: float) -> bytes | None:
-        """The next part of the body, None at its end."""
+        """Return the next part of the body, None at its end."""
         while True:
             if data := self.parser.take():
                 self._held = 0
@@ -160,7 +160,7 @@ class AsyncConnection(asyncio.Protocol):
     def _wake(self, error: LMError | None) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done():
-            self._failure = self._failure or error  # nobody waits now: whoever reads on hears of it
+            self._failure = self._failure or error  # nobody waits now: the next read raises it
             return
         if error is None:
             waiter.set_result(None)
@@ -209,7 +209,7 @@ async def connect(target: Endpoint, timeout: float) -> AsyncConnection:
     except TimeoutError:
         raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
     except OSError as error:
-        # Without strerror: several addresses were tried (localhost is two), and the text tells what each said.
+        # Without strerror: several addresses were tried (localhost is two), and the text has what each answered.
         raise LMTransportError(
             f"No answer from {host}: {error.strerror or str(error) or type(error).__name__}."
         ) from error

@@ -36,7 +36,7 @@ class BlockingHttp:
     def send(
         self, target: Endpoint, head: bytes, body: bytes, timeout: float, on_resend: OnResend | None = ignore_resend
     ) -> Reply:
-        """The whole response, within `timeout` seconds.
+        """Return the whole response, within `timeout` seconds.
 
         A kept connection that the peer closed before it answered a byte is replaced by a new one, once, and `on_resend`
         is called. With None only a new connection is used, and nothing is sent twice.
@@ -68,7 +68,7 @@ class BlockingHttp:
         until: float = math.inf,
         on_resend: OnResend | None = ignore_resend,
     ) -> BlockingHttpStream:
-        """The response as soon as its head is there; `on_resend` as in `send`.
+        """Return the response as soon as its head is there; `on_resend` as in `send`.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
@@ -177,11 +177,11 @@ class BlockingHttpStream:
         self._http._put(self._target, connection)
 
     def parts(self) -> Iterator[bytes]:
-        """The body's parts; ask for them once."""
+        """Give the body's parts; ask for them once."""
         return iter(self)
 
     def whole(self) -> Reply:
-        """The response with all that is left of its body."""
+        """Return the response with all that is left of its body."""
         return Reply(self.head, b"".join(self))
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class BlockingConnection:
         return self.parser.reusable
 
     def is_fresh(self) -> bool:
-        """Whether a kept connection may be used: not idle for long, and nothing arrived meanwhile.
+        """Return whether a kept connection may be used: not idle for long, and nothing arrived meanwhile.
 
         An EOF, say; or bytes that nobody asked for, which would be taken for the answer to the next request.
         """

@@ -62,7 +62,7 @@ def target_of(url: str, proxy: str | None = None) -> Endpoint:
 
 @functools.lru_cache(maxsize=1)
 def tls() -> ssl.SSLContext:
-    """The process's TLS context: the system's authorities, verification on."""
+    """Return the process's TLS context: the system's authorities, verification on."""
     import ssl  # 30 ms, for https only
 
     context = ssl.create_default_context()
@@ -83,7 +83,7 @@ def check_tunnel(target: Endpoint, answer: bytes) -> None:
 
 
 def _taken_apart(url: str) -> tuple[SplitResult, str, int | None]:
-    """A URL's parts, its host ("" for none) and its port; one that no resolver or socket takes has no host."""
+    """Return a URL's parts, its host ("" for none) and its port; one that no resolver or socket takes has no host."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -33,7 +33,7 @@ class Assertions(RepeatingStrategy):
         attempts: int = 3,
         on_failure: OnFailure = "raise",
     ) -> Assertions:
-        """The program over `inner`.
+        """Return the program over `inner`.
 
         Raises:
             SettingsError, InvalidInput: options that cannot be.
@@ -86,7 +86,7 @@ def asserting(
 
 
 def failures(checks: Iterable[Check], inputs: Inputs, prediction: Prediction) -> tuple[str, ...]:
-    """What the checks object to; a check that only says False is called by its name."""
+    """Return what the checks object to; a check that only says False is called by its name."""
     found = []
     for check in checks:
         verdict = check(inputs, prediction)

@@ -60,7 +60,7 @@ class BestOfN(Strategy):
         threshold: float | None = None,
         fail_count: int | None = None,
     ) -> BestOfN:
-        """The program over `inner`.
+        """Return the program over `inner`.
 
         Raises:
             SettingsError, InvalidInput: options that cannot be.
@@ -184,7 +184,7 @@ class Refine(BestOfN):
 
 
 def _source_of(function: Callable[..., Any]) -> str | None:
-    """The function's text, which DSPy's Refine shows to the model; of an object, its class's."""
+    """Return the function's text, which DSPy's Refine shows to the model; of an object, its class's."""
     for what in (function, type(function)):
         try:
             return inspect.getsource(what)
@@ -240,7 +240,7 @@ def choosing(
 
 
 def score_of(given: Any) -> float:
-    """A reward as a number: a number, a bool, or what holds one as `score`.
+    """Return a reward as a number: a number, a bool, or what holds one as `score`.
 
     Raises:
         InvalidInput: it is anything else.

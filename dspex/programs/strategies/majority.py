@@ -43,7 +43,7 @@ class Majority(RepeatingStrategy):
     def over(
         cls, inner: Program, *, n: int = 5, field: str | None = None, normalize: Normalize | None = None
     ) -> Majority:
-        """The program over `inner`.
+        """Return the program over `inner`.
 
         Raises:
             InvalidInput, UnknownName: options that cannot be.
@@ -103,7 +103,7 @@ def majority_of(
     field: str | None = None,
     normalize: Normalize | None = None,
 ) -> Prediction:
-    """The first of the completions whose `field` (default: the last output) has the commonest value.
+    """Return the first of the completions whose `field` (default: the last output) has the commonest value.
 
     Values are compared by `normalize` (default: text in lower case without accents' composition, punctuation and
     English articles, as in `dspy.majority`; other values as they are); values that it makes None do not vote, unless

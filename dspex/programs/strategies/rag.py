@@ -50,7 +50,7 @@ class RetrievalAugmented(Strategy):
         context: str = "context",
         **settings: Any,
     ) -> RetrievalAugmented:
-        """The program over `inner`.
+        """Return the program over `inner`.
 
         Raises:
             SettingsError, UnknownName, InvalidInput: options that cannot be.
@@ -123,7 +123,7 @@ class RetrievalAugmented(Strategy):
 
     def spec(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} looks up its passages for each call; optimise or evaluate the program that it asks, or "
+            f"{self.module} looks up its passages for each call; optimize or evaluate the program that it asks, or "
             f"score it here with dspex.map.",
             key="program",
         )

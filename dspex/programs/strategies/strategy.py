@@ -41,7 +41,7 @@ class Strategy(Program):
 
     @classmethod
     def made(cls, module: str, inner: Program, **own: Any) -> Self:
-        """The strategy over `inner`.
+        """Return the strategy over `inner`.
 
         Raises:
             SettingsError: `inner` is a strategy itself.
@@ -57,7 +57,7 @@ class Strategy(Program):
         return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
-        """The loop over the checked inputs."""
+        """Return the loop over the checked inputs."""
         raise NotImplementedError
 
     # -- natively ------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Strategy(Program):
         return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
     def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
-        """The program that an attempt asks, and the inputs that it is given."""
+        """Return the program that an attempt asks, and the inputs that it is given."""
         changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
         program = dataclasses.replace(self.inner, **changes)
         if not attempt.feedback:
@@ -145,7 +145,7 @@ class Limit:
         self._ends = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Seconds for the next attempt.
+        """Return seconds for the next attempt.
 
         Raises:
             CallTimeout: there are none.
@@ -187,7 +187,7 @@ class RepeatingStrategy(Strategy):
 
     def spec(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} has no form that a worker could run as a whole; optimise or evaluate the program that it "
+            f"{self.module} has no form that a worker could run as a whole; optimize or evaluate the program that it "
             f"asks, or score it here with dspex.map.",
             key="program",
         )
@@ -205,7 +205,7 @@ class _Calls:
 
 
 def hinted(program: Program) -> Program:
-    """The program with the input `hint_`; a saved state is applied to its signature first."""
+    """Return the program with the input `hint_`; a saved state is applied to its signature first."""
     if program.module in NATIVE_MODULES:
         served = program.served
         return dataclasses.replace(
@@ -236,7 +236,7 @@ def require_function(function: Any, key: str, what: str, *arguments: str, may_aw
 
 
 def accounted(made: Prediction, account: Account) -> Prediction:
-    """The prediction with what all attempts used."""
+    """Return the prediction with what all attempts used."""
     return Prediction(
         made.to_dict(),
         completions=made.completions,
