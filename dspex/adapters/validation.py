@@ -37,7 +37,8 @@ def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
         UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
         EncodeError: a value could not cross to a worker.
     """
-    return {name: typed for name, typed, _ in _checked(sig, inputs, allow_markers)}
+    typed, _ = _checked(sig, inputs, allow_markers)
+    return typed
 
 
 def crossed_inputs(
@@ -47,13 +48,11 @@ def crossed_inputs(
 
     Errors as for `checked_inputs`.
     """
-    checked = list(_checked(sig, inputs, allow_markers))
-    checks = sig.derive("input_checks", _input_checks)
-    wire = {
-        name: _with_shown(plain, typed) if checks[name].is_history and plain is not None else plain
-        for name, typed, plain in checked
-    }
-    return {name: typed for name, typed, _ in checked}, wire
+    typed, wire = _checked(sig, inputs, allow_markers)
+    for name, check in sig.derive("input_checks", _input_checks).items():
+        if check.is_history and wire.get(name) is not None:
+            wire[name] = _with_shown(wire[name], typed[name])
+    return typed, wire
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,8 +95,10 @@ def _is_worker_type(kind: Any) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------------
 
 
-def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> typing.Iterator[tuple[str, Any, Any]]:
-    """Give each input's name, its value as native code takes it, and the same as plain data."""
+def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the inputs as native code takes them, and as plain data, which of plain types is the same."""
+    typed: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     checks = sig.derive("input_checks", _input_checks)
     if not inputs.keys() <= checks.keys():
         raise _extra(sig, inputs)
@@ -110,10 +111,10 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
             continue
         else:
             raise _missing(sig, inputs)
-        typed, plain = check.read(value)
+        typed[name], plain[name] = check.read(value)
         if not allow_markers:
-            _refuse_marker(name, plain)
-        yield name, typed, plain
+            _refuse_marker(name, plain[name])
+    return typed, plain
 
 
 class _InputCheck:

@@ -75,11 +75,20 @@ class NativePredictor:
         self.allow_markers = allow_markers
         is_native = use_native_function_calling
         self.uses_native_calls = is_native_by_default(self.adapter) if is_native is None else is_native
-        self.settings = settings = dict(config or {})
-        self.rollout_id = settings.pop("rollout_id", None) if rollout_id is None else rollout_id
-        self.generations = settings.get("n") or lm.n or 1
-        if self.generations > 1 and (settings.get("temperature") or lm.temperature or 0.0) <= 0.15:
-            settings["temperature"] = 0.7  # DSPy heats a model that is asked for several answers (predict/predict.py)
+        self.config = dict(config or {})
+        self.rollout_id = self.config.pop("rollout_id", None) if rollout_id is None else rollout_id
+
+    @cached_property
+    def generations(self) -> int:
+        """How many answers each call asks for."""
+        return self.config.get("n") or self.lm.n or 1
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The options of each request; DSPy heats a model that is asked for several answers (predict/predict.py)."""
+        temperature = self.config.get("temperature") or self.lm.temperature
+        is_cold = temperature is None or temperature <= 0.15
+        return {**self.config, "temperature": 0.7} if self.generations > 1 and is_cold else self.config
 
     @cached_property
     def compiled(self) -> CompiledSignature:

@@ -211,15 +211,15 @@ class Program:
 
     def candidate(self, lm: LM | None) -> Candidate:
         """What the router looks at."""
-        adapter = self.adapter or (default_adapter(lm) if lm is not None else "chat")
         if self.module not in NATIVE_MODULES:
-            return Candidate(self.module, None, adapter, bool(self.tools), lm is None or lm.native)
+            return Candidate(self.module, None, self.adapter, bool(self.tools), lm is None or lm.native)
+        native = None if lm is None else self._native_for(lm)
+        adapter = self.adapter if native is None else native.adapter
         unsupported: str | None = None
         prefix_differs = False
-        if lm is not None and adapter in ("chat", "json") and self.served.problem is None:
-            compiled = self._native_for(lm).compiled
-            unsupported = compiled.unsupported_with(lm)
-            prefix_differs = unsupported is None and self._differs(compiled)
+        if lm is not None and native is not None and adapter in ("chat", "json") and self.served.problem is None:
+            unsupported = native.compiled.unsupported_with(lm)
+            prefix_differs = unsupported is None and self._differs(native.compiled)
         return Candidate(
             self.module,
             unsupported,
