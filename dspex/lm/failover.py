@@ -14,20 +14,16 @@ _PASSED_ON = (LMAuthError, LMBillingError, LMUnsupportedModelError)
 
 
 class Failover:
-    """An LM and its fallbacks, in order: `lm` is the one to ask now."""
+    """An LM and its fallbacks, in order: `lm` is the one to ask now; `has_alternative` if another comes after it."""
 
-    __slots__ = ("_emit", "_first", "_left", "lm")
+    __slots__ = ("_emit", "_first", "_left", "has_alternative", "lm")
 
     def __init__(self, lm: LM, emit: Callable[..., Any]) -> None:
         self.lm = lm
         self._left = lm.fallbacks
+        self.has_alternative = bool(lm.fallbacks)
         self._emit = emit
         self._first: LMError | None = None
-
-    @property
-    def has_alternative(self) -> bool:
-        """Whether somebody is left to ask after this one."""
-        return bool(self._left)
 
     def failed(self, error: LMError) -> None:
         """Go on to the next LM.
@@ -41,6 +37,7 @@ class Failover:
         if not self._left:
             raise self._first
         failed, self.lm, self._left = self.lm, self._left[0], self._left[1:]
+        self.has_alternative = bool(self._left)
         self._emit(Name.LM_FAILED_OVER, model=failed.model, to=self.lm.model, reason=type(error).__name__)
 
 

@@ -82,7 +82,7 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
-            _note(services, request, result.status not in _UNANSWERED)
+            _note(services, request, result.head.status not in _UNANSWERED)
             return _judged(request, cleaned(sent, result))
         _note(services, request, True)
         return (yield from _opened(request, LiveStream(sent, result)))
@@ -96,8 +96,9 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
 
 def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
     """Return a whole response: an answer, or the error that its status or its body says it is."""
-    if reply.status >= 300:
-        refusal = request.dialect.failure(request.lm, reply.status, reply.body)
+    status = reply.head.status
+    if status >= 300:
+        refusal = request.dialect.failure(request.lm, status, reply.body)
         return ExchangeOutcome(reply=reply, error=with_metadata(refusal, reply.head, request.lm))
     try:
         shown, answer = answer_of(request, reply)
