@@ -88,7 +88,7 @@ def _share_failure(
 def _follow(
     services: ExchangeServices, request: Request, seat: FlightSeat[ExchangeOutcome]
 ) -> Effects[ExchangeOutcome | None]:
-    """The leader's outcome, or None when the lead is ours now, or its failure concerns another LM's settings or key."""
+    """Return the leader's outcome; None when the lead is ours now, or its failure concerns another LM's settings."""
     can_wait = True
     try:
         while can_wait and not seat.settled and time.monotonic() < request.until:

@@ -31,7 +31,7 @@ def dspy_version() -> str | None:
 
 @cache
 def unlike_here(python: str) -> str:
-    """How the packages that decide about prompts and answers differ beside another interpreter; empty if not at all."""
+    """Return how the packages that decide about prompts differ beside another interpreter; empty if not at all."""
     sites = list(Path(python).parent.parent.glob("lib*/python*/site-packages"))
     if not sites:
         return f"the packages beside {python} cannot be seen"

@@ -79,7 +79,7 @@ class RateLimits:
         self._breakers: dict[str, Breaker] = {}
 
     def reserve(self, lm: LM, now: float) -> float:
-        """Seconds that the next request of this LM must wait; LMs of one endpoint, key and rate share a bucket."""
+        """Return the seconds that the LM's next request must wait; LMs of one endpoint, key and rate share a bucket."""
         assert lm.requests_per_minute is not None
         with self._lock:
             bucket = self._buckets.get(key := _bucket_key(lm))

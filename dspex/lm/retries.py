@@ -109,7 +109,7 @@ def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
 
 
 def _opened(request: Request, live: LiveStream) -> Exchange:
-    """A stream read until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
+    """Read a stream until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
     try:
         while not live.open((yield ReceivePart(live.parts))):
             pass

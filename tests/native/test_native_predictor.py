@@ -25,6 +25,8 @@ from dspex.errors import (
     UnsafeInput,
     UsageError,
 )
+from dspex.lm.record import LM
+from dspex.programs.factories import predictor
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import signature
 from dspex.types.chunk import Chunk
@@ -434,3 +436,19 @@ def test_output_defaults_fill_what_the_model_left_out() -> None:
     assert compile_signature(sig).parse("[[ ## a ## ]]\nx") == {"a": "x", "b": [], "c": None, "d": "none"}
     with pytest.raises(AdapterParseError, match="lacks 'a'"):
         compile_signature(sig).parse("[[ ## b ## ]]\n[1]")
+
+
+def test_route_and_calls_use_one_native_side() -> None:
+    """unit: made once for an LM, and again for another; no id for tools that a program has not."""
+    program = predictor("predict", QN, lm=LM("openai/m", api_key="k"))
+    assert program.is_native and program.tool_set == ""
+    made = program._native
+    assert program._native is made and made.compiled is made.compiled
+    assert program.using(lm=LM("openai/n", api_key="k"))._native.lm.model == "openai/n"
+    assert program._native_for(LM("openai/n", api_key="k")) is not made
+    assert predictor("react", QN, tools=[_search], lm=program.lm).tool_set != ""
+
+
+def _search(query: str) -> str:
+    """Find it."""
+    return query

@@ -224,7 +224,7 @@ class ResponseParser:
 
 
 def kept_for(head: Head, most: float) -> float:
-    """Seconds that the peer keeps the connection for another request, by its Keep-Alive header; `most` if unsaid."""
+    """Return the seconds that the peer keeps the connection, by its Keep-Alive header; `most` where it has none."""
     value = head.get("keep-alive").lower()
     if not value:
         return most

@@ -61,7 +61,7 @@ class Assertions(RepeatingStrategy):
 def asserting(
     inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_failure: OnFailure, first_rollout: int = 0
 ) -> Loop:
-    """A loop that ends with the first prediction that passes all checks; each attempt is told what was wrong before.
+    """Make a loop that ends with the first prediction that passes all checks; attempts get what was wrong before.
 
     A check gets the inputs and the prediction, and returns True or None when satisfied, else False or what is wrong.
     The first attempt is asked as usual, and may be answered from a cache. What an attempt raises is let through.

@@ -203,7 +203,7 @@ def choosing(
     first_rollout: int = 0,
     gives_feedback: bool = False,
 ) -> Loop:
-    """A loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
+    """Make a loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
 
     With `gives_feedback` each attempt after one with too low a reward is told of it: by the feedback that the reward
     gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.
