@@ -27,7 +27,7 @@ _HOMES = {
     "compile_signature": "adapters.compiled_signature",
     "template": "templates",
     "Prediction": "types.prediction",
-    "Chunk": "programs.native_route",
+    "Chunk": "types.chunk",
     "Program": "programs.program",
     "predict": "programs.predict",
     "apredict": "programs.predict",
@@ -42,7 +42,7 @@ _HOMES = {
     "assertions": "programs.factories",
     "rag": "programs.factories",
     "explain": "programs.factories",
-    "majority_of": "programs.strategies.votes",
+    "majority_of": "programs.strategies.majority",
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
@@ -120,7 +120,6 @@ if TYPE_CHECKING:
     from .programs.factories import refine as refine
     from .programs.map import amap as amap
     from .programs.map import map as map
-    from .programs.native_route import Chunk as Chunk
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import evaluate as evaluate
     from .programs.optimize import optimize as optimize
@@ -133,13 +132,14 @@ if TYPE_CHECKING:
     from .programs.routing import Reason as Reason
     from .programs.saving import Optimized as Optimized
     from .programs.saving import load as load
-    from .programs.strategies.votes import majority_of as majority_of
+    from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.chunk import Chunk as Chunk
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults

@@ -48,7 +48,7 @@ class Defaults:
         """See `dspex.configure`."""
         with self._lock:
             if budget_usd is not None or budget_tokens is not None:
-                self.client().ledger.total.set_budget(usd=budget_usd, tokens=budget_tokens)
+                self.client().usage.total.set_budget(usd=budget_usd, tokens=budget_tokens)
             if lm is not None:
                 self._lm = as_lm(lm)
             if config is not None or supervisor is not None:
@@ -81,7 +81,7 @@ class Defaults:
                 if self._client is None:
                     made = LMClient()
                     if self._source or os.environ.get(CONFIG_VARIABLE):
-                        set_process_budget(made.ledger, self._settings().tables)
+                        set_process_budget(made.usage, self._settings().tables)
                     self._client = made
         return self._client
 
@@ -198,7 +198,7 @@ def client() -> LMClient:
 
 def usage() -> UsageStats:
     """Give what this process asked of language models, on both routes, since it began."""
-    return _defaults.client().ledger.total.stats()
+    return _defaults.client().usage.total.stats()
 
 
 def as_lm(lm: Any) -> LM:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dspex.lm import exchange
+from dspex.lm import retries
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 from tests.support.lm.requests import Probe
@@ -40,7 +40,7 @@ def fake() -> Iterator[Callable[..., FakeLM]]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are sent again after a millisecond."""
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
 
 
 @pytest.fixture(scope="session")

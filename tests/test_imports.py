@@ -49,7 +49,8 @@ WORKER_FLOORS = (
 APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
 SHARED_WITH_WORKERS = tuple(
-    f"dspex_worker.{name}" for name in ("wire", "types", "lifeline", "memory", "starting", "saved_state", "user_calls")
+    f"dspex_worker.{name}"
+    for name in ("wire", "types", "lifeline", "memory", "signals", "starting", "saved_state", "user_calls")
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 
 from ..errors import InvalidInput
 from ..signatures.field import Field
+from ..types.parse_budget import allowance_for
 from .function_calling import is_tool_calls
-from .parse_budget import allowance_for
 from .rendering import placeholder, render, type_name
 
 HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
@@ -26,12 +26,12 @@ class ChatAdapter:
     dspy_name: ClassVar[str] = "ChatAdapter"
 
     def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
-        """The part of the system message that shows where every field goes."""
+        """Return the part of the system message that shows where every field goes."""
         shown = (_PREAMBLE, _placeholders(inputs), _placeholders(outputs), "[[ ## completed ## ]]\n")
         return "\n\n".join(shown).strip()
 
     def requirements(self, outputs: Mapping[str, Field]) -> str:
-        """The reminder at the end of the current user message."""
+        """Return the reminder at the end of the current user message."""
         wanted = ", then ".join(f"`[[ ## {name} ## ]]`{wish(field)}" for name, field in outputs.items())
         return (
             f"Respond with the corresponding output fields, starting with the field {wanted}, "
@@ -39,16 +39,17 @@ class ChatAdapter:
         )
 
     def answer(self, outputs: Mapping[str, Field], values: Mapping[str, Any], missing: str | None) -> str:
-        """An assistant message that gives these values; `missing` stands for those that are not there."""
+        """Return an assistant message that gives these values; `missing` stands for those that are not there."""
         shown = (section(name, values.get(name, missing), field.annotation) for name, field in outputs.items())
         return "\n\n".join(shown).strip() + "\n\n[[ ## completed ## ]]\n"
 
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """The text of each wanted field, by header; the first section of a name counts, as in DSPy.
+        """Return the text of each wanted field, by header; the first section of a name counts, as in DSPy.
 
         Line by line in meaning, header by header in work: a long text of short lines is not taken apart.
 
-        Raises: TooCostly for a text of very many headers.
+        Raises:
+            TooCostly: a text of very many headers.
         """
         text = with_plain_line_ends(text)
         found: dict[str, str] = {}
@@ -65,7 +66,7 @@ class ChatAdapter:
 
 
 def with_plain_line_ends(text: str) -> str:
-    """The text with a line feed wherever `str.splitlines` ends a line."""
+    """Return the text with a line feed wherever `str.splitlines` ends a line."""
     if "\r" in text:
         text = text.replace("\r\n", "\n")
     for end in _LINE_ENDS:
@@ -90,9 +91,10 @@ def _headers(text: str) -> Iterator[tuple[int, int, str, str]]:
 
 
 def section(name: str, value: Any, annotation: Any) -> str:
-    """One field under its header.
+    """Return one field under its header.
 
-    Raises: InvalidInput for a list in a text field whose items are not all text (DSPy: TypeError).
+    Raises:
+        InvalidInput: a list in a text field whose items are not all text (DSPy: TypeError).
     """
     try:
         return f"[[ ## {name} ## ]]\n{value if type(value) is str else render(value, annotation)}"
@@ -102,7 +104,7 @@ def section(name: str, value: Any, annotation: Any) -> str:
 
 
 def wish(field: Field) -> str:
-    """What the reminder says of an output's type; nothing for text."""
+    """Return what the reminder says of an output's type; nothing for text."""
     if is_tool_calls(field.annotation):
         return ' (must be a JSON object like {"tool_calls": [{"name": "...", "args": {...}}]})'
     return "" if field.annotation is str else f" (must be formatted as a valid Python {type_name(field.annotation)})"

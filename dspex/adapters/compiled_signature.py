@@ -2,7 +2,7 @@
 
 A `CompiledSignature` is immutable; what it computes late (validators, schemas) any thread may compute twice. It
 does not know language models: which adapter to take, and what to do when an answer cannot be read, is
-`predictor.py`'s.
+the native route's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ..errors import AdapterParseError, SignatureError, UnknownName, UsageError
 from ..signatures.field import Field
 from ..signatures.signature import Signature, SignatureLike, signature
 from ..types import markers
+from ..types.parse_budget import Allowance, begin, end
 from . import history as turns
 from .chat_adapter import ChatAdapter, section
 from .function_calling import is_native_by_default
 from .injection import refuse_markers
 from .json_adapter import JSONAdapter
-from .parse_budget import Allowance, begin, end
 from .parsing import UNREADABLE, ValueParser
 from .rendering import described
 from .response_format import response_format
@@ -42,13 +42,15 @@ _NOT_SUPPLIED: Final = "Not supplied for this particular example. "
 def compile_signature(
     sig: SignatureLike, adapter: str = "chat", *, use_native_function_calling: bool | None = None
 ) -> CompiledSignature:
-    """The signature made ready for "chat" or "json"; made once per signature and adapter.
+    """Return the signature made ready for "chat" or "json"; made once per signature and adapter.
 
     `use_native_function_calling` is the adapter's option in DSPy, and its default there: False for chat, True for json.
     Here it decides how tool calls of a history are shown, and what the response format says of them. For "xml" and
     "two_step", and for types that only a worker can render, the result has `unsupported` set.
 
-    Raises: UnknownName for any other adapter; SignatureError for a type without a schema.
+    Raises:
+        UnknownName: any other adapter.
+        SignatureError: a type without a schema.
     """
     if adapter not in _FORMATS and adapter not in _WORKER_ONLY:
         raise UnknownName("adapter", adapter, [*_FORMATS, *_WORKER_ONLY])
@@ -93,8 +95,10 @@ class CompiledSignature:
     ) -> list[Message]:
         """What DSPy's adapter would send: system, demos, history, and the current request; extra inputs are ignored.
 
-        Raises: UnsafeInput for text that holds DSPy's custom-type marker, unless `allow_markers`; InvalidInput for a
-        value that DSPy could not render either; UsageError when `unsupported`.
+        Raises:
+            UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
+            InvalidInput: a value that DSPy could not render either.
+            UsageError: this signature is `unsupported`.
         """
         self._require_support()
         made = [{"role": "system", "content": self._system}]
@@ -106,7 +110,7 @@ class CompiledSignature:
         return made
 
     def prefix(self, demos: Sequence[Demo] = ()) -> list[Message]:
-        """The messages that do not depend on the inputs: system and demos."""
+        """Return the messages that do not depend on the inputs: system and demos."""
         self._require_support()
         return [{"role": "system", "content": self._system}, *self._demo_messages(demos, True)]
 
@@ -116,13 +120,14 @@ class CompiledSignature:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def unsupported_with(self, lm: Any) -> str | None:
-        """Why this signature with this LM needs a worker; None when it can be served here."""
+        """Return why this signature with this LM needs a worker; None when it can be served here."""
         return self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
 
     def response_format(self) -> dict[str, Any] | None:
-        """What the json adapter asks of a model that takes schemas; None for chat.
+        """Return what the json adapter asks of a model that takes schemas; None for chat.
 
-        Raises: UsageError for outputs whose schema only workers can make.
+        Raises:
+            UsageError: outputs whose schema only workers can make.
         """
         if self.adapter != "json":
             return None
@@ -136,12 +141,14 @@ class CompiledSignature:
     # --- reading the answer ---
 
     def parse(self, text: str, *, allowance: Allowance | None = None) -> dict[str, Any]:
-        """The outputs that DSPy would read from `text`, in the signature's order, as Python values.
+        """Return the outputs that DSPy would read from `text`, in the signature's order, as Python values.
 
         The work is bounded by the text's length, or by the `allowance`.
 
-        Raises: AdapterParseError when a field is missing or does not fit its type, or when reading would cost too
-        much; Paused when the allowance of a trial is used up.
+        Raises:
+            AdapterParseError: a field is missing or does not fit its type, or reading would cost too
+                much.
+            Paused: the allowance of a trial is used up.
         """
         self._require_support()
         allowance = Allowance(len(text)) if allowance is None else allowance
@@ -242,15 +249,15 @@ class CompiledSignature:
             text = self._user_text(turn, self._requirements if asked else "")
             if text:
                 yield self._user(text, turn, allow_markers)
-            said = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
-            if self.uses_native_calls and said.calls is not None:
-                yield from said.as_messages()
+            answered = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
+            if self.uses_native_calls and answered.calls is not None:
+                yield from answered.as_messages()
                 continue
-            if answer := said.as_text():
+            if answer := answered.as_text():
                 yield {"role": "assistant", "content": answer}
-            if said.results is not None:
-                shown = {turns.RESULTS: said.results}
-                yield self._user(section(turns.RESULTS, said.results, None), shown, allow_markers, _RESULTS)
+            if answered.results is not None:
+                shown = {turns.RESULTS: answered.results}
+                yield self._user(section(turns.RESULTS, answered.results, None), shown, allow_markers, _RESULTS)
 
     def _require_support(self) -> None:
         if self.unsupported:
@@ -276,7 +283,7 @@ def _short(error: BaseException | None) -> BaseException | None:
 
 
 def _reason(error: Any) -> str:
-    """Why a value does not fit, without the value: pydantic's own messages quote the model's answer."""
+    """Return why a value does not fit, without the value: pydantic's own messages quote the model's answer."""
     listed = getattr(error, "errors", None)
     if listed is None or not hasattr(error, "error_count"):
         return (

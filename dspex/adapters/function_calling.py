@@ -1,7 +1,7 @@
 """Native function calling as DSPy's adapters do it: which fields leave the prompt, and what comes back in their place.
 
 Follows `_call_preprocess` and `_call_postprocess` of dspy/adapters/base.py (3.4.1). Pure. The JSON adapter offers tools
-to the model itself unless told otherwise, the chat adapter writes them into the prompt unless told otherwise.
+to the model itself by default, the chat adapter writes them into the prompt by default.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ class ToolFields:
 
 
 def tool_fields(sig: Signature) -> ToolFields:
-    """The first `Tool` or `list[Tool]` input, and the first `ToolCalls` output."""
+    """Return the first `Tool` or `list[Tool]` input, and the first `ToolCalls` output."""
     return sig.derive("tool_fields", _tool_fields)
 
 
 def is_native_by_default(adapter: str) -> bool:
-    """Whether this adapter of DSPy's uses native function calling when nothing is said."""
+    """Return whether this adapter of DSPy's uses native function calling by default."""
     return adapter == "json"
 
 
 def asked_signature(sig: Signature, lm: Any, is_native: bool) -> Signature:
-    """The signature that the prompt is made of: without the tools and their calls where the model is given them.
+    """Return the signature that the prompt is made of: without the tools and their calls where the model is given them.
 
-    Raises: InvalidInput for calls without tools, where function calling is native.
+    Raises:
+        InvalidInput: an output of calls without an input of tools, where function calling is native.
     """
     found = tool_fields(sig)
     if not is_native or found.calls is None:
@@ -66,7 +67,7 @@ def call_options(sig: Signature, lm: Any, is_native: bool, settings: dict[str, A
 
 
 def with_calls(sig: Signature, values: dict[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The outputs with the fields that the prompt did not ask for: the model's calls, defaults, None."""
+    """Return the outputs with the fields that the prompt did not ask for: the model's calls, defaults, None."""
     found = tool_fields(sig)
     known = {name: field for name, field in sig.output_fields.items() if name in values or _is_optional(field)}
     whole = {name: values[name] if name in values else _absent(field) for name, field in known.items()}
@@ -78,7 +79,7 @@ def with_calls(sig: Signature, values: dict[str, Any], calls: Sequence[Mapping[s
 
 
 def is_tool_calls(annotation: Any) -> bool:
-    """Whether this is the type `ToolCalls` itself."""
+    """Return whether this is the type `ToolCalls` itself."""
     return _is(annotation, "dspy.ToolCalls")
 
 

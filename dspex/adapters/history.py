@@ -25,7 +25,7 @@ RESULTS: Final = "tool_call_results"  # the field under which results are shown 
 
 
 def history_field(sig: Signature) -> str | None:
-    """The name of the input that is a `dspy.History`; the first one, as in DSPy."""
+    """Return the name of the input that is a `dspy.History`; the first one, as in DSPy."""
     for name, field in sig.input_fields.items():
         if is_dspy_type(field.annotation) and field.annotation.dspy_name == "dspy.History":
             return name
@@ -33,9 +33,10 @@ def history_field(sig: Signature) -> str | None:
 
 
 def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
-    """The turns of a History, of its wire form `{"messages": [...]}`, or of a plain list; none for None.
+    """Return the turns of a History, of its wire form `{"messages": [...]}`, or of a plain list; none for None.
 
-    Raises: InvalidInput for anything else.
+    Raises:
+        InvalidInput: it is anything else.
     """
     if history is None:
         return ()
@@ -48,7 +49,8 @@ def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
 class HistoryTurn:
     """The model's side of one past turn: what it said, what it called, and what the calls returned.
 
-    Raises: InvalidInput for tool calls or results that are none.
+    Raises:
+        InvalidInput: tool calls or results that are none.
     """
 
     def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: ChatAdapter) -> None:
@@ -59,20 +61,20 @@ class HistoryTurn:
         self.results = None if self.calls is None else _results_of(self.calls)
 
     def as_text(self) -> str:
-        """The assistant's message; the results of its calls are not part of it."""
+        """Return the assistant's message; the results of its calls are not part of it."""
         values = self.values
         if self._name is not None and self.calls is not None and self.results is not None:
             values = {**values, self._name: self.calls.model_copy(update={"tool_call_results": None})}
         return self._format.answer(self.outputs, values, None)
 
     def as_messages(self) -> Iterator[dict[str, Any]]:
-        """The assistant's message with its calls, and one message for each result, where their ids agree."""
-        said = {
+        """Give the assistant's message with its calls, and one message for each result, where their ids agree."""
+        shown = {
             name: field
             for name, field in self.outputs.items()
             if not is_tool_calls(field.annotation) and self.values.get(name) is not None
         }
-        content = self._format.answer(said, self.values, None) if said else ""
+        content = self._format.answer(shown, self.values, None) if shown else ""
         calls, results = self._answered()
         if content or calls is not None:
             message: dict[str, Any] = {"role": "assistant", "content": content or None}
@@ -80,7 +82,7 @@ class HistoryTurn:
         yield from results
 
     def _answered(self) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]]]:
-        """The calls and their results as messages hold them; (None, []) where a result has no call of its id."""
+        """Return the calls and their results as messages hold them; (None, []) where a result has no call of its id."""
         if self.calls is None or self.results is None:
             return None, []
         ids = [call.id for call in self.calls.tool_calls]
@@ -93,7 +95,7 @@ class HistoryTurn:
 
 
 def _calls_in(values: Mapping[str, Any]) -> tuple[str | None, ToolCalls | None]:
-    """The first value of a turn that holds tool calls, with its name."""
+    """Return the first value of a turn that holds tool calls, with its name."""
     for name, value in values.items():
         is_typed = is_dspy_type(type(value)) and value.dspy_name == "dspy.ToolCalls"
         if is_typed or (isinstance(value, dict) and "tool_calls" in value):

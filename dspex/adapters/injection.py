@@ -24,7 +24,8 @@ _HEADER: Final = re.compile(r"\[\[ ## \w+ ## \]\]")
 def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> None:
     """Nothing, when every marker in the rendered values comes from a value of DSPy's own types.
 
-    Raises: UnsafeInput naming the field.
+    Raises:
+        UnsafeInput: another text holds one; `field` names it.
     """
     for name, field in fields.items():
         if name not in values:
@@ -45,7 +46,7 @@ def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> N
 
 
 def suspected_fields(values: Mapping[str, Any]) -> list[str]:
-    """The inputs whose text holds something like a field header, which can pass for another field."""
+    """Return the inputs whose text holds something like a field header, which can pass for another field."""
     return [
         name for name, value in values.items() if isinstance(value, str) and "[[ ##" in value and _HEADER.search(value)
     ]

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..signatures.field import Field
+from ..types.lenient_json import first_object, loads
 from .chat_adapter import _PREAMBLE, ChatAdapter, _placeholders, wish
 from .rendering import jsonable, placeholder
-from .repaired_json import first_object, loads
 
 
 class NotAnObject(ValueError):
@@ -40,9 +40,10 @@ class JSONAdapter(ChatAdapter):
         return _indented(jsonable({name: values.get(name, missing) for name in outputs}))
 
     def split(self, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """The wanted members of the object in `text`, repaired where it is not quite JSON.
+        """Return the wanted members of the object in `text`, repaired where it is not quite JSON.
 
-        Raises: NotAnObject, also when nothing but an array or a word can be made of the text.
+        Raises:
+            NotAnObject: nothing can be made of the text, or but an array or a word.
         """
         found = loads(text)
         if not isinstance(found, dict):

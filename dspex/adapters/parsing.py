@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union, cast, get_args, ge
 
 from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
-from .parse_budget import require_literal
-from .repaired_json import loads
+from ..types.lenient_json import loads
+from ..types.parse_budget import require_literal
 from .validation_cost import Guard, guard_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ class ValueParser:
         return guard_of(self.field.annotation)
 
     def validated(self, value: Any) -> Any:
-        """The value by pydantic. Raises: one of UNREADABLE, TooCostly among them."""
+        """Return the value by pydantic.
+
+        Raises:
+            UNREADABLE: one of these, TooCostly among them.
+        """
         adapter = self.adapter  # which also completes the classes that the guard looks into
         if self._guard is not None:
             self._guard(value)
@@ -58,7 +62,7 @@ class ValueParser:
         return self.field.has_default or allows_none(self.field.annotation)
 
     def absent(self) -> Any:
-        """The value of an optional field that the answer left out."""
+        """Return the value of an optional field that the answer left out."""
         return self.field.make_default() if self.field.has_default else None
 
 

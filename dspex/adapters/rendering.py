@@ -22,9 +22,10 @@ _NOTE: Final = "        # note: the value you produce "
 
 
 def render(value: Any, annotation: Any) -> str:
-    """The text that stands for `value` in a field of this type.
+    """Return the text that stands for `value` in a field of this type.
 
-    Raises: TypeError for a list in a `str` field whose items are not text (DSPy raises the same).
+    Raises:
+        TypeError: a list in a `str` field whose items are not text (DSPy raises the same).
     """
     if type(value) is str:
         return value
@@ -35,7 +36,7 @@ def render(value: Any, annotation: Any) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """The value as JSON would hold it; what pydantic cannot serialise becomes its `str()`, item by item."""
+    """Return the value as JSON would hold it; what pydantic cannot serialize becomes its `str()`, item by item."""
     if type(value) in _PLAIN:
         return value
     dump = _dumper(cast("Hashable", type(value)))
@@ -77,7 +78,7 @@ def _quoted(item: Any) -> str:
 
 
 def type_name(annotation: Any) -> str:
-    """What prompts call a type: `list[str]`, `Union[str, NoneType]`, `Literal['a', 'b']`."""
+    """Return what prompts call a type: `list[str]`, `Union[str, NoneType]`, `Literal['a', 'b']`."""
     origin = get_origin(annotation)
     if origin is None:
         if is_dspy_type(annotation) and annotation.dspy_name == "dspy.Reasoning":
@@ -141,7 +142,7 @@ def _type_first(schema: Any) -> Any:
 
 
 def described(fields: Mapping[str, Field]) -> str:
-    """The numbered list of fields with their types, descriptions and constraints."""
+    """Return the numbered list of fields with their types, descriptions and constraints."""
     return "\n".join(_described(number, field) for number, field in enumerate(fields.values(), 1)).strip()
 
 

@@ -2,7 +2,7 @@
 
 An event loop reads a short reply itself, for a few milliseconds at most; a long one, or one whose JSON needs much
 repair, is read on one of two threads, which there are only while replies are read. What a reply may cost at all is
-`adapters/bounds.py`'s.
+`types/parse_budget.py`'s.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import AdapterParseError, CallTimeout
 from ..signatures.signature import Signature
+from ..types.parse_budget import Allowance, Paused
 from .compiled_signature import CompiledSignature
 from .function_calling import tool_fields, with_calls
-from .parse_budget import Allowance, Paused
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -58,9 +58,10 @@ class ReplyReader:
     deadline: float | None
 
     def read(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
-        """The outputs of each text, or why they cannot be read.
+        """Return the outputs of each text, or why they cannot be read.
 
-        Raises: CallTimeout when the deadline passed meanwhile.
+        Raises:
+            CallTimeout: the deadline passed meanwhile.
         """
         began = time.monotonic()
         outputs = self._outputs(completion)
@@ -104,7 +105,7 @@ class ReplyReader:
 
     def _output(self, text: str | None, calls: Sequence[Mapping[str, Any]], steps: int | None) -> dict[str, Any]:
         if calls and tool_fields(self.signature).calls is not None:
-            return with_calls(self.signature, self._said_beside_calls(text, steps), calls)
+            return with_calls(self.signature, self._read_beside_calls(text, steps), calls)
         if not text:
             # Also where every output is optional: DSPy takes an empty text for no answer.
             raise AdapterParseError(
@@ -115,8 +116,8 @@ class ReplyReader:
         values = self._parsed(text, steps)
         return values if self.compiled.signature is self.signature else with_calls(self.signature, values, ())
 
-    def _said_beside_calls(self, text: str | None, steps: int | None) -> dict[str, Any]:
-        """The outputs in a text that came with tool calls; it need not be readable."""
+    def _read_beside_calls(self, text: str | None, steps: int | None) -> dict[str, Any]:
+        """Return the outputs in a text that came with tool calls; it need not be readable."""
         try:
             return self._parsed(text, steps) if text and self.compiled.signature.output_fields else {}
         except AdapterParseError:
@@ -126,7 +127,7 @@ class ReplyReader:
         return self.compiled.parse(text, allowance=Allowance(len(text), trial_steps=steps))
 
     def _left(self, began: float) -> float | None:
-        """Seconds until the deadline; None when there is none, or when it passed before the reply was there.
+        """Return seconds until the deadline; None when there is none, or when it passed before the reply was there.
 
         Then the model's answer came in time, and its consumer took the rest: a stream that is read slowly.
         """
@@ -147,7 +148,7 @@ _made: Final[weakref.WeakValueDictionary[int, Executor]] = weakref.WeakValueDict
 
 
 def _threads() -> Executor:
-    """The threads for long replies; whoever waits for one holds them."""
+    """Return the threads for long replies; whoever waits for one holds them."""
     threads = _made.get(os.getpid())
     if threads is None:
         from concurrent.futures import ThreadPoolExecutor  # and logging with it

@@ -77,7 +77,7 @@ def _closed(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _strict(part: Any, root: dict[str, Any] | None = None) -> Any:
-    """The schema as strict structured outputs take it: no None defaults, no `$ref` beside other keys."""
+    """Return the schema as strict structured outputs take it: no None defaults, no `$ref` beside other keys."""
     if not isinstance(part, dict):
         return part
     top: dict[str, Any] = part if root is None else root

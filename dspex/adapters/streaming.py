@@ -39,7 +39,7 @@ class ChatFields:
         self._has_text = False
 
     def feed(self, delta: str) -> Iterator[Piece]:
-        """The pieces that `delta` completes."""
+        """Give the pieces that `delta` completes."""
         text = self._return + delta
         self._return = "\r" if text.endswith("\r") else ""
         text = with_plain_line_ends(text[:-1] if self._return else text)
@@ -50,7 +50,7 @@ class ChatFields:
                 yield piece
 
     def finish(self) -> Iterator[Piece]:
-        """What was held back when the answer ends."""
+        """Give what was held back when the answer ends."""
         piece = self._whole_line("")
         if piece is not None:
             yield piece
@@ -61,7 +61,7 @@ class ChatFields:
         return self._held_line if self._line else self._lines
 
     def _rest_of_line(self, text: str, at: int) -> tuple[int, Piece | None]:
-        """The rest of a line that is no header."""
+        """Return the rest of a line that is no header."""
         end = text.find("\n", at) + 1
         self._is_open = end > 0
         return end or len(text), self._text(text[at : end or len(text)])
@@ -72,7 +72,7 @@ class ChatFields:
         return (len(text), self._arrived(text[at:])) if end < 0 else (end + 1, self._whole_line(text[at:end]))
 
     def _lines(self, text: str, at: int) -> tuple[int, Piece | None]:
-        """The lines up to the next that may be a header, or up to the one that is arriving."""
+        """Return the lines up to the next that may be a header, or up to the one that is arriving."""
         header = text.find(HEADER_BEGIN, at)
         begin = text.rfind("\n", at, header if header >= 0 else len(text)) + 1
         if begin:
@@ -83,7 +83,7 @@ class ChatFields:
         return self._held_line(text, at) if self._is_open else (at, None)
 
     def _arrived(self, part: str) -> Piece | None:
-        """The begin of a line, as soon as it cannot become a header."""
+        """Return the begin of a line, as soon as it cannot become a header."""
         self._line.append(part)
         self._line_begin = (self._line_begin + part).lstrip()[: len(HEADER_BEGIN)]
         if HEADER_BEGIN.startswith(self._line_begin):
@@ -135,7 +135,7 @@ class JsonFields:
         self._escape = ""  # the begin of an escape in a text, at most 11 characters
 
     def feed(self, delta: str) -> Iterator[Piece]:
-        """The pieces that `delta` completes."""
+        """Give the pieces that `delta` completes."""
         text, self._escape = self._escape + delta, ""
         at = 0
         while at < len(text):
@@ -250,7 +250,7 @@ class JsonFields:
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """The offset after what a pattern, which matches everywhere, takes."""
+    """Return the offset after what a pattern, which matches everywhere, takes."""
     match = pattern.match(text, at)
     return match.end() if match else at
 

@@ -20,7 +20,7 @@ _CALLS: Final = "dspy.ToolCalls"
 
 
 def unsupported_reason(sig: Signature) -> str | None:
-    """Why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
+    """Return why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
     for field in sig.fields.values():
         kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
         if not kinds:
@@ -49,7 +49,7 @@ def unsupported_schema(sig: Signature) -> str | None:
 
 
 def holds_dspy_types(field: Field) -> bool:
-    """Whether values of this field may hold DSPy's own types, at any depth."""
+    """Return whether values of this field may hold DSPy's own types, at any depth."""
     return next(_dspy_types_in(field.annotation, set()), None) is not None
 
 

@@ -18,7 +18,7 @@ from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.markers import START
-from .parse_budget import CHARS_MOST, Allowance, begin, end
+from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
 from .parsing import UNREADABLE, ValueParser
 from .rendering import render
 
@@ -27,14 +27,16 @@ _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`
 
 
 def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
-    """The inputs in the signature's order, with defaults; values of rich types (models, enums, tuples) validated.
+    """Return the inputs in the signature's order, with defaults; values of rich types (models, enums...) validated.
 
     A missing input is an error unless it has a default or its type allows None (then it is left out, as in DSPy,
     which only warns in the other case). Plain types are taken as they are, as in DSPy: a list may go into a text
     field.
 
-    Raises: InvalidInput for a missing or extra input, or one that does not fit its type; UnsafeInput for text with
-    DSPy's custom-type marker, unless `allow_markers`; EncodeError for a value that could not cross to a worker.
+    Raises:
+        InvalidInput: an input is missing, is none of the signature's, or does not fit its type.
+        UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
+        EncodeError: a value could not cross to a worker.
     """
     typed, _ = _checked(sig, inputs, allow_markers)
     return typed
@@ -43,20 +45,22 @@ def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
 def crossed_inputs(
     sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The checked inputs, and the same as plain data; errors as for `checked_inputs`."""
-    return _checked(sig, inputs, allow_markers)
+    """Return the checked inputs, and the same as plain data that a worker receives exactly.
 
-
-def wire_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
-    """The checked inputs as plain data that a worker receives exactly; errors as for `checked_inputs`."""
-    _, wire = _checked(sig, inputs, allow_markers)
-    return wire
+    Errors as for `checked_inputs`.
+    """
+    typed, wire = _checked(sig, inputs, allow_markers)
+    for name, check in sig.derive("input_checks", _input_checks).items():
+        if check.is_history and wire.get(name) is not None:
+            wire[name] = _with_shown(wire[name], typed[name])
+    return typed, wire
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     """A worker's outputs under the signature's types, in its order; what it added (`reasoning`) follows as it is.
 
-    Raises: AdapterParseError for a value that does not fit its type.
+    Raises:
+        AdapterParseError: a value does not fit its type.
     """
     readers = sig.derive(
         "readers", lambda made: {name: ValueParser(field) for name, field in made.output_fields.items()}
@@ -93,11 +97,13 @@ def _is_worker_type(kind: Any) -> bool:
 
 
 def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not inputs.keys() <= sig.input_fields.keys():
-        raise _extra(sig, inputs)
+    """Return the inputs as native code takes them, and as plain data, which of plain types is the same."""
     typed: dict[str, Any] = {}
-    wire: dict[str, Any] = {}
-    for name, check in sig.derive("input_checks", _input_checks).items():
+    plain: dict[str, Any] = {}
+    checks = sig.derive("input_checks", _input_checks)
+    if not inputs.keys() <= checks.keys():
+        raise _extra(sig, inputs)
+    for name, check in checks.items():
         if name in inputs:
             value = inputs[name]
         elif check.field.has_default:
@@ -106,16 +112,10 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
             continue
         else:
             raise _missing(sig, inputs)
-        typed[name] = check.typed(value)
-        plain = typed[name] if type(value) is str and check.validate is None else to_wire(typed[name], name)
-        if check.validate is None:
-            typed[name] = plain  # a tuple is a list to the worker, so it is one here
-            if type(plain) is list and check.field.annotation is str:
-                _require_texts(name, plain)
+        typed[name], plain[name] = check.read(value)
         if not allow_markers:
-            _refuse_marker(name, plain)
-        wire[name] = _with_shown(plain, typed[name]) if check.is_history and plain is not None else plain
-    return typed, wire
+            _refuse_marker(name, plain[name])
+    return typed, plain
 
 
 class _InputCheck:
@@ -127,9 +127,19 @@ class _InputCheck:
         self.may_be_absent = allows_none(field.annotation)
         self.validate: Callable[[Any], Any] | None = _validator(field.annotation) if is_rich(field.annotation) else None
 
-    def typed(self, value: Any) -> Any:
-        if self.validate is None or value is None:
-            return value
+    def read(self, value: Any) -> tuple[Any, Any]:
+        """Return the value as native code takes it, and as plain data; of a plain type both are the same."""
+        name = self.field.name
+        if self.validate is None:
+            plain = value if type(value) is str else to_wire(value, name)  # a tuple is a list to the worker, so here
+            if type(plain) is list and self.field.annotation is str:
+                _require_texts(name, plain)
+            return plain, plain
+        typed = None if value is None else self._typed(value)
+        return typed, to_wire(typed, name)
+
+    def _typed(self, value: Any) -> Any:
+        assert self.validate is not None
         kind = self.field.annotation
         if is_dspy_type(kind) and not isinstance(value, kind):
             value = {"messages": value} if isinstance(value, list) and self.is_history else value
@@ -143,7 +153,7 @@ class _InputCheck:
 
 
 def _listed(history: Any) -> Any:
-    """The conversation with lists for tuples and sets, as plain fields have them."""
+    """Return the conversation with lists for tuples and sets, as plain fields have them."""
     turns = history.messages
     if not any(type(value) in (tuple, set, frozenset) for turn in turns for value in turn.values()):
         return history
@@ -200,9 +210,10 @@ def _missing(sig: Signature, inputs: Mapping[str, Any]) -> InvalidInput:
 
 
 def to_wire(value: Any, path: str = "value") -> Any:
-    """The value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
+    """Return the value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
 
-    Raises: EncodeError with the path to the part that has no such form.
+    Raises:
+        EncodeError: a part has no such form; `path` leads to it.
     """
     kind = type(value)
     if kind in _EXACT:
@@ -238,9 +249,10 @@ def _key(key: Any, path: str) -> str:
 
 
 def demo_to_wire(value: Any, path: str) -> Any:
-    """A demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
+    """Return a demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
 
-    Raises: EncodeError, as `to_wire`.
+    Raises:
+        EncodeError: as `to_wire`.
     """
     if isinstance(value, Mapping):
         return {_key(key, path): demo_to_wire(item, f"{path}.{key}") for key, item in value.items()}
@@ -250,7 +262,7 @@ def demo_to_wire(value: Any, path: str) -> Any:
 
 
 def _dspy_to_wire(value: Any, path: str) -> Any:
-    """The value's members; where a conversation holds tool calls is said, since a mapping may look like them."""
+    """Return the value's members, with the places of tool calls in a conversation: a mapping may look like them."""
     if value.dspy_name == "dspy.History":
         places = [[at, name] for at, turn in enumerate(value.messages) for name in turn if _is_calls(turn[name])]
         plain = {"messages": to_wire(value.messages, f"{path}.messages")}
@@ -260,7 +272,7 @@ def _dspy_to_wire(value: Any, path: str) -> Any:
 
 
 def _with_shown(plain: dict[str, Any], history: Any) -> dict[str, Any]:
-    """A conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
+    """Return a conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
     shown = [
         {name: turn[name] if _is_calls(value) else demo_to_wire(value, name) for name, value in given.items()}
         for turn, given in zip(plain["messages"], history.messages, strict=True)
@@ -286,7 +298,7 @@ def _by_pydantic(value: Any, path: str) -> Any:
 
 
 def _refuse_marker(name: str, plain: Any) -> None:
-    if any(START in text for text in texts_in(plain)):
+    if START in plain if type(plain) is str else any(START in text for text in texts_in(plain)):
         raise UnsafeInput(
             f"The input {name!r} holds DSPy's custom-type marker, which would become a content block "
             f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",

@@ -21,7 +21,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from .parse_budget import allowance_for
+from ..types.parse_budget import allowance_for
 
 VISITS_MOST: Final = 400_000  # of a part of a value by a choice of a union: 0.5 us each
 HASHED_MOST: Final = 4096  # numbers in one set; as many in several smaller ones cost less
@@ -36,10 +36,7 @@ Guard = Callable[[Any], None]
 
 
 def guard_of(annotation: Any) -> Guard | None:
-    """A look at a value before it is validated by this type; None for most types, which need none.
-
-    The guard raises TooCostly.
-    """
+    """Return a look at a value before it is validated by this type, which may raise TooCostly; None for most types."""
     found = _Found()
     found.visit(annotation, ())
     guards: list[Guard] = []
@@ -100,7 +97,7 @@ class _Found:
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The types that this one is made of; the choices of a union with a discriminator, of which one is tried."""
+    """Return the types that this one is made of; the choices of a union with a discriminator, of which one is tried."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__value__"):  # `type Tree = ...`
         return (annotation.__value__,)

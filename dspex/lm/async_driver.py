@@ -1,71 +1,103 @@
-"""Carrying an exchange out on the calling task's event loop."""
+"""`AsyncDriver`: performs effects on the calling task's event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from .blocking_driver import Starter
-from .effects import Effect, Exchange, ExchangeOutcome, Request, SendRequest, Sleep, StartStream, Take, Wait
+from .effects import (
+    Effect,
+    Effects,
+    ExchangeOutcome,
+    Give,
+    ReceivePart,
+    SendRequest,
+    Sleep,
+    StartServer,
+    T,
+    Wait,
+)
 from .http.async_client import AsyncHttp, AsyncHttpStream
 from .http.http_message import Reply
+from .request import Request
 from .single_flight import FlightSeat, SingleFlight
 
 
 class AsyncDriver:
-    """Carries exchanges out on the running event loop; cancelling the task closes its connection at once."""
+    """Performs effects on the running event loop; cancelling the task closes its connection at once."""
 
     def __init__(
         self,
         http: AsyncHttp,
-        flights: SingleFlight[ExchangeOutcome],
+        single_flight: SingleFlight[ExchangeOutcome],
         ready: Callable[[Request], Request | None],
         start: Starter,
     ) -> None:
         self.http = http
-        self._flights = flights
+        self._single_flight = single_flight
         self._ready = ready
         self._start = start
 
-    async def run(self, exchange: Exchange) -> ExchangeOutcome:
-        """The exchange's outcome."""
+    async def run(self, effects: Effects[T]) -> T:
+        """Perform all effects, and return what the generator returns."""
         try:
-            effect = next(exchange)
+            effect = next(effects)
             while True:
                 try:
                     result = await self._perform(effect)
-                except BaseException as error:  # the exchange cleans up after a cancel too
-                    effect = exchange.throw(error)
+                except BaseException as error:  # the generator cleans up after a cancel too
+                    effect = effects.throw(error)
                 else:
-                    effect = exchange.send(result)
+                    effect = effects.send(result)
         except StopIteration as stop:
-            outcome: ExchangeOutcome = stop.value
-            return outcome
+            returned: T = stop.value
+            return returned
+
+    async def iterate(self, effects: Effects[None]) -> AsyncGenerator[Any, None]:
+        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    if type(effect) is Give:
+                        yield effect.item
+                        result = None
+                    else:
+                        result = await self._perform(effect)
+                except BaseException as error:
+                    effect = effects.throw(error)
+                else:
+                    effect = effects.send(result)
+        except StopIteration:
+            return
 
     def _perform(self, effect: Effect) -> Awaitable[Any]:
         if type(effect) is SendRequest:
-            order = effect.order
-            if not order.stream:
-                return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
-            return self._stream(order, effect)
-        if type(effect) is Take:
+            request = effect.request
+            if request.stream:
+                return self._stream(effect)
+            return self.http.send(request.target, request.head, request.body, effect.timeout, effect.on_resend)
+        if type(effect) is ReceivePart:
             return anext(effect.parts, None)
         if type(effect) is Sleep:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)
-        assert type(effect) is StartStream
-        return self._start_server(effect.order)
+        assert type(effect) is StartServer
+        return self._start_server(effect.request)
 
-    async def _stream(self, order: Request, send: SendRequest) -> AsyncHttpStream | Reply:
-        stream = await self.http.stream(order.target, order.head, order.body, send.timeout, order.until, send.again)
+    async def _stream(self, send: SendRequest) -> AsyncHttpStream | Reply:
+        request = send.request
+        target, head, body = request.target, request.head, request.body
+        stream = await self.http.stream(target, head, body, send.timeout, request.until, send.on_resend)
         return stream if stream.head.status < 300 else await stream.whole()
 
-    async def _start_server(self, order: Request) -> Request:
-        ready = self._ready(order)
-        return await asyncio.to_thread(self._start, order) if ready is None else ready
+    async def _start_server(self, request: Request) -> Request:
+        ready = self._ready(request)
+        return await asyncio.to_thread(self._start, request) if ready is None else ready
 
     async def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()
@@ -79,9 +111,9 @@ class AsyncDriver:
             try:
                 loop.call_soon_threadsafe(finish)
             except RuntimeError:  # the loop has closed: its task is gone, and its seat with it
-                self._flights.leave(seat)
+                self._single_flight.leave(seat)
 
-        if not self._flights.watch(seat, notify):
+        if not self._single_flight.watch(seat, notify):
             return True
         if deadline is None:
             await done

@@ -1,66 +1,100 @@
-"""Carrying an exchange out on the calling thread. For event loops: `loop_driver`, as asyncio is slow to import."""
+"""`BlockingDriver`: performs effects on the calling thread (`async_driver` has the one for event loops)."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
-from .effects import Effect, Exchange, ExchangeOutcome, Request, SendRequest, Sleep, StartStream, Take, Wait
+from .effects import (
+    Effect,
+    Effects,
+    ExchangeOutcome,
+    Give,
+    ReceivePart,
+    SendRequest,
+    Sleep,
+    StartServer,
+    T,
+    Wait,
+)
 from .http.blocking_client import BlockingHttp
+from .request import Request
 from .single_flight import FlightSeat, SingleFlight
 
 Starter = Callable[[Request], Request]
 
 
 class BlockingDriver:
-    """Carries exchanges out on the calling thread; every wait can be interrupted by a signal's handler."""
+    """Performs effects on the calling thread; every wait can be interrupted by a signal's handler."""
 
-    def __init__(self, http: BlockingHttp, flights: SingleFlight[ExchangeOutcome], start: Starter) -> None:
+    def __init__(self, http: BlockingHttp, single_flight: SingleFlight[ExchangeOutcome], start: Starter) -> None:
         self.http = http
-        self._flights = flights
+        self._single_flight = single_flight
         self._start = start
 
-    def run(self, exchange: Exchange) -> ExchangeOutcome:
-        """The exchange's outcome."""
+    def run(self, effects: Effects[T]) -> T:
+        """Perform all effects, and return what the generator returns."""
         try:
-            effect = next(exchange)
+            effect = next(effects)
             while True:
                 try:
                     result = self._perform(effect)
-                except BaseException as error:  # the exchange cleans up after Ctrl-C too
-                    effect = exchange.throw(error)
+                except BaseException as error:  # the generator cleans up after Ctrl-C too
+                    effect = effects.throw(error)
                 else:
-                    effect = exchange.send(result)
+                    effect = effects.send(result)
         except StopIteration as stop:
-            outcome: ExchangeOutcome = stop.value
-            return outcome
+            returned: T = stop.value
+            return returned
+
+    def iterate(self, effects: Effects[None]) -> Generator[Any, None, None]:
+        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    if type(effect) is Give:
+                        yield effect.item
+                        result = None
+                    else:
+                        result = self._perform(effect)
+                except BaseException as error:
+                    effect = effects.throw(error)
+                else:
+                    effect = effects.send(result)
+        except StopIteration:
+            return
 
     def _perform(self, effect: Effect) -> Any:
         if type(effect) is SendRequest:
-            order = effect.order
-            if not order.stream:
-                return self.http.send(order.target, order.head, order.body, effect.timeout, effect.again)
-            stream = self.http.stream(order.target, order.head, order.body, effect.timeout, order.until, effect.again)
-            return stream if stream.head.status < 300 else stream.whole()
-        if type(effect) is Take:
+            return self._send(effect)
+        if type(effect) is ReceivePart:
             return next(effect.parts, None)
         if type(effect) is Sleep:
             self.http.is_over.wait(min(effect.seconds, threading.TIMEOUT_MAX))
             return None
         if type(effect) is Wait:
             return self._wait(effect.seat, effect.deadline)
-        assert type(effect) is StartStream
-        return self._start(effect.order)
+        assert type(effect) is StartServer
+        return self._start(effect.request)
+
+    def _send(self, send: SendRequest) -> Any:
+        request, http, timeout = send.request, self.http, send.timeout
+        target, head, body = request.target, request.head, request.body
+        if not request.stream:
+            return http.send(target, head, body, timeout, send.on_resend)
+        stream = http.stream(target, head, body, timeout, request.until, send.on_resend)
+        return stream if stream.head.status < 300 else stream.whole()
 
     def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
-        """False when it would be for ever: a task or a stream of this very thread leads."""
-        if not seat.settled and self._flights.leads_here(seat):
+        """Wait until the seat is settled; False when it would be for ever: this very thread leads."""
+        if not seat.settled and self._single_flight.leads_here(seat):
             return False
         done = threading.Lock()
         done.acquire()
-        if self._flights.watch(seat, done.release):
+        if self._single_flight.watch(seat, done.release):
             left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
             done.acquire(timeout=min(max(0.0, left), threading.TIMEOUT_MAX))
         return True

@@ -2,7 +2,7 @@
 
 A key is a digest of everything that decides the answer (`key_of`); a value is a whole response. Expiry is by time
 (24 h) and by use (10,000 entries, 256 MiB). Readers take no lock, so a reader in a finalizer or after a fork cannot
-find one held. Any thread. Not covered: single flight (see `flights`), which knows about waiting.
+find one held. Any thread. Not covered: single flight (see `single_flight`), which knows about waiting.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def key_of(
     secret: str | None = None,
     headers: str | None = None,
 ) -> bytes:
-    """The cache key of a request.
+    """Return the cache key of a request.
 
     `secret` (the API key) keeps the entries of `private` LMs apart, `headers` (a digest) those of tenants and the like.
     """
@@ -92,7 +92,7 @@ class Cache:
         self._disk = None if path is None else _Disk(Path(path), clock)
 
     def get(self, key: bytes) -> CachedReply | None:
-        """The response kept under the key, or None."""
+        """Return the response kept under the key, or None."""
         entry = self._entries.get(key)
         if entry is None:
             return self._from_disk(key)
@@ -295,7 +295,7 @@ class _Disk:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process holds the file, which passes."""
+    """Return whether another process holds the file, which passes."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

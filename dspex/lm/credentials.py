@@ -6,11 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-if TYPE_CHECKING:
-    from .record import LM
 
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|pass|credential|session|signature|jwt|subscription")
 _RANDOM = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])[\w.~+/=:-]{20,}")  # a value that looks drawn, not written
@@ -18,15 +14,14 @@ _SEPARATORS = re.compile(r"[\s;,]+")
 _PART_LEAST = 8  # shorter parts of a header's value are words such as "Bearer"
 
 
-def secrets_of(lm: LM) -> tuple[str, ...]:
-    """What no message, no event and no worker may see of an LM, each once."""
-    key = None if lm.api_key == lm.provider.placeholder_key else lm.api_key
-    found = [key, *_of_headers(lm.headers), *secrets_of_proxy(lm.proxy)]
+def secrets_of(key: str | None, headers: Iterable[tuple[str, str]], proxy: str | None) -> tuple[str, ...]:
+    """Return what no message, no event and no worker may see of an LM's settings, each once."""
+    found = [key, *_of_headers(headers), *secrets_of_proxy(proxy)]
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
 
 def secrets_of_proxy(url: str | None) -> tuple[str, ...]:
-    """The password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
+    """Return the password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
     try:
         parts = urlsplit(url if not url or "://" in url else f"http://{url}")
         written = parts.password
@@ -48,7 +43,7 @@ def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """What may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
+    """Give what may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
     for word in _SEPARATORS.split(value):
         for part in (word, word.partition("=")[2]):
             if len(part) >= _PART_LEAST:

@@ -1,82 +1,39 @@
-"""What an exchange asks its driver to do, what it is about, and how it ended: plain data."""
+"""What an exchange asks its driver to do, and how it ended: plain data.
+
+A generator of effects blocks nowhere: a driver performs what it yields, on a thread or on an event loop, and sends the
+result back. So everything about a request is written once, for both.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from ..errors import LMError
-from ..events import Name
-from .http.endpoint import Endpoint
+from .dialects.answer import Answer
 from .http.http_message import Reply
+from .request import Request
+from .response_check import LiveStream
 from .single_flight import FlightSeat
 
-if TYPE_CHECKING:
-    from .dialects.dialect_base import Answer, Dialect
-    from .record import LM
-    from .redaction import Redactor
-    from .response_check import Live
-
-
-def _silent(*_: object, **__: object) -> None:
-    """Nobody listens."""
-
-
-@dataclass(slots=True)
-class Request:
-    """One request to be made. `head` is everything of its HTTP head that does not depend on the body."""
-
-    lm: LM
-    dialect: Dialect
-    target: Endpoint
-    head: bytes = field(repr=False)  # holds the key
-    redactor: Redactor = field(repr=False)
-    body: bytes = field(repr=False)
-    key: bytes | None  # None: not from the cache, not shared
-    stream: bool
-    timeout: float
-    deadline: float | None
-    emit: Callable[..., object] = field(default=_silent, repr=False)
-    spend: Callable[[Mapping[str, Any]], object] = field(default=_silent, repr=False)  # told what failures have cost
-    for_worker: bool = False
-    resent: int = 0  # requests sent again because a kept connection was closed
-    has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
-    was_cut_short: bool = False  # given up before its retries were used, for a reason of its own
-
-    @property
-    def until(self) -> float:
-        """The deadline as a number; infinite when there is none."""
-        return math.inf if self.deadline is None else self.deadline
-
-    def left(self) -> float:
-        """Seconds that an attempt may take now."""
-        if self.deadline is None:
-            return self.timeout
-        return min(self.timeout, self.deadline - time.monotonic())
-
-    def resend(self) -> None:
-        """Note that the request goes out a second time, which a provider may count and bill."""
-        self.resent += 1
-        self.emit(Name.LM_RESENT, model=self.lm.model, endpoint=self.target.host)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class SendRequest:
-    """Make the request; the result is a `Reply`, or an open stream when the order streams and the status is 2xx.
+    """Send the request; the result is a `Reply`, or an open stream when the request streams and the status is 2xx.
 
-    `again` is told when a kept connection was closed and the request is sent once more; None: that has happened.
+    `on_resend` is called when a kept connection was closed and the request is sent once more; None: that has happened.
     """
 
-    order: Request
+    request: Request
     timeout: float
-    again: Callable[[], object] | None
+    on_resend: Callable[[], object] | None
 
 
 @dataclass(slots=True)
-class Take:
+class ReceivePart:
     """Wait for the next of a stream's parts; the result is None at its end."""
 
     parts: Any
@@ -98,10 +55,17 @@ class Wait:
 
 
 @dataclass(slots=True)
-class StartStream:
-    """Make sure that the LM's own server runs (the embedded model); the result is the order to send instead."""
+class StartServer:
+    """Make sure that the LM's own server runs (the embedded model); the result is the request to send instead."""
 
-    order: Request
+    request: Request
+
+
+@dataclass(slots=True)
+class Give:
+    """Give the item to whoever iterates; only `iterate` of a driver performs it."""
+
+    item: Any
 
 
 @dataclass(slots=True)
@@ -110,7 +74,7 @@ class ExchangeOutcome:
 
     reply: Reply | None = None
     answer: Answer | None = None  # of a whole reply
-    live: Live | None = None  # a stream that has begun
+    live: LiveStream | None = None  # a stream that has begun
     error: LMError | None = None
     cached: bool = False
     attempts: int = 0
@@ -119,5 +83,6 @@ class ExchangeOutcome:
     asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 
-Effect = SendRequest | Take | Sleep | Wait | StartStream
-Exchange = Generator[Effect, Any, ExchangeOutcome]
+Effect = SendRequest | ReceivePart | Sleep | Wait | StartServer | Give
+Effects = Generator[Effect, Any, T]  # performs effects, and returns a T
+Exchange = Effects[ExchangeOutcome]

@@ -25,8 +25,8 @@ from dspex_worker import starting
 from .. import forks
 from ..descriptors import above_streams
 from ..errors import LMConfigurationError, LMTransportError, MissingDependency, UnknownName
-from .effects import Request
-from .request import reroute
+from .request import Request
+from .request_factory import reroute
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,21 +62,21 @@ class EmbeddedServers:
         self._servers: dict[str, _Server] = {}
         self._holders: set[int] = set()
 
-    def ready(self, order: Request) -> Request | None:
-        """The order rerouted, if its server runs already. Never blocks."""
-        server = self._servers.get(order.lm.name)
+    def ready(self, request: Request) -> Request | None:
+        """Return the request rerouted, if its server runs already. Never blocks."""
+        server = self._servers.get(request.lm.name)
         if server is None or not server.api_base or server.process.returncode is not None:
             return None
-        return reroute(order, server.api_base, server.key)
+        return reroute(request, server.api_base, server.key)
 
-    def order(self, order: Request, holder: int = 0) -> Request:
-        """The order rerouted to its server, which is started if need be.
+    def routed(self, request: Request, holder: int = 0) -> Request:
+        """Return the request rerouted to its server, which is started if need be.
 
         Raises:
             MissingDependency: a package is not installed; the message holds the commands.
             LMTransportError: the server did not start.
         """
-        name = order.lm.name
+        name = request.lm.name
         with self._lock:
             self._holders.add(holder)
             server = self._servers.get(name)
@@ -85,10 +85,10 @@ class EmbeddedServers:
                 server = None
             if server is None:
                 server = self.start(name)
-        return reroute(order, server.api_base, server.key)
+        return reroute(request, server.api_base, server.key)
 
     def start(self, name: str) -> _Server:
-        """Start the server of a model and wait until it listens; as `order`."""
+        """Start the server of a model and wait until it listens; as `routed`."""
         path, key = model_file(name), secrets.token_urlsafe(32)
         with forks.held_back():  # until `forget` knows of its lifeline
             server = self._servers[name] = _launch(key)
@@ -128,12 +128,12 @@ class EmbeddedServers:
 
 @functools.lru_cache(maxsize=1)
 def shared() -> EmbeddedServers:
-    """The process's one instance."""
+    """Return the process's one instance."""
     return EmbeddedServers()
 
 
 def model_file(name: str) -> Path:
-    """The model's file, found through its distribution's records; the distribution is not imported.
+    """Return the model's file, found through its distribution's records; the distribution is not imported.
 
     Raises:
         UnknownName: a model that is not known.
@@ -201,15 +201,15 @@ def _launch(key: str) -> _Server:
 def _address(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT_S
-    said = b""
+    output = b""
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
-    while b"\n" not in said:
+    while b"\n" not in output:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             raise LMTransportError(f"The embedded model was not ready within {START_TIMEOUT_S:g} s.", model="local")
         part = os.read(process.stdout.fileno(), 4096)
         if not part:
             code = process.wait()
             raise LMTransportError(f"The embedded model's server could not start (exit code {code}).", model="local")
-        said += part
-    return str(json.loads(said.split(b"\n")[0])["api_base"])
+        output += part
+    return str(json.loads(output.split(b"\n")[0])["api_base"])

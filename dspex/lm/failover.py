@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import LMAuthError, LMBillingError, LMError, LMUnsupportedModelError
@@ -14,44 +14,33 @@ _PASSED_ON = (LMAuthError, LMBillingError, LMUnsupportedModelError)
 
 
 class Failover:
-    """An LM and its fallbacks, in order; iterate over it and report each failure."""
+    """An LM and its fallbacks, in order: `lm` is the one to ask now; `has_alternative` if another comes after it."""
+
+    __slots__ = ("_emit", "_first", "_left", "has_alternative", "lm")
 
     def __init__(self, lm: LM, emit: Callable[..., Any]) -> None:
-        self._lms = (lm, *lm.fallbacks)
+        self.lm = lm
+        self._left = lm.fallbacks
+        self.has_alternative = bool(lm.fallbacks)
         self._emit = emit
-        self._at = 0
         self._first: LMError | None = None
 
-    def __iter__(self) -> Iterator[LM]:
-        for at, lm in enumerate(self._lms):
-            self._at = at
-            yield lm
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nobody is left to ask after this one."""
-        return self._at + 1 >= len(self._lms)
-
     def failed(self, error: LMError) -> None:
-        """Go on to the next one.
+        """Go on to the next LM.
 
         Raises:
             LMError: this failure if it is the request's own, or the first one when nobody is left.
         """
-        if not may_pass(error):
+        if not may_fail_over(error):
             raise error
         self._first = self._first or error
-        if self.is_last:
+        if not self._left:
             raise self._first
-        asked, following = self._lms[self._at], self._lms[self._at + 1]
-        self._emit(Name.LM_FAILED_OVER, model=asked.model, to=following.model, reason=type(error).__name__)
-
-    def exhausted(self) -> LMError:
-        """The failure to report: the first."""
-        assert self._first is not None
-        return self._first
+        failed, self.lm, self._left = self.lm, self._left[0], self._left[1:]
+        self.has_alternative = bool(self._left)
+        self._emit(Name.LM_FAILED_OVER, model=failed.model, to=self.lm.model, reason=type(error).__name__)
 
 
-def may_pass(error: LMError) -> bool:
-    """Whether another LM may be asked after this failure."""
+def may_fail_over(error: LMError) -> bool:
+    """Return whether another LM may be asked after this failure."""
     return error.retryable == "now" or isinstance(error, _PASSED_ON)

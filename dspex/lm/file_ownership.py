@@ -89,7 +89,7 @@ def _file_fault(status: os.stat_result) -> str:
 
 
 def _folder_faults(folder: Path) -> Iterator[str]:
-    """The folder must be closed; those above it may be shared as /tmp is (sticky), but not another user's."""
+    """Give the folder must be closed; those above it may be shared as /tmp is (sticky), but not another user's."""
     for place in (folder, *folder.parents):
         link = _status(place)
         if link is not None and stat.S_ISLNK(link.st_mode) and link.st_uid not in (os.geteuid(), 0):

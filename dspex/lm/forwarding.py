@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
-from .effects import ExchangeOutcome, Request
+from .effects import Effects, ExchangeOutcome, Give
+from .exchange_services import ExchangeServices
 from .record import LM
 from .redaction import redact
-from .usage import Account, Ledger
+from .request import Request, silent
+from .response import opened
+from .usage import Account, UsageMeter
 
 # What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
 _SHOWN = re.compile(
@@ -26,16 +29,12 @@ REASON_MOST = 64 * 1024
 HEADERS_MOST = 200
 
 
-def _silent(*_: object, **__: object) -> None:
-    """Nobody listens."""
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose request it is: which accounts count it, and who hears of it, with its ids among the facts."""
+    """Whose request it is: which accounts count it, and who receives its events, with its ids among the facts."""
 
     accounts: Sequence[Account] = ()
-    emit: Callable[..., object] = field(default=_silent)
+    emit: Callable[..., object] = field(default=silent)
 
 
 def require_request(request: Mapping[str, Any]) -> None:
@@ -100,47 +99,28 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
 
 
 def relayed(
-    body: Generator[ExchangeOutcome | bytes, None, None], order: Request, ledger: Ledger, accounts: Sequence[Account]
-) -> Generator[dict[str, Any] | bytes, None, None]:
-    """The head, then the parts as a worker may see them; closes the body, and counts it also when it ends early.
+    services: ExchangeServices, request: Request, usage: UsageMeter, accounts: Sequence[Account]
+) -> Effects[None]:
+    """Return the head, then the parts as a worker may see them; a response that ends early is counted too.
 
     A refusal by status is a response like any other.
 
     Raises:
         LMError: the provider refused in another way (inside a 2xx, by a redirect), or no answer came.
     """
-    with contextlib.closing(body):
-        outcome = next(body)
-        assert isinstance(outcome, ExchangeOutcome)
-        head = head_of(outcome)
+    response = yield from opened(services, request)
+    with contextlib.closing(response):
+        head = head_of(response.outcome)
         try:
-            yield head
-            for part in body:
-                assert isinstance(part, bytes)
-                yield part if head["status"] < 400 else without_keys(part, order.lm)
+            yield Give(head)
+            while (part := (yield from response.part())) is not None:
+                yield Give(part if head["status"] < 400 else without_keys(part, request.lm))
         finally:
-            _count(order, outcome, ledger, accounts)
-
-
-async def arelayed(
-    body: AsyncGenerator[ExchangeOutcome | bytes, None], order: Request, ledger: Ledger, accounts: Sequence[Account]
-) -> AsyncGenerator[dict[str, Any] | bytes, None]:
-    """`relayed`, asynchronously."""
-    async with contextlib.aclosing(body):
-        outcome = await anext(body)
-        assert isinstance(outcome, ExchangeOutcome)
-        head = head_of(outcome)
-        try:
-            yield head
-            async for part in body:
-                assert isinstance(part, bytes)
-                yield part if head["status"] < 400 else without_keys(part, order.lm)
-        finally:
-            _count(order, outcome, ledger, accounts)
+            _count(request, response.outcome, usage, accounts)
 
 
 def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
-    """What a worker is told before the body.
+    """Return what a worker gets before the body.
 
     Raises:
         LMError: the response is a refusal that the worker would not know for one.
@@ -154,16 +134,16 @@ def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
 
 
 def without_keys(part: bytes, lm: LM) -> bytes:
-    """A refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
+    """Return a refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
     text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
     return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
 
 
-def _count(order: Request, outcome: ExchangeOutcome, ledger: Ledger, accounts: Sequence[Account]) -> None:
-    """Note what was used, as far as the response said it; of a stream that was cut short that may be nothing."""
+def _count(request: Request, outcome: ExchangeOutcome, usage: UsageMeter, accounts: Sequence[Account]) -> None:
+    """Note what was used, as far as the response reports it; of a stream that was cut short that may be nothing."""
     if outcome.cached:
-        ledger.add_cached(accounts)
+        usage.add_cached(accounts)
     elif outcome.live is not None:
-        ledger.add(order.lm, outcome.live.usage(), accounts)
+        usage.add(request.lm, outcome.live.usage(), accounts)
     elif outcome.answer is not None:
-        ledger.add(order.lm, outcome.answer.usage, accounts)
+        usage.add(request.lm, outcome.answer.usage, accounts)

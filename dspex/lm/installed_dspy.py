@@ -14,7 +14,7 @@ _DECIDING = ("dspy", "pydantic", "json_repair", "regex")  # JSON schemas and the
 
 
 def dspy_folder() -> Path | None:
-    """The folder of the package `dspy`; None where it is not installed."""
+    """Return the folder of the package `dspy`; None where it is not installed."""
     try:
         spec = find_spec("dspy")
     except ValueError:  # something that is no module stands under its name in sys.modules
@@ -31,7 +31,7 @@ def dspy_version() -> str | None:
 
 @cache
 def unlike_here(python: str) -> str:
-    """How the packages that decide about prompts and answers differ beside another interpreter; empty if not at all."""
+    """Return how the packages that decide about prompts differ beside another interpreter; empty if not at all."""
     sites = list(Path(python).parent.parent.glob("lib*/python*/site-packages"))
     if not sites:
         return f"the packages beside {python} cannot be seen"
@@ -52,7 +52,7 @@ def _versions_here(package: str) -> list[str]:
 
 
 def _versions_in(site: Path, package: str = "dspy") -> list[str]:
-    """The versions that its records beside it name: one, but for what is edited in place."""
+    """Return the versions that its records beside it name: one, but for what is edited in place."""
     return [path.name[len(package) + 1 : -len(_SUFFIX)] for path in site.glob(f"{package}-*{_SUFFIX}")]
 
 

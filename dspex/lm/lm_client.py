@@ -1,13 +1,13 @@
 """`LMClient`: complete, stream and forward. One per process; any thread, any event loop.
 
-Owns the connections, the cache, the flights, the limits and the ledger, so that the parent's own calls and the
-workers' share all of them. A forked child gets its own connections and locks; cache entries stay. Not covered: prompts
-and parsing (the predictor's), what runs where (the router's).
+Owns the connections, the cache, the single flight, the limits and the usage, so that the parent's own calls and the
+workers' share all of them. What is done is written once, in generators of effects; the blocking and the awaited verbs
+differ in the driver only. A forked child gets its own connections and locks; cache entries stay. Not covered: prompts
+and parsing (`adapters`), what runs where (`programs.routing`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import random
@@ -20,32 +20,32 @@ from .. import events
 from ..errors import LMError, UnknownName
 from . import embedded
 from .blocking_driver import BlockingDriver
-from .bodies import aparts, parts
 from .cache import Cache
 from .call_options import CallOptions, CallPlan
-from .dialects.dialect_base import Message
-from .effects import Request
-from .exchange import ExchangeServices, exchange
+from .completion import Completion, completion_of
+from .dialects.dialect import Message
+from .effects import Effects
+from .exchange_services import ExchangeServices
 from .failover import Failover
-from .forwarding import Origin, arelayed, relayed, require_request
+from .forwarding import Origin, relayed, require_request
 from .http.blocking_client import BlockingHttp
 from .rate_limits import RateLimits
-from .reading import atexts, choice_of, texts
 from .record import LM
-from .request import RequestFactory
-from .response import Choice, Completion, completion_of
+from .request import Request
+from .request_factory import RequestFactory
+from .response import choice, texts
 from .single_flight import SingleFlight
-from .usage import Ledger
+from .usage import UsageMeter
 
 if TYPE_CHECKING:
     from .async_driver import AsyncDriver
 
 LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known again
-_clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must hear of a fork
+_clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must learn of a fork
 
 
 class EventListener(Protocol):
-    """Who hears of the client's events: a supervisor's services."""
+    """Receives the client's events: a supervisor's services."""
 
     def tell(self, name: events.Name, **facts: Any) -> bool:
         """Take an event; False when nobody is there any more."""
@@ -59,7 +59,7 @@ class LMClient:
     """
 
     def __init__(self, *, cache: Cache | None = None) -> None:
-        self.ledger = Ledger()
+        self.usage = UsageMeter()
         self.cache = Cache() if cache is None else cache
         self._lms: dict[str, LM] = {}
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -76,81 +76,38 @@ class LMClient:
         return lm.ref
 
     def complete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
-        """The model's answer.
+        """Return the model's answer.
 
         Raises:
             LMError: a subclass for each way it can fail, as in DSPy.
             BudgetExceeded: the budget of an open account is spent.
             InvalidInput: messages that are malformed.
         """
-        lms = Failover(lm, self.emit)
-        for one in lms:
-            try:
-                call = CallPlan(one, options)
-                first = self._choice(call, messages, 0, lms)
-                if call.n == 1:
-                    return completion_of(first)
-                rest = [self._choice(call, messages, i, lms) for i in range(1, call.n)]
-                return completion_of(first, *rest)
-            except LMError as error:
-                lms.failed(error)
-        raise lms.exhausted()
+        return self._blocking.run(self._completion(lm, messages, options))
 
     async def acomplete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
         """`complete`, awaited; cancelling the task closes the connection at once."""
-        lms = Failover(lm, self.emit)
-        for one in lms:
-            try:
-                call = CallPlan(one, options)
-                first = await self._achoice(call, messages, 0, lms)
-                if call.n == 1:
-                    return completion_of(first)
-                rest = [await self._achoice(call, messages, i, lms) for i in range(1, call.n)]
-                return completion_of(first, *rest)
-            except LMError as error:
-                lms.failed(error)
-        raise lms.exhausted()
+        return await self._async_driver().run(self._completion(lm, messages, options))
 
     def stream(
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> Generator[str | Completion, None, None]:
-        """The answer's text as it arrives; the last item is the Completion. Fails over only before any text came."""
-        lms = Failover(lm, self.emit)
-        for one in lms:
-            has_begun = False
-            try:
-                with contextlib.closing(self._texts(CallPlan(one, options), messages, lms)) as items:
-                    for item in items:
-                        has_begun = True
-                        yield item
-                return
-            except LMError as error:
-                if has_begun:
-                    raise
-                lms.failed(error)
+        """Give the answer's text as it arrives; the last item is the Completion.
 
-    async def astream(
+        Fails over only before any text came.
+        """
+        return self._blocking.iterate(self._texts(lm, messages, options))
+
+    def astream(
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> AsyncGenerator[str | Completion, None]:
         """`stream`, asynchronously."""
-        lms = Failover(lm, self.emit)
-        for one in lms:
-            has_begun = False
-            try:
-                async with contextlib.aclosing(self._atexts(CallPlan(one, options), messages, lms)) as items:
-                    async for item in items:
-                        has_begun = True
-                        yield item
-                return
-            except LMError as error:
-                if has_begun:
-                    raise
-                lms.failed(error)
+        return self._async_driver().iterate(self._texts(lm, messages, options))
 
     def forward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
     ) -> Generator[dict[str, Any] | bytes, None, None]:
-        """A worker's HTTP request, carried out: first {"status", "headers", "cached"}, then the body's parts.
+        """Carry out a worker's HTTP request: first {"status", "headers", "cached"}, then the body's parts.
 
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
         "timeout", "cache": bool, "candidate": int}; `candidate` tells the n requests of one call with n > 1 apart.
@@ -164,38 +121,36 @@ class LMClient:
             LMError: the provider refused inside a 2xx response, or sent no answer.
             BudgetExceeded: the budget of an account that counts it is spent.
         """
-        order, origin = self._forwarded(request, deadline, origin)
-        return relayed(parts(self._services, self._blocking, order), order, self.ledger, origin.accounts)
+        return self._blocking.iterate(self._relayed(request, deadline, origin))
 
     def aforward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
-        order, origin = self._forwarded(request, deadline, origin)
-        return arelayed(aparts(self._services, self._looping(), order), order, self.ledger, origin.accounts)
+        return self._async_driver().iterate(self._relayed(request, deadline, origin))
 
     def listen(self, listener: EventListener) -> None:
-        """Tell `listener` the events of the parent's own calls, as long as it lives."""
+        """Send `listener` the events of the parent's own calls, as long as it lives."""
         self._listeners.add(listener)
 
     def emit(self, name: events.Name, **facts: Any) -> None:
-        """Tell the listeners; where there are none, the event goes to the log from here."""
-        told = [listener.tell(name, **facts) for listener in tuple(self._listeners)]
-        if not any(told):
+        """Send an event to the listeners; where there are none, it goes to the log from here."""
+        received = [listener.tell(name, **facts) for listener in tuple(self._listeners)]
+        if not any(received):
             events.write_log(events.Event(name, facts))
 
     def close(self) -> None:
         """Close the idle connections of all threads and loops and the embedded servers. It may be used again."""
         self._blocking.http.close()
-        if self._loop is not None:
-            self._loop.http.close()
+        if self._async is not None:
+            self._async.http.close()
         self._embedded.release(id(self))
         self.cache.close()
 
     async def aclose(self) -> None:
         """`close`, and wait until this loop's connections are closed."""
-        if self._loop is not None:
-            await self._loop.http.aclose()
+        if self._async is not None:
+            await self._async.http.aclose()
         self.close()
 
     def __enter__(self) -> LMClient:
@@ -204,89 +159,95 @@ class LMClient:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _start(self) -> None:
-        self._orders = RequestFactory()
-        self._services = ExchangeServices(self.cache, SingleFlight(), RateLimits(), random.Random())
-        self._blocking = BlockingDriver(BlockingHttp(), self._services.flights, self._server_for)
-        self._loop: AsyncDriver | None = None
-        self._making = threading.Lock()
+    # -- what is done, for both drivers ----------------------------------------------------------------------------
 
-    def _looping(self) -> AsyncDriver:
-        """Made when the first event loop calls: asyncio takes as long to import as all else that a thread needs."""
-        if self._loop is None:
-            from .async_driver import AsyncDriver
-            from .http.async_client import AsyncHttp
+    def _completion(self, lm: LM, messages: Sequence[Message], options: CallOptions) -> Effects[Completion]:
+        lms = Failover(lm, self.emit)
+        while True:
+            try:
+                plan = CallPlan(lms.lm, options)
+                choices = []
+                for candidate in range(max(plan.n, 1)):
+                    request = self._request(plan, messages, candidate, lms)
+                    choices.append((yield from choice(self._services, request, self.usage)))
+                return completion_of(*choices)
+            except LMError as error:
+                lms.failed(error)
 
-            with self._making:
-                if self._loop is None:
-                    flights = self._services.flights
-                    self._loop = AsyncDriver(AsyncHttp(), flights, self._embedded.ready, self._server_for)
-        return self._loop
+    def _texts(self, lm: LM, messages: Sequence[Message], options: CallOptions) -> Effects[None]:
+        lms = Failover(lm, self.emit)
+        while True:
+            request: Request | None = None
+            try:
+                request = self._request(CallPlan(lms.lm, options), messages, 0, lms, stream=True)
+                yield from texts(self._services, request, self.usage)
+                return
+            except LMError as error:
+                if request is not None and request.was_shown:
+                    raise
+                lms.failed(error)
 
-    def _after_fork(self) -> None:
-        """In a forked child: the parent's sockets, flights and locks are left alone, not used and not closed."""
-        self._left_to_parent = (self._blocking, self._loop)
-        self.cache.forget_locks()
-        self.ledger.forget_locks()
-        self._start()
-
-    def _server_for(self, order: Request) -> Request:
-        return self._embedded.order(order, id(self))
-
-    def _order(
-        self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover, *, stream: bool = False
-    ) -> Request:
-        self.ledger.check()
-        order = self._orders.native(call, messages, candidate, stream=stream)
-        order.emit = self.emit
-        order.spend = functools.partial(self.ledger.add, order.lm)
-        order.has_alternative = not lms.is_last
-        return order
-
-    def _forwarded(
-        self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None
-    ) -> tuple[Request, Origin]:
+    def _relayed(self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None) -> Effects[None]:
+        """Check a worker's request now; the response comes as the returned generator is run."""
         require_request(request)
-        lm = self._known(request["lm"])
+        lm = self._registered(request["lm"])
         origin = origin or Origin(emit=self.emit)
         if request.get("instead_of"):
             reason = str(request.get("reason") or "")
             origin.emit(events.Name.LM_FAILED_OVER, model=str(request["instead_of"]), to=lm.model, reason=reason)
-        order = self._orders.forwarded(lm, request, deadline=deadline)
-        order.emit = origin.emit
-        order.spend = functools.partial(self.ledger.add, lm, more=origin.accounts)
-        order.has_alternative = bool(request.get("has_alternative"))
-        self.ledger.check(origin.accounts)
-        return order, origin
+        made = self._requests.forwarded(lm, request, deadline=deadline)
+        made.emit = origin.emit
+        made.spend = functools.partial(self.usage.add, lm, more=origin.accounts)
+        made.has_alternative = bool(request.get("has_alternative"))
+        self.usage.check(origin.accounts)
+        return relayed(self._services, made, self.usage, origin.accounts)
 
-    def _known(self, ref: str) -> LM:
+    def _request(
+        self, plan: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover, *, stream: bool = False
+    ) -> Request:
+        self.usage.check()
+        request = self._requests.native(plan, messages, candidate, stream=stream)
+        request.emit = self.emit
+        request.spend = functools.partial(self.usage.add, plan.lm)
+        request.has_alternative = lms.has_alternative
+        return request
+
+    def _registered(self, ref: str) -> LM:
         try:
             return self._lms[ref]
         except KeyError:
             raise UnknownName("LM", str(ref), self._lms, where="this process") from None
 
-    def _choice(self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover) -> Choice:
-        order = self._order(call, messages, candidate, lms)
-        outcome = self._blocking.run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger)
+    # -- drivers ---------------------------------------------------------------------------------------------------
 
-    async def _achoice(self, call: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover) -> Choice:
-        order = self._order(call, messages, candidate, lms)
-        outcome = await self._looping().run(exchange(self._services, order))
-        return choice_of(order, outcome, self.ledger)
+    def _start(self) -> None:
+        self._requests = RequestFactory()
+        self._services = ExchangeServices(self.cache, SingleFlight(), RateLimits(), random.Random())
+        self._blocking = BlockingDriver(BlockingHttp(), self._services.single_flight, self._server_for)
+        self._async: AsyncDriver | None = None
+        self._making = threading.Lock()
 
-    def _texts(
-        self, call: CallPlan, messages: Sequence[Message], lms: Failover
-    ) -> Generator[str | Completion, None, None]:
-        """One LM's stream."""
-        order = self._order(call, messages, 0, lms, stream=True)
-        return texts(parts(self._services, self._blocking, order), order, self.ledger)
+    def _async_driver(self) -> AsyncDriver:
+        """Return the driver for event loops, made at first need: asyncio takes as long to import as all the rest."""
+        if self._async is None:
+            from .async_driver import AsyncDriver
+            from .http.async_client import AsyncHttp
 
-    def _atexts(
-        self, call: CallPlan, messages: Sequence[Message], lms: Failover
-    ) -> AsyncGenerator[str | Completion, None]:
-        order = self._order(call, messages, 0, lms, stream=True)
-        return atexts(aparts(self._services, self._looping(), order), order, self.ledger)
+            with self._making:
+                if self._async is None:
+                    single_flight = self._services.single_flight
+                    self._async = AsyncDriver(AsyncHttp(), single_flight, self._embedded.ready, self._server_for)
+        return self._async
+
+    def _server_for(self, request: Request) -> Request:
+        return self._embedded.routed(request, id(self))
+
+    def _after_fork(self) -> None:
+        """In a forked child: the parent's sockets, flights and locks are left alone, not used and not closed."""
+        self._left_to_parent = (self._blocking, self._async)
+        self.cache.forget_locks()
+        self.usage.forget_locks()
+        self._start()
 
 
 def _in_forked_child() -> None:

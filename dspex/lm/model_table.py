@@ -33,7 +33,7 @@ class ModelFacts:
 
 @functools.lru_cache(maxsize=1024)
 def model_facts(provider: Provider, name: str) -> ModelFacts:
-    """What the table says about a provider's model (DSPy 3.4.1, clients/model_metadata: same look-up order)."""
+    """Return what the table says about a provider's model (DSPy 3.4.1, clients/model_metadata: same look-up order)."""
     if not provider.namespaces or (provider.placeholder_key is not None and provider.prefix == "local"):
         return ModelFacts()
     table = _table()
@@ -85,7 +85,7 @@ class _Table:
         self._text = text
 
     def get(self, key: str) -> Any:
-        """The entry of that name at the top level; None where there is none."""
+        """Return the entry of that name at the top level; None where there is none."""
         mark = f"\n{_INDENT}{json.dumps(key)}: "
         at = self._text.find(mark)
         return None if at < 0 else _DECODER.raw_decode(self._text, at + len(mark))[0]

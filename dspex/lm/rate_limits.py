@@ -19,7 +19,7 @@ OPEN_S = 5.0
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`rate` requests per second, bursts of up to `burst`. Reservations queue: each caller is told its own wait."""
+    """`rate` requests per second, bursts of up to `burst`. Reservations queue: each caller gets its own wait."""
 
     rate: float
     burst: float
@@ -79,7 +79,7 @@ class RateLimits:
         self._breakers: dict[str, Breaker] = {}
 
     def reserve(self, lm: LM, now: float) -> float:
-        """Seconds that the next request of this LM must wait; LMs of one endpoint, key and rate share a bucket."""
+        """Return the seconds that the LM's next request must wait; LMs of one endpoint, key and rate share a bucket."""
         assert lm.requests_per_minute is not None
         with self._lock:
             bucket = self._buckets.get(key := _bucket_key(lm))

@@ -165,7 +165,8 @@ class LM:
     @property
     def native(self) -> bool:
         """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
-        return self.provider.native and not self.direct and all(lm.native for lm in self.fallbacks)
+        is_own = self.provider.native and not self.direct
+        return is_own and (not self.fallbacks or all(lm.native for lm in self.fallbacks))
 
     @property
     def is_reasoning_model(self) -> bool:
@@ -175,10 +176,11 @@ class LM:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no message may show: the key, what headers carry, a proxy's password."""
-        return secrets_of(self)
+        key = None if self.api_key == self.provider.placeholder_key else self.api_key
+        return secrets_of(key, self.headers, self.proxy)
 
     def options(self) -> dict[str, Any]:
-        """The generation options of the record, as a call's configuration would give them; None is absent."""
+        """Return the generation options of the record, as a call's configuration would give them; None is absent."""
         merged: dict[str, Any] = {}
         if self.temperature is not None:
             merged["temperature"] = self.temperature
@@ -190,17 +192,17 @@ class LM:
         return merged
 
     def replace(self, **changes: Any) -> LM:
-        """The same record with other settings."""
+        """Return the same record with other settings."""
         settings = {**self.settings(), **changes}
         return LM(settings.pop("model"), **settings)
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments that make this record again, the key included."""
+        """Return the keyword arguments that make this record again, the key included."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
         return {**plain, **{option: thawed(value) for option, value in self.config}}
 
     def to_wire(self) -> dict[str, Any]:
-        """What a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
         prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
         return {
             "ref": self.ref,

@@ -10,21 +10,21 @@ from ..errors import SettingsError
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """A whole number of at least `least`."""
+    """Return a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}.", key=name)
     return value
 
 
 def seconds(name: str, value: Any) -> float:
-    """A positive, finite number."""
+    """Return a positive, finite number."""
     if not is_number(value) or not math.isfinite(value) or value <= 0:
         raise SettingsError(f"{name} must be a positive number, not {value!r}.", key=name)
     return float(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number; a bool is none."""
+    """Return whether it is a number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -41,7 +41,7 @@ def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[
 
 
 def price_of(given: Any) -> tuple[float, float] | None:
-    """USD per million input and output tokens, as its user declares them."""
+    """Return USD per million input and output tokens, as its user declares them."""
     if given is None:
         return None
     try:
@@ -65,7 +65,7 @@ def claim(name: str, given: Any) -> bool | None:
 
 
 def switch(name: str, given: Any) -> bool:
-    """True or False: of a text such as "no" nobody could tell which."""
+    """True or False: a text such as "no" is neither."""
     if not isinstance(given, bool):
         raise SettingsError(f"{name} must be True or False, not {given!r}.", key=name)
     return given
@@ -81,7 +81,7 @@ def frozen(value: Any) -> Any:
 
 
 def thawed(value: Any) -> Any:
-    """The lists and dicts again."""
+    """Return the lists and dicts again."""
     if isinstance(value, tuple):
         tag, items = value
         return {k: thawed(v) for k, v in items} if tag == "{}" else [thawed(v) for v in items]

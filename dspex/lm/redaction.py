@@ -34,7 +34,7 @@ _WIDEST = 12  # bytes that an escaped character takes at most, about
 
 
 def redact(text: str, *secrets: str | None) -> str:
-    """The text without the given secrets and without anything that looks like one."""
+    """Return the text without the given secrets and without anything that looks like one."""
     for secret in secrets:
         if secret and len(secret) >= 4:
             text = text.replace(secret, "***")
@@ -51,7 +51,7 @@ def _without_query(url: re.Match[str]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def redactor_of(secrets: tuple[str, ...]) -> Redactor:
-    """The redactor for these secrets, made once."""
+    """Return the redactor for these secrets, made once."""
     return Redactor(secrets)
 
 
@@ -61,15 +61,17 @@ class Redactor:
     __slots__ = ("_escaped", "_forms", "_secrets", "_wide")
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        told = [secret for secret in secrets if len(secret) >= ANSWER_LEAST]
-        self._secrets = [secret.encode() for secret in told]
+        long_enough = [secret for secret in secrets if len(secret) >= ANSWER_LEAST]
+        self._secrets = [secret.encode() for secret in long_enough]
         forms = {form for secret in self._secrets for form in _literal_forms(secret)}
         self._forms = sorted(forms, key=len, reverse=True)  # the longest first: one may hold another
-        self._wide = [secret.encode(coding) for secret in told for coding in ("utf-16-le", "utf-16-be", "utf-32-le")]
+        self._wide = [
+            secret.encode(coding) for secret in long_enough for coding in ("utf-16-le", "utf-16-be", "utf-32-le")
+        ]
         self._escaped: re.Pattern[bytes] | None = None
 
     def whole(self, data: bytes) -> bytes:
-        """All of the data, without the secrets."""
+        """Return all of the data, without the secrets."""
         for form in self._forms:
             if form in data:
                 data = data.replace(form, _SHOWN)
@@ -81,15 +83,15 @@ class Redactor:
         return data
 
     def text(self, text: str) -> str:
-        """A head's text (Latin-1), without the secrets."""
+        """Return a head's text (Latin-1), without the secrets."""
         return self.whole(text.encode("latin-1", "replace")).decode("latin-1")
 
     def stream(self) -> Redaction:
-        """A redaction of data that comes in parts."""
+        """Return a redaction of data that comes in parts."""
         return Redaction(self)
 
     def unfinished(self, data: bytes) -> int:
-        """How many bytes at the data's end may be the beginning of a secret: all that has to wait for more."""
+        """Return how many bytes at the data's end may be the beginning of a secret: all that has to wait for more."""
         tail = data[data.rfind(b"\n") + 1 :]  # no form holds a line end, so whole events never wait
         if not tail or not self._forms:
             return 0
@@ -114,7 +116,7 @@ class Redaction:
         self._held = b""
 
     def feed(self, part: bytes) -> bytes:
-        """What of the data so far may be shown."""
+        """Return what of the data so far may be shown."""
         data = self._redactor.whole(self._held + part if self._held else part)
         waiting = self._redactor.unfinished(data)
         if not waiting:
@@ -124,19 +126,19 @@ class Redaction:
         return data[:-waiting]
 
     def end(self) -> bytes:
-        """The rest."""
+        """Return the rest."""
         rest, self._held = self._held, b""
         return rest
 
 
 def _is_escaped(data: bytes) -> bool:
-    """Whether a printable character may be escaped in it; three look-ups first, a tenth of the search's cost."""
+    """Return whether a printable character may be escaped in it; three look-ups first, a tenth of the search's cost."""
     marked = b"\\u00" in data or b"%" in data or b"&" in data
     return marked and _ESCAPED.search(data) is not None
 
 
 def _literal_forms(secret: bytes) -> Iterator[bytes]:
-    """The secret as it is, in JSON, in hexadecimal digits, and in base64."""
+    """Give the secret as it is, in JSON, in hexadecimal digits, and in base64."""
     quoted = secret
     for _ in range(3):  # JSON within JSON within JSON
         yield quoted
@@ -151,7 +153,7 @@ def _literal_forms(secret: bytes) -> Iterator[bytes]:
 
 
 def _any_form(byte: int) -> bytes:
-    """A pattern for one byte of a secret, as it is or escaped."""
+    """Return a pattern for one byte of a secret, as it is or escaped."""
     return b"(?:" + b"|".join([rb"\\{0,%d}%b" % (_DEEPEST, re.escape(bytes((byte,)))), *_escapes(byte)]) + b")"
 
 
@@ -172,7 +174,7 @@ def _escapes_of(byte: int) -> re.Pattern[bytes]:
 
 
 def _overlap(tail: bytes, form: bytes) -> int:
-    """The length of the longest end of `tail` that begins `form`."""
+    """Return the length of the longest end of `tail` that begins `form`."""
     at = max(0, len(tail) - len(form) + 1)
     while (at := tail.find(form[:1], at)) >= 0:
         if form.startswith(tail[at:]):
@@ -188,7 +190,7 @@ def _escaped_overlap(tail: bytes, secret: bytes) -> int:
 
 
 def _begins(tail: bytes, at: int, secret: bytes) -> bool:
-    """Whether the tail from there on is a beginning of the secret, to its very end."""
+    """Return whether the tail from there on is a beginning of the secret, to its very end."""
     places = {at}
     for byte in secret:
         if any(place == len(tail) or _CUT.match(tail, place) for place in places):

@@ -1,210 +1,60 @@
-"""Orders made from calls: which bytes go where, under which key. Pure but for the prepared heads it remembers."""
+"""`Request`: one HTTP request to a language model, its cache key, and who receives its events and its cost."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
-from .cache import key_of
-from .call_options import CallPlan
-from .dialects import anthropic, gemini, openai
-from .dialects.dialect_base import Dialect, Message, encode
-from .effects import Request
-from .http.endpoint import Endpoint, target_of
-from .http.http_message import request_head
-from .record import LM
-from .redaction import Redactor, redactor_of
+from ..events import Name
+from .dialects.dialect import Dialect
+from .http.endpoint import Endpoint
 
-USER_AGENT = "dspex"
-# What a worker may not decide: whose key is used, and how the connection is run.
-_OWNED_HERE = frozenset(
-    """authorization x-api-key x-goog-api-key api-key proxy-authorization cookie host content-length connection
-    transfer-encoding te trailer upgrade expect keep-alive accept-encoding user-agent""".split()
-)
-# Headers that say nothing of the answer; any other may decide it, and is part of the cache's key.
-_COMMON = frozenset(
-    (
-        ("accept", "*/*"),
-        ("accept", "application/json"),
-        ("accept", "text/event-stream"),
-        ("anthropic-version", anthropic.API_VERSION),
-        ("content-type", "application/json"),
-    )
-)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+if TYPE_CHECKING:
+    from .record import LM
+    from .redaction import Redactor
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What of a request does not depend on its body."""
+def silent(*_: object, **__: object) -> None:
+    """Do nothing: nobody listens."""
 
+
+@dataclass(slots=True)
+class Request:
+    """A request to be sent. `head` is everything of its HTTP head that does not depend on the body."""
+
+    lm: LM
+    dialect: Dialect
     target: Endpoint
-    lines: bytes = field(repr=False)  # holds the key
+    head: bytes = field(repr=False)  # holds the key
     redactor: Redactor = field(repr=False)
-    digest: str | None  # of the headers that may decide the answer
+    body: bytes = field(repr=False)
+    key: bytes | None  # None: not from the cache, not shared
+    stream: bool
+    timeout: float
+    deadline: float | None
+    emit: Callable[..., object] = field(default=silent, repr=False)
+    spend: Callable[[Mapping[str, Any]], object] = field(default=silent, repr=False)  # receives what failures have used
+    for_worker: bool = False
+    resent: int = 0  # requests sent again because a kept connection was closed
+    has_alternative: bool = False  # another LM can be asked instead of waiting for a circuit to close
+    was_shown: bool = False  # some of the answer's text went to the caller
+    was_cut_short: bool = False  # given up before its retries were used, for a reason of its own
 
+    @property
+    def until(self) -> float:
+        """The deadline as a number; infinite when there is none."""
+        return math.inf if self.deadline is None else self.deadline
 
-class RequestFactory:
-    """Makes orders; remembers per LM the part of the HTTP head that does not change."""
+    def left(self) -> float:
+        """Return seconds that an attempt may take now."""
+        if self.deadline is None:
+            return self.timeout
+        return min(self.timeout, self.deadline - time.monotonic())
 
-    def __init__(self) -> None:
-        self._heads: dict[str, _Head] = {}
-        self._lock = threading.Lock()
-
-    def native(self, call: CallPlan, messages: Sequence[Message], candidate: int, *, stream: bool) -> Request:
-        """The order for a call of the parent itself.
-
-        Raises:
-            LMNotConfiguredError: the LM has no key.
-            LMUnsupportedFeatureError: the parent does not speak this model's dialect.
-            InvalidInput: messages or options that are malformed.
-        """
-        lm = call.lm
-        dialect = dialect_of(lm)
-        if lm.direct or not lm.provider.native:
-            raise LMUnsupportedFeatureError(
-                f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
-            )
-        head = self._heads.get(lm.ref) or self._remember(lm, dialect.endpoint(lm))
-        try:
-            body = dialect.body(lm, messages, call.options, stream)
-        except LMUnsupportedFeatureError:
-            encode({"messages": list(messages)})  # text that nobody can send is found first, as in DSPy
-            raise
-        key = self._key(lm, head, body, call.rollout_id, candidate) if call.cache else None
-        return Request(
-            lm, dialect, head.target, head.lines, head.redactor, body, key, stream, lm.timeout, call.deadline
-        )
-
-    def forwarded(self, lm: LM, request: Mapping[str, Any], *, deadline: float | None) -> Request:
-        """The order for a worker's request; the key is added here, and only for a completion of the LM's own model.
-
-        Raises:
-            LMConfigurationError: it is for another endpoint, another model, or no completion.
-        """
-        url, dialect = str(request["url"]), dialect_of(lm)
-        if str(request.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
-            raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
-        head = _prepare(lm, url, _own_headers(lm, request.get("headers") or ()))
-        body = request["body"] if isinstance(request["body"], bytes) else str(request["body"]).encode()
-        asked = _asked(lm, dialect, body)
-        key = None
-        if lm.cache and request.get("cache", True):
-            key = self._key(lm, head, body, request.get("rollout_id"), int(request.get("candidate") or 0))
-        timeout = min(lm.timeout, float(request.get("timeout") or lm.timeout))
-        stream = dialect.streams(url, asked)  # by the request itself, whatever the worker says beside it
-        order = Request(lm, dialect, head.target, head.lines, head.redactor, body, key, stream, timeout, deadline)
-        order.for_worker = True
-        return order
-
-    def _remember(self, lm: LM, url: str) -> _Head:
-        prepared = _prepare(lm, url, [("content-type", "application/json")])
-        if len(self._heads) > 1000:  # records made per call: keep the table bounded
-            self._heads.clear()
-        self._heads[lm.ref] = prepared
-        return prepared
-
-    @staticmethod
-    def _key(lm: LM, head: _Head, body: bytes, rollout_id: int | None, candidate: int) -> bytes:
-        secret = lm.api_key if lm.private else None
-        url, digest = head.target.url, head.digest
-        return key_of(url, body, rollout_id=rollout_id, candidate=candidate, secret=secret, headers=digest)
-
-
-def dialect_of(lm: LM) -> Dialect:
-    """The dialect's module."""
-    return _DIALECTS[lm.provider.dialect]
-
-
-def reroute(order: Request, api_base: str, key: str) -> Request:
-    """The same order to another server (the embedded one, whose address is known only once it runs)."""
-    lm = order.lm
-    url = api_base + order.target.url[len(lm.api_base) :]
-    headers = [("content-type", "application/json"), ("authorization", f"Bearer {key}"), ("user-agent", USER_AGENT)]
-    target, redactor = target_of(url, ""), redactor_of((key,))
-    return replace(
-        order, target=target, head=request_head("POST", target.path, target.host, headers), redactor=redactor
-    )
-
-
-def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A worker's headers without those that are ours to set."""
-    pairs = given.items() if isinstance(given, Mapping) else given
-    headers = [(name, value) for name, value in pairs if name.lower() not in _OWNED_HERE]
-    odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
-    if odd is not None:
-        raise _refused(lm, f"{odd[:50]!r} is no name of a header.")
-    return headers
-
-
-def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
-    """The request's object.
-
-    Raises:
-        LMConfigurationError: it is none, or asks for another model than the record's, which another price would be for.
-    """
-    try:
-        asked = json.loads(body, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
-        raise _refused(lm, "The request's body is not a JSON object, or says something twice.")
-    naming = [name for name in asked if name.lower() in ("model", "models") and name != "model"]  # Go reads any case
-    if naming or dialect.names_another(lm, asked):
-        raise _refused(lm, f"The request is for another model than {lm.name!r}; make an LM() for it.")
-    return asked
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose members are named once: of two models, the server might take the other."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is named twice")
-    return found
-
-
-def _refused(lm: LM, message: str) -> LMConfigurationError:
-    return LMConfigurationError(message, model=lm.model, provider=lm.provider.id)
-
-
-def _digest(lm: LM, headers: list[tuple[str, str]]) -> str | None:
-    """A digest of the headers that may decide the answer (x-tenant, say); None when there are none."""
-    lines = sorted((name.lower(), value) for name, value in (*headers, *lm.headers))
-    deciding = [line for line in lines if line not in _COMMON]
-    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest() if deciding else None
-
-
-def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
-    if lm.api_key is None:
-        names = " or ".join(lm.provider.key_names)
-        raise LMNotConfiguredError(
-            f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
-        )
-    target = target_of(url, lm.proxy)
-    own = {name for name, _ in lm.headers}
-    lines = [(name, value) for name, value in headers if name.lower() not in own]
-    given = {name.lower() for name, _ in lines} | own
-    if lm.provider.dialect == "anthropic" and "anthropic-version" not in given:
-        lines.append(("anthropic-version", anthropic.API_VERSION))
-    if "user-agent" not in own:
-        lines.append(("user-agent", USER_AGENT))
-    lines += [("accept-encoding", "identity"), _credential(lm), *lm.headers]
-    if target.proxy_header is not None:
-        lines.append(target.proxy_header)
-    redactor = redactor_of((*lm.secrets, *target.secrets))
-    try:
-        return _Head(target, request_head("POST", target.path, target.host, lines), redactor, _digest(lm, headers))
-    except (ValueError, UnicodeEncodeError):
-        raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model) from None
-
-
-def _credential(lm: LM) -> tuple[str, str]:
-    key = lm.api_key or ""
-    return ("authorization", f"Bearer {key}") if lm.provider.auth == "bearer" else (lm.provider.auth, key)
+    def resend(self) -> None:
+        """Note that the request goes out a second time, which a provider may count and bill."""
+        self.resent += 1
+        self.emit(Name.LM_RESENT, model=self.lm.model, endpoint=self.target.host)

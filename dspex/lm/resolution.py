@@ -10,7 +10,7 @@ from .providers import PROVIDERS, Provider
 
 
 def provider_of(model: str) -> tuple[Provider, str]:
-    """The provider and the model's name there.
+    """Return the provider and the model's name there.
 
     Raises:
         SettingsError, UnknownName: a name that says neither.
@@ -28,7 +28,7 @@ def provider_of(model: str) -> tuple[Provider, str]:
 
 
 def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
-    """The key, and where it came from: "argument", "env:NAME", "placeholder" or "none"."""
+    """Return the key, and where it came from: "argument", "env:NAME", "placeholder" or "none"."""
     if given is not None:
         if not isinstance(given, str) or not given or any(c in given for c in "\r\n\0"):
             raise SettingsError("api_key must be a string of one line.", key="api_key")
@@ -42,7 +42,7 @@ def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
 
 
 def base_url_for(provider: Provider, given: str | None) -> str:
-    """The endpoint's URL, without a slash at its end."""
+    """Return the endpoint's URL, without a slash at its end."""
     url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
     target_of(url, "")
     if "?" in url or "#" in url:  # the path of a request is put after it
@@ -51,7 +51,7 @@ def base_url_for(provider: Provider, given: str | None) -> str:
 
 
 def proxy_for(given: str | None) -> str | None:
-    """The proxy's URL, "" for none, None for the environment's."""
+    """Return the proxy's URL, "" for none, None for the environment's."""
     if given is not None and not isinstance(given, str):
         raise SettingsError('proxy must be a URL, "" for none, or None for the environment\'s.', key="proxy")
     if given:

@@ -1,87 +1,171 @@
-"""What a caller of a language model gets."""
+"""A response as it comes: its outcome, then the parts of its body; and the text, the choice and the cost of an answer.
+
+Generators of effects (see `effects`), which the drivers run on a thread or on an event loop.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import contextlib
+from collections.abc import Iterator
 
-from .dialects.dialect_base import Answer
+from .completion import Choice, completion_of
+from .dialects.answer import Answer
+from .dialects.stream_reader import StreamReader
+from .effects import Effects, ExchangeOutcome, Give, ReceivePart
+from .exchange import exchange
+from .exchange_services import ExchangeServices
+from .http.http_message import Reply
+from .request import Request
+from .response_check import LiveStream
+from .usage import UsageMeter
+
+PIECE_BYTES = 1024 * 1024
 
 
-@dataclass(slots=True)
-class Completion:
-    """The answer to one call: one entry per choice in each list.
+def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[Choice]:
+    """Return the choice that the whole response is.
 
-    `texts` has "" where the model sent no text. `usage` has DSPy's keys and is empty when every choice came from the
-    cache; `cost` is USD, None when a price is unknown; `attempts` counts the requests that were sent.
+    Raises:
+        LMError: it is a refusal, or no answer came.
+    """
+    outcome = _accepted((yield from exchange(services, request)))
+    assert outcome.answer is not None
+    return _counted(outcome.answer, request, outcome, usage)
+
+
+def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[None]:
+    """Return the texts as they come, then the completion; a stream that ends early is counted too.
+
+    Raises:
+        LMError: the response is a refusal, or breaks off.
+    """
+    response = yield from opened(services, request)
+    with contextlib.closing(response):
+        outcome = _accepted(response.outcome)
+        streamed = _StreamedText(request, outcome)
+        made: Choice | None = None
+        try:
+            while (part := (yield from response.part())) is not None:
+                for text in streamed.after(part):
+                    request.was_shown = True
+                    yield Give(text)
+            for text in streamed.rest():
+                request.was_shown = True
+                yield Give(text)
+            made = _counted(streamed.reader.finish(), request, outcome, usage)
+        finally:
+            if made is None and not outcome.cached:
+                usage.add(request.lm, streamed.reader.usage)  # it was asked for, and this much of it is known
+    yield Give(completion_of(made))
+
+
+def opened(services: ExchangeServices, request: Request) -> Effects[Response]:
+    """Return the response as soon as its outcome is known. Close it."""
+    return Response(services, request, (yield from exchange(services, request)))
+
+
+class Response:
+    """One response's outcome and body; when the body is whole it goes to the cache and to the flight's followers.
+
+    Closing it early closes the connection and hands a shared flight to a follower. A stream that turns out to be no
+    answer raises its error, and is kept by nobody.
     """
 
-    texts: list[str]
-    tool_calls: list[list[dict[str, Any]]]
-    reasoning: list[str | None]
-    finish_reasons: list[str]
-    model: str
-    usage: dict[str, Any] = field(default_factory=dict)
-    cost: float | None = None
-    cached: bool = False
-    attempts: int = 0
+    __slots__ = ("_has_begun", "_has_ended", "_kept", "_pieces", "_request", "_services", "outcome")
 
-    @property
-    def text(self) -> str:
-        """The first choice's text."""
-        return self.texts[0]
+    def __init__(self, services: ExchangeServices, request: Request, outcome: ExchangeOutcome) -> None:
+        self.outcome = outcome
+        self._services = services
+        self._request = request
+        self._kept: list[bytes] = []
+        self._pieces = _pieces(outcome.reply)
+        self._has_begun = False
+        self._has_ended = False
 
+    def part(self) -> Effects[bytes | None]:
+        """Return the body's next part, None at its end.
 
-@dataclass(slots=True)
-class Choice:
-    """One request's part of a completion."""
+        Raises:
+            LMError: the stream reports an error, is none, or was not whole.
+        """
+        live, seat = self.outcome.live, self.outcome.seat
+        if live is None:
+            return next(self._pieces, None)
+        if seat is not None:
+            seat.resume()
+        while not self._has_ended:
+            shown = yield from self._shown(live)
+            if seat is not None:
+                self._kept.append(shown)
+                seat.hold()
+            if shown:
+                return shown
+        if seat is not None:
+            self._services.settle(self._request, seat, Reply(live.head, b"".join(self._kept)))
+        return None
 
-    answer: Answer
-    cost: float | None
-    cached: bool
-    attempts: int
+    def _shown(self, live: LiveStream) -> Effects[bytes]:
+        """Return what may be shown of the next part that arrives."""
+        if not self._has_begun:
+            self._has_begun = True
+            return live.opening
+        part = yield ReceivePart(live.parts)
+        if part is not None:
+            return live.take(part)
+        rest = live.end()
+        self._has_ended = True
+        return rest
 
-
-def completion_of(*choices: Choice) -> Completion:
-    """Put the choices of `n` requests together."""
-    if len(choices) == 1:
-        choice = choices[0]
-        answer = choice.answer
-        return Completion(
-            [answer.text or ""],
-            [answer.tool_calls],
-            [answer.reasoning],
-            [answer.finish_reason],
-            answer.model,
-            {} if choice.cached else answer.usage,
-            choice.cost,
-            choice.cached,
-            choice.attempts,
-        )
-    paid = [choice for choice in choices if not choice.cached]
-    costs = [choice.cost for choice in paid if choice.cost is not None]
-    return Completion(
-        texts=[choice.answer.text or "" for choice in choices],
-        tool_calls=[choice.answer.tool_calls for choice in choices],
-        reasoning=[choice.answer.reasoning for choice in choices],
-        finish_reasons=[choice.answer.finish_reason for choice in choices],
-        model=choices[0].answer.model,
-        usage=_sum([choice.answer.usage for choice in paid]),
-        cost=sum(costs) if len(costs) == len(paid) else None,
-        cached=not paid,
-        attempts=sum(choice.attempts for choice in choices),
-    )
+    def close(self) -> None:
+        """Close the connection and leave the flight, unless the body was read to its end."""
+        outcome = self.outcome
+        if outcome.live is not None:
+            outcome.live.stream.close()
+        if outcome.seat is not None:
+            self._services.single_flight.leave(outcome.seat)
 
 
-def _sum(usages: list[dict[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for name, value in usage.items():
-            if isinstance(value, dict):
-                inner = total.get(name) or {}
-                total[name] = {key: inner.get(key, 0) + value.get(key, 0) for key in {*inner, *value}}
-            elif value is not None:
-                total[name] = total.get(name, 0) + value
-            else:
-                total.setdefault(name, None)
-    return total
+class _StreamedText:
+    """How much of a stream's text was given to its reader."""
+
+    __slots__ = ("_feeds", "_given", "reader")
+
+    def __init__(self, request: Request, outcome: ExchangeOutcome) -> None:
+        live: LiveStream | None = outcome.live
+        self._feeds = live is None  # from the cache: nobody has read it yet
+        self._given = 0
+        self.reader: StreamReader = request.dialect.reader(request.lm) if live is None else live.reader
+
+    def after(self, part: bytes) -> list[str]:
+        """Return the texts that a part has brought."""
+        if self._feeds:
+            self.reader.feed(part)
+        return self.rest()
+
+    def rest(self) -> list[str]:
+        """Return the texts that were not given yet."""
+        texts = self.reader.text[self._given :]
+        self._given += len(texts)
+        return texts
+
+
+def _pieces(reply: Reply | None) -> Iterator[bytes]:
+    """Give a whole body in pieces that fit into a frame to a worker.
+
+    A refusal is one piece: no key in it may be cut in two.
+    """
+    body = reply.body if reply is not None else b""
+    if reply is None or len(body) <= PIECE_BYTES or reply.status >= 400:
+        return iter((body,))
+    return (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))
+
+
+def _counted(answer: Answer, request: Request, outcome: ExchangeOutcome, usage: UsageMeter) -> Choice:
+    cost = usage.add_cached() if outcome.cached else usage.add(request.lm, answer.usage)
+    return Choice(answer, cost, outcome.cached, outcome.attempts)
+
+
+def _accepted(outcome: ExchangeOutcome) -> ExchangeOutcome:
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome

@@ -79,12 +79,12 @@ class SingleFlight(Generic[T]):
         return waits
 
     def leads_here(self, seat: FlightSeat[T]) -> bool:
-        """Whether the leader needs the calling thread, which therefore must not wait for it."""
+        """Return whether the leader needs the calling thread, which therefore must not wait for it."""
         leader = self._leaders.get(seat.key)
         return leader is not None and leader.thread == threading.get_ident()
 
     def is_stalled(self, seat: FlightSeat[T]) -> bool:
-        """Whether the leader's stream lies with its reader."""
+        """Return whether the leader's stream lies with its reader."""
         leader = self._leaders.get(seat.key)
         since = None if leader is None else leader.held_since
         return since is not None and time.monotonic() - since >= STALL_S

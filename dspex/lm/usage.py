@@ -56,7 +56,7 @@ class Account:
         return None if self.unpriced_requests else self.cost_usd
 
     def stats(self) -> UsageStats:
-        """All of it, as plain data."""
+        """Return all of it, as plain data."""
         with self._lock:
             models = {model: dict(usage) for model, usage in self.usage.items()}
             return {
@@ -71,7 +71,11 @@ class Account:
             }
 
     def check(self) -> None:
-        """Raises BudgetExceeded when nothing is left."""
+        """Require that something is left.
+
+        Raises:
+            BudgetExceeded: nothing is.
+        """
         if self.budget_usd is not None and self.cost_usd >= self.budget_usd:
             raise BudgetExceeded(self.name, spent=self.cost_usd, limit=self.budget_usd, unit="USD")
         if self.budget_tokens is not None and self.tokens >= self.budget_tokens:
@@ -117,14 +121,18 @@ class Account:
         return f"<account {self.name!r}: {self.requests} requests, {self.tokens} tokens, {self.cost_usd:.4f} USD>"
 
 
-class Ledger:
+class UsageMeter:
     """Counts in the process's own account, `total`, in every account that is open, and in those it is given."""
 
     def __init__(self) -> None:
         self.total = Account("the process")
 
     def check(self, more: Iterable[Account] = ()) -> None:
-        """Raises BudgetExceeded when an account that counts here has nothing left."""
+        """Require that every account that counts here has something left.
+
+        Raises:
+            BudgetExceeded: one has not.
+        """
         for account in self._accounts(more):
             account.check()
 
@@ -154,7 +162,7 @@ class Ledger:
 
 
 def cost_of(lm: LM, usage: Mapping[str, Any]) -> float | None:
-    """USD for the usage by the LM's prices, None when either is unknown."""
+    """Return USD for the usage by the LM's prices, None when either is unknown."""
     inputs, outputs = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if inputs is None or outputs is None:
         return None
@@ -171,7 +179,7 @@ def _limit(name: str, given: float | None) -> Any:
     return given
 
 
-def set_process_budget(ledger: Ledger, tables: Mapping[str, Any]) -> None:
+def set_process_budget(usage: UsageMeter, tables: Mapping[str, Any]) -> None:
     """Set the process's budget from the settings' [budget] table, if there is one.
 
     Raises:
@@ -182,4 +190,4 @@ def set_process_budget(ledger: Ledger, tables: Mapping[str, Any]) -> None:
         return
     if not isinstance(table, dict) or table.keys() - {"usd", "tokens"}:
         raise SettingsError("The [budget] table takes usd and tokens, such as usd = 20.0.", key="budget")
-    ledger.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))
+    usage.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))

@@ -8,9 +8,9 @@ from typing import Any
 from .. import defaults
 from ..errors import UnknownName
 from ..signatures.signature import Signature, signature
+from ..types.chunk import Chunk
 from ..types.prediction import Prediction
 from .factories import predictor
-from .native_route import Chunk
 from .program import CALL_OPTIONS, Program
 
 _RARE = ("supervisor", "rollout_id", "allow_markers", "use_native_function_calling", "idempotent")

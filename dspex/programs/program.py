@@ -32,9 +32,9 @@ from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
 from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types, signature_to_wire
+from ..types.chunk import Chunk
 from ..types.prediction import Prediction
-from . import native_route as native
-from .native_route import Chunk, default_adapter
+from .native_route import NativePredictor, default_adapter
 from .program_state import NativeState, demos_of, native_state
 from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 
@@ -78,9 +78,11 @@ class Program:
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
     idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
-    tool_set: str = field(default_factory=new_set_id)
+    tool_set: str = ""  # the id under which workers ask for what is of the host's
 
     def __post_init__(self) -> None:
+        if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
+            object.__setattr__(self, "tool_set", new_set_id())
         if self.idempotent is not None and not isinstance(self.idempotent, bool):
             raise SettingsError(
                 f"idempotent is {self.idempotent!r}; it is True (it may run once more if its worker dies), False, or "
@@ -134,19 +136,19 @@ class Program:
 
     def run_here(self, inputs: Mapping[str, Any]) -> Prediction:
         """Run it natively, whatever was decided."""
-        return native.predict(defaults.client(), self.served.signature, inputs, **self._native_options())
+        return self._native.predict(defaults.client(), inputs, deadline=self._deadline())
 
     def arun_here(self, inputs: Mapping[str, Any]) -> Coroutine[Any, Any, Prediction]:
         """`run_here`, awaited."""
-        return native.apredict(defaults.client(), self.served.signature, inputs, **self._native_options())
+        return self._native.apredict(defaults.client(), inputs, deadline=self._deadline())
 
     def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Stream it natively, whatever was decided."""
-        return native.predict_stream(defaults.client(), self.served.signature, inputs, **self._native_options())
+        return self._native.stream(defaults.client(), inputs, deadline=self._deadline())
 
     def astream_here(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream_here`, for `async for`."""
-        return native.apredict_stream(defaults.client(), self.served.signature, inputs, **self._native_options())
+        return self._native.astream(defaults.client(), inputs, deadline=self._deadline())
 
     # -- in a worker ---------------------------------------------------------------------------------------------
 
@@ -211,15 +213,15 @@ class Program:
 
     def candidate(self, lm: LM | None) -> Candidate:
         """What the router looks at."""
-        adapter = self.adapter or (default_adapter(lm) if lm is not None else "chat")
         if self.module not in NATIVE_MODULES:
-            return Candidate(self.module, None, adapter, bool(self.tools), lm is None or lm.native)
+            return Candidate(self.module, None, self.adapter, bool(self.tools), lm is None or lm.native)
+        native = None if lm is None else self._native_for(lm)
+        adapter = self.adapter if native is None else native.adapter
         unsupported: str | None = None
         prefix_differs = False
-        if lm is not None and adapter in ("chat", "json") and self.served.problem is None:
-            compiled = native.asked(self.served.signature, adapter, lm, self._uses_native_calls(adapter))
-            unsupported = compiled.unsupported_with(lm)
-            prefix_differs = unsupported is None and self._differs(compiled)
+        if lm is not None and native is not None and adapter in ("chat", "json") and self.served.problem is None:
+            unsupported = native.compiled.unsupported_with(lm)
+            prefix_differs = unsupported is None and self._differs(native.compiled)
         return Candidate(
             self.module,
             unsupported,
@@ -327,18 +329,33 @@ class Program:
             return False
         return compiled.prefix_hash(self.served.demos) != self.prefix_sha256
 
-    def _native_options(self) -> dict[str, Any]:
+    @property
+    def _native(self) -> NativePredictor:
+        """Its native side for the LM that it uses now."""
+        known: NativePredictor | None = self.__dict__.get("_native_side")
+        return known if known is not None and known.lm is self.lm else self._native_for(self.lm_used)
+
+    def _native_for(self, lm: LM) -> NativePredictor:
+        """Return its native side for an LM, made once as long as the LM is the same."""
+        known: NativePredictor | None = self.__dict__.get("_native_side")
+        if known is not None and known.lm is lm:
+            return known
+        made = NativePredictor(
+            self.served.signature,
+            lm,
+            adapter=self.adapter,
+            demos=self.served.demos,
+            config=self.config_used,
+            rollout_id=self.rollout_id,
+            allow_markers=self.allow_markers,
+            use_native_function_calling=self.use_native_function_calling,
+        )
+        self.__dict__["_native_side"] = made
+        return made
+
+    def _deadline(self) -> float | None:
         timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
-        return {
-            "lm": self.lm_used,
-            "adapter": self.adapter,
-            "demos": self.served.demos,
-            "config": self.config_used,
-            "rollout_id": self.rollout_id,
-            "deadline": None if timeout == math.inf else time.monotonic() + timeout,
-            "allow_markers": self.allow_markers,
-            "use_native_function_calling": self.use_native_function_calling,
-        }
+        return None if timeout == math.inf else time.monotonic() + timeout
 
 
 def reasoned(sig: Signature) -> Signature:

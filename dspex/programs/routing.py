@@ -72,7 +72,7 @@ class Candidate:
 
 
 def decide(candidate: Candidate, implementation: str = "auto") -> Decision:
-    """Give the route.
+    """Return the route.
 
     Raises:
         SettingsError: `implementation` is unknown, or "native" was asked for and is impossible.
@@ -136,7 +136,7 @@ def version_problem() -> str:
 
 
 def pool_for(module: str, pools: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Give the pool that runs a module: optimizers have their own."""
+    """Return the pool that runs a module: optimizers have their own."""
     heavy = OPTIMIZER_POOL in pools and module.rpartition(".")[2].lower() in _OPTIMIZERS
     return OPTIMIZER_POOL if heavy else GENERAL_POOL
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProtocolError
-from .native_route import Chunk
+from ..types.chunk import Chunk
 
 if TYPE_CHECKING:
     from ..pools.call import Call

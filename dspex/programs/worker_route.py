@@ -24,7 +24,7 @@ from .routing import GENERAL_POOL
 if TYPE_CHECKING:
     from ..pools.call import Call
     from ..pools.supervisor import Supervisor
-    from .native_route import Chunk
+    from ..types.chunk import Chunk
     from .program import Program
 
 OnCancel = Callable[[Callable[[], None]], Callable[[], None]]
@@ -98,7 +98,7 @@ class WorkerCalls:
         supervisor = program.home()
         services = services_of(supervisor)
         if lm.direct:
-            services.client.ledger.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
+            services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.tell(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given = tools_among(typed)
@@ -142,4 +142,4 @@ class WorkerCalls:
         if lm.direct:
             pools = services_of(self.program.home()).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
-                defaults.client().ledger.add(lm, used, (account, *pools))
+                defaults.client().usage.add(lm, used, (account, *pools))

@@ -45,7 +45,7 @@ class Services:
         self.metrics = Metrics()
         self.accounts = Accounts(supervisor.books)
         self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
-        set_process_budget(client.ledger, supervisor.config.tables)
+        set_process_budget(client.usage, supervisor.config.tables)
         supervisor.books.read_from(self.accounts.stats)
         client.listen(self)
         supervisor.register("lm.request", self._forward)

@@ -62,28 +62,29 @@ class Field:
         return ", ".join(f"{CONSTRAINT_WORDS[key]}{value}" for key, value in (self.constraints or {}).items())
 
     def make_default(self) -> Any:
-        """A default value; call it only when `has_default`."""
+        """Return a default value; call it only when `has_default`."""
         return self.default if self.default_factory is None else self.default_factory()
 
     def replace(self, **changes: Any) -> Field:
-        """A copy with these attributes changed."""
+        """Return a copy with these attributes changed."""
         return dataclasses.replace(self, **changes)
 
 
 def InputField(**options: Any) -> Any:
-    """An input of a class-style signature.
+    """Return an input of a class-style signature.
 
     Options: desc (or description), default, default_factory, and the constraints gt, ge, lt, le, min_length,
     max_length, multiple_of, allow_inf_nan, which the prompt shows and nothing enforces.
 
-    Raises: UnknownName for any other option; SignatureError for prefix, format and parser, which have no effect in
-    DSPy.
+    Raises:
+        UnknownName: any other option.
+        SignatureError: prefix, format and parser, which have no effect in DSPy.
     """
     return _unnamed("input", options)
 
 
 def OutputField(**options: Any) -> Any:
-    """An output of a class-style signature; options and errors as for `InputField`."""
+    """Return an output of a class-style signature; options and errors as for `InputField`."""
     return _unnamed("output", options)
 
 

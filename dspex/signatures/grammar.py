@@ -28,9 +28,10 @@ _OPENING: Final = {"[": "]", "(": ")", "{": "}"}
 
 
 def read_fields(text: str, custom_types: Mapping[str, Any] | None = None) -> dict[str, Field]:
-    """The fields that `text` declares, inputs first.
+    """Return the fields that `text` declares, inputs first.
 
-    Raises: SignatureError with the position for anything that is not the grammar.
+    Raises:
+        SignatureError: the text is not the grammar's; the message has the position.
     """
     fields: dict[str, Field] = {}
     for name, annotation, at, kind in _declarations(text):
@@ -41,11 +42,12 @@ def read_fields(text: str, custom_types: Mapping[str, Any] | None = None) -> dic
 
 
 def check_name(name: str, *, text: str = "", position: int | None = None) -> str:
-    """The name as Python would spell it (NFKC).
+    """Return the name as Python would spell it (NFKC).
 
     A keyword of Python is a name like any other outside a signature's `text`, as in DSPy.
 
-    Raises: SignatureError for what is no identifier, is private, or is an attribute of DSPy's own signature classes.
+    Raises:
+        SignatureError: no identifier, a private name, or an attribute of DSPy's own signature classes.
     """
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name)

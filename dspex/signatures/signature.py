@@ -30,13 +30,14 @@ def signature(
     *,
     custom_types: Mapping[str, Any] | None = None,
 ) -> Signature:
-    """The signature that `spec` describes.
+    """Return the signature that `spec` describes.
 
     `spec` is DSPy's string form, a signature, or `{name: InputField(...)}` / `{name: (type, OutputField(...))}`.
     `custom_types` maps the names in a string to enums, pydantic models or other classes; nothing is ever imported.
     Without instructions the text is DSPy's own default.
 
-    Raises: SignatureError with the position; UnknownName never (the near names are in the SignatureError).
+    Raises:
+        SignatureError: it is none; the message has the position, and near names.
     """
     if isinstance(spec, str):
         return (
@@ -52,7 +53,7 @@ def signature(
 
 
 def signature_of_fields(fields: Mapping[str, Field], doc: str) -> Signature:
-    """The signature of fields that are complete already; for `wire_signatures.py`."""
+    """Return the signature of fields that are complete already; for `wire_form`."""
     return Signature._of(fields, doc) if doc else _with_exact_doc(fields, doc, "StringSignature")
 
 
@@ -91,7 +92,7 @@ class Signature(metaclass=_ClassForm):
 
     @classmethod
     def _of(cls, fields: Mapping[str, Field], doc: str, name: str = "StringSignature") -> Signature:
-        """The one constructor. An empty `doc` stands for DSPy's default text."""
+        """Return the one constructor. An empty `doc` stands for DSPy's default text."""
         self = object.__new__(Signature)
         inputs = {key: field for key, field in fields.items() if field.kind == "input"}
         outputs = {key: field for key, field in fields.items() if field.kind == "output"}
@@ -141,17 +142,18 @@ class Signature(metaclass=_ClassForm):
     # --- changing: each returns a new signature ---
 
     def with_instructions(self, instructions: str) -> Signature:
-        """The same fields under other instructions; an empty string stands for DSPy's default text."""
+        """Return the same fields under other instructions; an empty string stands for DSPy's default text."""
         return Signature._of(self._fields, instructions, self.name)
 
     def append_instructions(self, instructions: str) -> Signature:
-        """The instructions, a blank line, then these."""
+        """Return the instructions, a blank line, then these."""
         return self.with_instructions(f"{self.instructions}\n\n{instructions}")
 
     def with_updated_fields(self, name: str, type_: Any = None, **changes: Any) -> Signature:
-        """One field with another type, or another `desc`, `constraints`, `default` or `default_factory`.
+        """Return one field with another type, or another `desc`, `constraints`, `default` or `default_factory`.
 
-        Raises: UnknownName for a field or attribute that does not exist.
+        Raises:
+            UnknownName: a field or attribute that does not exist.
         """
         if name not in self._fields:
             raise UnknownName("field", name, self._fields)
@@ -174,7 +176,8 @@ class Signature(metaclass=_ClassForm):
     def insert(self, index: int, name: str, field: Any, type_: Any = None) -> Signature:
         """`field` at this place of its side; -1 is the end. A name that exists keeps its own field, as in DSPy.
 
-        Raises: SignatureError for an index out of range, or a name that DSPy cannot bear.
+        Raises:
+            SignatureError: an index out of range, or a name that DSPy cannot bear.
         """
         new = _named(name, field, type_)
         sides = {"input": list(self._inputs.items()), "output": list(self._outputs.items())}
@@ -206,11 +209,11 @@ class Signature(metaclass=_ClassForm):
         return f"Signature({str(self)!r})"
 
     def __str__(self) -> str:
-        """The string form: names and types, without instructions and descriptions."""
+        """Return the string form: names and types, without instructions and descriptions."""
         return f"{_side_text(self._inputs)} -> {_side_text(self._outputs)}"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"A signature is immutable; {name!r} cannot be set. Use with_updated_fields and its kin.")
+        raise AttributeError(f"A signature is immutable; {name!r} cannot be set. Use with_updated_fields and the like.")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"A signature is immutable; {name!r} cannot be deleted.")
@@ -255,7 +258,7 @@ def _named_fields(spec: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
 
 
 def _named(name: str, field: Any, type_: Any) -> Field:
-    """The field under its name, with its type settled; the checks that every way of adding a field shares."""
+    """Return the field under its name, with its type settled; the checks that every way of adding a field shares."""
     if not isinstance(field, Field):
         raise SignatureError(f"The field {name!r} must be an InputField(...) or OutputField(...), not {field!r}.")
     check_name(name)
@@ -315,7 +318,7 @@ def _read_class(name: str, bases: tuple[type, ...], namespace: dict[str, Any], a
 
 
 def _resolved(annotation: Any, key: str, namespace: Mapping[str, Any], around: Mapping[str, Any]) -> Any:
-    """The type behind an annotation that `from __future__ import annotations`, or quotes, made a string."""
+    """Return the type behind an annotation that `from __future__ import annotations`, or quotes, made a string."""
     if not isinstance(annotation, str):
         return annotation
     module = sys.modules.get(namespace.get("__module__", ""))

@@ -41,7 +41,11 @@ class Image(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Image:
-        """A local file as a data URI. Raises: ValueError when its name does not tell its type."""
+        """Return a local file as a data URI.
+
+        Raises:
+            ValueError: its name does not tell its type.
+        """
         mime_type, data = _file(path)
         if mime_type is None:
             raise ValueError(f"The type of {path} is not known by its name; use Image(data, 'image/...').")
@@ -78,7 +82,11 @@ class Audio(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path) -> Audio:
-        """A local sound file. Raises: ValueError when its name does not tell that it is one."""
+        """Return a local sound file.
+
+        Raises:
+            ValueError: its name does not tell its type.
+        """
         mime_type, data = _file(path)
         if not mime_type or not mime_type.startswith("audio/"):
             raise ValueError(f"{path} is not a sound file by its name; use Audio(data, audio_format=...).")
@@ -110,7 +118,7 @@ class File(DspyType):
 
     @classmethod
     def from_path(cls, path: str | Path, filename: str | None = None, mime_type: str | None = None) -> File:
-        """A local file as a data URI, under its own name."""
+        """Return a local file as a data URI, under its own name."""
         guessed, data = _file(path)
         kind = mime_type or guessed or "application/octet-stream"
         return cls(file_data=_data_uri(data, kind), filename=filename or Path(path).name)
@@ -231,7 +239,7 @@ _BY_NAME: Final = {
 
 
 def by_name(name: str) -> Any:
-    """The class that stands for `dspy.<name>`."""
+    """Return the class that stands for `dspy.<name>`."""
     return _BY_NAME[name]
 
 

@@ -20,20 +20,20 @@ class DspyType(pydantic.BaseModel):
 
     @classmethod
     def description(cls) -> str:
-        """What the system message says of the type; empty for most."""
+        """Return what the system message says of the type; empty for most."""
         return ""
 
     def format(self) -> Any:
-        """The content blocks, the text or the plain data that stand for the value in a user message."""
+        """Return the content blocks, the text or the plain data that stand for the value in a user message."""
         raise NotImplementedError(f"{type(self).__name__} is rendered by workers only.")
 
     def to_wire(self) -> dict[str, Any] | str:
-        """The value's members, as a worker needs them to make the same value; not yet plain all the way down."""
+        """Return the value's members, as a worker needs them to make the same value; not yet plain all the way down."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     @pydantic.model_serializer()
     def serialize_model(self) -> Any:
-        """What a prompt shows: marked JSON for blocks, which the adapter cuts out again."""
+        """Return what a prompt shows: marked JSON for blocks, which the adapter cuts out again."""
         shown = self.format()
         return f"{START}{json.dumps(shown, ensure_ascii=False)}{END}" if isinstance(shown, list) else shown
 

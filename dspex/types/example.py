@@ -22,33 +22,41 @@ class Example:
         object.__setattr__(self, "_input_keys", None if input_keys is None else frozenset(input_keys))
 
     def inputs(self) -> Example:
-        """The fields that go into the program. Raises: ValueError, as DSPy's, where nothing says which these are."""
+        """Return the fields that go into the program.
+
+        Raises:
+            ValueError: nothing says which these are (as in DSPy).
+        """
         return Example({name: self._values[name] for name in self._values if name in self._keys()}, self._keys())
 
     def labels(self) -> Example:
-        """The other fields. Raises: ValueError, as `inputs`."""
+        """Return the other fields.
+
+        Raises:
+            ValueError: as `inputs`.
+        """
         return Example({name: self._values[name] for name in self._values if name not in self._keys()})
 
     def toDict(self) -> dict[str, Any]:
-        """A new dict of the fields."""
+        """Return a new dict of the fields."""
         return dict(self._values)
 
     to_dict = toDict
 
     def keys(self) -> KeysView[str]:
-        """The fields' names."""
+        """Return the fields' names."""
         return self._values.keys()
 
     def values(self) -> ValuesView[Any]:
-        """The fields' values."""
+        """Return the fields' values."""
         return self._values.values()
 
     def items(self) -> ItemsView[str, Any]:
-        """The pairs of both."""
+        """Return the pairs of both."""
         return self._values.items()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field's value, or the default."""
+        """Return the field's value, or the default."""
         return self._values.get(name, default)
 
     def _keys(self) -> frozenset[str]:

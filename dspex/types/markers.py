@@ -1,6 +1,6 @@
 """DSPy's custom-type markers: how an image becomes a content block, and how hostile text would (RULES X2).
 
-DSPy serialises an image inside a prompt as a marked JSON text and later cuts each marked text out into content
+DSPy serializes an image inside a prompt as a marked JSON text and later cuts each marked text out into content
 blocks. An ordinary string that holds the marker would do the same, so such strings are refused before they get
 here.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from ..adapters.repaired_json import loads
+from .lenient_json import loads
 
 START: Final = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
 END: Final = "<<CUSTOM-TYPE-END-IDENTIFIER>>"
 
 
 def expand(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with each marked text as content blocks; only user messages have any."""
+    """Return the message with each marked text as content blocks; only user messages have any."""
     content = message["content"]
     if message["role"] != "user" or not isinstance(content, str) or START not in content:
         return message

@@ -1,4 +1,4 @@
-"""Tools as values of a signature: functions that a model may call, and what it is told of them.
+"""Tools as values of a signature: functions that a model may call, and what it sees of them.
 
 `Tool` has the fields, schemas and prompt form of its DSPy namesake (dspy/adapters/types/tool.py, 3.4.1). Tools run in
 this process, in the caller's thread. How adapters offer them to a model is `adapters/tool_calling.py`'s.
@@ -24,7 +24,8 @@ class Tool(DspyType):
 
     `args` is {argument: JSON schema}; all of it is derived from the function as DSPy derives it, docstring included.
 
-    Raises: SettingsError for a lambda without a name, for `*args`, and for an argument without a JSON schema.
+    Raises:
+        SettingsError: a lambda without a name, `*args`, or an argument without a JSON schema.
     """
 
     dspy_name: ClassVar[str] = "dspy.Tool"
@@ -66,9 +67,10 @@ class Tool(DspyType):
         return pydantic_core.core_schema.no_info_before_validator_function(tool_of, handler(source))
 
     def __call__(self, **arguments: Any) -> Any:
-        """What the function gives for these arguments, which are checked and given their types first.
+        """Return what the function gives for these arguments, which are checked and given their types first.
 
-        Raises: InvalidInput for arguments that do not fit, and for an async function (use `acall`).
+        Raises:
+            InvalidInput: arguments that do not fit, or an async function (use `acall`).
         """
         if inspect.iscoroutinefunction(self.func):
             raise InvalidInput(f"The tool {self.name!r} is asynchronous: use await tool.acall(...).")
@@ -80,11 +82,15 @@ class Tool(DspyType):
         return await given if inspect.isawaitable(given) else given
 
     def typed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments under the function's own types. Raises: InvalidInput naming the one that does not fit."""
+        """Return the arguments under the function's own types.
+
+        Raises:
+            InvalidInput: an argument does not fit; `field` names it.
+        """
         return {name: self._typed(name, value) for name, value in arguments.items()}
 
     def as_function(self) -> dict[str, Any]:
-        """The tool as a request's `tools` holds it (the form of OpenAI's function calling)."""
+        """Return the tool as a request's `tools` holds it (the form of OpenAI's function calling)."""
         required = [name for name, schema in self.args.items() if "default" not in schema]
         parameters = {"type": "object", "properties": self.args, "required": required}
         return {
@@ -166,7 +172,7 @@ def _schema(func: Any, name: str, parameter: inspect.Parameter, hint: Any) -> di
 
 
 def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with every `$ref` replaced by what it names."""
+    """Return the schema with every `$ref` replaced by what it names."""
     definitions = schema.get("$defs")
     if definitions is None:
         return schema

@@ -32,10 +32,12 @@ class ToolCall(DspyType):
         return {"name": self.name, "args": self.args}
 
     def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
-        """What the called function gives: one of `functions`, a mapping of names or a list of tools.
+        """Return what the called function gives: one of `functions`, a mapping of names or a list of tools.
 
-        Raises: UnknownName when the model named another; ToolFailed from what the function raised, and for arguments
-        that are no JSON object; InvalidInput for an async one (use `aexecute`).
+        Raises:
+            UnknownName: the model named another function.
+            ToolFailed: the function raised, or the arguments are no JSON object.
+            InvalidInput: the function is asynchronous (use `aexecute`).
         """
         func = self._function(functions)
         _require_arguments(self.name, self.args)
@@ -144,7 +146,11 @@ class ToolCallResults(pydantic.BaseModel):
         values: Sequence[Any],
         is_errors: Sequence[bool] | None = None,
     ) -> ToolCallResults:
-        """What each call returned, in the calls' order. Raises: InvalidInput when the numbers differ."""
+        """Return what each call returned, in the calls' order.
+
+        Raises:
+            InvalidInput: the numbers differ.
+        """
         calls = tool_calls.tool_calls if isinstance(tool_calls, ToolCalls) else tool_calls
         failed = [False] * len(calls) if is_errors is None else is_errors
         if not len(calls) == len(values) == len(failed):
@@ -170,7 +176,7 @@ class ToolCallResults(pydantic.BaseModel):
 
 
 def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without a member that models are not told of."""
+    """Return the schema without a member that models do not see."""
     schema.get("properties", {}).pop(member, None)
     if "required" in schema:
         schema["required"] = [name for name in schema["required"] if name != member]
@@ -178,8 +184,12 @@ def _hidden(member: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_arguments(name: str, args: Mapping[str, Any]) -> None:
-    """Raises ToolFailed for arguments that are no JSON object: the tool must not run with its defaults instead."""
-    from ..lm.dialects.dialect_base import PARTIAL
+    """Require a JSON object, or the tool would run with its defaults instead.
+
+    Raises:
+        ToolFailed: the arguments are none.
+    """
+    from ..lm.dialects.answer import PARTIAL
 
     if args.keys() == {PARTIAL} and isinstance(args[PARTIAL], str):
         cause = InvalidInput(
@@ -195,7 +205,7 @@ def _is_call(value: Mapping[str, Any]) -> bool:
 
 
 def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's id, name and arguments, whichever of the two forms it has."""
+    """Return a call's id, name and arguments, whichever of the two forms it has."""
     if "function" in value:
         function = value.get("function") or {}
         if not isinstance(function, Mapping):
@@ -204,7 +214,7 @@ def _normal(value: Mapping[str, Any]) -> dict[str, Any]:
     else:
         name, arguments = value.get("name"), value.get("args", value.get("arguments", {}))
     if isinstance(arguments, str):
-        from ..adapters.repaired_json import loads
+        from .lenient_json import loads
 
         arguments = loads(arguments)
     elif arguments is None:

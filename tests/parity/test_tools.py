@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import native_client
 import pydantic
 import pytest
 
@@ -22,7 +23,6 @@ from dspex.adapters import compile_signature
 from dspex.errors import DspexError, InvalidInput, SettingsError, ToolFailed, UnknownName
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from dspex.programs.native_route import asked, predict, predict_stream
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 from dspex.testing import FakeLM, FakeReply
@@ -93,9 +93,9 @@ def _outcome(client: LMClient, server: FakeLM, case: dict[str, Any]) -> Any:
     sig = signature(case["signature"])
     native = case["native"] if case["native"] is not None else case["adapter"] == "json"
     try:
-        compiled = asked(sig, case["adapter"], lm, native)
+        compiled = native_client.native(sig, lm, adapter=case["adapter"], use_native_function_calling=native).compiled
         assert compiled.unsupported_with(lm) is None, case
-        out = predict(
+        out = native_client.predict(
             client,
             sig,
             values(case["inputs"], native_types),
@@ -268,7 +268,7 @@ def test_streams_end_with_the_calls() -> None:
         reply = FakeReply(tool_calls=[("search", {"query": "x"})])
         with FakeLM([reply], model=model) as server, LMClient() as client:
             given = {"question": "q", "tools": [search]}
-            items = list(predict_stream(client, signature(ANSWERED), given, lm=server.lm, adapter="json"))
+            items = list(native_client.predict_stream(client, signature(ANSWERED), given, lm=server.lm, adapter="json"))
             assert [call.name for call in items[-1].tool_calls.tool_calls] == ["search"]  # type: ignore[union-attr]
 
 

@@ -191,7 +191,7 @@ def test_geminis_answers_are_judged_and_counted(verb: str, peers: Callable[..., 
     with pytest.raises(LMRateLimitError):
         _ask_gemini(client, lm, verb)
     assert _ask_gemini(client, lm, verb) == data
-    assert client.ledger.total.stats()["total_tokens"] == 12
+    assert client.usage.total.stats()["total_tokens"] == 12
     assert _ask_gemini(client, lm, verb) == data  # kept
     with pytest.raises(LMError):
         _ask_gemini(client, lm.replace(cache=False, api_key="canary-42424242"), verb)

@@ -75,7 +75,7 @@ ANTHROPIC_TYPES: dict[str, type[LMProviderError]] = {
 
 
 def class_of_status(status: int) -> type[LMProviderError]:
-    """The class that a status means when the body says nothing more."""
+    """Return the class that a status means when the body says nothing more."""
     if status in (401, 403):
         return LMAuthError
     if status == 402:
@@ -98,7 +98,7 @@ def failure(
     code: str | None = None,
     **facts: Any,
 ) -> LMProviderError:
-    """The error, with the provider's own message cleaned of keys."""
+    """Return the error, with the provider's own message cleaned of keys."""
     secrets = lm.secrets
     shown = redact(message[:_READ_MOST], *secrets)[:_MESSAGE_MOST] or code or f"HTTP {status}"
     return kind(
@@ -121,7 +121,7 @@ def with_metadata(error: LMError, head: Head, lm: LM) -> LMError:
 
 
 def retry_after(head: Head) -> float | None:
-    """Seconds that the provider wants us to wait, by Retry-After (seconds or a date) or retry-after-ms."""
+    """Return seconds that the provider wants us to wait, by Retry-After (seconds or a date) or retry-after-ms."""
     text = head.get("retry-after")
     if text:
         return _seconds(text)
@@ -158,13 +158,13 @@ def envelope(body: bytes) -> tuple[dict[str, Any], Any] | None:
 
 
 def is_about_model(message: str, *codes: str) -> bool:
-    """Whether the provider's words say that the model does not exist."""
+    """Return whether the provider's words say that the model does not exist."""
     words = " ".join(part for part in (message, *codes) if part).lower()
     return "model" in words and any(marker in words for marker in _MODEL_GONE)
 
 
 def is_about_length(message: str) -> bool:
-    """Whether Anthropic's words say that the prompt is too long."""
+    """Return whether Anthropic's words say that the prompt is too long."""
     words = message.lower()
     return any(
         marker in words for marker in ("prompt is too long", "too many tokens", "context window", "context length")
@@ -172,5 +172,5 @@ def is_about_length(message: str) -> bool:
 
 
 def plain_text(body: bytes) -> str:
-    """A body that is not JSON, as a message."""
+    """Return a body that is not JSON, as a message."""
     return body[:_READ_MOST].decode("utf-8", "replace").strip()

@@ -71,7 +71,7 @@ class Fault:
     @property
     def kind(self) -> type[LMProviderError]:
         """The class that it stands for; LMServerError where the codes say nothing that is known."""
-        for code in self.codes:  # names before numbers: 429 is said of a spent quota too
+        for code in self.codes:  # names before numbers: 429 may mean a spent quota too
             if code in CODES:
                 return CODES[code]
         for code in self.codes:
@@ -80,12 +80,12 @@ class Fault:
         return LMServerError
 
     def error(self, lm: LM, kind: type[LMProviderError] | None = None) -> LMProviderError:
-        """The error to raise."""
+        """Return the error to raise."""
         return error_classes.failure(lm, kind or self.kind, self.message, code=self.codes[0] if self.codes else "")
 
 
 def fault_in(payload: Any) -> Fault | None:
-    """The error that a JSON value is or holds, None for one that says nothing of an error."""
+    """Return the error that a JSON value is or holds, None for one that says nothing of an error."""
     if isinstance(payload, list):
         return next((fault for item in payload if (fault := fault_in(item)) is not None), None)
     if not isinstance(payload, dict):
@@ -98,7 +98,7 @@ def fault_in(payload: Any) -> Fault | None:
 
 
 def complaint_in(payload: Any) -> Fault | None:
-    """What a JSON value that is no answer complains of, None when it holds no word of it."""
+    """Return what a JSON value that is no answer complains of, None when it holds no word of it."""
     if not isinstance(payload, dict):
         return None
     if any(payload.get(name) for name in _MESSAGES) or any(map(_says_failure, payload.items())):
@@ -107,7 +107,7 @@ def complaint_in(payload: Any) -> Fault | None:
 
 
 def text_fault(text: str) -> Fault:
-    """The error that a text is."""
+    """Return the error that a text is."""
     return Fault(text[:10_000])
 
 
@@ -148,7 +148,7 @@ def _fault(error: Any, outer: Mapping[str, Any]) -> Fault:
 
 
 def _layers(error: Any) -> list[Mapping[str, Any]]:
-    """The objects that an error is wrapped in, the innermost first."""
+    """Return the objects that an error is wrapped in, the innermost first."""
     found: list[Mapping[str, Any]] = []
     while isinstance(error, dict | list) and error and len(found) < _DEEPEST:
         if isinstance(error, list):
@@ -167,7 +167,7 @@ def _codes(layer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _message(error: Any, layers: list[Mapping[str, Any]]) -> str:
-    said = next((layer[name] for layer in layers for name in (*_MESSAGES, "status_msg") if layer.get(name)), None)
-    if said is None:
-        said = error
-    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    message = next((layer[name] for layer in layers for name in (*_MESSAGES, "status_msg") if layer.get(name)), None)
+    if message is None:
+        message = error
+    return message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import LMUnsupportedFeatureError
 from . import openai
-from .dialect_base import (
-    Answer,
-    Message,
-    as_object,
-    count,
-    counters,
-    decode,
-    no_answer,
-)
+from .answer import Answer, count, counters, no_answer
+from .dialect import Message
 from .error_envelopes import fault_in
+from .json_body import as_object, decode
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -29,34 +23,38 @@ failure = openai.failure  # OpenAI's rules suffice for what is passed on
 
 
 def endpoint(lm: LM) -> str:
-    """The URL of a completion."""
+    """Return the URL of a completion."""
     return f"{lm.api_base}/models/{lm.name.removeprefix('models/')}:generateContent"
 
 
 def owns(lm: LM, url: str) -> bool:
-    """Whether the URL is a completion of the LM's model."""
+    """Return whether the URL is a completion of the LM's model."""
     whole = endpoint(lm)
     streamed = whole.removesuffix("generateContent") + "streamGenerateContent"
     return url in (whole, streamed, f"{streamed}?alt=sse")
 
 
 def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Whether a request asks for a stream."""
+    """Return whether a request asks for a stream."""
     return ":streamGenerateContent" in url
 
 
 def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Whether a request's body names another model than the record; here the URL names it."""
+    """Return whether a request's body names another model than the record; here the URL names it."""
     return asked.get("model") not in (None, lm.name, f"models/{lm.name}")
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
-    """Raises LMUnsupportedFeatureError: only workers write this dialect."""
+    """Refuse: only workers write this dialect.
+
+    Raises:
+        LMUnsupportedFeatureError: always.
+    """
     raise LMUnsupportedFeatureError("Gemini models are called by workers only.", model=lm.model)
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """A 2xx response's body, read for its usage.
+    """Return a 2xx response's body, read for its usage.
 
     Raises:
         LMError: the body is no answer.
@@ -69,28 +67,28 @@ def answer(lm: LM, body: bytes) -> Answer:
     return Answer(text=None, model=lm.name, usage=usage_in(data))
 
 
-def mended(lm: LM, body: bytes) -> bytes:
-    """The body as it came: arguments are objects in this dialect."""
+def repaired(lm: LM, body: bytes) -> bytes:
+    """Return the body as it came: arguments are objects in this dialect."""
     return body
 
 
 def reader(lm: LM) -> StreamReader:
-    """A reader for a streamed response."""
+    """Return a reader for a streamed response."""
     return _GeminiStream(lm)
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The counters of a response or an event in DSPy's shape."""
-    said = as_object(data.get("usageMetadata"))
-    inputs, thought = count(said.get("promptTokenCount")), count(said.get("thoughtsTokenCount"))
-    outputs = count(said.get("candidatesTokenCount"))
+    """Return the counters of a response or an event in DSPy's shape."""
+    reported = as_object(data.get("usageMetadata"))
+    inputs, thought = count(reported.get("promptTokenCount")), count(reported.get("thoughtsTokenCount"))
+    outputs = count(reported.get("candidatesTokenCount"))
     if outputs is not None or thought is not None:
         outputs = (outputs or 0) + (thought or 0)
     return counters(
         inputs,
         outputs,
-        count(said.get("totalTokenCount")),
-        (("cached_tokens", said.get("cachedContentTokenCount")),),
+        count(reported.get("totalTokenCount")),
+        (("cached_tokens", reported.get("cachedContentTokenCount")),),
         (("reasoning_tokens", thought),),
     )
 

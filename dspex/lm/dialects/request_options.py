@@ -19,7 +19,12 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 
 
 def check(lm: LM, options: Mapping[str, Any]) -> None:
-    """Raises unless every option is one that a request can carry."""
+    """Require that every option is one that a request can carry.
+
+    Raises:
+        LMConfigurationError: an option of LM() itself.
+        LMUnsupportedFeatureError: any other that is none.
+    """
     for option in options:
         if option in GENERATION_OPTIONS or option in LOCAL:
             continue
@@ -31,14 +36,14 @@ def check(lm: LM, options: Mapping[str, Any]) -> None:
 
 
 def filled(lm: LM, system: str) -> str:
-    """The system prompt; an empty one is refused, as by DSPy's engine."""
+    """Return the system prompt; an empty one is refused, as by DSPy's engine."""
     if not system:
         raise LMUnsupportedFeatureError("The system message is empty; leave it out.", model=lm.model)
     return system
 
 
 def max_tokens(lm: LM, options: Mapping[str, Any]) -> int | None:
-    """One limit, whichever of the two names it was given by.
+    """Return one limit, whichever of the two names it was given by.
 
     Raises:
         LMUnsupportedFeatureError: both were given, and they disagree.
@@ -50,7 +55,7 @@ def max_tokens(lm: LM, options: Mapping[str, Any]) -> int | None:
 
 
 def number(options: Mapping[str, Any], name: str) -> float | None:
-    """A float option; whole numbers become floats (`1` is sent as `1.0`), as in DSPy."""
+    """Return a float option; whole numbers become floats (`1` is sent as `1.0`), as in DSPy."""
     value = options.get(name)
     if value is None:
         return None
@@ -60,13 +65,13 @@ def number(options: Mapping[str, Any], name: str) -> float | None:
 
 
 def stops(options: Mapping[str, Any]) -> list[str]:
-    """The stop sequences as a list."""
+    """Return the stop sequences as a list."""
     stop = options.get("stop")
     return [stop] if isinstance(stop, str) else list(stop or ())
 
 
 def effort(provider: Provider, asked: Any) -> str | None:
-    """The reasoning level to send: the nearest one that the server has; "none" switches reasoning off."""
+    """Return the reasoning level to send: the nearest one that the server has; "none" switches reasoning off."""
     if asked is None:
         return None
     if asked == "none":
@@ -102,7 +107,7 @@ def schema_of(lm: LM, response_format: Any) -> dict[str, Any] | None:
 
 
 def function_tools(lm: LM, tools: Any) -> list[dict[str, Any]]:
-    """The function tools as {"name", "description", "parameters"}."""
+    """Return the function tools as {"name", "description", "parameters"}."""
     found = []
     for tool in tools or ():
         function = tool.get("function") if tool.get("type") == "function" else None
@@ -122,7 +127,7 @@ def function_tools(lm: LM, tools: Any) -> list[dict[str, Any]]:
 
 
 def tool_choice(choice: Any) -> tuple[str, str | None] | None:
-    """A tool choice as (mode, forced tool's name)."""
+    """Return a tool choice as (mode, forced tool's name)."""
     if choice is None:
         return None
     if choice in ("none", "auto", "required"):

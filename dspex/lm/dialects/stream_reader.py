@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
-from .dialect_base import Answer, arguments_of, json_in, tool_call
+from .answer import Answer, arguments_of, tool_call
 from .error_envelopes import Fault, complaint_in, fault_in, text_fault
 from .event_splitter import EventSplitter
+from .json_body import json_in
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -43,7 +44,7 @@ class StreamReader(ABC):
         return bool(self.text or self.reasoning or self.calls or self.finish_reason)
 
     def feed(self, data: bytes) -> list[str]:
-        """The text that arrived, in order.
+        """Return the text that arrived, in order.
 
         Raises:
             LMError: the provider reported an error inside the stream.
@@ -57,7 +58,7 @@ class StreamReader(ABC):
         return self.text[before:]
 
     def finish(self) -> Answer:
-        """The whole answer.
+        """Return the whole answer.
 
         Raises:
             LMServerError: the stream held no answer at all.
@@ -127,7 +128,7 @@ class StreamReader(ABC):
             raise self._cut() from None
 
     def _no_stream(self, body: bytes) -> LMError:
-        """What stands there instead of a stream."""
+        """Return what stands there instead of a stream."""
         payload = json_in(body)
         fault = fault_in(payload)
         if fault is None and not isinstance(payload, dict | list):
@@ -139,7 +140,7 @@ class StreamReader(ABC):
         return self._failed(fault)
 
     def _failed(self, fault: Fault) -> LMError:
-        """The error that a fault inside the stream is."""
+        """Return the error that a fault inside the stream is."""
         return fault.error(self.lm)
 
     def _cut(self) -> LMError:

@@ -1,7 +1,6 @@
 """HTTP from threads: the calling thread does all the I/O, so Ctrl-C interrupts it at once and nothing outlives it.
 
-Owns idle connections in deques whose append and pop are atomic: no lock, hence nothing that a fork or a finalizer
-could find held. A forked child starts with none. When the interpreter exits, requests under way end with
+A forked child starts without connections. When the interpreter exits, requests under way end with
 LMTransportError, or it would wait for their threads. Not covered: more than one request on a connection at a time; at
 exit, connections that are just being made (10 s at most).
 """
@@ -11,28 +10,17 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
-import socket
 import sys
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from ...errors import LMError, LMTimeoutError, LMTransportError
-from .endpoint import Endpoint, tls
-from .http_message import Head, Reply, ResponseParser, kept_for
-
-CONNECT_TIMEOUT_S = 10.0
-IDLE_LIMIT_S = 55.0  # under the 60 s after which common load balancers close
-IDLE_MOST = 64
-_CHUNK = 64 * 1024
-Again = Callable[[], object]
-
-
-def untold() -> None:
-    """Nobody wants to hear that a request was sent again."""
+from ...errors import LMTransportError
+from .blocking_connection import BlockingConnection, connect
+from .connection_pool import ConnectionPool, OnResend, ignore_resend
+from .endpoint import Endpoint
+from .http_message import Head, Reply, ResponseParser
 
 
 class BlockingHttp:
@@ -40,23 +28,25 @@ class BlockingHttp:
 
     def __init__(self) -> None:
         self.is_over = threading.Event()  # the interpreter exits
-        self._idle: dict[tuple[object, ...], deque[_BlockingConnection]] = {}
-        self._busy: set[_BlockingConnection] = set()
+        self._pool = ConnectionPool[BlockingConnection]()
+        self._busy: set[BlockingConnection] = set()
         self._pid = os.getpid()
         self._hooks = 0
 
-    def send(self, target: Endpoint, head: bytes, body: bytes, timeout: float, again: Again | None = untold) -> Reply:
-        """The whole response, within `timeout` seconds.
+    def send(
+        self, target: Endpoint, head: bytes, body: bytes, timeout: float, on_resend: OnResend | None = ignore_resend
+    ) -> Reply:
+        """Return the whole response, within `timeout` seconds.
 
-        A kept connection that the peer closed before it answered a byte is replaced by a new one, once: `again` is
-        told. With None only a new connection is used, and nothing is sent twice.
+        A kept connection that the peer closed before it answered a byte is replaced by a new one, once, and `on_resend`
+        is called. With None only a new connection is used, and nothing is sent twice.
 
         Raises:
             LMTimeoutError: the time is over.
             LMTransportError: no connection, or it broke.
         """
         deadline = time.monotonic() + timeout
-        connection = self._begin(target, head, body, deadline, again)
+        connection = self._begin(target, head, body, deadline, on_resend)
         parser = connection.parser
         try:
             while not parser.complete:
@@ -76,21 +66,18 @@ class BlockingHttp:
         body: bytes,
         timeout: float,
         until: float = math.inf,
-        again: Again | None = untold,
+        on_resend: OnResend | None = ignore_resend,
     ) -> BlockingHttpStream:
-        """The response as soon as its head is there; `again` as in `send`.
+        """Return the response as soon as its head is there; `on_resend` as in `send`.
 
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
-        connection = self._begin(target, head, body, min(until, time.monotonic() + timeout), again)
+        connection = self._begin(target, head, body, min(until, time.monotonic() + timeout), on_resend)
         return BlockingHttpStream(self, target, connection, timeout, until)
 
     def close(self) -> None:
         """Close the idle connections; requests under way are not disturbed and close theirs."""
-        idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            while connections:
-                connections.pop().close()
+        self._pool.close()
 
     def end(self) -> None:
         """End the requests under way, and refuse any other."""
@@ -99,24 +86,24 @@ class BlockingHttp:
             connection.hang_up()
 
     def _begin(
-        self, target: Endpoint, head: bytes, body: bytes, deadline: float, again: Again | None
-    ) -> _BlockingConnection:
+        self, target: Endpoint, head: bytes, body: bytes, deadline: float, on_resend: OnResend | None
+    ) -> BlockingConnection:
         """Send, and wait for the response's head."""
         self._watch_exit()
         data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
-        kept = None if again is None else self._take(target)
-        if again is not None and kept is not None:
+        kept = None if on_resend is None else self._take(target)
+        if on_resend is not None and kept is not None:
             try:
                 return self._exchange(kept, target, data, deadline)
             except LMTransportError:
                 if kept.answered or self.is_over.is_set():
                     raise
-            again()
-        return self._exchange(_connect(target, deadline), target, data, deadline)
+            on_resend()
+        return self._exchange(connect(target, deadline), target, data, deadline)
 
     def _exchange(
-        self, connection: _BlockingConnection, target: Endpoint, data: bytes, deadline: float
-    ) -> _BlockingConnection:
+        self, connection: BlockingConnection, target: Endpoint, data: bytes, deadline: float
+    ) -> BlockingConnection:
         try:
             self._busy.add(connection)
             if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
@@ -128,39 +115,21 @@ class BlockingHttp:
             raise
         return connection
 
-    def _take(self, target: Endpoint) -> _BlockingConnection | None:
+    def _take(self, target: Endpoint) -> BlockingConnection | None:
         if self._pid != os.getpid():
-            self._idle, self._pid = {}, os.getpid()
-        connections = self._idle.get(target.pool)
-        while connections:
-            try:
-                connection = connections.pop()
-            except IndexError:  # another thread was faster
-                return None
-            if connection.is_fresh():
-                return connection
-            connection.close()
-        return None
+            self._pool, self._pid = ConnectionPool(), os.getpid()
+        return self._pool.take(target)
 
-    def _drop(self, connection: _BlockingConnection) -> None:
+    def _drop(self, connection: BlockingConnection) -> None:
         self._busy.discard(connection)
         connection.close()
 
-    def _put(self, target: Endpoint, connection: _BlockingConnection) -> None:
+    def _put(self, target: Endpoint, connection: BlockingConnection) -> None:
         self._busy.discard(connection)
-        head = connection.parser.head
-        idle_s = kept_for(head, IDLE_LIMIT_S) if head is not None and connection.parser.reusable else 0.0
-        if not idle_s or self._pid != os.getpid():
+        if self._pid != os.getpid():
             connection.close()
-            return
-        connections = self._idle.get(target.pool)
-        if connections is None:
-            connections = self._idle.setdefault(target.pool, deque())
-        if len(connections) >= IDLE_MOST:
-            connection.close()
-            return
-        connection.idle_until = time.monotonic() + idle_s
-        connections.append(connection)
+        else:
+            self._pool.put(target, connection)
 
     def _watch_exit(self) -> None:
         """Have `end` called when the interpreter exits, before it waits for its threads.
@@ -179,13 +148,13 @@ class BlockingHttpStream:
     """A response whose body is still coming; iterate it or close it. `head` is there already."""
 
     def __init__(
-        self, http: BlockingHttp, target: Endpoint, connection: _BlockingConnection, wait: float, until: float
+        self, http: BlockingHttp, target: Endpoint, connection: BlockingConnection, wait: float, until: float
     ) -> None:
         assert connection.parser.head is not None
         self.head: Head = connection.parser.head
         self._http = http
         self._target = target
-        self._connection: _BlockingConnection | None = connection
+        self._connection: BlockingConnection | None = connection
         self._wait = wait
         self._until = until
 
@@ -208,11 +177,11 @@ class BlockingHttpStream:
         self._http._put(self._target, connection)
 
     def parts(self) -> Iterator[bytes]:
-        """The body's parts; ask for them once."""
+        """Give the body's parts; ask for them once."""
         return iter(self)
 
     def whole(self) -> Reply:
-        """The response with all that is left of its body."""
+        """Return the response with all that is left of its body."""
         return Reply(self.head, b"".join(self))
 
     def close(self) -> None:
@@ -223,131 +192,3 @@ class BlockingHttpStream:
 
     def __del__(self) -> None:
         self.close()
-
-
-class _BlockingConnection:
-    """One socket and the parser of the response that it carries now."""
-
-    __slots__ = ("answered", "host", "idle_until", "parser", "socket")
-
-    def __init__(self, sock: socket.socket, host: str) -> None:
-        self.socket = sock
-        self.host = host
-        self.parser = ResponseParser()
-        self.idle_until = 0.0
-        self.answered = False
-
-    def exchange(self, data: bytes, deadline: float) -> None:
-        """Send, and wait for the response's head; a peer may answer and close before it has read all (413, say)."""
-        try:
-            self.write(data, deadline)
-        except LMTransportError:
-            with contextlib.suppress(LMTransportError):
-                while self.parser.head is None:
-                    self.receive(deadline)
-            if self.parser.head is None:
-                raise
-        while self.parser.head is None:
-            self.receive(deadline)
-
-    def write(self, data: bytes, deadline: float) -> None:
-        self.answered = False
-        try:
-            self.socket.settimeout(_left(deadline, self.host))
-            self.socket.sendall(data)
-        except TimeoutError:
-            raise _timed_out(self.host) from None
-        except OSError as error:
-            raise _broken(self.host, error) from error
-
-    def receive(self, deadline: float) -> None:
-        try:
-            self.socket.settimeout(_left(deadline, self.host))
-            data = self.socket.recv(_CHUNK)
-        except TimeoutError:
-            raise _timed_out(self.host) from None
-        except OSError as error:
-            raise _broken(self.host, error) from error
-        if data:
-            self.answered = True
-            self.parser.feed(data)
-        else:
-            self.parser.closed()
-
-    def is_fresh(self) -> bool:
-        """Whether a kept connection may be used: not idle for long, and nothing arrived meanwhile.
-
-        An EOF, say; or bytes that nobody asked for, which would be taken for the answer to the next request.
-        """
-        if time.monotonic() > self.idle_until:
-            return False
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return not poll.poll(0)
-
-    def hang_up(self) -> None:
-        """From another thread: whoever waits for it finds its end."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # not a TLS socket's own, which tears down its state
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-def _connect(target: Endpoint, deadline: float) -> _BlockingConnection:
-    host = target.host
-    try:
-        sock = socket.create_connection(target.address, timeout=min(CONNECT_TIMEOUT_S, _left(deadline, host)))
-    except TimeoutError:
-        raise _timed_out(host) from None
-    except OSError as error:
-        raise _broken(host, error) from error
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if target.tunnel is not None:
-            _open_tunnel(sock, target, deadline)
-        if target.server_name is not None:
-            sock = tls().wrap_socket(sock, server_hostname=target.server_name)
-    except BaseException as error:
-        sock.close()
-        if isinstance(error, LMError) or not isinstance(error, OSError):
-            raise
-        raise (_timed_out(host) if isinstance(error, TimeoutError) else _broken(host, error)) from error
-    return _BlockingConnection(sock, host)
-
-
-def _open_tunnel(sock: socket.socket, target: Endpoint, deadline: float) -> None:
-    assert target.tunnel is not None
-    answer = b""
-    sock.settimeout(_left(deadline, target.host))
-    sock.sendall(target.tunnel)
-    while b"\r\n\r\n" not in answer and len(answer) < _CHUNK:
-        sock.settimeout(_left(deadline, target.host))
-        data = sock.recv(_CHUNK)
-        if not data:
-            break
-        answer += data
-    check_tunnel(target, answer)
-
-
-def check_tunnel(target: Endpoint, answer: bytes) -> None:
-    """Raises LMTransportError unless the proxy opened the tunnel."""
-    status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
-    if status != [b"200"]:
-        said = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
-        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {said}.")
-
-
-def _left(deadline: float, host: str) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _timed_out(host)
-    return left
-
-
-def _timed_out(host: str) -> LMTimeoutError:
-    return LMTimeoutError(f"{host} did not answer in time.")
-
-
-def _broken(host: str, error: OSError) -> LMTransportError:
-    return LMTransportError(f"No answer from {host}: {error.strerror or type(error).__name__}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ...errors import LMConfigurationError
+from ...errors import LMConfigurationError, LMTransportError
 from ..credentials import secrets_of_proxy
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def target_of(url: str, proxy: str | None = None) -> Endpoint:
 
 @functools.lru_cache(maxsize=1)
 def tls() -> ssl.SSLContext:
-    """The process's TLS context: the system's authorities, verification on."""
+    """Return the process's TLS context: the system's authorities, verification on."""
     import ssl  # 30 ms, for https only
 
     context = ssl.create_default_context()
@@ -70,8 +70,20 @@ def tls() -> ssl.SSLContext:
     return context
 
 
+def check_tunnel(target: Endpoint, answer: bytes) -> None:
+    """Require that the proxy opened the tunnel.
+
+    Raises:
+        LMTransportError: it did not.
+    """
+    status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
+    if status != [b"200"]:
+        shown = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
+        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {shown}.")
+
+
 def _taken_apart(url: str) -> tuple[SplitResult, str, int | None]:
-    """A URL's parts, its host ("" for none) and its port; one that no resolver or socket takes has no host."""
+    """Return a URL's parts, its host ("" for none) and its port; one that no resolver or socket takes has no host."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

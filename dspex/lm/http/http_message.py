@@ -38,7 +38,7 @@ class Head:
         return tuple((name.lower(), value.strip()) for name, colon, value in pairs if colon and name.strip() == name)
 
     def get(self, name: str, default: str = "") -> str:
-        """The first value of a header, by its lower-case name."""
+        """Return the first value of a header, by its lower-case name."""
         at = self._folded.find(f"\r\n{name}:")
         if at < 0:
             return default
@@ -61,7 +61,7 @@ class Reply:
 
 
 def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The head of a request up to, and without, the value of Content-Length, which is always its last header.
+    """Return the head of a request up to, and without, the value of Content-Length, which is always its last header.
 
     Raises:
         ValueError: a header that would end its line (header injection).
@@ -126,7 +126,7 @@ class ResponseParser:
         self.complete = True
 
     def take(self) -> bytes:
-        """The body bytes that arrived since the last take."""
+        """Return the body bytes that arrived since the last take."""
         if not self.chunks:
             return b""
         data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
@@ -224,13 +224,13 @@ class ResponseParser:
 
 
 def kept_for(head: Head, most: float) -> float:
-    """Seconds that the peer keeps the connection for another request, by its Keep-Alive header; `most` if unsaid."""
-    said = head.get("keep-alive").lower()
-    if not said:
+    """Return the seconds that the peer keeps the connection, by its Keep-Alive header; `most` where it has none."""
+    value = head.get("keep-alive").lower()
+    if not value:
         return most
-    if _KEEP_ALIVE_OVER.search(said):
+    if _KEEP_ALIVE_OVER.search(value):
         return 0.0
-    found = _KEEP_ALIVE.search(said)
+    found = _KEEP_ALIVE.search(value)
     if found is None:
         return most
     seconds = float(found[1])
@@ -238,5 +238,5 @@ def kept_for(head: Head, most: float) -> float:
 
 
 def _is_kept(connection: str, minor: str) -> bool:
-    """Whether the connection may be used again, by its Connection header and HTTP/1's minor version."""
+    """Return whether the connection may be used again, by its Connection header and HTTP/1's minor version."""
     return "close" not in connection and (minor == "1" or "keep-alive" in connection)

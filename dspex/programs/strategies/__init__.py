@@ -1,8 +1,8 @@
 """Strategies: programs that ask another program, more than once or with more than they were given.
 
 Each is a `Program` like any other: called, awaited, streamed, mapped, put into pipelines. What repeats is decided by
-the pure loops of attempts, rewards, assertions and votes; what is asked is the inner program's, on either
-route. Functions of the host's (rewards, checks, retrievers) run in this process on both routes.
+a pure loop in the strategy's file; what is asked is the inner program's, on either route. Functions of the host's
+(rewards, checks, retrievers) run in this process on both routes.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,16 +1,19 @@
-"""Assertions as a program: predicates with feedback, and asking again with it as a hint, on either route."""
+"""Assertions as a program: predicates over a prediction, and asking again with what was wrong until they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ...errors import InvalidInput, SettingsError
+from ...errors import CheckFailed, InvalidInput, SettingsError
+from ...types.prediction import Prediction
 from ..program import Program
-from .assertion_checks import Check, OnFailure, asserting
-from .attempts import Loop
+from .attempts import Attempt, Inputs, Loop, require_attempts
 from .strategy import RepeatingStrategy, require_function
+
+Check = Callable[[Inputs, Prediction], "bool | str | None"]
+OnFailure = Literal["raise", "return"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,11 @@ class Assertions(RepeatingStrategy):
         attempts: int = 3,
         on_failure: OnFailure = "raise",
     ) -> Assertions:
-        """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
+        """Return the program over `inner`.
+
+        Raises:
+            SettingsError, InvalidInput: options that cannot be.
+        """
         if not checks or not all(callable(check) for check in checks):
             raise SettingsError("Assertions need checks: functions (inputs, prediction) -> bool or text.", key="checks")
         for check in checks:
@@ -49,3 +56,40 @@ class Assertions(RepeatingStrategy):
             on_failure=self.on_failure,
             first_rollout=self.first_rollout,
         )
+
+
+def asserting(
+    inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_failure: OnFailure, first_rollout: int = 0
+) -> Loop:
+    """Make a loop that ends with the first prediction that passes all checks; attempts get what was wrong before.
+
+    A check gets the inputs and the prediction, and returns True or None when satisfied, else False or what is wrong.
+    The first attempt is asked as usual, and may be answered from a cache. What an attempt raises is let through.
+
+    Raises:
+        CheckFailed: after `attempts`, unless on_failure is "return": then it ends with the fewest failures.
+    """
+    require_attempts(attempts)
+    best: tuple[int, Prediction] | None = None
+    feedback: tuple[str, ...] = ()
+    for number in range(1, attempts + 1):
+        rollout_id = first_rollout + number - 1 if number > 1 else None
+        prediction = yield Attempt(number, rollout_id=rollout_id, feedback=feedback)
+        feedback = failures(checks, inputs, prediction)
+        if not feedback:
+            return prediction
+        if best is None or len(feedback) < best[0]:
+            best = (len(feedback), prediction)
+    if on_failure == "raise" or best is None:
+        raise CheckFailed(feedback, attempts=attempts, prediction=prediction)
+    return best[1]
+
+
+def failures(checks: Iterable[Check], inputs: Inputs, prediction: Prediction) -> tuple[str, ...]:
+    """Return what the checks object to; a check that only says False is called by its name."""
+    found = []
+    for check in checks:
+        verdict = check(inputs, prediction)
+        if verdict is False or (isinstance(verdict, str) and verdict):
+            found.append(verdict or f"the check {getattr(check, '__name__', 'of this prediction')!r} failed")
+    return tuple(found)

@@ -37,7 +37,11 @@ class Attempt:
 
 
 def drive(loop: Loop, ask: Callable[[Attempt], Prediction]) -> Prediction:
-    """Run the loop to its end; blocks. Raises what the loop lets through of what `ask` raises."""
+    """Run the loop to its end; blocks.
+
+    Raises:
+        Exception: what the loop lets through of what `ask` raises.
+    """
     try:
         attempt = next(loop)
         while True:
@@ -67,7 +71,11 @@ async def adrive(loop: Loop, ask: Callable[[Attempt], Awaitable[Prediction]]) ->
 
 
 def require_attempts(attempts: int) -> None:
-    """Raises InvalidInput for fewer than one attempt."""
+    """Require at least one attempt.
+
+    Raises:
+        InvalidInput: there are fewer.
+    """
     if attempts < 1:
         raise InvalidInput(f"At least one attempt is needed, not {attempts}.", field="attempts")
 

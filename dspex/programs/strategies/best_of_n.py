@@ -1,5 +1,9 @@
 """The best of several answers by a reward (`dspy.BestOfN`), and asking again with advice (`dspy.Refine`), as programs.
 
+Every attempt is made at temperature 1.0 under a rollout id of its own. An attempt or a reward that raises counts as a
+failure by DSPy's rule: failure number i (from 0, among the attempts) is raised when i is over what is left of
+`fail_count`, which is the number of attempts unless given, and loses one with each failure.
+
 In a worker the module is DSPy's own, and calls the reward back here. Natively the attempts are the same requests; but
 Refine's advice is not: DSPy has a model write it from the source code of the module and of the reward, so "auto" takes
 Refine to a worker, and the native form, whose advice is what the reward says, is a choice.
@@ -9,19 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import CheckFailed, InvalidInput, RemoteError, SettingsError
+from ...adapters.validation import checked_inputs, typed_outputs
+from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...types.example import Example
 from ...types.prediction import Prediction
-from ..native_route import checked_inputs, typed_outputs
 from ..program import Program
 from ..routing import Candidate, Reason
-from .attempts import Loop
-from .rewards import choosing, score_of
+from .attempts import HEAT, Attempt, Inputs, Loop, require_attempts
 from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from ...pools.call import Call
     from ...services.services import Services
 
+
+Reward = Callable[[Inputs, Prediction], Any]
 _KEPT = 16  # errors of the reward that may yet come back from a worker
 
 
@@ -54,7 +60,11 @@ class BestOfN(Strategy):
         threshold: float | None = None,
         fail_count: int | None = None,
     ) -> BestOfN:
-        """The program over `inner`. Raises: SettingsError, InvalidInput for options that cannot be."""
+        """Return the program over `inner`.
+
+        Raises:
+            SettingsError, InvalidInput: options that cannot be.
+        """
         if N < 1:
             raise InvalidInput(f"At least one attempt is needed, not {N}.", field="N")
         if isinstance(reward_fn, str):
@@ -174,10 +184,76 @@ class Refine(BestOfN):
 
 
 def _source_of(function: Callable[..., Any]) -> str | None:
-    """The function's text, which DSPy's Refine shows to the model; of an object, its class's."""
+    """Return the function's text, which DSPy's Refine shows to the model; of an object, its class's."""
     for what in (function, type(function)):
         try:
             return inspect.getsource(what)
         except (TypeError, OSError):
             continue
     return None
+
+
+def choosing(
+    inputs: Inputs,
+    reward: Reward,
+    *,
+    attempts: int,
+    threshold: float | None = None,
+    fail_count: int | None = None,
+    first_rollout: int = 0,
+    gives_feedback: bool = False,
+) -> Loop:
+    """Make a loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
+
+    With `gives_feedback` each attempt after one with too low a reward is told of it: by the feedback that the reward
+    gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.
+
+    Raises:
+        Exception: the last error, when it is one too many, or when no attempt has a reward.
+        CheckFailed: there is neither a reward nor an error.
+    """
+    require_attempts(attempts)
+    left = fail_count or attempts
+    best: Prediction | None = None
+    highest, last = -math.inf, None
+    feedback: tuple[str, ...] = ()
+    for index in range(attempts):
+        try:
+            prediction = yield Attempt(index + 1, rollout_id=first_rollout + index, temperature=HEAT, feedback=feedback)
+            given = reward(inputs, prediction)
+            score = score_of(given)
+            if score > highest:
+                highest, best = score, prediction
+            if threshold is not None and score >= threshold:
+                break
+            feedback = (_told(given, score, threshold),) if gives_feedback else ()
+        except CallTimeout:  # of the whole, not of an attempt
+            raise
+        except Exception as error:  # the reward or the program's; `fail_count` says how many may be
+            last = error
+            if index > left:
+                raise
+            left -= 1
+    if best is not None:
+        return best
+    raise last or CheckFailed(("no attempt had a reward",), attempts=attempts, prediction=None)
+
+
+def score_of(given: Any) -> float:
+    """Return a reward as a number: a number, a bool, or what holds one as `score`.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
+    score: Any = given.get("score") if isinstance(given, Mapping) else getattr(given, "score", given)
+    if isinstance(score, bool | int | float) or hasattr(score, "__float__"):
+        return float(score)
+    raise InvalidInput(f"A reward gives a number or a bool, not {type(given).__name__}.")
+
+
+def _told(given: Any, score: float, threshold: float | None) -> str:
+    said = given.get("feedback") if isinstance(given, Mapping) else getattr(given, "feedback", None)
+    if said:
+        return str(said)
+    wanted = "a higher one" if threshold is None else f"at least {threshold:g}"
+    return f"An earlier answer was scored {score:g}; {wanted} is wanted."

@@ -1,25 +1,34 @@
-"""The majority as a program: n answers to one question, and the commonest of them.
+"""The majority as a program: n answers to one question, and the commonest of them, as `dspy.majority` counts them.
 
-In a worker DSPy asks and counts (`dspy.majority`), unless what is compared is not text or is made by a function of the
-host's, which DSPy's own cannot: then the answers come from the worker and are counted here, by the same rule.
+In a worker DSPy asks and counts, unless what is compared is not text or is made by a function of the host's, which
+DSPy's own cannot: then the answers come from the worker and are counted here, by the same rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import InvalidInput, UnknownName
+from ...types.prediction import Prediction
 from ..program import Program
 from .attempts import Attempt, Loop
 from .strategy import RepeatingStrategy
-from .votes import Normalize, majority_of
 
 if TYPE_CHECKING:
     from ...pools.call import Call
     from ...types.prediction import Prediction
+
+
+Normalize = Callable[[Any], "Hashable | None"]
+_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
+_ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,11 @@ class Majority(RepeatingStrategy):
     def over(
         cls, inner: Program, *, n: int = 5, field: str | None = None, normalize: Normalize | None = None
     ) -> Majority:
-        """The program over `inner`. Raises: InvalidInput, UnknownName for options that cannot be."""
+        """Return the program over `inner`.
+
+        Raises:
+            InvalidInput, UnknownName: options that cannot be.
+        """
         if n < 1:
             raise InvalidInput(f"At least one answer is needed, not {n}.", field="n")
         known = inner.answered.output_fields
@@ -82,3 +95,42 @@ class Majority(RepeatingStrategy):
     @property
     def _is_counted_here(self) -> bool:
         return self.normalize is not None or self.answered.output_fields[self._compared].annotation is not str
+
+
+def majority_of(
+    predictions: Prediction | Sequence[Prediction | Mapping[str, Any]],
+    *,
+    field: str | None = None,
+    normalize: Normalize | None = None,
+) -> Prediction:
+    """Return the first of the completions whose `field` (default: the last output) has the commonest value.
+
+    Values are compared by `normalize` (default: text in lower case without accents' composition, punctuation and
+    English articles, as in `dspy.majority`; other values as they are); values that it makes None do not vote, unless
+    all are. The earlier wins a tie.
+    """
+    candidates = list(predictions.completions if isinstance(predictions, Prediction) else predictions)
+    if not candidates:
+        raise InvalidInput("A majority needs at least one prediction.", field="predictions")
+    name = field or list(candidates[0].keys())[-1]
+    votes = [(normalize or normalized)(candidate[name]) for candidate in candidates]
+    counts: dict[Hashable, int] = {}
+    for vote in [vote for vote in votes if vote is not None] or votes:
+        counts[vote] = counts.get(vote, 0) + 1
+    winner = max(counts, key=lambda vote: counts[vote])  # the first of equals, as dicts keep their order
+    chosen = candidates[votes.index(winner)]
+    return chosen if isinstance(chosen, Prediction) else _alone(predictions, chosen)
+
+
+def normalized(value: Any) -> Hashable | None:
+    """The text as `dspy.majority` compares it, None for nothing; of other values what is equal for equal ones."""
+    if not isinstance(value, str):
+        return value if isinstance(value, Hashable) else json.dumps(value, sort_keys=True, default=repr)
+    text = unicodedata.normalize("NFD", value).lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split()) or None
+
+
+def _alone(source: Any, values: Mapping[str, Any]) -> Prediction:
+    if not isinstance(source, Prediction):
+        return Prediction(values)
+    return Prediction(values, usage=source.usage, cached=source.cached, cost_usd=source.cost_usd, route=source.route)

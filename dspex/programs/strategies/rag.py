@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...signatures.field import InputField
+from ...types.chunk import Chunk
 from ...types.prediction import Prediction
 from .. import worker_answers
-from ..native_route import Chunk
 from ..program import Program
 from ..routing import GENERAL_POOL, Candidate, Reason
 from .strategy import Strategy, require_function
@@ -50,7 +50,11 @@ class RetrievalAugmented(Strategy):
         context: str = "context",
         **settings: Any,
     ) -> RetrievalAugmented:
-        """The program over `inner`. Raises: SettingsError, UnknownName, InvalidInput for options that cannot be."""
+        """Return the program over `inner`.
+
+        Raises:
+            SettingsError, UnknownName, InvalidInput: options that cannot be.
+        """
         _check_retriever(retriever, settings)
         if k < 1:
             raise InvalidInput(f"At least one passage is needed, not {k}.", field="k")
@@ -119,7 +123,7 @@ class RetrievalAugmented(Strategy):
 
     def spec(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} looks up its passages for each call; optimise or evaluate the program that it asks, or "
+            f"{self.module} looks up its passages for each call; optimize or evaluate the program that it asks, or "
             f"score it here with dspex.map.",
             key="program",
         )

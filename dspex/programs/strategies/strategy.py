@@ -20,8 +20,8 @@ from ...adapters.validation import checked_inputs
 from ...errors import CallTimeout, SettingsError
 from ...lm.usage import Account
 from ...signatures.signature import Signature
+from ...types.chunk import Chunk
 from ...types.prediction import Prediction
-from ..native_route import Chunk
 from ..program import DEFAULT_TIMEOUT, Program
 from ..routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
@@ -41,7 +41,11 @@ class Strategy(Program):
 
     @classmethod
     def made(cls, module: str, inner: Program, **own: Any) -> Self:
-        """The strategy over `inner`. Raises: SettingsError for one strategy over another."""
+        """Return the strategy over `inner`.
+
+        Raises:
+            SettingsError: `inner` is a strategy itself.
+        """
         if isinstance(inner, Strategy) or inner.module in _STRATEGY_NAMES:
             raise SettingsError(f"{module} asks a module of DSPy's, not {inner.module}.", key="module")
         shared = {name: getattr(inner, name) for name in _OWN}
@@ -53,7 +57,7 @@ class Strategy(Program):
         return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
-        """The loop over the checked inputs."""
+        """Return the loop over the checked inputs."""
         raise NotImplementedError
 
     # -- natively ------------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ class Strategy(Program):
         return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
     def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
-        """The program that an attempt asks, and the inputs that it is given."""
+        """Return the program that an attempt asks, and the inputs that it is given."""
         changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
         program = dataclasses.replace(self.inner, **changes)
         if not attempt.feedback:
@@ -141,7 +145,11 @@ class Limit:
         self._ends = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Seconds for the next attempt. Raises: CallTimeout when there are none."""
+        """Return seconds for the next attempt.
+
+        Raises:
+            CallTimeout: there are none.
+        """
         if self._timeout is None or self._timeout == math.inf:
             return self._timeout
         left = self._ends - time.monotonic()
@@ -179,7 +187,7 @@ class RepeatingStrategy(Strategy):
 
     def spec(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} has no form that a worker could run as a whole; optimise or evaluate the program that it "
+            f"{self.module} has no form that a worker could run as a whole; optimize or evaluate the program that it "
             f"asks, or score it here with dspex.map.",
             key="program",
         )
@@ -197,7 +205,7 @@ class _Calls:
 
 
 def hinted(program: Program) -> Program:
-    """The program with the input `hint_`; a saved state is applied to its signature first."""
+    """Return the program with the input `hint_`; a saved state is applied to its signature first."""
     if program.module in NATIVE_MODULES:
         served = program.served
         return dataclasses.replace(
@@ -216,7 +224,11 @@ def hinted(program: Program) -> Program:
 
 
 def require_function(function: Any, key: str, what: str, *arguments: str, may_await: bool = False) -> None:
-    """Raises SettingsError when a function of the host's cannot be called with these arguments by position."""
+    """Require that a function of the host's can be called with these arguments by position.
+
+    Raises:
+        SettingsError: it cannot.
+    """
     try:
         require_arguments(function, what, *arguments, may_await=may_await)
     except Mismatch as error:
@@ -224,7 +236,7 @@ def require_function(function: Any, key: str, what: str, *arguments: str, may_aw
 
 
 def accounted(made: Prediction, account: Account) -> Prediction:
-    """The prediction with what all attempts used."""
+    """Return the prediction with what all attempts used."""
     return Prediction(
         made.to_dict(),
         completions=made.completions,

@@ -13,7 +13,6 @@ import pytest
 
 from dspex.adapters import compile_signature
 from dspex.errors import AdapterParseError
-from dspex.programs.native_route import apredict
 from dspex.signatures.signature import signature
 from tests.support.parity import shapes
 from tests.support.parity.one_case import CLAUDE, KNOWN, UNKNOWN, agreed, call, case, field, out, values
@@ -266,7 +265,7 @@ def test_optional_outputs_may_be_left_out(oracle: Oracle, adapter: str) -> None:
 
 
 async def _awaited(answer: str, adapter: str) -> Any:
-    from tests.support.lm.scripted_client import Client, Model
+    from tests.support.lm.scripted_client import Client, Model, apredict
 
     return await apredict(Client(answer, JSON), signature("q -> a"), {"q": "?"}, lm=Model(), adapter=adapter)
 

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dspex.programs.native_route import NativePredictor
+from dspex.signatures.signature import Signature, SignatureLike, signature
+
 
 @dataclass
 class Answer:
@@ -63,3 +66,32 @@ class Client:
 
 def _texts(answer: str | list[str]) -> list[str]:
     return [answer] if isinstance(answer, str) else answer
+
+
+def native(sig: SignatureLike, lm: Any, **options: Any) -> NativePredictor:
+    """The predictor of one call."""
+    return NativePredictor(sig if isinstance(sig, Signature) else signature(sig), lm, **options)
+
+
+def predict(
+    client: Any, sig: SignatureLike, inputs: Any, *, lm: Any, deadline: float | None = None, **options: Any
+) -> Any:
+    return native(sig, lm, **options).predict(client, inputs, deadline=deadline)
+
+
+async def apredict(
+    client: Any, sig: SignatureLike, inputs: Any, *, lm: Any, deadline: float | None = None, **options: Any
+) -> Any:
+    return await native(sig, lm, **options).apredict(client, inputs, deadline=deadline)
+
+
+def predict_stream(
+    client: Any, sig: SignatureLike, inputs: Any, *, lm: Any, deadline: float | None = None, **options: Any
+) -> Any:
+    return native(sig, lm, **options).stream(client, inputs, deadline=deadline)
+
+
+def apredict_stream(
+    client: Any, sig: SignatureLike, inputs: Any, *, lm: Any, deadline: float | None = None, **options: Any
+) -> Any:
+    return native(sig, lm, **options).astream(client, inputs, deadline=deadline)

@@ -9,16 +9,16 @@ from dspex.adapters import compile_signature
 from dspex.adapters.rendering import type_name
 from dspex.adapters.response_format import response_format
 from dspex.adapters.unsupported import unsupported_schema
-from dspex.adapters.validation import checked_inputs, wire_inputs
+from dspex.adapters.validation import checked_inputs, crossed_inputs
 from dspex.errors import DspexError, EncodeError, InvalidInput, SignatureError
 from dspex.lm.http.http_message import Head, Reply
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from dspex.programs.native_route import predict
 from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex.types import content as native_types
+from tests.support.lm.scripted_client import predict
 from tests.support.parity import shapes
 from tests.support.parity.oracle import (
     Case,
@@ -152,7 +152,7 @@ def wire_case(case: Case) -> tuple[dict[str, Any], Any] | None:
     try:
         inputs = values(case["inputs"], native_types)
         inputs.pop("augmented", None)
-        wire, plain_inputs = signature_to_wire(sig), wire_inputs(sig, inputs, allow_markers=True)
+        wire, (_, plain_inputs) = signature_to_wire(sig), crossed_inputs(sig, inputs, allow_markers=True)
         checked = checked_inputs(sig, inputs, allow_markers=True)
         messages = compile_signature(sig, case["adapter"]).messages(checked, allow_markers=True)
     except (InvalidInput, EncodeError, SignatureError):

@@ -13,15 +13,15 @@ import json_repair
 import pytest
 from pydantic import BaseModel, Field
 
-from dspex.adapters import compile_signature, parse_budget, repaired_json, validation_cost
+from dspex.adapters import compile_signature, validation_cost
 from dspex.adapters.chat_adapter import HEADERS_MOST
-from dspex.adapters.parse_budget import Allowance, Paused, TooCostly
 from dspex.adapters.streaming import ChatFields, JsonFields
 from dspex.adapters.validation import typed_outputs
 from dspex.errors import AdapterParseError
-from dspex.types import markers
+from dspex.types import lenient_json, markers, parse_budget
 from dspex.types.content import Code
 from dspex.types.markers import END, START, expand
+from dspex.types.parse_budget import Allowance, Paused, TooCostly
 from dspex.types.tool_calls import ToolCalls
 from tests.support.adapters.hostile_replies import ATOMS, Fork, Leaf, Mood, colliding, grown, nested, signature_of
 
@@ -63,7 +63,7 @@ def test_repairing_takes_steps_in_proportion_to_the_length(name: str) -> None:
             most = allowance.left
             token = parse_budget.begin(allowance)
             try:
-                repaired_json.loads(text)
+                lenient_json.loads(text)
             except (ValueError, RecursionError):
                 pass
             finally:
@@ -113,8 +113,8 @@ def test_streaming_grows_no_faster_than_the_reply(name: str, fields: Any, cut: i
         (lambda text: Code.model_validate(text), "```py"),
         (lambda text: expand({"role": "user", "content": text}), START),
         (lambda text: expand({"role": "user", "content": text}), START + "[" + END),
-        (repaired_json.first_braced, "{"),
-        (repaired_json.first_braced, "{}}{"),
+        (lenient_json.first_braced, "{"),
+        (lenient_json.first_braced, "{}}{"),
         (lambda text: _read(text, str, "chat"), "[[ ## x ## ]"),
         (lambda text: _read(text, str, "chat"), "\n [[ ## "),
     ],
@@ -259,7 +259,7 @@ def test_usual_damage_is_repaired_as_ever_with_a_tenth_of_the_steps(name: str) -
     most = allowance.left
     token = parse_budget.begin(allowance)
     try:
-        found = repaired_json.loads(text)
+        found = lenient_json.loads(text)
         assert found == json_repair.loads(text) and set(map(type, _parts(found))) <= PLAIN
     finally:
         parse_budget.end(token)
@@ -352,7 +352,7 @@ def test_the_first_braces_are_those_of_the_recursive_expression() -> None:
     for _ in range(20_000):
         text = "".join(source.choices("{}{}ab", k=source.randint(0, 12)))
         found = regex.search(r"\{(?:[^{}]|(?R))*\}", text, regex.DOTALL)
-        assert repaired_json.first_braced(text) == (found.group() if found else None), text
+        assert lenient_json.first_braced(text) == (found.group() if found else None), text
 
 
 def test_fences_are_found_as_by_dspys_expressions() -> None:
@@ -399,7 +399,7 @@ def test_a_trial_pauses_instead_of_refusing() -> None:
 def test_texts_that_are_cut_out_or_joined_are_counted_on() -> None:
     """unit: json_repair goes on with a copy of the text where a key is repeated."""
     allowance = Allowance(0)
-    text: Any = repaired_json._Metered.of("abc", allowance)
+    text: Any = lenient_json._Metered.of("abc", allowance)
     before = allowance.left
     joined = text[:2] + "{" + text[2:]
     assert joined == "ab{c" and joined[1] == "b" and joined.find("c") == 3 and before - allowance.left >= 4

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import native_client
 import pytest
 from pydantic import BaseModel, field_validator
 
 import dspex
 from dspex.adapters import reply_reader
 from dspex.errors import AdapterParseError, CallTimeout, LMProviderError
-from dspex.lm.dialects import dialect_base, openai
+from dspex.lm.dialects import json_body, openai
 from dspex.lm.lm_client import LMClient
-from dspex.lm.usage import Ledger
+from dspex.lm.usage import UsageMeter
 from dspex.programs import native_route
 from dspex.signatures.signature import Signature
 from dspex.testing import FakeLM
@@ -59,7 +60,7 @@ def _wrapped(text: str) -> str:
 
 
 async def _asked(text: str, sig: Signature = WATCHED, **options: Any) -> Any:
-    return await native_route.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
+    return await native_client.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
 
 
 def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
@@ -67,13 +68,13 @@ def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
     options: dict[str, Any] = {"lm": Model(), "adapter": "json", "deadline": deadline}
 
     async def streamed() -> Any:
-        stream = native_route.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
+        stream = native_client.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
         return [item async for item in stream]
 
     return {
-        "predict": lambda: native_route.predict(Client(text), WATCHED, {"q": "?"}, **options),
+        "predict": lambda: native_client.predict(Client(text), WATCHED, {"q": "?"}, **options),
         "apredict": lambda: asyncio.run(_asked(text, deadline=deadline)),
-        "stream": lambda: list(native_route.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
+        "stream": lambda: list(native_client.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
         "astream": lambda: asyncio.run(streamed()),
     }
 
@@ -104,7 +105,7 @@ def test_unreadable_reply_past_the_deadline_is_not_asked_again(monkeypatch: pyte
     client = Client('[[ ## a ## ]]\n{"words": ["x"]}\n[[ ## b ## ]]\nno number', "{}")
     sig = WATCHED.append("b", dspex.OutputField(), int)
     with pytest.raises(CallTimeout):
-        native_route.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
+        native_client.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
     assert len(client.asked) == 1
 
 
@@ -199,7 +200,7 @@ def test_reply_without_commas_is_refused_through_the_whole_client() -> None:
     reply = '[[ ## a ## ]]\n["a" ' + '["a" ' * 60_000
     with FakeLM(lambda messages: reply) as lm, LMClient() as client:
         with pytest.raises(AdapterParseError, match="1,000,000 steps"):
-            native_route.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
+            native_client.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
         assert len(lm.requests) == 2
 
 
@@ -215,12 +216,12 @@ def test_absurd_usage_counters_are_none(counter: str) -> None:
     body = f'{{"choices": [{{"message": {{"content": "x"}}}}], "usage": {usage}}}'
     found = openai.answer(LM, body.encode())
     assert found.text == "x" and "prompt_tokens" not in found.usage and found.usage["completion_tokens"] == 2
-    assert Ledger().add(LM, found.usage) is None
+    assert UsageMeter().add(LM, found.usage) is None
 
 
 def test_response_of_very_many_values_is_not_read() -> None:
     """unit: 4 MB of `{},` are 100 MB of objects; a long answer in words is no such thing."""
     with pytest.raises(LMProviderError, match="1,000,000"):
-        dialect_base.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
+        json_body.decode(LM, b'{"x": [' + b"{}," * 700_000 + b"1]}")
     prose = json.dumps({"choices": [{"message": {"content": "word, and more words. " * 500_000}}]}).encode()
     assert len(openai.answer(LM, prose).text or "") == 11_000_000

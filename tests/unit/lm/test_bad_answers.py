@@ -19,13 +19,13 @@ from dspex.errors import (
     LMTimeoutError,
     LMUnexpectedError,
 )
-from dspex.lm.bodies import PIECE_BYTES
+from dspex.lm.completion import Completion
 from dspex.lm.forwarding import REFUSAL_MOST
 from dspex.lm.http.endpoint import target_of
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.lm.redaction import redact
-from dspex.lm.response import Completion
+from dspex.lm.response import PIECE_BYTES
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.peer import BODY, Peer, chunked, http
 from tests.support.lm.requests import ASK, forwarded

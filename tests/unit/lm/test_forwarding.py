@@ -42,7 +42,7 @@ def test_forwarded_request_gets_the_key_here(fake: Fake, client: LMClient) -> No
     headers = lm.requests[0].headers
     assert headers["authorization"] == f"Bearer {lm.api_key}"
     assert headers["x-own"] == "kept"
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
 
 
 def test_both_routes_share_the_cache(fake: Fake, client: LMClient) -> None:
@@ -54,7 +54,7 @@ def test_both_routes_share_the_cache(fake: Fake, client: LMClient) -> None:
     head, body = asyncio.run(collect(client, forwarded(lm, **plain)))
     assert head["cached"]
     assert b'"content": "one"' in body
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
     items = list(client.forward(forwarded(lm, **plain)))
     assert items[0] == head
     assert len(lm.requests) == 1
@@ -138,7 +138,7 @@ def test_cancelled_forward_closes_its_connection(fake: Fake, client: LMClient) -
         await asyncio.to_thread(lm.wait_for, lambda: lm.hung_up == 2)
 
     asyncio.run(run())
-    assert len(client._services.flights) == 0
+    assert len(client._services.single_flight) == 0
 
 
 def test_forwarded_stream_is_metered(fake: Fake, client: LMClient) -> None:
@@ -148,7 +148,7 @@ def test_forwarded_stream_is_metered(fake: Fake, client: LMClient) -> None:
     body = b'{"model":"fake","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
     _, raw = asyncio.run(collect(client, forwarded(lm, stream=True, body=body)))
     assert raw.endswith(b"data: [DONE]\n\n")
-    assert client.ledger.total.tokens > 0
+    assert client.usage.total.tokens > 0
     head, again = asyncio.run(collect(client, forwarded(lm, stream=True, body=body)))
     assert head["cached"]
     assert again == raw

@@ -200,8 +200,8 @@ def test_https_works_directly_and_through_a_tunnel(
 ) -> None:
     """contract: a real handshake, verified against the authority; the second request reuses the connection."""
     context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("dspex.lm.http.blocking_client.tls", lambda: context)
-    monkeypatch.setattr("dspex.lm.http.async_client.tls", lambda: context)
+    monkeypatch.setattr("dspex.lm.http.blocking_connection.tls", lambda: context)
+    monkeypatch.setattr("dspex.lm.http.async_connection.tls", lambda: context)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate)
     accepted: list[int] = []
@@ -353,7 +353,7 @@ def test_forked_child_uses_connections_of_its_own(peer: Callable[..., Peer]) -> 
     pid = os.fork()
     if pid == 0:
         try:
-            ok = http.send(second, head_for(second), b"{}", 5.0).body == b"hello" and not http._idle.get(target.pool)
+            ok = http.send(second, head_for(second), b"{}", 5.0).body == b"hello" and not http._pool.count(target)
             os._exit(0 if ok else 1)
         finally:
             os._exit(2)

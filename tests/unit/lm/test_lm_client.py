@@ -27,10 +27,10 @@ from dspex.errors import (
     LMUnsupportedFeatureError,
 )
 from dspex.lm import lm_client as lm_client
+from dspex.lm.completion import Completion
 from dspex.lm.lm_client import LMClient
 from dspex.lm.rate_limits import TRIP_AFTER
 from dspex.lm.record import LM
-from dspex.lm.response import Completion
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.requests import ASK
@@ -68,7 +68,7 @@ def test_second_equal_call_comes_from_the_cache(fake: Fake, complete: Complete, 
     assert complete(lm, ASK, rollout_id=1).text == "two"
     assert complete(lm, ASK, config={"rollout_id": 1}).cached
     assert len(lm.requests) == 2
-    assert client.ledger.total.requests == 2
+    assert client.usage.total.requests == 2
 
 
 def test_cache_is_shared_between_threads_and_loops(fake: Fake, client: LMClient) -> None:
@@ -201,7 +201,7 @@ def test_equal_requests_at_the_same_time_are_sent_once(fake: Fake, client: LMCli
 
     async def tasks() -> list[Completion]:
         calls = [asyncio.create_task(client.acomplete(lm, ASK)) for _ in range(4)]
-        while sum(map(len, client._services.flights._followers.values())) < 7:  # noqa: ASYNC110
+        while sum(map(len, client._services.single_flight._followers.values())) < 7:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         gate.set()
         return await asyncio.gather(*calls)
@@ -213,7 +213,7 @@ def test_equal_requests_at_the_same_time_are_sent_once(fake: Fake, client: LMCli
         thread.join()
     assert texts == ["shared"] * 8
     assert len(lm.requests) == 1
-    assert client.ledger.total.requests == 1
+    assert client.usage.total.requests == 1
 
 
 def test_cancelled_leader_hands_over_to_a_follower(fake: Fake, client: LMClient) -> None:
@@ -224,7 +224,7 @@ def test_cancelled_leader_hands_over_to_a_follower(fake: Fake, client: LMClient)
         leader = asyncio.create_task(client.acomplete(lm, ASK))
         await asyncio.to_thread(lm.wait_for, lambda: len(lm.requests) == 1)
         follower = asyncio.create_task(client.acomplete(lm, ASK))
-        while not any(client._services.flights._followers.values()):  # noqa: ASYNC110
+        while not any(client._services.single_flight._followers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         leader.cancel()
         answer = await follower
@@ -256,7 +256,7 @@ def test_followers_share_a_failure_but_not_its_traceback(fake: Fake, client: LMC
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
-    while not any(client._services.flights._followers.values()) and time.monotonic() < deadline:
+    while not any(client._services.single_flight._followers.values()) and time.monotonic() < deadline:
         threading.Event().wait(0.001)
     gate.set()
     for thread in threads:
@@ -277,7 +277,7 @@ def test_budget_stops_the_next_request(fake: Fake, complete: Complete, client: L
     assert scope.usage[lm.model]["prompt_tokens"] == scope.cost_usd > 0
     with Account("rich", budget_usd=1e9):
         complete(lm, ASK)
-    assert client.ledger.total.requests == 2
+    assert client.usage.total.requests == 2
 
 
 def test_requests_are_spaced_by_the_rate_limit(fake: Fake, complete: Complete) -> None:
@@ -390,7 +390,7 @@ def test_closed_stream_closes_its_connection(fake: Fake, client: LMClient) -> No
 
     asyncio.run(early())
     lm.wait_for(lambda: lm.hung_up == 2)
-    assert len(client._services.flights) == 0
+    assert len(client._services.single_flight) == 0
     assert client.complete(lm, ASK, rollout_id=3).text == "again"
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMTransportError
-from dspex.lm import exchange
-from dspex.lm.http.blocking_client import IDLE_LIMIT_S
+from dspex.lm.http.connection_pool import IDLE_LIMIT_S
 from dspex.lm.http.http_message import Head, kept_for
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
@@ -129,7 +128,7 @@ def test_request_is_sent_again_once_whatever_the_number_of_idle_connections(
     retries: int, fickle: Callable[..., Fickle], client: LMClient, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """collaboration: from a thread; an endpoint that reads a request and closes has read it 2 + retries times."""
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.001)
+    monkeypatch.setattr("dspex.lm.retries.BACKOFF_S", 0.001)
     endpoint = fickle(10)
     _fill(client, _lm(endpoint), 10)
     endpoint.break_down()

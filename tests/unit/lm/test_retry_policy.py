@@ -15,16 +15,17 @@ import pytest
 
 from dspex.errors import LMTimeoutError, LMTransportError
 from dspex.events import Name
-from dspex.lm import effects, exchange
+from dspex.lm import exchange, request, retries
 from dspex.lm.cache import Cache
 from dspex.lm.call_options import CallPlan
-from dspex.lm.effects import ExchangeOutcome, Request, SendRequest, Sleep
-from dspex.lm.exchange import ExchangeServices
+from dspex.lm.effects import ExchangeOutcome, SendRequest, Sleep
+from dspex.lm.exchange_services import ExchangeServices
 from dspex.lm.http.http_message import Head, Reply
 from dspex.lm.lm_client import LMClient
 from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, RateLimits, TokenBucket
 from dspex.lm.record import LM
-from dspex.lm.request import RequestFactory
+from dspex.lm.request import Request
+from dspex.lm.request_factory import RequestFactory
 from dspex.lm.single_flight import SingleFlight
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.requests import ASK
@@ -43,7 +44,7 @@ BODY = json.dumps(
 
 
 class Clock:
-    """Stands for the `time` module in `exchange` and `effects`."""
+    """Stands for the `time` module in `exchange`, `retries` and `request`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -57,7 +58,7 @@ class Played:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int = 0, **options: Any) -> None:
         self.clock = Clock()
-        for module in (exchange, effects):
+        for module in (exchange, retries, request):
             monkeypatch.setattr(module, "time", self.clock)
         self.services = ExchangeServices(Cache(), SingleFlight(), RateLimits(), random.Random(seed))
         self.lm = LM("openai/m", api_base="http://127.0.0.1:9/v1", api_key=KEY, **{"cache": False, **options})
@@ -100,7 +101,7 @@ def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
 
 def test_pauses_are_spread_over_their_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """unit: full jitter, from nothing to the doubling bound; seeds 0 to 199."""
-    monkeypatch.setattr(exchange, "BACKOFF_S", 0.5)
+    monkeypatch.setattr(retries, "BACKOFF_S", 0.5)
     pauses: list[list[float]] = [[], [], []]
     for seed in range(200):
         played = Played(monkeypatch, seed, retries=3)
@@ -263,7 +264,7 @@ def test_cancelled_leader_of_a_stream_hands_over(fake: Fake, client: LMClient) -
         return await asyncio.wait_for(follower, 10)
 
     assert asyncio.run(both()) == "whole"
-    assert len(lm.requests) == 2 and len(client._services.flights) == 0
+    assert len(lm.requests) == 2 and len(client._services.single_flight) == 0
 
 
 async def _joined(client: LMClient, lm: LM) -> str:

@@ -23,9 +23,9 @@ PATIENCE_S = 20.0
 def followed(client: LMClient) -> bool:
     """Wait until somebody waits for another's answer."""
     until = time.monotonic() + PATIENCE_S
-    while not any(list(client._services.flights._followers.values())) and time.monotonic() < until:
+    while not any(list(client._services.single_flight._followers.values())) and time.monotonic() < until:
         threading.Event().wait(0.001)
-    return any(list(client._services.flights._followers.values()))
+    return any(list(client._services.single_flight._followers.values()))
 
 
 def outcome_of(call: Callable[[], Any]) -> str | type[LMError]:
@@ -154,7 +154,7 @@ def test_leader_that_is_interrupted_while_it_keeps_its_answer_hands_over(
     with pytest.raises(KeyboardInterrupt):
         client.complete(lm, ASK)
     monkeypatch.undo()
-    assert len(client._services.flights) == 0
+    assert len(client._services.single_flight) == 0
     assert client.complete(lm, ASK, deadline=time.monotonic() + PATIENCE_S).text == "fine"
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import LMAuthError, LMError, LMServerError, LMTimeoutError, LMTransportError
+from dspex.lm.completion import Completion
 from dspex.lm.dialects import openai
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from dspex.lm.response import Completion
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.held_endpoint import PATIENCE, HeldEndpoint, event

@@ -35,7 +35,7 @@ argued = pytest.mark.parametrize(("text", "wanted"), CASES, ids=[text[:20] for t
 def _plain_openai(text: Any) -> Any:
     call = {"id": "c", "type": "function", "function": {"name": "drop", "arguments": text}}
     body = json.dumps({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "length"}]}).encode()
-    return openai.answer(OPENAI, openai.mended(OPENAI, body))
+    return openai.answer(OPENAI, openai.repaired(OPENAI, body))
 
 
 def _plain_anthropic(text: Any) -> Any:
@@ -87,7 +87,7 @@ def test_arguments_that_are_no_text_are_kept_for_workers_too(given: Any) -> None
     assert json.loads(call["function"]["arguments"]) == {"value": given}
     block = {"type": "tool_use", "id": "c", "name": "drop", "input": given}
     body = json.dumps({"type": "message", "content": [block]}).encode()
-    (mended,) = json.loads(anthropic.mended(ANTHROPIC, body))["content"]
+    (mended,) = json.loads(anthropic.repaired(ANTHROPIC, body))["content"]
     assert mended["input"] == {"value": given}
 
 
@@ -116,9 +116,9 @@ def test_streamed_inputs_that_are_no_objects_are_kept(given: Any) -> None:
 def test_body_without_odd_arguments_is_passed_on_as_it_came() -> None:
     """unit: byte for byte."""
     spaced = b'{"choices":  [{"message": {"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}'
-    assert openai.mended(OPENAI, spaced) is spaced
+    assert openai.repaired(OPENAI, spaced) is spaced
     spaced = b'{"content":  [{"type": "tool_use", "name": "f", "input": {}}]}'
-    assert anthropic.mended(ANTHROPIC, spaced) is spaced
+    assert anthropic.repaired(ANTHROPIC, spaced) is spaced
 
 
 @pytest.mark.parametrize("text", [CUT, "{", "table=users", "5", '["users"]'])

@@ -175,7 +175,7 @@ def test_counters_that_are_no_counts_are_left_out(
     """collaboration: the answer is there, and the books stay numbers."""
     lm = _lm(peer(chat(usage=usage)), price=(1, 1))
     assert _complete(client, lm) == "fine"
-    stats = client.ledger.total.stats()
+    stats = client.usage.total.stats()
     assert stats["requests"] == 1
     assert 0 <= stats["total_tokens"] <= 7
     assert 0 <= stats["cost_usd"] < 1

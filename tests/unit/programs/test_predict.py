@@ -8,10 +8,12 @@ import pickle
 import random
 from typing import Any
 
+import native_client
 import pytest
 
 from dspex.adapters import compile_signature
 from dspex.adapters.streaming import ChatFields, JsonFields
+from dspex.adapters.validation import checked_inputs, crossed_inputs, typed_outputs
 from dspex.errors import (
     AdapterParseError,
     EncodeError,
@@ -21,10 +23,11 @@ from dspex.errors import (
     UnsafeInput,
     UsageError,
 )
-from dspex.programs import native_route
-from dspex.programs.native_route import Chunk, checked_inputs, typed_outputs, wire_inputs
+from dspex.lm.record import LM
+from dspex.programs.factories import predictor
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import signature
+from dspex.types.chunk import Chunk
 from dspex.types.content import Audio, Code, File, History, Image, Reasoning
 from dspex.types.prediction import Prediction
 from tests.support.lm.scripted_client import Answer, Client, Model
@@ -37,7 +40,7 @@ QN = "question -> answer, n: int"
 
 def _predict(client: Client, sig: Any = QN, inputs: Any = None, **options: Any) -> Prediction:
     lm = options.pop("lm", Model())
-    return native_route.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
+    return native_client.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
 
 
 def test_prediction_holds_typed_outputs_usage_and_route() -> None:
@@ -130,8 +133,8 @@ def test_await_gives_the_same() -> None:
 
     async def both() -> tuple[Prediction, list[Any]]:
         client = Client("nothing", '{"answer": "Paris", "n": 3}', GOOD)
-        made = await native_route.apredict(client, QN, {"question": "?"}, lm=Model())
-        stream = native_route.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        made = await native_client.apredict(client, QN, {"question": "?"}, lm=Model())
+        stream = native_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         return made, [item async for item in stream]
 
     made, items = asyncio.run(both())
@@ -150,7 +153,7 @@ def test_streamed_pieces_join_to_the_value(adapter: str, piece: int) -> None:
     json_ = '```json\n{"answer": "a [[ b \\u00e9\\ud83d\\ude00 \\"q\\"\\n", "x": [1, {"}": 2}], "n": 42}\n```'
     client = Client(chat if adapter == "chat" else json_, piece=piece)
     lm = Model()
-    *chunks, last = native_route.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
+    *chunks, last = native_client.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
     assert isinstance(last, Prediction) and last.n == 42
     texts = {
         name: "".join(c.text for c in chunks if isinstance(c, Chunk) and c.field == name) for name in ("answer", "n")
@@ -208,9 +211,9 @@ def test_unreadable_stream_falls_back_only_when_nothing_was_shown() -> None:
     """unit: DSPy's rule."""
     shown = Client("[[ ## answer ## ]]\nx\n[[ ## n ## ]]\nmany", "{}")
     with pytest.raises(AdapterParseError):
-        list(native_route.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
+        list(native_client.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
     hidden = Client("no header", '{"answer": "x", "n": 1}')
-    *_, last = native_route.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
+    *_, last = native_client.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
     assert last == Prediction({"answer": "x", "n": 1}) and len(hidden.asked) == 2
 
 
@@ -227,7 +230,7 @@ def test_closing_a_stream_closes_the_models() -> None:
                 self.is_open = False
 
     client = Watched(GOOD, GOOD)
-    stream = native_route.predict_stream(client, QN, {"question": "?"}, lm=Model())
+    stream = native_client.predict_stream(client, QN, {"question": "?"}, lm=Model())
     next(stream)
     assert client.is_open
     stream.close()
@@ -235,7 +238,7 @@ def test_closing_a_stream_closes_the_models() -> None:
 
     async def leave() -> bool:
         client.is_open = True
-        items = native_route.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        items = native_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         await anext(items)
         await items.aclose()
         return client.is_open
@@ -259,9 +262,9 @@ def test_stream_without_its_completion_is_an_error() -> None:
             yield "[[ ## answer"
 
     with pytest.raises(LMStreamAssemblyError):
-        list(native_route.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
+        list(native_client.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
     with pytest.raises(InvalidInput, match="cannot be streamed"):
-        list(native_route.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
+        list(native_client.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
 
 
 # --- inputs and outputs ---
@@ -290,11 +293,11 @@ def test_marker_in_an_input_is_refused(value: Any) -> None:
     """unit: RULES X2, at any depth, on the way to either route."""
     given = list(value) if not isinstance(value, str | list | dict) else value
     with pytest.raises(UnsafeInput) as caught:
-        wire_inputs(signature("q: Any -> a"), {"q": given})
+        crossed_inputs(signature("q: Any -> a"), {"q": given})
     assert caught.value.field == "q"
     with pytest.raises(UnsafeInput):
         compile_signature("q: Any -> a").messages({"q": given})
-    wire_inputs(signature("q: Any -> a"), {"q": given}, allow_markers=True)
+    crossed_inputs(signature("q: Any -> a"), {"q": given}, allow_markers=True)
 
 
 def test_marker_beside_an_image_is_refused_and_the_image_is_not() -> None:
@@ -341,7 +344,7 @@ def test_rich_inputs_become_plain_for_the_wire_and_typed_here() -> None:
     assert typed["o"] == Item(name="x") and typed["c"] is Color.RED and typed["t"] == (1, "y")
     assert typed["d"] == datetime.date(2026, 1, 2)
     plain = {"o": {"name": "x", "qty": 1, "price": None}, "c": "red", "t": [1, "y"], "d": "2026-01-02", "q": ["free"]}
-    assert wire_inputs(sig, given) == plain
+    assert crossed_inputs(sig, given)[1] == plain
     with pytest.raises(InvalidInput) as caught:
         checked_inputs(sig, {**given, "o": {"name": "secret", "qty": "many"}})
     assert "qty" in str(caught.value) and "many" not in str(caught.value)
@@ -354,7 +357,7 @@ def test_media_cross_as_data() -> None:
         "i": "http://h/a.png", "a": Audio(b"\0"), "f": File(file_id="f1"), "c": "x = 1", "r": Reasoning(content="so"),
         "h": [{"i": "x", "o": "y"}],
     }  # fmt: skip
-    wire = wire_inputs(signature(text), given)
+    _, wire = crossed_inputs(signature(text), given)
     assert wire["i"] == {"url": "http://h/a.png"} and wire["a"] == {"data": "AA==", "audio_format": "wav"}
     assert wire["f"]["file_id"] == "f1" and wire["c"] == "x = 1" and wire["r"] == "so"
     assert wire["h"] == {"messages": [{"i": "x", "o": "y"}]}
@@ -433,3 +436,19 @@ def test_output_defaults_fill_what_the_model_left_out() -> None:
     assert compile_signature(sig).parse("[[ ## a ## ]]\nx") == {"a": "x", "b": [], "c": None, "d": "none"}
     with pytest.raises(AdapterParseError, match="lacks 'a'"):
         compile_signature(sig).parse("[[ ## b ## ]]\n[1]")
+
+
+def test_route_and_calls_use_one_native_side() -> None:
+    """unit: made once for an LM, and again for another; no id for tools that a program has not."""
+    program = predictor("predict", QN, lm=LM("openai/m", api_key="k"))
+    assert program.is_native and program.tool_set == ""
+    made = program._native
+    assert program._native is made and made.compiled is made.compiled
+    assert program.using(lm=LM("openai/n", api_key="k"))._native.lm.model == "openai/n"
+    assert program._native_for(LM("openai/n", api_key="k")) is not made
+    assert predictor("react", QN, tools=[_search], lm=program.lm).tool_set != ""
+
+
+def _search(query: str) -> str:
+    """Find it."""
+    return query

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dspex.errors import CallTimeout, CheckFailed, InvalidInput, SettingsError
-from dspex.programs.strategies.assertion_checks import asserting
+from dspex.programs.strategies.assertions import asserting
 from dspex.programs.strategies.attempts import Attempt, adrive, drive, with_hint
-from dspex.programs.strategies.rewards import choosing, score_of
-from dspex.programs.strategies.votes import majority_of
+from dspex.programs.strategies.best_of_n import choosing, score_of
+from dspex.programs.strategies.majority import majority_of
 from dspex.signatures.signature import signature
 from dspex.templates import template
 from dspex.types.prediction import Prediction

@@ -17,9 +17,11 @@ _COPIED = 64  # characters that are copied, or searched by the str itself, in th
 
 
 def loads(text: str) -> Any:
-    """What `json_repair.loads` gives; it, too, tries the standard parser first.
+    """Return what `json_repair.loads` gives; it, too, tries the standard parser first.
 
-    Raises: TooCostly (a ValueError); RecursionError and ValueError for what is nested too deep.
+    Raises:
+        TooCostly: repairing the text would take too long (a ValueError).
+        RecursionError, ValueError: what is nested too deep.
     """
     require_short(text)
     try:
@@ -29,7 +31,7 @@ def loads(text: str) -> Any:
 
 
 def first_object(text: str) -> Any:
-    """The first `{...}` whose braces match, read; None when there is none. Raises: as `loads`.
+    """Return the first `{...}` whose braces match, read; None when there is none; errors as for `loads`.
 
     DSPy looks for it with a recursive expression, `\\{(?:[^{}]|(?R))*\\}`, which tries every brace to the end.
     """
@@ -38,7 +40,7 @@ def first_object(text: str) -> Any:
 
 
 def first_braced(text: str) -> str | None:
-    """The text of the first `{...}` whose braces match: from the leftmost brace that is closed."""
+    """Return the text of the first `{...}` whose braces match: from the leftmost brace that is closed."""
     opened: list[int] = []
     first, first_end = len(text), 0
     at, next_open, next_close = 0, text.find("{"), text.find("}")
@@ -69,7 +71,7 @@ def _repaired(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value without metered strs, of which another version of json_repair may make values or keys."""
+    """Return the value without metered strs, of which another version of json_repair may make values or keys."""
     if type(value) is dict:
         return {_plain(key): _plain(item) for key, item in value.items()}
     if type(value) is list:

@@ -54,7 +54,9 @@ class Allowance:
     def look(self) -> None:
         """Go on, if something is left.
 
-        Raises: TooCostly, or Paused in a trial.
+        Raises:
+            TooCostly: nothing is left.
+            Paused: nothing is left of a trial.
         """
         if self.left < 0 or self._is_late():
             if self._is_trial:
@@ -66,13 +68,21 @@ class Allowance:
         self.watched = max(self.left - _STEPS_UNWATCHED, 0)
 
     def charge(self, steps: int) -> None:
-        """Draw several steps at once. Raises: as `look`."""
+        """Draw several steps at once.
+
+        Raises:
+            TooCostly, Paused: as `look`.
+        """
         self.left -= steps
         if self.left <= self.watched:
             self.look()
 
     def refuse(self, why: str, remedy: str = _REMEDY) -> NoReturn:
-        """Raises: TooCostly with the reason, which is kept for whoever reports it."""
+        """
+
+        Raises:
+            TooCostly: always.
+        """
         self.refusal = f"{why}. {remedy}"
         raise TooCostly(self.refusal)
 
@@ -90,14 +100,15 @@ end = _of_answer.reset
 
 
 def allowance_for(text: str) -> Allowance:
-    """The allowance of the answer that is being read; of this text alone, when it is no part of one."""
+    """Return the allowance of the answer that is being read; of this text alone, when it is no part of one."""
     return _of_answer.get() or Allowance(len(text))
 
 
 def require_short(text: str) -> None:
     """Nothing, for a text that the standard parser reads in tens of milliseconds.
 
-    Raises: TooCostly.
+    Raises:
+        TooCostly: it is longer, and holds too many values.
     """
     if len(text) <= CHARS_MOST:
         return
@@ -109,7 +120,11 @@ def require_short(text: str) -> None:
 
 
 def require_literal(text: str) -> None:
-    """Nothing, for a text that may be given to Python's parser. Raises: TooCostly."""
+    """Nothing, for a text that may be given to Python's parser.
+
+    Raises:
+        TooCostly: it is too long.
+    """
     if len(text) > LITERAL_CHARS_MOST:
         allowance_for(text).refuse(
             f"it is no JSON, and {len(text):,} characters are over the {LITERAL_CHARS_MOST:,} of a Python literal"

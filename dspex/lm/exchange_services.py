@@ -1,0 +1,31 @@
+"""`ExchangeServices`: the cache, the single flight and the rate limits that the exchanges of one client share."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from .cache import Cache, CachedReply
+from .effects import ExchangeOutcome
+from .http.http_message import Reply
+from .rate_limits import RateLimits
+from .request import Request
+from .single_flight import FlightSeat, SingleFlight
+
+
+@dataclass(slots=True)
+class ExchangeServices:
+    """What the exchanges of one client share."""
+
+    cache: Cache
+    single_flight: SingleFlight[ExchangeOutcome]
+    limits: RateLimits
+    random: random.Random
+
+    def settle(self, request: Request, seat: FlightSeat[ExchangeOutcome] | None, reply: Reply) -> None:
+        """A whole 200 response is there: keep it and give it to the followers."""
+        if request.key is not None:
+            kept = CachedReply(reply.head.get("content-type"), reply.body)
+            self.cache.put(request.key, kept, ttl=request.lm.cache_ttl)
+        if seat is not None:
+            self.single_flight.land(seat, ExchangeOutcome(reply=reply, cached=True))

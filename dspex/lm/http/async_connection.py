@@ -1,0 +1,231 @@
+"""`AsyncConnection`: one transport of an event loop and the parser of the response that it carries now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+
+from ...errors import LMError, LMTimeoutError, LMTransportError
+from .endpoint import Endpoint, check_tunnel, tls
+from .http_message import Head, ResponseParser
+
+_HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
+
+
+class AsyncConnection(asyncio.Protocol):
+    """One transport and the parser of the response that it carries now."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.parser = ResponseParser()
+        self.answered = False
+        self.is_open = False
+        self.idle_until = 0.0
+        self.raw: bytearray | None = None  # collects a proxy's answer to CONNECT instead of a response
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0  # by the loop's clock, of the wait that is under way
+        self._timer: asyncio.TimerHandle | None = None
+        self._whole = False
+        self._held = 0
+        self._paused = False
+        self._failure: LMError | None = None  # of the response, when it came while nobody waited
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another request may follow the response."""
+        return self.is_open and self.parser.reusable and self.parser.complete
+
+    def is_fresh(self) -> bool:
+        """Return whether a kept connection may be used: the peer did not close it, and it was not idle for long."""
+        return self.is_open and time.monotonic() < self.idle_until
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        self.answered = True
+        if self.raw is not None:
+            self.raw += data
+            self._wake(None)
+            return
+        parser = self.parser
+        if parser.complete:  # nobody asked: the connection is out of step
+            self.close()
+            return
+        try:
+            parser.feed(data)
+        except LMError as error:
+            self._wake(error)
+            return
+        if parser.complete:
+            self._wake(None)
+        elif not self._whole and parser.head is not None:
+            self._hold(len(data))
+            self._wake(None)
+
+    def eof_received(self) -> bool:
+        self.is_open = False  # before the transport says so: nobody may take it meanwhile
+        self._ended(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._ended(exc)
+
+    def request(self, data: bytes, deadline: float, *, whole: bool) -> asyncio.Future[None]:
+        """Send; the future is done when the whole response is there, or its head."""
+        assert self._transport is not None
+        self.parser = ResponseParser()
+        self.answered = False
+        self._whole = whole
+        self._held = 0
+        self._failure = None
+        self._transport.write(data)
+        if not self.is_open:
+            raise LMTransportError(f"No answer from {self.host}: the connection was closed.")
+        return self._wait(deadline - time.monotonic())
+
+    async def more(self, deadline: float) -> bytes | None:
+        """Return the next part of the body, None at its end."""
+        while True:
+            if data := self.parser.take():
+                self._held = 0
+                if self._paused and self._transport is not None and self.is_open:
+                    self._paused = False
+                    self._transport.resume_reading()
+                return data
+            if self.parser.complete:
+                return None
+            if self._failure is not None:
+                raise self._failure
+            await self._wait(deadline - time.monotonic())
+
+    def wait_raw(self, timeout: float) -> asyncio.Future[None]:
+        """Wait until anything arrives (a proxy's answer)."""
+        return self._wait(timeout)
+
+    def finish(self) -> tuple[Head, bytes]:
+        head = self.parser.head
+        assert head is not None
+        return head, self.parser.take()
+
+    def close(self) -> None:
+        """Close at once; nothing is flushed."""
+        self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    async def start_tls(self, server_name: str) -> None:
+        assert self._transport is not None
+        secured = await self._loop.start_tls(self._transport, self, tls(), server_hostname=server_name)
+        assert secured is not None
+        self._transport = secured
+
+    def _wait(self, timeout: float) -> asyncio.Future[None]:
+        """A future for what comes next; not a coroutine, which would be one more frame to pass at each wake-up."""
+        waiter = self._waiter = self._loop.create_future()
+        deadline = self._deadline = self._loop.time() + timeout
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
+        return waiter
+
+    def _tick(self) -> None:
+        """The timer fired; it is not moved for each request (a tenth of a request's cost), so look what is due."""
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        else:
+            waiter.set_exception(LMTimeoutError(f"{self.host} did not answer in time."))
+
+    def _wake(self, error: LMError | None) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._failure = self._failure or error  # nobody waits now: the next read raises it
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+    def _hold(self, count: int) -> None:
+        self._held += count
+        if self._held > _HIGH_WATER and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _ended(self, exc: Exception | None) -> None:
+        try:
+            self.parser.closed()
+        except LMTransportError as error:
+            reason = getattr(exc, "strerror", None) or (type(exc).__name__ if exc else None)
+            self._wake(LMTransportError(f"No answer from {self.host}: {reason}.") if reason else error)
+        else:
+            self._wake(None)
+
+
+async def connect(target: Endpoint, timeout: float) -> AsyncConnection:
+    """Return a new connection, through the proxy's tunnel and TLS where the target has them.
+
+    Raises:
+        LMTimeoutError: the time is over.
+        LMTransportError: nobody listens there, or it broke.
+    """
+    host = target.host
+    loop = asyncio.get_running_loop()
+    secure = tls() if target.server_name is not None and target.tunnel is None else None
+    try:
+        async with asyncio.timeout(timeout):
+            _, connection = await loop.create_connection(
+                lambda: AsyncConnection(host),
+                *target.address,
+                ssl=secure,
+                server_hostname=target.server_name if secure else None,
+            )
+            if target.tunnel is not None:
+                await _open_tunnel(connection, target, timeout)
+            return connection
+    except LMError:  # which is an OSError too
+        raise
+    except TimeoutError:
+        raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
+    except OSError as error:
+        # Without strerror: several addresses were tried (localhost is two), and the text has what each answered.
+        raise LMTransportError(
+            f"No answer from {host}: {error.strerror or str(error) or type(error).__name__}."
+        ) from error
+
+
+async def _open_tunnel(connection: AsyncConnection, target: Endpoint, timeout: float) -> None:
+    assert target.tunnel is not None
+    raw = connection.raw = bytearray()
+    try:
+        connection.write(target.tunnel)
+        while b"\r\n\r\n" not in raw and connection.is_open:
+            await connection.wait_raw(timeout)
+        check_tunnel(target, bytes(raw))
+        connection.raw = None
+        if target.server_name is not None:
+            await connection.start_tls(target.server_name)
+    except BaseException:
+        connection.close()
+        raise

@@ -1,0 +1,174 @@
+"""Attempts at one request: rate limit, circuit breaker, send, check, and a pause before the next attempt.
+
+An error may come as a success (`response_check`). A pause is what Retry-After says, else full jitter; it never passes
+the deadline. Generators of effects: nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LMError, LMTimeoutError, LMTransportError
+from ..events import Name
+from .dialects.error_classes import with_metadata
+from .effects import Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
+from .exchange_services import ExchangeServices
+from .http.http_message import Reply
+from .rate_limits import OPEN_S
+from .request import Request
+from .response_check import LiveStream, answer_of, cleaned, usage_reported
+
+if TYPE_CHECKING:
+    from .record import LM
+
+BACKOFF_S = 0.5
+BACKOFF_MOST_S = 30.0
+RETRY_AFTER_MOST_S = 600.0  # a provider that names a longer pause has refused, also where there is no deadline
+FAIR_S = 5.0  # an endpoint that was given less time than this has not failed when the time is up
+# Failures by which an endpoint shows that it is down or drowning; anything else proves that it is there.
+_UNANSWERED = frozenset({502, 503, 504, 529})
+
+
+def attempts(services: ExchangeServices, request: Request) -> Exchange:
+    lm = request.lm
+    for attempt in range(lm.retries + 1):
+        if lm.requests_per_minute is not None:
+            yield from _admission(services, request)
+        outcome = yield from _attempt(services, request)
+        outcome.attempts = attempt + 1 + request.resent
+        error = outcome.error
+        if error is None:
+            return outcome
+        pause = _pause(services, error, attempt)
+        if attempt == lm.retries or error.retryable != "now":
+            break
+        if _is_hopeless(request, outcome, pause):
+            request.was_cut_short = pause <= RETRY_AFTER_MOST_S
+            break
+        request.emit(
+            Name.LM_RETRIED,
+            model=lm.model,
+            endpoint=request.target.host,
+            attempt=attempt + 1,
+            reason=type(error).__name__,
+            status=error.status,
+            pause_s=pause,
+        )
+        yield Sleep(pause)
+    if outcome.reply is None and outcome.error is not None:
+        raise outcome.error
+    return outcome
+
+
+def _is_hopeless(request: Request, outcome: ExchangeOutcome, pause: float) -> bool:
+    """Return whether a pause before the next attempt would be in vain."""
+    if pause > RETRY_AFTER_MOST_S or time.monotonic() + pause >= request.until:
+        return True
+    return outcome.was_held_back and request.has_alternative
+
+
+def _attempt(services: ExchangeServices, request: Request) -> Exchange:
+    lm = request.lm
+    left = request.left()
+    if left <= 0:
+        raise LMTimeoutError("The deadline passed before the request could be sent.", model=lm.model)
+    wait = services.limits.breaker_wait(lm.api_base, time.monotonic())
+    if wait:
+        message = "The endpoint gave no answer to many requests in a row and is left alone for a moment."
+        return ExchangeOutcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
+    try:
+        sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
+        result = yield SendRequest(sent, left, None if request.resent else request.resend)
+        if isinstance(result, Reply):
+            _note(services, request, result.head.status not in _UNANSWERED)
+            return _judged(request, cleaned(sent, result))
+        _note(services, request, True)
+        return (yield from _opened(request, LiveStream(sent, result)))
+    except (LMTransportError, LMTimeoutError) as error:
+        if error.provider is not None:  # the provider itself reported it, inside a stream
+            return ExchangeOutcome(error=error)
+        if isinstance(error, LMTransportError) or left >= FAIR_S:
+            _note(services, request, False)
+        return ExchangeOutcome(error=_name(lm, error))
+
+
+def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
+    """Return a whole response: an answer, or the error that its status or its body says it is."""
+    status = reply.head.status
+    if status >= 300:
+        refusal = request.dialect.failure(request.lm, status, reply.body)
+        return ExchangeOutcome(reply=reply, error=with_metadata(refusal, reply.head, request.lm))
+    try:
+        shown, answer = answer_of(request, reply)
+    except LMError as error:
+        _spend(request, usage_reported(request, reply.body))
+        return ExchangeOutcome(reply=reply, error=error)
+    return ExchangeOutcome(reply=shown, answer=answer)
+
+
+def _opened(request: Request, live: LiveStream) -> Exchange:
+    """Read a stream until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
+    try:
+        while not live.open((yield ReceivePart(live.parts))):
+            pass
+    except LMError as error:
+        live.stream.close()
+        _spend(request, live.usage())
+        if isinstance(error, LMTransportError | LMTimeoutError):
+            raise
+        return ExchangeOutcome(error=error)
+    except BaseException:
+        live.stream.close()
+        raise
+    return ExchangeOutcome(live=live)
+
+
+def _spend(request: Request, usage: Mapping[str, Any]) -> None:
+    if usage:
+        request.spend(usage)
+
+
+def _note(services: ExchangeServices, request: Request, answered: bool) -> None:
+    """Tell the circuit breaker how an attempt ended."""
+    turn = services.limits.note(request.lm.api_base, answered, time.monotonic())
+    if turn == "opened":
+        request.emit(Name.LM_CIRCUIT_OPENED, model=request.lm.model, endpoint=request.target.host, pause_s=OPEN_S)
+    elif turn == "closed":
+        request.emit(Name.LM_CIRCUIT_CLOSED, model=request.lm.model, endpoint=request.target.host)
+
+
+def _admission(services: ExchangeServices, request: Request) -> Effects[None]:
+    """Wait for the endpoint's rate limit; a wait that cannot end in time fails at once."""
+    lm = request.lm
+    assert lm.requests_per_minute is not None
+    now = time.monotonic()
+    wait = services.limits.reserve(lm, now)
+    if wait <= 0:
+        return
+    try:
+        if request.deadline is not None and now + wait >= request.deadline:
+            request.was_cut_short = True
+            message = f"requests_per_minute={lm.requests_per_minute:g} leaves no room before the deadline."
+            raise LMTimeoutError(message, model=lm.model, retry_after=wait)
+        request.emit(Name.LM_LIMITED, model=lm.model, endpoint=request.target.host, pause_s=wait)
+        yield Sleep(wait)
+    except BaseException:
+        services.limits.give_back(lm)
+        raise
+
+
+def _pause(services: ExchangeServices, error: LMError, attempt: int) -> float:
+    if error.retry_after is not None:
+        return error.retry_after
+    return services.random.uniform(0.0, min(BACKOFF_MOST_S, BACKOFF_S * 2**attempt))
+
+
+def _name(lm: LM, error: LMError) -> LMError:
+    """Return the same error, saying which model it concerns."""
+    if error.model is not None:
+        return error
+    named = type(error)(error.message, model=lm.model, provider=lm.provider.id, retry_after=error.retry_after)
+    named.__cause__ = error.__cause__
+    return named
