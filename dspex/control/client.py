@@ -58,7 +58,7 @@ def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = No
         return Client(place, operator=operator)
 
 
-class Wait(TypedDict):
+class AnswerWait(TypedDict):
     """How long a client waits for an answer; see `Client.ask`."""
 
     wait: float
@@ -224,7 +224,7 @@ class Client:
         call.begin(Verb.STREAM, fields)
         return call
 
-    def _wait_for(self, fields: Fields) -> Wait:
+    def _wait_for(self, fields: Fields) -> AnswerWait:
         """Return how long to wait for a call; without a timeout of its own that is only a guess."""
         timeout = fields.get("timeout")
         own = self._timeouts.get(fields["pool"], math.inf) if timeout is None else timeout

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import native_client
 import pydantic
 import pytest
 
@@ -29,6 +28,7 @@ from dspex.testing import FakeLM, FakeReply
 from dspex.types import content as native_types
 from dspex.types.tool import Tool
 from dspex.types.tool_calls import ToolCallResults, ToolCalls
+from tests.support.lm import scripted_client
 from tests.support.parity.tool_cases import TOOLS, Clock, Spot, cases, plain, search, untyped, values, weather
 from tests.support.paths import ROOT
 
@@ -93,9 +93,9 @@ def _outcome(client: LMClient, server: FakeLM, case: dict[str, Any]) -> Any:
     sig = signature(case["signature"])
     native = case["native"] if case["native"] is not None else case["adapter"] == "json"
     try:
-        compiled = native_client.native(sig, lm, adapter=case["adapter"], use_native_function_calling=native).compiled
+        compiled = scripted_client.native(sig, lm, adapter=case["adapter"], use_native_function_calling=native).compiled
         assert compiled.unsupported_with(lm) is None, case
-        out = native_client.predict(
+        out = scripted_client.predict(
             client,
             sig,
             values(case["inputs"], native_types),
@@ -268,7 +268,9 @@ def test_streams_end_with_the_calls() -> None:
         reply = FakeReply(tool_calls=[("search", {"query": "x"})])
         with FakeLM([reply], model=model) as server, LMClient() as client:
             given = {"question": "q", "tools": [search]}
-            items = list(native_client.predict_stream(client, signature(ANSWERED), given, lm=server.lm, adapter="json"))
+            items = list(
+                scripted_client.predict_stream(client, signature(ANSWERED), given, lm=server.lm, adapter="json")
+            )
             assert [call.name for call in items[-1].tool_calls.tool_calls] == ["search"]  # type: ignore[union-attr]
 
 

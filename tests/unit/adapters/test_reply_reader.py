@@ -9,7 +9,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import native_client
 import pytest
 from pydantic import BaseModel, field_validator
 
@@ -23,7 +22,7 @@ from dspex.programs import native_route
 from dspex.signatures.signature import Signature
 from dspex.testing import FakeLM
 from tests.support.adapters.hostile_replies import signature_of
-from tests.support.lm.scripted_client import Client, Model
+from tests.support.lm.scripted_client import Client, Model, apredict, apredict_stream, predict, predict_stream
 
 PATIENCE_S = 30.0
 DAMAGED = '{"a": [' + "'x', " * 5_000 + "]"  # short enough for a loop, but for its repair of 50,000 steps
@@ -60,7 +59,7 @@ def _wrapped(text: str) -> str:
 
 
 async def _asked(text: str, sig: Signature = WATCHED, **options: Any) -> Any:
-    return await native_client.apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
+    return await apredict(Client(text), sig, {"q": "?"}, lm=Model(), adapter="json", **options)
 
 
 def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
@@ -68,13 +67,13 @@ def _verbs(text: str, deadline: float) -> dict[str, Callable[[], Any]]:
     options: dict[str, Any] = {"lm": Model(), "adapter": "json", "deadline": deadline}
 
     async def streamed() -> Any:
-        stream = native_client.apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
+        stream = apredict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)
         return [item async for item in stream]
 
     return {
-        "predict": lambda: native_client.predict(Client(text), WATCHED, {"q": "?"}, **options),
+        "predict": lambda: predict(Client(text), WATCHED, {"q": "?"}, **options),
         "apredict": lambda: asyncio.run(_asked(text, deadline=deadline)),
-        "stream": lambda: list(native_client.predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
+        "stream": lambda: list(predict_stream(Client(text, piece=1000), WATCHED, {"q": "?"}, **options)),
         "astream": lambda: asyncio.run(streamed()),
     }
 
@@ -105,7 +104,7 @@ def test_unreadable_reply_past_the_deadline_is_not_asked_again(monkeypatch: pyte
     client = Client('[[ ## a ## ]]\n{"words": ["x"]}\n[[ ## b ## ]]\nno number', "{}")
     sig = WATCHED.append("b", dspex.OutputField(), int)
     with pytest.raises(CallTimeout):
-        native_client.predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
+        predict(client, sig, {"q": "?"}, lm=Model(), deadline=130.0)
     assert len(client.asked) == 1
 
 
@@ -200,7 +199,7 @@ def test_reply_without_commas_is_refused_through_the_whole_client() -> None:
     reply = '[[ ## a ## ]]\n["a" ' + '["a" ' * 60_000
     with FakeLM(lambda messages: reply) as lm, LMClient() as client:
         with pytest.raises(AdapterParseError, match="1,000,000 steps"):
-            native_client.predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
+            predict(client, signature_of(list[str]), {"q": "?"}, lm=lm)
         assert len(lm.requests) == 2
 
 

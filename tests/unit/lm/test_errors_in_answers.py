@@ -25,7 +25,7 @@ from dspex.errors import (
 )
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from dspex.lm.request import dialect_of
+from dspex.lm.request_factory import dialect_of
 from dspex.lm.usage import Account
 from tests.support.lm.peer import Peer, http
 from tests.support.lm.requests import (

@@ -8,7 +8,6 @@ import pickle
 import random
 from typing import Any
 
-import native_client
 import pytest
 
 from dspex.adapters import compile_signature
@@ -30,6 +29,7 @@ from dspex.signatures.signature import signature
 from dspex.types.chunk import Chunk
 from dspex.types.content import Audio, Code, File, History, Image, Reasoning
 from dspex.types.prediction import Prediction
+from tests.support.lm import scripted_client
 from tests.support.lm.scripted_client import Answer, Client, Model
 from tests.support.parity.shapes import NAMES, Color, Item
 
@@ -40,7 +40,7 @@ QN = "question -> answer, n: int"
 
 def _predict(client: Client, sig: Any = QN, inputs: Any = None, **options: Any) -> Prediction:
     lm = options.pop("lm", Model())
-    return native_client.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
+    return scripted_client.predict(client, sig, {"question": "Where?"} if inputs is None else inputs, lm=lm, **options)
 
 
 def test_prediction_holds_typed_outputs_usage_and_route() -> None:
@@ -133,8 +133,8 @@ def test_await_gives_the_same() -> None:
 
     async def both() -> tuple[Prediction, list[Any]]:
         client = Client("nothing", '{"answer": "Paris", "n": 3}', GOOD)
-        made = await native_client.apredict(client, QN, {"question": "?"}, lm=Model())
-        stream = native_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        made = await scripted_client.apredict(client, QN, {"question": "?"}, lm=Model())
+        stream = scripted_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         return made, [item async for item in stream]
 
     made, items = asyncio.run(both())
@@ -153,7 +153,7 @@ def test_streamed_pieces_join_to_the_value(adapter: str, piece: int) -> None:
     json_ = '```json\n{"answer": "a [[ b \\u00e9\\ud83d\\ude00 \\"q\\"\\n", "x": [1, {"}": 2}], "n": 42}\n```'
     client = Client(chat if adapter == "chat" else json_, piece=piece)
     lm = Model()
-    *chunks, last = native_client.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
+    *chunks, last = scripted_client.predict_stream(client, QN, {"question": "?"}, lm=lm, adapter=adapter)
     assert isinstance(last, Prediction) and last.n == 42
     texts = {
         name: "".join(c.text for c in chunks if isinstance(c, Chunk) and c.field == name) for name in ("answer", "n")
@@ -211,9 +211,9 @@ def test_unreadable_stream_falls_back_only_when_nothing_was_shown() -> None:
     """unit: DSPy's rule."""
     shown = Client("[[ ## answer ## ]]\nx\n[[ ## n ## ]]\nmany", "{}")
     with pytest.raises(AdapterParseError):
-        list(native_client.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
+        list(scripted_client.predict_stream(shown, QN, {"question": "?"}, lm=Model()))
     hidden = Client("no header", '{"answer": "x", "n": 1}')
-    *_, last = native_client.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
+    *_, last = scripted_client.predict_stream(hidden, QN, {"question": "?"}, lm=Model())
     assert last == Prediction({"answer": "x", "n": 1}) and len(hidden.asked) == 2
 
 
@@ -230,7 +230,7 @@ def test_closing_a_stream_closes_the_models() -> None:
                 self.is_open = False
 
     client = Watched(GOOD, GOOD)
-    stream = native_client.predict_stream(client, QN, {"question": "?"}, lm=Model())
+    stream = scripted_client.predict_stream(client, QN, {"question": "?"}, lm=Model())
     next(stream)
     assert client.is_open
     stream.close()
@@ -238,7 +238,7 @@ def test_closing_a_stream_closes_the_models() -> None:
 
     async def leave() -> bool:
         client.is_open = True
-        items = native_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
+        items = scripted_client.apredict_stream(client, QN, {"question": "?"}, lm=Model())
         await anext(items)
         await items.aclose()
         return client.is_open
@@ -262,9 +262,9 @@ def test_stream_without_its_completion_is_an_error() -> None:
             yield "[[ ## answer"
 
     with pytest.raises(LMStreamAssemblyError):
-        list(native_client.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
+        list(scripted_client.predict_stream(Cut(GOOD), QN, {"question": "?"}, lm=Model()))
     with pytest.raises(InvalidInput, match="cannot be streamed"):
-        list(native_client.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
+        list(scripted_client.predict_stream(Client(GOOD), QN, {"question": "?"}, lm=Model(n=2)))
 
 
 # --- inputs and outputs ---
