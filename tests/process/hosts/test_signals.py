@@ -92,7 +92,7 @@ def test_a_host_that_waits_for_signals(script: Scripts) -> None:
 
 
 TREE = """
-from dspex_worker.memory import descendants
+from dspex_worker.memory.procfs import descendants
 opened, heard, failures, answers = threading.Event(), [], [], []
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, frame: heard.append(number))
@@ -147,7 +147,7 @@ def test_signals_to_the_whole_tree_leave_running_calls_their_grace(script: Scrip
 
 
 AT_ANY_TIME = """
-from dspex_worker.memory import descendants
+from dspex_worker.memory.procfs import descendants
 failures, is_up = [], threading.Event()
 pools = [PoolConfig(m, bridge="faults", size=2, start_method=m, env=POOL.env) for m in ("fork", "exec")]
 sup = Supervisor(pools=pools)
