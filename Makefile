@@ -36,10 +36,11 @@ demo: $(READY)   ## the research assistant on the embedded model, end to end
 	$(BIN)/python examples/research_assistant.py $(ARGS)
 
 quick: $(READY)  ## the unit tests alone: no worker process, under a minute
-	$(BIN)/python -m pytest -q tests/unit tests/test_imports.py $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/test_imports.py $(ARGS)
 
-test: $(READY)   ## the test suite
-	$(BIN)/python -m pytest -q $(ARGS)
+test: $(READY)   ## the test suite: two files at a time, then the chaos tests by themselves
+	$(BIN)/python -m pytest -q $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --ignore=tests/chaos)
+	$(if $(ARGS),,$(BIN)/python -m pytest -q tests/chaos)
 
 check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import directions, docs, tests
 	$(BIN)/ruff format --check $(SOURCES)
@@ -47,7 +48,7 @@ check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import dir
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	$(BIN)/python -m pytest -q
+	$(MAKE) test
 
 docs: $(DOCS)    ## the documentation as a site, in site/
 	$(BIN)/python docs/generate.py

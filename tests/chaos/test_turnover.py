@@ -141,7 +141,7 @@ SILENT_TEMPLATE = """
 import os, pathlib, sys, time
 from dspex_worker.bridge import Bridge
 bridge = Bridge("silent")
-flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].Template
+flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].ForkServer
 say = template._say
 
 def say_late(self, word, *rest):

@@ -166,7 +166,7 @@ def test_a_supervisor_belongs_to_the_process_that_starts_it(script: Scripts) -> 
 OTHERS = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from tests.hosts.children import pool_of, use_default
+from tests.support.hosts.children import pool_of, use_default
 
 dspex.configure(config=Config((POOL,)))
 sup = dspex.default_supervisor().wait_ready()

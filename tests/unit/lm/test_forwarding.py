@@ -108,7 +108,7 @@ def test_records_made_per_request_do_not_pile_up(client: LMClient, monkeypatch: 
     monkeypatch.setattr(lm_client, "LMS_MOST", 5)
     for number in range(20):
         ref = client.register(LM("openai/m", api_key=f"key-{number}"))
-        assert client._known(ref).api_key == f"key-{number}"
+        assert client._registered(ref).api_key == f"key-{number}"
     assert len(client._lms) == 5
 
 
