@@ -33,9 +33,9 @@ class Name(StrEnum):
     POOL_RESIZED = "dspex.pool.resized"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
     CAP_UNENFORCED = "dspex.cap.unenforced"  # warning
-    TEMPLATE_WARMED = "dspex.template.warmed"  # info
-    TEMPLATE_FAILED = "dspex.template.failed"  # error
-    TEMPLATE_LOST = "dspex.template.lost"  # warning
+    FORKSERVER_WARMED = "dspex.forkserver.warmed"  # info
+    FORKSERVER_FAILED = "dspex.forkserver.failed"  # error
+    FORKSERVER_LOST = "dspex.forkserver.lost"  # warning
     WORKER_STARTED = "dspex.worker.started"  # debug
     WORKER_READY = "dspex.worker.ready"  # info
     WORKER_STOPPED = "dspex.worker.stopped"  # info
@@ -47,7 +47,7 @@ class Name(StrEnum):
     WORKER_REPORTED = "dspex.worker.reported"  # debug
     CALL_REDISPATCHED = "dspex.call.redispatched"  # warning
     CALL_ABANDONED = "dspex.call.abandoned"  # debug
-    REVERSE_CALL_REFUSED = "dspex.reverse_call.refused"  # warning
+    CALLBACK_REFUSED = "dspex.callback.refused"  # warning
     TOOL_LEFT = "dspex.tool.left"  # error
     REPORT_DROPPED = "dspex.report.dropped"  # warning
     SESSION_MOVED = "dspex.session.moved"  # debug
@@ -68,17 +68,17 @@ class Name(StrEnum):
 
 _LEVELS: dict[Name, int] = {
     Name.POOL_DEGRADED: logging.ERROR,
-    Name.TEMPLATE_FAILED: logging.ERROR,
+    Name.FORKSERVER_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
     Name.CONTROL_HINDERED: logging.ERROR,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
-    Name.TEMPLATE_LOST: logging.WARNING,
+    Name.FORKSERVER_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,
     Name.WORKER_RETIRING: logging.WARNING,
     Name.CALL_REDISPATCHED: logging.WARNING,
-    Name.REVERSE_CALL_REFUSED: logging.WARNING,
+    Name.CALLBACK_REFUSED: logging.WARNING,
     Name.TOOL_LEFT: logging.ERROR,
     Name.REPORT_DROPPED: logging.WARNING,
     Name.SESSION_LOST: logging.WARNING,

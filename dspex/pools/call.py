@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
 import time
 from collections.abc import Iterable
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from ..errors import DspexError
     from .streams import StreamBuffer
 
-RAISED_MOST = 64  # errors of reverse calls that a call keeps: an optimizer's may fail thousands of times
+RAISED_MOST = 64  # errors of callbacks that a call keeps: an optimizer's may fail thousands of times
+
+_ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
+
+
+def next_id() -> int:
+    """Return a request id that nobody had before."""
+    return next(_ids)
 
 
 class Call(CallRecord):

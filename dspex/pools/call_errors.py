@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
+from ..config import PoolConfig
 from .remote import MESSAGE_MOST, NAME_MOST, error_from, raised_here, text_of
 from .state.instructions import EndReason, Fail
 
 if TYPE_CHECKING:
     from .call import Call
-    from .executor import Executor
-    from .processes.worker_process import Worker
+    from .worker import Worker
 
 SIGKILL = 9
 
 
-def error_for(instruction: Fail, call: Call, pool: Executor, worker: Worker | None) -> errors.DspexError:
+class PoolFacts(NamedTuple):
+    """What the errors of a pool's calls say of the pool."""
+
+    config: PoolConfig
+    boot_error: errors.WorkerBootError | None
+    is_over: bool  # its supervisor is stopping
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+def error_for(instruction: Fail, call: Call, pool: PoolFacts, worker: Worker | None) -> errors.DspexError:
     """Give the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
@@ -47,7 +59,7 @@ def error_for(instruction: Fail, call: Call, pool: Executor, worker: Worker | No
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.state.is_over else "it was told to drain"
+    why = "its supervisor is stopping or has stopped" if pool.is_over else "it was told to drain"
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
@@ -112,7 +124,7 @@ def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: W
     return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def _died(call: Call, pool: Executor, worker: Worker | None, started: errors.Started) -> errors.DspexError:
+def _died(call: Call, pool: PoolFacts, worker: Worker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
     if worker.over is not None:
@@ -147,7 +159,7 @@ def _died(call: Call, pool: Executor, worker: Worker | None, started: errors.Sta
     )
 
 
-def _session_error(why: EndReason, call: Call, pool: Executor) -> errors.SessionError:
+def _session_error(why: EndReason, call: Call, pool: PoolFacts) -> errors.SessionError:
     names = {"pool": pool.name, "session": call.session_name}
     if why is EndReason.SESSION_BUSY:
         return errors.SessionBusy(

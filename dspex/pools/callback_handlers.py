@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
+from . import worker as workers
 from .callback_limits import CallbackAdmission, CallbackLimits
 from .callbacks import Callback, Handler
-from .processes import worker_process as workers
 from .tool_threads import ToolThreads
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class ReverseCalls:
         if now - self._told_at >= QUIET:
             count, self._refused, self._told_at = self._refused, 0, now
             self._bus.emit(
-                Name.REVERSE_CALL_REFUSED,
+                Name.CALLBACK_REFUSED,
                 pool=self._pool,
                 worker=request.worker.name,
                 call=request.outer.id,

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import Malformed, messages
@@ -19,31 +18,16 @@ from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import CREDIT_MOST
 
 from ..errors import DspexError, InvalidInput, LMError
+from .nesting import context_within, is_nested
 from .remote import RAISED
 
 if TYPE_CHECKING:
     from .call import Call
     from .dispatcher import Dispatcher
-    from .processes.worker_process import Worker
+    from .worker import Worker
 
 CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["Callback"], Any]
-
-_outer: ContextVar[tuple[Dispatcher, Call] | None] = ContextVar("dspex_outer_call", default=None)
-
-
-def outer_calls(dispatcher: Dispatcher) -> list[Call]:
-    """Give the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
-
-    It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
-    is nobody's any more once the tool's call has ended.
-    """
-    calls, link = [], _outer.get()
-    while link is not None:
-        if link[0] is dispatcher and not link[1].is_ended:
-            calls.append(link[1])
-        link = link[1].context.get(_outer)
-    return calls
 
 
 class Callback:
@@ -74,7 +58,7 @@ class Callback:
     @property
     def is_within_tool(self) -> bool:
         """Whether a tool made the outer call, in whatever pool: it may wait for this."""
-        return self.outer.context.get(_outer) is not None
+        return is_nested(self.outer)
 
     def require(self, **kinds: type) -> None:
         """Check that these arguments are there, each of its type.
@@ -87,12 +71,6 @@ class Callback:
             if type(given) is not kind:
                 found = type(given).__name__
                 raise InvalidInput(f"{self.name!r} takes a {kind.__name__} as {name!r}, not {found}.", field=name)
-
-    def context(self) -> Context:
-        """The caller's contextvars, with this as the outer call of whatever is called in them."""
-        context = self.outer.context.copy()
-        context.run(_outer.set, (self.pool, self.outer))
-        return context
 
     # -- the engine's thread --
 
@@ -128,7 +106,7 @@ class Callback:
         if self.is_cancelled:
             return
         try:
-            value = self.context().run(handler, self)
+            value = context_within(self.pool, self.outer).run(handler, self)
         except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
             self.fail(error)
             return
@@ -141,7 +119,7 @@ class Callback:
             self._done()
             return
         self._has_credit = asyncio.Event()
-        self._task = loop.create_task(self._arun(handler), context=self.context())
+        self._task = loop.create_task(self._arun(handler), context=context_within(self.pool, self.outer))
         self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
 
     def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:

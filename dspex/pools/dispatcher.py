@@ -1,12 +1,12 @@
-"""The desk: one pool's lock, and everything that happens under it or follows from it.
+"""Submit calls and deliver results under the pool lock.
 
 Any thread comes here. The lock is held for microseconds and moves references only; frames are encoded before it, and
 written and waiters woken after it (C1 - C3). A caller's thread only writes frames afterwards; whatever else follows
-(starting and killing workers, waking other callers, telling events) is left to the engine's thread.
+(starting and killing workers, waking other callers, emitting events) is left to the engine's thread.
 
 Signal handlers run in the main thread between any two bytecodes, and may raise. A section that such an exception left
-in the middle leaves `_is_torn` set; whoever takes the lock next mends the state first (see `mending`), and the engine
-is asked to, so nothing is lost and nothing is sent twice (C5, C6).
+in the middle leaves `_is_torn` set; whoever takes the lock next repairs the state first (see `state.recovery`), and the
+engine is asked to, so nothing is lost and nothing is sent twice (C5, C6).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from dspex_worker.wire import messages
 
@@ -28,29 +28,36 @@ from .executor import Executor, rules_of
 from .loop_batching import LoopBatches
 from .processes.channel import Channel
 from .processes.engine import Engine
-from .processes.worker_process import Worker
-from .state.instructions import Cancel, Emit, Instruction, Kill, Start
+from .state.instructions import Cancel, Emit, Instruction
 from .state.records import Phase
 from .state.recovery import repair
+from .worker import Worker
+
+T = TypeVar("T", bound=Instruction)
 
 UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
 class Dispatcher(Executor):
-    """Where calls are handed in and answers handed out. `start` and `kill` are set by whoever owns the workers."""
+    """The calls of one pool on their way. Whoever owns the workers takes its `Start` and `Kill` with `on`."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
         super().__init__(config)
         self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
-        self.start: Callable[[int, int], None]
-        self.kill: Callable[[int, str], None]
         self.lock = threading.Lock()
         self._engine = engine
         self._bus = bus
+        self._handlers: dict[type, Callable[[Any], None]] = {}  # of what is left to the engine
+        self.on(Emit, self._emit)
+        self.on(Cancel, self._end_callbacks)
         self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
         self._is_torn = False
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
         self.loop_batches = LoopBatches()
+
+    def on(self, kind: type[T], handler: Callable[[T], None]) -> None:
+        """Have `handler(instruction)` called on the engine's thread for each instruction of this kind."""
+        self._handlers[kind] = handler
 
     # -- calls: any thread -------------------------------------------------------------------------------------
 
@@ -59,7 +66,7 @@ class Dispatcher(Executor):
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self._is_torn = True
             if self.broken is not None:
                 raise self.closed()
@@ -78,7 +85,7 @@ class Dispatcher(Executor):
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self._is_torn = True
             is_first = call.end(error=error)
             self.counts[count] += is_first
@@ -112,7 +119,7 @@ class Dispatcher(Executor):
         try:
             with self.lock:
                 if self._is_torn:
-                    self._mend(channels)
+                    self._repair(channels)
                 self._is_torn = True
                 self.carry_out(event(monotonic()), channels)
                 self._is_torn = False
@@ -152,7 +159,7 @@ class Dispatcher(Executor):
         ended: list[Call] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self.require_room(worker, answers)
             self._is_torn = True
             try:
@@ -167,14 +174,14 @@ class Dispatcher(Executor):
             self._engine.call_last(lambda: wake_all(ended))
         if worker.callbacks:  # it may not say itself that these wait no more
             for call in taken:
-                self._end_requests(worker.generation, call.id)
+                self._end_callbacks(Cancel(worker.generation, call.id))
 
-    def reap_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
+    def remove_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
         """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self.carry_out(died(monotonic()), channels)
             self.workers.pop(worker.generation, None)
             for call in worker.calls.values():
@@ -223,32 +230,27 @@ class Dispatcher(Executor):
             return
         while self.later:
             instruction = self.later.popleft()
-            match instruction:
-                case Start(generation=generation, slot=slot):
-                    self.start(generation, slot)
-                case Kill(generation=generation, reason=reason):
-                    self.kill(generation, reason)
-                case Emit(event=event, facts=facts):
-                    self._bus.emit(EVENTS[event], pool=self.name, **facts)
-                case Cancel(generation=generation, call_id=id):
-                    self._end_requests(generation, id)
+            self._handlers[type(instruction)](instruction)
         self.notify()
 
-    def tell(self) -> None:
+    def catch_up(self) -> None:
         """`run_deferred` what follows from every change so far."""
         with self.lock:
             pass  # a change that another thread is making has left what follows when it gives the lock back
         self.run_deferred()
 
-    def _end_requests(self, generation: int, call_id: int) -> None:
-        """Nobody waits for the call: end what its worker asked of this process, without waiting for its word.
+    def _emit(self, emit: Emit) -> None:
+        self._bus.emit(EVENTS[emit.event], pool=self.name, **emit.facts)
+
+    def _end_callbacks(self, cancel: Cancel) -> None:
+        """Nobody waits for the call: end what its worker asked of this process, without waiting for the worker.
 
         A language model's stream is closed now, even if the worker is busy in C.
         """
-        worker = self.workers.get(generation)
-        for request in tuple(worker.callbacks.values()) if worker is not None else ():
-            if request.outer.id == call_id:
-                request.cancel()
+        worker = self.workers.get(cancel.generation)
+        for callback in tuple(worker.callbacks.values()) if worker is not None else ():
+            if callback.outer.id == cancel.call_id:
+                callback.cancel()
 
     # -- questions ---------------------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class Dispatcher(Executor):
     # ============================================================================================================
     # under the lock
 
-    def _mend(self, channels: list[Channel]) -> None:
+    def _repair(self, channels: list[Channel]) -> None:
         """The section before this one was interrupted in the middle."""
         for worker in self.workers.values():
             if worker.channel is not None:

@@ -17,13 +17,12 @@ from dspex_worker.wire.messages import Kind
 from ..config import PoolConfig
 from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
-from .call import Call
-from .call_factory import next_id
+from .call import Call, next_id
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
-from .processes.worker_process import Worker
 from .state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from .state.machine import PoolState, Rules
+from .worker import Worker
 
 NO_NOTES: dict[str, Any] = {}
 COUNTS = ("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops")
@@ -171,10 +170,13 @@ class Executor:
         self.live.pop(call.id, None)
         if call.is_ended:
             return
-        call.end(error=call_errors.error_for(instruction, call, self, self.workers.get(call.generation)))
+        call.end(error=call_errors.error_for(instruction, call, self._facts(), self.workers.get(call.generation)))
         self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
             self.ended.append(call)
+
+    def _facts(self) -> call_errors.PoolFacts:
+        return call_errors.PoolFacts(self.config, self.boot_error, self.state.is_over)
 
 
 def rules_of(config: PoolConfig) -> Rules:

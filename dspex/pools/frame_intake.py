@@ -1,4 +1,4 @@
-"""Intake: how much of unfinished frames the workers of one pool may leave lying in this process. Engine's thread.
+"""Bound the unfinished frames that the workers of one pool leave in this process. Runs on the engine's thread.
 
 A worker that holds the last byte of a large frame back costs its length, and forty of them forty times that. Together
 they may have `ROOM`; a worker whose large frame comes when there is none is not read until there is. The oldest
@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .processes.worker_process import Worker
+    from .worker import Worker
 
 ROOM = 64 * 1024 * 1024  # bytes; one frame more at most, and `SMALL` for each worker
 SMALL = 1024 * 1024  # bytes that every worker may have unfinished, whatever the others do

@@ -1,6 +1,6 @@
-"""Replies: what workers say, taken in batches and handed to whom it concerns. Runs on the engine's thread.
+"""Dispatch messages received from workers. Runs on the engine's thread.
 
-Nothing that a worker says may hurt more than that worker: what is odd is refused where it is read (see `wire.shapes`),
+Nothing that a worker sends may hurt more than that worker: what is odd is refused where it is read (see `wire.shapes`),
 and whatever goes wrong while a message is taken retires the worker that sent it.
 """
 
@@ -15,14 +15,15 @@ from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
 from dspex_worker.wire.messages import Kind, Message
 
 from ..events import Bus, Name, Reports
+from . import worker as workers
 from .call_factory import CallFactory
 from .callback_handlers import CallbackHandlers
 from .callbacks import Callback
 from .dispatcher import Dispatcher
 from .durable_sessions import pack
 from .frame_intake import PATIENCE, Intake
-from .processes import worker_process as workers
-from .processes.worker_process import Worker
+from .processes.engine import Engine, Timer
+from .worker import Worker
 
 if TYPE_CHECKING:
     from .state.instructions import Instruction
@@ -35,13 +36,21 @@ REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that
 class Inbox:
     """The incoming half of one pool."""
 
-    def __init__(self, dispatcher: Dispatcher, call_factory: CallFactory, handlers: CallbackHandlers, bus: Bus) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call_factory: CallFactory,
+        handlers: CallbackHandlers,
+        engine: Engine,
+        bus: Bus,
+    ) -> None:
         self._dispatcher = dispatcher
         self._call_factory = call_factory
         self._bus = bus
-        self._reverse_calls = handlers.of_pool(dispatcher, bus)
+        self._callbacks = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
-        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.read_on(self.on_output))
+        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
+        self._late = Timer(engine, self._retire_late)
 
     def on_output(self, worker: Worker) -> None:
         """Its stdout has something."""
@@ -57,24 +66,25 @@ class Inbox:
             if not data:
                 break
             self._take(worker, data)
-        self._intake.forget(worker, monotonic())
+        self._note_unfinished(worker, 0, is_new=False)
 
     def retire(self, worker: Worker, what: str) -> None:
         """What follows in its stream cannot be trusted: it goes, and its calls with it."""
         worker.protocol_error = worker.protocol_error or what
         worker.kill()
         worker.buffer.clear()
-        self._intake.forget(worker, monotonic())
+        self._note_unfinished(worker, 0, is_new=False)
 
-    # -- time --
-
-    @property
-    def due(self) -> float:
-        return self._intake.due
-
-    def tick(self, now: float) -> None:
+    def _retire_late(self, now: float) -> None:
         for worker in self._intake.late(now):
             self.retire(worker, f"it left a large frame unfinished for {PATIENCE:g} s while others waited for the room")
+        self._late.set(self._intake.due)
+
+    def _note_unfinished(self, worker: Worker, size: int, *, is_new: bool) -> None:
+        """So many bytes of the worker's wait for the rest of their frame."""
+        self._intake.note(worker, size, monotonic(), is_new=is_new)
+        if self._intake.due != self._late.due:
+            self._late.set(self._intake.due)
 
     # ============================================================================================================
 
@@ -106,7 +116,7 @@ class Inbox:
                 self._on_chunk(worker, message)
             else:
                 _ON_MESSAGE[kind](self, worker, message, len(body))
-        self._intake.note(worker, worker.buffer.pending, monotonic(), is_new=is_new)
+        self._note_unfinished(worker, worker.buffer.pending, is_new=is_new)
 
     def _prepare(self, worker: Worker, message: Message, answers: list[Message]) -> None:
         if message[1] == 0:
@@ -149,7 +159,7 @@ class Inbox:
             return  # its call has ended: the worker has been told, or is about to say so itself
         request = Callback(self._dispatcher, worker, outer, message, size)
         worker.callbacks[request.id] = request
-        self._reverse_calls.begin(request)
+        self._callbacks.begin(request)
 
     def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
         request = worker.callbacks.get(message[1])

@@ -177,7 +177,7 @@ def test_closing_waits_for_the_writer_and_nobody_writes_afterwards(monkeypatch: 
         assert go_on.wait(10)
         return write(descriptor, data)
 
-    monkeypatch.setattr(channel.quick, "write", slow)
+    monkeypatch.setattr(channel.pipe_io, "write", slow)
     pipe.append(b"first")
     writing = Caller(pipe.flush)
     assert inside.wait(10)

@@ -368,7 +368,7 @@ def test_workers_that_die_together_are_buried_once(supervise: Supervise) -> None
                 eventually(lambda pid=worker.pid: not Path(f"/proc/{pid}").exists(), what="its template has reaped it")
             for worker in workers:
                 pool._pool_workers._on_death(worker)
-            pool._pool_workers.tick(time.monotonic() + 60)
+            pool._pool_workers.reap_overdue(time.monotonic() + 60)
         except BaseException as error:
             failures.append(error)
         done.set()

@@ -12,7 +12,7 @@ import pytest
 from dspex.events import Event, Name
 from dspex.pools import inbox
 from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, Intake
-from dspex.pools.processes.worker_process import Worker
+from dspex.pools.worker import Worker
 from dspex_worker.wire import FRAME_LIMIT
 from tests.pools.conftest import Supervise
 from tests.pools.waiting import Caller, all_ready, eventually

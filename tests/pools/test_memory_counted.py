@@ -159,7 +159,7 @@ def test_a_stopped_template_is_replaced(supervise: Supervise) -> None:
     """Process (T6): one that a signal stopped could neither watch nor start workers; the cap holds again soon."""
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
     stopped = sup.call("f", "stop_parent")
-    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"template {stopped}"), what="another template")
+    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {stopped}"), what="another template")
     assert not is_alive(stopped)
     with pytest.raises(WorkerMemoryExceeded):
         sup.call("f", "at_once", {"bytes": CAP + 16 * MIB, "seconds": 60.0})
