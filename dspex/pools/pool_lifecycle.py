@@ -62,7 +62,7 @@ class PoolLifecycle:
         if self._is_stopped:
             return True
         dispatcher = self._dispatcher
-        return dispatcher.boot_error is not None and self._pool_workers.boot_failures >= dispatcher.config.size
+        return dispatcher.boot_error is not None and self._pool_workers.reaper.boot_failures >= dispatcher.config.size
 
     def close(self) -> None:
         """Take no more calls; those that were not sent end with PoolClosed."""

@@ -5,26 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from math import inf
-from time import monotonic
 
 from .. import forks
 from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
-from . import call_errors
 from .dispatcher import Dispatcher
 from .inbox import Inbox
 from .orphan_memory import OrphanMemory
-from .processes.engine import Engine, Timer
+from .processes.engine import Engine
 from .processes.forkserver_process import ForkserverMessage, ForkserverProcess
-from .processes.orphans import end_of, end_session, kill_with_descendants
+from .processes.orphans import kill_with_descendants
 from .processes.pool_forkserver import ForkserverEvent, ForkserverFailed, ForkserverLost, ForkserverWarm, PoolForkserver
-from .state.instructions import Instruction, Kill, Start
+from .reaper import Reaper
+from .state.instructions import Kill, Start
 from .worker import Worker
-
-EXIT_PATIENCE = 0.02  # seconds that a dead worker's calls wait for the fork server's report of how it died (T3)
-BOOT_PATIENCE = 1.0  # the same for one that was never ready: it has no calls, and why it could not start matters
 
 
 class PoolWorkers:
@@ -32,16 +27,13 @@ class PoolWorkers:
 
     def __init__(self, config: PoolConfig, dispatcher: Dispatcher, engine: Engine, bus: Bus, inbox: Inbox) -> None:
         self.forkserver = PoolForkserver(config, engine, bus, self._on_forkserver_event)
-        self.boot_failures = 0  # in a row, without a worker becoming ready
         self._dispatcher = dispatcher
         self._engine = engine
         self._bus = bus
         self._inbox = inbox
         self._waiting: list[Start] = []  # for a warm fork server
-        self._is_ending = False
-        self._dying: dict[int, float] = {}  # by generation: until when the fork server may report how it ended
-        self._reap_timer = Timer(engine, self.reap_overdue)
         self._orphans = OrphanMemory(engine, self._measured)
+        self.reaper = Reaper(dispatcher, inbox, self.forkserver, self._orphans, engine)
         dispatcher.on(Start, self._on_start)
         dispatcher.on(Kill, self._on_kill)
 
@@ -65,11 +57,11 @@ class PoolWorkers:
 
     def end(self, on_end: Callable[[], None]) -> None:
         """Kill what is left, and let the fork servers go; `on_end` is called when nothing is left."""
-        self._is_ending = True
+        self.reaper.is_ending = True
         self._waiting.clear()
         for worker in tuple(self._dispatcher.workers.values()):
             worker.kill()
-            self._reap(worker)
+            self.reaper.reap(worker)
         self.forkserver.end(on_end)
 
     def end_without_engine(self) -> None:
@@ -107,14 +99,16 @@ class PoolWorkers:
         try:
             with forks.held_back():  # until `forget` knows of the pipes
                 pipes = forkserver.spawn(generation)
-                worker.attach(pipes, on_end=partial(self._on_death, worker), on_torn=partial(self._on_torn, worker))
+                worker.attach(
+                    pipes, on_end=partial(self.reaper.on_death, worker), on_torn=partial(self._on_torn, worker)
+                )
                 self._engine.register(pipes.stdout, lambda _: self._inbox.on_output(worker))
         except OSError as error:
             self._not_started(worker, type(error).__name__, str(error))
 
     def _not_started(self, worker: Worker, kind: str, message: str) -> None:
         worker.boot_error = {"type": kind, "message": message}
-        self._reap(worker)
+        self.reaper.reap(worker)
 
     def _on_kill(self, kill: Kill) -> None:
         """Kill a worker and all that it started."""
@@ -131,7 +125,7 @@ class PoolWorkers:
         else:
             kill_with_descendants(worker)
         if worker.pidfd is None:
-            self._reap(worker)
+            self.reaper.reap(worker)
 
     def _unqueue(self, kill: Kill) -> None:
         """It is not spawned yet: there is nothing to kill."""
@@ -164,7 +158,7 @@ class PoolWorkers:
         waiting, self._waiting = self._waiting, []
         for start in waiting:
             self._on_start(start)
-        self._release_forkservers()
+        self.reaper.release_forkservers()
 
     def _on_message(self, message: ForkserverMessage) -> None:
         facts, descriptor = message.facts, message.descriptor
@@ -184,8 +178,7 @@ class PoolWorkers:
                 worker.over = facts
             case "exit":
                 worker.exit = facts
-                if worker.generation in self._dying:
-                    self._reap(worker)
+                self.reaper.on_exit_known(worker)
 
     def _on_spawned(self, worker: Worker, pid: int, pidfd: int | None, cgroup_problem: str) -> None:
         if pidfd is not None:
@@ -199,7 +192,7 @@ class PoolWorkers:
 
     def _on_forkserver_failed(self, error: WorkerBootError) -> None:
         self._dispatcher.boot_error = error
-        self.boot_failures += self._dispatcher.config.size
+        self.reaper.boot_failures += self._dispatcher.config.size
         waiting, self._waiting = self._waiting, []
         for start in waiting:
             self._dispatcher.change(partial(self._dispatcher.state.died, start.generation, cause="boot"))
@@ -214,7 +207,7 @@ class PoolWorkers:
             elif self._is_awaited(worker):
                 self._spawn_again(worker)
             else:
-                self._reap(worker)
+                self.reaper.reap(worker)
         orphans = [w.generation for w in self._dispatcher.workers.values() if w.forkserver is None]
         recycle = self._dispatcher.state.recycle
         self._dispatcher.change(lambda now: recycle(now, reason="forkserver_lost", generations=orphans))
@@ -232,85 +225,6 @@ class PoolWorkers:
         with self._dispatcher.lock:
             del self._dispatcher.workers[worker.generation]
         self._on_start(Start(worker.generation, worker.slot))
-
-    # -- how workers end ---------------------------------------------------------------------------------------
-
-    def _on_death(self, worker: Worker) -> None:
-        """Its pidfd says that it is gone: read what it still had to report, then end its calls (C9)."""
-        worker.stop_watching()
-        self._inbox.drain(worker)
-        worker.drain_stderr()
-        if worker.forkserver is None and worker.config.memory_cap is not None and worker.over is None:
-            worker.over = self.forkserver.memory_cap.overrun(worker.generation, worker.config.memory_cap)
-        if worker.exit is not None or worker.forkserver is None:
-            self._reap(worker)
-            return
-        record = self._dispatcher.state.workers.get(worker.generation)
-        was_ready = record is not None and record.ready_at is not None
-        self._dying[worker.generation] = due = monotonic() + (EXIT_PATIENCE if was_ready else BOOT_PATIENCE)
-        self._reap_timer.set(min(due, self._reap_timer.due))
-
-    def reap_overdue(self, now: float) -> None:
-        """Reap those whose fork server has not reported in time how they ended: perhaps it has by now, else /proc."""
-        for generation in [generation for generation, until in self._dying.items() if until <= now]:
-            worker = self._dispatcher.workers.get(generation)
-            if worker is None:
-                continue  # it was reaped with the one before: their fork server reported both
-            if worker.forkserver is not None:
-                worker.forkserver.receive()
-                worker.exit = worker.exit or end_of(worker.pid, worker.forkserver.pid)
-            self._reap(worker)
-        self._reap_timer.set(min(self._dying.values(), default=inf))
-
-    def _reap(self, worker: Worker) -> None:
-        """End its calls, take it out of the pool, close its descriptors."""
-        if self._dispatcher.workers.get(worker.generation) is not worker:
-            return
-        self._dying.pop(worker.generation, None)
-        for request in tuple(worker.callbacks.values()):
-            request.cancel()
-        worker.callbacks.clear()
-        self._count_end(worker)
-        self._dispatcher.remove_worker(worker, lambda now: self._died(worker, now))
-        self._orphans.end(worker)
-        if worker.forkserver is None:
-            end_session(worker.pid)
-            worker.reap()
-        worker.close()
-        self._release_forkservers()
-        self._dispatcher.notify()
-
-    def _count_end(self, worker: Worker) -> None:
-        """Count a death, or remember why a worker could not start."""
-        record = self._dispatcher.state.workers.get(worker.generation)
-        if record is None or record.ready_at is not None:
-            self.boot_failures = 0
-            is_planned = record is not None and record.leave_reason and not record.kill_reason
-            self._dispatcher.counts["stops" if is_planned else "deaths"] += 1
-            return
-        if record.kill_reason in ("", "startup_timeout"):
-            worker.kill_reason = record.kill_reason
-            self.boot_failures += 1
-            self._dispatcher.boot_error = call_errors.boot_error(
-                self._dispatcher.name, worker, self.forkserver.stderr_tail(), self._dispatcher.config.startup_timeout
-            )
-
-    def _died(self, worker: Worker, now: float) -> list[Instruction]:
-        """Report the death to the state. The pool's lock is held."""
-        record = self._dispatcher.state.workers.get(worker.generation)
-        worker.kill_reason = record.kill_reason if record is not None else ""
-        if self._is_ending and worker.exit is None:
-            worker.kill_reason = worker.kill_reason or "stopped"
-        return self._dispatcher.state.died(
-            worker.generation,
-            now,
-            by_itself=call_errors.is_by_itself(worker),
-            unstarted=worker.unstarted(),
-            cause=call_errors.cause_of(worker),
-        )
-
-    def _release_forkservers(self) -> None:
-        self.forkserver.release({worker.forkserver for worker in self._dispatcher.workers.values()})
 
     def _measured(self, worker: Worker, rss: int, counted: int, peak: int) -> None:
         worker.rss, worker.counted, worker.peak = rss, counted, peak
