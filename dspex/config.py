@@ -31,7 +31,7 @@ GIB = 1024**3
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its template in one packet with the other settings
+OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its fork server in one packet with the other settings
 TABLES = ("pools", "lm", "budget", "control")  # of a settings file
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}

@@ -115,17 +115,17 @@ class Event:
 
 @dataclass(slots=True)
 class Reports:
-    """How much of what one source said waits to be told: the source counts it in, the bus counts it out."""
+    """How much of what one source reported waits for delivery: the source counts it in, the bus counts it out."""
 
     most_bytes: int
     came: int = 0  # bytes; written by the source's thread alone
     went: int = 0  # bytes; written by the bus's thread alone
-    dropped: int = 0  # reports since the last that was told
+    dropped: int = 0  # reports since the last that was delivered
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An event that is another process's word, and how many bytes it took."""
+    """An event that another process reported, and how many bytes it took."""
 
     event: Event
     size: int
@@ -156,7 +156,7 @@ class Bus:
         self._queue.put(Event(name, facts, time.time()))
 
     def report(self, source: Reports, size: int, name: Name, facts: Mapping[str, Any], **who: Any) -> None:
-        """`emit` what a process said in `size` bytes; dropped and counted while more of it waits than may."""
+        """`emit` what a process reported in `size` bytes; dropped and counted while more of it waits than may."""
         if source.came - source.went + size > source.most_bytes:
             source.dropped += 1
             return
@@ -187,11 +187,11 @@ class Bus:
                 continue
             event = item.event if isinstance(item, Report) else item
             for subscriber in (write_log, *self._subscribers):
-                self._tell(subscriber, event)
+                self._call(subscriber, event)
             if isinstance(item, Report):
                 item.source.went += item.size
 
-    def _tell(self, subscriber: Subscriber, event: Event) -> None:
+    def _call(self, subscriber: Subscriber, event: Event) -> None:
         try:
             subscriber(event)
         except (

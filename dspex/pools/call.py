@@ -1,7 +1,7 @@
 """A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
 
 The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
-coroutine waits on a future of its loop, which its port wakes (see `loop_batches`).
+coroutine waits on a future of its loop, which its loop batch wakes (see `loop_batching`).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Call(CallRecord):
         self.future: asyncio.Future[None] | None = None
         self.loop_batch: LoopBatch | None = None
         self.stream: StreamBuffer | None = None
-        self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
+        self.raised: dict[int, DspexError] | None = None  # by its callbacks, here in the host
 
     def arguments(self) -> bytes:
         return self.frame[self.arguments_start : self.arguments_end]
@@ -103,7 +103,7 @@ class Call(CallRecord):
         self.lock.acquire()
 
     def wait_in_loop(self, loop_batches: LoopBatches) -> asyncio.Future[None]:
-        """Prepare to wait in the running event loop, and give what to await."""
+        """Prepare to wait in the running event loop, and return what to await."""
         loop = self.loop = asyncio.get_running_loop()
         self.loop_batch = loop_batches.of(loop)
         self.future = loop.create_future()
@@ -132,7 +132,7 @@ class Call(CallRecord):
             self.stream.finish()
 
     def result(self) -> Any:
-        """Give the value, or raise the error."""
+        """Return the value, or raise the error."""
         error = self.error
         if error is None:
             return self.value
@@ -142,7 +142,7 @@ class Call(CallRecord):
             del self, error  # the traceback holds this frame: a cycle would keep the call's bytes until a collection
 
     def note_raised(self, id: int, error: DspexError) -> int:
-        """Keep what a reverse call raised, in case the worker passes it on; gives what it is kept under."""
+        """Keep what a callback raised, in case the worker passes it on; return what it is kept under."""
         raised = self.raised
         if raised is None:
             raised = self.raised = {}

@@ -1,4 +1,4 @@
-"""Making the caller's exception from why a call ended, and saying how a worker died. Pure: facts in, errors out."""
+"""Make the caller's exception from why a call ended, and say how a worker died. Pure: facts in, errors out."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def error_for(instruction: Fail, call: Call, pool: PoolFacts, worker: Worker | N
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.is_over else "it was told to drain"
+    why = "its supervisor is stopping or has stopped" if pool.is_over else "it is draining"
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
 def cause_of(worker: Worker) -> str:
-    """Say in one word how the worker ended."""
+    """Return in one word how the worker ended."""
     if worker.over is not None:
         return "memory"
     if worker.protocol_error:
@@ -95,10 +95,10 @@ def is_by_itself(worker: Worker) -> bool:
     return cause_of(worker) in ("crashed", "exited")
 
 
-def boot_error(pool: str, worker: Worker, template_tail: str, timeout: float) -> errors.WorkerBootError:
+def boot_error(pool: str, worker: Worker, forkserver_tail: str, timeout: float) -> errors.WorkerBootError:
     """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
     described = worker.boot_error
-    tail = worker.stderr.text() or template_tail
+    tail = worker.stderr.text() or forkserver_tail
     if worker.kill_reason == "startup_timeout":
         what = f"it was not ready within {timeout:g} s (startup_timeout)"
     elif worker.protocol_error:

@@ -1,8 +1,8 @@
-"""Reverse calls: what a worker asks of the host's process (a tool, a metric, a language model) while a call runs.
+"""A callback: what a worker asks of the host (a tool, a metric, a language model) while a call runs.
 
-Handlers are registered by name on the supervisor; the pools know nothing of what they do. `handlers` decides when and
-where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler
-makes is *nested*: see `outer_calls`.
+Handlers are registered by name on the supervisor; the pools know nothing of what they do. `callback_handlers` decides
+when and where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a
+handler makes is *nested*: see `nesting`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Callback:
         self.size = size  # bytes of its frame
         self.is_cancelled = False
         self.is_over = False  # its handler has ended
-        self.on_end: Callable[[Callback], None] = _nothing  # told once it is answered, or nobody waits for it
+        self.on_end: Callable[[Callback], None] = _nothing  # called once it is answered, or nobody waits for it
         self._granted: int = meta.get("credit") or 0
         self._sent = 0
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +107,7 @@ class Callback:
             return
         try:
             value = context_within(self.pool, self.outer).run(handler, self)
-        except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
+        except BaseException as error:  # whatever a user's tool raises goes to the worker, also SystemExit
             self.fail(error)
             return
         self._answer(Kind.RESULT, value)
@@ -159,7 +159,7 @@ class Callback:
             self._has_credit.set()
 
     def fail(self, error: BaseException) -> None:
-        """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
+        """Send the error; one of DSPex's comes out of the outer call as it is, if the worker passes it on."""
         described = _describe(error)
         if isinstance(error, DspexError):
             described["facts"][RAISED] = self.outer.note_raised(self.id, error)
@@ -191,7 +191,7 @@ def _nothing(request: Callback) -> None:
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
-    """What the worker hears: the class, the text, and DSPex's facts; the host's traceback for the user's own errors."""
+    """What the worker gets: the class, the text, and DSPex's facts; the host's traceback for the user's own errors."""
     facts: dict[str, Any] = {}
     if isinstance(error, LMError):
         names = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
@@ -212,7 +212,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as worse:  # a user's __str__ may raise anything, and the worker must hear all the same
+    except BaseException as worse:  # a user's __str__ may raise anything, and the worker needs an answer
         return f"<its text could not be made: {type(worse).__name__}>"
 
 

@@ -113,7 +113,7 @@ class Dispatcher(Executor):
     def change(self, event: Callable[[float], Iterable[Instruction]]) -> None:
         """Apply `event(now)` to the state, and carry out what follows from it.
 
-        If the event raises, the state is mended as after an interruption: both look alike from here.
+        If the event raises, the state is repaired as after an interruption: both look alike from here.
         """
         channels: list[Channel] = []
         try:
@@ -164,7 +164,7 @@ class Dispatcher(Executor):
             self._is_torn = True
             try:
                 self.take_answers(worker, answers, taken, ended, channels)
-            except BaseException:  # the worker's fault or ours: those who wait must hear, and the state is mended
+            except BaseException:  # the worker's fault or ours: end the calls, and repair the state
                 self.end_halfway(taken, ended)
                 self.recover()
                 raise
@@ -260,7 +260,7 @@ class Dispatcher(Executor):
             return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
 
     def is_serving(self) -> bool:
-        """Whether a worker is ready, and somebody hears what it says."""
+        """Whether a worker is ready, and the engine reads its answers."""
         return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
 
     def notify(self) -> None:

@@ -1,4 +1,4 @@
-"""Holdings: what one pool's lock guards, and carrying out under it what the pool's state decides.
+"""Data guarded by the pool lock; executes instructions under it.
 
 References only are moved here (C3): frames are put into outboxes and outcomes into calls. What blocks or calls out
 is left in `later` and `ended` for the engine.
@@ -58,7 +58,7 @@ class Executor:
             elif kind is Start or kind is Kill:
                 self.later.append(instruction)
             else:
-                self._tell(instruction, channels)
+                self._send_control(instruction, channels)
 
     def require_room(self, worker: Worker, answers: list[messages.Message]) -> None:
         """Check what sessions wrote before any of it is taken.
@@ -120,7 +120,7 @@ class Executor:
         return record is not None and (record.is_durable or record.wants_durable)
 
     def closed(self) -> PoolClosed:
-        """Give what callers of a pool that takes no calls hear."""
+        """Return the error for callers of a pool that takes no calls."""
         closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")
         closed.__cause__ = self.broken
         return closed
@@ -134,7 +134,7 @@ class Executor:
         if instruction.restore is not None:
             channel.append(self.durable.restore_frame(next_id(), instruction.restore))
         call.worker_name = worker.name
-        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `mending`
+        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `state.recovery`
         call.frame_end = channel.append(call.frame)
         channels.append(channel)
 
@@ -146,7 +146,7 @@ class Executor:
         end = call_errors.end_of(worker) if emit.event in ENDS else {}
         return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
 
-    def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
+    def _send_control(self, instruction: Instruction, channels: list[Channel]) -> None:
         match instruction:
             case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
@@ -180,5 +180,5 @@ class Executor:
 
 
 def rules_of(config: PoolConfig) -> Rules:
-    """Give those of the settings that the state decides by."""
+    """Return those of the settings that the state decides by."""
     return Rules(**{name: getattr(config, name) for name in Rules.__slots__})

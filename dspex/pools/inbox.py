@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 FINAL = frozenset((Kind.RESULT, Kind.ERROR, Kind.END))
 CHUNK = int(Kind.CHUNK)
-REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be told
+REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be delivered
 
 
 class Inbox:
-    """The incoming half of one pool."""
+    """The messages from one pool's workers."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Inbox:
             self._take(worker, data)
 
     def drain(self, worker: Worker) -> None:
-        """It is dead: take all that it still said (C9)."""
+        """It is dead: take all that it still sent (C9)."""
         is_end = False
         while not is_end:
             data, is_end = worker.read()
@@ -99,10 +99,10 @@ class Inbox:
         except Exception as error:
             self._retire_for(worker, error)
         if answers:
-            self._settle(worker, answers)
+            self._deliver(worker, answers)
 
     def _read(self, worker: Worker, data: bytes, answers: list[Message]) -> None:
-        """Take what is no answer, and leave the answers to be settled together."""
+        """Take what is no answer, and leave the answers to be delivered together."""
         is_new = False
         for body in worker.buffer.feed(data):
             is_new = True
@@ -127,7 +127,7 @@ class Inbox:
             notes["wrote"] = pack(notes["wrote"])
         answers.append(message)
 
-    def _settle(self, worker: Worker, answers: list[Message]) -> None:
+    def _deliver(self, worker: Worker, answers: list[Message]) -> None:
         try:
             self._dispatcher.deliver(worker, answers)
         except Malformed as error:
@@ -137,10 +137,10 @@ class Inbox:
 
     def _retire_for(self, worker: Worker, error: Exception) -> None:
         """An exception that nobody foresaw is the worker's end, never the engine's: the other workers need that."""
-        logging.getLogger("dspex").error("what worker %s said could not be taken", worker.name, exc_info=error)
-        self.retire(worker, f"what it said could not be taken ({type(error).__name__})")
+        logging.getLogger("dspex").error("what worker %s sent could not be taken", worker.name, exc_info=error)
+        self.retire(worker, f"what it sent could not be taken ({type(error).__name__})")
 
-    # -- streams and reverse calls --
+    # -- streams and callbacks --
 
     def _on_chunk(self, worker: Worker, message: Message) -> None:
         call = worker.calls.get(message[1])
@@ -150,23 +150,23 @@ class Inbox:
             raise Malformed("it sent a chunk of a call that wants none")
         call.stream.receive(message[2])
 
-    def _on_reverse(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback(self, worker: Worker, message: Message, size: int) -> None:
         if message[1] in worker.callbacks:
-            raise Malformed(f"it made its reverse call {message[1]} twice")
+            raise Malformed(f"it made its callback {message[1]} twice")
         self._require_reader(worker)
         outer = worker.calls.get(message[4]["for"])
         if outer is None or outer.is_ended:
-            return  # its call has ended: the worker has been told, or is about to say so itself
+            return  # its call has ended: the worker knows, or is about to report its end
         request = Callback(self._dispatcher, worker, outer, message, size)
         worker.callbacks[request.id] = request
         self._callbacks.begin(request)
 
-    def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback_cancel(self, worker: Worker, message: Message, size: int) -> None:
         request = worker.callbacks.get(message[1])
         if request is not None:
             request.cancel()
 
-    def _on_reverse_credit(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback_credit(self, worker: Worker, message: Message, size: int) -> None:
         self._require_reader(worker)
         request = worker.callbacks.get(message[1])
         if request is not None:
@@ -178,7 +178,7 @@ class Inbox:
         if unread > workers.UNREAD_MOST:
             raise Malformed(f"it asks for more, and has left {unread:,} bytes of answers unread")
 
-    # -- what a worker says of itself --
+    # -- what a worker reports of itself --
 
     def _on_hello(self, worker: Worker, message: Message, size: int) -> None:
         _, magic, major, _, facts = message
@@ -194,8 +194,8 @@ class Inbox:
             self._call_factory.learn(message[1], worker.generation)
             return self._dispatcher.state.worker_ready(worker.generation, now)
 
-        if worker.pidfd is None:  # nobody gets its calls before its end can be seen
-            worker.watch_by_its_word()
+        if worker.pidfd is None:  # no call is sent to it before its end can be seen
+            worker.watch_reported_pid()
         self._dispatcher.change(ready)
         self._dispatcher.notify()
 
@@ -221,9 +221,9 @@ class Inbox:
 
 _ON_MESSAGE: dict[int, Callable[[Inbox, Worker, Message, int], None]] = {
     Kind.PONG: Inbox._on_pong,
-    Kind.CALL: Inbox._on_reverse,
-    Kind.CANCEL: Inbox._on_reverse_cancel,
-    Kind.CREDIT: Inbox._on_reverse_credit,
+    Kind.CALL: Inbox._on_callback,
+    Kind.CANCEL: Inbox._on_callback_cancel,
+    Kind.CREDIT: Inbox._on_callback_credit,
     Kind.LOG: Inbox._on_log,
     Kind.EVENT: Inbox._on_event,
     Kind.HELLO: Inbox._on_hello,

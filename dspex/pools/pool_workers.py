@@ -202,7 +202,7 @@ class PoolWorkers:
         """Its workers go on without it, and are replaced; those that it had not started yet are not coming (T6)."""
         for worker in [w for w in self._dispatcher.workers.values() if w.forkserver is process]:
             worker.forkserver = None
-            if worker.pidfd is not None or worker.watch_by_its_word():
+            if worker.pidfd is not None or worker.watch_reported_pid():
                 self._orphans.begin(worker)
             elif self._is_awaited(worker):
                 self._spawn_again(worker)
@@ -214,7 +214,7 @@ class PoolWorkers:
         self._dispatcher.notify()
 
     def _is_awaited(self, worker: Worker) -> bool:
-        """Whether nothing was heard of it yet, neither good nor bad."""
+        """Whether nothing was reported of it yet, neither good nor bad."""
         record = self._dispatcher.state.workers.get(worker.generation)
         return record is not None and record.ready_at is None and not record.kill_reason and worker.boot_error is None
 

@@ -1,6 +1,6 @@
-"""Giving the caller the exception that a worker described: DSPex's own classes by name, RemoteError for the rest.
+"""Rebuild the exception that a worker described: DSPex's own classes by name, RemoteError for the rest.
 
-What a tool, a metric or the LM layer raised here during a worker's reverse call comes out as it was raised, when the
+What a tool, a metric or the LM layer raised here during a worker's callback comes out as it was raised, when the
 worker passes it on; see `raised_here`.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from .. import errors
 from ..errors import DspexError, RemoteError
 
-RAISED = "raised_in_host"  # the fact that tells which reverse call of its call raised an error
+RAISED = "raised_in_host"  # the fact that tells which callback of its call raised an error
 NAME_MOST = 2_000  # characters of a name, a path or a reason
 NAMES_MOST = 1_000
 MESSAGE_MOST = 16 * 1024  # characters; twice what a worker sends
@@ -30,7 +30,7 @@ _PLAIN = {  # classes that take a message and only these facts
 
 
 def raised_here(described: dict[str, Any], raised: dict[int, DspexError] | None) -> DspexError | None:
-    """Give the very exception that a reverse call raised in this process, if that is what the worker passed on."""
+    """Return the very exception that a callback raised in this process, if that is what the worker passed on."""
     facts = described.get("facts")
     id = facts.get(RAISED) if raised and isinstance(facts, dict) else None
     error = raised.get(id) if raised and isinstance(id, int) else None

@@ -112,7 +112,7 @@ class Engine:
             self._wake()
 
     def notice(self, due: float) -> None:
-        """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
+        """Wake the engine in time if something wants its tick at `due`, sooner than it knows."""
         self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
         if due < self._sleeps_until:
             self._wake()

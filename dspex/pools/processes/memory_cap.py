@@ -1,7 +1,4 @@
-"""Guards: what holds a pool's workers to their memory cap. As observed on the processes, not as it was meant to be.
-
-`MemoryCap` belongs to the engine's thread; `observe` is called by whoever asks for stats, without the pool's lock.
-"""
+"""Make the control groups that hold a pool's workers to their memory cap. Runs on the engine's thread."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from ...config import PoolConfig
 
 
 class MemoryCap:
-    """The control groups of one pool's workers, made when its first template under a cap is started."""
+    """The control groups of one pool's workers, made when its first fork server under a cap is started."""
 
     def __init__(self, pool: str) -> None:
         self.problem = ""  # why there are none
@@ -21,7 +18,7 @@ class MemoryCap:
         self._branch: Path | None = None
 
     def branch(self, config: PoolConfig) -> str | None:
-        """Give the folder for the groups of a template's workers; None if they get none."""
+        """Give the folder for the groups of a fork server's workers; None if they get none."""
         if config.memory_cap is None:
             return None
         if self._branch is None:
@@ -36,7 +33,7 @@ class MemoryCap:
         return self._branch is not None
 
     def overrun(self, generation: int, cap: int) -> dict[str, int | str] | None:
-        """Give what was seen if its group's limit ended this worker; for those whose template is gone (T6)."""
+        """Give what was seen if its group's limit ended this worker; for those whose fork server is gone (T6)."""
         if self._branch is None:
             return None
         group = cgroup.ControlGroup(self._branch / f"{self._pool}.{generation}")

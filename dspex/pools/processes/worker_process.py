@@ -87,7 +87,7 @@ class WorkerProcess:
         if (on_end := self._on_end) is not None:
             self._engine.register(pidfd, lambda _: on_end())
 
-    def watch_by_its_word(self) -> bool:
+    def watch_reported_pid(self) -> bool:
         """`watch` by the pid that the worker itself gave; False if it gave none yet, or has ended.
 
         Its fork server may report it later than it is ready, or be killed before it does (T6).
@@ -100,7 +100,7 @@ class WorkerProcess:
                 pidfd = os.pidfd_open(pid)
         except OSError:
             return False
-        if not holds_other_end(pid, self.channel.stdin):  # its word may be false, and what is watched may be killed
+        if not holds_other_end(pid, self.channel.stdin):  # its report may be false, and what is watched may be killed
             os.close(pidfd)
             return False
         poll = select.poll()

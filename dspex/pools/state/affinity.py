@@ -1,6 +1,6 @@
-"""Affinity: which sessions exist, where each is pinned, and how they end (RULES S). Pure.
+"""Keep the sessions of a pool: which exist, where each is pinned, and how they end (RULES S). Pure.
 
-It never sends a call: whoever ends something here lets the session's line advance afterwards (see `scheduler`).
+It never sends a call: whoever ends something here lets the session's calls advance afterwards (see `scheduling`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deaths: what becomes of the calls, the sessions and the queues when a worker is gone. Pure."""
+"""Decide what becomes of the calls, the sessions and the queues when a worker is gone. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Deaths:
     def settle(
         self, worker: WorkerRecord, now: float, *, by_itself: bool, unstarted: Collection[int], cause: str
     ) -> None:
-        """End or redispatch its calls, lose or free its sessions, replace it. It is off the roster already."""
+        """End or redispatch its calls, lose or free its sessions, replace it. It is out of the pool already."""
         is_boot_failure = worker.ready_at is None and worker.kill_reason in ("", "startup_timeout")
         is_planned = bool(worker.leave_reason or worker.kill_reason) and not is_boot_failure
         is_excused = self._strike(worker, now) if by_itself and not worker.kill_reason else False

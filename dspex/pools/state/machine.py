@@ -57,7 +57,7 @@ class PoolState(PoolModel):
         return self.flush()
 
     def take_again(self, call: CallRecord, now: float) -> list[Instruction]:
-        """Let a call that was taken before, and that stands nowhere now, take its old place (see `mending`)."""
+        """Let a call that was taken before, and that stands nowhere now, take its old place (see `recovery`)."""
         if call.session is None:
             self._scheduler.place(call, now)
         elif (refusal := self._admission.enter_session(call, call.session, now)) is not None:
@@ -99,7 +99,7 @@ class PoolState(PoolModel):
 
     def abandon(self, call: CallRecord, now: float) -> list[Instruction]:
         """Nobody waits for it any more: drop it if it was not sent, else cancel it (K0, K1)."""
-        if call.line is not None:
+        if call.queue is not None:
             self._scheduler.drop(call, now)
         elif call.phase is Phase.RUNNING:
             call.phase = Phase.ABANDONED
@@ -245,11 +245,11 @@ class PoolState(PoolModel):
         return self._after_session(record, now)
 
     def evict_nothing(self) -> None:
-        """Forget no session to make room for another, until `settle_sessions` (see `mending`)."""
+        """Forget no session to make room for another, until `settle_sessions` (see `recovery`)."""
         self._affinity.evict_nothing()
 
     def settle_sessions(self, now: float) -> None:
-        """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
+        """Find out anew which sessions have ended, and which may be forgotten (see `recovery`)."""
         self._affinity.settle_all()
         for record in tuple(self.sessions.values()):
             self._scheduler.advance(record, now)

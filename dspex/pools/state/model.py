@@ -1,6 +1,6 @@
-"""Board: what the parts of `PoolState` share: rules, workers, sessions, lines, and what is to be done.
+"""What the parts of `PoolState` share: rules, workers, sessions, queues, and the instructions to come.
 
-Pure; the pool's lock guards it. It decides nothing: `scheduler`, `affinity`, `lifecycle` and `deaths` do.
+Pure; the pool's lock guards it. It decides nothing: `scheduling`, `affinity`, `lifecycle` and `deaths` do.
 """
 
 from __future__ import annotations
@@ -81,32 +81,32 @@ class PoolModel:
         out, self.out = self.out, []
         return out
 
-    # -- lines --
+    # -- queues --
 
-    def stand(self, call: CallRecord, line: CallQueue) -> None:
-        """Put the ticket into a queue, at its turn."""
+    def stand(self, call: CallRecord, queue: CallQueue) -> None:
+        """Put the call into a queue, at its turn."""
         call.phase = Phase.QUEUED
         call.place = call.turn
-        call.line = line
-        line.push(call)
+        call.queue = queue
+        queue.push(call)
         self.queued += 1
         if call.record is not None:
             call.record.head = call
 
     def wait(self, call: CallRecord, record: SessionRecord) -> None:
-        """Put the ticket into its session's line, at its order."""
+        """Put the call into its session's queue, at its order."""
         call.phase = Phase.WAITING
         call.place = call.order
-        call.line = record.waiting
+        call.queue = record.waiting
         record.waiting.push(call)
         self.queued += 1
 
     def take(self, call: CallRecord) -> None:
-        """Take the ticket out of wherever it stands."""
-        if call.line is None:
+        """Take the call out of the queue that it is in."""
+        if call.queue is None:
             return
-        call.line.discard(call)
-        call.line = None
+        call.queue.discard(call)
+        call.queue = None
         self.queued -= 1
         if call.record is not None and call.record.head is call:
             call.record.head = None
