@@ -138,7 +138,7 @@ def test_layers_are_said_as_they_are(supervise: Supervise) -> None:
     sup = supervise(size=1, memory_cap=CAP)
     said = sup.stats()["f"]["memory"]
     assert said["is_enforced"]
-    assert any(layer.startswith("poll by the template") for layer in said["layers"])
+    assert any(layer.startswith("poll by the fork server") for layer in said["layers"])
     assert len({text.partition(":")[0].split()[0] for text in [*said["layers"], *said["missing"]]}) == 4
     with Gate(sup) as gate:  # keeps the orphaned worker in service
         holder = Caller(sup.call, *gate.command)

@@ -15,6 +15,7 @@ from dspex.errors import DspexError, LMRateLimitError, ProtocolError, RemoteErro
 from dspex.events import Event, Name
 from dspex.pools.processes.worker_process import holds_other_end
 from dspex.pools.remote import NAMES_MOST, error_from
+from dspex.pools.state import invariants
 from dspex.pools.supervisor import Supervisor
 from dspex_worker.wire.messages import MAGIC, Kind
 from tests.pools.conftest import Supervise
@@ -118,7 +119,7 @@ def test_any_exception_while_a_message_is_taken_costs_one_worker(
     assert pids(sup) != before
     eventually(dispatcher.is_idle)
     with dispatcher.lock:
-        dispatcher.state.validate()
+        invariants.check(dispatcher.state)
     assert "could not be taken" in caplog.text
 
 

@@ -2,8 +2,8 @@
 
 A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
 behind another call of its own session, in that session's own queue. Free slots go to the call whose turn it is among
-those that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when they are
-gone: however many calls a session has, it takes turns with everybody else.
+those that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when
+they are gone: however many calls a session has, it takes turns with everybody else.
 """
 
 from __future__ import annotations
