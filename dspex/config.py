@@ -116,7 +116,7 @@ class PoolConfig:
             )
 
     def changed(self, other: PoolConfig) -> list[str]:
-        """Give the names of the settings that `other` has otherwise."""
+        """Return the names of the settings that `other` has otherwise."""
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
 
     def makes_same_workers(self, other: PoolConfig) -> bool:
@@ -151,7 +151,7 @@ class Config:
 
 
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
-    """Give the settings of a TOML file (or the two default pools), overridden by the environment.
+    """Return the settings of a TOML file (or the two default pools), overridden by the environment.
 
     `[pools.<name>]` tables declare pools; a file without any gets the default `dspy` and `mipro` pools. In the
     environment `DSPEX_<POOL>_<SETTING>` overrides one setting, as in `DSPEX_DSPY_SIZE=8`.
@@ -174,7 +174,7 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
 
 
 def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
-    """Give the pool of one [pools.<name>] table."""
+    """Return the pool of one [pools.<name>] table."""
     if not isinstance(settings, dict):
         raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
     if "name" in settings:
@@ -215,7 +215,7 @@ def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(key: str, kind: str, value: Any) -> Any:
-    """Give `value` as its kind.
+    """Return `value` as its kind.
 
     Raises:
         SettingsError: it is not of that kind or out of range.

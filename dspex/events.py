@@ -148,7 +148,7 @@ class Bus:
         self._thread.start()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber(event)` for every event from now on; gives what ends it."""
+        """Call `subscriber(event)` for every event from now on; return what ends it."""
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 

@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 RAISED_MOST = 64  # errors of callbacks that a call keeps: an optimizer's may fail thousands of times
 
-_ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
+FAR = 1e9  # seconds: a timeout beyond is none
 
-
-def next_id() -> int:
-    """Return a request id that nobody had before."""
-    return next(_ids)
+next_id = itertools.count(1, 2).__next__  # of requests; odd: the supervisor's side of the wire
 
 
 class Call(CallRecord):
@@ -108,6 +105,12 @@ class Call(CallRecord):
         self.loop_batch = loop_batches.of(loop)
         self.future = loop.create_future()
         return self.future
+
+    def wait(self) -> bool:
+        """Wait in this thread until the end; False if the deadline came first."""
+        remaining = self.deadline - time.monotonic()
+        lock = self.lock
+        return lock is None or lock.acquire(timeout=-1 if remaining > FAR else max(0.0, remaining))
 
     # -- the end: under the pool's lock --
 

@@ -29,7 +29,7 @@ class PoolFacts(NamedTuple):
 
 
 def error_for(instruction: Fail, call: Call, pool: PoolFacts, worker: Worker | None) -> errors.DspexError:
-    """Give the exception for a call that ends without an answer of its own."""
+    """Return the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
         case EndReason.DIED:
@@ -82,7 +82,7 @@ def cause_of(worker: Worker) -> str:
 
 
 def end_of(worker: Worker) -> dict[str, Any]:
-    """Give how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
+    """Return how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
     exit = worker.exit or {}
     known = {name: exit[name] for name in ("signal", "exit_code") if exit.get(name) is not None}
     return {"cause": cause_of(worker), **known}
@@ -96,7 +96,7 @@ def is_by_itself(worker: Worker) -> bool:
 
 
 def boot_error(pool: str, worker: Worker, forkserver_tail: str, timeout: float) -> errors.WorkerBootError:
-    """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
+    """Return the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
     described = worker.boot_error
     tail = worker.stderr.text() or forkserver_tail
     if worker.kill_reason == "startup_timeout":
@@ -119,7 +119,7 @@ def boot_error(pool: str, worker: Worker, forkserver_tail: str, timeout: float) 
 
 
 def error_from_reply(described: dict[str, Any], call: Call, pool: str, worker: Worker) -> errors.DspexError:
-    """Give the exception that a worker's ERROR message describes: that of a tool or LM here, if it comes from there."""
+    """Return the exception of a worker's ERROR message: that of a tool or LM here, if it comes from there."""
     own = raised_here(described, call.raised)
     return own or error_from(described, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 

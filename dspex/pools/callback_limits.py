@@ -59,7 +59,7 @@ class CallbackAdmission:
         self._bytes_of_worker: Counter[int] = Counter()
 
     def enter(self, request: Callback) -> bool:
-        """Take a request; True if it runs now, False if it waits for `leave` to give it.
+        """Take a request; True if it runs now, False if it waits for `leave` to return it.
 
         Raises:
             TooManyReverseCalls: neither: its call or its worker has too many, or too large ones.
@@ -79,7 +79,7 @@ class CallbackAdmission:
             return False
 
     def leave(self, request: Callback) -> list[Callback]:
-        """It has ended, or nobody waits for it any more; give those whose turn it is. A second time it does nothing."""
+        """It has ended, or nobody waits for it any more; return those whose turn it is. Again it does nothing."""
         with self._lock:
             if request in self._nested:
                 self._nested.discard(request)

@@ -17,8 +17,6 @@ from .dispatcher import Dispatcher
 from .ownership import Ownership
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
 
-FAR = 1e9  # a timeout beyond is none
-
 Arguments = dict[str, Any] | None
 Cancel = Callable[[Callable[[], None]], Callable[[], None]]
 
@@ -42,7 +40,8 @@ class Caller:
             self._dispatcher.submit(call)
             if cancel is not None:
                 take_back = cancel(lambda: self._cancel(call))
-            self._wait(call)
+            if not call.is_ended and not call.wait():
+                self._dispatcher.expire(call)
         except BaseException:
             self._dispatcher.recover(call)
             raise
@@ -82,14 +81,6 @@ class Caller:
         if options:
             require_known(options, shape)
         return self._call_factory.make(command, arguments, options, credit)
-
-    def _wait(self, call: Call) -> None:
-        if call.is_ended:  # refused
-            return
-        remaining = call.remaining()
-        lock = call.lock
-        if lock is not None and not lock.acquire(timeout=-1 if remaining > FAR else max(0.0, remaining)):
-            self._dispatcher.expire(call)
 
     def _cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""

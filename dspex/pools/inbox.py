@@ -116,7 +116,9 @@ class Inbox:
                 self._on_chunk(worker, message)
             else:
                 _ON_MESSAGE[kind](self, worker, message, len(body))
-        self._note_unfinished(worker, worker.buffer.pending, is_new=is_new)
+        size = worker.buffer.pending
+        if size or self._intake.held:
+            self._note_unfinished(worker, size, is_new=is_new)
 
     def _prepare(self, worker: Worker, message: Message, answers: list[Message]) -> None:
         if message[1] == 0:

@@ -46,7 +46,7 @@ def text_of(value: object, most: int) -> str:
 
 
 def error_from(described: dict[str, Any], *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
-    """Give the exception for an ERROR message's description; whatever it holds, an exception comes out."""
+    """Return the exception for an ERROR message's description; whatever it holds, an exception comes out."""
     kind = text_of(described.get("kind"), NAME_MOST)
     message = text_of(described.get("message"), MESSAGE_MOST)
     facts = described.get("facts")

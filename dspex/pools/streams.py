@@ -71,7 +71,7 @@ class StreamBuffer:
         self.put(END)
 
     def take(self, timeout: float | None) -> tuple[bool, Any]:
-        """Give (True, chunk) or, at the end, (False, None); blocks.
+        """Return (True, chunk) or, at the end, (False, None); blocks.
 
         Raises:
             TimeoutError: nothing came within `timeout` seconds.
@@ -82,7 +82,7 @@ class StreamBuffer:
             raise TimeoutError from None
 
     async def atake(self) -> tuple[bool, Any]:
-        """Give (True, chunk) or, at the end, (False, None)."""
+        """Return (True, chunk) or, at the end, (False, None)."""
         while True:
             try:
                 return self._found(self._chunks.get_nowait())

@@ -222,7 +222,7 @@ class Supervisor:
         return {name: health_of(stats) for name, stats in self.stats().items()}
 
     def on_event(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call `subscriber(event)` on the events thread from now on; gives what ends it."""
+        """Call `subscriber(event)` on the events thread from now on; return what ends it."""
         self.check_own_process()
         return self._bus.subscribe(subscriber)
 

@@ -86,7 +86,7 @@ class ToolThreads:
             raise
 
     def leave(self, request: Callback) -> list[Callback]:
-        """Nobody waits for it any more; give those that no thread will ever serve now."""
+        """Nobody waits for it any more; return those that no thread will ever serve now."""
         with self._lock:
             if request not in self._busy:
                 self._todo = deque(pair for pair in self._todo if pair[0] is not request)

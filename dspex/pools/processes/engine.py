@@ -207,7 +207,7 @@ class Engine:
                 return -1 if due == inf else max(0.0, due - time.monotonic())
 
     def _tick(self) -> float:
-        """Do what is due; give the time of what is due next."""
+        """Do what is due; return the time of what is due next."""
         now, due = time.monotonic(), self._next_due()
         if due > now:
             return due
@@ -233,7 +233,7 @@ class Engine:
         self.timers_due = min([timer.due for timer in self.timers], default=inf)
 
     def _catch_up(self, now: float) -> float:
-        """Take what came while this thread could not run (the host sat in C, or was stopped); give the time.
+        """Take what came while this thread could not run (the host sat in C, or was stopped); return the time.
 
         Else workers that answered in time would be taken for silent, and killed.
         """

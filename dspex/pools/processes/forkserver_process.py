@@ -215,7 +215,7 @@ class ForkserverProcess:
 
 
 def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
-    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end).
+    """Return (the process, our end of its control socket, its lifeline's write end, its output's read end).
 
     Raises:
         OSError: no such interpreter, or no descriptors or processes are left; nothing is left open.
@@ -240,7 +240,7 @@ def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
-    """Give a pipe whose ends are closed with these two."""
+    """Return a pipe whose ends are closed with these two."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     reader.callback(os.close, read_end)
     writer.callback(os.close, write_end)
@@ -248,7 +248,7 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
+    """Return the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     if sys.flags.ignore_environment:  # python -E, or -I
         kept.pop("PYTHONPATH", None)
@@ -273,7 +273,7 @@ def _settings(config: PoolConfig, cgroup: str | None) -> dict[str, Any]:
 
 
 def _make_pipes() -> tuple[WorkerPipes, list[int]]:
-    """Give (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
+    """Return (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
     made: list[int] = []
     try:
         with above_streams():

@@ -18,7 +18,7 @@ class MemoryCap:
         self._branch: Path | None = None
 
     def branch(self, config: PoolConfig) -> str | None:
-        """Give the folder for the groups of a fork server's workers; None if they get none."""
+        """Return the folder for the groups of a fork server's workers; None if they get none."""
         if config.memory_cap is None:
             return None
         if self._branch is None:
@@ -33,7 +33,7 @@ class MemoryCap:
         return self._branch is not None
 
     def overrun(self, generation: int, cap: int) -> dict[str, int | str] | None:
-        """Give what was seen if its group's limit ended this worker; for those whose fork server is gone (T6)."""
+        """Return what was seen if its group's limit ended this worker; for those whose fork server is gone (T6)."""
         if self._branch is None:
             return None
         group = cgroup.ControlGroup(self._branch / f"{self._pool}.{generation}")

@@ -70,7 +70,7 @@ class Deaths:
         return True
 
     def _alone(self, worker: WorkerRecord) -> CallRecord | None:
-        """Give the call that ran alone, or with nothing beside it but what its own tools had asked for."""
+        """Return the call that ran alone, or with nothing beside it but what its own tools had asked for."""
         calls = list(worker.running.values())
         outer = [call for call in calls if not call.is_nested] or calls
         if len(outer) != 1:
@@ -94,7 +94,7 @@ class Deaths:
     def _end_calls(
         self, worker: WorkerRecord, now: float, unstarted: Collection[int], reason: str
     ) -> dict[str, SessionRecord]:
-        """End its calls, or let them stand again where they stood; give the sessions that must go on."""
+        """End its calls, or let them stand again where they stood; return the sessions that must go on."""
         calls, worker.running, worker.cancels = list(worker.running.values()), {}, {}
         touched: dict[str, SessionRecord] = {}
         for call in calls:

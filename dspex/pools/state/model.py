@@ -77,7 +77,7 @@ class PoolModel:
         self.out.append(Fail(call, why, facts))
 
     def flush(self) -> list[Instruction]:
-        """Give the instructions since the last time."""
+        """Return the instructions since the last time."""
         out, self.out = self.out, []
         return out
 
@@ -112,7 +112,7 @@ class PoolModel:
             call.record.head = None
 
     def standing(self) -> list[CallRecord]:
-        """Give all that stand anywhere, the oldest first."""
+        """Return all that stand anywhere, the oldest first."""
         calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():
             calls += worker.queue
@@ -126,11 +126,11 @@ class PoolModel:
         return any(worker.phase in phases for worker in self.workers.values())
 
     def staying(self) -> list[WorkerRecord]:
-        """Give the workers that count towards the pool's size."""
+        """Return the workers that count towards the pool's size."""
         return [worker for worker in self.workers.values() if worker.is_staying]
 
     def pinned(self, worker: WorkerRecord) -> Iterator[SessionRecord]:
-        """Give the sessions that are pinned to the worker, in a fixed order."""
+        """Return the sessions that are pinned to the worker, in a fixed order."""
         return iter([self.sessions[key] for key in sorted(worker.sessions)])
 
     def binds(self, record: SessionRecord) -> bool:

@@ -67,7 +67,7 @@ class Poison:
             self.is_quiet = not (self._strikes or self._suspects)
 
     def in_quarantine(self, now: float) -> dict[str, float]:
-        """Give the digests that are refused, with the seconds that are left."""
+        """Return the digests that are refused, with the seconds that are left."""
         return {
             digest: last + QUARANTINE - now
             for digest, (strikes, last) in self._strikes.items()

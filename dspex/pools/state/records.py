@@ -79,13 +79,13 @@ class CallRecord:
         self._digest = ""
 
     def digest(self) -> str:
-        """Give what makes two calls the same call: the command and its arguments."""
+        """Return what makes two calls the same call: the command and its arguments."""
         if not self._digest:
             self._digest = sha256(b"\0".join((self.command.encode(), self.arguments()))).hexdigest()[:16]
         return self._digest
 
     def arguments(self) -> bytes:
-        """Give the encoded arguments."""
+        """Return the encoded arguments."""
         return self.packed
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from .records import CallRecord, Phase, WorkerPhase, WorkerRecord
 def repair(
     state: PoolState, live: Iterable[CallRecord], sent: Mapping[int, Collection[int]], now: float
 ) -> list[Instruction]:
-    """Make the state whole, and give what is to be done; `sent` holds, by worker generation, the calls it was sent."""
+    """Make the state whole, and return what is to be done; `sent` are the calls that each generation was sent."""
     calls = sorted(live, key=lambda call: call.order or inf)  # 0: it was just coming
     out: list[Instruction] = [instruction for instruction in state.out if type(instruction) is not Send]
     state.out = []
@@ -45,7 +45,7 @@ def _clear_queues(state: PoolState) -> None:
 
 
 def _keep_sent(worker: WorkerRecord, calls: list[CallRecord], sent: Mapping[int, Collection[int]]) -> list[CallRecord]:
-    """Let exactly what was sent run on the worker; give it."""
+    """Let exactly what was sent run on the worker; return it."""
     here = sent.get(worker.generation, ())
     kept = [call for call in calls if call.id in here]
     for call in kept:
