@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from dspex_worker.wire import messages
 
@@ -24,6 +24,7 @@ from ..config import PoolConfig
 from ..errors import CallTimeout
 from ..events import Bus, Name
 from .call import Call, wake_all
+from .deferred import Deferred
 from .executor import Executor, rules_of
 from .loop_batching import LoopBatches
 from .processes.channel import Channel
@@ -33,31 +34,24 @@ from .state.records import Phase
 from .state.recovery import repair
 from .worker import Worker
 
-T = TypeVar("T", bound=Instruction)
-
 UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
 class Dispatcher(Executor):
-    """The calls of one pool on their way. Whoever owns the workers takes its `Start` and `Kill` with `on`."""
+    """The calls of one pool on their way. Whoever owns the workers takes its `Start` and `Kill`: see `Deferred.on`."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
-        super().__init__(config)
+        super().__init__(config, Deferred())
         self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
         self.lock = threading.Lock()
         self._engine = engine
         self._bus = bus
-        self._handlers: dict[type, Callable[[Any], None]] = {}  # of what is left to the engine
-        self.on(Emit, self._emit)
-        self.on(Cancel, self._end_callbacks)
+        self.deferred.on(Emit, self._emit)
+        self.deferred.on(Cancel, self._end_callbacks)
         self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
         self._is_torn = False
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
         self.loop_batches = LoopBatches()
-
-    def on(self, kind: type[T], handler: Callable[[T], None]) -> None:
-        """Have `handler(instruction)` called on the engine's thread for each instruction of this kind."""
-        self._handlers[kind] = handler
 
     # -- calls: any thread -------------------------------------------------------------------------------------
 
@@ -90,7 +84,7 @@ class Dispatcher(Executor):
             is_first = call.end(error=error)
             self.counts[count] += is_first
             if is_first and wakes:
-                self.ended.append(call)
+                self.deferred.ended.append(call)
             self.carry_out(self.state.abandon(call, monotonic()), channels)
             if call.phase is Phase.DONE:
                 self.live.pop(call.id, None)
@@ -224,14 +218,8 @@ class Dispatcher(Executor):
 
     def run_deferred(self) -> None:
         """Do what other threads left to the engine."""
-        if self.ended:
-            wake_all(self.ended.popleft() for _ in range(len(self.ended)))
-        if not self.later:
-            return
-        while self.later:
-            instruction = self.later.popleft()
-            self._handlers[type(instruction)](instruction)
-        self.notify()
+        if self.deferred.run():
+            self.notify()
 
     def catch_up(self) -> None:
         """`run_deferred` what follows from every change so far."""
@@ -318,7 +306,7 @@ class Dispatcher(Executor):
     def _hand_on(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
             channel.flush()
-        if self.later or self.ended:
+        if self.deferred.instructions or self.deferred.ended:
             self._engine.call_soon(self.run_deferred)
 
     def _recover(self) -> None:

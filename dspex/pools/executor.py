@@ -1,12 +1,11 @@
 """Data guarded by the pool lock; executes instructions under it.
 
 References only are moved here (C3): frames are put into outboxes and outcomes into calls. What blocks or calls out
-is left in `later` and `ended` for the engine.
+is left to the engine: see `deferred`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -18,6 +17,7 @@ from ..config import PoolConfig
 from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
 from .call import Call, next_id
+from .deferred import Deferred
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
 from .state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
@@ -32,7 +32,7 @@ ENDS = ("worker.died", "worker.stopped")
 class Executor:
     """The calls, workers and state of one pool. Every method is called with the pool's lock held."""
 
-    def __init__(self, config: PoolConfig) -> None:
+    def __init__(self, config: PoolConfig, deferred: Deferred) -> None:
         self.name = config.name
         self.config = config
         self.state = PoolState(rules_of(config))
@@ -42,8 +42,7 @@ class Executor:
         self.durable = DurableSessions()
         self.boot_error: WorkerBootError | None = None
         self.broken: BaseException | None = None
-        self.ended: deque[Call] = deque()  # to be woken by the engine
-        self.later: deque[Instruction] = deque()  # to be done by the engine
+        self.deferred = deferred
 
     def carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
         """Move references; what blocks or calls out is left to the engine."""
@@ -54,9 +53,9 @@ class Executor:
             elif kind is Fail:
                 self._fail(instruction, own)  # type: ignore[arg-type]
             elif kind is Emit:
-                self.later.append(self._with_worker(instruction))  # type: ignore[arg-type]
+                self.deferred.instructions.append(self._with_worker(instruction))  # type: ignore[arg-type]
             elif kind is Start or kind is Kill:
-                self.later.append(instruction)
+                self.deferred.instructions.append(instruction)
             else:
                 self._send_control(instruction, channels)
 
@@ -103,7 +102,7 @@ class Executor:
             self.live.pop(call.id, None)
             if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
                 ended.append(call)
-        self.ended.extend(ended)
+        self.deferred.ended.extend(ended)
 
     def take_answer(self, call: Call, kind: int, body: Any, worker: Worker) -> None:
         """End the call with what its worker answered."""
@@ -150,7 +149,7 @@ class Executor:
         match instruction:
             case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
-                self.later.append(instruction)
+                self.deferred.instructions.append(instruction)
             case Forget(generation=generation, session=session):
                 self._append(generation, messages.write(Kind.FORGET, session), channels)
                 self.durable.drop(session)
@@ -173,7 +172,7 @@ class Executor:
         call.end(error=call_errors.error_for(instruction, call, self._facts(), self.workers.get(call.generation)))
         self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
-            self.ended.append(call)
+            self.deferred.ended.append(call)
 
     def _facts(self) -> call_errors.PoolFacts:
         return call_errors.PoolFacts(self.config, self.boot_error, self.state.is_over)

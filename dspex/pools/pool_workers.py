@@ -34,8 +34,8 @@ class PoolWorkers:
         self._waiting: list[Start] = []  # for a warm fork server
         self._orphans = OrphanMemory(engine, self._measured)
         self.reaper = Reaper(dispatcher, inbox, self.forkserver, self._orphans, engine)
-        dispatcher.on(Start, self._on_start)
-        dispatcher.on(Kill, self._on_kill)
+        dispatcher.deferred.on(Start, self._on_start)
+        dispatcher.deferred.on(Kill, self._on_kill)
 
     def begin(self) -> None:
         """Launch the fork server, and ask the state for workers."""

@@ -205,7 +205,7 @@ class Supervisor:
             UnknownName: there is none; it lists the near names.
             ForkedSupervisor: this is a forked child of the process that started it.
         """
-        self.check_own_process()
+        self._ownership.check_own_process()
         return self._find(name)
 
     @property
@@ -214,7 +214,7 @@ class Supervisor:
 
     def stats(self) -> dict[str, PoolStats]:
         """Return what each pool is doing now."""
-        self.check_own_process()
+        self._ownership.check_own_process()
         return {name: pool.stats() for name, pool in self._pools.items()}
 
     def health(self) -> dict[str, PoolHealth]:
@@ -223,7 +223,7 @@ class Supervisor:
 
     def on_event(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call `subscriber(event)` on the events thread from now on; return what ends it."""
-        self.check_own_process()
+        self._ownership.check_own_process()
         return self._bus.subscribe(subscriber)
 
     def emit(self, name: Name, /, **facts: Any) -> None:
@@ -269,10 +269,6 @@ class Supervisor:
     def check_usable(self) -> None:
         """Raise ForkedSupervisor in a forked child of its process, PoolClosed where it is not started, or stopped."""
         self._ownership.check_usable()
-
-    def check_own_process(self) -> None:
-        """Raise ForkedSupervisor in a forked child of the process that started it."""
-        self._ownership.check_own_process()
 
     def __repr__(self) -> str:
         return f"<Supervisor of {', '.join(self._pools)}; {self._ownership}>"
