@@ -10,7 +10,7 @@ from dspex_worker.wire import OverLimit, Unencodable, messages
 
 from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
 from .call import Call, next_id
-from .call_verbs import CallOptions, StreamOptions
+from .call_verbs import CallKeywords, StreamKeywords
 from .nesting import outer_calls
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class CallFactory:
         self,
         command: str,
         arguments: dict[str, Any] | None,
-        options: CallOptions | StreamOptions,
+        options: CallKeywords | StreamKeywords,
         credit: int | None = None,
     ) -> Call:
         """Return the call, encoded and ready to be submitted; `credit` is of a stream's chunks.

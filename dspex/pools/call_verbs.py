@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from ..errors import UnknownName
 
 
-class SessionStreamOptions(TypedDict, total=False):
+class SessionStreamKeywords(TypedDict, total=False):
     """Of a streaming call in a session.
 
     `timeout` is in seconds and includes the wait in the queue; None means the pool's call_timeout, math.inf none.
@@ -17,19 +17,19 @@ class SessionStreamOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class SessionCallOptions(SessionStreamOptions, total=False):
+class SessionCallKeywords(SessionStreamKeywords, total=False):
     """Of a call in a session; `idempotent=True` lets it run once more if its worker dies."""
 
     idempotent: bool
 
 
-class StreamOptions(SessionStreamOptions, total=False):
+class StreamKeywords(SessionStreamKeywords, total=False):
     """Of a streaming call; `session` names the session that it belongs to."""
 
     session: str | None
 
 
-class CallOptions(SessionCallOptions, StreamOptions, total=False):
+class CallKeywords(SessionCallKeywords, StreamKeywords, total=False):
     """Of a call."""
 
 

@@ -12,7 +12,7 @@ from dspex_worker.wire.messages import Kind
 from ..errors import CallCancelled
 from .call import Call
 from .call_factory import CallFactory
-from .call_verbs import CallOptions, StreamOptions, require_known
+from .call_verbs import CallKeywords, StreamKeywords, require_known
 from .dispatcher import Dispatcher
 from .ownership import Ownership
 from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
@@ -31,7 +31,7 @@ class Caller:
 
     # -- calls --
 
-    def invoke(self, command: str, arguments: Arguments, options: CallOptions, cancel: Cancel | None = None) -> Call:
+    def invoke(self, command: str, arguments: Arguments, options: CallKeywords, cancel: Cancel | None = None) -> Call:
         """Run the command and return its ended call; blocks."""
         call = self.make(command, arguments, options)
         call.wait_in_thread()
@@ -50,7 +50,7 @@ class Caller:
                 take_back()
         return call
 
-    async def ainvoke(self, command: str, arguments: Arguments, options: CallOptions) -> Call:
+    async def ainvoke(self, command: str, arguments: Arguments, options: CallKeywords) -> Call:
         """`invoke`, awaited."""
         call = self.make(command, arguments, options)
         future = call.wait_in_loop(self._dispatcher.loop_batches)
@@ -67,8 +67,8 @@ class Caller:
         self,
         command: str,
         arguments: Arguments,
-        options: CallOptions | StreamOptions,
-        shape: Any = CallOptions,
+        options: CallKeywords | StreamKeywords,
+        shape: Any = CallKeywords,
         credit: int | None = None,
     ) -> Call:
         """Return the call, encoded and ready to be submitted.
@@ -90,14 +90,14 @@ class Caller:
 
     # -- streams --
 
-    def stream(self, command: str, arguments: Arguments, options: StreamOptions) -> Stream:
+    def stream(self, command: str, arguments: Arguments, options: StreamKeywords) -> Stream:
         """Run a streaming command, to be read by a thread."""
         call, buffer = self._make_stream(command, arguments, options, None)
         stream = Stream(call, buffer, self._grant, self)
         self._submit_stream(call)
         return stream
 
-    def astream(self, command: str, arguments: Arguments, options: StreamOptions) -> AsyncStream:
+    def astream(self, command: str, arguments: Arguments, options: StreamKeywords) -> AsyncStream:
         """Run a streaming command, to be read by a coroutine of the running loop."""
         call, buffer = self._make_stream(command, arguments, options, asyncio.get_running_loop())
         stream = AsyncStream(call, buffer, self._grant, self)
@@ -105,9 +105,9 @@ class Caller:
         return stream
 
     def _make_stream(
-        self, command: str, arguments: Arguments, options: StreamOptions, loop: asyncio.AbstractEventLoop | None
+        self, command: str, arguments: Arguments, options: StreamKeywords, loop: asyncio.AbstractEventLoop | None
     ) -> tuple[Call, StreamBuffer]:
-        call = self.make(command, arguments, options, StreamOptions, CREDIT)
+        call = self.make(command, arguments, options, StreamKeywords, CREDIT)
         buffer = call.stream = StreamBuffer(loop)
         return call, buffer
 

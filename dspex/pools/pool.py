@@ -15,7 +15,7 @@ from ..events import Bus, Name
 from .budgets import PoolBudgets
 from .call import Call
 from .call_factory import CallFactory
-from .call_verbs import CallOptions, StreamOptions
+from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
@@ -64,7 +64,7 @@ class Pool:
 
     # -- calls -------------------------------------------------------------------------------------------------
 
-    def call(self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallOptions]) -> Any:
+    def call(self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]) -> Any:
         """Run a command on a worker and return its result; blocks.
 
         Raises:
@@ -72,7 +72,9 @@ class Pool:
         """
         return self._caller.invoke(command, arguments, options).result()
 
-    async def acall(self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallOptions]) -> Any:
+    async def acall(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
+    ) -> Any:
         """`call`, awaited. Cancelling the task cancels the call."""
         return (await self._caller.ainvoke(command, arguments, options)).result()
 
@@ -82,7 +84,7 @@ class Pool:
         arguments: dict[str, Any] | None = None,
         *,
         cancel: Cancel | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[CallKeywords],
     ) -> Call:
         """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it.
 
@@ -92,17 +94,19 @@ class Pool:
         return self._caller.invoke(command, arguments, options, cancel)
 
     async def ainvoke(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallOptions]
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
     ) -> Call:
         """`invoke`, awaited."""
         return await self._caller.ainvoke(command, arguments, options)
 
-    def stream(self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamOptions]) -> Stream:
+    def stream(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
+    ) -> Stream:
         """Run a streaming command and iterate over its chunks; `.value` is what it returned in the end."""
         return self._caller.stream(command, arguments, options)
 
     def astream(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamOptions]
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
     ) -> AsyncStream:
         """`stream`, for `async for`; needs a running event loop."""
         return self._caller.astream(command, arguments, options)

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import InvalidInput
-from .call_verbs import SessionCallOptions, SessionStreamOptions, require_known
+from .call_verbs import SessionCallKeywords, SessionStreamKeywords, require_known
 
 if TYPE_CHECKING:
     from ..usage_stats import UsageStats
@@ -25,30 +25,32 @@ class Session:
         self._pool = pool
         pool.open_session(self.key, is_durable=durable, fresh=fresh)
 
-    def call(self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallOptions]) -> Any:
+    def call(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallKeywords]
+    ) -> Any:
         """`Pool.call` in this session."""
-        require_known(options, SessionCallOptions)
+        require_known(options, SessionCallKeywords)
         return self._pool.call(command, arguments, session=self.key, **options)
 
     async def acall(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallOptions]
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallKeywords]
     ) -> Any:
         """`Pool.acall` in this session."""
-        require_known(options, SessionCallOptions)
+        require_known(options, SessionCallKeywords)
         return await self._pool.acall(command, arguments, session=self.key, **options)
 
     def stream(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamOptions]
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamKeywords]
     ) -> Stream:
         """`Pool.stream` in this session."""
-        require_known(options, SessionStreamOptions)
+        require_known(options, SessionStreamKeywords)
         return self._pool.stream(command, arguments, session=self.key, **options)
 
     def astream(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamOptions]
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamKeywords]
     ) -> AsyncStream:
         """`Pool.astream` in this session."""
-        require_known(options, SessionStreamOptions)
+        require_known(options, SessionStreamKeywords)
         return self._pool.astream(command, arguments, session=self.key, **options)
 
     def usage(self) -> UsageStats:

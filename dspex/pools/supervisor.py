@@ -25,7 +25,7 @@ from ..config import Config, PoolConfig, load
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from .budgets import Budget, HostServices, PoolBudgets
-from .call_verbs import CallOptions, StreamOptions
+from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
 from .ownership import Ownership, call_at_exit, forget_in_child
 from .pool import Pool
@@ -134,7 +134,7 @@ class Supervisor:
     # -- calls -------------------------------------------------------------------------------------------------
 
     def call(
-        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallOptions]
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
     ) -> Any:
         """Run `command` on a worker of `pool` and return its result; blocks.
 
@@ -151,21 +151,21 @@ class Supervisor:
         return self._find(pool).call(command, arguments, **options)
 
     async def acall(
-        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallOptions]
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
         _name_session(options)
         return await self._find(pool).acall(command, arguments, **options)
 
     def stream(
-        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamOptions]
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
     ) -> Stream:
         """Run a streaming command: iterate over its chunks; `.value` is its result afterwards."""
         _name_session(options)
         return self._find(pool).stream(command, arguments, **options)
 
     def astream(
-        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamOptions]
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
     ) -> AsyncStream:
         """`stream`, for `async for`."""
         _name_session(options)
@@ -318,7 +318,7 @@ def _check_not_being_started() -> None:
         raise StartRefused(pool)
 
 
-def _name_session(options: CallOptions | StreamOptions) -> None:
+def _name_session(options: CallKeywords | StreamKeywords) -> None:
     """Put the session's key in the place of its id."""
     session = options.get("session")
     if session is not None:

@@ -33,14 +33,14 @@ held, go_on = threading.Event(), threading.Event()
 
 def hold():
     orders = defaults.client()._orders
-    with defaults._defaults._lock, services._making, sup.pool("f")._desk.lock, orders._lock:
+    with defaults._defaults._lock, services._making, sup.pool("f")._dispatcher.lock, orders._lock:
         held.set()
         go_on.wait()
 
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
 
-from dspex.pipelines.loops import PrivateLoop
+from dspex.pipelines.drivers.private_loop import PrivateLoop
 private, new_loop, is_starting = PrivateLoop(), asyncio.new_event_loop, threading.Event()
 
 def start_slowly():
@@ -85,7 +85,7 @@ assert next(stream) == 0
 held, go_on = threading.Event(), threading.Event()
 
 def hold():
-    with pool._desk.lock:
+    with pool._dispatcher.lock:
         held.set()
         go_on.wait()
 
