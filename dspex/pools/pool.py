@@ -1,7 +1,7 @@
 """One pool, as its users see it: calls, streams, sessions, and the operator's verbs.
 
 Any thread calls it. The parts do the work: `caller` makes calls and waits for them, `dispatcher` holds the lock and
-carries out what the state decides, `inbox` dispatches messages received from workers, `pool_workers` starts, monitors
+carries out what the state decides, `inbox` dispatches messages received from workers, `workers` starts, monitors
 and reaps their processes.
 """
 
@@ -22,12 +22,12 @@ from .dispatcher import Dispatcher
 from .inbox import Inbox
 from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
-from .pool_workers import PoolWorkers
 from .processes.engine import Engine
 from .recycling import Recycler
 from .state.instructions import Instruction
 from .stats import PoolStats, observe, stats_of
 from .streams import AsyncStream, Stream
+from .workers import PoolWorkers
 
 if TYPE_CHECKING:
     from ..usage_stats import UsageStats

@@ -7,8 +7,8 @@ import time
 
 from ..errors import PoolClosed, WorkerBootError
 from .dispatcher import Dispatcher
-from .pool_workers import PoolWorkers
 from .processes.engine import Engine
+from .workers import PoolWorkers
 
 END_PATIENCE = 2.0  # seconds that stop() gives the processes to end once they were killed
 

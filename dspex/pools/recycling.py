@@ -13,8 +13,8 @@ from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
 from .dispatcher import Dispatcher
-from .pool_workers import PoolWorkers
 from .processes.engine import Engine
+from .workers import PoolWorkers
 
 
 class Recycler:
