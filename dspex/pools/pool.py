@@ -7,6 +7,7 @@ and reaps their processes.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..config import PoolConfig
@@ -93,11 +94,11 @@ class Pool:
         """
         return self._caller.invoke(command, arguments, options, cancel)
 
-    async def ainvoke(
+    def ainvoke(
         self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
-    ) -> Call:
-        """`invoke`, awaited."""
-        return await self._caller.ainvoke(command, arguments, options)
+    ) -> Coroutine[Any, Any, Call]:
+        """`invoke`, to be awaited: the caller's own coroutine, for one more of them costs at every step."""
+        return self._caller.ainvoke(command, arguments, options)
 
     def stream(
         self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]

@@ -155,7 +155,7 @@ class Supervisor:
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
         _name_session(options)
-        return await self._find(pool).acall(command, arguments, **options)
+        return (await self._find(pool).ainvoke(command, arguments, **options)).result()
 
     def stream(
         self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
