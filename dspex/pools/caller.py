@@ -39,7 +39,7 @@ class Caller:
         try:
             self._dispatcher.submit(call)
             if cancel is not None:
-                take_back = cancel(lambda: self._cancel(call))
+                take_back = cancel(lambda: self.cancel(call))
             if not call.is_ended and not call.wait():
                 self._dispatcher.expire(call)
         except BaseException:
@@ -82,7 +82,7 @@ class Caller:
             require_known(options, shape)
         return self._call_factory.make(command, arguments, options, credit)
 
-    def _cancel(self, call: Call) -> None:
+    def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
         pool = self._dispatcher.name
         text = f"The call {call.command!r} in pool {pool!r} was cancelled by another thread of its caller."

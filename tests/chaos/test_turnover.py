@@ -141,7 +141,7 @@ SILENT_TEMPLATE = """
 import os, pathlib, sys, time
 from dspex_worker.bridge import Bridge
 bridge = Bridge("silent")
-flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].Template
+flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].ForkServer
 say = template._say
 
 def say_late(self, word, *rest):
@@ -249,7 +249,7 @@ def test_a_pool_in_a_crash_loop_does_not_slow_the_other(tmp_path: Path, seeded: 
 
 def _latencies(sup: Supervisor) -> list[float]:
     """A second of calls of the pool "good", one at a time, sorted."""
-    sup.pool("good").wait_ready(30)
+    sup.pool("good").lifecycle.wait_ready(30)
     for n in range(200):
         sup.call("good", "echo", {"n": n})
     found = []
