@@ -73,7 +73,7 @@ def main() -> None:
 def _groups(sup: dspex.Supervisor) -> dict[str, list[int]]:
     stats = sup.pool("idle").stats()
     workers = [row["pid"] for row in stats["workers"]]
-    template = int(stats["reaper"].split()[1])
+    template = int(stats["reaper"].split()[-1])
     return {"host": [os.getpid()], "template": [template], "workers": workers}
 
 

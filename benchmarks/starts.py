@@ -37,7 +37,7 @@ def _start(method: Any) -> dict[str, float]:
     warmed: list[float] = []
     began = time.monotonic()
     sup = dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=WORKERS, start_method=method)])
-    sup.on_event(lambda event: warmed.append(time.monotonic()) if event.name == "dspex.template.warmed" else None)
+    sup.on_event(lambda event: warmed.append(time.monotonic()) if event.name == "dspex.forkserver.warmed" else None)
     with sup:
         until(lambda: len(_ready(sup)) == WORKERS)
         ready = time.monotonic()

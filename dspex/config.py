@@ -31,7 +31,7 @@ GIB = 1024**3
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its template in one packet with the other settings
+OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its fork server in one packet with the other settings
 TABLES = ("pools", "lm", "budget", "control")  # of a settings file
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
@@ -116,7 +116,7 @@ class PoolConfig:
             )
 
     def changed(self, other: PoolConfig) -> list[str]:
-        """Give the names of the settings that `other` has otherwise."""
+        """Return the names of the settings that `other` has otherwise."""
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
 
     def makes_same_workers(self, other: PoolConfig) -> bool:
@@ -151,7 +151,7 @@ class Config:
 
 
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
-    """Give the settings of a TOML file (or the two default pools), overridden by the environment.
+    """Return the settings of a TOML file (or the two default pools), overridden by the environment.
 
     `[pools.<name>]` tables declare pools; a file without any gets the default `dspy` and `mipro` pools. In the
     environment `DSPEX_<POOL>_<SETTING>` overrides one setting, as in `DSPEX_DSPY_SIZE=8`.
@@ -174,7 +174,7 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
 
 
 def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
-    """Give the pool of one [pools.<name>] table."""
+    """Return the pool of one [pools.<name>] table."""
     if not isinstance(settings, dict):
         raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
     if "name" in settings:
@@ -215,7 +215,7 @@ def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(key: str, kind: str, value: Any) -> Any:
-    """Give `value` as its kind.
+    """Return `value` as its kind.
 
     Raises:
         SettingsError: it is not of that kind or out of range.

@@ -239,7 +239,7 @@ class ResourceExhausted(UnavailableError):
 
 
 class TooManyReverseCalls(UnavailableError):
-    """A running call asked the host for too much at once (`what`: reverse calls or bytes); `scope` had the limit."""
+    """A running call asked the host for too much at once (`what`: callbacks or bytes); `scope` had the limit."""
 
     retryable: ClassVar[Retryable] = "now"
 
@@ -252,7 +252,7 @@ class TooManyReverseCalls(UnavailableError):
         command: str,
         actual: int,
         limit: int,
-        what: str = "reverse calls",
+        what: str = "callbacks",
     ) -> None:
         self.pool = pool
         self.name = name

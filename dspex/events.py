@@ -33,9 +33,9 @@ class Name(StrEnum):
     POOL_RESIZED = "dspex.pool.resized"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
     CAP_UNENFORCED = "dspex.cap.unenforced"  # warning
-    TEMPLATE_WARMED = "dspex.template.warmed"  # info
-    TEMPLATE_FAILED = "dspex.template.failed"  # error
-    TEMPLATE_LOST = "dspex.template.lost"  # warning
+    FORKSERVER_WARMED = "dspex.forkserver.warmed"  # info
+    FORKSERVER_FAILED = "dspex.forkserver.failed"  # error
+    FORKSERVER_LOST = "dspex.forkserver.lost"  # warning
     WORKER_STARTED = "dspex.worker.started"  # debug
     WORKER_READY = "dspex.worker.ready"  # info
     WORKER_STOPPED = "dspex.worker.stopped"  # info
@@ -47,7 +47,7 @@ class Name(StrEnum):
     WORKER_REPORTED = "dspex.worker.reported"  # debug
     CALL_REDISPATCHED = "dspex.call.redispatched"  # warning
     CALL_ABANDONED = "dspex.call.abandoned"  # debug
-    REVERSE_CALL_REFUSED = "dspex.reverse_call.refused"  # warning
+    CALLBACK_REFUSED = "dspex.callback.refused"  # warning
     TOOL_LEFT = "dspex.tool.left"  # error
     REPORT_DROPPED = "dspex.report.dropped"  # warning
     SESSION_MOVED = "dspex.session.moved"  # debug
@@ -68,17 +68,17 @@ class Name(StrEnum):
 
 _LEVELS: dict[Name, int] = {
     Name.POOL_DEGRADED: logging.ERROR,
-    Name.TEMPLATE_FAILED: logging.ERROR,
+    Name.FORKSERVER_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
     Name.CONTROL_HINDERED: logging.ERROR,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
-    Name.TEMPLATE_LOST: logging.WARNING,
+    Name.FORKSERVER_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,
     Name.WORKER_RETIRING: logging.WARNING,
     Name.CALL_REDISPATCHED: logging.WARNING,
-    Name.REVERSE_CALL_REFUSED: logging.WARNING,
+    Name.CALLBACK_REFUSED: logging.WARNING,
     Name.TOOL_LEFT: logging.ERROR,
     Name.REPORT_DROPPED: logging.WARNING,
     Name.SESSION_LOST: logging.WARNING,
@@ -115,17 +115,17 @@ class Event:
 
 @dataclass(slots=True)
 class Reports:
-    """How much of what one source said waits to be told: the source counts it in, the bus counts it out."""
+    """How much of what one source reported waits for delivery: the source counts it in, the bus counts it out."""
 
     most_bytes: int
     came: int = 0  # bytes; written by the source's thread alone
     went: int = 0  # bytes; written by the bus's thread alone
-    dropped: int = 0  # reports since the last that was told
+    dropped: int = 0  # reports since the last that was delivered
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An event that is another process's word, and how many bytes it took."""
+    """An event that another process reported, and how many bytes it took."""
 
     event: Event
     size: int
@@ -148,7 +148,7 @@ class Bus:
         self._thread.start()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber(event)` for every event from now on; gives what ends it."""
+        """Call `subscriber(event)` for every event from now on; return what ends it."""
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
@@ -156,7 +156,7 @@ class Bus:
         self._queue.put(Event(name, facts, time.time()))
 
     def report(self, source: Reports, size: int, name: Name, facts: Mapping[str, Any], **who: Any) -> None:
-        """`emit` what a process said in `size` bytes; dropped and counted while more of it waits than may."""
+        """`emit` what a process reported in `size` bytes; dropped and counted while more of it waits than may."""
         if source.came - source.went + size > source.most_bytes:
             source.dropped += 1
             return
@@ -187,11 +187,11 @@ class Bus:
                 continue
             event = item.event if isinstance(item, Report) else item
             for subscriber in (write_log, *self._subscribers):
-                self._tell(subscriber, event)
+                self._call(subscriber, event)
             if isinstance(item, Report):
                 item.source.went += item.size
 
-    def _tell(self, subscriber: Subscriber, event: Event) -> None:
+    def _call(self, subscriber: Subscriber, event: Event) -> None:
         try:
             subscriber(event)
         except (

@@ -38,7 +38,7 @@ def finish_calls(
     """
     signals = int(first.is_signal)
     for name in supervisor.pools:
-        supervisor.pool(name).close()
+        supervisor.pool(name).lifecycle.close()
     deadline = time.monotonic() + grace
     while in_flight(supervisor) and time.monotonic() < deadline:
         again = next_request(LOOK)

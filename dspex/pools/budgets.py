@@ -1,18 +1,25 @@
-"""Where a pool reads what its calls used of language models, which it knows nothing of, and where budgets wait.
+"""Session budgets, and a hook that reports LM usage to the pool.
 
-The layer above gives the reader (`PoolBudgets.read_from`); until then nothing was used. Any thread.
+The pools know nothing of language models: the layer above sets `services`; until then nothing was used. Any thread.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..usage_stats import UsageStats, no_usage
 
 BUDGETS_MOST = 10_000  # budgets of sessions that are kept; the oldest go first
+
+
+class HostServices(Protocol):
+    """What the layer above keeps for a supervisor: its answers to workers, and what they have used."""
+
+    def usage(self, pool: str, session: str | None = None) -> UsageStats:
+        """Return what the pool's calls, or those of one session (by its key), have used of language models."""
+        ...
 
 
 class Budget(NamedTuple):
@@ -23,24 +30,19 @@ class Budget(NamedTuple):
 
 
 NO_BUDGET = Budget()
-Reader = Callable[[str, str | None], UsageStats]
 
 
 class PoolBudgets:
-    """One supervisor's."""
+    """The budgets of one supervisor's sessions."""
 
     def __init__(self) -> None:
-        self._reader: Reader | None = None
+        self.services: HostServices | None = None
         self._budgets: OrderedDict[tuple[str, str], Budget] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read_from(self, reader: Reader) -> None:
-        """Have `reader(pool, session key or None)` say what was used."""
-        self._reader = reader
-
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
-        """What the pool's calls, or those of one session, have used so far."""
-        return self._reader(pool, session) if self._reader is not None else no_usage()
+        """Return what the pool's calls, or those of one session, have used so far."""
+        return no_usage() if self.services is None else self.services.usage(pool, session)
 
     def set_budget(self, pool: str, session: str, budget: Budget) -> None:
         """Limit a session from now on; what it has used already counts."""
@@ -51,5 +53,5 @@ class PoolBudgets:
                 self._budgets.popitem(last=False)
 
     def budget(self, pool: str, session: str) -> Budget:
-        """What the session may use."""
+        """Return what the session may use."""
         return self._budgets.get((pool, session), NO_BUDGET)

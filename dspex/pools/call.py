@@ -1,13 +1,14 @@
 """A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
 
 The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
-coroutine waits on a future of its loop, which its port wakes (see `loop_batches`).
+coroutine waits on a future of its loop, which its loop batch wakes (see `loop_batching`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
 import time
 from collections.abc import Iterable
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from ..errors import DspexError
     from .streams import StreamBuffer
 
-RAISED_MOST = 64  # errors of reverse calls that a call keeps: an optimizer's may fail thousands of times
+RAISED_MOST = 64  # errors of callbacks that a call keeps: an optimizer's may fail thousands of times
+
+FAR = 1e9  # seconds: a timeout beyond is none
+
+next_id = itertools.count(1, 2).__next__  # of requests; odd: the supervisor's side of the wire
 
 
 class Call(CallRecord):
@@ -84,7 +89,7 @@ class Call(CallRecord):
         self.future: asyncio.Future[None] | None = None
         self.loop_batch: LoopBatch | None = None
         self.stream: StreamBuffer | None = None
-        self.raised: dict[int, DspexError] | None = None  # by its reverse calls, here in the host
+        self.raised: dict[int, DspexError] | None = None  # by its callbacks, here in the host
 
     def arguments(self) -> bytes:
         return self.frame[self.arguments_start : self.arguments_end]
@@ -97,11 +102,17 @@ class Call(CallRecord):
         self.lock.acquire()
 
     def wait_in_loop(self, loop_batches: LoopBatches) -> asyncio.Future[None]:
-        """Prepare to wait in the running event loop, and give what to await."""
+        """Prepare to wait in the running event loop, and return what to await."""
         loop = self.loop = asyncio.get_running_loop()
         self.loop_batch = loop_batches.of(loop)
         self.future = loop.create_future()
         return self.future
+
+    def wait(self) -> bool:
+        """Wait in this thread until the end; False if the deadline came first."""
+        remaining = self.deadline - time.monotonic()
+        lock = self.lock
+        return lock is None or lock.acquire(timeout=-1 if remaining > FAR else max(0.0, remaining))
 
     # -- the end: under the pool's lock --
 
@@ -126,7 +137,7 @@ class Call(CallRecord):
             self.stream.finish()
 
     def result(self) -> Any:
-        """Give the value, or raise the error."""
+        """Return the value, or raise the error."""
         error = self.error
         if error is None:
             return self.value
@@ -136,7 +147,7 @@ class Call(CallRecord):
             del self, error  # the traceback holds this frame: a cycle would keep the call's bytes until a collection
 
     def note_raised(self, id: int, error: DspexError) -> int:
-        """Keep what a reverse call raised, in case the worker passes it on; gives what it is kept under."""
+        """Keep what a callback raised, in case the worker passes it on; return what it is kept under."""
         raised = self.raised
         if raised is None:
             raised = self.raised = {}

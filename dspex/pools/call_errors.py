@@ -73,7 +73,7 @@ class PoolFacts(NamedTuple):
 
 
 def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: CalledWorker | None) -> errors.DspexError:
-    """Give the exception for a call that ends without an answer of its own."""
+    """Return the exception for a call that ends without an answer of its own."""
     facts = instruction.facts
     match instruction.why:
         case EndReason.DIED:
@@ -103,12 +103,12 @@ def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: Calle
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.is_over else "it was told to drain"
+    why = "its supervisor is stopping or has stopped" if pool.is_over else "it is draining"
     return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
 def cause_of(worker: CalledWorker) -> str:
-    """Say in one word how the worker ended."""
+    """Return in one word how the worker ended."""
     if worker.over is not None:
         return "memory"
     if worker.protocol_error:
@@ -126,7 +126,7 @@ def cause_of(worker: CalledWorker) -> str:
 
 
 def end_of(worker: CalledWorker) -> dict[str, Any]:
-    """Give how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
+    """Return how the worker ended, for an event: the cause, and the signal or the exit code where they are known."""
     exit = worker.exit or {}
     known = {name: exit[name] for name in ("signal", "exit_code") if exit.get(name) is not None}
     return {"cause": cause_of(worker), **known}
@@ -139,9 +139,9 @@ def is_by_itself(worker: CalledWorker) -> bool:
     return cause_of(worker) in ("crashed", "exited")
 
 
-def boot_error(pool: str, worker: CalledWorker, template_tail: str, timeout: float) -> errors.WorkerBootError:
-    """Give the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
-    tail = worker.stderr.text() or template_tail
+def boot_error(pool: str, worker: CalledWorker, forkserver_tail: str, timeout: float) -> errors.WorkerBootError:
+    """Return the error of a worker that died before it was ready, or was not ready within `timeout` seconds."""
+    tail = worker.stderr.text() or forkserver_tail
     if worker.kill_reason == "startup_timeout":
         what = f"it was not ready within {timeout:g} s (startup_timeout)"
     elif worker.protocol_error:

@@ -1,8 +1,7 @@
-"""Requests: making a call out of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
+"""Make a call of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
 
 from __future__ import annotations
 
-import itertools
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -10,46 +9,39 @@ from typing import TYPE_CHECKING, Any
 from dspex_worker.wire import OverLimit, Packed, Unencodable, messages
 
 from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
-from .call import Call
-from .callbacks import outer_calls
+from .call import Call, next_id
+from .call_verbs import CallKeywords, StreamKeywords
+from .nesting import outer_calls
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
 
-_ids = itertools.count(1, 2)  # odd: the supervisor's side of the wire
 NOTHING: dict[str, Any] = {}
 
 
-def next_id() -> int:
-    """Give a request id that nobody had before."""
-    return next(_ids)
-
-
 class CallFactory:
-    """Makes the calls of one pool; knows its commands once a worker has said them."""
+    """Makes the calls of one pool; knows its commands once a worker has reported them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.commands: dict[str, dict[str, Any]] = {}
-        self._taught_by = 0  # the generation that told them
+        self._taught_by = 0  # the generation that reported them
         self._dispatcher = dispatcher
 
     def make(
         self,
         command: str,
         arguments: dict[str, Any] | Packed | None,
-        session: str | None,
-        timeout: float | None,
-        *,
-        idempotent: bool = False,
+        options: CallKeywords | StreamKeywords,
         credit: int | None = None,
     ) -> Call:
-        """Give the call, encoded and ready to be submitted.
+        """Return the call, encoded and ready to be submitted; `credit` is of a stream's chunks.
 
         Raises:
             InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
         """
         dispatcher = self._dispatcher
         declared = self._declared(command)
+        session, timeout = options.get("session"), options.get("timeout")
         timeout = dispatcher.config.call_timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         if not (arguments is None or isinstance(arguments, dict | Packed)) or deadline != deadline:
@@ -66,7 +58,7 @@ class CallFactory:
             meta["credit"] = credit
         if is_nested:
             meta["nested"] = True
-        id = next(_ids)
+        id = next_id()
         frame, start, end = _encode(id, command, NOTHING if arguments is None else arguments, meta)
         call = Call(
             id,
@@ -78,7 +70,7 @@ class CallFactory:
             deadline=deadline,
             session=session,
             use=declared.get("session"),
-            retries=1 if idempotent else 0,
+            retries=1 if options.get("idempotent") else 0,
             is_nested=is_nested,
             is_durable=is_durable,
         )
@@ -88,14 +80,14 @@ class CallFactory:
         return call
 
     def learn(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
-        """Take what a worker says of its commands: the latest knows the code as it is now. The pool's lock is held."""
+        """Take a worker's report of its commands: the latest knows the code as it is now. The pool's lock is held."""
         if generation < self._taught_by:
             return
         self._taught_by = generation
         if commands != self.commands:
             self.commands = commands
-            for ticket in self._dispatcher.state.standing():  # submitted before anybody knew what the commands declare
-                ticket.use = commands.get(ticket.command, NOTHING).get("session")
+            for call in self._dispatcher.state.standing():  # submitted before anybody knew what the commands declare
+                call.use = commands.get(call.command, NOTHING).get("session")
 
     def _declared(self, command: str) -> dict[str, Any]:
         if not isinstance(command, str):

@@ -1,4 +1,4 @@
-"""Handlers: what answers the workers' reverse calls, and where and when it runs.
+"""Run the handlers that answer workers' callbacks.
 
 Each pool has its own threads, its own event loop and its own bounds, so that what hangs in one holds up no other. A
 plain function runs in a daemon thread, an `async` function or async generator on the pool's loop.
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
 from ..loop_thread import LoopThread
+from . import worker as workers
 from .callback_limits import CallbackAdmission, CallbackLimits
 from .callbacks import Callback, Handler
-from .processes import worker_process as workers
 from .tool_threads import ToolThreads
 
 if TYPE_CHECKING:
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 LEFT_TASKS_MOST = 1024  # asynchronous handlers of one pool that do not end with their calls
 ENDLESS = 2**20  # descriptors, where the system names no limit
-QUIET = 1.0  # seconds between events of refusals in one pool; each tells how many there were
+QUIET = 1.0  # seconds between events of refusals in one pool; each says how many there were
 
-__all__ = ["CallbackHandlers", "Handler", "ReverseCalls"]
+__all__ = ["CallbackHandlers", "CallbackRunner", "Handler"]
 
 
 class CallbackHandlers:
-    """The handlers of one supervisor, by name, and the reverse calls of its pools."""
+    """The handlers of one supervisor, by name, and the callbacks of its pools."""
 
     def __init__(self, limits: CallbackLimits | None = None) -> None:
         self._handlers: dict[str, Handler] = {}
-        self._of_pools: list[ReverseCalls] = []
+        self._of_pools: list[CallbackRunner] = []
         self._limits = limits
 
     def register(self, name: str, handler: Handler) -> None:
-        """Answer the workers' reverse calls `name` with `handler(request)`."""
+        """Answer the workers' callbacks `name` with `handler(request)`."""
         self._handlers[name] = handler
 
     def find(self, name: str) -> Handler:
-        """Give the handler.
+        """Return the handler.
 
         Raises:
             UnknownName: there is none.
@@ -54,9 +54,9 @@ class CallbackHandlers:
         except KeyError:
             raise UnknownName("handler", name, self._handlers) from None
 
-    def of_pool(self, dispatcher: Dispatcher, bus: Bus) -> ReverseCalls:
-        """Make what takes the reverse calls of a pool."""
-        made = ReverseCalls(dispatcher.name, self, bus)
+    def of_pool(self, dispatcher: Dispatcher, bus: Bus) -> CallbackRunner:
+        """Make what runs the callbacks of a pool."""
+        made = CallbackRunner(dispatcher.name, self, bus)
         self._of_pools.append(made)
         return made
 
@@ -70,26 +70,26 @@ class CallbackHandlers:
 
     def stop(self) -> None:
         """Let the threads end as they become idle, and stop the loops; what still runs there is cancelled."""
-        for reverse_calls in self._of_pools:
-            reverse_calls.stop()
+        for runner in self._of_pools:
+            runner.stop()
 
 
-class ReverseCalls:
-    """The reverse calls of one pool on their way. Any thread; `begin` is the engine's."""
+class CallbackRunner:
+    """The callbacks of one pool on their way. Any thread; `begin` is the engine's."""
 
     def __init__(self, pool: str, handlers: CallbackHandlers, bus: Bus) -> None:
         self._pool = pool
         self._handlers = handlers
         self._bus = bus
         self._admission: CallbackAdmission | None = None  # made at the first request: then the other pools are known
-        self._threads = ToolThreads(pool, self._tell_left)
+        self._threads = ToolThreads(pool, self._report_left)
         self._loop = LoopThread("dspex-callbacks", ends_at_exit=False)
         self._turns: deque[Callback] = deque()  # whose turn has come
         self._starting = threading.Lock()
         self._left: set[Callback] = set()  # asynchronous ones that go on though their calls have ended
         self._left_lock = threading.Lock()
         self._refused = 0  # since the last event
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     def begin(self, request: Callback) -> None:
         """Have a request handled, now or in its turn; returns at once."""
@@ -133,7 +133,7 @@ class ReverseCalls:
             elif request.is_asynchronous:
                 self._left.add(request)
                 if len(self._left) == LEFT_TASKS_MOST:
-                    self._tell_left(LEFT_TASKS_MOST)
+                    self._report_left(LEFT_TASKS_MOST)
         for hopeless in self._threads.leave(request):
             self._refuse(hopeless, self._threads.exhausted())
 
@@ -161,7 +161,7 @@ class ReverseCalls:
                 self._threads.run_beside(request, lambda: request.run(handler))
             else:
                 self._threads.run(request, lambda: request.run(handler))
-        except (DspexError, RuntimeError) as error:  # no thread can be started: the worker's to hear
+        except (DspexError, RuntimeError) as error:  # no thread can be started: the worker gets the error
             self._refuse(request, error)
 
     # -- what goes wrong --
@@ -181,10 +181,10 @@ class ReverseCalls:
             return
         self._refused += 1
         now = monotonic()
-        if now - self._told_at >= QUIET:
-            count, self._refused, self._told_at = self._refused, 0, now
+        if now - self._reported_at >= QUIET:
+            count, self._refused, self._reported_at = self._refused, 0, now
             self._bus.emit(
-                Name.REVERSE_CALL_REFUSED,
+                Name.CALLBACK_REFUSED,
                 pool=self._pool,
                 worker=request.worker.name,
                 call=request.outer.id,
@@ -193,5 +193,5 @@ class ReverseCalls:
                 count=count,
             )
 
-    def _tell_left(self, count: int) -> None:
+    def _report_left(self, count: int) -> None:
         self._bus.emit(Name.TOOL_LEFT, pool=self._pool, count=count, reason="call_ended")

@@ -1,4 +1,4 @@
-"""Admission: which of the reverse calls of one pool run now, which wait, and which are refused. Pure, but for a lock.
+"""Decide which callbacks of one pool run now, which wait, and which are refused. Pure, but for a lock.
 
 One call must not take the room of its worker's other calls, nor one worker that of the pool's others, nor one pool the
 descriptors that others need to replace a worker. What a tool led to waits for nobody: who called the tool waits for it.
@@ -22,7 +22,7 @@ Scope = Literal["call", "worker", "pool"]
 
 @dataclass(frozen=True, slots=True)
 class CallbackLimits:
-    """How many reverse calls may run at once, and how many more may wait for their turn."""
+    """How many callbacks may run at once, and how many more may wait for their turn."""
 
     call: int = 64
     worker: int = 256
@@ -44,7 +44,7 @@ class CallbackLimits:
 
 
 class CallbackAdmission:
-    """Counts the reverse calls of one pool. Any thread."""
+    """Counts the callbacks of one pool. Any thread."""
 
     def __init__(self, pool: str, limits: CallbackLimits) -> None:
         self._pool = pool
@@ -59,7 +59,7 @@ class CallbackAdmission:
         self._bytes_of_worker: Counter[int] = Counter()
 
     def enter(self, request: Callback) -> bool:
-        """Take a request; True if it runs now, False if it waits for `leave` to give it.
+        """Take a request; True if it runs now, False if it waits for `leave` to return it.
 
         Raises:
             TooManyReverseCalls: neither: its call or its worker has too many, or too large ones.
@@ -79,7 +79,7 @@ class CallbackAdmission:
             return False
 
     def leave(self, request: Callback) -> list[Callback]:
-        """It has ended, or nobody waits for it any more; give those whose turn it is. A second time it does nothing."""
+        """It has ended, or nobody waits for it any more; return those whose turn it is. Again it does nothing."""
         with self._lock:
             if request in self._nested:
                 self._nested.discard(request)
@@ -93,7 +93,7 @@ class CallbackAdmission:
             return self._next()
 
     def counts(self) -> tuple[int, int]:
-        """Give how many run and how many wait."""
+        """Return how many run and how many wait."""
         with self._lock:
             return len(self._running) + len(self._nested), sum(map(len, self._waiting.values()))
 
@@ -107,7 +107,7 @@ class CallbackAdmission:
         size = self._bytes_of_worker[generation] + request.size
         self._require(request, "worker", size - 1, limits.bytes_of_worker, "bytes")
 
-    def _require(self, request: Callback, scope: Scope, count: int, limit: int, what: str = "reverse calls") -> None:
+    def _require(self, request: Callback, scope: Scope, count: int, limit: int, what: str = "callbacks") -> None:
         if count >= limit:
             raise TooManyReverseCalls(
                 self._pool, request.name, scope=scope, command=request.outer.command, actual=count + 1, limit=limit,

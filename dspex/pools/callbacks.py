@@ -1,8 +1,8 @@
-"""Reverse calls: what a worker asks of the host's process (a tool, a metric, a language model) while a call runs.
+"""A callback: what a worker asks of the host (a tool, a metric, a language model) while a call runs.
 
-Handlers are registered by name on the supervisor; the pools know nothing of what they do. `handlers` decides when and
-where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a handler
-makes is *nested*: see `outer_calls`.
+Handlers are registered by name on the supervisor; the pools know nothing of what they do. `callback_handlers` decides
+when and where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a
+handler makes is *nested*: see `nesting`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import Malformed, messages
@@ -19,30 +18,15 @@ from dspex_worker.wire.shapes import CREDIT_MOST
 
 from ..errors import DspexError, InvalidInput
 from .call_errors import RAISED, describe_raised
+from .nesting import context_within, is_nested
 
 if TYPE_CHECKING:
     from .call import Call
     from .dispatcher import Dispatcher
-    from .processes.worker_process import Worker
+    from .worker import Worker
 
 CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["Callback"], Any]
-
-_outer: ContextVar[tuple[Dispatcher, Call] | None] = ContextVar("dspex_outer_call", default=None)
-
-
-def outer_calls(dispatcher: Dispatcher) -> list[Call]:
-    """Give the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
-
-    It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
-    is nobody's any more once the tool's call has ended.
-    """
-    calls, link = [], _outer.get()
-    while link is not None:
-        if link[0] is dispatcher and not link[1].is_ended:
-            calls.append(link[1])
-        link = link[1].context.get(_outer)
-    return calls
 
 
 class Callback:
@@ -58,7 +42,7 @@ class Callback:
         self.size = size  # bytes of its frame
         self.is_cancelled = False
         self.is_over = False  # its handler has ended
-        self.on_end: Callable[[Callback], None] = _nothing  # told once it is answered, or nobody waits for it
+        self.on_end: Callable[[Callback], None] = _nothing  # called once it is answered, or nobody waits for it
         self._granted: int = meta.get("credit") or 0
         self._sent = 0
         self._task: asyncio.Task[None] | None = None
@@ -73,7 +57,7 @@ class Callback:
     @property
     def is_within_tool(self) -> bool:
         """Whether a tool made the outer call, in whatever pool: it may wait for this."""
-        return self.outer.context.get(_outer) is not None
+        return is_nested(self.outer)
 
     def require(self, **kinds: type) -> None:
         """Check that these arguments are there, each of its type.
@@ -86,12 +70,6 @@ class Callback:
             if type(given) is not kind:
                 found = type(given).__name__
                 raise InvalidInput(f"{self.name!r} takes a {kind.__name__} as {name!r}, not {found}.", field=name)
-
-    def context(self) -> Context:
-        """The caller's contextvars, with this as the outer call of whatever is called in them."""
-        context = self.outer.context.copy()
-        context.run(_outer.set, (self.pool, self.outer))
-        return context
 
     # -- the engine's thread --
 
@@ -127,8 +105,8 @@ class Callback:
         if self.is_cancelled:
             return
         try:
-            value = self.context().run(handler, self)
-        except BaseException as error:  # whatever a user's tool raises is the worker's to hear, also SystemExit
+            value = context_within(self.pool, self.outer).run(handler, self)
+        except BaseException as error:  # whatever a user's tool raises goes to the worker, also SystemExit
             self.fail(error)
             return
         self._answer(Kind.RESULT, value)
@@ -140,7 +118,7 @@ class Callback:
             self._done()
             return
         self._has_credit = asyncio.Event()
-        self._task = loop.create_task(self._arun(handler), context=self.context())
+        self._task = loop.create_task(self._arun(handler), context=context_within(self.pool, self.outer))
         self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
 
     def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -180,7 +158,7 @@ class Callback:
             self._has_credit.set()
 
     def fail(self, error: BaseException) -> None:
-        """Tell the worker; an error of DSPex's comes out of the outer call as it is, if the worker passes it on."""
+        """Send the error; one of DSPex's comes out of the outer call as it is, if the worker passes it on."""
         described = describe_raised(error)
         if isinstance(error, DspexError):
             described["facts"][RAISED] = self.outer.note_raised(self.id, error)

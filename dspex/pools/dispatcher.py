@@ -1,12 +1,12 @@
-"""The desk: one pool's lock, and everything that happens under it or follows from it.
+"""Submit calls and deliver results under the pool lock.
 
 Any thread comes here. The lock is held for microseconds and moves references only; frames are encoded before it, and
 written and waiters woken after it (C1 - C3). A caller's thread only writes frames afterwards; whatever else follows
-(starting and killing workers, waking other callers, telling events) is left to the engine's thread.
+(starting and killing workers, waking other callers, emitting events) is left to the engine's thread.
 
 Signal handlers run in the main thread between any two bytecodes, and may raise. A section that such an exception left
-in the middle leaves `_is_torn` set; whoever takes the lock next mends the state first (see `mending`), and the engine
-is asked to, so nothing is lost and nothing is sent twice (C5, C6).
+in the middle leaves `_is_torn` set; whoever takes the lock next repairs the state first (see `state.recovery`), and the
+engine is asked to, so nothing is lost and nothing is sent twice (C5, C6).
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from ..config import PoolConfig
 from ..errors import CallTimeout
 from ..events import Bus, Name
 from .call import Call, wake_all
+from .deferred import Deferred
 from .executor import Executor, rules_of
 from .loop_batching import LoopBatches
 from .processes.channel import Channel
 from .processes.engine import Engine
-from .processes.worker_process import Worker
-from .state.instructions import Cancel, Emit, Instruction, Kill, Start
+from .state.instructions import Cancel, Emit, Instruction
 from .state.records import Phase
 from .state.recovery import repair
+from .worker import Worker
 
 UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
 class Dispatcher(Executor):
-    """Where calls are handed in and answers handed out. `start` and `kill` are set by whoever owns the workers."""
+    """The calls of one pool on their way. Whoever owns the workers takes its `Start` and `Kill`: see `Deferred.on`."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
-        super().__init__(config)
+        super().__init__(config, Deferred())
         self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
-        self.start: Callable[[int, int], None]
-        self.kill: Callable[[int, str], None]
         self.lock = threading.Lock()
         self._engine = engine
         self._bus = bus
+        self.deferred.on(Emit, self._emit)
+        self.deferred.on(Cancel, self._end_callbacks)
         self._left: deque[Call | None] = deque()  # calls whose callers were interrupted; None: an operator was
         self._is_torn = False
         self._scan_at = inf  # no live call has an earlier deadline; threads, which look to theirs themselves, aside
@@ -59,7 +60,7 @@ class Dispatcher(Executor):
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self._is_torn = True
             if self.broken is not None:
                 raise self.closed()
@@ -78,12 +79,12 @@ class Dispatcher(Executor):
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self._is_torn = True
             is_first = call.end(error=error)
             self.counts[count] += is_first
             if is_first and wakes:
-                self.ended.append(call)
+                self.deferred.ended.append(call)
             self.carry_out(self.state.abandon(call, monotonic()), channels)
             if call.phase is Phase.DONE:
                 self.live.pop(call.id, None)
@@ -106,13 +107,13 @@ class Dispatcher(Executor):
     def change(self, event: Callable[[float], Iterable[Instruction]]) -> None:
         """Apply `event(now)` to the state, and carry out what follows from it.
 
-        If the event raises, the state is mended as after an interruption: both look alike from here.
+        If the event raises, the state is repaired as after an interruption: both look alike from here.
         """
         channels: list[Channel] = []
         try:
             with self.lock:
                 if self._is_torn:
-                    self._mend(channels)
+                    self._repair(channels)
                 self._is_torn = True
                 self.carry_out(event(monotonic()), channels)
                 self._is_torn = False
@@ -152,12 +153,12 @@ class Dispatcher(Executor):
         ended: list[Call] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self.require_room(worker, answers)
             self._is_torn = True
             try:
                 self.take_answers(worker, answers, taken, ended, channels)
-            except BaseException:  # the worker's fault or ours: those who wait must hear, and the state is mended
+            except BaseException:  # the worker's fault or ours: end the calls, and repair the state
                 self.end_halfway(taken, ended)
                 self.recover()
                 raise
@@ -167,14 +168,14 @@ class Dispatcher(Executor):
             self._engine.call_last(lambda: wake_all(ended))
         if worker.callbacks:  # it may not say itself that these wait no more
             for call in taken:
-                self._end_requests(worker.generation, call.id)
+                self._end_callbacks(Cancel(worker.generation, call.id))
 
-    def reap_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
+    def remove_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
         """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
-                self._mend(channels)
+                self._repair(channels)
             self.carry_out(died(monotonic()), channels)
             self.workers.pop(worker.generation, None)
             for call in worker.calls.values():
@@ -217,38 +218,27 @@ class Dispatcher(Executor):
 
     def run_deferred(self) -> None:
         """Do what other threads left to the engine."""
-        if self.ended:
-            wake_all(self.ended.popleft() for _ in range(len(self.ended)))
-        if not self.later:
-            return
-        while self.later:
-            instruction = self.later.popleft()
-            match instruction:
-                case Start(generation=generation, slot=slot):
-                    self.start(generation, slot)
-                case Kill(generation=generation, reason=reason):
-                    self.kill(generation, reason)
-                case Emit(event=event, facts=facts):
-                    self._bus.emit(EVENTS[event], pool=self.name, **facts)
-                case Cancel(generation=generation, call_id=id):
-                    self._end_requests(generation, id)
-        self.notify()
+        if self.deferred.run():
+            self.notify()
 
-    def tell(self) -> None:
+    def catch_up(self) -> None:
         """`run_deferred` what follows from every change so far."""
         with self.lock:
             pass  # a change that another thread is making has left what follows when it gives the lock back
         self.run_deferred()
 
-    def _end_requests(self, generation: int, call_id: int) -> None:
-        """Nobody waits for the call: end what its worker asked of this process, without waiting for its word.
+    def _emit(self, emit: Emit) -> None:
+        self._bus.emit(EVENTS[emit.event], pool=self.name, **emit.facts)
+
+    def _end_callbacks(self, cancel: Cancel) -> None:
+        """Nobody waits for the call: end what its worker asked of this process, without waiting for the worker.
 
         A language model's stream is closed now, even if the worker is busy in C.
         """
-        worker = self.workers.get(generation)
-        for request in tuple(worker.callbacks.values()) if worker is not None else ():
-            if request.outer.id == call_id:
-                request.cancel()
+        worker = self.workers.get(cancel.generation)
+        for callback in tuple(worker.callbacks.values()) if worker is not None else ():
+            if callback.outer.id == cancel.call_id:
+                callback.cancel()
 
     # -- questions ---------------------------------------------------------------------------------------------
 
@@ -258,7 +248,7 @@ class Dispatcher(Executor):
             return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
 
     def is_serving(self) -> bool:
-        """Whether a worker is ready, and somebody hears what it says."""
+        """Whether a worker is ready, and the engine reads its answers."""
         return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
 
     def notify(self) -> None:
@@ -295,7 +285,7 @@ class Dispatcher(Executor):
     # ============================================================================================================
     # under the lock
 
-    def _mend(self, channels: list[Channel]) -> None:
+    def _repair(self, channels: list[Channel]) -> None:
         """The section before this one was interrupted in the middle."""
         for worker in self.workers.values():
             if worker.channel is not None:
@@ -316,7 +306,7 @@ class Dispatcher(Executor):
     def _hand_on(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
             channel.flush()
-        if self.later or self.ended:
+        if self.deferred.instructions or self.deferred.ended:
             self._engine.call_soon(self.run_deferred)
 
     def _recover(self) -> None:

@@ -58,7 +58,7 @@ class DurableSessions:
         return values
 
     def restore_frame(self, id: int, key: str) -> bytes:
-        """Give the RESTORE frame with the session's whole state."""
+        """Return the RESTORE frame with the session's whole state."""
         values = self._values.get(key, {})
         pairs = b"".join(encode(name) + packed for name, packed in values.items())
         return frame(b"\x94" + encode(int(Kind.RESTORE)) + encode(id) + encode(key) + _map_header(len(values)) + pairs)

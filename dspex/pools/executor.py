@@ -1,12 +1,11 @@
-"""Holdings: what one pool's lock guards, and carrying out under it what the pool's state decides.
+"""Data guarded by the pool lock; executes instructions under it.
 
 References only are moved here (C3): frames are put into outboxes and outcomes into calls. What blocks or calls out
-is left in `later` and `ended` for the engine.
+is left to the engine: see `deferred`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -17,13 +16,13 @@ from dspex_worker.wire.messages import Kind
 from ..config import PoolConfig
 from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
-from .call import Call
-from .call_factory import next_id
+from .call import Call, next_id
+from .deferred import Deferred
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
-from .processes.worker_process import Worker
 from .state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
 from .state.machine import PoolState, Rules
+from .worker import Worker
 
 NO_NOTES: dict[str, Any] = {}
 COUNTS = ("submitted", "answered", "failed", "expired", "cancelled", "deaths", "stops")
@@ -33,7 +32,7 @@ ENDS = ("worker.died", "worker.stopped")
 class Executor:
     """The calls, workers and state of one pool. Every method is called with the pool's lock held."""
 
-    def __init__(self, config: PoolConfig) -> None:
+    def __init__(self, config: PoolConfig, deferred: Deferred) -> None:
         self.name = config.name
         self.config = config
         self.state = PoolState(rules_of(config))
@@ -43,8 +42,7 @@ class Executor:
         self.durable = DurableSessions()
         self.boot_error: WorkerBootError | None = None
         self.broken: BaseException | None = None
-        self.ended: deque[Call] = deque()  # to be woken by the engine
-        self.later: deque[Instruction] = deque()  # to be done by the engine
+        self.deferred = deferred
 
     def carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
         """Move references; what blocks or calls out is left to the engine."""
@@ -55,11 +53,11 @@ class Executor:
             elif kind is Fail:
                 self._fail(instruction, own)  # type: ignore[arg-type]
             elif kind is Emit:
-                self.later.append(self._with_worker(instruction))  # type: ignore[arg-type]
+                self.deferred.instructions.append(self._with_worker(instruction))  # type: ignore[arg-type]
             elif kind is Start or kind is Kill:
-                self.later.append(instruction)
+                self.deferred.instructions.append(instruction)
             else:
-                self._tell(instruction, channels)
+                self._send_control(instruction, channels)
 
     def require_room(self, worker: Worker, answers: list[messages.Message]) -> None:
         """Check what sessions wrote before any of it is taken.
@@ -104,7 +102,7 @@ class Executor:
             self.live.pop(call.id, None)
             if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
                 ended.append(call)
-        self.ended.extend(ended)
+        self.deferred.ended.extend(ended)
 
     def take_answer(self, call: Call, kind: int, body: Any, worker: Worker) -> None:
         """End the call with what its worker answered."""
@@ -121,7 +119,7 @@ class Executor:
         return record is not None and (record.is_durable or record.wants_durable)
 
     def closed(self) -> PoolClosed:
-        """Give what callers of a pool that takes no calls hear."""
+        """Return the error for callers of a pool that takes no calls."""
         closed = PoolClosed(f"Pool {self.name!r} is closed: {self.broken or 'its supervisor was stopped'}.")
         closed.__cause__ = self.broken
         return closed
@@ -135,7 +133,7 @@ class Executor:
         if instruction.restore is not None:
             channel.append(self.durable.restore_frame(next_id(), instruction.restore))
         call.worker_name = worker.name
-        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `mending`
+        worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `state.recovery`
         call.frame_end = channel.append(call.frame)
         channels.append(channel)
 
@@ -147,11 +145,11 @@ class Executor:
         end = call_errors.end_of(worker) if emit.event in ENDS else {}
         return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
 
-    def _tell(self, instruction: Instruction, channels: list[Channel]) -> None:
+    def _send_control(self, instruction: Instruction, channels: list[Channel]) -> None:
         match instruction:
             case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
-                self.later.append(instruction)
+                self.deferred.instructions.append(instruction)
             case Forget(generation=generation, session=session):
                 self._append(generation, messages.write(Kind.FORGET, session), channels)
                 self.durable.drop(session)
@@ -174,12 +172,12 @@ class Executor:
         call.end(error=call_errors.error_for(instruction, call, self._facts(), self.workers.get(call.generation)))
         self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
         if call is not own:  # whoever submits it looks at once
-            self.ended.append(call)
+            self.deferred.ended.append(call)
 
     def _facts(self) -> call_errors.PoolFacts:
         return call_errors.PoolFacts(self.config, self.boot_error, self.state.is_over)
 
 
 def rules_of(config: PoolConfig) -> Rules:
-    """Give those of the settings that the state decides by."""
+    """Return those of the settings that the state decides by."""
     return Rules(**{name: getattr(config, name) for name in Rules.__slots__})

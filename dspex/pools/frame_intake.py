@@ -1,4 +1,4 @@
-"""Intake: how much of unfinished frames the workers of one pool may leave lying in this process. Engine's thread.
+"""Bound the unfinished frames that the workers of one pool leave in this process. Runs on the engine's thread.
 
 A worker that holds the last byte of a large frame back costs its length, and forty of them forty times that. Together
 they may have `ROOM`; a worker whose large frame comes when there is none is not read until there is. The oldest
@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .processes.worker_process import Worker
+    from .worker import Worker
 
 ROOM = 64 * 1024 * 1024  # bytes; one frame more at most, and `SMALL` for each worker
 SMALL = 1024 * 1024  # bytes that every worker may have unfinished, whatever the others do
@@ -31,7 +31,7 @@ class _Unfinished:
 
 
 class Intake:
-    """One pool's unfinished frames. `pause` and `resume` stop and start the reading of a worker."""
+    """The unfinished frames of one pool. `pause` and `resume` stop and start the reading of a worker."""
 
     def __init__(self, pause: Callable[[Worker], None], resume: Callable[[Worker], None]) -> None:
         self.due = inf  # when to ask for those who are `late`
@@ -53,7 +53,7 @@ class Intake:
             self._frames[worker] = _Unfinished(size, now)
         else:
             known.size = size
-        self._settle(worker, now)
+        self._pause_or_resume(worker, now)
 
     def forget(self, worker: Worker, now: float) -> None:
         """Nothing of the worker is kept any more."""
@@ -64,10 +64,10 @@ class Intake:
         if now < self.due:
             return []
         late = [w for w, f in self._frames.items() if _is_large(f) and not f.is_paused and f.since + PATIENCE <= now]
-        self._reckon()
+        self._set_due()
         return late
 
-    def _settle(self, worker: Worker, now: float) -> None:
+    def _pause_or_resume(self, worker: Worker, now: float) -> None:
         """Stop reading the worker, or read others on, by what room there is."""
         oldest = next((w for w, f in self._frames.items() if _is_large(f)), None)
         frame = self._frames.get(worker)
@@ -80,9 +80,9 @@ class Intake:
                 if waiting.is_paused and (other is oldest or self.held <= ROOM):
                     waiting.is_paused, waiting.since = False, now
                     self._resume(other)
-        self._reckon()
+        self._set_due()
 
-    def _reckon(self) -> None:
+    def _set_due(self) -> None:
         """When the first of those that are read would be late, if anybody waits."""
         if any(frame.is_paused for frame in self._frames.values()):
             read = [f.since for f in self._frames.values() if _is_large(f) and not f.is_paused]

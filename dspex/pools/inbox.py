@@ -1,6 +1,6 @@
-"""Replies: what workers say, taken in batches and handed to whom it concerns. Runs on the engine's thread.
+"""Dispatch messages received from workers. Runs on the engine's thread.
 
-Nothing that a worker says may hurt more than that worker: what is odd is refused where it is read (see `wire.shapes`),
+Nothing that a worker sends may hurt more than that worker: what is odd is refused where it is read (see `wire.shapes`),
 and whatever goes wrong while a message is taken retires the worker that sent it.
 """
 
@@ -15,33 +15,42 @@ from dspex_worker.wire import MAGIC, PROTOCOL, Malformed, messages, shapes
 from dspex_worker.wire.messages import PACKED_FROM, Kind, Message
 
 from ..events import Bus, Name, Reports
+from . import worker as workers
 from .call_factory import CallFactory
 from .callback_handlers import CallbackHandlers
 from .callbacks import Callback
 from .dispatcher import Dispatcher
 from .durable_sessions import pack
 from .frame_intake import PATIENCE, Intake
-from .processes import worker_process as workers
-from .processes.worker_process import Worker
+from .processes.engine import Engine, Timer
+from .worker import Worker
 
 if TYPE_CHECKING:
     from .state.instructions import Instruction
 
 FINAL = frozenset((Kind.RESULT, Kind.ERROR, Kind.END))
 CHUNK = int(Kind.CHUNK)
-REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be told
+REPORTS_MOST = 32 * 1024 * 1024  # bytes of one pool's events and log lines that wait to be delivered
 
 
 class Inbox:
-    """The incoming half of one pool."""
+    """The messages from one pool's workers."""
 
-    def __init__(self, dispatcher: Dispatcher, call_factory: CallFactory, handlers: CallbackHandlers, bus: Bus) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        call_factory: CallFactory,
+        handlers: CallbackHandlers,
+        engine: Engine,
+        bus: Bus,
+    ) -> None:
         self._dispatcher = dispatcher
         self._call_factory = call_factory
         self._bus = bus
-        self._reverse_calls = handlers.of_pool(dispatcher, bus)
+        self._callbacks = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
-        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.read_on(self.on_output))
+        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
+        self._late = Timer(engine, self._retire_late)
 
     def on_output(self, worker: Worker) -> None:
         """Its stdout has something."""
@@ -50,31 +59,32 @@ class Inbox:
             self._take(worker, data)
 
     def drain(self, worker: Worker) -> None:
-        """It is dead: take all that it still said (C9)."""
+        """It is dead: take all that it still sent (C9)."""
         is_end = False
         while not is_end:
             data, is_end = worker.read()
             if not data:
                 break
             self._take(worker, data)
-        self._intake.forget(worker, monotonic())
+        self._note_unfinished(worker, 0, is_new=False)
 
     def retire(self, worker: Worker, what: str) -> None:
         """What follows in its stream cannot be trusted: it goes, and its calls with it."""
         worker.protocol_error = worker.protocol_error or what
         worker.kill()
         worker.buffer.clear()
-        self._intake.forget(worker, monotonic())
+        self._note_unfinished(worker, 0, is_new=False)
 
-    # -- time --
-
-    @property
-    def due(self) -> float:
-        return self._intake.due
-
-    def tick(self, now: float) -> None:
+    def _retire_late(self, now: float) -> None:
         for worker in self._intake.late(now):
             self.retire(worker, f"it left a large frame unfinished for {PATIENCE:g} s while others waited for the room")
+        self._late.set(self._intake.due)
+
+    def _note_unfinished(self, worker: Worker, size: int, *, is_new: bool) -> None:
+        """So many bytes of the worker's wait for the rest of their frame."""
+        self._intake.note(worker, size, monotonic(), is_new=is_new)
+        if self._intake.due != self._late.due:
+            self._late.set(self._intake.due)
 
     # ============================================================================================================
 
@@ -89,10 +99,10 @@ class Inbox:
         except Exception as error:
             self._retire_for(worker, error)
         if answers:
-            self._settle(worker, answers)
+            self._deliver(worker, answers)
 
     def _read(self, worker: Worker, data: bytes, answers: list[Message]) -> None:
-        """Take what is no answer, and leave the answers to be settled together."""
+        """Take what is no answer, and leave the answers to be delivered together."""
         is_new = False
         for body in worker.buffer.feed(data):
             is_new = True
@@ -106,7 +116,9 @@ class Inbox:
                 self._on_chunk(worker, message, body)
             else:
                 _ON_MESSAGE[kind](self, worker, message, len(body))
-        self._intake.note(worker, worker.buffer.pending, monotonic(), is_new=is_new)
+        size = worker.buffer.pending
+        if size or self._intake.held:
+            self._note_unfinished(worker, size, is_new=is_new)
 
     def _prepare(self, worker: Worker, message: Message, answers: list[Message], body: bytes) -> None:
         if message[1] == 0:
@@ -121,7 +133,7 @@ class Inbox:
                 message[2] = messages.value_in(body)
         answers.append(message)
 
-    def _settle(self, worker: Worker, answers: list[Message]) -> None:
+    def _deliver(self, worker: Worker, answers: list[Message]) -> None:
         try:
             self._dispatcher.deliver(worker, answers)
         except Malformed as error:
@@ -131,10 +143,10 @@ class Inbox:
 
     def _retire_for(self, worker: Worker, error: Exception) -> None:
         """An exception that nobody foresaw is the worker's end, never the engine's: the other workers need that."""
-        logging.getLogger("dspex").error("what worker %s said could not be taken", worker.name, exc_info=error)
-        self.retire(worker, f"what it said could not be taken ({type(error).__name__})")
+        logging.getLogger("dspex").error("what worker %s sent could not be taken", worker.name, exc_info=error)
+        self.retire(worker, f"what it sent could not be taken ({type(error).__name__})")
 
-    # -- streams and reverse calls --
+    # -- streams and callbacks --
 
     def _on_chunk(self, worker: Worker, message: Message, body: bytes) -> None:
         call = worker.calls.get(message[1])
@@ -145,23 +157,23 @@ class Inbox:
         is_packed = call.keeps_packed and len(body) > PACKED_FROM
         call.stream.receive(messages.value_in(body) if is_packed else message[2])
 
-    def _on_reverse(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback(self, worker: Worker, message: Message, size: int) -> None:
         if message[1] in worker.callbacks:
-            raise Malformed(f"it made its reverse call {message[1]} twice")
+            raise Malformed(f"it made its callback {message[1]} twice")
         self._require_reader(worker)
         outer = worker.calls.get(message[4]["for"])
         if outer is None or outer.is_ended:
-            return  # its call has ended: the worker has been told, or is about to say so itself
+            return  # its call has ended: the worker knows, or is about to report its end
         request = Callback(self._dispatcher, worker, outer, message, size)
         worker.callbacks[request.id] = request
-        self._reverse_calls.begin(request)
+        self._callbacks.begin(request)
 
-    def _on_reverse_cancel(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback_cancel(self, worker: Worker, message: Message, size: int) -> None:
         request = worker.callbacks.get(message[1])
         if request is not None:
             request.cancel()
 
-    def _on_reverse_credit(self, worker: Worker, message: Message, size: int) -> None:
+    def _on_callback_credit(self, worker: Worker, message: Message, size: int) -> None:
         self._require_reader(worker)
         request = worker.callbacks.get(message[1])
         if request is not None:
@@ -173,7 +185,7 @@ class Inbox:
         if unread > workers.UNREAD_MOST:
             raise Malformed(f"it asks for more, and has left {unread:,} bytes of answers unread")
 
-    # -- what a worker says of itself --
+    # -- what a worker reports of itself --
 
     def _on_hello(self, worker: Worker, message: Message, size: int) -> None:
         _, magic, major, _, facts = message
@@ -189,8 +201,8 @@ class Inbox:
             self._call_factory.learn(message[1], worker.generation)
             return self._dispatcher.state.worker_ready(worker.generation, now)
 
-        if worker.pidfd is None:  # nobody gets its calls before its end can be seen
-            worker.watch_by_its_word()
+        if worker.pidfd is None:  # no call is sent to it before its end can be seen
+            worker.watch_reported_pid()
         self._dispatcher.change(ready)
         self._dispatcher.notify()
 
@@ -216,9 +228,9 @@ class Inbox:
 
 _ON_MESSAGE: dict[int, Callable[[Inbox, Worker, Message, int], None]] = {
     Kind.PONG: Inbox._on_pong,
-    Kind.CALL: Inbox._on_reverse,
-    Kind.CANCEL: Inbox._on_reverse_cancel,
-    Kind.CREDIT: Inbox._on_reverse_credit,
+    Kind.CALL: Inbox._on_callback,
+    Kind.CANCEL: Inbox._on_callback_cancel,
+    Kind.CREDIT: Inbox._on_callback_credit,
     Kind.LOG: Inbox._on_log,
     Kind.EVENT: Inbox._on_event,
     Kind.HELLO: Inbox._on_hello,

@@ -1,7 +1,7 @@
-"""Renewal: replacing a pool's workers while they serve, by others like them or made anew.
+"""Rolling replacement of a pool's workers, by others like them or from a new fork server.
 
-Any thread asks; where a new template is needed, the engine's thread does the rest, so that it goes on if whoever asked
-does not wait for the end.
+Any thread asks; where a new fork server is needed, the engine's thread does the rest, so that it goes on if whoever
+asked does not wait for the end.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ..config import PoolConfig
 from ..errors import WorkerBootError
 from ..events import Bus, Name
 from .dispatcher import Dispatcher
-from .pool_workers import PoolWorkers
 from .processes.engine import Engine
+from .workers import PoolWorkers
 
 
 class Recycler:
-    """One pool's."""
+    """The planned replacements of one pool."""
 
     def __init__(self, dispatcher: Dispatcher, pool_workers: PoolWorkers, engine: Engine, bus: Bus) -> None:
         self._dispatcher = dispatcher
@@ -27,7 +27,7 @@ class Recycler:
         self._bus = bus
 
     def recycle(self, timeout: float | None) -> None:
-        """Replace every worker by one from the same template, and wait until all are.
+        """Replace every worker by one from the same fork server, and wait until all are.
 
         Raises:
             TimeoutError: see `Pool.recycle`.
@@ -38,7 +38,7 @@ class Recycler:
         self._wait_for_end_of(old, timeout)
 
     def renew(self, config: PoolConfig, timeout: float | None) -> None:
-        """Take these settings, and replace every worker by one that a new template makes with them; wait for that.
+        """Take these settings, and replace every worker by one of a new fork server with them; wait for that.
 
         Raises:
             WorkerBootError, TimeoutError: see `Pool.reconfigure`.
@@ -49,16 +49,14 @@ class Recycler:
 
         def outcome(error: WorkerBootError | None) -> None:
             if error is None:
-                if (
-                    config is not self._dispatcher.config
-                ):  # else only the code is new, and the pool may have been resized
+                if config is not self._dispatcher.config:  # else the code alone is new: the pool may be resized by now
                     self.adopt(config)
                 old.update(self._pool_workers.outdated())
                 self._begin(old)
             outcomes.append(error)
 
         self._engine.call_soon(lambda: self._pool_workers.forkserver.renew(config, outcome))
-        self._dispatcher.wait_or_raise(lambda: bool(outcomes), timeout, "warm a new template")
+        self._dispatcher.wait_or_raise(lambda: bool(outcomes), timeout, "warm a new fork server")
         if outcomes[0] is not None:
             raise outcomes[0]
         self._wait_for_end_of(old, None if timeout is None else max(0.0, until - monotonic()))

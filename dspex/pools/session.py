@@ -1,11 +1,12 @@
-"""A session, as its user holds it: a name under which calls go to one worker, and may keep state there."""
+"""A session, as its user holds it: calls under its name go to one worker, and may keep state there."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import InvalidInput
+from .call_verbs import SessionCallKeywords, SessionStreamKeywords, require_known
 
 if TYPE_CHECKING:
     from ..usage_stats import UsageStats
@@ -24,20 +25,32 @@ class Session:
         self._pool = pool
         pool.open_session(self.key, is_durable=durable, fresh=fresh)
 
-    def call(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+    def call(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallKeywords]
+    ) -> Any:
         """`Pool.call` in this session."""
+        require_known(options, SessionCallKeywords)
         return self._pool.call(command, arguments, session=self.key, **options)
 
-    async def acall(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+    async def acall(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallKeywords]
+    ) -> Any:
         """`Pool.acall` in this session."""
+        require_known(options, SessionCallKeywords)
         return await self._pool.acall(command, arguments, session=self.key, **options)
 
-    def stream(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> Stream:
+    def stream(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamKeywords]
+    ) -> Stream:
         """`Pool.stream` in this session."""
+        require_known(options, SessionStreamKeywords)
         return self._pool.stream(command, arguments, session=self.key, **options)
 
-    def astream(self, command: str, arguments: dict[str, Any] | None = None, **options: Any) -> AsyncStream:
+    def astream(
+        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionStreamKeywords]
+    ) -> AsyncStream:
         """`Pool.astream` in this session."""
+        require_known(options, SessionStreamKeywords)
         return self._pool.astream(command, arguments, session=self.key, **options)
 
     def usage(self) -> UsageStats:
@@ -65,7 +78,7 @@ class Session:
 
 
 def session_key(id: str, *, client: str = LOCAL) -> str:
-    """Give the key under which the pool and its workers know a client's session.
+    """Return the key under which the pool and its workers know a client's session.
 
     Raises:
         InvalidInput: the id is not text, or the client's name holds a "/": two sessions could have one key (S1).

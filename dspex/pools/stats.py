@@ -1,10 +1,17 @@
-"""What `stats()` and `health()` give: published shapes, and how they are filled."""
+"""The published shapes of `stats()` and `health()`, and how they are filled."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
+
+from dspex_worker.memory import cgroup
+from dspex_worker.memory.procfs import rss_of
 
 from ..usage_stats import UsageStats
 from .state.records import WorkerPhase
@@ -12,8 +19,11 @@ from .state.records import WorkerPhase
 if TYPE_CHECKING:
     from ..config import PoolConfig
     from ..errors import WorkerBootError
-    from .processes.worker_process import Worker
+    from .processes.memory_cap import MemoryCap
     from .state.machine import PoolState
+    from .worker import Worker
+
+POLL = "every 10 to 50 ms, the worker and all its descendants"
 
 
 class WorkerStats(TypedDict):
@@ -85,11 +95,11 @@ def stats_of(
     state: PoolState,
     workers: Mapping[int, Worker],
     counts: Mapping[str, int],
-    template_pid: int | None,
+    forkserver_pid: int | None,
     boot_error: WorkerBootError | None,
     usage: UsageStats,
 ) -> PoolStats:
-    """Fill the shape; the pool's lock is held. How the cap is enforced is for `guards.observe` to say."""
+    """Fill the shape; the pool's lock is held. `observe` adds how the cap is enforced."""
     now = time.monotonic()
     rows = [_worker_stats(state, workers, generation, now) for generation in sorted(state.workers)]
     return {
@@ -105,7 +115,7 @@ def stats_of(
         "usage": usage,
         "memory": {"cap_bytes": config.memory_cap, "is_enforced": False, "layers": [], "missing": []},
         "lifeline": _lifeline(workers),
-        "reaper": f"template {template_pid}" if template_pid is not None else "lost",
+        "reaper": f"fork server {forkserver_pid}" if forkserver_pid is not None else "lost",
         "poison": state.poison.in_quarantine(now),
         "last_boot_error": str(boot_error) if boot_error is not None else None,
     }
@@ -121,7 +131,7 @@ def health_of(stats: PoolStats) -> PoolHealth:
 def _lifeline(workers: Mapping[int, Worker]) -> str:
     """What ends the workers when this process is killed; the weakest, if they differ."""
     if any(worker.greeting.get("lifeline") == "watch" for worker in workers.values()):
-        return "watch (a thread of each worker waits for the end of a pipe; the template kills)"
+        return "watch (a thread of each worker waits for the end of a pipe; the fork server kills)"
     return "kernel (SIGKILL on a closed pipe)"
 
 
@@ -151,3 +161,72 @@ def _state_of(state: PoolState) -> Literal["starting", "ready", "degraded", "clo
     if any(worker.phase is WorkerPhase.READY for worker in state.workers.values()):
         return "ready"
     return "degraded" if state.restarts.is_degraded else "starting"
+
+
+def observe(stats: PoolStats, *, has_forkserver: bool, poll_problem: str, memory_cap: MemoryCap) -> PoolStats:
+    """Fill in how the cap is enforced, and the size of workers that were not measured yet."""
+    alive = [row for row in stats["workers"] if row["pid"]]
+    for row in alive:
+        if row["rss_bytes"] == 0:
+            row["rss_bytes"] = row["counted_bytes"] = row["peak_bytes"] = rss_of(row["pid"])
+    cap = stats["memory"]["cap_bytes"]
+    if cap is not None:
+        ready = [row for row in alive if row["phase"] == "ready"]
+        stats["memory"] = _memory(cap, ready, has_forkserver, poll_problem, memory_cap)
+    return stats
+
+
+def _memory(
+    cap: int, rows: list[WorkerStats], has_forkserver: bool, poll_problem: str, memory_cap: MemoryCap
+) -> MemoryStats:
+    who = "the fork server" if has_forkserver else "the supervisor, until there is a fork server again"
+    pids = [row["pid"] for row in rows]
+    grouped = [memory_cap.has_groups and _is_grouped(pid) for pid in pids]
+    limited = [_data_limit(pid) for pid in pids]
+    layers, missing = [], []
+    if poll_problem:
+        missing.append(f"poll: {poll_problem}")
+    else:
+        layers.append(f"poll by {who}, {POLL}")
+    if any(limited):
+        size = max(limit for limit in limited if limit) / 2**20
+        layers.append(f"rlimit: allocations over {size:.0f} MiB in one process fail{_share(limited)}")
+    elif pids:
+        missing.append("rlimit: not set, the bridge runs optimizers")
+    if any(grouped):
+        layers.append(f"cgroup: memory.max, by the kernel{_share(grouped)}")
+    if not all(grouped) or not grouped:
+        missing.append(f"cgroup: {memory_cap.problem or 'no worker is in one yet'}")
+    scores, own = [_oom_score(pid) for pid in pids], _oom_score(os.getpid())
+    if pids and min(scores) > own:
+        layers.append(f"oom_score_adj: {min(scores)}, the host has {own}")
+    elif pids:
+        missing.append("oom_score_adj: no higher than the host's")
+    is_enforced = not poll_problem or (bool(grouped) and all(grouped))
+    return {"cap_bytes": cap, "is_enforced": is_enforced, "layers": layers, "missing": missing}
+
+
+def _share(found: Iterable[object]) -> str:
+    """Say it if not all workers have it."""
+    found = list(found)
+    having = sum(map(bool, found))
+    return "" if having == len(found) else f" (in {having} of {len(found)} workers)"
+
+
+def _is_grouped(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return f"/{cgroup.PREFIX}" in Path(f"/proc/{pid}/cgroup").read_text().rpartition("\n0::")[2]
+    return False
+
+
+def _data_limit(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        soft, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
+        return None if soft == resource.RLIM_INFINITY else soft
+    return None
+
+
+def _oom_score(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+    return 0

@@ -1,4 +1,4 @@
-"""The chunks of a streaming call, between the engine that receives them and the one consumer that reads them.
+"""Buffer the chunks of a streaming call between the engine and the one consumer that reads them.
 
 Credit keeps the buffer small: the worker may send `CREDIT` chunks ahead and gets more as the consumer takes them, so a
 slow consumer stops its own stream and nobody else's.
@@ -40,18 +40,18 @@ class StreamPool(Protocol):
 
 
 class StreamBuffer:
-    """What was received and not yet taken. One consumer; `put` and `finish` come from another thread."""
+    """The chunks that were received and not yet taken. One consumer; `put` and `finish` come from another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._chunks: SimpleQueue[Any] = SimpleQueue()
         self._loop = loop
         self._event = asyncio.Event() if loop is not None else None
-        self._is_signalled = False  # the loop has been told, and has not looked yet
+        self._is_signalled = False  # the loop has been woken, and has not looked yet
         self.received = 0  # chunks; written by the engine alone
         self._allowed = CREDIT  # written by the consumer alone
 
     def allow(self, count: int) -> None:
-        """The worker may send `count` more chunks; called before it is told so."""
+        """The worker may send `count` more chunks; called before it knows."""
         self._allowed += count
 
     def receive(self, chunk: Any) -> None:
@@ -73,7 +73,7 @@ class StreamBuffer:
         self.put(END)
 
     def take(self, timeout: float | None) -> tuple[bool, Any]:
-        """Give (True, chunk) or, at the end, (False, None); blocks.
+        """Return (True, chunk) or, at the end, (False, None); blocks.
 
         Raises:
             TimeoutError: nothing came within `timeout` seconds.
@@ -84,7 +84,7 @@ class StreamBuffer:
             raise TimeoutError from None
 
     async def atake(self) -> tuple[bool, Any]:
-        """Give (True, chunk) or, at the end, (False, None)."""
+        """Return (True, chunk) or, at the end, (False, None)."""
         while True:
             try:
                 return self._found(self._chunks.get_nowait())
@@ -114,7 +114,7 @@ class StreamBuffer:
 
 
 class _Reading:
-    """What both kinds of stream share: credit, the end, and giving up."""
+    """The common part of both kinds of stream: credit, the end, and giving up."""
 
     def __init__(
         self, call: StreamedCall, buffer: StreamBuffer, grant: Callable[[Any, int], None], pool: StreamPool
@@ -181,7 +181,7 @@ class Stream(_Reading, Iterator[Any]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop: the worker is told, and its slot comes back."""
+        """Stop: the call is cancelled, and its slot comes back."""
         self._give_up()
 
     def __enter__(self) -> Stream:
@@ -219,7 +219,7 @@ class AsyncStream(_Reading, AsyncIterator[Any]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Stop: the worker is told, and its slot comes back."""
+        """Stop: the call is cancelled, and its slot comes back."""
         self._give_up()
 
     async def __aenter__(self) -> AsyncStream:

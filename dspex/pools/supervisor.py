@@ -1,4 +1,4 @@
-"""The supervisor: named pools, one engine, one life.
+"""Start, call and stop named pools of workers.
 
     with dspex.Supervisor("dspex.toml") as sup:
         sup.call("dspy", "ping")
@@ -15,25 +15,24 @@ import select
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from dspex_worker import starting
 
 from ..config import Config, PoolConfig, load
-from ..errors import DspexError, ForkedSupervisor, PoolClosed, SettingsError, StartRefused, UnknownName
+from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
-from .budgets import Budget, PoolBudgets
+from .budgets import Budget, HostServices, PoolBudgets
+from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
+from .ownership import Ownership, call_at_exit, forget_in_child
 from .pool import Pool
 from .processes.engine import Engine
 from .session import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
 from .streams import AsyncStream, Stream
-
-_living: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
 
 class Supervisor:
@@ -44,17 +43,14 @@ class Supervisor:
     ) -> None:
         self.config = _config(source, pools)
         self.handlers = CallbackHandlers()
-        self.books = PoolBudgets()
-        self.extensions: dict[str, Any] = {}  # what upper layers keep for this supervisor, by their names
-        self._bus = Bus()
-        self._engine = Engine()
+        self.budgets = PoolBudgets()
+        self._bus = bus = Bus()
+        self._engine = engine = Engine()
+        self._ownership = ownership = Ownership()
         self._pools = {
-            config.name: Pool(config, self._engine, self._bus, self.handlers, self) for config in self.config.pools
+            settings.name: Pool(settings, engine, bus, self.handlers, self.budgets, ownership)
+            for settings in self.config.pools
         }
-        self._lock = threading.Lock()
-        self._is_started = False
-        self._is_stopped = False
-        self._pid = 0  # of the process that started it
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -68,21 +64,21 @@ class Supervisor:
             ForkedSupervisor: it was started before this process was forked.
             StartRefused: this process is being started by a supervisor itself.
         """
-        self.check_own_process()
+        ownership = self._ownership
+        ownership.check_own_process()
         _check_not_being_started()
-        with self._lock:
-            if self._is_stopped:
+        with ownership.lock:
+            if ownership.is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
-            if self._is_started:
+            if ownership.is_started:
                 return self
-            _call_at_exit(weakref.WeakMethod(self._end_at_exit))
+            call_at_exit(self._end_at_exit)
             self._engine.start()  # fails where no descriptors or threads are left: then it is not started
             self._bus.start()
-            self._pid = os.getpid()
-            self._is_started = True
-            _living.add(self)
+            ownership.begin()
+            forget_in_child(self)
         for pool in self._pools.values():
-            pool.start()
+            pool.lifecycle.start()
         self._bus.emit(Name.SUPERVISOR_STARTED, pools=",".join(self._pools), pid=os.getpid())
         return self
 
@@ -94,7 +90,7 @@ class Supervisor:
         """
         self.check_usable()
         for pool in self._pools.values():
-            pool.wait_ready(pool.config.startup_timeout if timeout is None else timeout)
+            pool.lifecycle.wait_ready(timeout)
         return self
 
     def stop(self, grace: float | None = None) -> None:
@@ -104,21 +100,22 @@ class Supervisor:
         """
         if self.is_forked:
             return  # the parent's; and its lock may have been held when this process was made
-        with self._lock:
-            was_running = self._is_started and not self._is_stopped
-            self._is_stopped = True
+        with self._ownership.lock:
+            was_running = self._ownership.end()
         if not was_running:
             return
         for pool in self._pools.values():
-            pool.close()
+            pool.lifecycle.close()
         deadline = time.monotonic() + max(
             [grace if grace is not None else p.config.stop_grace for p in self._pools.values()]
         )
         for pool in reversed(self._pools.values()):
             own = pool.config.stop_grace if grace is None else grace
-            pool.stop(max(0.0, min(own, deadline - time.monotonic())))
+            pool.lifecycle.stop(max(0.0, min(own, deadline - time.monotonic())))
         self._bus.emit(Name.SUPERVISOR_STOPPED, pid=os.getpid())
-        self._shut_down()
+        self._engine.stop()
+        self.handlers.stop()
+        self._bus.stop()
 
     def __enter__(self) -> Supervisor:
         return self.start()
@@ -137,16 +134,9 @@ class Supervisor:
     # -- calls -------------------------------------------------------------------------------------------------
 
     def call(
-        self,
-        pool: str,
-        command: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
     ) -> Any:
-        """Run `command` on a worker of `pool` and give its result; blocks.
+        """Run `command` on a worker of `pool` and return its result; blocks.
 
         `timeout` is in seconds and includes the wait in the queue; None means the pool's call_timeout, math.inf none.
         `idempotent=True` lets it run once more if its worker dies.
@@ -157,47 +147,29 @@ class Supervisor:
             CallTimeout, WorkerDied, WorkerMemoryExceeded, ProtocolError: it was taken and did not come back.
             RemoteError, LMError: it ran and raised.
         """
-        key = _key(session)
-        return self.pool(pool).call(command, arguments, session=key, timeout=timeout, idempotent=idempotent)
+        _name_session(options)
+        return self._find(pool).call(command, arguments, **options)
 
     async def acall(
-        self,
-        pool: str,
-        command: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[CallKeywords]
     ) -> Any:
         """`call`, awaited on the running loop. Cancelling the task cancels the call."""
-        key = _key(session)
-        call = self.pool(pool).ainvoke(command, arguments, session=key, timeout=timeout, idempotent=idempotent)
-        return (await call).result()
+        _name_session(options)
+        return (await self._find(pool).ainvoke(command, arguments, **options)).result()
 
     def stream(
-        self,
-        pool: str,
-        command: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
     ) -> Stream:
         """Run a streaming command: iterate over its chunks; `.value` is its result afterwards."""
-        return self.pool(pool).stream(command, arguments, session=_key(session), timeout=timeout)
+        _name_session(options)
+        return self._find(pool).stream(command, arguments, **options)
 
     def astream(
-        self,
-        pool: str,
-        command: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
+        self, pool: str, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
     ) -> AsyncStream:
         """`stream`, for `async for`."""
-        return self.pool(pool).astream(command, arguments, session=_key(session), timeout=timeout)
+        _name_session(options)
+        return self._find(pool).astream(command, arguments, **options)
 
     def session(
         self,
@@ -219,152 +191,107 @@ class Supervisor:
         for name, value in (("budget_usd", budget_usd), ("budget_tokens", budget_tokens)):
             if value is not None and not value >= 0:
                 raise SettingsError(f"{name} must be a number of 0 or more, not {value!r}.", key=name)
-        session = Session(self.pool(pool), id, durable=durable, fresh=fresh, client=client, shared=shared)
+        session = Session(self._find(pool), id, durable=durable, fresh=fresh, client=client, shared=shared)
         if budget_usd is not None or budget_tokens is not None:
-            self.books.set_budget(pool, session.key, Budget(budget_usd, budget_tokens))
+            self.budgets.set_budget(pool, session.key, Budget(budget_usd, budget_tokens))
         return session
 
     # -- looking at it and changing it -------------------------------------------------------------------------
 
     def pool(self, name: str) -> Pool:
-        """Give a pool by name.
+        """Return a pool by name.
 
         Raises:
             UnknownName: there is none; it lists the near names.
             ForkedSupervisor: this is a forked child of the process that started it.
         """
-        self.check_own_process()
-        try:
-            return self._pools[name]
-        except KeyError:
-            raise UnknownName("pool", name, self._pools) from None
+        self._ownership.check_own_process()
+        return self._find(name)
 
     @property
     def pools(self) -> tuple[str, ...]:
         return tuple(self._pools)
 
     def stats(self) -> dict[str, PoolStats]:
-        """Give what each pool is doing now."""
-        self.check_own_process()
+        """Return what each pool is doing now."""
+        self._ownership.check_own_process()
         return {name: pool.stats() for name, pool in self._pools.items()}
 
     def health(self) -> dict[str, PoolHealth]:
-        """Give whether each pool can take a call now, and why not."""
+        """Return whether each pool can take a call now, and why not."""
         return {name: health_of(stats) for name, stats in self.stats().items()}
 
     def on_event(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call `subscriber(event)` on the events thread from now on; gives what ends it."""
-        self.check_own_process()
+        """Call `subscriber(event)` on the events thread from now on; return what ends it."""
+        self._ownership.check_own_process()
         return self._bus.subscribe(subscriber)
 
     def emit(self, name: Name, /, **facts: Any) -> None:
         """Emit an event of a layer above the pools."""
         self._bus.emit(name, **facts)
 
+    @property
+    def services(self) -> HostServices | None:
+        """What the layer above keeps for this supervisor, once it is needed."""
+        return self.budgets.services
+
+    @services.setter
+    def services(self, services: HostServices) -> None:
+        self.budgets.services = services
+
     def register(self, name: str, handler: Handler) -> None:
-        """Answer the workers' reverse calls `name` with `handler(request)`; async handlers run on a loop of ours."""
+        """Answer the workers' callbacks `name` with `handler(request)`; async handlers run on a loop of ours."""
         self.handlers.register(name, handler)
 
     def flush_events(self, timeout: float = 1.0) -> bool:
-        """Wait until subscribers have heard of all that has happened so far.
+        """Wait until subscribers were called with all that has happened so far.
 
-        Give False if that took longer than `timeout` seconds.
+        Return False if that took longer than `timeout` seconds.
         """
         until = time.monotonic() + timeout
         if self._engine.is_alive:
-            is_told = threading.Event()
-            self._engine.call_soon(lambda: self._tell(is_told))
-            is_told.wait(timeout)
+            is_emitted = threading.Event()
+            for pool in self._pools.values():
+                self._engine.call_soon(pool.lifecycle.emit_events)
+            self._engine.call_soon(is_emitted.set)
+            is_emitted.wait(timeout)
         return self._bus.flush(max(0.0, until - time.monotonic()))
-
-    def _tell(self, is_told: threading.Event) -> None:
-        for pool in self._pools.values():
-            pool.tell()
-        is_told.set()
 
     @property
     def is_running(self) -> bool:
-        return self._is_started and not self._is_stopped and not self.is_forked
+        return self._ownership.is_running
 
     @property
     def is_forked(self) -> bool:
         """Whether this is a forked child of the process that started it."""
-        return self._is_started and self._pid != os.getpid()
+        return self._ownership.is_forked
 
     def check_usable(self) -> None:
-        """Raise what a caller must hear before anything else.
-
-        Raises:
-            ForkedSupervisor: this is a forked child of the process that started it.
-            PoolClosed: it is not started, or stopped.
-        """
-        self.check_own_process()
-        if not self._is_started:
-            raise PoolClosed("This supervisor is not started: call start(), or use it as a context manager.")
-        if self._is_stopped:
-            raise PoolClosed("This supervisor was stopped.")
-
-    def check_own_process(self) -> None:
-        """Raise what a forked child must hear before it touches a lock or a pipe of its parent's (C13).
-
-        Raises:
-            ForkedSupervisor: this is a forked child of the process that started it.
-        """
-        if self.is_forked:
-            raise ForkedSupervisor(
-                f"This supervisor belongs to process {self._pid}; process {os.getpid()} was forked from it and must "
-                f"start one of its own (the default one of dspex.configure does so by itself)."
-            )
+        """Raise ForkedSupervisor in a forked child of its process, PoolClosed where it is not started, or stopped."""
+        self._ownership.check_usable()
 
     def __repr__(self) -> str:
-        state = "running" if self._is_started else "not started"
-        if self._is_stopped:
-            state = "stopped"
-        elif self.is_forked:
-            state = f"of process {self._pid}"
-        return f"<Supervisor of {', '.join(self._pools)}; {state}>"
+        return f"<Supervisor of {', '.join(self._pools)}; {self._ownership}>"
+
+    def forget(self) -> None:
+        """In a forked child of the host: close what would keep the parent's workers from seeing its end (C13)."""
+        self._engine.forget()
+        for pool in self._pools.values():
+            pool.lifecycle.forget()
 
     # ============================================================================================================
 
-    def _shut_down(self) -> None:
-        self._engine.stop()
-        self.handlers.stop()
-        self._bus.stop()
+    def _find(self, pool: str) -> Pool:
+        """Return a pool by its name. Whoever uses it looks whether this is its process."""
+        try:
+            return self._pools[pool]
+        except KeyError:
+            raise UnknownName("pool", pool, self._pools) from None
 
     def _end_at_exit(self) -> None:
         """The interpreter is going: no graces (a plain atexit hook would run only after other threads were joined)."""
         with contextlib.suppress(DspexError):
             self.stop(grace=0.0)
-
-    def _forget_in_child(self) -> None:
-        """In a forked child of the host: close what would keep the parent's workers from seeing its end (C13)."""
-        self._engine.forget()
-        for pool in self._pools.values():
-            pool.forget()
-
-
-def _forget_all_in_child() -> None:
-    for supervisor in tuple(_living):
-        supervisor._forget_in_child()
-    _living.clear()  # once: a child of this child may have other files under these numbers
-
-
-os.register_at_fork(after_in_child=_forget_all_in_child)
-
-
-def _call_at_exit(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    def call() -> None:
-        function = method()
-        if function is not None:
-            function()
-
-    try:
-        # Hooks run last in, first out, and an executor's waits for what its threads do: it must be there before ours.
-        import concurrent.futures.thread  # noqa: F401
-
-        threading._register_atexit(call)  # type: ignore[attr-defined]
-    except RuntimeError:
-        raise PoolClosed("The interpreter is exiting: no supervisor can be started any more.") from None
 
 
 def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[PoolConfig] | None) -> Config:
@@ -391,5 +318,8 @@ def _check_not_being_started() -> None:
         raise StartRefused(pool)
 
 
-def _key(session: str | None) -> str | None:
-    return None if session is None else session_key(session)
+def _name_session(options: CallKeywords | StreamKeywords) -> None:
+    """Put the session's key in the place of its id."""
+    session = options.get("session")
+    if session is not None:
+        options["session"] = session_key(session)

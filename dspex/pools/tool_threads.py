@@ -1,4 +1,4 @@
-"""The threads in which the plain handlers of one pool run: tools and metrics, which may block for as long as they like.
+"""Threads for the plain handlers of one pool: tools and metrics, which may block for as long as they like.
 
 A handler whose call has ended is nobody's any more, but a thread cannot be ended from outside: it is *left*, does not
 count against the threads that serve calls, and another takes its place. Past `LEFT_MOST` such threads no more are
@@ -25,7 +25,7 @@ Job = Callable[[], None]
 
 
 class ToolThreads:
-    """One pool's. Any thread; `on_left` is told, without a lock, when too many threads are left."""
+    """The handler threads of one pool. Any thread; `on_left` is called, without a lock, when too many are left."""
 
     def __init__(self, pool: str, on_left: Callable[[int], None]) -> None:
         self._pool = pool
@@ -86,7 +86,7 @@ class ToolThreads:
             raise
 
     def leave(self, request: Callback) -> list[Callback]:
-        """Nobody waits for it any more; give those that no thread will ever serve now."""
+        """Nobody waits for it any more; return those that no thread will ever serve now."""
         with self._lock:
             if request not in self._busy:
                 self._todo = deque(pair for pair in self._todo if pair[0] is not request)
@@ -100,11 +100,11 @@ class ToolThreads:
             except RuntimeError:
                 pass  # the jobs wait for a thread that is there
             except TooManyToolsLeft:
-                return self._tell_left(count, [waiting for waiting, _ in self._empty()])
-        return self._tell_left(count, [])
+                return self._report_left(count, [waiting for waiting, _ in self._empty()])
+        return self._report_left(count, [])
 
     def exhausted(self) -> TooManyToolsLeft:
-        """What a request hears that no thread will serve."""
+        """Return the error of a request that no thread will serve."""
         return TooManyToolsLeft(self._pool, left=len(self._left), limit=THREADS + LEFT_MOST)
 
     def stop(self) -> None:
@@ -115,7 +115,7 @@ class ToolThreads:
 
     # -- how --
 
-    def _tell_left(self, count: int, hopeless: list[Callback]) -> list[Callback]:
+    def _report_left(self, count: int, hopeless: list[Callback]) -> list[Callback]:
         if count == LEFT_MOST or hopeless:
             self._on_left(count)
         return hopeless

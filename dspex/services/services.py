@@ -27,11 +27,11 @@ from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..types.example import Example
 from ..types.prediction import Prediction
+from ..usage_stats import UsageStats
 from .accounts import Accounts
 from .registry import Registry
 from .tools import ToolSets
 
-_KEY = "dspex.services.services"
 _making = threading.Lock()
 
 
@@ -43,14 +43,17 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
-        self.accounts = Accounts(supervisor.books)
+        self.accounts = Accounts(supervisor.budgets)
         self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
-        supervisor.books.read_from(self.accounts.stats)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
+
+    def usage(self, pool: str, session: str | None = None) -> UsageStats:
+        """What a pool, or one session in it, has used so far."""
+        return self.accounts.stats(pool, session)
 
     def lm_record(self, lm: LM) -> dict[str, Any]:
         """Make the LM known to the workers' traffic and give what a worker is told of it: never a key, but for
@@ -118,12 +121,12 @@ class Metrics:
 
 def services_of(supervisor: Supervisor) -> Services:
     """Give the supervisor's services; made once."""
-    services = supervisor.extensions.get(_KEY)
+    services = supervisor.services
     if services is None:
         with _making:
-            services = supervisor.extensions.get(_KEY)
+            services = supervisor.services
             if services is None:
-                services = supervisor.extensions[_KEY] = Services(supervisor, defaults.client())
+                services = supervisor.services = Services(supervisor, defaults.client())
     assert isinstance(services, Services)
     return services
 

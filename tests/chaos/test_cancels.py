@@ -225,8 +225,8 @@ def test_a_cancel_of_a_finished_call_is_harmless(supervise: Supervise) -> None:
             stream.close()
             del stream
         call = sup.pool("f").invoke("echo", {"n": 1})
-        sup.pool("f").cancel(call)
-        sup.pool("f").abandon(call)
+        sup.pool("f")._caller.cancel(call)
+        sup.pool("f")._caller.abandon(call)
         assert call.result() == {"n": 1}
     assert sup.stats()["f"]["counts"]["cancelled"] == 0
 

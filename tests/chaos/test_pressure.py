@@ -88,7 +88,7 @@ def test_what_a_queued_call_takes(supervise: Supervise) -> None:
         gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        calls = [pool._make("echo", {"n": n}, None, 100.0) for n in range(10_000)]
+        calls = [pool._caller.make("echo", {"n": n}, {"timeout": 100.0}) for n in range(10_000)]
         for call in calls:
             call.wait_in_thread()
             pool._dispatcher.submit(call)
@@ -98,7 +98,7 @@ def test_what_a_queued_call_takes(supervise: Supervise) -> None:
         assert sup.stats()["f"]["queued"] == 10_000
         began = time.monotonic()
         for call in calls[:9000]:
-            pool.abandon(call)
+            pool._caller.abandon(call)
         seconds = time.monotonic() - began
         assert sup.stats()["f"]["queued"] == 1000
         gate.open()

@@ -125,7 +125,7 @@ def test_templates_killed_one_after_another_leave_no_descriptor(supervise: Super
     """Chaos (T6): a worker that its session keeps outlives four templates, and is watched once, not four times."""
     sup = supervise(size=1)
     warmed: list[object] = []
-    sup.on_event(lambda event: warmed.append(event) if event.name is Name.TEMPLATE_WARMED else None)
+    sup.on_event(lambda event: warmed.append(event) if event.name is Name.FORKSERVER_WARMED else None)
     with unharmed(sup, 1):
         with sup.session("f") as session:
             home = session.call("remember", {"key": "k", "value": 1})["pid"]
@@ -196,12 +196,12 @@ def test_a_template_killed_during_boot_delays_it(supervise: Supervise, tmp_path:
     script = tmp_path / "slow_bridge.py"
     script.write_text(SLOW_SETUP)
     sup = supervise(size=2, bridge=str(script), wait=False)
-    eventually(lambda: sup.stats()["f"]["reaper"].startswith("template"))
+    eventually(lambda: sup.stats()["f"]["reaper"].startswith("fork server"))
     early = Caller(sup.call, "f", "echo", {"n": 1}, timeout=30)
     threading.Event().wait(delay)
     reaper = sup.stats()["f"]["reaper"]
-    if reaper.startswith("template"):
-        os.kill(int(reaper.split()[1]), signal.SIGKILL)
+    if reaper.startswith("fork server"):
+        os.kill(int(reaper.split()[-1]), signal.SIGKILL)
     try:
         early.outcome(30)
     except Exception as error:  # refused with the reason, where nobody could have started
@@ -249,7 +249,7 @@ def test_a_pool_in_a_crash_loop_does_not_slow_the_other(tmp_path: Path, seeded: 
 
 def _latencies(sup: Supervisor) -> list[float]:
     """A second of calls of the pool "good", one at a time, sorted."""
-    sup.pool("good").wait_ready(30)
+    sup.pool("good").lifecycle.wait_ready(30)
     for n in range(200):
         sup.call("good", "echo", {"n": n})
     found = []

@@ -78,7 +78,7 @@ def main():
     while sum(w["phase"] == "ready" for w in sup.stats()["f"]["workers"]) < 2:
         time.sleep(0.01)
     pids = [w["pid"] for w in sup.stats()["f"]["workers"]]
-    pids.append(int(sup.stats()["f"]["reaper"].split()[1]))
+    pids.append(int(sup.stats()["f"]["reaper"].split()[-1]))
 
     def tell():
         print(json.dumps(pids), flush=True)

@@ -52,7 +52,7 @@ class Live:
         """The pids of its workers and of their fork server."""
         with Client(self.socket) as client:
             stats = client.stats()["faults"]
-        return [row["pid"] for row in stats["workers"]] + [int(stats["reaper"].split()[1])]
+        return [row["pid"] for row in stats["workers"]] + [int(stats["reaper"].split()[-1])]
 
 
 Starter = Callable[..., Live]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dspex.config import PoolConfig
-from dspex.pools import pool_workers
+from dspex.pools import reaper
 from dspex.pools.supervisor import Supervisor
 from tests.support.paths import HOSTILE_BRIDGE
 
@@ -25,7 +25,7 @@ def leaves_nothing(no_leaks: None) -> None:
 def supervise(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervise]:
     """A maker of running supervisors of one pool, "f", on the faults bridge; they are stopped after the test."""
     made: list[Supervisor] = []
-    monkeypatch.setattr(pool_workers, "EXIT_PATIENCE", 2.0)  # how a worker died is to be known on a busy machine too
+    monkeypatch.setattr(reaper, "EXIT_PATIENCE", 2.0)  # how a worker died is to be known on a busy machine too
 
     def make(*, wait: bool = True, start: bool = True, **settings: Any) -> Supervisor:
         defaults = {"bridge": "faults", "size": 2, "stop_grace": 0.5, "startup_timeout": 60.0}

@@ -52,7 +52,7 @@ def all_ready(sup: Supervisor, size: int) -> list[int]:
 
 
 def template_pid(sup: Supervisor) -> int:
-    return int(sup.stats()["f"]["reaper"].removeprefix("template "))
+    return int(sup.stats()["f"]["reaper"].removeprefix("fork server "))
 
 
 def descendants(pid: int) -> list[int]:

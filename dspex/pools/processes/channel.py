@@ -44,7 +44,7 @@ class Channel:
         self._on_torn = torn
 
     def append(self, frame: bytes) -> int:
-        """Add a frame and give where it ends in all that was appended. The pool's lock is held."""
+        """Add a frame and return where it ends in all that was appended. The pool's lock is held."""
         self._is_appending = True
         self._outbox.append(frame)
         self.enqueued += len(frame)
@@ -133,7 +133,7 @@ class Channel:
         return self.is_closed
 
     def _next_bytes(self, budget: int) -> bytes:
-        """Give about as many bytes as the budget allows: whole frames together, or a part of a large one."""
+        """Return about as many bytes as the budget allows: whole frames together, or a part of a large one."""
         first = self._outbox[0]
         if len(self._outbox) == 1 and not self._offset and len(first) <= budget:
             return first

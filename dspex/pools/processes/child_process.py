@@ -91,7 +91,7 @@ def _spawn(command: list[str], output: int, passed: Sequence[int], environment: 
 
 
 def _inheritable() -> list[int]:
-    """Give the host's descriptors that exec would pass on; those of a library in C may be."""
+    """Return the host's descriptors that exec would pass on; those of a library in C may be."""
     try:
         listed: Sequence[int] = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     except OSError:

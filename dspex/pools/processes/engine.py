@@ -1,4 +1,4 @@
-"""The engine: the one background thread of a supervisor. It reads, keeps time, and sees workers end.
+"""Run the background thread of a supervisor: it reads, keeps time, and sees workers end.
 
 Handlers run on it and must not block; user code (tools, subscribers, log handlers) never does. If the engine dies, it
 says so to every pool, whose calls then fail with PoolClosed (C12).
@@ -29,14 +29,39 @@ Handler = Callable[[int], None]
 
 
 class TimedPart(Protocol):
-    """Something that wants to be called at a time that it may change."""
+    """Something that wants to be called at a time that other threads may change; they `notice` it."""
 
     @property
     def due(self) -> float: ...
 
     def tick(self, now: float) -> None: ...
 
-    def engine_died(self, cause: BaseException) -> None: ...
+
+class Timer:
+    """A function that the engine calls with the time once it is due. Set and cleared on the engine's thread only."""
+
+    __slots__ = ("_engine", "_function", "due")
+
+    def __init__(self, engine: Engine, function: Callable[[float], None]) -> None:
+        self.due = inf
+        self._engine = engine
+        self._function = function
+        engine.timers.append(self)
+
+    def set(self, due: float) -> None:
+        """Call the function at `due`, and not at the time that was set before."""
+        self.due = due
+        self._engine.timers_due = min(due, self._engine.timers_due)
+
+    def clear(self) -> None:
+        """Do not call the function."""
+        self.due = inf
+
+    def ring(self, now: float) -> None:
+        """Call the function if it is due."""
+        if self.due <= now:
+            self.due = inf
+            self._function(now)
 
 
 class Engine:
@@ -50,6 +75,9 @@ class Engine:
         self._soon: deque[Callable[[], None]] = deque()
         self._last: list[Callable[[], None]] = []
         self._timed: list[TimedPart] = []
+        self.timers: list[Timer] = []
+        self.timers_due = inf  # no timer is due earlier
+        self._at_death: list[Callable[[BaseException], None]] = []
         self._sleeps_until = -inf
         self._is_noticed = False
         self._is_stopping = False
@@ -84,7 +112,7 @@ class Engine:
             self._wake()
 
     def notice(self, due: float) -> None:
-        """Tell the engine that something wants its tick at `due`, if that is sooner than it knows."""
+        """Wake the engine in time if something wants its tick at `due`, sooner than it knows."""
         self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
         if due < self._sleeps_until:
             self._wake()
@@ -117,8 +145,23 @@ class Engine:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
 
+    def pause(self, descriptor: int) -> None:
+        """Look at the descriptor no more until `resume`, not even for its end."""
+        if descriptor in self._handlers:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    def resume(self, descriptor: int) -> None:
+        """Look at a paused descriptor again."""
+        if descriptor in self._handlers:
+            self._epoll.register(descriptor, READABLE)
+
     def add_timed(self, timed: TimedPart) -> None:
         self._timed.append(timed)
+
+    def at_death(self, function: Callable[[BaseException], None]) -> None:
+        """Call `function(cause)` if this thread dies of an exception."""
+        self._at_death.append(function)
 
     def call_last(self, function: Callable[[], None]) -> None:
         """Run `function` right before the engine sleeps: to wake threads, which could not run beside it anyway."""
@@ -132,8 +175,8 @@ class Engine:
             self._do_last()
         except BaseException as error:  # nobody above can handle it: every caller must learn of it instead
             self._do_last()
-            for timed in self._timed:
-                timed.engine_died(error)
+            for function in self._at_death:
+                function(error)
             raise
         finally:
             self._epoll.close()
@@ -154,7 +197,7 @@ class Engine:
         return bool(events)
 
     def _keep_time(self) -> float:
-        """Do what is due; give the seconds until the next. What others change meanwhile they `notice`."""
+        """Do what is due; return the seconds until the next. What others change meanwhile they `notice`."""
         while True:
             self._is_noticed = False
             self._sleeps_until = due = self._tick()
@@ -164,21 +207,33 @@ class Engine:
                 return -1 if due == inf else max(0.0, due - time.monotonic())
 
     def _tick(self) -> float:
-        now, next_due = time.monotonic(), inf
-        dues = [timed.due for timed in self._timed]
-        if dues and min(dues) < now - LATE:
+        """Do what is due; return the time of what is due next."""
+        now, due = time.monotonic(), self._next_due()
+        if due > now:
+            return due
+        if due < now - LATE:
             now = self._catch_up(now)
-            dues = [timed.due for timed in self._timed]
-        for timed, due in zip(self._timed, dues, strict=False):  # one that a tick adds has its turn next time
-            if due <= now:
+        for timed in self._timed:
+            if timed.due <= now:
                 timed.tick(now)
-                due = timed.due
-            if due < next_due:
+        if self.timers_due <= now:
+            self._ring(now)
+        return self._next_due()
+
+    def _next_due(self) -> float:
+        next_due = self.timers_due
+        for timed in self._timed:
+            if (due := timed.due) < next_due:
                 next_due = due
         return next_due
 
+    def _ring(self, now: float) -> None:
+        for timer in tuple(self.timers):
+            timer.ring(now)
+        self.timers_due = min([timer.due for timer in self.timers], default=inf)
+
     def _catch_up(self, now: float) -> float:
-        """Hear what was said while this thread could not run (the host sat in C, or was stopped); give the time.
+        """Take what came while this thread could not run (the host sat in C, or was stopped); return the time.
 
         Else workers that answered in time would be taken for silent, and killed.
         """

@@ -1,7 +1,7 @@
-"""The supervisor's handle on a pool's template process: start it, ask it for workers, hear how they end.
+"""Start a fork server, ask it for workers, and receive what it reports of them.
 
-Runs on the engine's thread. The template is a child of the host; workers are the template's children, and the host
-needs neither waitpid nor SIGCHLD for them.
+Runs on the engine's thread. The fork server is a child of the host; workers are the fork server's children, and the
+host needs neither waitpid nor SIGCHLD for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .engine import Engine
 from .stderr_tail import StderrTail
 
 CONTROL_SIZE = 64 * 1024
-PATIENCE = 2.0  # seconds that a template has to kill its children, if nobody can be told of its end
+PATIENCE = 2.0  # seconds that a fork server has to kill its children, when no engine watches for its end
 PIPE_SIZE = 256 * 1024  # bytes in a worker's pipe: one syscall moves more of a large frame
 
 ENVIRONMENT = (  # what a worker may know of the host's environment (X3)
@@ -61,27 +61,37 @@ class WorkerPipes:
             os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class ForkserverMessage:
+    """What a fork server reports, of itself or of a worker; a `descriptor` belongs to whoever takes the message."""
+
+    process: ForkserverProcess
+    kind: str
+    facts: dict[str, Any]
+    descriptor: int | None
+
+
 class ForkserverProcess:
-    """One template, from its start to its end. `said` hears its words; `gone` is called once when it has ended."""
+    """One fork server, from its start to its end; `on_exit` is called once, when it has ended."""
 
     def __init__(
         self,
         config: PoolConfig,
         engine: Engine,
-        *,
         cgroup: str | None,
-        said: Callable[[ForkserverProcess, str, dict[str, Any], int | None], None],
-        gone: Callable[[ForkserverProcess], None],
+        *,
+        on_message: Callable[[ForkserverMessage], None],
+        on_exit: Callable[[ForkserverProcess], None],
     ) -> None:
         self.config = config
         self.stderr = StderrTail()
-        self.failure: dict[str, Any] | None = None  # what it said of why it cannot be warm
+        self.failure: dict[str, Any] | None = None  # what it reported of why it cannot be warm
         self.was_killed = False
         self.has_greeted = False  # else what runs there is not ours
-        self.memory_problem = ""  # what it said of why it cannot see its workers' memory
+        self.memory_problem = ""  # why it cannot see its workers' memory
         self._engine = engine
-        self._said = said
-        self._gone = gone
+        self._on_message = on_message
+        self._on_exit = on_exit
         self._process, self._control, self._lifeline, self._errors = _launch(config)
         self.pid = self._process.pid
         engine.register(self._control.fileno(), self._on_control)
@@ -99,7 +109,7 @@ class ForkserverProcess:
         """Ask for a worker.
 
         Raises:
-            OSError: no descriptors are left, or the template is gone.
+            OSError: no descriptors are left, or the fork server is gone.
         """
         ours, theirs = _make_pipes()
         try:
@@ -112,8 +122,8 @@ class ForkserverProcess:
                 os.close(descriptor)
         return ours
 
-    def hear(self) -> None:
-        """Take what it has said, without waiting for the engine to come to it."""
+    def receive(self) -> None:
+        """Take what it has reported, without waiting for the engine to come to it."""
         self._on_control(0)
 
     def kill_worker(self, generation: int) -> None:
@@ -126,7 +136,7 @@ class ForkserverProcess:
         return self._process.is_stopped()
 
     def let_go(self) -> None:
-        """Let it kill its children and exit; `gone` is called when it has. May be called again."""
+        """Let it kill its children and exit. May be called again."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._cut_lifeline()  # if it is still importing, it does not look at its socket
@@ -174,13 +184,13 @@ class ForkserverProcess:
                 return
             descriptor = _one_descriptor(ancillary)
             try:
-                word, facts = decode(data)
+                kind, facts = decode(data)
             except (Malformed, ValueError):
                 continue
-            if word == "hello":
+            if kind == "hello":
                 self.has_greeted = True
                 continue
-            self._said(self, word, facts, descriptor)
+            self._on_message(ForkserverMessage(self, kind, facts, descriptor))
 
     def _on_stderr(self, event: int) -> None:
         if not self.stderr.read_from(self._errors):
@@ -195,7 +205,7 @@ class ForkserverProcess:
         for descriptor in (self._control.fileno(), self._errors, self._process.pidfd):
             self._engine.unregister(descriptor)
         self.forget()
-        self._gone(self)
+        self._on_exit(self)
 
     def _cut_lifeline(self) -> None:
         with forks.held_back():
@@ -205,7 +215,7 @@ class ForkserverProcess:
 
 
 def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
-    """Give (the process, our end of its control socket, its lifeline's write end, its output's read end).
+    """Return (the process, our end of its control socket, its lifeline's write end, its output's read end).
 
     Raises:
         OSError: no such interpreter, or no descriptors or processes are left; nothing is left open.
@@ -230,7 +240,7 @@ def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
-    """Give a pipe whose ends are closed with these two."""
+    """Return a pipe whose ends are closed with these two."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     reader.callback(os.close, read_end)
     writer.callback(os.close, write_end)
@@ -238,7 +248,7 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
+    """Return the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     if sys.flags.ignore_environment:  # python -E, or -I
         kept.pop("PYTHONPATH", None)
@@ -263,7 +273,7 @@ def _settings(config: PoolConfig, cgroup: str | None) -> dict[str, Any]:
 
 
 def _make_pipes() -> tuple[WorkerPipes, list[int]]:
-    """Give (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
+    """Return (our ends, the worker's ends in the order of descriptors 0, 1, 2 and its lifeline)."""
     made: list[int] = []
     try:
         with above_streams():

@@ -1,4 +1,4 @@
-"""What is left of a worker whose template does not look after it, because it is gone (T6) or slow (T3).
+"""Kill and reap a dead worker's group when its fork server is gone (T6) or slow (T3).
 
 Its group must be killed here, and reaped if this is init; how it ended is in /proc until it is reaped. As long as a
 member lives, the kernel gives the session's number to nobody else, so members are known by it. Not covered: what left
@@ -14,11 +14,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from dspex_worker.memory.procfs import descendants
+
+from .worker_process import WorkerProcess
+
 PATIENCE_MS = 100  # for one that was killed to end; it takes less than a millisecond
 
 
 def end_of(pid: int, parent: int) -> dict[str, Any] | None:
-    """Give how the dead child of `parent` ended; None once it was reaped."""
+    """Return how the dead child of `parent` ended; None once it was reaped."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         state, ppid, status = fields[0], int(fields[1]), int(fields[49])
@@ -38,6 +42,19 @@ def end_session(leader: int) -> None:
         if pid != leader and _session_of(pid) == leader:
             with contextlib.suppress(OSError):  # it is gone, or no descriptor is left
                 _end(pid, leader)
+
+
+def kill_with_descendants(worker: WorkerProcess) -> None:
+    """Kill one whose fork server is gone, also what left its group; nobody else would find that afterwards."""
+    below = []
+    for pid in descendants(worker.pid):
+        with contextlib.suppress(OSError):  # it has ended
+            below.append(os.pidfd_open(pid))
+    worker.kill()
+    for pidfd in below:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
 
 
 def _end(pid: int, leader: int) -> None:

@@ -21,7 +21,7 @@ _read.restype = ctypes.c_ssize_t
 
 
 def write(descriptor: int, data: bytes) -> int:
-    """Write what the pipe takes, and give how many bytes that was.
+    """Write what the pipe takes, and return how many bytes that was.
 
     Raises:
         BlockingIOError: it takes nothing now.
@@ -42,7 +42,7 @@ class PipeReader:
         self._size = size
 
     def read(self, descriptor: int) -> bytes:
-        """Give what is there, b"" at the end.
+        """Return what is there, b"" at the end.
 
         Raises:
             BlockingIOError: there is nothing now.

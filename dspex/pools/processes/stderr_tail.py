@@ -44,6 +44,6 @@ class StderrTail:
             self._size -= len(self._parts.popleft())
 
     def text(self, size: int = TAIL_SIZE) -> str:
-        """Give the last `size` bytes as text, without anything that looks like a key."""
+        """Return the last `size` bytes as text, without anything that looks like a key."""
         tail = b"".join(self._parts)[-size:].decode(errors="replace")
         return _SECRETS.sub(lambda match: f"{match.group(1)}[redacted]", tail)

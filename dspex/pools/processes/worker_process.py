@@ -1,4 +1,4 @@
-"""One worker process as its pool knows it: its pipes, its pid, what it said of itself, and how it ended."""
+"""One worker process: its pipes, its pid, what it reported of itself, and how it ended."""
 
 from __future__ import annotations
 
@@ -23,25 +23,20 @@ from .pipe_io import PipeReader
 from .stderr_tail import StderrTail
 
 if TYPE_CHECKING:
-    from ...config import PoolConfig
-    from ..call import Call
-    from ..callbacks import Callback
     from .forkserver_process import ForkserverProcess
 
-Hook = Callable[["Worker"], None]
-
-UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that it may leave unread and ask for more
 READ_SIZE = 64 * 1024  # bytes at once; a buffer over malloc's mmap threshold costs more than the rest of the read
 
 
-class Worker:
-    """One generation of one slot. The engine's thread changes it; `calls` is guarded by the pool's lock."""
+class WorkerProcess:
+    """One generation of one slot. The engine's thread changes it."""
 
     def __init__(
-        self, generation: int, slot: int, config: PoolConfig, template: ForkserverProcess | None, concurrency: int
+        self, generation: int, slot: int, forkserver: ForkserverProcess, engine: Engine, *, concurrency: int
     ) -> None:
+        config = forkserver.config
         self.config = config  # what it is made from; the pool's may have changed since
-        self.template = template  # its parent, while that lives
+        self.forkserver: ForkserverProcess | None = forkserver  # its parent, while that lives
         self.generation = generation
         self.slot = slot
         self.name = f"{config.name}/{slot}"
@@ -51,8 +46,6 @@ class Worker:
         self.buffer = FrameBuffer()
         self.turns = Turns()
         self.stderr = StderrTail()
-        self.calls: dict[int, Call] = {}
-        self.callbacks: dict[int, Callback] = {}
         self.greeting: dict[str, Any] = {}
         self.boot_error: dict[str, Any] | None = None
         self.exit: dict[str, Any] | None = None
@@ -65,14 +58,13 @@ class Worker:
         self._reader = PipeReader(READ_SIZE)
         self._stderr_fd = -1
         self._lifeline = -1
-        self._engine: Engine | None = None
-        self._concurrency = concurrency
-        self._on_death: Hook | None = None
-
-    def attach(self, pipes: WorkerPipes, engine: Engine, *, on_output: Hook, on_torn: Any, on_death: Hook) -> None:
-        """Take our ends of its pipes and greet it."""
         self._engine = engine
-        self._on_death = on_death
+        self._concurrency = concurrency
+        self._on_end: Callable[[], None] | None = None
+
+    def attach(self, pipes: WorkerPipes, *, on_end: Callable[[], None], on_torn: Callable[[], None]) -> None:
+        """Take our ends of its pipes, and greet it; what reads its stdout registers itself with the engine."""
+        engine, self._on_end = self._engine, on_end
         self._stderr_fd = pipes.stderr
         self._lifeline = pipes.lifeline
 
@@ -81,26 +73,24 @@ class Worker:
 
         channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
         engine.register(pipes.stdin, lambda _: channel.go_on(), 0)
-        engine.register(pipes.stdout, lambda _: on_output(self))
         engine.register(pipes.stderr, self._on_stderr, READABLE)
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
         channel.flush()
 
     def watch(self, pid: int, pidfd: int) -> None:
         """Its process exists; learn of its end. The descriptor is ours from now on."""
-        if self.pidfd is not None:  # it said so itself before its template did
+        if self.pidfd is not None:  # it reported its pid before its fork server did
             os.close(pidfd)
             return
         self.pid = pid
         self.pidfd = pidfd
-        if self._engine is not None and self._on_death is not None:
-            on_death = self._on_death
-            self._engine.register(pidfd, lambda _: on_death(self))
+        if (on_end := self._on_end) is not None:
+            self._engine.register(pidfd, lambda _: on_end())
 
-    def watch_by_its_word(self) -> bool:
-        """`watch` by the pid that the worker itself gave; False if it said nothing yet, or has ended.
+    def watch_reported_pid(self) -> bool:
+        """`watch` by the pid that the worker itself gave; False if it gave none yet, or has ended.
 
-        Its template may tell of it later than it is ready, or be killed before it does (T6).
+        Its fork server may report it later than it is ready, or be killed before it does (T6).
         """
         pid = self.greeting.get("pid")
         if not isinstance(pid, int) or self.channel is None or self.channel.is_closed:
@@ -110,7 +100,7 @@ class Worker:
                 pidfd = os.pidfd_open(pid)
         except OSError:
             return False
-        if not holds_other_end(pid, self.channel.stdin):  # its word may be false, and what is watched may be killed
+        if not holds_other_end(pid, self.channel.stdin):  # its report may be false, and what is watched may be killed
             os.close(pidfd)
             return False
         poll = select.poll()
@@ -122,7 +112,7 @@ class Worker:
         return True
 
     def read(self) -> tuple[bytes, bool]:
-        """Give (what its stdout holds, whether that was all there was to come)."""
+        """Return (what its stdout holds, whether that was all there was to come)."""
         if self.channel is None or self.channel.is_closed:
             return b"", True
         try:
@@ -131,7 +121,7 @@ class Worker:
             return b"", False
         except OSError:
             return b"", True
-        if not data and self._engine is not None:
+        if not data:
             self._engine.unregister(self.channel.stdout)
         return data, not data
 
@@ -146,17 +136,17 @@ class Worker:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def pause(self) -> None:
-        """Read nothing of it for a while: its pipe fills, and it waits."""
-        if self._engine is not None and self.channel is not None:
-            self._engine.unregister(self.channel.stdout)
+        """Read nothing of it until `resume`: its pipe fills, and it waits."""
+        if self.channel is not None and not self.channel.is_closed:
+            self._engine.pause(self.channel.stdout)
 
-    def read_on(self, on_output: Hook) -> None:
-        """End a pause."""
-        if self._engine is not None and self.channel is not None and not self.channel.is_closed:
-            self._engine.register(self.channel.stdout, lambda _: on_output(self))
+    def resume(self) -> None:
+        """Read it again."""
+        if self.channel is not None and not self.channel.is_closed:
+            self._engine.resume(self.channel.stdout)
 
     def stop_watching(self) -> None:
-        if self.pidfd is not None and self._engine is not None:
+        if self.pidfd is not None:
             self._engine.unregister(self.pidfd)
 
     def drain_stderr(self) -> None:
@@ -166,8 +156,6 @@ class Worker:
     def close(self) -> None:
         """Close all that is ours; it has ended, or never began."""
         engine = self._engine
-        if engine is None:
-            return
         with forks.held_back():  # a child would close the numbers again, which may be another file's by then
             for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
                 if descriptor is not None and descriptor >= 0:
@@ -179,22 +167,8 @@ class Worker:
             engine.unregister(self.channel.stdout)
             self.channel.close()
 
-    def unstarted(self) -> set[int]:
-        """Once it is dead: the calls whose last byte it never read, which cannot have begun (C8)."""
-        if self.channel is None or self.channel.is_closed or not self.calls:
-            return set()
-        consumed = self.channel.consumed()
-        return {call.id for call in self.calls.values() if call.frame_end > consumed and not _was_heard_of(call)}
-
-    def unread_answers(self) -> int:
-        """About how many bytes of answers to what it asked are here, and not in its pipe yet."""
-        unwritten = self.channel.unwritten if self.channel is not None else 0
-        if unwritten <= UNREAD_MOST:
-            return unwritten
-        return unwritten - sum(len(call.frame) for call in tuple(self.calls.values()))
-
     def reap(self) -> None:
-        """Take its exit status if it fell to this process: its template is gone, and this is its init (T6)."""
+        """Take its exit status if it fell to this process: its fork server is gone, and this is its init (T6)."""
         if self.pidfd is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
@@ -208,7 +182,7 @@ class Worker:
                     os.close(descriptor)
 
     def _on_stderr(self, event: int) -> None:
-        if not self.stderr.read_from(self._stderr_fd) and self._engine is not None:
+        if not self.stderr.read_from(self._stderr_fd):
             self._engine.unregister(self._stderr_fd)
 
     def _settings(self) -> dict[str, Any]:
@@ -228,11 +202,6 @@ class Worker:
 
     def __repr__(self) -> str:
         return f"<worker {self.name} generation {self.generation}, pid {self.pid}>"
-
-
-def _was_heard_of(call: Call) -> bool:
-    """Whether chunks of it came, though its worker cannot have read it: they were no chunks, but they were taken."""
-    return call.stream is not None and call.stream.received > 0
 
 
 def holds_other_end(pid: int, descriptor: int) -> bool:

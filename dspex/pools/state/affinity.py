@@ -1,6 +1,6 @@
-"""Affinity: which sessions exist, where each is pinned, and how they end (RULES S). Pure.
+"""Keep the sessions of a pool: which exist, where each is pinned, and how they end (RULES S). Pure.
 
-It never sends a call: whoever ends something here lets the session's line advance afterwards (see `scheduler`).
+It never sends a call: whoever ends something here lets the session's calls advance afterwards (see `scheduling`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Affinity:
     # -- a session's life --
 
     def open(self, key: str, now: float, *, is_durable: bool = False) -> SessionRecord | None:
-        """Give the session's record, a new one if need be; None if there is no room for one."""
+        """Return the session's record, a new one if need be; None if there is no room for one."""
         record = self._model.sessions.get(key)
         if record is None:
             if not self._make_room():
@@ -85,7 +85,7 @@ class Affinity:
     # -- pins --
 
     def pin(self, record: SessionRecord, worker: WorkerRecord) -> str | None:
-        """Bind the session to the worker it is sent to (S2); give its key if its state must go there first."""
+        """Bind the session to the worker it is sent to (S2); return its key if its state must go there first."""
         if record.pin != worker.generation:
             if record.pin is not None:
                 self._move(record, worker)

@@ -1,4 +1,4 @@
-"""Deaths: what becomes of the calls, the sessions and the queues when a worker is gone. Pure."""
+"""Decide what becomes of the calls, the sessions and the queues when a worker is gone. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Deaths:
     def settle(
         self, worker: WorkerRecord, now: float, *, by_itself: bool, unstarted: Collection[int], cause: str
     ) -> None:
-        """End or redispatch its calls, lose or free its sessions, replace it. It is off the roster already."""
+        """End or redispatch its calls, lose or free its sessions, replace it. It is out of the pool already."""
         is_boot_failure = worker.ready_at is None and worker.kill_reason in ("", "startup_timeout")
         is_planned = bool(worker.leave_reason or worker.kill_reason) and not is_boot_failure
         is_excused = self._strike(worker, now) if by_itself and not worker.kill_reason else False
@@ -70,7 +70,7 @@ class Deaths:
         return True
 
     def _alone(self, worker: WorkerRecord) -> CallRecord | None:
-        """Give the call that ran alone, or with nothing beside it but what its own tools had asked for."""
+        """Return the call that ran alone, or with nothing beside it but what its own tools had asked for."""
         calls = list(worker.running.values())
         outer = [call for call in calls if not call.is_nested] or calls
         if len(outer) != 1:
@@ -94,7 +94,7 @@ class Deaths:
     def _end_calls(
         self, worker: WorkerRecord, now: float, unstarted: Collection[int], reason: str
     ) -> dict[str, SessionRecord]:
-        """End its calls, or let them stand again where they stood; give the sessions that must go on."""
+        """End its calls, or let them stand again where they stood; return the sessions that must go on."""
         calls, worker.running, worker.cancels = list(worker.running.values()), {}, {}
         touched: dict[str, SessionRecord] = {}
         for call in calls:

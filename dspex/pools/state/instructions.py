@@ -1,4 +1,4 @@
-"""The vocabulary between `PoolState`, which decides, and `Pool`, which acts. Frozen data; no behaviour."""
+"""Instructions from `PoolState`, which decides, to the dispatcher, which acts. Frozen data; no behavior."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EndReason(StrEnum):
 
 
 class Send(NamedTuple):  # made for each call: a named tuple takes half of the time that a frozen dataclass takes
-    """Write the ticket's frame to the worker; if `restore` is set, that session's state goes first."""
+    """Write the call's frame to the worker; if `restore` is set, that session's state goes first."""
 
     call: CallRecord
     generation: int
@@ -35,7 +35,7 @@ class Send(NamedTuple):  # made for each call: a named tuple takes half of the t
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """End the ticket with an error made from `why` and the facts."""
+    """End the call with an error made from `why` and the facts."""
 
     call: CallRecord
     why: EndReason
@@ -68,7 +68,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
+    """Send the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
 
     generation: int
     call_id: int
@@ -76,7 +76,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop a session's state: tell the worker (0: none has it), and let go of the supervisor's copy."""
+    """Drop a session's state: ask the worker to (0: none has it), and let go of the supervisor's copy."""
 
     generation: int
     session: str
@@ -84,7 +84,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Tell the world."""
+    """Emit an event."""
 
     event: str
     facts: dict[str, Any]

@@ -26,16 +26,16 @@ def _must(holds: bool, what: str) -> None:
 
 
 def _check_places(state: PoolState) -> None:
-    """Every queued ticket stands in exactly one place, knows it, and the count is right."""
+    """Every queued call stands in exactly one place, knows it, and the count is right."""
     queues = [state.queue, state.suspects, *(worker.queue for worker in state.workers.values())]
-    lines = [record.waiting for record in state.sessions.values()]
-    for phase, places in ((Phase.QUEUED, queues), (Phase.WAITING, lines)):
-        for line in places:
-            for call in line:
+    sessions = [record.waiting for record in state.sessions.values()]
+    for phase, places in ((Phase.QUEUED, queues), (Phase.WAITING, sessions)):
+        for queue in places:
+            for call in queue:
                 _must(call.phase is phase, f"{call} stands where calls are {phase}")
-                _must(call.line is line, f"{call} does not know where it stands")
-    ids = [call.id for line in [*queues, *lines] for call in line]
-    _must(len(ids) == len(set(ids)), f"a ticket stands in two places: {sorted(ids)}")
+                _must(call.queue is queue, f"{call} does not know where it stands")
+    ids = [call.id for queue in [*queues, *sessions] for call in queue]
+    _must(len(ids) == len(set(ids)), f"a call stands in two places: {sorted(ids)}")
     _must(len(ids) == state.queued, f"queued is {state.queued}, but {len(ids)} stand somewhere")
 
 
@@ -46,7 +46,7 @@ def _check_worker(state: PoolState, worker: WorkerRecord) -> None:
     for call in worker.running.values():
         _must(call.phase in (Phase.RUNNING, Phase.ABANDONED), f"{worker} runs {call}")
         _must(call.generation == worker.generation, f"{worker} runs {call} of {call.generation}")
-        _must(call.line is None, f"{call} runs and stands in a line")
+        _must(call.queue is None, f"{call} runs and stands in a queue")
     _must(set(worker.cancels) <= set(worker.running), f"{worker} cancels what it does not run")
     if worker.phase is WorkerPhase.STARTING:
         _must(not worker.running and not worker.queue and not worker.sessions, f"{worker} is not ready for calls")
@@ -79,7 +79,7 @@ def _check_session(state: PoolState, record: SessionRecord) -> None:
     if record.ends or record.is_closing:
         _must(not record.is_idle, f"{record} ended and is still there")
     if record.head is not None and state.binds(record) and record.pin is not None:
-        _must(record.head.line is not state.queue, f"{record.head} may go to any worker, but its state is at one")
+        _must(record.head.queue is not state.queue, f"{record.head} may go to any worker, but its state is at one")
 
 
 def _check_pins(state: PoolState) -> None:
@@ -111,7 +111,7 @@ def _check_suspects(state: PoolState) -> None:
         call = worker.exclusive
         _must(call is not None and call.phase is not Phase.DONE, f"{worker} is kept free for {call}")
         if call is not None and call.phase is Phase.QUEUED:
-            _must(call.line is state.suspects, f"{worker} is kept free for {call}, which stands elsewhere")
+            _must(call.queue is state.suspects, f"{worker} is kept free for {call}, which stands elsewhere")
             _must(bool(worker.running) or not worker.is_serving, f"{worker} is kept free for {call}, which could run")
     if state.suspects and not kept:
         free = [w for w in state.workers.values() if w.phase is WorkerPhase.READY]

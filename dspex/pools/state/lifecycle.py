@@ -1,8 +1,8 @@
-"""Turnover: which workers start, drain, retire, stop and are killed, and when. Pure.
+"""Decide which workers start, drain, retire, stop and are killed, and when. Pure.
 
 Three ways to leave. *Draining* (a planned stop, S8) and *retiring* (a cancelled call that will not end, K3) are
 alike: nothing new comes, running calls run to their own end, and sessions whose state lives only there are served
-on, for `session_drain` at most. A drained worker is told to stop; a retired one is killed. *Killed* is at once.
+on, for `session_drain` at most. A drained worker is asked to stop; a retired one is killed. *Killed* is at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Lifecycle:
         return self.recycling is not None or bool(self._wanted)
 
     def gone(self, worker: WorkerRecord) -> None:
-        """The worker is off the roster."""
+        """The worker is out of the pool."""
         self._wanted.pop(worker.generation, None)
         if self.recycling == worker.generation:
             self.recycling = None

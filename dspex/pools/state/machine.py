@@ -1,12 +1,12 @@
-"""PoolState: who gets which call, which worker starts, stops or dies. PURE decisions: no clock, no I/O, no thread.
+"""Decide who gets which call, and which worker starts, stops or dies. Pure: no clock, no I/O, no thread.
 
-Events are methods; each takes `now` (seconds on one monotonic clock) and returns instructions for `Pool` to carry
-out, in order. `due` says when `tick` wants to be called next. The tests call `invariants.check` after each step of
-random histories.
+Events are methods; each takes `now` (seconds on one monotonic clock) and returns instructions for the dispatcher to
+carry out, in order. `due` says when `tick` wants to be called next. The tests call `invariants.check` after each step
+of random histories.
 
-The decisions live in the parts: `scheduling` (which worker gets which call), `affinity` (sessions and their pins),
-`lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `PoolModel` that this
-is.
+The decisions live in the parts: `admission` (which calls are taken), `scheduling` (which worker gets which call),
+`affinity` (sessions and their pins), `lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The
+parts share the `PoolModel` that this is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from random import Random
 
+from .admission import Admission
 from .affinity import Affinity
 from .deaths import Deaths
 from .instructions import Cancel, EndReason, Fail, Instruction
@@ -37,16 +38,15 @@ class PoolState(PoolModel):
         self._affinity = Affinity(self)
         self._scheduler = Scheduler(self, self._affinity, self.poison)
         self._lifecycle = Lifecycle(self, self._affinity, self._scheduler, self.restarts)
+        self._admission = Admission(self, self._affinity, self._scheduler, self.poison, self.restarts)
         self._deaths = Deaths(self, self._affinity, self._scheduler, self._lifecycle, self.poison, self.restarts)
-        self._pace = 0.0  # seconds between ends of calls while others wait, smoothed
-        self._last_end: float | None = None
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def submit(self, call: CallRecord, now: float, *, is_late: bool = False) -> list[Instruction]:
         """Take a new call: send it, queue it, or refuse it, also if it `is_late`: its deadline has passed."""
         self.order = call.order = self.order + 1
-        refusal = self._refusal(call, now) or (Fail(call, EndReason.LATE) if is_late else None)
+        refusal = self._admission.refusal(call, now) or (Fail(call, EndReason.LATE) if is_late else None)
         if refusal is not None:
             call.phase = Phase.DONE
             return [*self.flush(), refusal]
@@ -57,10 +57,10 @@ class PoolState(PoolModel):
         return self.flush()
 
     def take_again(self, call: CallRecord, now: float) -> list[Instruction]:
-        """Let a call that was taken before, and that stands nowhere now, take its old place (see `mending`)."""
+        """Let a call that was taken before, and that stands nowhere now, take its old place (see `recovery`)."""
         if call.session is None:
             self._scheduler.place(call, now)
-        elif (refusal := self._enter_session(call, call.session, now)) is not None:
+        elif (refusal := self._admission.enter_session(call, call.session, now)) is not None:
             call.phase = Phase.DONE
             return [*self.flush(), refusal]
         elif call.record is not None:
@@ -87,10 +87,10 @@ class PoolState(PoolModel):
             self.poison.acquit(call)
             self._scheduler.reserve(now)
         if self.queued:
-            self._count_end(now)
+            self._admission.count_end(now)
             self._scheduler.feed(worker, now)
         else:
-            self._last_end = None  # idle time says nothing about the pace
+            self._admission.last_end = None
         if worker.phase is not READY or retire is not None:
             self._finished_in_leaving(worker, now, retire)
         if self.rules.recycle_after_calls is not None:
@@ -99,7 +99,7 @@ class PoolState(PoolModel):
 
     def abandon(self, call: CallRecord, now: float) -> list[Instruction]:
         """Nobody waits for it any more: drop it if it was not sent, else cancel it (K0, K1)."""
-        if call.line is not None:
+        if call.queue is not None:
             self._scheduler.drop(call, now)
         elif call.phase is Phase.RUNNING:
             call.phase = Phase.ABANDONED
@@ -116,11 +116,6 @@ class PoolState(PoolModel):
     def has_room(self, session: str) -> bool:
         """Whether a worker that may run the session's calls could take one now."""
         return self._scheduler.has_room(self.sessions.get(session))
-
-    def retry_after(self) -> float:
-        """An estimate in seconds of when a place in the queue is free, from the recent pace."""
-        over = max(1, self.queued - self.rules.queue_limit + 1)
-        return min(60.0, max(0.01, over * self._pace)) if self._pace else 1.0
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -250,11 +245,11 @@ class PoolState(PoolModel):
         return self._after_session(record, now)
 
     def evict_nothing(self) -> None:
-        """Forget no session to make room for another, until `settle_sessions` (see `mending`)."""
+        """Forget no session to make room for another, until `settle_sessions` (see `recovery`)."""
         self._affinity.evict_nothing()
 
     def settle_sessions(self, now: float) -> None:
-        """Find out anew which sessions have ended, and which may be forgotten (see `mending`)."""
+        """Find out anew which sessions have ended, and which may be forgotten (see `recovery`)."""
         self._affinity.settle_all()
         for record in tuple(self.sessions.values()):
             self._scheduler.advance(record, now)
@@ -277,46 +272,6 @@ class PoolState(PoolModel):
         return self.flush()
 
     # -- how -----------------------------------------------------------------------------------------------------
-
-    def _refusal(self, call: CallRecord, now: float) -> Fail | None:
-        if self.is_closed and not call.is_nested:
-            return Fail(call, EndReason.CLOSED)
-        if self.restarts.is_degraded and not any(worker.is_serving for worker in self.workers.values()):
-            return Fail(call, EndReason.UNHEALTHY, {"retry_in": self.restarts.wait(now)})
-        if not self.poison.is_quiet and (verdict := self.poison.verdict(call, now)) is not None:
-            return Fail(call, EndReason.POISON, verdict)
-        if self.queued >= self.rules.queue_limit and not self._can_start(call):
-            return Fail(call, EndReason.SATURATED, {"queued": self.queued, "retry_after": self.retry_after()})
-        return None if call.session is None else self._session_refusal(call, call.session, now)
-
-    def _can_start(self, call: CallRecord) -> bool:
-        record = self.sessions.get(call.session) if call.session is not None else None
-        return self._scheduler.can_start(call, record)
-
-    def _session_refusal(self, call: CallRecord, key: str, now: float) -> Fail | None:
-        return self._enter_session(call, key, now) or self._busy_refusal(call, call.record)
-
-    def _enter_session(self, call: CallRecord, key: str, now: float) -> Fail | None:
-        record = self.sessions.get(key) or self._affinity.open(key, now)
-        if record is None:
-            return Fail(call, EndReason.SESSION_LIMIT)
-        call.record = record
-        if record.lost is not None and not record.ends:
-            reason, generation = record.lost
-            return Fail(call, EndReason.SESSION_LOST, {"reason": reason, "generation": generation})
-        return None
-
-    def _busy_refusal(self, call: CallRecord, record: SessionRecord | None) -> Fail | None:
-        if record is None or call.is_nested:
-            return None
-        if self.rules.affinity == "strict_fail_fast" and record.is_bound:
-            worker = self.workers.get(record.pin or 0)
-            must_stay = self.binds(record)
-            if worker is not None and not (
-                record.admits(call) and self._scheduler.has_room_for(worker, must_stay=must_stay)
-            ):
-                return Fail(call, EndReason.SESSION_BUSY)
-        return None
 
     def _after_session(self, record: object, now: float) -> list[Instruction]:
         """A session was opened or closed: its next calls may go, and a worker that waited for it may leave."""
@@ -346,9 +301,3 @@ class PoolState(PoolModel):
             self._lifecycle.retire(worker, retire, now)
         elif worker.is_leaving:
             self._lifecycle.go_if_done(worker, now)
-
-    def _count_end(self, now: float) -> None:
-        if self._last_end is not None:
-            gap = now - self._last_end
-            self._pace = 0.95 * self._pace + 0.05 * gap if self._pace else gap
-        self._last_end = now

@@ -1,6 +1,6 @@
-"""Board: what the parts of `PoolState` share: rules, workers, sessions, lines, and what is to be done.
+"""What the parts of `PoolState` share: rules, workers, sessions, queues, and the instructions to come.
 
-Pure; the pool's lock guards it. It decides nothing: `scheduler`, `affinity`, `lifecycle` and `deaths` do.
+Pure; the pool's lock guards it. It decides nothing: `scheduling`, `affinity`, `lifecycle` and `deaths` do.
 """
 
 from __future__ import annotations
@@ -77,42 +77,42 @@ class PoolModel:
         self.out.append(Fail(call, why, facts))
 
     def flush(self) -> list[Instruction]:
-        """Give the instructions since the last time."""
+        """Return the instructions since the last time."""
         out, self.out = self.out, []
         return out
 
-    # -- lines --
+    # -- queues --
 
-    def stand(self, call: CallRecord, line: CallQueue) -> None:
-        """Put the ticket into a queue, at its turn."""
+    def stand(self, call: CallRecord, queue: CallQueue) -> None:
+        """Put the call into a queue, at its turn."""
         call.phase = Phase.QUEUED
         call.place = call.turn
-        call.line = line
-        line.push(call)
+        call.queue = queue
+        queue.push(call)
         self.queued += 1
         if call.record is not None:
             call.record.head = call
 
     def wait(self, call: CallRecord, record: SessionRecord) -> None:
-        """Put the ticket into its session's line, at its order."""
+        """Put the call into its session's queue, at its order."""
         call.phase = Phase.WAITING
         call.place = call.order
-        call.line = record.waiting
+        call.queue = record.waiting
         record.waiting.push(call)
         self.queued += 1
 
     def take(self, call: CallRecord) -> None:
-        """Take the ticket out of wherever it stands."""
-        if call.line is None:
+        """Take the call out of the queue that it is in."""
+        if call.queue is None:
             return
-        call.line.discard(call)
-        call.line = None
+        call.queue.discard(call)
+        call.queue = None
         self.queued -= 1
         if call.record is not None and call.record.head is call:
             call.record.head = None
 
     def standing(self) -> list[CallRecord]:
-        """Give all that stand anywhere, the oldest first."""
+        """Return all that stand anywhere, the oldest first."""
         calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():
             calls += worker.queue
@@ -126,11 +126,11 @@ class PoolModel:
         return any(worker.phase in phases for worker in self.workers.values())
 
     def staying(self) -> list[WorkerRecord]:
-        """Give the workers that count towards the pool's size."""
+        """Return the workers that count towards the pool's size."""
         return [worker for worker in self.workers.values() if worker.is_staying]
 
     def pinned(self, worker: WorkerRecord) -> Iterator[SessionRecord]:
-        """Give the sessions that are pinned to the worker, in a fixed order."""
+        """Return the sessions that are pinned to the worker, in a fixed order."""
         return iter([self.sessions[key] for key in sorted(worker.sessions)])
 
     def binds(self, record: SessionRecord) -> bool:

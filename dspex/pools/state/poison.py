@@ -1,4 +1,4 @@
-"""Calls that kill their workers (RULES C7b): strikes, suspects and the quarantine. Pure."""
+"""Quarantine calls that kill their workers: strikes and suspects (C7b). Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Poison:
         self.is_quiet = True  # no call is under suspicion, so none needs to be looked at
 
     def verdict(self, call: CallRecord, now: float) -> dict[str, Any] | None:
-        """Give the facts of a refusal; otherwise mark the ticket if it must run alone."""
+        """Return the facts of a refusal; otherwise mark the call if it must run alone."""
         if self.is_quiet:
             return None
         digest = call.digest()
@@ -67,7 +67,7 @@ class Poison:
             self.is_quiet = not (self._strikes or self._suspects)
 
     def in_quarantine(self, now: float) -> dict[str, float]:
-        """Give the digests that are refused, with the seconds that are left."""
+        """Return the digests that are refused, with the seconds that are left."""
         return {
             digest: last + QUARANTINE - now
             for digest, (strikes, last) in self._strikes.items()

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from typing import Literal
 
 SessionUse = Literal["read", "write"] | None
-SPARSE = 64  # a heap this much longer than twice its line is built anew
+SPARSE = 64  # a heap this much longer than twice its calls is built anew
 
 
 class Phase(StrEnum):
@@ -38,11 +38,11 @@ class CallRecord:
         "id",
         "is_alone",
         "is_nested",
-        "line",
         "order",
         "packed",
         "phase",
         "place",
+        "queue",
         "record",
         "retries",
         "session",
@@ -73,19 +73,19 @@ class CallRecord:
         self.generation = 0
         self.order = 0  # of submission, in this pool
         self.turn = 0  # among all sessions: given when nothing of its own session is before it any more
-        self.place = 0  # in the line where it stands: its turn, or, in its session's line, its order
+        self.place = 0  # in the queue where it is: its turn, or, in its session's queue, its order
         self.record: SessionRecord | None = None  # its session's
-        self.line: CallQueue | None = None  # where it stands while it is not sent
+        self.queue: CallQueue | None = None  # where it stands while it is not sent
         self._digest = ""
 
     def digest(self) -> str:
-        """Give what makes two calls the same call: the command and its arguments."""
+        """Return what makes two calls the same call: the command and its arguments."""
         if not self._digest:
             self._digest = sha256(b"\0".join((self.command.encode(), self.arguments()))).hexdigest()[:16]
         return self._digest
 
     def arguments(self) -> bytes:
-        """Give the encoded arguments."""
+        """Return the encoded arguments."""
         return self.packed
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class CallQueue:
     __slots__ = ("_heap", "calls")
 
     def __init__(self) -> None:
-        self.calls: dict[int, CallRecord] = {}  # by place; hot paths ask `if line.calls` whether anybody stands here
+        self.calls: dict[int, CallRecord] = {}  # by place; hot paths ask `if queue.calls` whether any call is here
         self._heap: list[int] = []
 
     def push(self, call: CallRecord) -> None:
@@ -164,7 +164,7 @@ class SessionRecord:
         self.key = key
         self.is_durable = is_durable  # the supervisor has all of its state too (S9)
         self.wants_durable = is_durable  # asked for; it begins with a life that has no state yet
-        self.is_stateful = False  # a reply said that its worker holds state for it (S4)
+        self.is_stateful = False  # a reply reported that its worker holds state for it (S4)
         self.must_restore = False  # durable state waits in the supervisor for its next worker (S9)
         self.pin: int | None = None  # the generation of its worker
         self.generation = 0  # the last pin
@@ -221,7 +221,7 @@ class WorkerPhase(StrEnum):
     READY = "ready"
     DRAINING = "draining"  # a planned stop: only calls of stateful sessions that live there (S8)
     RETIRING = "retiring"  # a cancelled call will not end: likewise, and killed when the others have ended (K3, K5)
-    STOPPING = "stopping"  # told to stop or being killed
+    STOPPING = "stopping"  # asked to stop, or being killed
 
 
 READY = WorkerPhase.READY  # for hot paths: an enum's member costs two look-ups

@@ -1,6 +1,6 @@
-"""Mending: bringing a `PoolState` back into line after a signal handler raised in the middle of a change. Pure.
+"""Repair a `PoolState` after a signal handler raised in the middle of a change. Pure.
 
-What was really sent decides: a call that its worker was sent runs there, every other live call is handed in again in
+What was really sent decides: a call that its worker was sent runs there, every other live call is submitted again in
 its old order, and not refused if it had been taken. All counts are made again. Instructions that may have been lost on
 the way are given again; carrying them out twice does no harm. It may itself be interrupted, and then begins again from
 the same facts.
@@ -19,11 +19,11 @@ from .records import CallRecord, Phase, WorkerPhase, WorkerRecord
 def repair(
     state: PoolState, live: Iterable[CallRecord], sent: Mapping[int, Collection[int]], now: float
 ) -> list[Instruction]:
-    """Make the state whole, and give what is to be done; `sent` holds, by worker generation, the calls it was sent."""
+    """Make the state whole, and return what is to be done; `sent` are the calls that each generation was sent."""
     calls = sorted(live, key=lambda call: call.order or inf)  # 0: it was just coming
     out: list[Instruction] = [instruction for instruction in state.out if type(instruction) is not Send]
     state.out = []
-    _clear_lines(state)
+    _clear_queues(state)
     running = {call.id for worker in state.workers.values() for call in _keep_sent(worker, calls, sent)}
     _recount_sessions(state)
     for worker in state.workers.values():
@@ -35,21 +35,21 @@ def repair(
     return out + state.tick(now)
 
 
-def _clear_lines(state: PoolState) -> None:
+def _clear_queues(state: PoolState) -> None:
     records = state.sessions.values()
     workers = state.workers.values()
-    for line in (state.queue, state.suspects, *(w.queue for w in workers), *(r.waiting for r in records)):
-        line.clear()
+    for queue in (state.queue, state.suspects, *(w.queue for w in workers), *(r.waiting for r in records)):
+        queue.clear()
     state.queued = 0
     state.evict_nothing()
 
 
 def _keep_sent(worker: WorkerRecord, calls: list[CallRecord], sent: Mapping[int, Collection[int]]) -> list[CallRecord]:
-    """Let exactly what was sent run on the worker; give it."""
+    """Let exactly what was sent run on the worker; return it."""
     here = sent.get(worker.generation, ())
     kept = [call for call in calls if call.id in here]
     for call in kept:
-        call.line = None
+        call.queue = None
         if call.phase is not Phase.ABANDONED:
             call.phase = Phase.RUNNING
     worker.running = {call.id: call for call in kept}
@@ -80,7 +80,7 @@ def _recount_sessions(state: PoolState) -> None:
 
 
 def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:
-    """What the worker may not have been told yet."""
+    """What may not have been sent to the worker yet."""
     out: list[Instruction] = []
     if worker.phase is WorkerPhase.STARTING and worker.generation not in sent:
         out.append(Start(worker.generation, worker.slot))
@@ -96,9 +96,9 @@ def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: floa
 
 
 def _again(state: PoolState, call: CallRecord, now: float) -> list[Instruction]:
-    """Hand an unsent call in once more; its place is as it was, for the others follow in their old order too."""
+    """Submit an unsent call once more; its place is as it was, for the others follow in their old order too."""
     was_taken = call.phase not in (Phase.NEW, Phase.DONE)
     call.phase = Phase.NEW
-    call.line = None
+    call.queue = None
     call.record = None
     return state.take_again(call, now) if was_taken else state.submit(call, now)

@@ -1,9 +1,9 @@
-"""Placing: which worker gets which call, and which calls wait where. Pure.
+"""Decide which worker gets which call, and which calls wait where. Pure.
 
 A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
-behind another call of its own session, in that session's line. Free slots go to the call whose turn it is among those
-that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when they are
-gone: however many calls a session has, it takes turns with everybody else.
+behind another call of its own session, in that session's own queue. Free slots go to the call whose turn it is among
+those that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when
+they are gone: however many calls a session has, it takes turns with everybody else.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Scheduler:
         return self._destination(record) is not None
 
     def place(self, call: CallRecord, now: float) -> None:
-        """Send the ticket to the worker that suits it best, or queue it."""
+        """Send the call to the worker that suits it best, or queue it."""
         record = call.record
         if not call.turn:
             self._model.turn = call.turn = self._model.turn + 1
@@ -65,7 +65,7 @@ class Scheduler:
             self._model.stand(call, self._model.queue)
 
     def send(self, call: CallRecord, worker: WorkerRecord) -> None:
-        """Give the ticket to the worker; whoever sent it lets its session advance afterwards."""
+        """Send the call to the worker; whoever sent it lets its session advance afterwards."""
         call.phase = RUNNING
         call.generation = worker.generation
         worker.running[call.id] = call
@@ -251,7 +251,7 @@ class Scheduler:
     def to_its_worker(self, record: SessionRecord) -> None:
         """The session got state on its worker while a call of it stood where any worker could take it: move it."""
         call = record.head
-        if call is not None and call.line is self._model.queue and record.pin in self._model.workers:
+        if call is not None and call.queue is self._model.queue and record.pin in self._model.workers:
             self._model.take(call)
             self._model.stand(call, self._model.workers[record.pin].queue)
 
@@ -270,7 +270,7 @@ class Scheduler:
             self.reserve(now)
 
     def _keeper(self, call: CallRecord | None) -> WorkerRecord | None:
-        """The worker that is kept free for the ticket, if one is."""
+        """The worker that is kept free for the call, if one is."""
         if call is None or not call.is_alone:
             return None
         return next((worker for worker in self._model.workers.values() if worker.exclusive is call), None)

@@ -15,9 +15,9 @@ import pytest
 
 from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyReverseCalls
 from dspex.events import Event, Name
+from dspex.pools import worker as worker_module
 from dspex.pools.callback_limits import CallbackAdmission, CallbackLimits
 from dspex.pools.callbacks import Callback
-from dspex.pools.processes import worker_process as worker_module
 from dspex.pools.supervisor import Supervisor
 from tests.support.paths import ODD_BRIDGE as ODD
 from tests.support.paths import ROOT
@@ -109,10 +109,10 @@ def test_more_than_may_wait_is_refused_by_name_and_told(
     sup.on_event(heard.append)
     before, path = pids(sup), tmp_path / "go"
     busy = Caller(sup.call, "f", "open_streams", {"count": 10, "path": str(path)}, timeout=60.0)
-    eventually(lambda: [event for event in heard if event.name is Name.REVERSE_CALL_REFUSED])
+    eventually(lambda: [event for event in heard if event.name is Name.CALLBACK_REFUSED])
     path.touch()
     assert busy.outcome(60) == ["TooManyReverseCalls"] * 3
-    (told,) = [event for event in heard if event.name is Name.REVERSE_CALL_REFUSED]
+    (told,) = [event for event in heard if event.name is Name.CALLBACK_REFUSED]
     assert told.facts["reason"] == "call" and told.facts["handler"] == "endless"
     assert pids(sup) == before
     assert opened.most == 2

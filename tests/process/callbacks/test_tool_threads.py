@@ -133,7 +133,7 @@ def test_past_the_bound_hanging_tools_are_an_error_and_an_event(
     with pytest.raises(TooManyToolsLeft) as caught:
         sup.call("f", "ask", ASK, timeout=20)
     assert (caught.value.left, caught.value.limit) == (5, 5)
-    eventually(lambda: {Name.TOOL_LEFT, Name.REVERSE_CALL_REFUSED} <= {event.name for event in heard})
+    eventually(lambda: {Name.TOOL_LEFT, Name.CALLBACK_REFUSED} <= {event.name for event in heard})
     hold.set()
     eventually(lambda: not threads._left)
     assert sup.call("f", "ask", ASK, timeout=20) == "done"

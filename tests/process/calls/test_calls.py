@@ -11,6 +11,7 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import EncodeError, FrameTooLarge, InvalidInput, LMAuthError, RemoteError, UnknownName
 from dspex.pools.supervisor import Supervisor
+from tests.support.supervisors import Supervise
 from tests.support.waiting import all_ready, eventually, pids
 
 LIMIT = 16 * 1024 * 1024
@@ -244,3 +245,17 @@ def test_the_host_starts_with_all_workers_ready_or_starting(sup: Supervisor) -> 
     assert stats["queued"] == 0
     assert stats["counts"]["deaths"] == 0
     assert sup.health()["f"]["is_ready"]
+
+
+def test_an_unknown_option_is_named_with_the_near_one(supervise: Supervise) -> None:
+    """Process: of every verb, at once; a session's calls have no `session`, streams are never repeated."""
+    sup = supervise(size=1)
+    pool, session = sup.pool("f"), sup.session("f")
+    on_pool: tuple[Any, ...] = (pool.call, pool.stream, session.call, session.stream)
+    for verb, words in ((sup.call, ("f", "echo")), (sup.stream, ("f", "count")), *((v, ("echo",)) for v in on_pool)):
+        with pytest.raises(UnknownName, match=r"'timeuot'.*Did you mean 'timeout'"):
+            verb(*words, timeuot=1.0)
+    for verb, option in ((session.call, {"session": "other"}), (pool.stream, {"idempotent": True})):
+        with pytest.raises(UnknownName):
+            verb("echo", **option)  # type: ignore[operator]
+    assert sup.call("f", "echo", {"n": 1}, timeout=5.0, idempotent=True) == {"n": 1}

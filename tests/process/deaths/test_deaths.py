@@ -13,7 +13,7 @@ import pytest
 
 from dspex.errors import PoisonCall, WorkerDied
 from dspex.events import Event, Name
-from dspex.pools import pool_workers
+from dspex.pools import reaper
 from tests.support.supervisors import Supervise
 from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids, template_pid
 
@@ -311,7 +311,7 @@ def test_how_a_worker_died_is_known_though_its_template_is_slow(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would earn no strike."""
-    monkeypatch.setattr(pool_workers, "EXIT_PATIENCE", 0.02)
+    monkeypatch.setattr(reaper, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=2)
     all_ready(sup, 2)
     freeze(template_pid(sup))
@@ -328,7 +328,7 @@ def test_calls_wait_where_a_template_ends_before_it_has_made_their_worker(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process (T6): nothing fails for it; the next template makes the worker, which is no boot failure."""
-    monkeypatch.setattr(pool_workers, "EXIT_PATIENCE", 0.02)
+    monkeypatch.setattr(reaper, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=1)
     (pid,) = all_ready(sup, 1)
     freeze(template_pid(sup))
@@ -367,8 +367,8 @@ def test_workers_that_die_together_are_buried_once(supervise: Supervise) -> None
             for worker in workers:
                 eventually(lambda pid=worker.pid: not Path(f"/proc/{pid}").exists(), what="its template has reaped it")
             for worker in workers:
-                pool._pool_workers._on_death(worker)
-            pool._pool_workers.tick(time.monotonic() + 60)
+                pool._pool_workers.reaper.on_death(worker)
+            pool._pool_workers.reaper.reap_overdue(time.monotonic() + 60)
         except BaseException as error:
             failures.append(error)
         done.set()

@@ -202,7 +202,7 @@ def test_a_worker_cannot_have_another_process_watched_for_it(odd: Callable[..., 
         assert not holds_other_end(told, worker.channel.stdin)
         assert holds_other_end(worker.pid, worker.channel.stdin)
         worker.pidfd, known = None, worker.pidfd
-        assert not worker.watch_by_its_word()
+        assert not worker.watch_reported_pid()
         worker.pidfd = known
         assert sup.call("f", "echo", {"n": 1}, timeout=20) == {"n": 1}
     finally:

@@ -90,7 +90,7 @@ def test_a_repeated_request_never_runs_twice(supervise: Supervise, tmp_path: Pat
     """Process (C5): the same id twice: the worker refuses the second, and the command runs once."""
     sup = supervise(size=1)
     dispatcher = sup.pool("f")._dispatcher
-    call = sup.pool("f")._make("effect", {"path": str(tmp_path / "effects"), "token": "x"}, None, None)
+    call = sup.pool("f")._caller.make("effect", {"path": str(tmp_path / "effects"), "token": "x"}, {})
     call.frame = call.frame * 2
     call.wait_in_thread()
     dispatcher.submit(call)

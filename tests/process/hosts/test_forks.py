@@ -60,7 +60,7 @@ def replace():
     until(lambda: victim not in ready() and len(ready()) == 2)
 
 def template():
-    return int(sup.stats()["f"]["reaper"].removeprefix("template "))
+    return int(sup.stats()["f"]["reaper"].removeprefix("fork server "))
 
 def lives(pid):
     try:

@@ -51,7 +51,7 @@ own = subprocess.Popen(["sleep", "600"])
 sup = Supervisor(pools=[POOL]).start().wait_ready()
 until(are_ready)
 assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
-template = int(sup.stats()["f"]["reaper"].split()[1])
+template = int(sup.stats()["f"]["reaper"].split()[-1])
 for pid in are_ready():
     os.kill(pid, signal.SIGKILL)
 until(lambda: are_ready() and sup.stats()["f"]["counts"]["deaths"] == 2)
@@ -62,7 +62,7 @@ before = are_ready()
 started = [sup.call("f", "spawn", {"seconds": 600}) for _ in range(4)]
 mine = subprocess.Popen(["true"])
 os.kill(template, signal.SIGKILL)
-until(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"template {template}"))
+until(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {template}"))
 until(lambda: are_ready() and not {*are_ready()} & {*before})
 assert sup.stats()["f"]["counts"]["failed"] == 0
 until(lambda: {state(pid) for pid in (template, *before, *started)} == {"gone"})

@@ -28,7 +28,7 @@ with Supervisor(pools=[POOL]) as sup:
         assert (error.cause, error.signal) == ("killed", signal.SIGKILL), (error.cause, error.signal, error.exit_code)
     until(lambda: [w["phase"] for w in sup.stats()["f"]["workers"]].count("ready") == 2)
     assert sup.call("f", "echo", {"n": 2}) == {"n": 2}
-    assert sup.stats()["f"]["reaper"].startswith("template"), sup.stats()["f"]["reaper"]
+    assert sup.stats()["f"]["reaper"].startswith("fork server"), sup.stats()["f"]["reaper"]
 tell(served=True)
 """
 

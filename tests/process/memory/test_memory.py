@@ -84,7 +84,7 @@ def test_a_lost_template_is_said_in_the_stats(supervise: Supervise) -> None:
     sup = supervise(size=1, memory_cap=CAP)
     assert sup.stats()["f"]["memory"]["cap_bytes"] == CAP
     os.kill(template_pid(sup), signal.SIGKILL)
-    eventually(lambda: sup.stats()["f"]["reaper"] != "template 0")
+    eventually(lambda: sup.stats()["f"]["reaper"] != "fork server 0")
     assert sup.stats()["f"]["memory"]["layers"]
     all_ready(sup, 1)
 

@@ -245,9 +245,9 @@ def test_the_kernel_takes_a_worker_before_the_host(parent: Path, groups: str, ca
     script = textwrap.dedent(f"""
         from dspex.config import PoolConfig
         from dspex.errors import WorkerDied
-        from dspex.pools import pool_workers as crew
+        from dspex.pools import reaper
         from dspex.pools.supervisor import Supervisor
-        crew.EXIT_PATIENCE = 5.0
+        reaper.EXIT_PATIENCE = 5.0
         held = bytearray({64 * MIB}); held[::4096] = b"x" * len(held[::4096])   # the host is the larger one
         settings = dict(bridge="faults", size=1, recycle_after_memory=None, memory_cap={1024 * MIB})
         with Supervisor(pools=[PoolConfig("f", **settings)]) as sup:

@@ -138,7 +138,7 @@ def test_layers_are_said_as_they_are(supervise: Supervise) -> None:
     sup = supervise(size=1, memory_cap=CAP)
     said = sup.stats()["f"]["memory"]
     assert said["is_enforced"]
-    assert any(layer.startswith("poll by the template") for layer in said["layers"])
+    assert any(layer.startswith("poll by the fork server") for layer in said["layers"])
     assert len({text.partition(":")[0].split()[0] for text in [*said["layers"], *said["missing"]]}) == 4
     with Gate(sup) as gate:  # keeps the orphaned worker in service
         holder = Caller(sup.call, *gate.command)
@@ -159,7 +159,7 @@ def test_a_stopped_template_is_replaced(supervise: Supervise) -> None:
     """Process (T6): one that a signal stopped could neither watch nor start workers; the cap holds again soon."""
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
     stopped = sup.call("f", "stop_parent")
-    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"template {stopped}"), what="another template")
+    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {stopped}"), what="another template")
     assert not is_alive(stopped)
     with pytest.raises(WorkerMemoryExceeded):
         sup.call("f", "at_once", {"bytes": CAP + 16 * MIB, "seconds": 60.0})

@@ -44,7 +44,7 @@ def _without(body: str) -> str:
         'while sum(w["phase"] == "ready" for w in sup.stats()["f"]["workers"]) < 2:\n    time.sleep(0.01)\n'
         'assert sup.stats()["f"]["lifeline"].startswith("watch"), sup.stats()\n'
         'pids[:] = [w["pid"] for w in sup.stats()["f"]["workers"]]\n'
-        'template = int(sup.stats()["f"]["reaper"].split()[1])\n'
+        'template = int(sup.stats()["f"]["reaper"].split()[-1])\n'
         "pids.append(template)\n" + body
     )
 

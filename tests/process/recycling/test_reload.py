@@ -139,7 +139,7 @@ def test_a_replaced_templates_word_may_come_late(supervise: Supervise, tmp_path:
     script.write_text(AWAITING.format(folder=str(tmp_path), version=2))
     reload = Caller(sup.pool("f").recycle, reload=True)
     eventually((tmp_path / "began-2").exists)
-    first, second = forkserver.template, forkserver._candidate
+    first, second = forkserver.current, forkserver._candidate
     assert first is not None and second is not None
     is_held, go_on = threading.Event(), threading.Event()
     sup._engine.call_soon(lambda: (is_held.set(), go_on.wait(30)))

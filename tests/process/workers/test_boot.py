@@ -156,7 +156,7 @@ def test_stopping_while_workers_start_leaves_nothing(supervise: Supervise, tmp_p
     script = tmp_path / "mine_bridge.py"
     script.write_text(HANGS)
     sup = supervise(bridge=str(script), wait=False)
-    pid = eventually(lambda: sup.stats()["f"]["reaper"] != "lost" and sup.stats()["f"]["reaper"].split()[1])
+    pid = eventually(lambda: sup.stats()["f"]["reaper"] != "lost" and sup.stats()["f"]["reaper"].split()[-1])
     began = time.monotonic()
     sup.stop(grace=0.0)
     assert time.monotonic() - began < SOON
@@ -173,7 +173,7 @@ def test_a_template_with_threads_is_not_forked(supervise: Supervise, tmp_path: P
     sup.start()
     sup.wait_ready()
     assert sup.call("f", "ping")["worker"] == "f/0"
-    (warmed,) = [event for event in heard if event.name == "dspex.template.warmed"]
+    (warmed,) = [event for event in heard if event.name == "dspex.forkserver.warmed"]
     assert warmed.facts["forks"] is False
 
 

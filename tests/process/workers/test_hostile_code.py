@@ -142,7 +142,7 @@ def test_an_import_that_takes_sigchld_does_not_take_the_templates_children(
     )
     sup = hostile(bridge=str(path))
     lost: list[Any] = []
-    sup.on_event(lambda event: lost.append(event) if event.name == Name.TEMPLATE_LOST else None)
+    sup.on_event(lambda event: lost.append(event) if event.name == Name.FORKSERVER_LOST else None)
     assert sup.call("f", "is_set") is True
     for _ in range(2):
         with pytest.raises(WorkerDied) as caught:

@@ -20,7 +20,7 @@ def test_more_children_than_the_template_may_have_descriptors(supervise: Callabl
     template = _parent_of(sup.call("f", "ping")["pid"])
     resource.prlimit(template, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     lost: list[Any] = []
-    sup.on_event(lambda event: lost.append(event) if event.name == Name.TEMPLATE_LOST else None)
+    sup.on_event(lambda event: lost.append(event) if event.name == Name.FORKSERVER_LOST else None)
     for _ in range(CHILDREN):
         sup.call("f", "spawn", {"seconds": 60.0})
     eventually(lambda: len(list(Path(f"/proc/{template}/fd").iterdir())) >= DESCRIPTORS // 2)

@@ -99,9 +99,9 @@ class Injuries:
 
     async def _kill_template(self, pool: str, random: Random) -> None:
         reaper = self._sup.stats()[pool]["reaper"]
-        if reaper.startswith("template"):
+        if reaper.startswith("fork server"):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(reaper.split()[1]), signal.SIGKILL)
+                os.kill(int(reaper.split()[-1]), signal.SIGKILL)
 
     def _signal(self, pool: str, random: Random, number: signal.Signals) -> None:
         rows = self._sup.stats()[pool]["workers"]

@@ -55,7 +55,7 @@ class OddWords:
             services_of(sup)
             sup.register("endless", _endless)
             sup.on_event(lambda event: repr(event.facts))
-            sup.pool("good").wait_ready(30)
+            sup.pool("good").lifecycle.wait_ready(30)
             before = _own_rss()
             threads = [threading.Thread(target=self._guard, args=(self._be_odd, sup)) for _ in range(CALLERS)]
             company = threading.Thread(target=self._guard, args=(self._be_good, sup))

@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 DAY = 86_400.0
 MOST_PER_S = 4_000  # ids that the books have room for, per second
 CALLERS = {"callers": 40, "durable": 8, "stateful": 4, "threads": 3}
-COUNTED = (Name.WORKER_RECYCLING, Name.WORKER_RETIRING, Name.WORKER_STOPPED, Name.WORKER_DIED, Name.TEMPLATE_LOST)
+COUNTED = (Name.WORKER_RECYCLING, Name.WORKER_RETIRING, Name.WORKER_STOPPED, Name.WORKER_DIED, Name.FORKSERVER_LOST)
 SHORT = 600.0  # seconds: before, what is made once and kept looks like growth
 REMEMBERED = 60.0  # seconds that suspects are known, not ten minutes: else they grow in number for so long
 BLOCKING = 16  # threads for what blocks: callers, recycling
@@ -157,7 +157,7 @@ class Soak:
 def _look(sup: Supervisor) -> dict[str, float]:
     stats = sup.stats().values()
     workers = [row["pid"] for pool in stats for row in pool["workers"] if row["pid"]]
-    templates = [int(pool["reaper"].split()[1]) for pool in stats if pool["reaper"].startswith("template")]
+    templates = [int(pool["reaper"].split()[-1]) for pool in stats if pool["reaper"].startswith("fork server")]
     return {
         "rss of the host": rss_of(os.getpid()),
         "blocks of the host": sys.getallocatedblocks(),
@@ -214,7 +214,7 @@ def _is_quiet(pool: Any) -> bool:
     rows = pool["workers"]
     is_whole = len(rows) == pool["size"] and all(row["phase"] == "ready" and row["pid"] for row in rows)
     is_idle = not pool["queued"] and not pool["in_flight"] and not pool["sessions"]
-    return is_whole and is_idle and pool["reaper"].startswith("template")
+    return is_whole and is_idle and pool["reaper"].startswith("fork server")
 
 
 def _settled(look: Any, before: Holdings, within: float = 10.0) -> Holdings:

@@ -33,9 +33,9 @@ PRELUDE = """
 import asyncio, json, os, signal, subprocess, sys, threading, time
 import dspex
 from dspex import Config, PoolConfig, Supervisor
-from dspex.pools import pool_workers as crew
+from dspex.pools import reaper
 
-crew.EXIT_PATIENCE = 2.0  # how a worker died is to be known on a busy machine too
+reaper.EXIT_PATIENCE = 2.0  # how a worker died is to be known on a busy machine too
 POOL = PoolConfig("f", bridge="faults", size=2, concurrency=2, stop_grace=5.0, startup_timeout=30.0,
                   env={"DSPEX_TEST_HOST": os.environ["DSPEX_TEST_HOST"]})
 SAYS = os.environ["DSPEX_TEST_SAYS"]

@@ -59,7 +59,7 @@ def supervisor() -> Supervisor:
 def facts() -> dict[str, Any]:
     stats = supervisor().stats()["dspy"]
     pids = [row["pid"] for row in stats["workers"]]
-    template = int(stats["reaper"].split()[1]) if stats["reaper"].startswith("template") else 0
+    template = int(stats["reaper"].split()[-1]) if stats["reaper"].startswith("fork server") else 0
     changed = [number for number, handler in handlers().items() if before.get(number) != handler]
     return {
         "pid": os.getpid(),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, Intake
-from dspex.pools.processes.worker_process import Worker
+from dspex.pools.worker import Worker
 from dspex_worker.wire import FRAME_LIMIT
 
 MIB = 1024 * 1024

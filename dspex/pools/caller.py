@@ -1,0 +1,154 @@
+"""Make a pool's calls and wait for them, in a thread or on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from dspex_worker.wire import Packed, messages
+from dspex_worker.wire.messages import Kind
+
+from ..errors import CallCancelled
+from .call import Call
+from .call_factory import CallFactory
+from .call_verbs import CallKeywords, StreamKeywords, require_known
+from .dispatcher import Dispatcher
+from .ownership import Ownership
+from .streams import CREDIT, AsyncStream, Stream, StreamBuffer
+
+Arguments = dict[str, Any] | Packed | None
+Cancel = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class Caller:
+    """The callers' half of one pool. Any thread."""
+
+    def __init__(self, dispatcher: Dispatcher, call_factory: CallFactory, ownership: Ownership) -> None:
+        self._dispatcher = dispatcher
+        self._call_factory = call_factory
+        self._ownership = ownership
+
+    # -- calls --
+
+    def invoke(self, command: str, arguments: Arguments, options: CallKeywords, cancel: Cancel | None = None) -> Call:
+        """Run the command and return its ended call; blocks."""
+        call = self.make(command, arguments, options)
+        call.wait_in_thread()
+        take_back = None
+        try:
+            self._dispatcher.submit(call)
+            if cancel is not None:
+                take_back = cancel(lambda: self.cancel(call))
+            if not call.is_ended and not call.wait():
+                self._dispatcher.expire(call)
+        except BaseException:
+            self._dispatcher.recover(call)
+            raise
+        finally:
+            if take_back is not None:
+                take_back()
+        return call
+
+    async def ainvoke(
+        self, command: str, arguments: Arguments, options: CallKeywords, *, keeps_packed: bool = False
+    ) -> Call:
+        """`invoke`, awaited; with `keeps_packed` a large value stays packed, for who only passes it on."""
+        call = self.make(command, arguments, options)
+        call.keeps_packed = keeps_packed
+        future = call.wait_in_loop(self._dispatcher.loop_batches)
+        try:  # no await stands between submitting and waiting (C6)
+            self._dispatcher.submit(call)
+            if not call.is_ended:
+                await future
+        except BaseException:
+            self._dispatcher.recover(call)
+            raise
+        return call
+
+    def make(
+        self,
+        command: str,
+        arguments: Arguments,
+        options: CallKeywords | StreamKeywords,
+        shape: Any = CallKeywords,
+        credit: int | None = None,
+    ) -> Call:
+        """Return the call, encoded and ready to be submitted.
+
+        Raises:
+            ForkedSupervisor, PoolClosed: see `Ownership.check_usable`.
+            UnknownName, InvalidInput, EncodeError, FrameTooLarge, WouldDeadlock: it can never run.
+        """
+        self._ownership.check_usable()
+        if options:
+            require_known(options, shape)
+        return self._call_factory.make(command, arguments, options, credit)
+
+    def cancel(self, call: Call) -> None:
+        """End a call from another thread than its caller's: that one gets CallCancelled."""
+        pool = self._dispatcher.name
+        text = f"The call {call.command!r} in pool {pool!r} was cancelled by another thread of its caller."
+        self._dispatcher.give_up(call, CallCancelled(text), "cancelled", wakes=True)
+
+    # -- streams --
+
+    def stream(self, command: str, arguments: Arguments, options: StreamKeywords) -> Stream:
+        """Run a streaming command, to be read by a thread."""
+        call, buffer = self._make_stream(command, arguments, options, None)
+        stream = Stream(call, buffer, self._grant, self)
+        self._submit_stream(call)
+        return stream
+
+    def astream(
+        self, command: str, arguments: Arguments, options: StreamKeywords, *, keeps_packed: bool = False
+    ) -> AsyncStream:
+        """Run a streaming command, to be read by a coroutine of the running loop."""
+        call, buffer = self._make_stream(command, arguments, options, asyncio.get_running_loop())
+        call.keeps_packed = keeps_packed
+        stream = AsyncStream(call, buffer, self._grant, self)
+        self._submit_stream(call)
+        return stream
+
+    def _make_stream(
+        self, command: str, arguments: Arguments, options: StreamKeywords, loop: asyncio.AbstractEventLoop | None
+    ) -> tuple[Call, StreamBuffer]:
+        call = self.make(command, arguments, options, StreamKeywords, CREDIT)
+        buffer = call.stream = StreamBuffer(loop)
+        return call, buffer
+
+    def _submit_stream(self, call: Call) -> None:
+        try:
+            self._dispatcher.submit(call)
+        except BaseException:
+            self._dispatcher.recover(call)
+            raise
+        if call.is_ended and call.stream is not None:  # refused
+            call.stream.finish()
+
+    def _grant(self, call: Call, count: int) -> None:
+        """The consumer of a stream took chunks: its worker may send as many more."""
+        if call.stream is not None:
+            call.stream.allow(count)  # before the worker can know
+        worker = self._dispatcher.workers.get(call.generation)
+        if worker is not None:
+            self._dispatcher.post(worker, messages.write(Kind.CREDIT, call.id, count))
+
+    # -- what a stream asks for while it is read: see `StreamPool` --
+
+    def check_own_process(self) -> None:
+        """Raise ForkedSupervisor where the stream is read in a forked child of the host (C13)."""
+        self._ownership.check_own_process()
+
+    def expire(self, call: Call) -> None:
+        """Its deadline has passed, or it has an outcome already (C7)."""
+        self._dispatcher.expire(call)
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for it any more."""
+        if not self._ownership.is_forked:
+            self._dispatcher.give_up(call, None, "cancelled", wakes=True)
+
+    def abandon_later(self, call: Call) -> None:
+        """`abandon` for finalizers: takes no lock (C11)."""
+        self._dispatcher.recover(call)
