@@ -50,10 +50,10 @@ _HOMES = {
     "Reason": "programs.routing",
     "map": "programs.map",
     "amap": "programs.map",
-    "Optimized": "programs.saving",
+    "Optimized": "programs.optimized",
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
-    "evaluate": "programs.optimize",
+    "evaluate": "programs.evaluate",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.evaluate import evaluate as evaluate
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -122,8 +123,8 @@ if TYPE_CHECKING:
     from .programs.map import map as map
     from .programs.native_route import Chunk as Chunk
     from .programs.optimize import aoptimize as aoptimize
-    from .programs.optimize import evaluate as evaluate
     from .programs.optimize import optimize as optimize
+    from .programs.optimized import Optimized as Optimized
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict
@@ -131,7 +132,6 @@ if TYPE_CHECKING:
     from .programs.program import Program as Program
     from .programs.routing import Decision as Decision
     from .programs.routing import Reason as Reason
-    from .programs.saving import Optimized as Optimized
     from .programs.saving import load as load
     from .programs.strategies.votes import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index

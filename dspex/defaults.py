@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import NotConfigured, SettingsError, UnknownName
 
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from .lm.record import LM
     from .pools.supervisor import Supervisor
     from .usage_stats import UsageStats
+
+
+class HoldsLM(Protocol):
+    """What has a language model to be called, as a FakeLM does."""
+
+    @property
+    def lm(self) -> LM: ...
+
+
+if TYPE_CHECKING:
+    LMLike = LM | str | Mapping[str, Any] | HoldsLM  # a record, a model's name, a table of settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"

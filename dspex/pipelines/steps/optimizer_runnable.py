@@ -24,10 +24,12 @@ from ...adapters.validation import to_wire
 from ...errors import CallCancelled, SettingsError, StepTimeout
 from ...programs.factories import predictor
 from ...programs.optimize import optimize
+from ...programs.optimized import Optimized
+from ...programs.optimizer_options import OptimizerName
 from ...programs.program import Program
-from ...programs.routing import OPTIMIZER_POOL
-from ...programs.saving import Optimized
-from ...services.services import checked_convention, services_of
+from ...programs.routing import OPTIMIZER_POOL, Implementation
+from ...services.metrics import checked_convention
+from ...services.services import services_of
 from ...signatures.signature import Signature, signature
 from ..core.results import Optimization
 from .module_runnable import ModuleRunnable
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.supervisor import Supervisor
 
-OPTIMIZERS = {
+OPTIMIZERS: Mapping[str, OptimizerName] = {
     "dspy.MIPROv2": "miprov2",
     "dspy.GEPA": "gepa",
     "dspy.COPRO": "copro",
@@ -76,7 +78,7 @@ class OptimizerRunnable:
         task: str = "",
         module: str = "dspy.Predict",
         max_examples: int | None = None,
-        implementation: str = "auto",
+        implementation: Implementation = "auto",
         **options: Any,
     ) -> None:
         if not trainset:
@@ -167,7 +169,7 @@ class OptimizerRunnable:
     def _key(self, lm: LM) -> str:
         """What makes two optimisations the same (P8). A bare function is the same for this step alone."""
         facts = {
-            "spec": self.student.spec() | {"tools": [tool.name for tool in self.student.tools]},
+            "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
             "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import SettingsError, UnknownName
-from ...programs.factories import KINDS, predictor
+from ...programs.factories import predictor
+from ...programs.kinds import KINDS
 from ..core.parameters import Condition
 from ..core.plan import Plan
 from ..core.step import Step, checked_policy, names_of
@@ -233,8 +234,8 @@ def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) ->
 def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     """The maker of a step for what is no function: signatures, templates, caches."""
     from ...lm.cache import Cache
+    from ...programs.optimized import Optimized
     from ...programs.program import Program
-    from ...programs.saving import Optimized
     from ...signatures.signature import Signature, signature
     from ...templates import PromptTemplate
 
@@ -265,8 +266,8 @@ def _made_with(make: Callable[..., Step], options: dict[str, Any], **common: Any
 
 
 def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
+    from ...programs.optimized import Optimized
     from ...programs.program import Program
-    from ...programs.saving import Optimized
 
     if isinstance(what, str):
         return named_runnable(what, signature=sig, **options)

@@ -54,8 +54,8 @@ class Majority(RepeatingStrategy):
     def is_of_requests(self) -> bool:
         return self.normalize is None and self.inner.is_of_requests
 
-    def spec(self) -> dict[str, Any]:
-        inner = self.inner.spec()
+    def to_wire(self) -> dict[str, Any]:
+        inner = self.inner.to_wire()
         described = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
         outer: dict[str, Any] = {key: inner[key] for key in ("signature", "tools") if key in inner}
         return {

@@ -117,7 +117,7 @@ class RetrievalAugmented(Strategy):
     def inputs(self) -> tuple[str, ...]:
         return tuple(name for name in self.signature.input_fields if name != self.context)
 
-    def spec(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
             f"{self.module} looks up its passages for each call; optimise or evaluate the program that it asks, or "
             f"score it here with dspex.map.",
@@ -132,7 +132,7 @@ class RetrievalAugmented(Strategy):
 
     def _found(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
-            pool = self.home().pool(GENERAL_POOL)
+            pool = self.supervisor_used.pool(GENERAL_POOL)
             call = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how))
             passages = worker_answers.passages(call)
         else:
@@ -145,7 +145,7 @@ class RetrievalAugmented(Strategy):
 
     async def _afound(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
-            pool = self.home().pool(GENERAL_POOL)
+            pool = self.supervisor_used.pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
             return self._given(inputs, worker_answers.passages(call))
         passages = await asyncio.to_thread(self._searched, inputs)

@@ -177,7 +177,7 @@ class RepeatingStrategy(Strategy):
             made = await adrive(self.attempts(self._checked(inputs)), ask)
         return accounted(made, account), calls.last
 
-    def spec(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
             f"{self.module} has no form that a worker could run as a whole; optimise or evaluate the program that it "
             f"asks, or score it here with dspex.map.",
