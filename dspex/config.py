@@ -1,8 +1,8 @@
-"""Settings: what they are called, their units and defaults, and where they come from.
+"""Read settings: their names, units and defaults, and where they come from.
 
 Every setting is declared once, as a field of `PoolConfig`; the settings page of the docs is generated from it. Values
-come from the defaults, a TOML file, the environment and arguments, the later ones first in rank; an error names the
-key as it was written there.
+come from the defaults, a TOML file, the environment and arguments; a later one overrides an earlier one. An error names
+the key as it was written there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from dspex_worker.wire import encode
 
@@ -46,9 +46,46 @@ def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MIS
     return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro, "makes": makes})
 
 
+Span = float | str  # seconds, or text such as "90s" or "15min"
+Size = int | str  # bytes, or text such as "2GiB"
+
+
+class PoolSettings(TypedDict, total=False):
+    """The keywords of `PoolConfig`, as they may be written; see its fields for what they mean."""
+
+    size: int
+    concurrency: int
+    bridge: str | os.PathLike[str]
+    python: str | os.PathLike[str]
+    start_method: StartMethod
+    memory_cap: Size | None
+    affinity: Affinity
+    queue_limit: int
+    call_timeout: Span
+    cancel_grace: Span
+    stop_grace: Span
+    recycle_after_calls: int | None
+    recycle_after_age: Span | None
+    recycle_after_memory: Size | None
+    session_ttl: Span
+    session_limit: int
+    session_drain: Span
+    startup_timeout: Span
+    restart_budget: Sequence[float]
+    imports: Sequence[str]
+    path: Sequence[str]
+    env: Mapping[str, str]
+    options: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """One pool's settings. Durations are seconds, sizes bytes (or text such as "2GiB", "90s", "15min")."""
+    """One pool's settings. Durations are seconds, sizes bytes (or text such as "2GiB", "90s", "15min").
+
+    Raises:
+        UnknownName: a setting that does not exist; `near` lists the closest that do.
+        SettingsError: a value that cannot be; `key` says which.
+    """
 
     name: str = _setting("dspy", "name", "the pool's name")
     size: int = _setting(4, "count", "workers", mipro=2)
@@ -87,19 +124,22 @@ class PoolConfig:
     env: Mapping[str, str] = _setting((), "variables", "variables for the workers beside the allow-list", makes=True)
     options: Mapping[str, Any] = _setting((), "plain", "plain data for the bridge script", makes=True)
 
-    def __init__(self, name: str = "dspy", **settings: Any) -> None:
+    def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:
+        self._read({"name": name, **settings})
+        self._check()
+
+    def _read(self, settings: Mapping[str, Any]) -> None:
         known = {f.name: f for f in dataclasses.fields(PoolConfig)}
+        name = settings["name"]
         for key in settings:
             if key not in known:
                 raise UnknownName("setting", key, known, where=f"pool {name!r}")
         heavy = settings.get("bridge", name) == "mipro"
-        settings = {"name": name, **settings}
         for key, f in known.items():
             value = settings[key] if key in settings else _default(f, heavy=heavy)
             object.__setattr__(self, key, _read(f"pools.{name}.{key}", f.metadata["kind"], value))
         if heavy and "recycle_after_memory" not in settings and self.memory_cap is not None:
             object.__setattr__(self, "recycle_after_memory", self.memory_cap * 8 // 10)
-        self._check()
 
     def _check(self) -> None:
         where = f"pools.{self.name}"
@@ -116,7 +156,7 @@ class PoolConfig:
             )
 
     def changed(self, other: PoolConfig) -> list[str]:
-        """Give the names of the settings that `other` has otherwise."""
+        """Return the names of the settings that `other` has otherwise."""
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)]
 
     def makes_same_workers(self, other: PoolConfig) -> bool:
@@ -151,7 +191,7 @@ class Config:
 
 
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
-    """Give the settings of a TOML file (or the two default pools), overridden by the environment.
+    """Return the settings of a TOML file (or the two default pools), overridden by the environment.
 
     `[pools.<name>]` tables declare pools; a file without any gets the default `dspy` and `mipro` pools. In the
     environment `DSPEX_<POOL>_<SETTING>` overrides one setting, as in `DSPEX_DSPY_SIZE=8`.
@@ -174,7 +214,7 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
 
 
 def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
-    """Give the pool of one [pools.<name>] table."""
+    """Return the pool of one [pools.<name>] table."""
     if not isinstance(settings, dict):
         raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
     if "name" in settings:
@@ -215,7 +255,7 @@ def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(key: str, kind: str, value: Any) -> Any:
-    """Give `value` as its kind.
+    """Return `value` as its kind.
 
     Raises:
         SettingsError: it is not of that kind or out of range.

@@ -1,7 +1,7 @@
 """The process-wide defaults: one LM, one LM client, one supervisor, made at first need.
 
 This is the only state that DSPex keeps for a whole process. A forked child starts a supervisor of its own at its first
-need; threads may race for the first call.
+need. Any thread.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Defaults:
     def configure(
         self,
         *,
-        lm: LM | str | None = None,
-        config: Any = None,
+        lm: LMLike | None = None,
+        config: str | os.PathLike[str] | Config | None = None,
         supervisor: Supervisor | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
@@ -70,10 +70,10 @@ class Defaults:
                 self._is_given = supervisor is not None
 
     def lm(self) -> LM:
-        """Give the default LM.
+        """Return the default LM.
 
         Raises:
-            NotConfigured: none was set.
+            NotConfigured: there is none.
         """
         with self._lock:
             if self._lm is not None:
@@ -83,7 +83,7 @@ class Defaults:
             return self._found_lm
 
     def client(self) -> LMClient:
-        """Give the process's LM client; it survives a fork of the host by itself."""
+        """Return the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
             from .lm.lm_client import LMClient
             from .lm.usage import set_process_budget
@@ -97,7 +97,7 @@ class Defaults:
         return self._client
 
     def supervisor(self) -> Supervisor:
-        """Give the default supervisor, started.
+        """Return the default supervisor, started.
 
         Raises:
             ForkedSupervisor: it is one that the user gave and that was started before this process was forked.
@@ -111,7 +111,7 @@ class Defaults:
             return self._supervisor.start()
 
     def running_supervisor(self) -> Supervisor | None:
-        """Give the default supervisor if there is one already."""
+        """Return the default supervisor if there is one already."""
         supervisor = self._supervisor
         return supervisor if supervisor is not None and supervisor.is_running else None
 
@@ -164,9 +164,9 @@ os.register_at_fork(after_in_child=_defaults.renew_lock)
 
 def configure(
     *,
-    lm: Any = None,
-    config: Any = None,
-    supervisor: Any = None,
+    lm: LMLike | None = None,
+    config: str | os.PathLike[str] | Config | None = None,
+    supervisor: Supervisor | None = None,
     budget_usd: float | None = None,
     budget_tokens: int | None = None,
 ) -> None:
@@ -183,17 +183,21 @@ def configure(
 
 
 def configured_lm() -> LM:
-    """Give the default LM, or raise NotConfigured."""
+    """Return the default LM.
+
+    Raises:
+        NotConfigured: there is none.
+    """
     return _defaults.lm()
 
 
 def default_supervisor() -> Supervisor:
-    """Give the process-wide supervisor; it is started at first need and ends with the process."""
+    """Return the process-wide supervisor; it is started at first need and ends with the process."""
     return _defaults.supervisor()
 
 
 def running_supervisor() -> Supervisor | None:
-    """Give the process-wide supervisor if it runs already."""
+    """Return the process-wide supervisor if it runs already."""
     return _defaults.running_supervisor()
 
 
@@ -203,17 +207,21 @@ def stop_default_supervisor() -> None:
 
 
 def client() -> LMClient:
-    """Give the process's LM client."""
+    """Return the process's LM client."""
     return _defaults.client()
 
 
 def usage() -> UsageStats:
-    """Give what this process asked of language models, on both routes, since it began."""
+    """Return what this process asked of language models, on both routes, since it began."""
     return _defaults.client().ledger.total.stats()
 
 
 def as_lm(lm: Any) -> LM:
-    """Give the LM record for a record, a model's name, or a table of its settings."""
+    """Return the LM for an LM, a model's name, a table of its settings, or what holds an LM.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
     from .lm.record import LM
 
     if isinstance(lm, LM):
