@@ -172,16 +172,19 @@ def rag(
     query: str | None = None,
     context: str = "context",
     url: str | None = None,
+    port: int | None = None,
+    post_requests: bool | None = None,
     **options: Unpack[StrategyOptions],
 ) -> Program[S]:
     """Return a program that looks up the k best passages for its question and answers with them.
 
-    `retriever` is an index (`search(query, k)`), a function `(query, k)`, or "dspy.ColBERTv2" with `url=`. The texts go
-    to the input `context` (`context="other"`), which is added if the signature lacks it; the query is the first other
-    input (`query="name"`). The passages are in the prediction as `passages`.
+    `retriever` is an index (`search(query, k)`), a function `(query, k)`, or "dspy.ColBERTv2" with `url=` (and its
+    `port` and `post_requests`). The texts go to the input `context` (`context="other"`), which is added if the
+    signature lacks it; the query is the first other input (`query="name"`). The passages are in the prediction as
+    `passages`.
     """
     own: dict[str, Any] = {"retriever": retriever, "k": k, "query": query, "context": context}
-    return predictor("rag", what, **own, **_passed(options, url=url))
+    return predictor("rag", what, **own, **_passed(options, url=url, port=port, post_requests=post_requests))
 
 
 def explain(

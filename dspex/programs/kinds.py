@@ -34,7 +34,7 @@ _OWN_OPTIONS: Mapping[str, frozenset[str]] = {
     "dspy.Refine": frozenset({"reward_fn", "N", "threshold", "fail_count"}),
     "dspy.majority": frozenset({"n", "field", "normalize"}),
     "dspex.Assertions": frozenset({"checks", "attempts", "on_failure"}),
-    "dspex.RAG": frozenset({"retriever", "k", "query", "context", "url"}),
+    "dspex.RAG": frozenset({"retriever", "k", "query", "context", "url", "port", "post_requests"}),
 }
 _STRATEGIES = frozenset({"dspy.BestOfN", "dspy.Refine", "dspy.majority", "dspex.Assertions", "dspex.RAG"})
 _COUNTS = ("N", "n", "M", "k", "attempts", "fail_count", "max_iters")

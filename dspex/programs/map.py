@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from ..errors import SettingsError
 
@@ -51,13 +51,18 @@ def map(program: Callable[..., T], inputs: Iterable[Any], *, max_in_flight: int 
     return _mapped(program, inputs, max_in_flight)
 
 
+@overload
 def amap(
-    program: AwaitedProgram[T] | Callable[..., Awaitable[T]],
-    inputs: Iterable[Any] | AsyncIterable[Any],
-    *,
-    max_in_flight: int = 64,
-) -> AsyncIterator[Row[T]]:
-    """`map`, awaiting `program.acall(**row)`; leaving the loop early cancels what runs."""
+    program: AwaitedProgram[T], inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = ...
+) -> AsyncIterator[Row[T]]: ...
+@overload
+def amap(
+    program: Callable[..., Awaitable[T]], inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = ...
+) -> AsyncIterator[Row[T]]: ...
+def amap(
+    program: Any, inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = 64
+) -> AsyncIterator[Row[Any]]:
+    """`map`, awaiting `program.acall(**row)`, or `program(**row)`; leaving the loop early cancels what runs."""
     _require_positive(max_in_flight)
     return _amapped(program, inputs, max_in_flight)
 

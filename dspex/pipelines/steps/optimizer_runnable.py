@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ... import defaults
 from ...adapters.validation import to_wire
-from ...errors import CallCancelled, SettingsError, StepTimeout
+from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
 from ...programs.factories import predictor
-from ...programs.optimize import optimize
+from ...programs.optimize import OptimizeOptions, optimize
 from ...programs.optimized import Optimized
 from ...programs.optimizer_options import OptimizerName
 from ...programs.program import Program
@@ -81,6 +81,8 @@ class OptimizerRunnable:
         implementation: Implementation = "auto",
         **options: Any,
     ) -> None:
+        for option in options.keys() - OptimizeOptions.__optional_keys__:
+            raise UnknownName("option", option, OptimizeOptions.__optional_keys__, where=name)
         if not trainset:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:

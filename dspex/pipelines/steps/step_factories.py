@@ -6,8 +6,8 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError, UnknownName
 from ...programs.factories import predictor
@@ -26,6 +26,11 @@ from .runnable import Runnable
 from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
+if TYPE_CHECKING:
+    from ...defaults import LMLike
+    from ...programs.program_options import Adapter, CallConfig
+    from ...signatures.signature import SignatureLike
+
 
 def native(
     what: Any = None,
@@ -34,11 +39,11 @@ def native(
     name: str | None = None,
     writes: Sequence[str] | str | None = None,
     into: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
-    keep: Sequence[str] = (),
+    keep: Sequence[str] | str = (),
     **options: Any,
 ) -> Step:
     """Give a step that runs in this process.
@@ -83,10 +88,18 @@ def python(
     what: Any,
     /,
     *,
-    signature: Any = None,
+    signature: SignatureLike | Mapping[str, Any] | None = None,
+    lm: LMLike | None = None,
+    adapter: Adapter | None = None,
+    config: CallConfig | Mapping[str, Any] | None = None,
+    demos: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[Callable[..., Any]] | None = None,
+    rollout_id: int | None = None,
+    use_native_function_calling: bool | None = None,
+    idempotent: bool | None = None,
     name: str | None = None,
     into: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
@@ -104,8 +117,10 @@ def python(
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
-      own options: optimises once, keeps the winner, and runs that.
+      own options: optimizes once, keeps the winner, and runs that.
     - any object with the methods of `pipelines.steps.runnable.Runnable`.
+
+    `lm`, `adapter`, ... say how a module named so is called, see `Program.using`; other options are the module's own.
 
     `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may
     pass; without it, only a step that is made of LM requests alone (`dspy.Predict`, `dspy.ChainOfThought`), or whose
@@ -115,7 +130,18 @@ def python(
     Raises:
         SettingsError, UnknownName, SignatureError: at once, for what could never run.
     """
-    made = _runnable(what, signature, options)
+    how = {
+        "lm": lm,
+        "adapter": adapter,
+        "config": config,
+        "demos": demos,
+        "tools": tools,
+        "rollout_id": rollout_id,
+        "use_native_function_calling": use_native_function_calling,
+        "idempotent": idempotent,
+    }
+    given = {key: value for key, value in how.items() if value is not None}
+    made = _runnable(what, signature, {**options, **given})
     if stateful and not made.is_stateful:
         made = _stateful(made)
     policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
@@ -128,7 +154,7 @@ def parallel(
     *,
     into: str | None = None,
     name: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
@@ -153,7 +179,7 @@ def parallel(
 
 
 def conditional(
-    predicate: Any,
+    predicate: Callable[..., Any] | str,
     then: Any,
     otherwise: Any = None,
     *,
@@ -178,7 +204,7 @@ def map_each(
     into: str,
     item: str = "item",
     name: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     fallback: Any = None,
     max_in_flight: int = 8,

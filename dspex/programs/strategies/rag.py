@@ -119,7 +119,7 @@ class RetrievalAugmented(Strategy):
 
     def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} looks up its passages for each call; optimise or evaluate the program that it asks, or "
+            f"{self.module} looks up its passages for each call; optimize or evaluate the program that it asks, or "
             f"score it here with dspex.map.",
             key="program",
         )

@@ -179,7 +179,7 @@ class RepeatingStrategy(Strategy):
 
     def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
-            f"{self.module} has no form that a worker could run as a whole; optimise or evaluate the program that it "
+            f"{self.module} has no form that a worker could run as a whole; optimize or evaluate the program that it "
             f"asks, or score it here with dspex.map.",
             key="program",
         )
