@@ -190,6 +190,20 @@ class Config:
     source: str = "defaults"
 
 
+def checked_pools(pools: Any) -> tuple[PoolConfig, ...]:
+    """Return the pools that code gives a supervisor.
+
+    Raises:
+        SettingsError: they are no list of PoolConfigs, or two have one name.
+    """
+    if not isinstance(pools, list | tuple) or not all(isinstance(pool, PoolConfig) for pool in pools):
+        raise SettingsError(f"pools is {pools!r}; it is a list of dspex.PoolConfig.", key="pools")
+    names = [pool.name for pool in pools]
+    if not names or len(set(names)) != len(names):
+        raise SettingsError(f"pools= needs pools with names of their own, not {names}.", key="pools")
+    return tuple(pools)
+
+
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
     """Return the settings of a TOML file (or the two default pools), overridden by the environment.
 
@@ -200,6 +214,8 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
         SettingsError: the file cannot be read, or a key or value in it is wrong; `key` says which.
     """
     environ = os.environ if environ is None else environ
+    if source is not None and not isinstance(source, str | os.PathLike):
+        raise SettingsError(f"Settings are a TOML file's path or a dspex.Config, not {source!r}.", key="config")
     tables = {} if source is None else _read_toml(Path(source))
     if source is not None:
         warn_if_exposed(Path(source), tables)

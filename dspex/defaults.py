@@ -177,8 +177,12 @@ def configure(
     ends that).
 
     Raises:
-        SettingsError: the default supervisor runs already.
+        SettingsError: the default supervisor runs already, or a value cannot be.
     """
+    if config is not None and not (isinstance(config, str | os.PathLike) or hasattr(config, "pools")):
+        raise SettingsError(f"config is {config!r}; it is a TOML file's path or a dspex.Config.", key="config")
+    if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
+        raise SettingsError(f"supervisor is {supervisor!r}; it is a dspex.Supervisor.", key="supervisor")
     _defaults.configure(lm=lm, config=config, supervisor=supervisor, budget_usd=budget_usd, budget_tokens=budget_tokens)
 
 

@@ -65,7 +65,7 @@ class UnknownName(UsageError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
         self.kind = kind
-        self.name = name
+        self.name = name = str(name)
         self.known = tuple(sorted(known))
         by_folded = {each.casefold(): each for each in self.known}
         close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)

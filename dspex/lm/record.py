@@ -18,7 +18,18 @@ from .credentials import secrets_of
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions
 from .model_table import model_facts
 from .providers import Provider
-from .record_checks import claim, frozen, header_pairs, is_number, price_of, seconds, switch, thawed, whole
+from .record_checks import (
+    claim,
+    frozen,
+    header_pairs,
+    is_number,
+    price_of,
+    require_kinds,
+    seconds,
+    switch,
+    thawed,
+    whole,
+)
 from .resolution import base_url_for, key_for, provider_of, proxy_for
 
 _RANGES = {
@@ -108,6 +119,7 @@ class LM:
     ) -> None:
         provider, name = provider_of(model)
         options = _known(further)
+        require_kinds(options)
         base = options.pop("api_base", None) if api_base is None else api_base
         key, source = key_for(provider, api_key)
         put = self._put
@@ -297,7 +309,7 @@ def _known(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
-    lms = (given,) if isinstance(given, LM) else tuple(given)
-    if not all(isinstance(lm, LM) for lm in lms):
-        raise SettingsError("fallbacks must be LMs.", key="fallbacks")
-    return lms
+    lms = [given] if isinstance(given, LM) else given
+    if not isinstance(lms, list | tuple) or not all(isinstance(lm, LM) for lm in lms):
+        raise SettingsError(f"fallbacks must be LMs, not {given!r}.", key="fallbacks")
+    return tuple(lms)

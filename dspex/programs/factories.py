@@ -238,7 +238,7 @@ def _asked(what: Any, options: dict[str, Any]) -> Program:
             raise SettingsError("module= goes with a signature; this program is of a module already.", key="module")
         return what if isinstance(what, Program) else what.program
     described: Mapping[str, Any] = module if isinstance(module, Mapping) else {"module": module or "predict"}
-    name = module_of(described.get("module"))
+    name = module_of(described.get("module", "predict"))
     inner = dict(described.get("options") or {})
     require_options(name, inner)
     own: dict[str, Any] = {key: options.pop(key) for key in ("tools", "allow_markers") if key in options}
@@ -250,7 +250,7 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     if module == "dspy.ChainOfThought" and "reasoning" in known.input_fields:
         raise SignatureError(f"{module} adds the output 'reasoning', which is an input of '{known}': rename it.")
     tools = named(options.pop("tools", ()))
-    allow_markers = bool(options.pop("allow_markers", False))
+    allow_markers = options.pop("allow_markers", False)
     return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

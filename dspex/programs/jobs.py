@@ -41,8 +41,15 @@ def wire_examples(rows: Any, sig: Signature, name: str) -> list[dict[str, Any]]:
 
 
 def input_names(inputs: Sequence[str] | None, program: Program) -> list[str]:
-    """Return the names of the examples' inputs: those given, else the program's."""
-    return list(inputs or program.inputs)
+    """Return the names of the examples' inputs: those given, else the program's.
+
+    Raises:
+        InvalidInput: they are no list of names.
+    """
+    names = program.inputs if inputs is None else inputs
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InvalidInput(f"inputs is {inputs!r}; it is a list of field names.", field="inputs")
+    return list(names or program.inputs)
 
 
 def followed(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidInput, UnknownName
+from ..errors import InvalidInput, SettingsError, UnknownName
 from ..lm.lm_options import GENERATION_OPTIONS, GenerationOptions
+from ..lm.record_checks import require_kinds
 from . import program_options
 from .program_options import ProgramOptions
 
@@ -37,6 +38,7 @@ _OWN_OPTIONS: Mapping[str, frozenset[str]] = {
     "dspex.RAG": frozenset({"retriever", "k", "query", "context", "url", "port", "post_requests"}),
 }
 _STRATEGIES = frozenset({"dspy.BestOfN", "dspy.Refine", "dspy.majority", "dspex.Assertions", "dspex.RAG"})
+_TEXTS = ("field", "query", "context", "url")
 _COUNTS = ("N", "n", "M", "k", "attempts", "fail_count", "max_iters")
 
 
@@ -79,7 +81,7 @@ def require_options(module: str, options: Mapping[str, Any]) -> None:
 
     Raises:
         UnknownName: the kind has no such option.
-        InvalidInput: a count or a threshold that is none.
+        SettingsError, InvalidInput: a value that cannot be.
     """
     own = _OWN_OPTIONS.get(module)
     if own is None:
@@ -88,10 +90,21 @@ def require_options(module: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in known:
             raise UnknownName("option", name, known | program_options.NAMES, where=module)
-        if name in _COUNTS and value is not None:
-            program_options.require_whole(name, value)
-    threshold = options.get("threshold")
-    if threshold is not None and (not isinstance(threshold, int | float) or math.isnan(threshold)):
-        raise InvalidInput(
-            f"threshold is {threshold!r}; it is a number, or None for the best of all.", field="threshold"
-        )
+        if value is not None:
+            _require_kind(name, value)
+    require_kinds(options)
+
+
+def _require_kind(name: str, value: Any) -> None:
+    if name in _COUNTS:
+        program_options.require_whole(name, value)
+    elif name in _TEXTS and not isinstance(value, str):
+        raise InvalidInput(f"{name} is {value!r}; it is a text.", field=name)
+    elif name == "threshold" and (isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value)):
+        raise InvalidInput(f"threshold is {value!r}; it is a number, or None for the best of all.", field=name)
+    elif name == "normalize" and not callable(value):
+        raise SettingsError(f"normalize is {value!r}; it is a function of a value.", key=name)
+    elif name == "checks" and not isinstance(value, list | tuple):
+        raise SettingsError(f"checks is {value!r}; it is a list of functions.", key=name)
+    elif name == "allow_markers" and not isinstance(value, bool):
+        raise SettingsError(f"allow_markers is {value!r}; it is True or False.", key=name)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from ..errors import SettingsError
+from ..errors import InvalidInput, SettingsError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -45,9 +45,9 @@ def map(program: Callable[..., T], inputs: Iterable[Any], *, max_in_flight: int 
     on. Leaving the loop early lets what runs finish and starts no more.
 
     Raises:
-        SettingsError: `max_in_flight` is no number of 1 or more.
+        SettingsError, InvalidInput: what is given cannot be mapped; nothing ran.
     """
-    _require_positive(max_in_flight)
+    _require_runnable(program, inputs, max_in_flight)
     return _mapped(program, inputs, max_in_flight)
 
 
@@ -63,7 +63,7 @@ def amap(
     program: Any, inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = 64
 ) -> AsyncIterator[Row[Any]]:
     """`map`, awaiting `program.acall(**row)`, or `program(**row)`; leaving the loop early cancels what runs."""
-    _require_positive(max_in_flight)
+    _require_runnable(program, inputs, max_in_flight)
     return _amapped(program, inputs, max_in_flight)
 
 
@@ -128,7 +128,11 @@ async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any
             yield row
 
 
-def _require_positive(max_in_flight: int) -> None:
+def _require_runnable(program: Any, inputs: Any, max_in_flight: int) -> None:
+    if not callable(program) and not hasattr(program, "acall"):
+        raise InvalidInput(f"What is mapped is a program or a function, not {program!r}.", field="program")
+    if not isinstance(inputs, Iterable | AsyncIterable):
+        raise InvalidInput(f"The inputs are an iterable of rows, not a {type(inputs).__name__}.", field="inputs")
     if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:
         raise SettingsError(
             f"max_in_flight is {max_in_flight!r}; it is a whole number, 1 or more.", key="max_in_flight"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..errors import UnknownName
+from ..errors import InvalidInput, UnknownName
 from ..signatures.signature import Signature, signature
 from ..types.prediction import Prediction
 from . import program_options
@@ -23,33 +23,39 @@ def predict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[Made
 
     Options: see `Program.using`.
     """
-    return _one_shot(sig, options)(**inputs)
+    return _one_shot(sig, options)(**_named(inputs))
 
 
 async def apredict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]) -> Prediction[S]:
     """`predict`, awaited."""
-    return await _one_shot(sig, options).acall(**inputs)
+    return await _one_shot(sig, options).acall(**_named(inputs))
 
 
 def predict_stream(
     sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
 ) -> Iterator[Chunk | Prediction[S]]:
     """`predict`, yielding the fields' text as it arrives, then the prediction."""
-    return _one_shot(sig, options).stream(**inputs)
+    return _one_shot(sig, options).stream(**_named(inputs))
 
 
 def apredict_stream(
     sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
 ) -> AsyncIterator[Chunk | Prediction[S]]:
     """`predict_stream`, for `async for`."""
-    return _one_shot(sig, options).astream(**inputs)
+    return _one_shot(sig, options).astream(**_named(inputs))
 
 
 def _one_shot(sig: Described[S], options: MadeOptions) -> Program[S]:
     known = sig if isinstance(sig, Signature) else signature(sig)
     how: dict[str, Any] = {**options}
-    allow_markers = bool(how.pop("allow_markers", False))
+    allow_markers = how.pop("allow_markers", False)
     for name in how:
         if name not in program_options.NAMES:
             raise UnknownName("option", name, program_options.NAMES | {"allow_markers"}, where="predict()")
     return Program("dspy.Predict", known, **call_options(how), allow_markers=allow_markers)
+
+
+def _named(inputs: Any) -> Mapping[str, Any]:
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise InvalidInput(f"The inputs are a mapping of field names to values, not a {type(inputs).__name__}.")
+    return inputs

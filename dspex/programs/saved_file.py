@@ -19,11 +19,11 @@ from dspex_worker import saved_state
 from .. import defaults
 from ..errors import InvalidInput, UnsafeProgram
 from ..events import Name
+from .program_options import ADAPTERS
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
 DEPTH_LIMIT = 100  # levels of lists and objects
-ADAPTERS = ("chat", "json", "xml", "two_step")
 _OF_METADATA = frozenset({"dependency_versions", "dspex"})
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "format": (int,),
@@ -59,6 +59,8 @@ class SavedFile:
             UnsafeProgram: it says how, where or with whom the program is called.
             InvalidInput: it is no saved program, too large, or of a newer form.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidInput(f"A saved program is named by its file's path, not by {path!r}.", field="path")
         name = os.fspath(path)
         document = _parsed(name, _content(name))
         metadata = document.pop("metadata", None) or {}

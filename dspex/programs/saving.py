@@ -49,6 +49,10 @@ def load(
         UnknownName: the file names a module that the workers may not import.
         UnsafeProgram: it holds call options, endpoints, keys or the like; its `keys` say which.
     """
+    if program is not None and not isinstance(program, Program):
+        raise InvalidInput(
+            f"program is {program!r}; it is the dspex.Program that the file was saved from.", field="program"
+        )
     saved = SavedFile.read(path)
     own = saved.own
     if program is not None:

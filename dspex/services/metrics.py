@@ -61,6 +61,18 @@ class Metrics:
         return _plain_score(metric(*placed, **named))
 
 
+def checked_metric(metric: Any) -> None:
+    """Check a metric before it is used.
+
+    Raises:
+        SettingsError: it is no metric, or cannot be called as DSPy calls one.
+    """
+    if callable(metric):
+        checked_convention(metric)
+    else:
+        _named(metric)
+
+
 def checked_convention(metric: Callable[..., Any]) -> Convention:
     """Return how a metric of this process is to be called.
 

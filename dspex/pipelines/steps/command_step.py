@@ -39,6 +39,8 @@ def command(
     The values that it `reads`, and `arguments`, are the command's arguments. It gives a dict that holds `writes`, or
     any value for `into=`. Only with `retry=` is it tried again. `stateful=True` says that it uses the session's state.
     """
+    names_of((pool,), "pool")
+    names_of((command,), "command")
     runnable = CommandRunnable(
         pool,
         command,

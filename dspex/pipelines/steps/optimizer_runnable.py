@@ -27,8 +27,9 @@ from ...programs.optimize import OptimizeOptions, optimize
 from ...programs.optimized import Optimized
 from ...programs.optimizer_options import OptimizerName
 from ...programs.program import Program
+from ...programs.program_options import require_whole
 from ...programs.routing import OPTIMIZER_POOL, Implementation
-from ...services.metrics import checked_convention
+from ...services.metrics import checked_metric
 from ...services.services import services_of
 from ...signatures.signature import Signature, signature
 from ..core.results import Optimization
@@ -83,12 +84,15 @@ class OptimizerRunnable:
     ) -> None:
         for option in options.keys() - OptimizeOptions.__optional_keys__:
             raise UnknownName("option", option, OptimizeOptions.__optional_keys__, where=name)
+        if not isinstance(trainset, list | tuple) or not isinstance(valset, list | tuple | None):
+            raise SettingsError(f"The trainset and valset of {name} are lists of examples.", key="trainset")
+        if max_examples is not None:
+            require_whole("max_examples", max_examples, 0)
         if not trainset:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
-        if callable(metric):
-            checked_convention(metric)
+        checked_metric(metric)
         known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
 
         def put(key: str, value: Any) -> None:

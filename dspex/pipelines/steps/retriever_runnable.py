@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError, UnknownName
 from ...programs import worker_answers
+from ...programs.program_options import require_whole
 from ...programs.routing import GENERAL_POOL
 from .runnable import RunnableOutcome, Scope, invoke, options_of
 
@@ -38,6 +39,7 @@ class RetrieverRunnable:
     ) -> None:
         for option in options.keys() - COLBERT_OPTIONS:
             raise UnknownName("option", option, COLBERT_OPTIONS | {"query", "k", "idempotent"}, where=name)
+        require_whole("k", k)
         if not options.get("url"):
             raise SettingsError(f"{name} needs the url of its server, such as url='http://127.0.0.1:8893'.", key="url")
         if not isinstance(idempotent, bool):

@@ -170,6 +170,8 @@ def parallel(
     Raises:
         SettingsError: there is no branch, or a setting is out of range.
     """
+    if not isinstance(steps, list | tuple):
+        raise SettingsError(f"dspex.parallel is made of a list of steps, not of a {type(steps).__name__}.")
     branches = tuple(map(as_step, steps))
     if not branches:
         raise SettingsError("dspex.parallel needs at least one step.")
@@ -217,6 +219,8 @@ def map_each(
     """
     if into is None:
         raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
+    names_of((field,), "field")
+    names_of((item,), "item")
     policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
     limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
     return MapStep(

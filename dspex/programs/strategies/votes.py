@@ -30,7 +30,9 @@ def majority_of(
     English articles, as in `dspy.majority`; other values as they are); values that it makes None do not vote, unless
     all are. The earlier wins a tie.
     """
-    candidates = list(predictions.completions if isinstance(predictions, Prediction) else predictions)
+    candidates = predictions.completions if isinstance(predictions, Prediction) else predictions
+    if not isinstance(candidates, list | tuple):
+        raise InvalidInput(f"A majority is one of predictions, not {predictions!r}.", field="predictions")
     if not candidates:
         raise InvalidInput("A majority needs at least one prediction.", field="predictions")
     name = field or list(candidates[0].keys())[-1]
