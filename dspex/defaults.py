@@ -1,4 +1,4 @@
-"""The process-wide defaults: one LM, one LM client, one supervisor, made at first need.
+"""Keep the process-wide defaults: one LM, one LM client, one supervisor, made at first need.
 
 This is the only state that DSPex keeps for a whole process. A forked child starts a supervisor of its own at its first
 need. Any thread.
@@ -123,7 +123,7 @@ class Defaults:
             supervisor.stop()
 
     def renew_lock(self) -> None:
-        """In a forked child: a thread that is not here may have held it."""
+        """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
 
     def _settings(self) -> Config:

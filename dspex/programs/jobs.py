@@ -1,4 +1,4 @@
-"""What jobs over many examples share: the program and examples as they are sent, and the reports of a running job."""
+"""Prepare and follow a job over many examples, for `optimize` and `evaluate`."""
 
 from __future__ import annotations
 

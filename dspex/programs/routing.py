@@ -1,4 +1,4 @@
-"""Where a program runs: natively in this process, or in which pool, and why. Decides before a byte is sent (RULES I1).
+"""Decide where a program runs, natively or in which pool, and why; before a byte is sent (I1).
 
 Pure decisions over a program's description; it opens nothing and calls nobody.
 """
@@ -57,7 +57,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the router looks at."""
+    """What a decision depends on."""
 
     module: str
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`
@@ -72,7 +72,7 @@ class Candidate:
 
 
 def decide(candidate: Candidate, implementation: str = "auto") -> Decision:
-    """Give the route.
+    """Return the route.
 
     Raises:
         SettingsError: `implementation` is unknown, or "native" was asked for and is impossible.
@@ -136,7 +136,7 @@ def version_problem() -> str:
 
 
 def pool_for(module: str, pools: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Give the pool that runs a module: optimizers have their own."""
+    """Return the pool that runs a module: optimizers have their own."""
     heavy = OPTIMIZER_POOL in pools and module.rpartition(".")[2].lower() in _OPTIMIZERS
     return OPTIMIZER_POOL if heavy else GENERAL_POOL
 

@@ -1,4 +1,4 @@
-"""Files of saved programs: read within bounds, and refused where they say more than what the program is.
+"""Read files of saved programs within bounds; refuse those that say more than what the program is.
 
 A file may come from anywhere. Nothing in it says how, where or with whom the program is called: that is for whoever
 loads it. The LM that DSPy itself saves beside a predictor is left out, and an event says so.
@@ -53,7 +53,7 @@ class SavedFile:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> SavedFile:
-        """Read and check the file.
+        """Return the file's checked content.
 
         Raises:
             UnsafeProgram: it says how, where or with whom the program is called.
@@ -91,13 +91,13 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def dspys_versions(versions: Mapping[str, Any]) -> dict[str, str]:
-    """The three versions that DSPy writes into its files, and looks up in them, as DSPy spells them."""
+    """Return the three versions that DSPy writes into its files, and looks up in them, as DSPy spells them."""
     known = {name: str(versions[name]) for name in ("python", "dspy", "cloudpickle") if versions.get(name)}
     return {name: text if name == "dspy" else ".".join(text.split(".")[:2]) for name, text in known.items()}
 
 
 def checked_state(state: Any) -> dict[str, Any]:
-    """A state that a worker gave, by the rules of files: it will be saved, and sent with every call.
+    """Return a state that a worker gave, checked by the rules of files: it will be saved, and sent with every call.
 
     Raises:
         InvalidInput: it holds more than a program, or less.
@@ -115,7 +115,11 @@ def checked_state(state: Any) -> dict[str, Any]:
 
 
 def _content(name: str) -> bytes:
-    """Raises: InvalidInput, also for what is no regular file (a pipe would block, a device never end)."""
+    """Return the file's bytes.
+
+    Raises:
+        InvalidInput: it cannot be read, is too large, or is no regular file (a pipe would block, a device never end).
+    """
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -161,7 +165,7 @@ def _depth(document: Any) -> int:
 
 
 def _own(name: str, metadata: Any) -> dict[str, Any]:
-    """What `Optimized.save` put into the file; empty in a file of DSPy's own."""
+    """Return what `Optimized.save` put into the file; nothing for a file of DSPy's own."""
     own = metadata.get("dspex") if isinstance(metadata, dict) else metadata
     if not own and isinstance(metadata, dict):
         return {}

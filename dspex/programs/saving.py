@@ -37,7 +37,7 @@ def load(
     verify: bool = False,
     **options: Unpack[ProgramOptions],
 ) -> Optimized[S]:
-    """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
+    """Return the program that `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
 
     A file holds a program, never how, where or with whom it is called; an LM that DSPy saved in it is left out.
     A file of DSPy's own holds no field names: give the `program` that it was saved from. With `verify` a worker renders
@@ -78,7 +78,7 @@ def load(
 
 
 def _described(saved: SavedFile) -> Program:
-    """The program that a file of ours describes.
+    """Return the program that a file of ours describes.
 
     Raises:
         InvalidInput: it does not say all of it.
@@ -101,7 +101,11 @@ def _described(saved: SavedFile) -> Program:
 
 
 def _require_importable(program: Program) -> None:
-    """A user's module that a file names must be in the pool's `imports`; where no pool is at hand, a call asks."""
+    """Check that a user's module is in the pool's `imports`; where no pool runs yet, the first call finds out.
+
+    Raises:
+        UnknownName: it is not.
+    """
     supervisor = program.supervisor or defaults.running_supervisor()
     if ":" not in program.module or supervisor is None or GENERAL_POOL not in supervisor.pools:
         return
@@ -125,7 +129,7 @@ def _signature(wire: Mapping[str, Any], name: str) -> Signature:
 
 
 def rendered_prefix_hash(program: Program) -> str | None:
-    """The hash of what DSPy renders before the inputs, so that the native side serves only what is the same (I1).
+    """Return the hash of what DSPy renders before the inputs: the native side serves only what is the same (I1).
 
     A worker renders it; None for programs that the native side does not serve.
     """
@@ -151,7 +155,11 @@ def _blanks(sig: Signature) -> dict[str, Any]:
 
 
 def _require_same(program: Program, own: Mapping[str, Any]) -> None:
-    """A file of ours says whose it is; DSPy's own files are checked by their state."""
+    """Check that a file of ours is of this program; DSPy's own files are checked by their state.
+
+    Raises:
+        InvalidInput: it is not, or cannot be read.
+    """
     if not own:
         return
     try:

@@ -1,4 +1,4 @@
-"""What a program is: a module, its signature and state, and how it is called; and what a worker is sent of it."""
+"""Describe a program: its module, signature, state and call options, and their form on the wire."""
 
 from __future__ import annotations
 

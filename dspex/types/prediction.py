@@ -89,23 +89,23 @@ class Prediction(Generic[S_co]):
         return cast(S_co, self)
 
     def keys(self) -> KeysView[str]:
-        """The names of the outputs, in the signature's order."""
+        """Return the names of the outputs, in the signature's order."""
         return self._values.keys()
 
     def values(self) -> ValuesView[Any]:
-        """The outputs, in the same order."""
+        """Return the outputs, in the same order."""
         return self._values.values()
 
     def items(self) -> ItemsView[str, Any]:
-        """The pairs of both."""
+        """Return the pairs of both."""
         return self._values.items()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The output of that name, or the default."""
+        """Return the output of that name, or the default."""
         return self._values.get(name, default)
 
     def to_dict(self) -> dict[str, Any]:
-        """A new dict of the outputs."""
+        """Return a new dict of the outputs."""
         return dict(self._values)
 
     def toDict(self) -> dict[str, Any]:

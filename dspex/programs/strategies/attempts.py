@@ -1,4 +1,4 @@
-"""Attempts of a loop that asks a predictor more than once: written once as a generator, driven by two verbs.
+"""Drive loops that ask a program more than once: written once as a generator, driven by blocking or awaiting.
 
 A loop yields an `Attempt`, is sent the prediction (or thrown the error) that came of it, and returns its result. The
 loops know neither language models nor pools, so they work over native and worker predictors alike. Attempts differ in
@@ -37,7 +37,7 @@ class Attempt:
 
 
 def drive(loop: Loop, ask: Callable[[Attempt], Prediction]) -> Prediction:
-    """Run the loop to its end; blocks. Raises what the loop lets through of what `ask` raises."""
+    """Run the loop to its end; blocks. What `ask` raises is thrown into the loop, which may let it out."""
     try:
         attempt = next(loop)
         while True:
@@ -67,13 +67,17 @@ async def adrive(loop: Loop, ask: Callable[[Attempt], Awaitable[Prediction]]) ->
 
 
 def require_attempts(attempts: int) -> None:
-    """Raises InvalidInput for fewer than one attempt."""
+    """Check the number of attempts.
+
+    Raises:
+        InvalidInput: there is none.
+    """
     if attempts < 1:
         raise InvalidInput(f"At least one attempt is needed, not {attempts}.", field="attempts")
 
 
 def with_hint(sig: Signature) -> Signature:
-    """The signature with the input `hint_` after the others, for an attempt that has feedback; as DSPy's Refine."""
+    """Return the signature with the input `hint_` after the others, for an attempt with feedback; as DSPy's Refine."""
     return sig.derive("hinted", _hinted)
 
 

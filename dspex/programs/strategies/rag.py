@@ -1,4 +1,4 @@
-"""Retrieval-augmented generation as a program: passages for the question, then an answer from them.
+"""Look up passages for a question, then answer from them.
 
 A retriever of the host's is called in this process on both routes (in a thread beside the loop, if it blocks); DSPy's
 ColBERTv2 is called in a worker, and takes the whole program there.
@@ -50,7 +50,11 @@ class RetrievalAugmented(Strategy):
         context: str = "context",
         **settings: Any,
     ) -> RetrievalAugmented:
-        """The program over `inner`. Raises: SettingsError, UnknownName, InvalidInput for options that cannot be."""
+        """Return the program over `inner`.
+
+        Raises:
+            SettingsError, UnknownName, InvalidInput: options that cannot be.
+        """
         _check_retriever(retriever, settings)
         if k < 1:
             raise InvalidInput(f"At least one passage is needed, not {k}.", field="k")

@@ -1,4 +1,4 @@
-"""What all strategies share: the inner program, and a loop of attempts over it, driven on either route.
+"""Run a loop of attempts over an inner program, on either route: the base of all strategies.
 
 The timeout of a strategy bounds all of its attempts together. Its usage and cost are those of all attempts, failed ones
 included. A strategy has no text to stream: its stream gives the prediction alone.
@@ -41,7 +41,11 @@ class Strategy(Program):
 
     @classmethod
     def made(cls, module: str, inner: Program, **own: Any) -> Self:
-        """The strategy over `inner`. Raises: SettingsError for one strategy over another."""
+        """Return the strategy over `inner`.
+
+        Raises:
+            SettingsError: `inner` is a strategy itself.
+        """
         if isinstance(inner, Strategy) or inner.module in _STRATEGY_NAMES:
             raise SettingsError(f"{module} asks a module of DSPy's, not {inner.module}.", key="module")
         shared = {name: getattr(inner, name) for name in _OWN}
@@ -49,11 +53,11 @@ class Strategy(Program):
 
     @cached_property
     def inner(self) -> Program:
-        """What it asks, called as it is called itself."""
+        """The program that it asks, with its own call options."""
         return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
-        """The loop over the checked inputs."""
+        """Return the loop over the checked inputs."""
         raise NotImplementedError
 
     # -- natively ------------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ class Strategy(Program):
         return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
     def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
-        """The program that an attempt asks, and the inputs that it is given."""
+        """Return the program that an attempt asks, and its inputs."""
         changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
         program = dataclasses.replace(self.inner, **changes)
         if not attempt.feedback:
@@ -141,7 +145,11 @@ class Limit:
         self._ends = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Seconds for the next attempt. Raises: CallTimeout when there are none."""
+        """Return the seconds for the next attempt.
+
+        Raises:
+            CallTimeout: there are none.
+        """
         if self._timeout is None or self._timeout == math.inf:
             return self._timeout
         left = self._ends - time.monotonic()
@@ -186,7 +194,7 @@ class RepeatingStrategy(Strategy):
 
 
 class _Calls:
-    """The calls that were made, of which the last is told."""
+    """The calls that were made, of which the last is reported."""
 
     def __init__(self) -> None:
         self.last: Call | None = None
@@ -197,7 +205,11 @@ class _Calls:
 
 
 def hinted(program: Program) -> Program:
-    """The program with the input `hint_`; a saved state is applied to its signature first."""
+    """Return the program with the input `hint_`; a saved state is applied to its signature first.
+
+    Raises:
+        SettingsError: its state names other fields.
+    """
     if program.module in NATIVE_MODULES:
         served = program.served
         return dataclasses.replace(
@@ -216,7 +228,11 @@ def hinted(program: Program) -> Program:
 
 
 def require_function(function: Any, key: str, what: str, *arguments: str, may_await: bool = False) -> None:
-    """Raises SettingsError when a function of the host's cannot be called with these arguments by position."""
+    """Check that a function of this process can be called with these arguments by position.
+
+    Raises:
+        SettingsError: it cannot.
+    """
     try:
         require_arguments(function, what, *arguments, may_await=may_await)
     except Mismatch as error:
@@ -224,7 +240,7 @@ def require_function(function: Any, key: str, what: str, *arguments: str, may_aw
 
 
 def accounted(made: Prediction, account: Account) -> Prediction:
-    """The prediction with what all attempts used."""
+    """Return the prediction with what all attempts used."""
     return Prediction(
         made.to_dict(),
         completions=made.completions,
