@@ -232,16 +232,17 @@ def _asked(what: Any, options: dict[str, Any]) -> Program:
     Raises:
         UnknownName, SettingsError, SignatureError: none can be made.
     """
-    module = options.pop("module", None)
+    given = {name: options.pop(name, None) for name in ("module", "tools", "allow_markers")}
+    own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(what, Program) or isinstance(getattr(what, "program", None), Program):
-        if module is not None:
-            raise SettingsError("module= goes with a signature; this program is of a module already.", key="module")
+        for key in own:
+            raise SettingsError(f"{key}= goes with a signature; this program is made already.", key=key)
         return what if isinstance(what, Program) else what.program
-    described: Mapping[str, Any] = module if isinstance(module, Mapping) else {"module": module or "predict"}
+    module = own.pop("module", "predict")
+    described: Mapping[str, Any] = module if isinstance(module, Mapping) else {"module": module}
     name = module_of(described.get("module", "predict"))
     inner = dict(described.get("options") or {})
     require_options(name, inner)
-    own: dict[str, Any] = {key: options.pop(key) for key in ("tools", "allow_markers") if key in options}
     return _plain(name, what, {**inner, **own})
 
 

@@ -103,6 +103,7 @@ OTHERS: list[Callable[[], Any]] = [
     lambda: dspex.predict(SIG, 5),  # type: ignore[arg-type]
     lambda: dspex.best_of_n(SIG, reward_fn=reward, N="3"),  # type: ignore[arg-type]
     lambda: dspex.best_of_n(SIG, reward_fn=reward, threshold="x"),  # type: ignore[arg-type]
+    lambda: dspex.majority(predictor(), tools=[search]),
     lambda: dspex.majority(SIG, normalize=5),  # type: ignore[arg-type]
     lambda: dspex.assertions(SIG, 5),  # type: ignore[arg-type]
     lambda: dspex.assertions(SIG, [check], on_failure="retrun"),  # type: ignore[arg-type]
