@@ -67,8 +67,9 @@ def require_valid(options: Any) -> None:
     if not isinstance(options.config, Mapping):
         raise _mistyped("config", options.config, "a mapping of LM options, such as {'temperature': 0.2}")
     for key in ("use_native_function_calling", "idempotent"):
-        if not isinstance(getattr(options, key), bool | None):
-            raise _mistyped(key, getattr(options, key), _SWITCHES[key])
+        value = getattr(options, key)
+        if value is not None and not isinstance(value, bool):
+            raise _mistyped(key, value, _SWITCHES[key])
     if options.supervisor is not None and not callable(getattr(options.supervisor, "pool", None)):
         raise _mistyped("supervisor", options.supervisor, "a dspex.Supervisor")
 
