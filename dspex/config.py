@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -185,12 +185,13 @@ def checked_pools(pools: Any) -> tuple[PoolConfig, ...]:
     Raises:
         SettingsError: they are no list of PoolConfigs, or two have one name.
     """
-    if not isinstance(pools, list | tuple) or not all(isinstance(pool, PoolConfig) for pool in pools):
+    made = tuple(pools) if isinstance(pools, Iterable) else (pools,)
+    if not all(isinstance(pool, PoolConfig) for pool in made):
         raise SettingsError(f"pools is {pools!r}; it is a list of dspex.PoolConfig.", key="pools")
-    names = [pool.name for pool in pools]
+    names = [pool.name for pool in made]
     if not names or len(set(names)) != len(names):
         raise SettingsError(f"pools= needs pools with names of their own, not {names}.", key="pools")
-    return tuple(pools)
+    return made
 
 
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:

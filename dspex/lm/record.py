@@ -309,7 +309,7 @@ def _known(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
-    lms = [given] if isinstance(given, LM) else given
-    if not isinstance(lms, list | tuple) or not all(isinstance(lm, LM) for lm in lms):
+    lms = (given,) if isinstance(given, LM) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(lm, LM) for lm in lms):
         raise SettingsError(f"fallbacks must be LMs, not {given!r}.", key="fallbacks")
-    return tuple(lms)
+    return lms

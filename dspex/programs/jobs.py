@@ -46,8 +46,8 @@ def input_names(inputs: Sequence[str] | None, program: Program) -> list[str]:
     Raises:
         InvalidInput: they are no list of names.
     """
-    names = program.inputs if inputs is None else inputs
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    names = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str) else inputs
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InvalidInput(f"inputs is {inputs!r}; it is a list of field names.", field="inputs")
     return list(names or program.inputs)
 

@@ -104,7 +104,7 @@ def _require_kind(name: str, value: Any) -> None:
         raise InvalidInput(f"threshold is {value!r}; it is a number, or None for the best of all.", field=name)
     elif name == "normalize" and not callable(value):
         raise SettingsError(f"normalize is {value!r}; it is a function of a value.", key=name)
-    elif name == "checks" and not isinstance(value, list | tuple):
+    elif name == "checks" and not isinstance(value, Sequence):
         raise SettingsError(f"checks is {value!r}; it is a list of functions.", key=name)
     elif name == "allow_markers" and not isinstance(value, bool):
         raise SettingsError(f"allow_markers is {value!r}; it is True or False.", key=name)

@@ -84,7 +84,7 @@ class OptimizerRunnable:
     ) -> None:
         for option in options.keys() - OptimizeOptions.__optional_keys__:
             raise UnknownName("option", option, OptimizeOptions.__optional_keys__, where=name)
-        if not isinstance(trainset, list | tuple) or not isinstance(valset, list | tuple | None):
+        if not isinstance(trainset, Sequence) or not isinstance(valset, Sequence | None):
             raise SettingsError(f"The trainset and valset of {name} are lists of examples.", key="trainset")
         if max_examples is not None:
             require_whole("max_examples", max_examples, 0)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError, UnknownName
@@ -170,7 +170,7 @@ def parallel(
     Raises:
         SettingsError: there is no branch, or a setting is out of range.
     """
-    if not isinstance(steps, list | tuple):
+    if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
         raise SettingsError(f"dspex.parallel is made of a list of steps, not of a {type(steps).__name__}.")
     branches = tuple(map(as_step, steps))
     if not branches:

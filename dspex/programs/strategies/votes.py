@@ -31,7 +31,7 @@ def majority_of(
     all are. The earlier wins a tie.
     """
     candidates = predictions.completions if isinstance(predictions, Prediction) else predictions
-    if not isinstance(candidates, list | tuple):
+    if not isinstance(candidates, Sequence):
         raise InvalidInput(f"A majority is one of predictions, not {predictions!r}.", field="predictions")
     if not candidates:
         raise InvalidInput("A majority needs at least one prediction.", field="predictions")
