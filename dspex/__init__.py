@@ -50,10 +50,10 @@ _HOMES = {
     "Reason": "programs.routing",
     "map": "programs.map",
     "amap": "programs.map",
-    "Optimized": "programs.saving",
+    "Optimized": "programs.optimized",
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
-    "evaluate": "programs.optimize",
+    "evaluate": "programs.evaluate",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -80,6 +80,10 @@ _HOMES = {
 _ERRORS = "errors"
 
 if TYPE_CHECKING:
+    from . import config as config
+    from . import errors as errors
+    from . import events as events
+    from . import testing as testing
     from .adapters.compiled_signature import compile_signature as compile_signature
     from .config import Config as Config
     from .config import PoolConfig as PoolConfig
@@ -109,6 +113,7 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.evaluate import evaluate as evaluate
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -121,8 +126,8 @@ if TYPE_CHECKING:
     from .programs.map import amap as amap
     from .programs.map import map as map
     from .programs.optimize import aoptimize as aoptimize
-    from .programs.optimize import evaluate as evaluate
     from .programs.optimize import optimize as optimize
+    from .programs.optimized import Optimized as Optimized
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict
@@ -130,7 +135,6 @@ if TYPE_CHECKING:
     from .programs.program import Program as Program
     from .programs.routing import Decision as Decision
     from .programs.routing import Reason as Reason
-    from .programs.saving import Optimized as Optimized
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
@@ -147,25 +151,37 @@ if TYPE_CHECKING:
     from .usage_stats import UsageStats as UsageStats
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is not None:
-        value = getattr(importlib.import_module(f".{home}", __name__), name)
-    elif not name.startswith("_") and name[:1].isupper():
-        errors = importlib.import_module(f".{_ERRORS}", __name__)
-        value = vars(errors).get(name)
-        if not (isinstance(value, type) and issubclass(value, errors.DspexError)):
+_SUBMODULES = ("errors", "events", "config", "testing")  # found as attributes too, as `dspex.errors.LMError` needs
+
+
+if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for Any
+
+    def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            return _public_names()
+        home = _HOMES.get(name)
+        if home is not None:
+            value = getattr(importlib.import_module(f".{home}", __name__), name)
+        elif name in _SUBMODULES:
+            return importlib.import_module(f".{name}", __name__)
+        elif name in _error_names():
+            value = getattr(importlib.import_module(".errors", __name__), name)
+        else:
             raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    elif name in _SUBMODULES:
-        return importlib.import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-_SUBMODULES = ("errors", "events", "config", "testing")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_SUBMODULES})
+    return _public_names()
+
+
+def _public_names() -> list[str]:
+    return sorted({*_HOMES, *_error_names()})
+
+
+def _error_names() -> list[str]:
+    errors = importlib.import_module(".errors", __name__)
+    return [
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.DspexError)
+    ]

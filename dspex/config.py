@@ -1,41 +1,30 @@
-"""Settings: what they are called, their units and defaults, and where they come from.
+"""Read settings: their names, units and defaults, and where they come from.
 
 Every setting is declared once, as a field of `PoolConfig`; the settings page of the docs is generated from it. Values
-come from the defaults, a TOML file, the environment and arguments, the later ones first in rank; an error names the
-key as it was written there.
+come from the defaults, a TOML file, the environment and arguments; a later one overrides an earlier one. An error names
+the key as it was written there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from dspex_worker.wire import encode
+from typing import Any, TypedDict, Unpack
 
 from .errors import SettingsError, UnknownName
+from .setting_values import GIB, Affinity, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
 
-Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
-StartMethod = Literal["fork", "exec"]
-
-MIB = 1024**2
-GIB = 1024**3
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its fork server in one packet with the other settings
 TABLES = ("pools", "lm", "budget", "control")  # of a settings file
-
-_SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
-_SPANS = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:
@@ -46,9 +35,46 @@ def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MIS
     return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro, "makes": makes})
 
 
+Span = float | str  # seconds, or text such as "90s" or "15min"
+Size = int | str  # bytes, or text such as "2GiB"
+
+
+class PoolSettings(TypedDict, total=False):
+    """The keywords of `PoolConfig`, as they may be written; see its fields for what they mean."""
+
+    size: int
+    concurrency: int
+    bridge: str | os.PathLike[str]
+    python: str | os.PathLike[str]
+    start_method: StartMethod
+    memory_cap: Size | None
+    affinity: Affinity
+    queue_limit: int
+    call_timeout: Span
+    cancel_grace: Span
+    stop_grace: Span
+    recycle_after_calls: int | None
+    recycle_after_age: Span | None
+    recycle_after_memory: Size | None
+    session_ttl: Span
+    session_limit: int
+    session_drain: Span
+    startup_timeout: Span
+    restart_budget: Sequence[float]
+    imports: Sequence[str]
+    path: Sequence[str]
+    env: Mapping[str, str]
+    options: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """One pool's settings. Durations are seconds, sizes bytes (or text such as "2GiB", "90s", "15min")."""
+    """One pool's settings. Durations are seconds, sizes bytes (or text such as "2GiB", "90s", "15min").
+
+    Raises:
+        UnknownName: a setting that does not exist; `near` lists the closest that do.
+        SettingsError: a value that cannot be; `key` says which.
+    """
 
     name: str = _setting("dspy", "name", "the pool's name")
     size: int = _setting(4, "count", "workers", mipro=2)
@@ -87,19 +113,22 @@ class PoolConfig:
     env: Mapping[str, str] = _setting((), "variables", "variables for the workers beside the allow-list", makes=True)
     options: Mapping[str, Any] = _setting((), "plain", "plain data for the bridge script", makes=True)
 
-    def __init__(self, name: str = "dspy", **settings: Any) -> None:
+    def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:
+        self._read({"name": name, **settings})
+        self._check()
+
+    def _read(self, settings: Mapping[str, Any]) -> None:
         known = {f.name: f for f in dataclasses.fields(PoolConfig)}
+        name = settings["name"]
         for key in settings:
             if key not in known:
                 raise UnknownName("setting", key, known, where=f"pool {name!r}")
         heavy = settings.get("bridge", name) == "mipro"
-        settings = {"name": name, **settings}
         for key, f in known.items():
             value = settings[key] if key in settings else _default(f, heavy=heavy)
-            object.__setattr__(self, key, _read(f"pools.{name}.{key}", f.metadata["kind"], value))
+            object.__setattr__(self, key, setting_value(f"pools.{name}.{key}", f.metadata["kind"], value))
         if heavy and "recycle_after_memory" not in settings and self.memory_cap is not None:
             object.__setattr__(self, "recycle_after_memory", self.memory_cap * 8 // 10)
-        self._check()
 
     def _check(self) -> None:
         where = f"pools.{self.name}"
@@ -150,6 +179,21 @@ class Config:
     source: str = "defaults"
 
 
+def checked_pools(pools: Any) -> tuple[PoolConfig, ...]:
+    """Return the pools that code gives a supervisor.
+
+    Raises:
+        SettingsError: they are no list of PoolConfigs, or two have one name.
+    """
+    made = tuple(pools) if isinstance(pools, Iterable) else (pools,)
+    if not all(isinstance(pool, PoolConfig) for pool in made):
+        raise SettingsError(f"pools is {pools!r}; it is a list of dspex.PoolConfig.", key="pools")
+    names = [pool.name for pool in made]
+    if not names or len(set(names)) != len(names):
+        raise SettingsError(f"pools= needs pools with names of their own, not {names}.", key="pools")
+    return made
+
+
 def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
     """Return the settings of a TOML file (or the two default pools), overridden by the environment.
 
@@ -160,6 +204,8 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
         SettingsError: the file cannot be read, or a key or value in it is wrong; `key` says which.
     """
     environ = os.environ if environ is None else environ
+    if source is not None and not isinstance(source, str | os.PathLike):
+        raise SettingsError(f"Settings are a TOML file's path or a dspex.Config, not {source!r}.", key="config")
     tables = {} if source is None else _read_toml(Path(source))
     if source is not None:
         warn_if_exposed(Path(source), tables)
@@ -212,152 +258,3 @@ def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
         for key, value in environ.items()
         if key.startswith(prefix) and key.removeprefix(prefix) in names
     }
-
-
-def _read(key: str, kind: str, value: Any) -> Any:
-    """Return `value` as its kind.
-
-    Raises:
-        SettingsError: it is not of that kind or out of range.
-    """
-    try:
-        return _READERS[kind](value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SettingsError(f"{key} is {value!r}: {error}.", key=key) from None
-
-
-def _count(value: Any) -> int | None:
-    if value is None or value == "none":
-        return None
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError("a whole number is needed")
-    number = int(value)
-    if number < 1:
-        raise ValueError("it must be at least 1")
-    return number
-
-
-def _required(reader: Any) -> Any:
-    def read(value: Any) -> Any:
-        result = reader(value)
-        if result is None:
-            raise ValueError("a value is needed")
-        return result
-
-    return read
-
-
-def _span(value: Any) -> float | None:
-    if value is None or value == "none":
-        return None
-    seconds = _with_unit(value, _SPANS, "seconds, such as 90, '90s', '15min' or '1h'")
-    if not seconds >= 0 or math.isnan(seconds):
-        raise ValueError("it must be 0 or more")
-    return seconds
-
-
-def _age(value: Any) -> float | None:
-    age = _span(value)
-    if age == 0:
-        raise ValueError("it must be more than 0, or 'none': workers would be replaced without end")
-    return age
-
-
-def _size(value: Any) -> int | None:
-    if value is None or value == "none":
-        return None
-    number = _with_unit(value, _SIZES, "bytes, such as 2147483648, '2GiB' or '512MiB'")
-    if number < 1:
-        raise ValueError("it must be at least 1 byte")
-    return int(number)
-
-
-def _with_unit(value: Any, units: Mapping[str, float], expected: str) -> float:
-    if isinstance(value, bool):
-        raise ValueError(f"it must be {expected}")
-    if isinstance(value, int | float):
-        return float(value)
-    match = re.fullmatch(r"\s*([0-9.]+|inf)\s*([A-Za-z]*)\s*", str(value))
-    unit = match.group(2) if match else ""
-    by_name = {name.lower(): factor for name, factor in units.items()}
-    if match is None or unit.lower() not in by_name:
-        raise ValueError(f"it must be {expected}")
-    return float(match.group(1)) * by_name[unit.lower()]
-
-
-def _choice(*allowed: str) -> Any:
-    def read(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"it must be one of {', '.join(map(repr, allowed))}")
-        return str(value)
-
-    return read
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str | os.PathLike) or "\0" in os.fspath(value):
-        raise ValueError("it must be text")
-    return str(value)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    items = [item for item in value.split(",") if item] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple | set) or not all(isinstance(item, str) and item.strip() for item in items):
-        raise ValueError("it must be a list of names")
-    return tuple(item.strip() for item in items)
-
-
-def _budget(value: Any) -> tuple[int, float]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or len(parts) != 2:
-        raise ValueError("it must be (deaths, seconds), such as [5, 30.0]")
-    deaths, seconds = _count(parts[0]), _span(parts[1])
-    if not deaths or not seconds:
-        raise ValueError("it must be (deaths, seconds), both positive")
-    return deaths, seconds
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    table = _mapping(value)
-    size = len(encode(table, root="it"))  # it crosses to the workers
-    if size > OPTIONS_MOST:
-        raise ValueError(f"it has {size:,} bytes, the most is {OPTIONS_MOST:,}: name a file that the bridge reads")
-    return table
-
-
-def _variables(value: Any) -> dict[str, str]:
-    variables = _mapping(value)
-    for name, text in variables.items():
-        if not isinstance(text, str) or "\0" in name + text or "=" in name or not name:
-            raise ValueError(f"the variable {name!r} must be text without NUL, and its name without '='")
-    return variables
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    value = value or {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError("it must be a table with text keys")
-    return dict(value)
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", value):
-        raise ValueError("a name has 1 to 64 letters, digits, '_', '-' or '.', and begins with a letter")
-    return value
-
-
-_READERS: dict[str, Any] = {
-    "name": _name,
-    "count": _required(_count),
-    "limit": _count,
-    "text": _text,
-    "size": _size,
-    "span": _required(_span),
-    "age": _age,
-    "start": _choice(*get_args(StartMethod)),
-    "affinity": _choice(*get_args(Affinity)),
-    "budget": _budget,
-    "names": _names,
-    "plain": _plain,
-    "variables": _variables,
-}

@@ -1,7 +1,7 @@
-"""The process-wide defaults: one LM, one LM client, one supervisor, made at first need.
+"""Keep the process-wide defaults: one LM, one LM client, one supervisor, made at first need.
 
 This is the only state that DSPex keeps for a whole process. A forked child starts a supervisor of its own at its first
-need; threads may race for the first call.
+need. Any thread.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import NotConfigured, SettingsError, UnknownName
 
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from .lm.record import LM
     from .pools.supervisor import Supervisor
     from .usage_stats import UsageStats
+
+
+class HoldsLM(Protocol):
+    """What has a language model to be called, as a FakeLM does."""
+
+    @property
+    def lm(self) -> LM: ...
+
+
+if TYPE_CHECKING:
+    LMLike = LM | str | Mapping[str, Any] | HoldsLM  # a record, a model's name, a table of settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"
@@ -39,8 +50,8 @@ class Defaults:
     def configure(
         self,
         *,
-        lm: LM | str | None = None,
-        config: Any = None,
+        lm: LMLike | None = None,
+        config: str | os.PathLike[str] | Config | None = None,
         supervisor: Supervisor | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
@@ -59,10 +70,10 @@ class Defaults:
                 self._is_given = supervisor is not None
 
     def lm(self) -> LM:
-        """Give the default LM.
+        """Return the default LM.
 
         Raises:
-            NotConfigured: none was set.
+            NotConfigured: there is none.
         """
         with self._lock:
             if self._lm is not None:
@@ -72,7 +83,7 @@ class Defaults:
             return self._found_lm
 
     def client(self) -> LMClient:
-        """Give the process's LM client; it survives a fork of the host by itself."""
+        """Return the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
             from .lm.lm_client import LMClient
             from .lm.usage import set_process_budget
@@ -86,7 +97,7 @@ class Defaults:
         return self._client
 
     def supervisor(self) -> Supervisor:
-        """Give the default supervisor, started.
+        """Return the default supervisor, started.
 
         Raises:
             ForkedSupervisor: it is one that the user gave and that was started before this process was forked.
@@ -100,7 +111,7 @@ class Defaults:
             return self._supervisor.start()
 
     def running_supervisor(self) -> Supervisor | None:
-        """Give the default supervisor if there is one already."""
+        """Return the default supervisor if there is one already."""
         supervisor = self._supervisor
         return supervisor if supervisor is not None and supervisor.is_running else None
 
@@ -112,7 +123,7 @@ class Defaults:
             supervisor.stop()
 
     def renew_lock(self) -> None:
-        """In a forked child: a thread that is not here may have held it."""
+        """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
 
     def _settings(self) -> Config:
@@ -153,9 +164,9 @@ os.register_at_fork(after_in_child=_defaults.renew_lock)
 
 def configure(
     *,
-    lm: Any = None,
-    config: Any = None,
-    supervisor: Any = None,
+    lm: LMLike | None = None,
+    config: str | os.PathLike[str] | Config | None = None,
+    supervisor: Supervisor | None = None,
     budget_usd: float | None = None,
     budget_tokens: int | None = None,
 ) -> None:
@@ -166,23 +177,31 @@ def configure(
     ends that).
 
     Raises:
-        SettingsError: the default supervisor runs already.
+        SettingsError: the default supervisor runs already, or a value cannot be.
     """
+    if config is not None and not (isinstance(config, str | os.PathLike) or hasattr(config, "pools")):
+        raise SettingsError(f"config is {config!r}; it is a TOML file's path or a dspex.Config.", key="config")
+    if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
+        raise SettingsError(f"supervisor is {supervisor!r}; it is a dspex.Supervisor.", key="supervisor")
     _defaults.configure(lm=lm, config=config, supervisor=supervisor, budget_usd=budget_usd, budget_tokens=budget_tokens)
 
 
 def configured_lm() -> LM:
-    """Give the default LM, or raise NotConfigured."""
+    """Return the default LM.
+
+    Raises:
+        NotConfigured: there is none.
+    """
     return _defaults.lm()
 
 
 def default_supervisor() -> Supervisor:
-    """Give the process-wide supervisor; it is started at first need and ends with the process."""
+    """Return the process-wide supervisor; it is started at first need and ends with the process."""
     return _defaults.supervisor()
 
 
 def running_supervisor() -> Supervisor | None:
-    """Give the process-wide supervisor if it runs already."""
+    """Return the process-wide supervisor if it runs already."""
     return _defaults.running_supervisor()
 
 
@@ -192,17 +211,21 @@ def stop_default_supervisor() -> None:
 
 
 def client() -> LMClient:
-    """Give the process's LM client."""
+    """Return the process's LM client."""
     return _defaults.client()
 
 
 def usage() -> UsageStats:
-    """Give what this process asked of language models, on both routes, since it began."""
+    """Return what this process asked of language models, on both routes, since it began."""
     return _defaults.client().usage.total.stats()
 
 
 def as_lm(lm: Any) -> LM:
-    """Give the LM record for a record, a model's name, or a table of its settings."""
+    """Return the LM for an LM, a model's name, a table of its settings, or what holds an LM.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
     from .lm.record import LM
 
     if isinstance(lm, LM):

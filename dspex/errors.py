@@ -65,9 +65,11 @@ class UnknownName(UsageError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
         self.kind = kind
-        self.name = name
+        self.name = name = str(name)
         self.known = tuple(sorted(known))
-        self.near = tuple(difflib.get_close_matches(name, self.known, n=3, cutoff=0.5))
+        by_folded = {each.casefold(): each for each in self.known}
+        close = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
+        self.near = tuple(by_folded[each] for each in close)
         place = f" in {where}" if where else ""
         hint = f"Did you mean {_either(self.near)}?" if self.near else f"Known: {_listing(self.known)}."
         super().__init__(f"There is no {kind} {name!r}{place}. {hint}")

@@ -11,22 +11,27 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Unpack
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
 from .credentials import secrets_of
+from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions
 from .model_table import model_facts
 from .providers import Provider
-from .record_checks import claim, frozen, header_pairs, is_number, price_of, seconds, switch, thawed, whole
+from .record_checks import (
+    claim,
+    frozen,
+    header_pairs,
+    is_number,
+    price_of,
+    require_kinds,
+    seconds,
+    switch,
+    thawed,
+    whole,
+)
 from .resolution import base_url_for, key_for, provider_of, proxy_for
 
-GENERATION_OPTIONS = frozenset(
-    """temperature max_tokens max_completion_tokens top_p top_k seed frequency_penalty presence_penalty stop logprobs
-    top_logprobs tools tool_choice parallel_tool_calls response_format reasoning_effort prompt_cache_key
-    prompt_cache_retention service_tier user store logit_bias metadata verbosity moderation provider
-    prediction""".split()
-)
-_ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -35,6 +40,23 @@ _RANGES = {
 }
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
+
+
+class FurtherOptions(ProviderOptions, ClientOptions, AliasedOptions, total=False):
+    """The options of `dspex.LM` beside those that its signature names."""
+
+    fallbacks: LM | Iterable[LM]  # asked in turn when this one fails
+
+
+class LMChanges(FurtherOptions, total=False):
+    """All settings of an `LM`, by the names that `LM.replace` takes."""
+
+    model: str
+    api_base: str | None
+    api_key: str | None
+    temperature: float | None
+    max_tokens: int | None
+    cache: bool
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
@@ -48,11 +70,9 @@ class LM:
         temperature: None leaves it out of the request.
         max_tokens: None leaves it out of the request.
         cache: Whether answers may be served from DSPex's cache.
-        options: `n`, `timeout` (seconds of one attempt, default 600), `retries` (default 3), `headers`, `proxy`,
-            `structured_outputs`, `function_calling`, `reasoning` (True/False: what the model can do, where the model
-            table does not know it), `private` (cache entries are kept apart by key), `cache_ttl` (seconds),
-            `fallbacks` (LMs to try when this one fails), `requests_per_minute`, `price` (USD per million input and
-            output tokens), `direct`, and the generation options of the API (`top_p`, `seed`, `stop`, ...).
+        further: See `FurtherOptions`: what the client does (`n`, `timeout` in seconds of one attempt,
+            default 600, `retries`, `headers`, `fallbacks`, `price`, ...), and what is sent (`top_p`, `seed`, `stop`,
+            ...).
 
     Raises:
         UnknownName: a provider or option that does not exist.
@@ -95,10 +115,11 @@ class LM:
         temperature: float | None = None,
         max_tokens: int | None = None,
         cache: bool = True,
-        **options: Any,
+        **further: Unpack[FurtherOptions],
     ) -> None:
         provider, name = provider_of(model)
-        options = _known(options)
+        options = _known(further)
+        require_kinds(options)
         base = options.pop("api_base", None) if api_base is None else api_base
         key, source = key_for(provider, api_key)
         put = self._put
@@ -191,7 +212,7 @@ class LM:
             merged[option] = thawed(value)
         return merged
 
-    def replace(self, **changes: Any) -> LM:
+    def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
         settings = {**self.settings(), **changes}
         return LM(settings.pop("model"), **settings)
@@ -275,22 +296,22 @@ class LM:
                 )
 
 
+_KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
 _DERIVED = frozenset({"config", "key_source", "provider", "name", "ref"})
-_CLIENT_OPTIONS = frozenset(f.name for f in fields(LM)) - _DERIVED
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for option, value in options.items():
-        name = _ALIASES.get(option, option)
-        if name not in GENERATION_OPTIONS and name not in _CLIENT_OPTIONS:
-            raise UnknownName("option", option, GENERATION_OPTIONS | _CLIENT_OPTIONS, where="LM()")
+        name = ALIASES.get(option, option)
+        if name not in _KNOWN:
+            raise UnknownName("option", option, _KNOWN, where="LM()")
         known[name] = value
     return known
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
-    lms = (given,) if isinstance(given, LM) else tuple(given)
+    lms = (given,) if isinstance(given, LM) else tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(lm, LM) for lm in lms):
-        raise SettingsError("fallbacks must be LMs.", key="fallbacks")
+        raise SettingsError(f"fallbacks must be LMs, not {given!r}.", key="fallbacks")
     return lms

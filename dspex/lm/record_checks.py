@@ -8,6 +8,9 @@ from typing import Any
 
 from ..errors import SettingsError
 
+_WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
+_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
+
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return a whole number of at least `least`."""
@@ -23,6 +26,21 @@ def seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def require_kinds(options: Mapping[str, Any]) -> None:
+    """Check the kinds of what is sent to every model; its range is checked where it has one.
+
+    Raises:
+        SettingsError: a number or text that is none.
+    """
+    for name, value in options.items():
+        if name in _WHOLE and value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise SettingsError(f"{name} must be a whole number, not {value!r}.", key=name)
+        if name in _NUMBERS and value is not None and not is_number(value):
+            raise SettingsError(f"{name} must be a number, not {value!r}.", key=name)
+        if name == "stop" and not isinstance(value, str | list | tuple | None):
+            raise SettingsError(f"stop must be a text or a list of texts, not {value!r}.", key=name)
+
+
 def is_number(value: Any) -> bool:
     """Return whether it is a number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -30,6 +48,8 @@ def is_number(value: Any) -> bool:
 
 def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """HTTP headers, their names in lower case."""
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise SettingsError("headers must be a mapping of names to texts.", key="headers")
     pairs = tuple(given.items() if isinstance(given, Mapping) else (tuple(pair) for pair in given))
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(part, str) for part in pair):

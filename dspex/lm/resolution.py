@@ -44,6 +44,8 @@ def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
 def base_url_for(provider: Provider, given: str | None) -> str:
     """Return the endpoint's URL, without a slash at its end."""
     url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
+    if not isinstance(url, str):
+        raise SettingsError(f"api_base must be a URL, not {url!r}.", key="api_base")
     target_of(url, "")
     if "?" in url or "#" in url:  # the path of a request is put after it
         raise LMConfigurationError("An LM's api_base must not hold a query (?) or a fragment (#); use headers=.")

@@ -92,8 +92,11 @@ class Pipeline:
 
         return AsyncEventStream(work)
 
-    def map(self, inputs: Iterable[Mapping[str, Any]], *, max_in_flight: int = 64, **options: Any) -> Iterator[Row]:
+    def map(
+        self, inputs: Iterable[Mapping[str, Any]], *, max_in_flight: int = 64, **options: Unpack[RunOptions]
+    ) -> Iterator[Row[Result]]:
         """Run it for each row of inputs and yield Rows in order; see `dspex.map`. `options` are those of `run`."""
+        checked_options(options)
         return map_rows(lambda **row: self.run(row, **options), inputs, max_in_flight=max_in_flight)
 
     def amap(
@@ -101,9 +104,10 @@ class Pipeline:
         inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
         *,
         max_in_flight: int = 64,
-        **options: Any,
-    ) -> AsyncIterator[Row]:
+        **options: Unpack[RunOptions],
+    ) -> AsyncIterator[Row[Result]]:
         """`map`, for `async for`."""
+        checked_options(options)
 
         async def one(**row: Any) -> Result:
             return await self.arun(row, **options)

@@ -16,12 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Unpack
 
 from dspex_worker import starting
 
-from ..config import Config, PoolConfig, load
+from ..config import Config, PoolConfig, checked_pools, load
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from .budgets import Budget, HostServices, PoolBudgets
@@ -305,11 +304,8 @@ def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[Pool
     if pools is not None and source is not None:
         raise SettingsError("Give a settings file or pools=, not both.", key="pools")
     if pools is not None:
-        names = [pool.name for pool in pools]
-        if not names or len(set(names)) != len(names):
-            raise SettingsError(f"pools= needs pools with names of their own, not {names}.", key="pools")
-        return Config(tuple(pools), {}, "arguments")
-    return source if isinstance(source, Config) else load(Path(source) if source is not None else None)
+        return Config(checked_pools(pools), {}, "arguments")
+    return source if isinstance(source, Config) else load(source)
 
 
 def _check_not_being_started() -> None:

@@ -1,4 +1,4 @@
-"""Programs: what a host calls, and a pipeline's steps run: handles on DSPy modules, strategies over them, optimizing.
+"""Programs: what a host calls and a pipeline's steps run; made by kind, routed, optimized, evaluated, saved and loaded.
 
-A program knows its signature, settings and state; `router` says where it runs, and it runs there.
+A program's spec holds its signature, settings and state; `routing` decides where it runs.
 """

@@ -1,4 +1,4 @@
-"""Programs by kind: a signature, or another program, made into something to call; and where it would run.
+"""Make programs by kind, from a signature or another program; and say where one would run.
 
 dspex.predictor("best_of_n", "question -> answer", reward_fn=is_short, N=5)
 dspex.best_of_n("question -> answer", reward_fn=is_short, N=5)              # the same
@@ -7,107 +7,197 @@ dspex.best_of_n("question -> answer", reward_fn=is_short, N=5)              # th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
+from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
-from .program import CALL_OPTIONS, Program
+from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
+from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
-KINDS: Mapping[str, str] = {
-    "predict": "dspy.Predict",
-    "chain_of_thought": "dspy.ChainOfThought",
-    "react": "dspy.ReAct",
-    "react_v2": "dspy.ReActV2",
-    "multi_chain_comparison": "dspy.MultiChainComparison",
-    "best_of_n": "dspy.BestOfN",
-    "refine": "dspy.Refine",
-    "majority": "dspy.majority",
-    "assertions": "dspex.Assertions",
-    "rag": "dspex.RAG",
-}
+if TYPE_CHECKING:
+    from ..defaults import LMLike
+    from ..pools.supervisor import Supervisor
+    from .optimized import Optimized
+    from .program import S
+    from .program_options import Adapter, CallConfig
+    from .routing import Implementation
+
+    Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
+    Asked = Program[S] | Optimized[S] | type[S] | Signature | str | Mapping[str, Any]
 
 
-def predictor(kind: str, what: Any, **options: Any) -> Program:
-    """Give a program of this kind over a signature: "predict", "chain_of_thought", "react" (tools=), "best_of_n", ...
+def predictor(
+    kind: str,
+    what: Asked[S],
+    *,
+    lm: LMLike | None = None,
+    adapter: Adapter | None = None,
+    config: CallConfig | Mapping[str, Any] | None = None,
+    implementation: Implementation | None = None,
+    timeout: float | None = None,
+    supervisor: Supervisor | None = None,
+    demos: Sequence[Mapping[str, Any]] | None = None,
+    rollout_id: int | None = None,
+    use_native_function_calling: bool | None = None,
+    idempotent: bool | None = None,
+    **options: Any,
+) -> Program[S]:
+    """Return a program of this kind over a signature: "predict", "chain_of_thought", "react" (tools=), "best_of_n", ...
 
     The kinds that ask another program ("best_of_n", "refine", "majority", "assertions", "rag") take a program too, or
-    the name of the module that they ask as `module=` (default "predict"). `lm`, `adapter`, `config`, `implementation`,
-    `timeout`, `supervisor`, `demos`, `rollout_id` and `use_native_function_calling` say how it is called; other options
-    are the module's own (as `N` and `reward_fn` of best_of_n).
+    the name of the module that they ask as `module=` (default "predict"). The named parameters say how it is called,
+    see `Program.using`; None is the default, or what the given program has. Other options are the kind's own (as `N`
+    and `reward_fn` of best_of_n), or arguments of a user's "package.module:Class".
 
     Raises:
         UnknownName: a kind, module or option that does not exist.
+        SettingsError, InvalidInput: a value that cannot be.
         SignatureError: a signature that cannot be read.
     """
-    module = KINDS.get(kind, kind)
-    if module not in KINDS.values() and ":" not in module:
-        raise UnknownName("predictor", kind, [*KINDS, *KINDS.values()])
-    how = {name: options.pop(name) for name in CALL_OPTIONS & options.keys()}
+    module = module_of(kind)
+    require_options(module, options)
     program = _made(module, what, options)
-    return program.using(**how) if how else program
+    how = {
+        "lm": lm,
+        "adapter": adapter,
+        "config": config,
+        "implementation": implementation,
+        "timeout": timeout,
+        "supervisor": supervisor,
+        "demos": demos,
+        "rollout_id": rollout_id,
+        "use_native_function_calling": use_native_function_calling,
+        "idempotent": idempotent,
+    }
+    given: Any = {name: value for name, value in how.items() if value is not None}
+    return program.using(**given) if given else program
 
 
-def chain_of_thought(sig: Any, **options: Any) -> Program:
-    """Give a program that reasons before it answers (`dspy.ChainOfThought`)."""
-    return predictor("chain_of_thought", sig, **options)
+def chain_of_thought(sig: Described[S], **options: Unpack[ModuleOptions]) -> Program[S]:
+    """Return a program that reasons before it answers (`dspy.ChainOfThought`)."""
+    return predictor("chain_of_thought", sig, **_passed(options))
 
 
-def react(sig: Any, tools: Sequence[Callable[..., Any]], **options: Any) -> Program:
-    """Give an agent (`dspy.ReAct`) whose tools are Python functions that run in this process."""
-    return predictor("react", sig, tools=tools, **options)
+def react(
+    sig: Described[S],
+    tools: Sequence[Callable[..., Any]],
+    *,
+    max_iters: int | None = None,
+    **options: Unpack[MadeOptions],
+) -> Program[S]:
+    """Return an agent (`dspy.ReAct`) whose tools are Python functions that run in this process.
 
-
-def best_of_n(what: Any, **options: Any) -> Program:
-    """Give a program that asks N times and takes the best answer (`dspy.BestOfN`).
-
-    `what` is a signature or a program. `reward_fn(inputs, prediction)` gives a number, in this process; N (3) attempts
-    are made at most, each at temperature 1.0 under a rollout id of its own; the first reward of at least `threshold`
-    ends them (None: the highest of all). `fail_count` is DSPy's: how many attempts may fail before one is raised.
+    It asks at most `max_iters` (20) times for a tool.
     """
-    return predictor("best_of_n", what, **options)
+    return predictor("react", sig, tools=tools, **_passed(options, max_iters=max_iters))
 
 
-def refine(what: Any, **options: Any) -> Program:
-    """Give a program that asks again, with advice on what was wrong, until the reward is enough (`dspy.Refine`).
+def best_of_n(
+    what: Asked[S],
+    *,
+    reward_fn: Callable[..., Any] | str | Mapping[str, Any] | None = None,
+    N: int = 3,
+    threshold: float | None = None,
+    fail_count: int | None = None,
+    **options: Unpack[StrategyOptions],
+) -> Program[S]:
+    """Return a program that asks N times and takes the best answer (`dspy.BestOfN`).
+
+    `what` is a signature or a program. `reward_fn(inputs, prediction)` gives a number, in this process; N attempts are
+    made at most, each at temperature 1.0 under a rollout id of its own; the first reward of at least `threshold` ends
+    them (None: the highest of all). `fail_count` is DSPy's: how many attempts may fail before one is raised.
+    """
+    own: dict[str, Any] = {"reward_fn": reward_fn, "N": N, "threshold": threshold, "fail_count": fail_count}
+    return predictor("best_of_n", what, **own, **_passed(options))
+
+
+def refine(
+    what: Asked[S],
+    *,
+    reward_fn: Callable[..., Any] | str | Mapping[str, Any] | None = None,
+    N: int = 3,
+    threshold: float | None = None,
+    fail_count: int | None = None,
+    **options: Unpack[StrategyOptions],
+) -> Program[S]:
+    """Return a program that asks again, with advice on what was wrong, until the reward is enough (`dspy.Refine`).
 
     Options as for `best_of_n`. In a worker, the advice is a model's, as in DSPy. With `implementation="native"` it is
     the feedback that the reward gives (`{"score": 0.2, "feedback": "..."}`), else the score: fewer requests, and not
     DSPy's prompts.
     """
-    return predictor("refine", what, **options)
+    own: dict[str, Any] = {"reward_fn": reward_fn, "N": N, "threshold": threshold, "fail_count": fail_count}
+    return predictor("refine", what, **own, **_passed(options))
 
 
-def majority(what: Any, **options: Any) -> Program:
-    """Give a program that takes the commonest of n (5) answers (`dspy.majority`; self-consistency with reasoning).
+def majority(
+    what: Asked[S],
+    *,
+    n: int = 5,
+    field: str | None = None,
+    normalize: Callable[[Any], Any] | None = None,
+    **options: Unpack[StrategyOptions],
+) -> Program[S]:
+    """Return a program that takes the commonest of n answers (`dspy.majority`; self-consistency with reasoning).
 
     `field` is the output that votes (default: the last), `normalize` makes of its value what is compared.
     """
-    return predictor("majority", what, **options)
+    return predictor("majority", what, n=n, field=field, normalize=normalize, **_passed(options))
 
 
-def assertions(what: Any, checks: Sequence[Callable[..., Any]], **options: Any) -> Program:
-    """Give a program that asks again, with what was wrong as a hint, until every check holds.
+def assertions(
+    what: Asked[S],
+    checks: Sequence[Callable[..., bool | str | None]],
+    *,
+    attempts: int = 3,
+    on_failure: Literal["raise", "return"] = "raise",
+    **options: Unpack[StrategyOptions],
+) -> Program[S]:
+    """Return a program that asks again, with what was wrong as a hint, until every check holds.
 
     A check gets (inputs, prediction), in this process, and returns True or None, else False or what is wrong. After
-    `attempts` (3) CheckFailed is raised, or with on_failure="return" the answer with the fewest failures is taken.
+    `attempts` CheckFailed is raised, or with on_failure="return" the answer with the fewest failures is taken.
     """
-    return predictor("assertions", what, checks=checks, **options)
+    own: dict[str, Any] = {"checks": checks, "attempts": attempts, "on_failure": on_failure}
+    return predictor("assertions", what, **own, **_passed(options))
 
 
-def rag(retriever: Any, what: Any, **options: Any) -> Program:
-    """Give a program that looks up the k (3) best passages for its question and answers with them.
+def rag(
+    retriever: Any,
+    what: Asked[S],
+    *,
+    k: int = 3,
+    query: str | None = None,
+    context: str = "context",
+    url: str | None = None,
+    port: int | None = None,
+    post_requests: bool | None = None,
+    **options: Unpack[StrategyOptions],
+) -> Program[S]:
+    """Return a program that looks up the k best passages for its question and answers with them.
 
-    `retriever` is an index (`search(query, k)`), a function `(query, k)`, or "dspy.ColBERTv2" with `url=`. The texts go
-    to the input `context` (`context="other"`), which is added if the signature lacks it; the query is the first other
-    input (`query="name"`). The passages are in the prediction as `passages`.
+    `retriever` is an index (`search(query, k)`), a function `(query, k)`, or "dspy.ColBERTv2" with `url=` (and its
+    `port` and `post_requests`). The texts go to the input `context` (`context="other"`), which is added if the
+    signature lacks it; the query is the first other input (`query="name"`). The passages are in the prediction as
+    `passages`.
     """
-    return predictor("rag", what, retriever=retriever, **options)
+    own: dict[str, Any] = {"retriever": retriever, "k": k, "query": query, "context": context}
+    return predictor("rag", what, **own, **_passed(options, url=url, port=port, post_requests=post_requests))
 
 
-def explain(kind: str, sig: Any = None, **options: Any) -> Decision:
-    """Say where a program of this kind would run, and why; nothing is called.
+def explain(
+    kind: str,
+    sig: Asked[Any] | None = None,
+    *,
+    lm: LMLike | None = None,
+    adapter: Adapter | None = None,
+    implementation: Implementation | None = None,
+    supervisor: Supervisor | None = None,
+    **options: Any,
+) -> Decision:
+    """Return where a program of this kind would run, and why; nothing is called. Options as for `predictor`.
 
     Raises:
         NotConfigured: it depends on the LM, and none is configured.
@@ -116,7 +206,13 @@ def explain(kind: str, sig: Any = None, **options: Any) -> Decision:
         return Decision("python", OPTIMIZER_POOL, Reason.OPTIMIZER)
     if sig is None:
         raise InvalidInput("explain needs the signature too, such as explain('predict', 'question -> answer').")
-    return predictor(kind, sig, **options).decision
+    how: dict[str, Any] = {"lm": lm, "adapter": adapter, "implementation": implementation, "supervisor": supervisor}
+    return predictor(kind, sig, **how, **options).decision
+
+
+def _passed(options: Any, **own: Any) -> dict[str, Any]:
+    """Return the options to pass on, with those of the kind's own that were given."""
+    return {**options, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _made(module: str, what: Any, options: dict[str, Any]) -> Program:
@@ -131,18 +227,23 @@ def _made(module: str, what: Any, options: dict[str, Any]) -> Program:
 
 
 def _asked(what: Any, options: dict[str, Any]) -> Program:
-    """The program that a strategy asks: as it was given, or made of a signature, a module's name and its tools."""
-    module = options.pop("module", None)
+    """Return the program that a strategy asks: as it was given, or made of a signature, a module's name and its tools.
+
+    Raises:
+        UnknownName, SettingsError, SignatureError: none can be made.
+    """
+    given = {name: options.pop(name, None) for name in ("module", "tools", "allow_markers")}
+    own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(what, Program) or isinstance(getattr(what, "program", None), Program):
-        if module is not None:
-            raise SettingsError("module= goes with a signature; this program is of a module already.", key="module")
+        for key in own:
+            raise SettingsError(f"{key}= goes with a signature; this program is made already.", key=key)
         return what if isinstance(what, Program) else what.program
-    described: dict[str, Any] = {"module": module or "predict"} if not isinstance(module, Mapping) else dict(module)
-    name = KINDS.get(str(described["module"]), str(described["module"]))
-    if name not in KINDS.values() and ":" not in name:
-        raise UnknownName("predictor", name, [*KINDS, *KINDS.values()])
-    own: dict[str, Any] = {key: options.pop(key) for key in ("tools", "allow_markers") if key in options}
-    return _plain(name, what, {**dict(described.get("options") or {}), **own})
+    module = own.pop("module", "predict")
+    described: Mapping[str, Any] = module if isinstance(module, Mapping) else {"module": module}
+    name = module_of(described.get("module", "predict"))
+    inner = dict(described.get("options") or {})
+    require_options(name, inner)
+    return _plain(name, what, {**inner, **own})
 
 
 def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
@@ -150,7 +251,7 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     if module == "dspy.ChainOfThought" and "reasoning" in known.input_fields:
         raise SignatureError(f"{module} adds the output 'reasoning', which is an input of '{known}': rename it.")
     tools = named(options.pop("tools", ()))
-    allow_markers = bool(options.pop("allow_markers", False))
+    allow_markers = options.pop("allow_markers", False)
     return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

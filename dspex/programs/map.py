@@ -1,43 +1,77 @@
-"""Running one program over many inputs: in order, bounded, with errors kept in their rows."""
+"""Run one program over many inputs: in order, bounded, with errors kept in their rows."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
+
+from ..errors import InvalidInput, SettingsError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AwaitedProgram(Protocol[T_co]):
+    """What `amap` awaits."""
+
+    async def acall(self, **inputs: Any) -> T_co: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What became of one input: `value`, or `error`."""
+class Row(Generic[T]):
+    """The result of one input: `value`, or `error`."""
 
     index: int
     inputs: Any
-    value: Any = None
+    value: T | None = None
     error: BaseException | None = None
 
-    def result(self) -> Any:
-        """Give the value, or raise the error."""
+    def result(self) -> T:
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
-        return self.value
+        return cast(T, self.value)
 
 
-def map(program: Callable[..., Any], inputs: Iterable[Any], *, max_in_flight: int = 64) -> Iterator[Row]:
+def map(program: Callable[..., T], inputs: Iterable[Any], *, max_in_flight: int = 64) -> Iterator[Row[T]]:
     """Call `program(**row)` for each row of inputs and yield Rows in their order, `max_in_flight` of them at a time.
 
     The inputs are read as places come free, so they may be endless. A row that fails carries its error; the others go
     on. Leaving the loop early lets what runs finish and starts no more.
-    """
-    _require_positive(max_in_flight)
-    executor = ThreadPoolExecutor(max_in_flight, thread_name_prefix="dspex-map")
-    waiting: deque[Future[Row]] = deque()
 
-    def one(index: int, row: Any) -> Row:
+    Raises:
+        SettingsError, InvalidInput: what is given cannot be mapped; nothing ran.
+    """
+    _require_runnable(program, inputs, max_in_flight)
+    return _mapped(program, inputs, max_in_flight)
+
+
+@overload
+def amap(
+    program: AwaitedProgram[T], inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = ...
+) -> AsyncIterator[Row[T]]: ...
+@overload
+def amap(
+    program: Callable[..., Awaitable[T]], inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = ...
+) -> AsyncIterator[Row[T]]: ...
+def amap(
+    program: Any, inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = 64
+) -> AsyncIterator[Row[Any]]:
+    """`map`, awaiting `program.acall(**row)`, or `program(**row)`; leaving the loop early cancels what runs."""
+    _require_runnable(program, inputs, max_in_flight)
+    return _amapped(program, inputs, max_in_flight)
+
+
+def _mapped(program: Callable[..., T], inputs: Iterable[Any], max_in_flight: int) -> Iterator[Row[T]]:
+    executor = ThreadPoolExecutor(max_in_flight, thread_name_prefix="dspex-map")
+    waiting: deque[Future[Row[T]]] = deque()
+
+    def one(index: int, row: Any) -> Row[T]:
         return _call(program, index, row)
 
     try:
@@ -51,12 +85,8 @@ def map(program: Callable[..., Any], inputs: Iterable[Any], *, max_in_flight: in
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def amap(
-    program: Any, inputs: Iterable[Any] | AsyncIterable[Any], *, max_in_flight: int = 64
-) -> AsyncIterator[Row]:
-    """`map`, awaiting `program.acall(**row)`; leaving the loop early cancels what runs."""
-    _require_positive(max_in_flight)
-    waiting: deque[asyncio.Task[Row]] = deque()
+async def _amapped(program: Any, inputs: Any, max_in_flight: int) -> AsyncIterator[Row[Any]]:
+    waiting: deque[asyncio.Task[Row[Any]]] = deque()
     index = 0
     try:
         async for row in _each(inputs):
@@ -72,7 +102,7 @@ async def amap(
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def _call(program: Callable[..., Any], index: int, row: Any) -> Row:
+def _call(program: Callable[..., T], index: int, row: Any) -> Row[T]:
     try:
         value = program(**row) if isinstance(row, Mapping) else program(row)
     except Exception as error:  # the row's own; `result()` raises it
@@ -80,7 +110,7 @@ def _call(program: Callable[..., Any], index: int, row: Any) -> Row:
     return Row(index, row, value)
 
 
-async def _acall(program: Any, index: int, row: Any) -> Row:
+async def _acall(program: Any, index: int, row: Any) -> Row[Any]:
     call = getattr(program, "acall", program)
     try:
         value = await (call(**row) if isinstance(row, Mapping) else call(row))
@@ -98,6 +128,12 @@ async def _each(inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any
             yield row
 
 
-def _require_positive(max_in_flight: int) -> None:
+def _require_runnable(program: Any, inputs: Any, max_in_flight: int) -> None:
+    if not callable(program) and not hasattr(program, "acall"):
+        raise InvalidInput(f"What is mapped is a program or a function, not {program!r}.", field="program")
+    if not isinstance(inputs, Iterable | AsyncIterable):
+        raise InvalidInput(f"The inputs are an iterable of rows, not a {type(inputs).__name__}.", field="inputs")
     if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:
-        raise ValueError(f"max_in_flight is {max_in_flight!r}; it must be a whole number, 1 or more")
+        raise SettingsError(
+            f"max_in_flight is {max_in_flight!r}; it is a whole number, 1 or more.", key="max_in_flight"
+        )

@@ -1,86 +1,61 @@
-"""Asking once: `predict` and its awaited and streamed twins, without keeping a program."""
+"""Ask once, without keeping a program: `predict`, and its awaited and streamed twins."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
-from .. import defaults
-from ..errors import UnknownName
+from ..errors import InvalidInput, UnknownName
 from ..signatures.signature import Signature, signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
-from .factories import predictor
-from .program import CALL_OPTIONS, Program
+from . import program_options
+from .kinds import MadeOptions
+from .program import Program, call_options
 
-_RARE = ("supervisor", "rollout_id", "allow_markers", "use_native_function_calling", "idempotent")
-
-
-def predict(
-    sig: Any,
-    inputs: Mapping[str, Any],
-    *,
-    lm: Any = None,
-    adapter: str | None = None,
-    demos: Sequence[Mapping[str, Any]] = (),
-    config: Mapping[str, Any] | None = None,
-    implementation: str = "auto",
-    timeout: float | None = None,
-    **options: Any,
-) -> Prediction:
-    """Ask a language model for a signature's outputs; see `Program.__call__` for what it raises."""
-    return _one_shot(sig, lm, adapter, demos, config, implementation, timeout, options)(**inputs)
+if TYPE_CHECKING:
+    from .factories import Described
+    from .program import S
 
 
-async def apredict(
-    sig: Any,
-    inputs: Mapping[str, Any],
-    *,
-    lm: Any = None,
-    adapter: str | None = None,
-    demos: Sequence[Mapping[str, Any]] = (),
-    config: Mapping[str, Any] | None = None,
-    implementation: str = "auto",
-    timeout: float | None = None,
-    **options: Any,
-) -> Prediction:
+def predict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]) -> Prediction[S]:
+    """Ask a language model for a signature's outputs; see `Program.__call__` for what it raises.
+
+    Options: see `Program.using`.
+    """
+    return _one_shot(sig, options)(**_named(inputs))
+
+
+async def apredict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]) -> Prediction[S]:
     """`predict`, awaited."""
-    program = _one_shot(sig, lm, adapter, demos, config, implementation, timeout, options)
-    return await program.acall(**inputs)
+    return await _one_shot(sig, options).acall(**_named(inputs))
 
 
-def predict_stream(sig: Any, inputs: Mapping[str, Any], **options: Any) -> Iterator[Chunk | Prediction]:
-    """`predict`, giving the fields' text as it arrives, then the prediction."""
-    return predictor("predict", sig, **options).stream(**inputs)
+def predict_stream(
+    sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
+) -> Iterator[Chunk | Prediction[S]]:
+    """`predict`, yielding the fields' text as it arrives, then the prediction."""
+    return _one_shot(sig, options).stream(**_named(inputs))
 
 
-def apredict_stream(sig: Any, inputs: Mapping[str, Any], **options: Any) -> AsyncIterator[Chunk | Prediction]:
+def apredict_stream(
+    sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
+) -> AsyncIterator[Chunk | Prediction[S]]:
     """`predict_stream`, for `async for`."""
-    return predictor("predict", sig, **options).astream(**inputs)
+    return _one_shot(sig, options).astream(**_named(inputs))
 
 
-def _one_shot(
-    sig: Any,
-    lm: Any,
-    adapter: str | None,
-    demos: Sequence[Mapping[str, Any]],
-    config: Mapping[str, Any] | None,
-    implementation: str,
-    timeout: float | None,
-    options: Mapping[str, Any],
-) -> Program:
+def _one_shot(sig: Described[S], options: MadeOptions) -> Program[S]:
     known = sig if isinstance(sig, Signature) else signature(sig)
-    unknown = options.keys() - set(_RARE)
-    if unknown:
-        raise UnknownName("option", min(unknown), [*CALL_OPTIONS, "allow_markers"], where="predict()")
-    return Program(
-        "dspy.Predict",
-        known,
-        demos=tuple(demos),
-        lm=None if lm is None else defaults.as_lm(lm),
-        adapter=adapter,
-        config=config or {},
-        implementation=implementation,
-        timeout=timeout,
-        **options,
-    )
+    how: dict[str, Any] = {**options}
+    allow_markers = how.pop("allow_markers", False)
+    for name in how:
+        if name not in program_options.NAMES:
+            raise UnknownName("option", name, program_options.NAMES | {"allow_markers"}, where="predict()")
+    return Program("dspy.Predict", known, **call_options(how), allow_markers=allow_markers)
+
+
+def _named(inputs: Any) -> Mapping[str, Any]:
+    if not isinstance(inputs, Mapping) or not all(isinstance(name, str) for name in inputs):
+        raise InvalidInput(f"The inputs are a mapping of field names to values, not a {type(inputs).__name__}.")
+    return inputs

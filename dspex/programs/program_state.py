@@ -1,4 +1,4 @@
-"""A DSPy program's saved state, read for the native side: instructions, descriptions and demos.
+"""Read a DSPy program's saved state for the native side: instructions, descriptions and demos.
 
 DSPy's file holds no field names and pairs what it has with the signature by position; a state that does not fit is
 refused here instead of being mis-assigned (research: DSPy 3.4.1, `signature.py` load_state).
@@ -29,7 +29,7 @@ class NativeState:
 def native_state(
     module: str, sig: Signature, state: Mapping[str, Any] | None, demos: Sequence[Mapping[str, Any]]
 ) -> NativeState:
-    """Give the signature and demos that the state makes of the module.
+    """Return the signature and demos that the state makes of the module.
 
     Raises:
         InvalidInput: the state is of another program.
@@ -48,7 +48,11 @@ def native_state(
 
 
 def predictor_state(module: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the part of the state that belongs to the module's one predictor."""
+    """Return the part of the state that belongs to the module's one predictor.
+
+    Raises:
+        InvalidInput: there is none.
+    """
     key = _PREDICTOR[module]
     part = state if key is None else state.get(key)
     if not isinstance(part, Mapping) or "signature" not in part or "demos" not in part:
@@ -64,13 +68,13 @@ def demos_of(state: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 
 def saved_prefix(name: str) -> str:
-    """What DSPy writes beside a field in a saved state: its name in words (`infer_prefix`), and a colon."""
+    """Return what DSPy writes beside a field in a saved state: its name in words (`infer_prefix`), and a colon."""
     for joint in _JOINTS:
         name = joint.sub(r"\1_\2", name)
     return " ".join(word if word.isupper() else word.capitalize() for word in name.split("_")) + ":"
 
 
-# Where a name is taken apart: before a capitalised word, after small letters, around digits.
+# Where a name is taken apart: before a capitalized word, after small letters, around digits.
 _JOINTS = tuple(
     re.compile(pattern) for pattern in (r"(.)([A-Z][a-z]+)", r"([a-z0-9])([A-Z])", r"([a-zA-Z])(\d)", r"(\d)([a-zA-Z])")
 )
@@ -78,7 +82,11 @@ _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 
 def _require_fit(sig: Signature, saved: Mapping[str, Any]) -> None:
-    """A state holds no field names; prefixes and descriptions that were never written are made of them."""
+    """Check that the state is of this signature, by the prefixes and descriptions that DSPy makes of field names.
+
+    Raises:
+        InvalidInput: it is of another program.
+    """
     fields = saved.get("fields") or []
     if len(fields) != len(sig.fields):
         raise InvalidInput(

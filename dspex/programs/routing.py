@@ -1,4 +1,4 @@
-"""Where a program runs: natively in this process, or in which pool, and why. Decides before a byte is sent (RULES I1).
+"""Decide where a program runs, natively or in which pool, and why; before a byte is sent (I1).
 
 Pure decisions over a program's description; it opens nothing and calls nobody.
 """
@@ -57,7 +57,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the router looks at."""
+    """What a decision depends on."""
 
     module: str
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`

@@ -1,4 +1,4 @@
-"""Files of saved programs: read within bounds, and refused where they say more than what the program is.
+"""Read files of saved programs within bounds; refuse those that say more than what the program is.
 
 A file may come from anywhere. Nothing in it says how, where or with whom the program is called: that is for whoever
 loads it. The LM that DSPy itself saves beside a predictor is left out, and an event says so.
@@ -21,12 +21,12 @@ from ..adapters.validation import texts_in
 from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
 from ..types.markers import START
+from .program_options import ADAPTERS
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
 DEPTH_LIMIT = 100  # levels of lists and objects
 CONTAINERS_LIMIT = 500_000  # lists and objects: a second to read, and 100 MB
-ADAPTERS = ("chat", "json", "xml", "two_step")
 _OF_METADATA = frozenset({"dependency_versions", "dspex"})
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "format": (int,),
@@ -56,12 +56,14 @@ class SavedFile:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> SavedFile:
-        """Read and check the file.
+        """Return the file's checked content.
 
         Raises:
             UnsafeProgram: it says how, where or with whom the program is called.
             InvalidInput: it is no saved program, too large, or of a newer form.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidInput(f"A saved program is named by its file's path, not by {path!r}.", field="path")
         name = os.fspath(path)
         document = _parsed(name, _content(name))
         metadata = document.pop("metadata", None) or {}
@@ -92,13 +94,13 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def dspys_versions(versions: Mapping[str, Any]) -> dict[str, str]:
-    """The three versions that DSPy writes into its files, and looks up in them, as DSPy spells them."""
+    """Return the three versions that DSPy writes into its files, and looks up in them, as DSPy spells them."""
     known = {name: str(versions[name]) for name in ("python", "dspy", "cloudpickle") if versions.get(name)}
     return {name: text if name == "dspy" else ".".join(text.split(".")[:2]) for name, text in known.items()}
 
 
 def checked_state(state: Any) -> dict[str, Any]:
-    """A state that a worker gave, by the rules of files: it will be saved, and sent with every call.
+    """Return a state that a worker gave, checked by the rules of files: it will be saved, and sent with every call.
 
     Raises:
         InvalidInput: it holds more than a program, or less.
@@ -116,7 +118,11 @@ def checked_state(state: Any) -> dict[str, Any]:
 
 
 def _content(name: str) -> bytes:
-    """Raises: InvalidInput, also for what is no regular file (a pipe would block, a device never end)."""
+    """Return the file's bytes.
+
+    Raises:
+        InvalidInput: it cannot be read, is too large, or is no regular file (a pipe would block, a device never end).
+    """
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -166,7 +172,7 @@ def _depth(document: Any) -> int:
 
 
 def _own(name: str, metadata: Any) -> dict[str, Any]:
-    """What `Optimized.save` put into the file; empty in a file of DSPy's own."""
+    """Return what `Optimized.save` put into the file; nothing for a file of DSPy's own."""
     own = metadata.get("dspex") if isinstance(metadata, dict) else metadata
     if not own and isinstance(metadata, dict):
         return {}

@@ -1,4 +1,4 @@
-"""Optimised programs, and saving and loading them: JSON files that DSPy reads too, ours under `metadata.dspex` (I7)."""
+"""Load saved programs: JSON files of `Optimized.save` or of DSPy itself (I7)."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from dspex_worker.saved_state import stray_options
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import defaults
-from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
+from ..errors import InvalidInput, SignatureError, UnknownName
 from ..services.services import services_of
 from ..signatures.annotations import annotation_text
 from ..signatures.signature import Signature
-from ..signatures.wire_form import signature_from_wire, signature_to_wire
-from ..types.prediction import Prediction
-from .factories import KINDS, predictor
+from ..signatures.wire_form import signature_from_wire
+from .factories import predictor
+from .kinds import KINDS
+from .optimized import Optimized
 from .program import Program
+from .program_options import ProgramOptions
 from .routing import GENERAL_POOL, NATIVE_MODULES
-from .saved_file import FORMAT, SavedFile, dspys_versions, write
+from .saved_file import SavedFile
 from .strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from .program import S
 
 _KEPT = ("prefix_sha256", "adapter", "use_native_function_calling")  # of a program, in its file
 
 
 def load(
-    path: str | os.PathLike[str], *, program: Program | None = None, verify: bool = False, **options: Any
-) -> Optimized:
-    """Read what `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
+    path: str | os.PathLike[str],
+    *,
+    program: Program[S] | None = None,
+    verify: bool = False,
+    **options: Unpack[ProgramOptions],
+) -> Optimized[S]:
+    """Return the program that `Optimized.save` or DSPy's `save` wrote; options are call options such as `lm`.
 
     A file holds a program, never how, where or with whom it is called; an LM that DSPy saved in it is left out.
     A file of DSPy's own holds no field names: give the `program` that it was saved from. With `verify` a worker renders
@@ -42,11 +49,15 @@ def load(
         UnknownName: the file names a module that the workers may not import.
         UnsafeProgram: it holds call options, endpoints, keys or the like; its `keys` say which.
     """
+    if program is not None and not isinstance(program, Program):
+        raise InvalidInput(
+            f"program is {program!r}; it is the dspex.Program that the file was saved from.", field="program"
+        )
     saved = SavedFile.read(path)
     own = saved.own
     if program is not None:
         _require_same(program, own)
-    base = program or _described(saved)
+    base: Program[S] = program or _described(saved)
     loaded = replace(base, state=saved.state or None, **{name: own[name] for name in _KEPT if name in own})
     if options:
         loaded = loaded.using(**options)
@@ -67,7 +78,7 @@ def load(
 
 
 def _described(saved: SavedFile) -> Program:
-    """The program that a file of ours describes.
+    """Return the program that a file of ours describes.
 
     Raises:
         InvalidInput: it does not say all of it.
@@ -90,7 +101,11 @@ def _described(saved: SavedFile) -> Program:
 
 
 def _require_importable(program: Program) -> None:
-    """A user's module that a file names must be in the pool's `imports`; where no pool is at hand, a call asks."""
+    """Check that a user's module is in the pool's `imports`; where no pool runs yet, the first call finds out.
+
+    Raises:
+        UnknownName: it is not.
+    """
     supervisor = program.supervisor or defaults.running_supervisor()
     if ":" not in program.module or supervisor is None or GENERAL_POOL not in supervisor.pools:
         return
@@ -114,15 +129,15 @@ def _signature(wire: Mapping[str, Any], name: str) -> Signature:
 
 
 def rendered_prefix_hash(program: Program) -> str | None:
-    """The hash of what DSPy renders before the inputs, so that the native side serves only what is the same (I1).
+    """Return the hash of what DSPy renders before the inputs: the native side serves only what is the same (I1).
 
     A worker renders it; None for programs that the native side does not serve.
     """
     if program.module not in NATIVE_MODULES:
         return None
-    supervisor, lm = program.home(), program.lm_used
+    supervisor, lm = program.supervisor_used, program.lm_used
     arguments = {
-        "spec": program.spec(),
+        "spec": program.to_wire(),
         "inputs": _blanks(program.signature),
         "lm": services_of(supervisor).lm_record(lm),
         "adapter": program.wire_adapter(lm),
@@ -140,7 +155,11 @@ def _blanks(sig: Signature) -> dict[str, Any]:
 
 
 def _require_same(program: Program, own: Mapping[str, Any]) -> None:
-    """A file of ours says whose it is; DSPy's own files are checked by their state."""
+    """Check that a file of ours is of this program; DSPy's own files are checked by their state.
+
+    Raises:
+        InvalidInput: it is not, or cannot be read.
+    """
     if not own:
         return
     try:
@@ -157,66 +176,3 @@ def _imported_types(wire: Mapping[str, Any]) -> list[str]:
     types = wire.get("types")
     described = types.items() if isinstance(types, Mapping) else ()
     return [name for name, spec in described if isinstance(spec, Mapping) and "import" in spec]
-
-
-@dataclass(frozen=True)
-class Optimized:
-    """An optimized program, its scores in percent, and the trials that led to it. Call it like the program."""
-
-    program: Program
-    score: float | None
-    baseline_score: float | None
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    optimizer: str = ""
-    versions: Mapping[str, Any] = field(default_factory=dict)
-    errors: Mapping[str, int] = field(default_factory=dict)
-    worker: str = ""  # that made it, such as "mipro/0"; a loaded one does not say
-
-    def __call__(self, **inputs: Any) -> Prediction:
-        return self.program(**inputs)
-
-    async def acall(self, **inputs: Any) -> Prediction:
-        return await self.program.acall(**inputs)
-
-    def using(self, **options: Any) -> Optimized:
-        """Give the same with other call options; see `Program.using`."""
-        return replace(self, program=self.program.using(**options))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex`.
-
-        No LM, no key, no call options, and no option of a module that names an endpoint: a file without one of the
-        module's options is loaded with `program=`.
-        """
-        write(path, self._document())
-
-    def _document(self) -> dict[str, Any]:
-        program = self.program
-        if program.module in STRATEGIES:
-            raise SettingsError(
-                f"{program.module} asks in a way that a file cannot hold (its functions are this process's): save the "
-                f"program that it asks, and put it into the strategy again when it is loaded.",
-                key="program",
-            )
-        versions = {key: str(value) for key, value in self.versions.items() if value is not None}
-        withheld = stray_options(program.module, program.options)
-        own = {
-            "format": FORMAT,
-            "module": program.module,
-            "signature": signature_to_wire(program.signature),
-            "options": {name: value for name, value in program.options.items() if name not in withheld},
-            "withheld": withheld,
-            "adapter": program.adapter,
-            "use_native_function_calling": program.use_native_function_calling,
-            "prefix_sha256": program.prefix_sha256,
-            "score": self.score,
-            "baseline_score": self.baseline_score,
-            "trials": self.trials,
-            "optimizer": self.optimizer,
-            "versions": versions,
-        }
-        metadata = {"dependency_versions": dspys_versions(versions), "dspex": own}
-        return {**(program.state or {}), "metadata": metadata}
-
-    def __repr__(self) -> str:
-        return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"

@@ -1,4 +1,4 @@
-"""What the shipped bridges answer, checked before it is used: a worker may say anything that the wire can carry."""
+"""Check the answers of the shipped bridges before they are used: a worker may send anything that can be encoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Rule = Callable[[Any], bool]
 
 
 def prediction(value: Any, worker: str) -> dict[str, Any]:
-    """The answer to a `run`: its outputs, completions and usage.
+    """Return the answer to a `run`: its outputs, completions and usage.
 
     Raises:
         ProtocolError: it is none; so for the others here.
@@ -29,13 +29,13 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
 
 
 def chunk(value: Any, worker: str) -> Chunk:
-    """A piece of a `run_stream`."""
+    """Return a piece of a `run_stream`."""
     found = _checked("run_stream", value, worker, {"field": _is_text, "text": _is_text})
     return Chunk(found["field"], found["text"])
 
 
 def passages(call: Call) -> list[dict[str, Any]]:
-    """The answer to a `retrieve`."""
+    """Return the passages that answer a `retrieve`."""
 
     def is_passage(given: Any) -> bool:
         return (
@@ -51,7 +51,7 @@ def passages(call: Call) -> list[dict[str, Any]]:
 
 
 def optimized(value: Any, worker: str) -> dict[str, Any]:
-    """The answer to an `optimize`."""
+    """Return the answer to an `optimize`."""
     rules: dict[str, _Rule] = {
         "state": _is_map,
         "score": lambda given: given is None or _is_score(given),
@@ -64,7 +64,7 @@ def optimized(value: Any, worker: str) -> dict[str, Any]:
 
 
 def evaluated(value: Any, worker: str) -> dict[str, Any]:
-    """The answer to an `evaluate`."""
+    """Return the answer to an `evaluate`."""
     rules: dict[str, _Rule] = {
         "score": _is_score,
         "results": lambda given: isinstance(given, list) and all(map(_is_map, given)),

@@ -1,6 +1,6 @@
-"""A program's calls to workers: what is sent, what is lent for the time of the call, and what the reply means.
+"""Run a program in a worker: send its spec and inputs, register what the worker may call back for, read the reply.
 
-The caller's thread or task makes them; the workers' LM traffic, tools and rewards come back to this process.
+The caller's thread or task makes the call; the worker's LM requests, tools and rewards come back to this process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import defaults
 from ..adapters.injection import suspected_fields
@@ -25,51 +25,47 @@ if TYPE_CHECKING:
     from ..pools.call import Call
     from ..pools.supervisor import Supervisor
     from ..types.chunk import Chunk
-    from .program import Program
+    from .spec import ProgramSpec
 
 OnCancel = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class WorkerCallOptions(TypedDict, total=False):
+    """How one call is made in a worker: in which session (by its key), and within what time.
+
+    `retry=False` forbids a second run after a worker's death; `cancel` is as in `Pool.invoke`, for blocking calls only.
+    """
+
+    session: str | None
+    timeout: float | None
+    retry: bool
+    cancel: OnCancel | None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCalls:
     """Calls of one program to the general pool."""
 
-    program: Program
+    spec: ProgramSpec
 
-    def run(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        retry: bool = True,
-        cancel: OnCancel | None = None,
-    ) -> tuple[Prediction, Call]:
-        """Run it, and give the prediction with the call that made it; `cancel` as in `Pool.invoke`."""
-        options = self._options(session, timeout, retry)
+    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
+        """Run it; return the prediction with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
-            call = supervisor.pool(GENERAL_POOL).invoke("run", arguments, cancel=cancel, **options)
+            pool = supervisor.pool(GENERAL_POOL)
+            call = pool.invoke("run", arguments, cancel=how.get("cancel"), **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
-    async def arun(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        session: str | None = None,
-        timeout: float | None = None,
-        retry: bool = True,
-    ) -> tuple[Prediction, Call]:
+    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
         """`run`, awaited."""
-        options = self._options(session, timeout, retry)
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
-            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **options)
+            call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
-        """The output fields' text as it arrives, then the prediction."""
+        """Yield the output fields' text as it arrives, then the prediction."""
         with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:  # the call keeps the context that it is made in
-                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
+                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
             with chunks:
                 for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -79,7 +75,7 @@ class WorkerCalls:
         """`stream`, for `async for`."""
         with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:
-                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout)
+                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
             async with chunks:
                 async for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -87,15 +83,15 @@ class WorkerCalls:
 
     @contextlib.contextmanager
     def _sent(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Supervisor, dict[str, Any]]]:
-        """The program's supervisor, and the arguments of a `run`.
+        """Yield the program's supervisor and the arguments of a `run`; tools are registered for the block.
 
-        What the worker may call back for is lent to it for the block. What can be refused is, before workers start.
+        What can be refused is refused here, before workers start.
         """
-        program = self.program
-        lm = program.lm_used
-        program.require_tools(lm)
-        typed, wire = crossed_inputs(program.signature, inputs, allow_markers=program.allow_markers)
-        supervisor = program.home()
+        spec = self.spec
+        lm = spec.lm_used
+        spec.require_tools(lm)
+        typed, wire = crossed_inputs(spec.signature, inputs, allow_markers=spec.allow_markers)
+        supervisor = spec.supervisor_used
         services = services_of(supervisor)
         if lm.direct:
             services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
@@ -103,27 +99,28 @@ class WorkerCalls:
             services.tell(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given = tools_among(typed)
         arguments = {
-            "spec": program.spec(),
+            "spec": spec.to_wire(),
             "inputs": wire,
             "lm": services.lm_record(lm),
-            "adapter": program.wire_adapter(lm),
-            "config": dict(program.config_used),
-            "rollout_id": program.rollout_id,
+            "adapter": spec.wire_adapter(lm),
+            "config": dict(spec.config_used),
+            "rollout_id": spec.rollout_id,
             **({"tool_set": new_set_id()} if given else {}),
         }
-        with program.lent(services), services.tools.lent(str(arguments.get("tool_set")), given):
+        with spec.registered(services), services.tools.registered(str(arguments.get("tool_set")), given):
             yield supervisor, arguments
 
-    def _options(self, session: str | None, timeout: float | None, retry: bool) -> dict[str, Any]:
+    def _options(self, how: WorkerCallOptions) -> dict[str, Any]:
+        timeout = how.get("timeout")
         return {
-            "session": session,
-            "timeout": self.program.timeout if timeout is None else timeout,
-            "idempotent": retry and self.program.may_repeat,
+            "session": how.get("session"),
+            "timeout": self.spec.timeout if timeout is None else timeout,
+            "idempotent": how.get("retry", True) and self.spec.may_repeat,
         }
 
     def _prediction(self, reply: Any, worker: str, account: Account) -> Prediction:
         reply = worker_answers.prediction(reply, worker)
-        known = self.program.answered
+        known = self.spec.answered
         completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}
         self._count_direct(usage, account)
@@ -137,9 +134,9 @@ class WorkerCalls:
         )
 
     def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
-        """Count what a worker's own connections used, as far as its module reports it: nothing of it passed by here."""
-        lm = self.program.lm_used
+        """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
+        lm = self.spec.lm_used
         if lm.direct:
-            pools = services_of(self.program.home()).accounts.of(GENERAL_POOL, None)
+            pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().usage.add(lm, used, (account, *pools))

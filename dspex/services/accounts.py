@@ -1,4 +1,4 @@
-"""What one supervisor's workers asked of language models: an account for each pool, and one for each session.
+"""Count what one supervisor's workers use of language models: an account for each pool, and one for each session.
 
 The services open them for the requests that workers forward; the pools read them for `stats()`. Any thread.
 """
@@ -17,16 +17,16 @@ SESSIONS_MOST = 10_000  # accounts of sessions that are kept; the least recently
 
 
 class Accounts:
-    """The accounts of one supervisor."""
+    """One supervisor's accounts."""
 
-    def __init__(self, books: PoolBudgets) -> None:
-        self._books = books
+    def __init__(self, budgets: PoolBudgets) -> None:
+        self._budgets = budgets
         self._lock = threading.Lock()
         self._pools: dict[str, Account] = {}
         self._sessions: OrderedDict[tuple[str, str], Account] = OrderedDict()
 
     def of(self, pool: str, session: str | None) -> tuple[Account, ...]:
-        """The accounts that count a request made for a call of this pool and session (by the session's key)."""
+        """Return the accounts that count a request of this pool and session (by the session's key)."""
         with self._lock:
             whole = self._pools.get(pool)
             if whole is None:
@@ -34,7 +34,7 @@ class Accounts:
             return (whole,) if session is None else (whole, self._of_session(pool, session))
 
     def stats(self, pool: str, session: str | None = None) -> UsageStats:
-        """What a pool, or one session in it, has used so far."""
+        """Return what a pool, or one session in it, has used so far."""
         with self._lock:
             known: Any = self._pools.get(pool) if session is None else self._sessions.get((pool, session))
         return no_usage() if known is None else known.stats()
@@ -46,6 +46,6 @@ class Accounts:
             if len(self._sessions) > SESSIONS_MOST:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end((pool, session))
-        budget = self._books.budget(pool, session)
+        budget = self._budgets.budget(pool, session)
         account.set_budget(usd=budget.usd, tokens=budget.tokens)
         return account

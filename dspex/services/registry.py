@@ -1,4 +1,4 @@
-"""What the host lends to workers while a call runs: tools and rewards, by an id that the call carries. Any thread."""
+"""Register tools and metrics by id for the time of a call, so that its worker may ask for them. Any thread."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Things by id, each for as long as somebody lends it; calls that lend the same at once share it."""
+    """Things by id, each for as long as a call that registered it runs; calls may share an id."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lent: dict[str, tuple[int, T]] = {}
+        self._entries: dict[str, tuple[int, T]] = {}  # id -> how many calls registered it, and the first one's thing
 
     @contextmanager
-    def lent(self, id: str, thing: T) -> Iterator[None]:
-        """Lend `thing` for the time of the block. What a call that was abandoned asks for later is not found."""
+    def registered(self, id: str, thing: T) -> Iterator[None]:
+        """Register `thing` for the time of the block; what an abandoned call asks for later is not found."""
         with self._lock:
-            count, first = self._lent.get(id, (0, thing))
-            self._lent[id] = count + 1, first
+            count, first = self._entries.get(id, (0, thing))
+            self._entries[id] = count + 1, first
         try:
             yield
         finally:
-            with self._lock:
-                count, first = self._lent[id]
-                if count == 1:
-                    del self._lent[id]
-                else:
-                    self._lent[id] = count - 1, first
+            self._drop(id)
 
     def get(self, id: str) -> T | None:
-        """What is lent under this id."""
-        found = self._lent.get(id)
+        """Return what is registered under this id."""
+        found = self._entries.get(id)
         return None if found is None else found[1]
+
+    def _drop(self, id: str) -> None:
+        with self._lock:
+            count, first = self._entries[id]
+            if count == 1:
+                del self._entries[id]
+            else:
+                self._entries[id] = count - 1, first

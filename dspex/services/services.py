@@ -1,7 +1,7 @@
-"""What the layers above the pools keep for one supervisor: its workers' way to LMs, tools and metrics of the host.
+"""Host services for workers: LM requests, tools, metrics.
 
-`services_of` makes it once per supervisor and registers the handlers of the workers' reverse calls; the pools stay
-ignorant of what these do.
+`services_of` makes them once per supervisor and registers the handlers of the workers' callbacks; the pools do not know
+what these do.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
-from dspex_worker.user_calls import Convention, Mismatch, metric_convention
-
 from .. import defaults
-from ..errors import InvalidInput, SettingsError, UnknownName
 from ..events import Name
 from ..lm.forwarding import Origin
 from ..lm.lm_client import LMClient
@@ -25,11 +21,9 @@ from ..lm.record import LM
 from ..lm.usage import set_process_budget
 from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
-from ..types.example import Example
-from ..types.prediction import Prediction
 from ..usage_stats import UsageStats
 from .accounts import Accounts
-from .registry import Registry
+from .metrics import Metrics
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -44,7 +38,7 @@ class Services:
         self.tools = ToolSets()
         self.metrics = Metrics()
         self.accounts = Accounts(supervisor.budgets)
-        self.kept: dict[str, Any] = {}  # what optimising steps have found, by content (P8)
+        self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
@@ -56,8 +50,7 @@ class Services:
         return self.accounts.stats(pool, session)
 
     def lm_record(self, lm: LM) -> dict[str, Any]:
-        """Make the LM known to the workers' traffic and give what a worker is told of it: never a key, but for
-        `direct=True`."""
+        """Let workers ask this LM, and return what they need of it: no key, unless the LM is `direct`."""
         self.client.register(lm)
         record = lm.to_wire()
         record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
@@ -78,7 +71,7 @@ class Services:
                 yield part
 
     def _origin(self, request: Callback) -> Origin:
-        """Who pays for a worker's request, and whose ids its events bear."""
+        """Return who pays for a worker's request, and what emits its events with the call's ids."""
         call = request.outer
         emit = functools.partial(
             self.supervisor.emit,
@@ -90,37 +83,8 @@ class Services:
         return Origin(self.accounts.of(request.pool.name, call.session), emit)
 
 
-class Metrics:
-    """Metrics and rewards of the host, by the id that a job carries."""
-
-    def __init__(self) -> None:
-        self._metrics: Registry[tuple[Callable[..., Any], Convention]] = Registry()
-
-    @contextlib.contextmanager
-    def lent(self, metric: Callable[..., Any], id: str | None = None) -> Iterator[str]:
-        """Let workers call `metric` for the time of the block, under the id that it gives.
-
-        Raises:
-            SettingsError: it cannot be called as DSPy calls a metric.
-        """
-        known = id or secrets.token_hex(8)
-        with self._metrics.lent(known, (metric, checked_convention(metric))):
-            yield known
-
-    def call(self, request: Callback) -> Any:
-        """Answer a "metric.call": a number, or a bool, as the metric gives it."""
-        request.require(id=str, example=dict, prediction=dict)
-        arguments = request.arguments
-        found = self._metrics.get(str(arguments["id"]))
-        if found is None:
-            raise UnknownName("metric", str(arguments["id"]), ())
-        metric, convention = found
-        placed, named = convention.arguments(_given(arguments))
-        return _plain_score(metric(*placed, **named))
-
-
 def services_of(supervisor: Supervisor) -> Services:
-    """Give the supervisor's services; made once."""
+    """Return the supervisor's services; made once."""
     services = supervisor.services
     if services is None:
         with _making:
@@ -132,45 +96,9 @@ def services_of(supervisor: Supervisor) -> Services:
 
 
 def _renew_lock() -> None:
-    """In a forked child: a thread that is not here may have held it."""
+    """Replace the lock in a forked child, where the thread that held it is gone."""
     global _making
     _making = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
-
-
-def checked_convention(metric: Callable[..., Any]) -> Convention:
-    """How a metric of the host's is to be called. Raises: SettingsError, when it cannot be."""
-    try:
-        return metric_convention(metric)
-    except Mismatch as error:
-        raise SettingsError(str(error), key="metric") from error
-
-
-def _given(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What DSPy gave to the metric over there, as far as it can cross."""
-    example = Example(arguments["example"], arguments.get("inputs"))
-    trace, pred_trace = _trace(arguments.get("trace")), _trace(arguments.get("pred_trace"))
-    every = (example, Prediction(arguments["prediction"]), trace, arguments.get("pred_name"), pred_trace)
-    count = arguments.get("given")
-    return every[: max(2, count)] if isinstance(count, int) else every
-
-
-def _trace(steps: Any) -> list[tuple[str, dict[str, Any], Prediction]] | None:
-    """The steps as DSPy's tuples: the predictor (here the name of its class), its inputs, and what it gave."""
-    return None if steps is None else [(name, inputs, Prediction(outputs)) for name, inputs, outputs in steps]
-
-
-def _plain_score(value: Any) -> Any:
-    if isinstance(value, bool | int | float):
-        return value
-    score = getattr(value, "score", None)
-    if isinstance(score, bool | int | float):
-        return {"score": score, "feedback": str(getattr(value, "feedback", ""))}
-    if isinstance(value, dict) and "score" in value:
-        return {"score": float(value["score"]), "feedback": str(value.get("feedback", ""))}
-    item = getattr(value, "item", None)  # numpy's scalars
-    if callable(item):
-        return item()
-    raise InvalidInput(f"A metric gives a number or a bool, not {type(value).__name__}.")

@@ -1,14 +1,13 @@
-"""Tools of the host at work: Python functions that a module in a worker may call. They run here, never in the worker.
+"""Run the tools that workers ask for: Python functions of this process, which never run in the worker.
 
-What a tool is, and what a model is told of it, is in `types/tool.py`. Whatever a tool returns crosses as
-plain data.
+What a tool is, and what a model sees of it, is in `types/tool.py`. What a tool returns is sent as plain data.
 """
 
 from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +27,12 @@ class ToolSets:
         self._sets: Registry[dict[str, Tool]] = Registry()
 
     @contextmanager
-    def lent(self, id: str, tools: Sequence[Tool]) -> Iterator[None]:
+    def registered(self, id: str, tools: Sequence[Tool]) -> Iterator[None]:
         """Let workers call these tools for the time of the block."""
         if not tools:
             yield
             return
-        with self._sets.lent(id, {tool.name: tool for tool in tools}):
+        with self._sets.registered(id, {tool.name: tool for tool in tools}):
             yield
 
     def call(self, request: Callback) -> Any:
@@ -51,23 +50,23 @@ class ToolSets:
 
 
 def new_set_id() -> str:
-    """Give an id for a program's tools; it is not to be guessed by another client."""
+    """Return an id for a program's tools that another client cannot guess."""
     return secrets.token_hex(8)
 
 
 def specs_of(tools: Sequence[Tool], id: str) -> list[dict[str, Any]]:
-    """Give what a worker needs to show the tools to a model and to ask for them."""
+    """Return what a worker needs to show the tools to a model and to ask for them."""
     return [{"id": id, **tool.to_wire()} for tool in tools]
 
 
-def named(tools: Sequence[Any]) -> tuple[Tool, ...]:
-    """Give the tools for these functions.
+def named(tools: Iterable[Any]) -> tuple[Tool, ...]:
+    """Return the tools for these functions.
 
     Raises:
-        SettingsError: two bear one name, or one has none.
+        SettingsError: it is no list of functions, two have one name, or one has none.
     """
-    if not tools:
-        return ()
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
+        raise SettingsError(f"tools is a list of functions, not a {type(tools).__name__}.", key="tools")
     made = tuple(_tool_of(tool) for tool in tools)
     names = [tool.name for tool in made]
     for name in names:
@@ -77,7 +76,7 @@ def named(tools: Sequence[Any]) -> tuple[Tool, ...]:
 
 
 def tools_among(value: Any) -> tuple[Tool, ...]:
-    """Give the tools in the values of a call's inputs, at any depth."""
+    """Return the tools in the values of a call's inputs, at any depth."""
     if getattr(type(value), "dspy_name", "") == "dspy.Tool":
         return (value,)
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
@@ -89,6 +88,8 @@ def _tool_of(function: Any) -> Tool:
 
     if isinstance(function, Tool):
         return function
+    if not callable(function):
+        raise SettingsError(f"A tool is a function or a dspex.Tool, not {function!r}.", key="tools")
     if getattr(function, "__name__", "") == "<lambda>":
         raise SettingsError("A tool needs a name that the model can use: give a def, not a lambda.", key="tools")
     return Tool(function)

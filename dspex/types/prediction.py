@@ -1,17 +1,30 @@
-"""`Prediction`: what a predictor gives back, on either route."""
+"""`Prediction`: what a program returns, on either route."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    S_co = TypeVar("S_co", default=Any, covariant=True)  # a bare `Prediction` is a `Prediction[Any]`
+else:
+    from typing import TypeVar  # no default before Python 3.13
+
+    S_co = TypeVar("S_co", covariant=True)
 
 _SHOWN = 200
 
 
-class Prediction:
+class Prediction(Generic[S_co]):
     """The outputs of one call, as attributes and as items; immutable.
+
+    A program of `class QA(dspex.Signature)` gives a `Prediction[QA]`. Type checkers see `out.answer` as `Any`, as they
+    must where attributes come from data; they see `out.typed.answer` with the type that QA declares, and refuse
+    `out.typed.anwser`. Both are the same value. Of a signature that is a string everything is `Any`.
 
     `usage` is {model: {"prompt_tokens": ..., ...}} summed over the requests, empty for a cached answer. `cached`
     says that no request was sent. `cost_usd` is 0.0 for what was cached, None where a price is unknown. `route` is
@@ -69,6 +82,11 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def typed(self) -> S_co:
+        """The prediction itself; for type checkers, the signature that it was made from, with its fields' types."""
+        return cast(S_co, self)
 
     def keys(self) -> KeysView[str]:
         """Return the names of the outputs, in the signature's order."""

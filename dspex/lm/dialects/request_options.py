@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, LMConfigurationError, LMUnsupportedFeatureError
+from ..lm_options import GENERATION_OPTIONS
 from ..providers import Provider
-from ..record import GENERATION_OPTIONS
 
 if TYPE_CHECKING:
     from ..record import LM

@@ -18,6 +18,7 @@ from .results import Result, StepRecord, Steps
 from .run_events import EventKind, PipelineEvent
 
 if TYPE_CHECKING:
+    from ...defaults import LMLike
     from ...lm.record import LM
     from ...pools.supervisor import Supervisor
 
@@ -33,7 +34,7 @@ class RunOptions(TypedDict, total=False):
     session: str | None
     timeout: float | None
     supervisor: Supervisor | None
-    lm: Any
+    lm: LMLike | None
     budget_usd: float | None
     budget_tokens: int | None
 

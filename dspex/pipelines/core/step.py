@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -227,7 +227,10 @@ def names_of(value: Any, key: str) -> tuple[str, ...]:
     Raises:
         SettingsError: they are none.
     """
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Iterable):
+        raise SettingsError(f"{key} is {value!r}; it takes a name, or a list of names.", key=key)
+    names = tuple(names)
     for name in names:
         if not isinstance(name, str) or not name:
             raise SettingsError(f"{key} holds {name!r}; it takes text that is not empty.", key=key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ def command(
     writes: Sequence[str] | str = (),
     name: str | None = None,
     into: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
@@ -39,6 +39,8 @@ def command(
     The values that it `reads`, and `arguments`, are the command's arguments. It gives a dict that holds `writes`, or
     any value for `into=`. Only with `retry=` is it tried again. `stateful=True` says that it uses the session's state.
     """
+    names_of((pool,), "pool")
+    names_of((command,), "command")
     runnable = CommandRunnable(
         pool,
         command,

@@ -21,13 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from ... import defaults
 from ...adapters.validation import to_wire
-from ...errors import CallCancelled, SettingsError, StepTimeout
+from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
 from ...programs.factories import predictor
-from ...programs.optimize import optimize
+from ...programs.optimize import OptimizeOptions, optimize
+from ...programs.optimized import Optimized
+from ...programs.optimizer_options import OptimizerName
 from ...programs.program import Program
-from ...programs.routing import OPTIMIZER_POOL
-from ...programs.saving import Optimized
-from ...services.services import checked_convention, services_of
+from ...programs.program_options import require_whole
+from ...programs.routing import OPTIMIZER_POOL, Implementation
+from ...services.metrics import checked_metric
+from ...services.services import services_of
 from ...signatures.signature import Signature, signature
 from ..core.results import Optimization
 from .module_runnable import ModuleRunnable
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.supervisor import Supervisor
 
-OPTIMIZERS = {
+OPTIMIZERS: Mapping[str, OptimizerName] = {
     "dspy.MIPROv2": "miprov2",
     "dspy.GEPA": "gepa",
     "dspy.COPRO": "copro",
@@ -76,15 +79,20 @@ class OptimizerRunnable:
         task: str = "",
         module: str = "dspy.Predict",
         max_examples: int | None = None,
-        implementation: str = "auto",
+        implementation: Implementation = "auto",
         **options: Any,
     ) -> None:
+        for option in options.keys() - OptimizeOptions.__optional_keys__:
+            raise UnknownName("option", option, OptimizeOptions.__optional_keys__, where=name)
+        if not isinstance(trainset, Sequence) or not isinstance(valset, Sequence | None):
+            raise SettingsError(f"The trainset and valset of {name} are lists of examples.", key="trainset")
+        if max_examples is not None:
+            require_whole("max_examples", max_examples, 0)
         if not trainset:
             raise SettingsError(f"The step {name} needs a trainset: a list of examples.", key="trainset")
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
-        if callable(metric):
-            checked_convention(metric)
+        checked_metric(metric)
         known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
 
         def put(key: str, value: Any) -> None:
@@ -167,7 +175,7 @@ class OptimizerRunnable:
     def _key(self, lm: LM) -> str:
         """What makes two optimisations the same (P8). A bare function is the same for this step alone."""
         facts = {
-            "spec": self.student.spec() | {"tools": [tool.name for tool in self.student.tools]},
+            "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
             "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),

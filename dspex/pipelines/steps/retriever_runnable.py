@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SettingsError
+from ...errors import SettingsError, UnknownName
 from ...programs import worker_answers
+from ...programs.program_options import require_whole
 from ...programs.routing import GENERAL_POOL
 from .runnable import RunnableOutcome, Scope, invoke, options_of
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ...pools.call import Call
 
 RETRIEVERS = ("dspy.ColBERTv2",)
+COLBERT_OPTIONS = frozenset({"url", "port", "post_requests"})
 
 
 @dataclass(frozen=True, init=False)
@@ -35,6 +37,9 @@ class RetrieverRunnable:
     def __init__(
         self, name: str, *, query: str = "query", k: int = 3, idempotent: bool = False, **options: Any
     ) -> None:
+        for option in options.keys() - COLBERT_OPTIONS:
+            raise UnknownName("option", option, COLBERT_OPTIONS | {"query", "k", "idempotent"}, where=name)
+        require_whole("k", k)
         if not options.get("url"):
             raise SettingsError(f"{name} needs the url of its server, such as url='http://127.0.0.1:8893'.", key="url")
         if not isinstance(idempotent, bool):

@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError, UnknownName
-from ...programs.factories import KINDS, predictor
+from ...programs.factories import predictor
+from ...programs.kinds import KINDS
 from ..core.parameters import Condition
 from ..core.plan import Plan
 from ..core.step import Step, checked_policy, names_of
@@ -25,6 +26,11 @@ from .runnable import Runnable
 from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
+if TYPE_CHECKING:
+    from ...defaults import LMLike
+    from ...programs.program_options import Adapter, CallConfig
+    from ...signatures.signature import SignatureLike
+
 
 def native(
     what: Any = None,
@@ -33,11 +39,11 @@ def native(
     name: str | None = None,
     writes: Sequence[str] | str | None = None,
     into: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
-    keep: Sequence[str] = (),
+    keep: Sequence[str] | str = (),
     **options: Any,
 ) -> Step:
     """Give a step that runs in this process.
@@ -82,10 +88,18 @@ def python(
     what: Any,
     /,
     *,
-    signature: Any = None,
+    signature: SignatureLike | Mapping[str, Any] | None = None,
+    lm: LMLike | None = None,
+    adapter: Adapter | None = None,
+    config: CallConfig | Mapping[str, Any] | None = None,
+    demos: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[Callable[..., Any]] | None = None,
+    rollout_id: int | None = None,
+    use_native_function_calling: bool | None = None,
+    idempotent: bool | None = None,
     name: str | None = None,
     into: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
@@ -103,8 +117,10 @@ def python(
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
-      own options: optimises once, keeps the winner, and runs that.
+      own options: optimizes once, keeps the winner, and runs that.
     - any object with the methods of `pipelines.steps.runnable.Runnable`.
+
+    `lm`, `adapter`, ... say how a module named so is called, see `Program.using`; other options are the module's own.
 
     `timeout` is in seconds for all attempts together. `retry=n` allows n further attempts after any error that may
     pass; without it, only a step that is made of LM requests alone (`dspy.Predict`, `dspy.ChainOfThought`), or whose
@@ -114,7 +130,18 @@ def python(
     Raises:
         SettingsError, UnknownName, SignatureError: at once, for what could never run.
     """
-    made = _runnable(what, signature, options)
+    how = {
+        "lm": lm,
+        "adapter": adapter,
+        "config": config,
+        "demos": demos,
+        "tools": tools,
+        "rollout_id": rollout_id,
+        "use_native_function_calling": use_native_function_calling,
+        "idempotent": idempotent,
+    }
+    given = {key: value for key, value in how.items() if value is not None}
+    made = _runnable(what, signature, {**options, **given})
     if stateful and not made.is_stateful:
         made = _stateful(made)
     policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
@@ -127,7 +154,7 @@ def parallel(
     *,
     into: str | None = None,
     name: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     retry: int | None = None,
     fallback: Any = None,
@@ -143,6 +170,8 @@ def parallel(
     Raises:
         SettingsError: there is no branch, or a setting is out of range.
     """
+    if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
+        raise SettingsError(f"dspex.parallel is made of a list of steps, not of a {type(steps).__name__}.")
     branches = tuple(map(as_step, steps))
     if not branches:
         raise SettingsError("dspex.parallel needs at least one step.")
@@ -152,7 +181,7 @@ def parallel(
 
 
 def conditional(
-    predicate: Any,
+    predicate: Callable[..., Any] | str,
     then: Any,
     otherwise: Any = None,
     *,
@@ -177,7 +206,7 @@ def map_each(
     into: str,
     item: str = "item",
     name: str | None = None,
-    when: Any = None,
+    when: Callable[..., Any] | str | None = None,
     timeout: float | None = None,
     fallback: Any = None,
     max_in_flight: int = 8,
@@ -190,6 +219,8 @@ def map_each(
     """
     if into is None:
         raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
+    names_of((field,), "field")
+    names_of((item,), "item")
     policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
     limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
     return MapStep(
@@ -233,8 +264,8 @@ def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) ->
 def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     """The maker of a step for what is no function: signatures, templates, caches."""
     from ...lm.cache import Cache
+    from ...programs.optimized import Optimized
     from ...programs.program import Program
-    from ...programs.saving import Optimized
     from ...signatures.signature import Signature, signature
     from ...templates import PromptTemplate
 
@@ -265,8 +296,8 @@ def _made_with(make: Callable[..., Step], options: dict[str, Any], **common: Any
 
 
 def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
+    from ...programs.optimized import Optimized
     from ...programs.program import Program
-    from ...programs.saving import Optimized
 
     if isinstance(what, str):
         return named_runnable(what, signature=sig, **options)

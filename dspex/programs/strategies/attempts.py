@@ -1,4 +1,4 @@
-"""Attempts of a loop that asks a predictor more than once: written once as a generator, driven by two verbs.
+"""Drive loops that ask a program more than once: written once as a generator, driven by blocking or awaiting.
 
 A loop yields an `Attempt`, is sent the prediction (or thrown the error) that came of it, and returns its result. The
 loops know neither language models nor pools, so they work over native and worker predictors alike. Attempts differ in
@@ -81,7 +81,7 @@ def require_attempts(attempts: int) -> None:
 
 
 def with_hint(sig: Signature) -> Signature:
-    """The signature with the input `hint_` after the others, for an attempt that has feedback; as DSPy's Refine."""
+    """Return the signature with the input `hint_` after the others, for an attempt with feedback; as DSPy's Refine."""
     return sig.derive("hinted", _hinted)
 
 

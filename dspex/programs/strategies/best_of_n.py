@@ -103,8 +103,8 @@ class BestOfN(Strategy):
         is_built_in = isinstance(self.reward_fn, Mapping) and "name" in self.reward_fn
         return is_built_in and self.inner.is_of_requests
 
-    def spec(self) -> dict[str, Any]:
-        inner = self.inner.spec()
+    def to_wire(self) -> dict[str, Any]:
+        inner = self.inner.to_wire()
         asked = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
         options = {
             "module": asked,
@@ -125,13 +125,13 @@ class BestOfN(Strategy):
             return await super().arun_in_worker(inputs, **how)
 
     @contextlib.contextmanager
-    def lent(self, services: Services) -> Iterator[None]:
-        """Lend the tools, and the reward, which sees values of the signature's types as it does natively."""
-        with super().lent(services):
+    def registered(self, services: Services) -> Iterator[None]:
+        """Register the tools, and the reward, which gets values of the signature's types as it does natively."""
+        with super().registered(services):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.lent(self._rewarded, self.tool_set):
+            with services.metrics.registered(self.tool_set, self._rewarded):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:

@@ -67,8 +67,8 @@ class Majority(RepeatingStrategy):
     def is_of_requests(self) -> bool:
         return self.normalize is None and self.inner.is_of_requests
 
-    def spec(self) -> dict[str, Any]:
-        inner = self.inner.spec()
+    def to_wire(self) -> dict[str, Any]:
+        inner = self.inner.to_wire()
         described = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
         outer: dict[str, Any] = {key: inner[key] for key in ("signature", "tools") if key in inner}
         return {
@@ -109,7 +109,9 @@ def majority_of(
     English articles, as in `dspy.majority`; other values as they are); values that it makes None do not vote, unless
     all are. The earlier wins a tie.
     """
-    candidates = list(predictions.completions if isinstance(predictions, Prediction) else predictions)
+    candidates = predictions.completions if isinstance(predictions, Prediction) else predictions
+    if not isinstance(candidates, Sequence):
+        raise InvalidInput(f"A majority is one of predictions, not {predictions!r}.", field="predictions")
     if not candidates:
         raise InvalidInput("A majority needs at least one prediction.", field="predictions")
     name = field or list(candidates[0].keys())[-1]

@@ -1,4 +1,4 @@
-"""Retrieval-augmented generation as a program: passages for the question, then an answer from them.
+"""Look up passages for a question, then answer from them.
 
 A retriever of the host's is called in this process on both routes (in a thread beside the loop, if it blocks); DSPy's
 ColBERTv2 is called in a worker, and takes the whole program there.
@@ -121,7 +121,7 @@ class RetrievalAugmented(Strategy):
     def inputs(self) -> tuple[str, ...]:
         return tuple(name for name in self.signature.input_fields if name != self.context)
 
-    def spec(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
             f"{self.module} looks up its passages for each call; optimize or evaluate the program that it asks, or "
             f"score it here with dspex.map.",
@@ -136,7 +136,7 @@ class RetrievalAugmented(Strategy):
 
     def _found(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
-            pool = self.home().pool(GENERAL_POOL)
+            pool = self.supervisor_used.pool(GENERAL_POOL)
             call = pool.invoke("retrieve", self._request(inputs), **self._lookup_options(how))
             passages = worker_answers.passages(call)
         else:
@@ -149,7 +149,7 @@ class RetrievalAugmented(Strategy):
 
     async def _afound(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
-            pool = self.home().pool(GENERAL_POOL)
+            pool = self.supervisor_used.pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
             return self._given(inputs, worker_answers.passages(call))
         passages = await asyncio.to_thread(self._searched, inputs)

@@ -1,4 +1,4 @@
-"""What all strategies share: the inner program, and a loop of attempts over it, driven on either route.
+"""Run a loop of attempts over an inner program, on either route: the base of all strategies.
 
 The timeout of a strategy bounds all of its attempts together. Its usage and cost are those of all attempts, failed ones
 included. A strategy has no text to stream: its stream gives the prediction alone.
@@ -53,7 +53,7 @@ class Strategy(Program):
 
     @cached_property
     def inner(self) -> Program:
-        """What it asks, called as it is called itself."""
+        """The program that it asks, with its own call options."""
         return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
@@ -120,7 +120,7 @@ class Strategy(Program):
         return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
     def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
-        """Return the program that an attempt asks, and the inputs that it is given."""
+        """Return the program that an attempt asks, and its inputs."""
         changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
         program = dataclasses.replace(self.inner, **changes)
         if not attempt.feedback:
@@ -145,7 +145,7 @@ class Limit:
         self._ends = math.inf if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float | None:
-        """Return seconds for the next attempt.
+        """Return the seconds for the next attempt.
 
         Raises:
             CallTimeout: there are none.
@@ -185,7 +185,7 @@ class RepeatingStrategy(Strategy):
             made = await adrive(self.attempts(self._checked(inputs)), ask)
         return accounted(made, account), calls.last
 
-    def spec(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
         raise SettingsError(
             f"{self.module} has no form that a worker could run as a whole; optimize or evaluate the program that it "
             f"asks, or score it here with dspex.map.",
@@ -194,7 +194,7 @@ class RepeatingStrategy(Strategy):
 
 
 class _Calls:
-    """The calls that were made, of which the last is told."""
+    """The calls that were made, of which the last is reported."""
 
     def __init__(self) -> None:
         self.last: Call | None = None
@@ -205,7 +205,11 @@ class _Calls:
 
 
 def hinted(program: Program) -> Program:
-    """Return the program with the input `hint_`; a saved state is applied to its signature first."""
+    """Return the program with the input `hint_`; a saved state is applied to its signature first.
+
+    Raises:
+        SettingsError: its state names other fields.
+    """
     if program.module in NATIVE_MODULES:
         served = program.served
         return dataclasses.replace(
@@ -224,7 +228,7 @@ def hinted(program: Program) -> Program:
 
 
 def require_function(function: Any, key: str, what: str, *arguments: str, may_await: bool = False) -> None:
-    """Require that a function of the host's can be called with these arguments by position.
+    """Check that a function of this process can be called with these arguments by position.
 
     Raises:
         SettingsError: it cannot.

@@ -13,7 +13,7 @@ import pydantic
 import pytest
 
 from dspex.errors import DspexError, InvalidInput
-from dspex.programs import factories, optimize, saving
+from dspex.programs import factories, jobs, saving
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 
@@ -55,7 +55,7 @@ def test_examples_that_are_no_mappings_are_refused() -> None:
     """unit: an element of a text, or a number, is no example"""
     for row in ("x", 3, ["a"]):
         with pytest.raises(InvalidInput, match="mapping"):
-            optimize._example(row, signature("a -> b"))  # type: ignore[arg-type]
+            jobs.wire_examples([row], signature("a -> b"), "trainset")
 
 
 class Person(pydantic.BaseModel):

@@ -1,0 +1,129 @@
+"""Name the options by which every program is called, and check their values when a program is made. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+
+from ..errors import InvalidInput, SettingsError, UnknownName
+from ..lm.lm_options import GenerationOptions
+from .routing import Implementation
+
+if TYPE_CHECKING:
+    from ..defaults import LMLike
+    from ..pools.supervisor import Supervisor
+
+Adapter = Literal["chat", "json", "xml", "two_step"]
+ADAPTERS: tuple[str, ...] = get_args(Adapter)
+IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
+
+
+class CallConfig(GenerationOptions, total=False):
+    """The LM's options for one program's calls, which go before the LM's own."""
+
+    n: int | None
+    cache: bool
+    rollout_id: int | None
+
+
+class ProgramOptions(TypedDict, total=False):
+    """How a program is called.
+
+    Without `lm` it asks the configured one. `timeout` is in seconds: None is the pool's default, math.inf no limit.
+    Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
+    worker dies, False forbids it; None allows it to what is made of LM requests alone.
+    """
+
+    lm: LMLike | None
+    adapter: Adapter | None
+    config: CallConfig | Mapping[str, Any] | None
+    implementation: Implementation
+    timeout: float | None
+    supervisor: Supervisor | None
+    demos: Sequence[Mapping[str, Any]]
+    rollout_id: int | None
+    use_native_function_calling: bool | None
+    idempotent: bool | None
+
+
+NAMES = ProgramOptions.__optional_keys__
+
+
+def require_valid(options: Any) -> None:
+    """Check the values of a program's call options, given as its attributes.
+
+    Raises:
+        SettingsError, UnknownName, InvalidInput: one of them cannot be right; the message says what to write.
+    """
+    if options.implementation not in IMPLEMENTATIONS:
+        raise _not_among("implementation", options.implementation, IMPLEMENTATIONS)
+    if options.adapter is not None and options.adapter not in ADAPTERS:
+        raise UnknownName("adapter", str(options.adapter), ADAPTERS)
+    require_seconds(options.timeout)
+    if options.rollout_id is not None:
+        require_whole("rollout_id", options.rollout_id, 0)
+    if not isinstance(options.config, Mapping):
+        raise _mistyped("config", options.config, "a mapping of LM options, such as {'temperature': 0.2}")
+    for key in ("use_native_function_calling", "idempotent"):
+        value = getattr(options, key)
+        if value is not None and not isinstance(value, bool):
+            raise _mistyped(key, value, _SWITCHES[key])
+    if options.supervisor is not None and not callable(getattr(options.supervisor, "pool", None)):
+        raise _mistyped("supervisor", options.supervisor, "a dspex.Supervisor")
+
+
+def checked_demos(demos: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the demonstrations as a tuple.
+
+    Raises:
+        InvalidInput: it is no list of mappings from field names to values.
+    """
+    expected = "a list of examples, each a mapping of field names to values"
+    if isinstance(demos, str | bytes | Mapping) or not isinstance(demos, Iterable):
+        raise InvalidInput(f"demos is {demos!r}; it is {expected}.", field="demos")
+    made = tuple(demos)
+    for demo in made:
+        if not hasattr(demo, "items"):  # a dspy.Example is no Mapping, and has all of one
+            raise InvalidInput(f"demos holds {demo!r}; it is {expected}.", field="demos")
+    return made
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Check a count.
+
+    Raises:
+        InvalidInput: it is no whole number, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name} is {value!r}; it is a whole number, {least} or more.", field=name)
+
+
+def require_seconds(timeout: Any) -> None:
+    """Check a timeout.
+
+    Raises:
+        SettingsError: it is neither None nor a number of seconds.
+    """
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout < 0:
+        raise _mistyped("timeout", timeout, "a number of seconds, such as 3 or 0.5, or math.inf for no limit")
+
+
+_SWITCHES = {
+    "idempotent": "True (it may run once more if its worker dies), False, or None (only what is made of LM requests "
+    "alone may)",
+    "use_native_function_calling": "True, False, or None (as DSPy's adapter has it: json yes, chat no)",
+}
+
+
+def _mistyped(key: str, value: Any, expected: str) -> SettingsError:
+    return SettingsError(f"{key} is {value!r}; it is {expected}.", key=key)
+
+
+def _not_among(key: str, value: Any, known: Sequence[str]) -> SettingsError:
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return SettingsError(f"{key} is {value!r}; it is one of {', '.join(map(repr, known))}.{hint}", key=key)

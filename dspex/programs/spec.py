@@ -1,0 +1,184 @@
+"""Describe a program: its module, signature, state and call options, and their form on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .. import defaults
+from ..adapters.function_calling import asked_signature, is_native_by_default
+from ..adapters.injection import refuse_marked_texts
+from ..adapters.validation import demo_to_wire
+from ..services.tools import new_set_id, specs_of
+from ..signatures.annotations import classes_in, is_dspy_type
+from ..signatures.field import OutputField
+from ..signatures.signature import Signature
+from ..signatures.wire_form import imports_types, signature_to_wire
+from . import program_options
+from .native_route import default_adapter
+from .program_state import NativeState, demos_of, native_state
+from .routing import NATIVE_MODULES
+
+if TYPE_CHECKING:
+    from ..lm.record import LM
+    from ..pools.supervisor import Supervisor
+    from ..services.services import Services
+    from ..types.tool import Tool
+
+_OF_REQUESTS = frozenset({"dspy.Predict", "dspy.ChainOfThought", "dspy.MultiChainComparison"})
+_AGENTS = frozenset({"dspy.ReAct", "dspy.ReActV2"})
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """A module, its signature and state, and how it is called; immutable.
+
+    Raises:
+        SettingsError, UnknownName, InvalidInput: a call option that cannot be right.
+    """
+
+    module: str
+    signature: Signature
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()
+    state: Mapping[str, Any] | None = None
+    demos: tuple[Mapping[str, Any], ...] = ()
+    lm: LM | None = None
+    adapter: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    implementation: str = "auto"
+    timeout: float | None = None
+    rollout_id: int | None = None
+    supervisor: Supervisor | None = None
+    use_native_function_calling: bool | None = None  # None: as DSPy's adapter has it, json yes, chat no
+    prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
+    allow_markers: bool = False
+    idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
+    tool_set: str = ""  # the id under which workers ask for what is of the host's
+
+    def __post_init__(self) -> None:
+        program_options.require_valid(self)
+        if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
+            object.__setattr__(self, "tool_set", new_set_id())
+
+    # -- the signature -------------------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        return tuple(self.signature.input_fields)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The output fields of the signature as it was written; what a module adds (`reasoning`) is not among them."""
+        return tuple(self.signature.output_fields)
+
+    @property
+    def answered(self) -> Signature:
+        """The signature with what the module adds to the outputs."""
+        return reasoned(self.signature) if self.module == "dspy.ChainOfThought" else self.signature
+
+    @cached_property
+    def served(self) -> NativeState:
+        """What the native side serves: the signature with what the module adds and the state says, and the demos."""
+        return native_state(self.module, self.answered, self.state, self.demos)
+
+    # -- how it is called ----------------------------------------------------------------------------------------
+
+    @property
+    def lm_used(self) -> LM:
+        """Its own language model, or the configured one.
+
+        Raises:
+            NotConfigured: there is neither.
+        """
+        return self.lm or defaults.configured_lm()
+
+    @property
+    def config_used(self) -> Mapping[str, Any]:
+        """The options of its LM calls."""
+        return self.config
+
+    @property
+    def supervisor_used(self) -> Supervisor:
+        """The supervisor whose workers run it."""
+        return self.supervisor or defaults.default_supervisor()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may run once more when its worker dies: as `idempotent` says, else if no code of a user's runs.
+
+        LM requests are cached or harmless; a module, a tool, a retriever, a reward or a type of the user's might do
+        something twice.
+        """
+        return self.is_of_requests if self.idempotent is None else self.idempotent
+
+    @property
+    def is_of_requests(self) -> bool:
+        """Whether it is made of LM requests alone: a module of DSPy's, without anything that a user wrote."""
+        return self.module in _OF_REQUESTS and not self.tools and not imports_types(self.signature)
+
+    def uses_native_calls(self, adapter: str) -> bool:
+        """Whether the model is to give tool calls by its own interface for them."""
+        given = self.use_native_function_calling
+        return is_native_by_default(adapter) if given is None else given
+
+    # -- for a worker --------------------------------------------------------------------------------------------
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what a worker builds the module from.
+
+        Raises:
+            UnsafeInput: a demo has DSPy's custom-type marker in a field of another type, and allow_markers is False.
+        """
+        if not self.allow_markers:
+            self._refuse_marked_demos()
+        wire: dict[str, Any] = {
+            "module": self.module,
+            "signature": signature_to_wire(self.signature),
+            "options": dict(self.options),
+            "state": self.state,
+        }
+        if self.demos:
+            wire["demos"] = [demo_to_wire(demo, f"demos[{at}]") for at, demo in enumerate(self.demos)]
+        if self.tools or self.module in _AGENTS:
+            wire["tools"] = specs_of(self.tools, self.tool_set)
+        return wire
+
+    def _refuse_marked_demos(self) -> None:
+        """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
+        sig = self.signature
+        may_be_marked = {
+            name for name, field in sig.input_fields.items() if any(map(is_dspy_type, classes_in(field.annotation)))
+        }
+        for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
+            refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
+
+    def wire_adapter(self, lm: LM) -> str | dict[str, Any]:
+        """Return the adapter as a worker takes it."""
+        name, is_native = self.adapter or default_adapter(lm), self.use_native_function_calling
+        return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
+
+    def require_tools(self, lm: LM) -> None:
+        """Check that there are tools where the model is to give tool calls by its own interface.
+
+        Raises:
+            InvalidInput: no input holds tools.
+        """
+        asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
+
+    @contextlib.contextmanager
+    def registered(self, services: Services) -> Iterator[None]:
+        """Register what `to_wire` refers to, for the time of the block: the tools."""
+        with services.tools.registered(self.tool_set, self.tools):
+            yield
+
+
+def reasoned(sig: Signature) -> Signature:
+    """Return the signature with the `reasoning` that ChainOfThought puts before the outputs."""
+    if "reasoning" in sig.output_fields:
+        return sig
+    return sig.derive("reasoned", lambda plain: plain.prepend("reasoning", OutputField(desc="${reasoning}"), str))

@@ -1,0 +1,125 @@
+"""Register metrics and rewards of this process for the time of a job, and call them when a worker asks."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dspex_worker.user_calls import Convention, Mismatch, metric_convention
+
+from ..errors import InvalidInput, SettingsError, UnknownName
+from ..types.example import Example
+from ..types.prediction import Prediction
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from ..pools.callbacks import Callback
+
+
+class Metrics:
+    """Metrics and rewards of this process, by the id that a job carries."""
+
+    def __init__(self) -> None:
+        self._metrics: Registry[tuple[Callable[..., Any], Convention]] = Registry()
+
+    @contextlib.contextmanager
+    def described(self, metric: Any) -> Iterator[dict[str, Any]]:
+        """Yield what names the metric to a worker; a function is registered for the time of the block.
+
+        Raises:
+            SettingsError: it is no metric, or cannot be called as DSPy calls one.
+        """
+        if not callable(metric):
+            yield _named(metric)
+            return
+        id = secrets.token_hex(8)
+        with self.registered(id, metric) as convention:
+            yield {"parent": id, "sees": convention.sees()}
+
+    @contextlib.contextmanager
+    def registered(self, id: str, metric: Callable[..., Any]) -> Iterator[Convention]:
+        """Let workers call `metric` by `id` for the time of the block; yield how it is called.
+
+        Raises:
+            SettingsError: it cannot be called as DSPy calls a metric.
+        """
+        convention = checked_convention(metric)
+        with self._metrics.registered(id, (metric, convention)):
+            yield convention
+
+    def call(self, request: Callback) -> Any:
+        """Answer a "metric.call": a number, or a bool, as the metric gives it."""
+        request.require(id=str, example=dict, prediction=dict)
+        arguments = request.arguments
+        found = self._metrics.get(str(arguments["id"]))
+        if found is None:
+            raise UnknownName("metric", str(arguments["id"]), ())
+        metric, convention = found
+        placed, named = convention.arguments(_given(arguments))
+        return _plain_score(metric(*placed, **named))
+
+
+def checked_metric(metric: Any) -> None:
+    """Check a metric before it is used.
+
+    Raises:
+        SettingsError: it is no metric, or cannot be called as DSPy calls one.
+    """
+    if callable(metric):
+        checked_convention(metric)
+    else:
+        _named(metric)
+
+
+def checked_convention(metric: Callable[..., Any]) -> Convention:
+    """Return how a metric of this process is to be called.
+
+    Raises:
+        SettingsError: it cannot be called as DSPy calls a metric.
+    """
+    try:
+        return metric_convention(metric)
+    except Mismatch as error:
+        raise SettingsError(str(error), key="metric") from error
+
+
+def _named(metric: Any) -> dict[str, Any]:
+    if isinstance(metric, str):
+        return {"import" if ":" in metric else "name": metric}
+    if isinstance(metric, Mapping):
+        return dict(metric)
+    raise SettingsError(
+        "A metric is needed: a function (example, prediction, trace=None) -> score, a built-in's name such as "
+        "'exact_match', or an import path 'module:function'.",
+        key="metric",
+    )
+
+
+def _given(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what DSPy gave to the metric in the worker, as far as it can be sent."""
+    example = Example(arguments["example"], arguments.get("inputs"))
+    trace, pred_trace = _trace(arguments.get("trace")), _trace(arguments.get("pred_trace"))
+    every = (example, Prediction(arguments["prediction"]), trace, arguments.get("pred_name"), pred_trace)
+    count = arguments.get("given")
+    return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _trace(steps: Any) -> list[tuple[str, dict[str, Any], Prediction]] | None:
+    """Return the steps as DSPy's tuples: the predictor (its class's name), its inputs and its outputs."""
+    return None if steps is None else [(name, inputs, Prediction(outputs)) for name, inputs, outputs in steps]
+
+
+def _plain_score(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    score = getattr(value, "score", None)
+    if isinstance(score, bool | int | float):
+        return {"score": score, "feedback": str(getattr(value, "feedback", ""))}
+    if isinstance(value, dict) and "score" in value:
+        return {"score": float(value["score"]), "feedback": str(value.get("feedback", ""))}
+    item = getattr(value, "item", None)  # numpy's scalars
+    if callable(item):
+        return item()
+    raise InvalidInput(f"A metric gives a number or a bool, not {type(value).__name__}.")
