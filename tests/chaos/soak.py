@@ -121,13 +121,15 @@ class Soak:
         loop.set_default_executor(ThreadPoolExecutor(BLOCKING))
         barrier = threading.Barrier(BLOCKING)
         await asyncio.gather(*[loop.run_in_executor(None, barrier.wait) for _ in range(BLOCKING)])
-        in_tools = threading.Barrier(THREADS)
-        sup.register("meet", lambda request: in_tools.wait(60.0))
+        sizes = {pool.name: pool.size for pool in _pools()}
         sup.pool(MANY).resize(6)
-        await asyncio.gather(*[sup.acall(MANY, "ask", {"name": "meet", "arguments": {}}) for _ in range(THREADS)])
-        sup.pool(MANY).resize(next(pool.size for pool in _pools() if pool.name == MANY))
+        for pool, callers in ((MANY, THREADS), (SINGLE, sizes[SINGLE])):
+            in_tools = threading.Barrier(callers)
+            sup.register("meet", lambda request, barrier=in_tools: barrier.wait(60.0))
+            await asyncio.gather(*[sup.acall(pool, "ask", {"name": "meet", "arguments": {}}) for _ in range(callers)])
+        sup.pool(MANY).resize(sizes[MANY])
         numbers = {"name": "numbers", "arguments": {"n": 1}}
-        await asyncio.gather(*[sup.acall(MANY, "ask_stream", numbers) for _ in range(500)])
+        await asyncio.gather(*[sup.acall(pool, "ask_stream", numbers) for pool in sizes for _ in range(500)])
 
     def _count(self, event: Event) -> None:
         if event.name in COUNTED:

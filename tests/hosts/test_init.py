@@ -107,6 +107,6 @@ def test_the_service_is_init(hosts: Hosts, folder: Path) -> None:
         everything = [init, *children(init)]
         os.kill(init, signal.SIGTERM)
     host.finish(within=30.0)
-    assert "stopping: 0 calls" in host.log()
+    assert "stopping on SIGTERM: 0 calls" in host.log()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everything))
     assert sorted(path.name for path in folder.iterdir()) == ["default.lock", "dspex.toml"]
