@@ -32,14 +32,14 @@ def run(*, quick: bool = False) -> dict[str, list[Row]]:
     logging.getLogger("dspex").setLevel(logging.CRITICAL)
     kills = 20 if quick else 200
     rows = [row for name, settings in TEMPLATES.items() for row in _rows(name, _measure(settings, kills))]
-    return {f"A busy worker is killed, {kills} times for each template, ms from the SIGKILL": rows}
+    return {f"A busy worker is killed, {kills} times for each fork server, ms from the SIGKILL": rows}
 
 
-def _rows(template: str, measured: dict[str, list[float]]) -> list[Row]:
+def _rows(forkserver: str, measured: dict[str, list[float]]) -> list[Row]:
     return [
         {
             "what": what,
-            "template": template,
+            "forkserver": forkserver,
             "median": median(values),
             "p99": percentile(values, 0.99),
             "worst": max(values),

@@ -1,7 +1,7 @@
 """What a supervisor costs that has nothing to do: `python -m benchmarks idle`.
 
-CPU time of the host, the template and the workers, each from its own process clock, which counts nanoseconds. A process
-of its own is the host, and its main thread sleeps.
+CPU time of the host, the fork server and the workers, each from its own process clock, which counts nanoseconds. A
+process of its own is the host, and its main thread sleeps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _row(name: str, seconds: int) -> Row:
     return {
         "pool": name,
         "host": found["host"],
-        "template": found["template"],
+        "forkserver": found["forkserver"],
         "workers": found["workers"],
         "all": found["all"],
         "goal": GOAL,
@@ -73,8 +73,8 @@ def main() -> None:
 def _groups(sup: dspex.Supervisor) -> dict[str, list[int]]:
     stats = sup.pool("idle").stats()
     workers = [row["pid"] for row in stats["workers"]]
-    template = int(stats["reaper"].split()[-1])
-    return {"host": [os.getpid()], "template": [template], "workers": workers}
+    forkserver = int(stats["reaper"].split()[-1])
+    return {"host": [os.getpid()], "forkserver": [forkserver], "workers": workers}
 
 
 def _usage(pid: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ def run(*, quick: bool = False) -> dict[str, list[Row]]:
     rows: list[Row] = [
         {
             "start method": method,
-            "template warm, s": median([m["warm"] for m in found]),
+            "fork server warm, s": median([m["warm"] for m in found]),
             "then 4 workers ready, s": median([m["ready"] for m in found]),
             "PSS MiB each": median([m["pss"] for m in found]),
             "RSS MiB each": median([m["rss"] for m in found]),

@@ -248,7 +248,7 @@ os.fork = refuse
 
 
 def test_a_machine_that_cannot_fork_keeps_what_it_has(supervise: Supervise, tmp_path: Path) -> None:
-    """Chaos (scorecard 33): EAGAIN in the template: the living serve, and the pool is whole again when it may fork."""
+    """Chaos (scorecard 33): EAGAIN in the fork server: the living serve, the pool is whole again when it may fork."""
     script, flag = tmp_path / "nofork_bridge.py", tmp_path / "full"
     script.write_text(NO_FORK.format(flag=str(flag)))
     sup = supervise(size=2, bridge=str(script), restart_budget=(100, 1.0))

@@ -20,7 +20,7 @@ from dspex.pools.state.restarts import FIRST_WAIT
 from dspex.pools.supervisor import Supervisor
 from tests.support.chaos.callers import Company, Killer, unharmed
 from tests.support.supervisors import Supervise
-from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, pids, template_pid
+from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, forkserver_pid, pids
 
 SIZE = 3
 
@@ -94,35 +94,35 @@ def test_a_drain_under_load_answers_what_was_taken(supervise: Supervise, seeded:
     assert stats["counts"]["failed"] == 0 or all(isinstance(error, PoolClosed) for error in company.errors)
 
 
-def test_a_template_killed_under_load_costs_no_call(supervise: Supervise, seeded: Random) -> None:
+def test_a_forkserver_killed_under_load_costs_no_call(supervise: Supervise, seeded: Random) -> None:
     """Chaos (T6): three times; its workers serve on until those of the new one have replaced them."""
     sup = supervise(size=SIZE)
     with unharmed(sup, SIZE), Company(sup, seeded) as company:
         for _ in range(3):
             before = set(all_ready(sup, SIZE))
-            os.kill(template_pid(sup), signal.SIGKILL)
+            os.kill(forkserver_pid(sup), signal.SIGKILL)
             eventually(lambda before=before: not before & set(all_ready(sup, SIZE)), within=30)
             company.goes_on(200)
     assert company.errors == []
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1])
-def test_a_template_killed_during_recycling_costs_no_call(supervise: Supervise, seeded: Random, delay: float) -> None:
+def test_a_forkserver_killed_during_recycling_costs_no_call(supervise: Supervise, seeded: Random, delay: float) -> None:
     """Chaos (T6): the spare that was asked for may never come; another does, and the recycling ends."""
     sup = supervise(size=SIZE)
     with unharmed(sup, SIZE), Company(sup, seeded) as company:
         before = set(all_ready(sup, SIZE))
         recycling = Caller(sup.pool("f").recycle, timeout=60)
         threading.Event().wait(delay + seeded.uniform(0, 0.01))
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         recycling.outcome(60)
         assert not before & set(pids(sup))
         company.goes_on(200)
     assert company.errors == []
 
 
-def test_templates_killed_one_after_another_leave_no_descriptor(supervise: Supervise) -> None:
-    """Chaos (T6): a worker that its session keeps outlives four templates, and is watched once, not four times."""
+def test_forkservers_killed_one_after_another_leave_no_descriptor(supervise: Supervise) -> None:
+    """Chaos (T6): a worker that its session keeps outlives four fork servers, and is watched once, not four times."""
     sup = supervise(size=1)
     warmed: list[object] = []
     sup.on_event(lambda event: warmed.append(event) if event.name is Name.FORKSERVER_WARMED else None)
@@ -131,8 +131,8 @@ def test_templates_killed_one_after_another_leave_no_descriptor(supervise: Super
             home = session.call("remember", {"key": "k", "value": 1})["pid"]
             for _ in range(4):
                 seen = len(warmed)
-                os.kill(template_pid(sup), signal.SIGKILL)
-                eventually(lambda seen=seen: len(warmed) > seen, what="the next template is warm")
+                os.kill(forkserver_pid(sup), signal.SIGKILL)
+                eventually(lambda seen=seen: len(warmed) > seen, what="the next fork server is warm")
             assert session.call("recall", {"key": "k"})["pid"] == home
         eventually(lambda: home not in pids(sup))
 
@@ -141,15 +141,15 @@ SILENT_TEMPLATE = """
 import os, pathlib, sys, time
 from dspex_worker.bridge import Bridge
 bridge = Bridge("silent")
-flag, template = pathlib.Path({flag!r}), sys.modules["__main__"].ForkServer
-say = template._say
+flag, forkserver = pathlib.Path({flag!r}), sys.modules["__main__"].ForkServer
+say = forkserver._say
 
 def say_late(self, word, *rest):
     while word == "spawned" and flag.exists():
         time.sleep(0.01)
     say(self, word, *rest)
 
-template._say = say_late
+forkserver._say = say_late
 
 @bridge.command()
 def ask(ctx, name, arguments):
@@ -157,8 +157,8 @@ def ask(ctx, name, arguments):
 """
 
 
-def test_a_template_killed_before_it_tells_of_a_worker_costs_no_call(supervise: Supervise, tmp_path: Path) -> None:
-    """Chaos (T6): the worker serves already when its template is killed: it is known by its own word, and serves on."""
+def test_a_forkserver_killed_before_it_tells_of_a_worker_costs_no_call(supervise: Supervise, tmp_path: Path) -> None:
+    """Chaos (T6): the worker serves already when its fork server is killed: known by its HELLO, it serves on."""
     flag = tmp_path / "silent"
     script = tmp_path / "silent_bridge.py"
     script.write_text(SILENT_TEMPLATE.format(flag=str(flag)))
@@ -169,7 +169,7 @@ def test_a_template_killed_before_it_tells_of_a_worker_costs_no_call(supervise: 
     with Gate(sup) as gate:
         running = Caller(sup.call, *gate.command)
         gate.wait_for(1)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         flag.unlink()
         eventually(lambda: any(row["pid"] for row in sup.stats()["f"]["workers"] if row["generation"] == 2))
         gate.open()
@@ -191,7 +191,7 @@ def setup(settings):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.5])
-def test_a_template_killed_during_boot_delays_it(supervise: Supervise, tmp_path: Path, delay: float) -> None:
+def test_a_forkserver_killed_during_boot_delays_it(supervise: Supervise, tmp_path: Path, delay: float) -> None:
     """Chaos (T6, scorecard 23): while it imports, or while its first workers set themselves up; the pool comes up."""
     script = tmp_path / "slow_bridge.py"
     script.write_text(SLOW_SETUP)

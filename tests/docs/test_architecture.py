@@ -11,7 +11,6 @@ from tests.support.docs.pages import DOCS, ROOT
 PAGE = (DOCS / "internals" / "architecture.md").read_text(encoding="utf-8")
 FULL = sorted(set(re.findall(r"`((?:dspex|workers|bridge_scripts)/[\w/]+\.py)`", PAGE)))
 SHORT = sorted(set(re.findall(r"`((?!dspex/|workers/|bridge_scripts/|tests/)[\w/]+\.py)`", PAGE)))
-pytestmark = pytest.mark.skipif(not (ROOT / "dspex" / "lm").is_dir(), reason="the packages have their old names")
 
 
 @pytest.mark.parametrize("path", FULL)

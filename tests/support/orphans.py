@@ -15,7 +15,7 @@ from tests.support.waiting import eventually, is_alive
 
 
 class Host:
-    """A process that runs a supervisor; `pids` are those of its workers, its template and what they started."""
+    """A process that runs a supervisor; `pids` are those of its workers, its fork server and what they started."""
 
     def __init__(self, body: str, *, concurrency: int = 2, start_method: str = "fork") -> None:
         indented = textwrap.indent(textwrap.dedent(body), "    ")

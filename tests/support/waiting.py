@@ -51,7 +51,7 @@ def all_ready(sup: Supervisor, size: int) -> list[int]:
     return eventually(lambda: len(pids(sup)) == size and pids(sup), what=f"{size} ready workers")
 
 
-def template_pid(sup: Supervisor) -> int:
+def forkserver_pid(sup: Supervisor) -> int:
     return int(sup.stats()["f"]["reaper"].removeprefix("fork server "))
 
 

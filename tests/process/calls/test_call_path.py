@@ -17,7 +17,7 @@ import dspex
 import dspex_worker
 from dspex.errors import CallTimeout, PoolSaturated, WorkerDied
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, all_ready, eventually, lines, pids, template_pid
+from tests.support.waiting import Caller, Gate, all_ready, eventually, forkserver_pid, lines, pids
 
 
 def test_arguments_that_change_later_are_sent_as_they_were(supervise: Supervise) -> None:
@@ -302,11 +302,11 @@ def test_the_counts_add_up(supervise: Supervise) -> None:
 
 @pytest.mark.parametrize("start_method", ["fork", "exec"])
 def test_the_terminals_signals_reach_no_worker(supervise: Supervise, start_method: str) -> None:
-    """Process (T28): template and workers lead sessions of their own, and a SIGINT that finds one is ignored."""
+    """Process (T28): fork server and workers lead sessions of their own, and a SIGINT that finds one is ignored."""
     sup = supervise(size=1, start_method=start_method)
-    (worker,), template = pids(sup), template_pid(sup)
-    assert [os.getsid(pid) for pid in (worker, template)] == [worker, template]
-    for pid in (worker, template):
+    (worker,), forkserver = pids(sup), forkserver_pid(sup)
+    assert [os.getsid(pid) for pid in (worker, forkserver)] == [worker, forkserver]
+    for pid in (worker, forkserver):
         os.kill(pid, signal.SIGINT)
     assert sup.call("f", "spin", {"seconds": 0.2}) > 0
-    assert (pids(sup), template_pid(sup)) == ([worker], template)
+    assert (pids(sup), forkserver_pid(sup)) == ([worker], forkserver)

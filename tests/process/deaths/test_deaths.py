@@ -15,7 +15,18 @@ from dspex.errors import PoisonCall, WorkerDied
 from dspex.events import Event, Name
 from dspex.pools import reaper
 from tests.support.supervisors import Supervise
-from tests.support.waiting import SOON, Caller, Gate, all_ready, eventually, freeze, is_alive, lines, pids, template_pid
+from tests.support.waiting import (
+    SOON,
+    Caller,
+    Gate,
+    all_ready,
+    eventually,
+    forkserver_pid,
+    freeze,
+    is_alive,
+    lines,
+    pids,
+)
 
 
 @pytest.mark.parametrize(
@@ -307,14 +318,14 @@ def test_the_event_of_a_death_says_whose_it_was_and_how_it_ended(supervise: Supe
     assert (counts["deaths"], counts["stops"]) == (1, 1)
 
 
-def test_how_a_worker_died_is_known_though_its_template_is_slow(
+def test_how_a_worker_died_is_known_though_its_forkserver_is_slow(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would earn no strike."""
     monkeypatch.setattr(reaper, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=2)
     all_ready(sup, 2)
-    freeze(template_pid(sup))
+    freeze(forkserver_pid(sup))
     with pytest.raises(WorkerDied) as caught:
         sup.call("f", "exit", {"code": 5})
     assert (caught.value.exit_code, caught.value.cause) == (5, "exited")
@@ -324,14 +335,14 @@ def test_how_a_worker_died_is_known_though_its_template_is_slow(
     all_ready(sup, 2)
 
 
-def test_calls_wait_where_a_template_ends_before_it_has_made_their_worker(
+def test_calls_wait_where_a_forkserver_ends_before_it_has_made_their_worker(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Process (T6): nothing fails for it; the next template makes the worker, which is no boot failure."""
+    """Process (T6): nothing fails for it; the next fork server makes the worker, which is no boot failure."""
     monkeypatch.setattr(reaper, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=1)
     (pid,) = all_ready(sup, 1)
-    freeze(template_pid(sup))
+    freeze(forkserver_pid(sup))
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: pid not in pids(sup), what="its successor is asked for")
     assert sup.call("f", "echo", {"n": 1}, timeout=30) == {"n": 1}
@@ -352,7 +363,7 @@ def test_calls_handed_over_just_after_an_idle_worker_was_killed_go_elsewhere(sup
 
 
 def test_workers_that_die_together_are_buried_once(supervise: Supervise) -> None:
-    """Process (C12): their template tells how both ended when the engine asks about the first."""
+    """Process (C12): their fork server tells how both ended when the engine asks about the first."""
     sup = supervise(size=2, restart_budget=(100, 1.0))
     all_ready(sup, 2)
     pool = sup.pool("f")
@@ -365,7 +376,9 @@ def test_workers_that_die_together_are_buried_once(supervise: Supervise) -> None
             for worker in workers:
                 os.kill(worker.pid, signal.SIGKILL)
             for worker in workers:
-                eventually(lambda pid=worker.pid: not Path(f"/proc/{pid}").exists(), what="its template has reaped it")
+                eventually(
+                    lambda pid=worker.pid: not Path(f"/proc/{pid}").exists(), what="its fork server has reaped it"
+                )
             for worker in workers:
                 pool._pool_workers.reaper.on_death(worker)
             pool._pool_workers.reaper.reap_overdue(time.monotonic() + 60)

@@ -95,7 +95,7 @@ def test_a_program_that_its_workers_import_is_refused_at_the_first_level(
     assert "StartRefused" in text
     assert 'if __name__ == "__main__":' in text
     assert len(runs) < MOST
-    if code is not BY_EXEC and code is not IN_SETUP:  # there the workers import it, below the template
+    if code is not BY_EXEC and code is not IN_SETUP:  # there the workers import it, below the fork server
         assert {parent for pid, parent in runs if pid != host.process.pid} == {host.process.pid}
 
 

@@ -59,7 +59,7 @@ def replace():
     os.kill(victim, signal.SIGKILL)
     until(lambda: victim not in ready() and len(ready()) == 2)
 
-def template():
+def forkserver():
     return int(sup.stats()["f"]["reaper"].removeprefix("fork server "))
 
 def lives(pid):
@@ -83,9 +83,9 @@ for fork in (fork_plainly, fork_by_multiprocessing):
         until(lambda: len(ready()) == 2)
         seen |= ready()
         while_forking(replace, fork)
-        seen |= ready() | {template()}
+        seen |= ready() | {forkserver()}
         while_forking(lambda: sup.pool("f").recycle(reload=True, timeout=30), fork)
-        seen |= ready() | {template()}
+        seen |= ready() | {forkserver()}
         assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
         sup.stop()
         until(lambda: not any(map(lives, seen)))
@@ -113,7 +113,7 @@ sup.start().wait_ready()
 until(lambda: len(ready()) == 2)
 for forker in forkers:
     forker.join()
-tell(workers=[*ready(), template()], children=children)
+tell(workers=[*ready(), forkserver()], children=children)
 signal.pause()
 """
 

@@ -43,7 +43,7 @@ def facts(host: Host) -> dict[str, Any]:
 
 
 def processes(facts: dict[str, Any]) -> set[int]:
-    return {facts["pid"], facts["template"], *facts["workers"]}
+    return {facts["pid"], facts["forkserver"], *facts["workers"]}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_every_worker_serves_with_a_pool_of_its_own(
     eventually(lambda: seen.update({(f := facts(host))["pid"]: f}) or len(seen) == 2, within=30.0, what=host.log())
     for one in seen.values():
         assert one["changed_handlers"] == []
-        assert one["template"]
+        assert one["forkserver"]
     first, second = seen.values()
     assert not processes(first) & processes(second)
     answers = [host.get("/", command="echo", n=n) for n in range(20)]

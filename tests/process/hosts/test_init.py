@@ -51,21 +51,21 @@ own = subprocess.Popen(["sleep", "600"])
 sup = Supervisor(pools=[POOL]).start().wait_ready()
 until(are_ready)
 assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
-template = int(sup.stats()["f"]["reaper"].split()[-1])
+forkserver = int(sup.stats()["f"]["reaper"].split()[-1])
 for pid in are_ready():
     os.kill(pid, signal.SIGKILL)
 until(lambda: are_ready() and sup.stats()["f"]["counts"]["deaths"] == 2)
-assert sorted(everybody()) == sorted([1, own.pid, template, *are_ready()]), everybody()
+assert sorted(everybody()) == sorted([1, own.pid, forkserver, *are_ready()]), everybody()
 
-# without their template they go on, as children of this process, which reaps them and nothing else
+# without their fork server they go on, as children of this process, which reaps them and nothing else
 before = are_ready()
 started = [sup.call("f", "spawn", {"seconds": 600}) for _ in range(4)]
 mine = subprocess.Popen(["true"])
-os.kill(template, signal.SIGKILL)
-until(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {template}"))
+os.kill(forkserver, signal.SIGKILL)
+until(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {forkserver}"))
 until(lambda: are_ready() and not {*are_ready()} & {*before})
 assert sup.stats()["f"]["counts"]["failed"] == 0
-until(lambda: {state(pid) for pid in (template, *before, *started)} == {"gone"})
+until(lambda: {state(pid) for pid in (forkserver, *before, *started)} == {"gone"})
 until(lambda: state(mine.pid) == "Z")
 assert own.poll() is None and mine.wait() == 0
 assert sup.call("f", "echo", {"n": 2}) == {"n": 2}

@@ -178,7 +178,7 @@ tell(failures=failures)
 
 
 def test_signals_at_any_time_of_a_start(script: Scripts) -> None:
-    """Process: from their first instruction on, templates and workers leave SIGTERM and SIGINT to their supervisor."""
+    """Process: from their first instruction, fork servers and workers leave SIGTERM and SIGINT to the supervisor."""
     host = script(AT_ANY_TIME)
     host.finish(within=100)
     assert [line["failures"] for line in host.said() if "failures" in line] == [[]], host.log()

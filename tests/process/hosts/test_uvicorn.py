@@ -74,7 +74,7 @@ def test_two_workers_each_with_a_pool(hosts: Hosts) -> None:
     host = serve(hosts, "--workers", "2")
     seen: dict[int, dict[str, Any]] = {}
     eventually(lambda: seen.update({(f := facts(host))["pid"]: f}) or len(seen) == 2, within=30.0, what=host.log())
-    first, second = ({f["pid"], f["template"], *f["workers"]} for f in seen.values())
+    first, second = ({f["pid"], f["forkserver"], *f["workers"]} for f in seen.values())
     assert not first & second
     os.kill(next(iter(seen)), signal.SIGKILL)
     gone(first)

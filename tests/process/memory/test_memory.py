@@ -9,7 +9,7 @@ import pytest
 
 from dspex.errors import CallTimeout, WorkerMemoryExceeded
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, all_ready, eventually, is_alive, pids, template_pid
+from tests.support.waiting import Caller, Gate, all_ready, eventually, forkserver_pid, is_alive, pids
 
 MIB = 1024 * 1024
 CAP = 96 * MIB
@@ -57,7 +57,7 @@ def test_an_allocation_under_the_cap_passes(supervise: Supervise) -> None:
 
 
 def test_the_cap_holds_while_the_host_is_busy_in_c(supervise: Supervise) -> None:
-    """Process (scorecard 31): the poll lives in the template and shares no GIL with the host."""
+    """Process (scorecard 31): the poll lives in the fork server and shares no GIL with the host."""
     import ctypes
 
     sup = supervise(size=1, memory_cap=CAP)
@@ -79,25 +79,25 @@ def test_a_worker_over_the_soft_limit_is_recycled_between_calls(supervise: Super
     assert sup.stats()["f"]["counts"]["failed"] == 0
 
 
-def test_a_lost_template_is_said_in_the_stats(supervise: Supervise) -> None:
+def test_a_lost_forkserver_is_said_in_the_stats(supervise: Supervise) -> None:
     """Process (T6): `reaper` says lost, and how the cap is enforced meanwhile."""
     sup = supervise(size=1, memory_cap=CAP)
     assert sup.stats()["f"]["memory"]["cap_bytes"] == CAP
-    os.kill(template_pid(sup), signal.SIGKILL)
+    os.kill(forkserver_pid(sup), signal.SIGKILL)
     eventually(lambda: sup.stats()["f"]["reaper"] != "fork server 0")
     assert sup.stats()["f"]["memory"]["layers"]
     all_ready(sup, 1)
 
 
-def test_the_cap_holds_after_the_template_is_gone(supervise: Supervise) -> None:
-    """Process (T6): the supervisor polls until a new template has replaced the workers."""
+def test_the_cap_holds_after_the_forkserver_is_gone(supervise: Supervise) -> None:
+    """Process (T6): the supervisor polls until a new fork server has replaced the workers."""
     sup = supervise(size=1, memory_cap=CAP)
     with Gate(sup) as gate:
         holder = Caller(sup.call, *gate.command)
         gate.wait_for(1)  # keeps the old worker in service while it is being replaced
         hog = Caller(sup.call, "f", "allocate", {"bytes": 2 * CAP, "seconds": 60.0, "after": 0.3})
         eventually(lambda: sup.stats()["f"]["in_flight"] == 2)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         with pytest.raises(WorkerMemoryExceeded):
             hog.outcome()
         with pytest.raises((WorkerMemoryExceeded, CallTimeout)):

@@ -20,7 +20,7 @@ from dspex.errors import WorkerMemoryExceeded
 from dspex_worker.memory import cgroup
 from tests.support.paths import MEMORY_BRIDGE as BRIDGE
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, all_ready, eventually, is_alive, template_pid
+from tests.support.waiting import Caller, all_ready, eventually, forkserver_pid, is_alive
 
 MIB = 1024 * 1024
 CAP = 96 * MIB
@@ -154,13 +154,13 @@ def test_the_group_holds_at_any_speed_and_dies_as_a_whole(parent: Path, supervis
 
 
 @real
-def test_the_cap_is_told_by_the_group_when_the_template_is_gone(parent: Path, supervise: Supervise) -> None:
+def test_the_cap_is_told_by_the_group_when_the_forkserver_is_gone(parent: Path, supervise: Supervise) -> None:
     """process (T6): the supervisor reads the group itself."""
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
     path = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/run", f"dspex-test-{os.getpid()}")
     hoarding = Caller(sup.call, "f", "leave_file", {"bytes": 2 * CAP, "path": str(path)}, timeout=100.0)
     eventually(lambda: sup.stats()["f"]["in_flight"] == 1)
-    os.kill(template_pid(sup), signal.SIGKILL)
+    os.kill(forkserver_pid(sup), signal.SIGKILL)
     try:
         with pytest.raises(WorkerMemoryExceeded) as caught:
             hoarding.outcome(within=100.0)

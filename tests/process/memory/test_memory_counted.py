@@ -12,7 +12,7 @@ from dspex.errors import WorkerMemoryExceeded
 from dspex_worker.memory import procfs
 from tests.support.paths import MEMORY_BRIDGE as BRIDGE
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, template_pid
+from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, forkserver_pid, is_alive
 
 MIB = 1024 * 1024
 CAP = 96 * MIB
@@ -62,7 +62,7 @@ def test_the_hard_limit_kills_all_that_the_worker_started(supervise: Supervise) 
     eventually(lambda: not any(map(is_alive, below)), what="all of them are dead")
 
 
-def test_the_hard_limit_kills_all_without_a_template_too(supervise: Supervise) -> None:
+def test_the_hard_limit_kills_all_without_a_forkserver_too(supervise: Supervise) -> None:
     """Process (T6): the supervisor, too, finds what left the worker's group."""
     sup = supervise(size=1, memory_cap=CAP)
     below = [
@@ -74,7 +74,7 @@ def test_the_hard_limit_kills_all_without_a_template_too(supervise: Supervise) -
         gate.wait_for(1)  # keeps the old worker in service while it is being replaced
         hog = Caller(sup.call, "f", "allocate", {"bytes": 2 * CAP, "seconds": 60.0, "after": 0.5})
         eventually(lambda: sup.stats()["f"]["in_flight"] == 2)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         for caller in (hog, holder):
             with pytest.raises(WorkerMemoryExceeded):
                 caller.outcome()
@@ -134,7 +134,7 @@ def test_sizes_are_known_from_the_first_moment(supervise: Supervise) -> None:
 
 
 def test_layers_are_said_as_they_are(supervise: Supervise) -> None:
-    """Process: what holds the workers, and what does not and why; the supervisor's poll while the template is gone."""
+    """Process: what holds the workers, what does not and why; the supervisor's poll while the fork server is gone."""
     sup = supervise(size=1, memory_cap=CAP)
     said = sup.stats()["f"]["memory"]
     assert said["is_enforced"]
@@ -143,7 +143,7 @@ def test_layers_are_said_as_they_are(supervise: Supervise) -> None:
     with Gate(sup) as gate:  # keeps the orphaned worker in service
         holder = Caller(sup.call, *gate.command)
         gate.wait_for(1)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         eventually(
             lambda: (
                 any("supervisor" in layer for layer in sup.stats()["f"]["memory"]["layers"])
@@ -155,11 +155,11 @@ def test_layers_are_said_as_they_are(supervise: Supervise) -> None:
     all_ready(sup, 1)
 
 
-def test_a_stopped_template_is_replaced(supervise: Supervise) -> None:
+def test_a_stopped_forkserver_is_replaced(supervise: Supervise) -> None:
     """Process (T6): one that a signal stopped could neither watch nor start workers; the cap holds again soon."""
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
     stopped = sup.call("f", "stop_parent")
-    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {stopped}"), what="another template")
+    eventually(lambda: sup.stats()["f"]["reaper"] not in ("lost", f"fork server {stopped}"), what="another fork server")
     assert not is_alive(stopped)
     with pytest.raises(WorkerMemoryExceeded):
         sup.call("f", "at_once", {"bytes": CAP + 16 * MIB, "seconds": 60.0})

@@ -1,7 +1,7 @@
 """Process: without the kernel's lifeline (switched off here, refused elsewhere) nothing outlives its supervisor either.
 
-Workers then see the end of their pipes in threads of their own, the template looks at its socket and at its parent, and
-kills what holds the GIL.
+Workers then see the end of their pipes in threads of their own; the fork server looks at its socket and at its parent,
+and kills what holds the GIL.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _without(body: str) -> str:
         'while sum(w["phase"] == "ready" for w in sup.stats()["f"]["workers"]) < 2:\n    time.sleep(0.01)\n'
         'assert sup.stats()["f"]["lifeline"].startswith("watch"), sup.stats()\n'
         'pids[:] = [w["pid"] for w in sup.stats()["f"]["workers"]]\n'
-        'template = int(sup.stats()["f"]["reaper"].split()[-1])\n'
-        "pids.append(template)\n" + body
+        'forkserver = int(sup.stats()["f"]["reaper"].split()[-1])\n'
+        "pids.append(forkserver)\n" + body
     )
 
 
@@ -58,7 +58,7 @@ while sup.stats()["f"]["in_flight"] < 2:
 """
 
 
-def test_the_template_kills_what_holds_the_gil(hosts: list[Host]) -> None:
+def test_the_forkserver_kills_what_holds_the_gil(hosts: list[Host]) -> None:
     """Process (scorecard 4, 5): SIGKILL of the host; C code with the GIL, setsid and daemonized grandchildren."""
     host = Host(_without(SPINNING))
     hosts.append(host)
@@ -67,18 +67,18 @@ def test_the_template_kills_what_holds_the_gil(hosts: list[Host]) -> None:
 
 
 def test_workers_end_by_the_end_of_their_pipes_alone(hosts: list[Host]) -> None:
-    """Process (T5, T6): the template was killed before, so nobody else is left to do it; a child of the group too."""
-    stopped = "os.kill(template, 9)\nos.kill(os.getpid(), 19)\n"
+    """Process (T5, T6): the fork server was killed before, so nobody else is left; a child of the group too."""
+    stopped = "os.kill(forkserver, 9)\nos.kill(os.getpid(), 19)\n"
     host = Host(_without(IN_PYTHON + "tell()\n" + stopped))
     hosts.append(host)
-    eventually(lambda: not is_alive(host.pids[2]), what="the template is dead")
+    eventually(lambda: not is_alive(host.pids[2]), what="the fork server is dead")
     host.process.kill()
     assert host.gone_after(PATIENCE) < SOON
 
 
 @pytest.mark.parametrize("switch", ["kernel", "watch"])
-def test_a_template_that_still_imports_ends_with_its_supervisor(tmp_path: Path, switch: str) -> None:
-    """Process (T5): the host is killed while the template is in an import that does not end."""
+def test_a_forkserver_that_still_imports_ends_with_its_supervisor(tmp_path: Path, switch: str) -> None:
+    """Process (T5): the host is killed while the fork server is in an import that does not end."""
     script = tmp_path / "slow_bridge.py"
     script.write_text(
         f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
@@ -89,16 +89,16 @@ def test_a_template_that_still_imports_ends_with_its_supervisor(tmp_path: Path, 
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as host:
-        template = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), within=30))
-        assert is_alive(template)
+        forkserver = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), within=30))
+        assert is_alive(forkserver)
         host.kill()
     began = time.monotonic()
-    eventually(lambda: not is_alive(template), within=10)
+    eventually(lambda: not is_alive(forkserver), within=10)
     assert time.monotonic() - began < SOON
 
 
 def test_a_fork_in_c_that_keeps_every_pipe_open_holds_nobody_back(hosts: list[Host]) -> None:
-    """Process (C13): a sibling forked without Python's hooks holds our pipes; the template misses its parent."""
+    """Process (C13): a sibling forked without Python's hooks holds our pipes; the fork server misses its parent."""
     host = Host(
         """
         import ctypes
@@ -115,12 +115,12 @@ def test_a_fork_in_c_that_keeps_every_pipe_open_holds_nobody_back(hosts: list[Ho
     hosts.append(host)
     *ours, sibling = host.pids
     host.process.kill()
-    eventually(lambda: not any(map(is_alive, ours)), within=10, what="workers and template are gone")
+    eventually(lambda: not any(map(is_alive, ours)), within=10, what="workers and fork server are gone")
     assert is_alive(sibling)
 
 
 def test_calls_sessions_and_deaths_are_the_same_without_it(supervise: Supervise) -> None:
-    """Process: the pool kills, replaces, forks from a warm template and stops as always."""
+    """Process: the pool kills, replaces, forks from a warm fork server and stops as always."""
     sup = supervise(size=2, env=OFF, concurrency=1, cancel_grace=0.2)
     assert sup.stats()["f"]["lifeline"].startswith("watch")
     before = sup.call("f", "ping")
@@ -194,7 +194,7 @@ sys.stdin.read()
 """
 
 
-def test_an_idle_template_sees_its_supervisors_end_though_its_socket_stays_open() -> None:
+def test_an_idle_forkserver_sees_its_supervisors_end_though_its_socket_stays_open() -> None:
     """Process: this process keeps the supervisor's ends, as a child does that was forked in C; there is no worker."""
     control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child_lifeline, lifeline_end = os.pipe()
@@ -207,11 +207,11 @@ def test_an_idle_template_sees_its_supervisors_end_though_its_socket_stays_open(
             pass_fds=ends,
         )
         with parent:
-            template = int(parent.stdout.readline())
+            forkserver = int(parent.stdout.readline())
             control.send(encode(["warm", {"start_method": "exec"}]))
             said = [decode(control.recv(4096))[0] for _ in range(2)]
             parent.kill()
-        eventually(lambda: not is_alive(template), what="the template has ended")
+        eventually(lambda: not is_alive(forkserver), what="the fork server has ended")
     os.close(child_lifeline)
     os.close(lifeline_end)
     assert said == ["hello", "warm"]

@@ -1,4 +1,4 @@
-"""Process: the template can be lost, replaced and renewed without a call noticing (RULES T)."""
+"""Process: the fork server can be lost, replaced and renewed without a call noticing (RULES T)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, is_alive, pids, template_pid
+from tests.support.waiting import Caller, Gate, all_ready, descendants, eventually, forkserver_pid, is_alive, pids
 
 VERSIONED = """
 from dspex_worker.bridge import Bridge
@@ -21,14 +21,14 @@ def version(ctx):
 """
 
 
-def test_workers_go_on_without_their_template(supervise: Supervise) -> None:
+def test_workers_go_on_without_their_forkserver(supervise: Supervise) -> None:
     """Process (T6): nothing is killed or failed; calls in flight answer."""
     sup = supervise(size=2)
     all_ready(sup, 2)
     with Gate(sup) as gate:
         caller = Caller(sup.call, *gate.command)
         gate.wait_for(1)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         for n in range(100):
             assert sup.call("f", "echo", {"n": n}) == {"n": n}
         gate.open()
@@ -36,27 +36,27 @@ def test_workers_go_on_without_their_template(supervise: Supervise) -> None:
     assert sup.stats()["f"]["counts"]["failed"] == 0
 
 
-def test_a_lost_template_is_replaced_and_so_are_its_workers(supervise: Supervise) -> None:
+def test_a_lost_forkserver_is_replaced_and_so_are_its_workers(supervise: Supervise) -> None:
     """Process (T6): a new one starts, and recycling moves the pool over to it."""
     sup = supervise(size=2)
     before = set(all_ready(sup, 2))
-    old = template_pid(sup)
+    old = forkserver_pid(sup)
     os.kill(old, signal.SIGKILL)
     eventually(lambda: len(pids(sup)) == 2 and not before & set(pids(sup)), what="all workers are new")
-    new = template_pid(sup)
+    new = forkserver_pid(sup)
     assert new != old
     assert set(pids(sup)) <= set(descendants(new))
     assert sup.stats()["f"]["counts"]["failed"] == 0
 
 
-def test_what_a_worker_started_is_gone_with_it_also_without_a_template(supervise: Supervise) -> None:
+def test_what_a_worker_started_is_gone_with_it_also_without_a_forkserver(supervise: Supervise) -> None:
     """Process (T3, T6): its planned end, once it has been replaced."""
     sup = supervise(size=1, concurrency=2)
     with Gate(sup) as gate:  # it keeps the worker from being recycled
         caller = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         child = sup.call("f", "spawn", {"seconds": 600})
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         eventually(lambda: sup.stats()["f"]["reaper"] == "lost")
         assert is_alive(child)
         gate.open()
@@ -64,7 +64,7 @@ def test_what_a_worker_started_is_gone_with_it_also_without_a_template(supervise
     eventually(lambda: not is_alive(child))
 
 
-def test_a_worker_without_a_template_still_dies_alone(supervise: Supervise) -> None:
+def test_a_worker_without_a_forkserver_still_dies_alone(supervise: Supervise) -> None:
     """Process (T6): its pidfd still fires; its caller hears of it."""
     from dspex.errors import WorkerDied
 
@@ -73,7 +73,7 @@ def test_a_worker_without_a_template_still_dies_alone(supervise: Supervise) -> N
     with Gate(sup) as gate:
         caller = Caller(sup.call, *gate.command)
         gate.wait_for(1)
-        os.kill(template_pid(sup), signal.SIGKILL)
+        os.kill(forkserver_pid(sup), signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             caller.outcome()
@@ -81,7 +81,7 @@ def test_a_worker_without_a_template_still_dies_alone(supervise: Supervise) -> N
 
 
 def test_a_reload_serves_the_new_code(supervise: Supervise, tmp_path: Path) -> None:
-    """Process (T7): recycle(reload=True) makes a new template; a plain recycle does not."""
+    """Process (T7): recycle(reload=True) makes a new fork server; a plain recycle does not."""
     script = tmp_path / "versioned_bridge.py"
     script.write_text(VERSIONED.format(version=1))
     sup = supervise(bridge=str(script), size=2)
@@ -89,11 +89,11 @@ def test_a_reload_serves_the_new_code(supervise: Supervise, tmp_path: Path) -> N
     script.write_text(VERSIONED.format(version=22))
     sup.pool("f").recycle(timeout=20)
     assert sup.call("f", "version") == 1
-    old = template_pid(sup)
+    old = forkserver_pid(sup)
     sup.pool("f").recycle(reload=True, timeout=20)
     assert [sup.call("f", "version") for _ in range(8)] == [22] * 8
-    assert template_pid(sup) != old
-    eventually(lambda: not Path(f"/proc/{old}").exists(), what="the old template has gone")
+    assert forkserver_pid(sup) != old
+    eventually(lambda: not Path(f"/proc/{old}").exists(), what="the old fork server has gone")
 
 
 @pytest.mark.parametrize("start_method", ["fork", "exec"])

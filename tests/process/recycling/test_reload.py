@@ -14,7 +14,7 @@ from dspex.config import PoolConfig
 from dspex.errors import CallTimeout, PoolClosed, PoolSaturated, SessionLost, UnknownName, WorkerBootError
 from dspex.pools.supervisor import Supervisor
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, all_ready, eventually, pids, template_pid
+from tests.support.waiting import Caller, Gate, all_ready, eventually, forkserver_pid, pids
 
 VERSIONED = """
 import time
@@ -41,7 +41,7 @@ def write(script: Path, version: int, slow: float = 0.0) -> None:
 
 
 def new_children(*known: int) -> set[int]:
-    """The children of this process beside these: a template that is being warmed."""
+    """The children of this process beside these: a fork server that is being warmed."""
     tasks = Path("/proc/self/task").iterdir()
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()} - set(known)
 
@@ -54,13 +54,13 @@ def script(tmp_path: Path) -> Path:
 
 
 def test_broken_code_changes_nothing(supervise: Supervise, script: Path) -> None:
-    """Process: the template that serves stays, so that even a worker that dies meanwhile has a successor."""
+    """Process: the fork server that serves stays, so that even a worker that dies meanwhile has a successor."""
     sup = supervise(bridge=str(script), size=2)
-    before, template = all_ready(sup, 2), template_pid(sup)
+    before, forkserver = all_ready(sup, 2), forkserver_pid(sup)
     script.write_text("raise RuntimeError('broken on purpose')")
     with pytest.raises(WorkerBootError, match="broken on purpose"):
         sup.pool("f").recycle(reload=True, timeout=20)
-    assert pids(sup) == before and template_pid(sup) == template
+    assert pids(sup) == before and forkserver_pid(sup) == forkserver
     os.kill(before[0], signal.SIGKILL)
     eventually(lambda: len(set(pids(sup)) - set(before)) == 1 and len(pids(sup)) == 2, what="it is replaced")
     assert [sup.call("f", "version") for _ in range(8)] == [1] * 8
@@ -85,7 +85,7 @@ def test_a_later_reload_takes_the_place_of_one_that_hangs(supervise: Supervise, 
     write(script, 2, slow=300)
     first = Caller(sup.pool("f").recycle, reload=True)
     (worker,) = pids(sup)
-    eventually(lambda: new_children(worker, template_pid(sup)), what="it imports")
+    eventually(lambda: new_children(worker, forkserver_pid(sup)), what="it imports")
     write(script, 3)
     second = Caller(sup.pool("f").recycle, reload=True)
     assert first.outcome() is None and second.outcome() is None
@@ -93,7 +93,7 @@ def test_a_later_reload_takes_the_place_of_one_that_hangs(supervise: Supervise, 
 
 
 def test_a_resize_just_before_a_reload_gets_the_new_code_too(supervise: Supervise, script: Path) -> None:
-    """Process: workers on their way when the new template takes over are replaced like the others."""
+    """Process: workers on their way when the new fork server takes over are replaced like the others."""
     sup = supervise(bridge=str(script), size=1)
     for version in range(2, 6):
         write(script, version)
@@ -105,7 +105,7 @@ def test_a_resize_just_before_a_reload_gets_the_new_code_too(supervise: Supervis
 
 
 def test_a_reload_before_the_pool_is_ready(supervise: Supervise, script: Path) -> None:
-    """Process: it need not wait for the first template."""
+    """Process: it need not wait for the first fork server."""
     write(script, 1, slow=300)
     sup = supervise(bridge=str(script), size=2, wait=False)
     write(script, 2)
@@ -129,7 +129,7 @@ def version(ctx):
 """
 
 
-def test_a_replaced_templates_word_may_come_late(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_replaced_forkservers_report_may_come_late(supervise: Supervise, tmp_path: Path) -> None:
     """Process: it was warm in the moment when another took its place; what it says then is of no use, nor of harm."""
     script = tmp_path / "awaiting_bridge.py"
     script.write_text(AWAITING.format(folder=str(tmp_path), version=1))
@@ -144,9 +144,9 @@ def test_a_replaced_templates_word_may_come_late(supervise: Supervise, tmp_path:
     is_held, go_on = threading.Event(), threading.Event()
     sup._engine.call_soon(lambda: (is_held.set(), go_on.wait(30)))
     assert is_held.wait(10)
-    for number, template in ((2, second), (1, first)):  # the engine hears them in this order
+    for number, forkserver in ((2, second), (1, first)):  # the engine hears them in this order
         (tmp_path / f"go-{number}").touch()
-        assert select.select([template._control], [], [], 20)[0]
+        assert select.select([forkserver._control], [], [], 20)[0]
     go_on.set()
     assert reload.outcome() is None
     assert sup.call("f", "version") == 2
@@ -157,7 +157,7 @@ def test_stopping_ends_the_wait_for_new_code(supervise: Supervise, script: Path)
     sup = supervise(bridge=str(script), size=1)
     write(script, 2, slow=300)
     caller = Caller(sup.pool("f").recycle, reload=True)
-    eventually(lambda: new_children(*pids(sup), template_pid(sup)), what="it imports")
+    eventually(lambda: new_children(*pids(sup), forkserver_pid(sup)), what="it imports")
     sup.stop(grace=0.0)
     with pytest.raises(WorkerBootError, match="stopped"):
         caller.outcome()

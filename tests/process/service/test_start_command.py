@@ -30,7 +30,7 @@ def test_first_sigterm_lets_a_running_call_finish(live: Starter) -> None:
     assert caller.outcome == 0.5
     assert not one.socket.exists()
     assert not run_files.run_file_of(one.socket).exists()
-    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and fork server are gone")
 
 
 def test_warm_stop_takes_no_new_calls(live: Starter) -> None:
@@ -60,7 +60,7 @@ def test_second_signal_ends_running_calls_at_once(live: Starter, second: signal.
     assert one.process.wait(timeout=10.0) == 1
     caller.join()
     assert isinstance(caller.outcome, errors.InterruptedCall | errors.UnavailableError)
-    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and fork server are gone")
 
 
 def test_killed_supervisor_leaves_no_process_and_its_files_are_replaced(live: Starter) -> None:
@@ -73,7 +73,7 @@ def test_killed_supervisor_leaves_no_process_and_its_files_are_replaced(live: St
         one.process.kill()
         one.process.wait()
         eventually(lambda: not client.is_open, what="its clients notice")
-    eventually(lambda: all(map(is_gone, pids)), what="workers, template and their children are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers, fork server and their children are gone")
     assert one.socket.exists()
     again = live()
     assert again.process.poll() is None
@@ -135,7 +135,7 @@ def test_sighup_replaces_the_workers_by_ones_with_new_code(live: Starter, settin
         eventually(lambda: "reloaded: every worker" in one.log.read_text(), what="it says so", within=30.0)
         assert "pool 'other' is new: it needs a restart" in one.log.read_text()
         assert client.stats()["faults"]["queue_limit"] == 7
-        eventually(lambda: len(one.workers()) == 4, what="three workers and the template")
+        eventually(lambda: len(one.workers()) == 4, what="three workers and the fork server")
         assert not set(before) & set(one.workers())
         assert client.call("faults", "say") == "newer"
 
@@ -230,7 +230,7 @@ def test_stop_of_a_stopped_process_kills_it_only_with_now(live: Starter, capfd: 
     finally:
         patience.undo()
     assert one.process.wait(timeout=10.0) == -signal.SIGKILL
-    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and fork server are gone")
 
 
 def test_ctrl_c_of_a_client_command_cancels_its_call(live: Starter) -> None:

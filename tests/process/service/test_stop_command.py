@@ -172,7 +172,7 @@ def test_whatever_the_error_now_kills(
     assert main(["stop", "--now"]) == 1
     assert f"killed default (pid {one.process.pid})" in capsys.readouterr().out
     assert one.process.wait(timeout=10.0) == -signal.SIGKILL
-    eventually(lambda: all(map(is_gone, pids)), what="workers and template are gone")
+    eventually(lambda: all(map(is_gone, pids)), what="workers and fork server are gone")
 
 
 def test_a_soft_fallback_whose_call_is_cut_is_1(live: Starter, monkeypatch: pytest.MonkeyPatch) -> None:

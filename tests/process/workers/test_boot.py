@@ -163,7 +163,7 @@ def test_stopping_while_workers_start_leaves_nothing(supervise: Supervise, tmp_p
     assert descendants(int(pid)) == []
 
 
-def test_a_template_with_threads_is_not_forked(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_forkserver_with_threads_is_not_forked(supervise: Supervise, tmp_path: Path) -> None:
     """Process (T7): code that starts threads at import is exec'd instead, and works."""
     script = tmp_path / "mine_bridge.py"
     script.write_text(THREADED)
@@ -177,7 +177,7 @@ def test_a_template_with_threads_is_not_forked(supervise: Supervise, tmp_path: P
     assert warmed.facts["forks"] is False
 
 
-def test_children_of_the_template_draw_different_numbers(supervise: Supervise, tmp_path: Path) -> None:
+def test_children_of_the_forkserver_draw_different_numbers(supervise: Supervise, tmp_path: Path) -> None:
     """Process (T7): each worker's random generator is its own."""
     script = tmp_path / "mine_bridge.py"
     code = "import random\nrandom.random()\n@bridge.setup\ndef draw(settings):\n    print('drew', random.random())\n"

@@ -16,7 +16,7 @@ from dspex.errors import SettingsError, WorkerBootError
 from dspex.pools.processes.child_process import Process
 from dspex.pools.supervisor import Supervisor
 from tests.support.supervisors import Supervise
-from tests.support.waiting import template_pid
+from tests.support.waiting import forkserver_pid
 
 LISTING = "import os; print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"
 
@@ -83,7 +83,7 @@ def test_signals_wait_until_the_child_decides() -> None:
     assert _run(code, [])[1] == f"{sorted([int(signal.SIGINT), int(signal.SIGTERM)])}\n"
 
 
-def test_a_template_leads_a_session_where_python_cannot_see_to_it(
+def test_a_forkserver_leads_a_session_where_python_cannot_see_to_it(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Process: built for an old C library, Python has no `setsid` in posix_spawn."""
@@ -96,7 +96,7 @@ def test_a_template_leads_a_session_where_python_cannot_see_to_it(
 
     monkeypatch.setattr(os, "posix_spawn", old)
     sup = supervise(size=1)
-    pid = template_pid(sup)
+    pid = forkserver_pid(sup)
     assert os.getsid(pid) == pid
     assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
 

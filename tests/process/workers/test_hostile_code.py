@@ -129,10 +129,10 @@ def _generation(sup: Any) -> int:
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "lambda *_: os.waitpid(-1, os.WNOHANG)"])
-def test_an_import_that_takes_sigchld_does_not_take_the_templates_children(
+def test_an_import_that_takes_sigchld_does_not_take_the_forkservers_children(
     hostile: Hostile, tmp_path: Path, handler: str
 ) -> None:
-    """Process (T3): the template still learns how its workers end, and lives on; the workers have what was set."""
+    """Process (T3): the fork server still learns how its workers end, and lives on; the workers have what was set."""
     path = tmp_path / "taking.py"
     path.write_text(
         "import os, signal\nfrom dspex_worker.bridge import Bridge\nbridge = Bridge('taking')\n"

@@ -47,7 +47,7 @@ class Injuries:
             "recycle": (2, self._recycle),
             "reload": (1, self._reload),
             "resize": (2, self._resize),
-            "template killed": (1, self._kill_template),
+            "forkserver killed": (1, self._kill_forkserver),
         }
 
     async def run(self) -> None:
@@ -97,7 +97,7 @@ class Injuries:
     async def _stop(self, pool: str, random: Random) -> None:
         self._signal(pool, random, signal.SIGSTOP)
 
-    async def _kill_template(self, pool: str, random: Random) -> None:
+    async def _kill_forkserver(self, pool: str, random: Random) -> None:
         reaper = self._sup.stats()[pool]["reaper"]
         if reaper.startswith("fork server"):
             with contextlib.suppress(ProcessLookupError):

@@ -57,7 +57,7 @@ BLOCKING = 16  # threads for what blocks: callers, recycling
 LIMITS = {
     "rss of the host": ("MiB", MIB, 20.0),
     "blocks of the host": ("thousand", 1000, 100.0),  # Python's own allocations, which malloc's holes do not blur
-    "rss of the templates": ("MiB", MIB, 20.0),
+    "rss of the fork servers": ("MiB", MIB, 20.0),
     "pss of the workers": ("MiB", MIB, None),  # they leak on purpose and are recycled: shown, not judged
     "descriptors": ("", 1, 1.0),
     "threads": ("", 1, 1.0),
@@ -78,7 +78,7 @@ class Soak:
         self.times = array("d")  # arrays, whose items are no objects: what samples must not grow by itself
         self.samples = {name: array("d") for name in LIMITS}
         self.quiet: tuple[Holdings, Holdings]
-        self.turnover: Counter[str] = Counter()  # what became of workers and templates, by event and reason
+        self.turnover: Counter[str] = Counter()  # what became of workers and fork servers, by event and reason
         self._warm_up = warm_up
 
     def execute(self) -> None:
@@ -157,11 +157,11 @@ class Soak:
 def _look(sup: Supervisor) -> dict[str, float]:
     stats = sup.stats().values()
     workers = [row["pid"] for pool in stats for row in pool["workers"] if row["pid"]]
-    templates = [int(pool["reaper"].split()[-1]) for pool in stats if pool["reaper"].startswith("fork server")]
+    forkservers = [int(pool["reaper"].split()[-1]) for pool in stats if pool["reaper"].startswith("fork server")]
     return {
         "rss of the host": rss_of(os.getpid()),
         "blocks of the host": sys.getallocatedblocks(),
-        "rss of the templates": sum(map(rss_of, templates)) / max(1, len(templates)),
+        "rss of the fork servers": sum(map(rss_of, forkservers)) / max(1, len(forkservers)),
         "pss of the workers": sum(map(pss_of, workers)) / max(1, len(workers)),
         "descriptors": descriptor_count(),
         "threads": threading.active_count(),

@@ -59,12 +59,12 @@ def supervisor() -> Supervisor:
 def facts() -> dict[str, Any]:
     stats = supervisor().stats()["dspy"]
     pids = [row["pid"] for row in stats["workers"]]
-    template = int(stats["reaper"].split()[-1]) if stats["reaper"].startswith("fork server") else 0
+    forkserver = int(stats["reaper"].split()[-1]) if stats["reaper"].startswith("fork server") else 0
     changed = [number for number, handler in handlers().items() if before.get(number) != handler]
     return {
         "pid": os.getpid(),
         "workers": pids,
-        "template": template,
+        "forkserver": forkserver,
         "in_flight": stats["in_flight"],
         "changed_handlers": changed,
         "counts": stats["counts"],

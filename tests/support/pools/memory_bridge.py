@@ -201,7 +201,7 @@ def populate(ctx: Context, bytes: int) -> float:
 
 @bridge.command()
 def stop_parent(ctx: Context) -> int:
-    """Stop the template, as a stray signal would."""
+    """Stop the fork server, as a stray signal would."""
     os.kill(os.getppid(), signal.SIGSTOP)
     return os.getppid()
 

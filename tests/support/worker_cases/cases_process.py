@@ -44,7 +44,7 @@ print(sorted(module.bridge.commands), "dspy" in sys.modules, "dspex" in sys.modu
 
 
 def test_warming_leaves_one_thread_and_no_socket_or_litellm() -> None:
-    """process: a template forks afterwards; litellm would cost 7 s and 138 MB."""
+    """process: a fork server forks afterwards; litellm would cost 7 s and 138 MB."""
     code = """
 import os, sys
 from dspex_worker.programs import dspy_setup as boot
