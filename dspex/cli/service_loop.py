@@ -104,9 +104,7 @@ class ServiceLoop:
                     logger.info("ready: %s", self._summary())
                     self._notifier.send("READY=1", f"STATUS={self._summary()}")
                     if not self._on_ready():
-                        logger.warning(
-                            "the command that started this service in the background has ended; the service goes on"
-                        )
+                        logger.warning("the command that started this service in the background has ended; it runs on")
                 case LoopEvent("reload"):
                     self._begin_reload()
                 case LoopEvent("reloaded"):
