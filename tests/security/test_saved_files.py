@@ -221,17 +221,17 @@ def test_markers_in_demos_are_refused_on_the_way_to_a_worker(tmp_path: Path, mod
         changed = {"react": part, "extract.predict": part, "metadata": document["metadata"]}
     path = written(tmp_path, changed)
     with pytest.raises(UnsafeInput, match="question"):
-        load(path).program.spec()
+        load(path).program.to_wire()
     with pytest.raises(UnsafeInput, match="question"):
-        dspex.predictor(module, QA, demos=demos).spec()
-    assert load(path, program=dspex.predictor(module, QA, allow_markers=True)).program.spec()
+        dspex.predictor(module, QA, demos=demos).to_wire()
+    assert load(path, program=dspex.predictor(module, QA, allow_markers=True)).program.to_wire()
 
 
 def test_images_in_saved_demos_are_not_suspected(tmp_path: Path) -> None:
     """unit: DSPy saves them as marked texts; nor are outputs, which become no blocks."""
     program = dspex.predictor("predict", "image: dspy.Image, question -> answer")
     program = program.using(demos=[{"image": MARKED, "question": "q", "answer": MARKED}])
-    assert program.spec()["demos"]
+    assert program.to_wire()["demos"]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,10 @@ class OneCall:
     def pool(self, name: str) -> OneCall:
         return self
 
+    @property
+    def lifecycle(self) -> OneCall:
+        return self
+
     def close(self) -> None: ...
 
     def stats(self) -> dict[str, dict[str, int]]:

@@ -94,7 +94,7 @@ class Reader:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DSPEX_", "OPENAI_"))},
             "PYTHONPATH": str(pages.ROOT),
-            "DSPEX_RUNTIME_DIR": str(place / "run"),
+            "DSPEX_RUNTIME_DIR": str(self.folder / "run"),  # short: the path of a socket has 107 bytes at most
             "DSPEX_CONFIG": str(place / "hidden.toml"),
             "OPENAI_BASE_URL": self.model.api_base or "",
             "OPENAI_API_KEY": self.model.api_key or "",
