@@ -36,7 +36,7 @@ demo: $(READY)   ## the research assistant on the embedded model, end to end
 	$(BIN)/python examples/research_assistant.py $(ARGS)
 
 quick: $(READY)  ## the unit tests alone: no worker process, under a minute
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/test_imports.py $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/test_imports.py tests/test_style.py $(ARGS)
 
 test: $(READY)   ## the test suite: two files at a time, then the chaos tests by themselves
 	$(BIN)/python -m pytest -q $(if $(ARGS),$(ARGS),-n 2 --dist loadfile --ignore=tests/chaos)
@@ -46,7 +46,7 @@ check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import dir
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_style.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(MAKE) test
 

@@ -240,7 +240,7 @@ class ResourceExhausted(UnavailableError):
         super().__init__(f"No {resource} are left for {who}. {remedy}")
 
 
-class TooManyReverseCalls(UnavailableError):
+class TooManyCallbacks(UnavailableError):
     """A running call asked the host for too much at once (`what`: callbacks or bytes); `scope` had the limit."""
 
     retryable: ClassVar[Retryable] = "now"

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def template(text: str) -> PromptTemplate:
-    """The compiled template. Raises: SettingsError with the line when the text is no template."""
+    """Return the compiled template.
+
+    Raises:
+        SettingsError: the text is no template; it names the line.
+    """
     return PromptTemplate(text)
 
 
@@ -36,7 +40,8 @@ class PromptTemplate:
     def render(self, **values: Any) -> str:
         """The text with every name filled in.
 
-        Raises: InvalidInput for a name without a value, an operation that the sandbox refuses, or one that fails.
+        Raises:
+            InvalidInput: a name has no value, or an operation fails or is refused by the sandbox.
         """
         import jinja2
         from jinja2.exceptions import SecurityError

@@ -45,7 +45,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def dspy_probe() -> Probe:
-    """DSPy's own behaviour for a list of cases, all in one subprocess."""
+    """DSPy's own behavior for a list of cases, all in one subprocess."""
 
     def probe(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
         names = [name for name in os.environ if not name.endswith(("_API_KEY", "_BASE_URL", "_API_BASE"))]

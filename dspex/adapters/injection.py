@@ -36,9 +36,10 @@ def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> No
 
 
 def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> None:
-    """Nothing, when no text holds a marker, but in the fields `but`. For demos: saved ones have images as marked texts.
+    """Refuse a marker in any text, but in the fields `but`; for demos, since saved ones have images as marked texts.
 
-    Raises: UnsafeInput naming the field.
+    Raises:
+        UnsafeInput: one does; it names the field.
     """
     for name, value in values.items():
         if name not in but and any(START in text for text in texts_in(value)):

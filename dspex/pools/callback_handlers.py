@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..errors import DspexError, TooManyReverseCalls, TooManyToolsLeft, UnknownName
+from ..errors import DspexError, TooManyCallbacks, TooManyToolsLeft, UnknownName
 from ..events import Bus, Name
 from ..loop_thread import LoopThread
 from . import worker as workers
@@ -170,7 +170,7 @@ class CallbackRunner:
         """Make no more answers for a worker that has left too many unread."""
         unread, limit = request.worker.unread_answers(), workers.UNREAD_MOST
         if unread > limit:
-            raise TooManyReverseCalls(
+            raise TooManyCallbacks(
                 self._pool, request.name, scope="worker", command=request.outer.command, actual=unread, limit=limit,
                 what="bytes of unread answers",
             )  # fmt: skip
@@ -189,7 +189,7 @@ class CallbackRunner:
                 worker=request.worker.name,
                 call=request.outer.id,
                 handler=request.name,
-                reason=error.scope if isinstance(error, TooManyReverseCalls) else "handlers",
+                reason=error.scope if isinstance(error, TooManyCallbacks) else "handlers",
                 count=count,
             )
 

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import TooManyReverseCalls
+from ..errors import TooManyCallbacks
 
 if TYPE_CHECKING:
     from .callbacks import Callback
@@ -62,7 +62,7 @@ class CallbackAdmission:
         """Take a request; True if it runs now, False if it waits for `leave` to return it.
 
         Raises:
-            TooManyReverseCalls: neither: its call or its worker has too many, or too large ones.
+            TooManyCallbacks: neither: its call or its worker has too many, or too large ones.
         """
         with self._lock:
             if request.is_within_tool:
@@ -109,7 +109,7 @@ class CallbackAdmission:
 
     def _require(self, request: Callback, scope: Scope, count: int, limit: int, what: str = "callbacks") -> None:
         if count >= limit:
-            raise TooManyReverseCalls(
+            raise TooManyCallbacks(
                 self._pool, request.name, scope=scope, command=request.outer.command, actual=count + 1, limit=limit,
                 what=what,
             )  # fmt: skip

@@ -64,7 +64,7 @@ class LoopBatch:
         return True
 
     def _resolve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In the loop: one cancelled future must not leave its neighbours pending for ever (C10)."""
+        """In the loop: one cancelled future must not leave its neighbors pending for ever (C10)."""
         self._is_told = False
         woken = 0
         try:

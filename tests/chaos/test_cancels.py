@@ -185,15 +185,15 @@ def test_neighbours_of_a_stuck_call_end_by_themselves(supervise: Supervise, plac
     sup = supervise(size=2, concurrency=8, cancel_grace=GRACE)
     all_ready(sup, 2)
     with Gate(sup) as gate:
-        neighbours = [Caller(sup.call, *gate.command) for _ in range(14)]
+        neighbors = [Caller(sup.call, *gate.command) for _ in range(14)]
         gate.wait_for(14)
         with pytest.raises(CallTimeout):
             sup.call("f", command, arguments, timeout=0.1)
         eventually(lambda: any(w["phase"] == "retiring" for w in sup.stats()["f"]["workers"]), what="it retires")
         assert sup.call("f", "echo", {"n": 1}) == {"n": 1}
-        assert all(neighbour.is_alive() for neighbour in neighbours)
+        assert all(neighbor.is_alive() for neighbor in neighbors)
         gate.open()
-        assert sorted({neighbour.outcome() for neighbour in neighbours}) == ["f/0", "f/1"]
+        assert sorted({neighbor.outcome() for neighbor in neighbors}) == ["f/0", "f/1"]
     all_ready(sup, 2)
 
 

@@ -222,7 +222,7 @@ def setup(settings):
 
 
 def test_a_pool_in_a_crash_loop_does_not_slow_the_other(tmp_path: Path, seeded: Random) -> None:
-    """Chaos (T07, T42, T47): the latencies of a serving pool beside those while its neighbour's workers keep dying."""
+    """Chaos (T07, T42, T47): the latencies of a serving pool beside those while its neighbor's workers keep dying."""
     script = tmp_path / "dying_bridge.py"
     script.write_text(DYING)
     serving = PoolConfig("good", bridge="faults", size=2, stop_grace=0.5)

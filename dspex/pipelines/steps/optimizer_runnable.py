@@ -1,4 +1,4 @@
-"""An optimiser as a step: it optimises its task's program once, keeps the winner, and runs that (P8)."""
+"""An optimizer as a step: it optimizes its task's program once, keeps the winner, and runs that (P8)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OPTIMIZERS: Mapping[str, OptimizerName] = {
 
 @dataclass(frozen=True)
 class OptimizerRunnable:
-    """Optimises the task's program once in the capped pool, then runs it like any predictor (P8)."""
+    """Optimizes the task's program once in the capped pool, then runs it like any predictor (P8)."""
 
     name: str
     student: Program
@@ -122,7 +122,7 @@ class OptimizerRunnable:
 
     @property
     def may_repeat(self) -> bool:
-        return False  # the whole optimisation would be paid again, and the user's metric called again
+        return False  # the whole optimization would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         flight = self._flight(scope)
@@ -149,7 +149,7 @@ class OptimizerRunnable:
         return _told(outcome, best, flight.seconds, is_reused=is_reused)
 
     def _flight(self, scope: Scope) -> Flight:
-        """The optimisation, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
+        """The optimization, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm or defaults.configured_lm()
         key = self._key(lm)
@@ -173,7 +173,7 @@ class OptimizerRunnable:
         )
 
     def _key(self, lm: LM) -> str:
-        """What makes two optimisations the same (P8). A bare function is the same for this step alone."""
+        """What makes two optimizations the same (P8). A bare function is the same for this step alone."""
         facts = {
             "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
@@ -189,7 +189,7 @@ class OptimizerRunnable:
 
 
 class Flight:
-    """One optimisation and all who wait for it. Its thread reports to every one of them."""
+    """One optimization and all who wait for it. Its thread reports to every one of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -213,7 +213,7 @@ class Flight:
                 self.seconds = time.monotonic() - began
                 self._future.set_result(best)
 
-        threading.Thread(target=work, name="dspex-optimisation", daemon=True).start()
+        threading.Thread(target=work, name="dspex-optimization", daemon=True).start()
 
     def report(self, facts: dict[str, Any]) -> None:
         for listener in tuple(self._listeners):
@@ -235,10 +235,10 @@ class Flight:
             return self._future.result()
         if not is_ready:
             raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step")
-        raise CallCancelled(f"The step {self._name} was cancelled; its optimisation goes on for others.")
+        raise CallCancelled(f"The step {self._name} was cancelled; its optimization goes on for others.")
 
     async def await_(self, scope: Scope) -> Optimized:
-        """`wait`, awaited; cancelling the task leaves the optimisation to the others."""
+        """`wait`, awaited; cancelling the task leaves the optimization to the others."""
         with self._listening(scope):
             try:
                 async with asyncio.timeout(_patience(scope)):

@@ -23,7 +23,7 @@ def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int)
 
 
 def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
-    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbour."""
+    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbor."""
     end = _end(request, reply, text)
     start = {**_message(request, number), "content": [], "usage": {**end["usage"], "output_tokens": 0}}
     before = [

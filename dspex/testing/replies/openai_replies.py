@@ -24,7 +24,7 @@ def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int)
 
 
 def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
-    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbour."""
+    """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbor."""
     frame = _frame(request, number, "chat.completion.chunk")
     before: list[dict[str, Any]] = [{"role": "assistant"}]
     if reply.reasoning is not None:

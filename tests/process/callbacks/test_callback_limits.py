@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyReverseCalls
+from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyCallbacks
 from dspex.events import Event, Name
 from dspex.pools import worker as worker_module
 from dspex.pools.callback_limits import CallbackAdmission, CallbackLimits
@@ -29,7 +29,7 @@ ASK = {"name": "tool", "arguments": {}}
 
 
 def _counts(sup: Supervisor) -> tuple[int, int]:
-    """How many reverse calls of the pool run, and how many wait."""
+    """How many callbacks of the pool run, and how many wait."""
     admission = sup.handlers._of_pools[0]._admission
     assert admission is not None
     return admission.counts()
@@ -103,7 +103,7 @@ def test_what_waits_goes_with_its_call(streams: Callable[..., tuple[Supervisor, 
 def test_more_than_may_wait_is_refused_by_name_and_told(
     streams: Callable[..., tuple[Supervisor, Streams]], tmp_path: Path
 ) -> None:
-    """Process: the request hears TooManyReverseCalls, an event says so, the worker lives on."""
+    """Process: the request hears TooManyCallbacks, an event says so, the worker lives on."""
     sup, opened = streams(CallbackLimits(call=2, worker=4, pool=8, waiting_of_call=5), size=1)
     heard: list[Event] = []
     sup.on_event(heard.append)
@@ -111,7 +111,7 @@ def test_more_than_may_wait_is_refused_by_name_and_told(
     busy = Caller(sup.call, "f", "open_streams", {"count": 10, "path": str(path)}, timeout=60.0)
     eventually(lambda: [event for event in heard if event.name is Name.CALLBACK_REFUSED])
     path.touch()
-    assert busy.outcome(60) == ["TooManyReverseCalls"] * 3
+    assert busy.outcome(60) == ["TooManyCallbacks"] * 3
     (told,) = [event for event in heard if event.name is Name.CALLBACK_REFUSED]
     assert told.facts["reason"] == "call" and told.facts["handler"] == "endless"
     assert pids(sup) == before
@@ -121,7 +121,7 @@ def test_more_than_may_wait_is_refused_by_name_and_told(
 def test_a_caller_gets_the_refusal_itself(streams: Callable[..., tuple[Supervisor, Streams]]) -> None:
     """Process: with its facts, if the worker's code passes it on."""
     sup, _ = streams(CallbackLimits(bytes_of_worker=1000), size=1)
-    with pytest.raises(TooManyReverseCalls) as caught:
+    with pytest.raises(TooManyCallbacks) as caught:
         sup.call("f", "ask", {"name": "tool", "arguments": {"text": "x" * 2000}}, timeout=20)
     assert (caught.value.scope, caught.value.what, caught.value.limit) == ("worker", "bytes", 1000)
     assert sup.call("f", "ask", ASK, timeout=20) == "done"
@@ -185,7 +185,7 @@ with tempfile.TemporaryDirectory() as folder, Supervisor(pools=pools) as sup:
     )
     thread.start()
     deadline = time.monotonic() + 20
-    while not (reverse_calls := sup.handlers._of_pools[0])._admission or reverse_calls._admission.counts()[1] < 900:
+    while not (callbacks := sup.handlers._of_pools[0])._admission or callbacks._admission.counts()[1] < 900:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     for _ in range(2):
@@ -207,7 +207,7 @@ def test_unread_streams_leave_descriptors_for_another_pools_workers() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     count, kinds = done.stdout.split(" ", 1)
-    assert int(count) > 100 and kinds.strip() == "{'TooManyReverseCalls'}", done.stdout
+    assert int(count) > 100 and kinds.strip() == "{'TooManyCallbacks'}", done.stdout
 
 
 @pytest.mark.parametrize("arguments", [{}, {"id": {}, "name": "n"}, {"id": "i", "name": []}])
@@ -228,7 +228,7 @@ def test_odd_arguments_of_our_own_handlers_are_named(
 
 @dataclass(eq=False)
 class Request:
-    """What admission reads of a reverse call."""
+    """What admission reads of a callback."""
 
     outer: Any
     worker: Any
@@ -276,7 +276,7 @@ def test_admission_keeps_its_bounds_whatever_happens(seed: int) -> None:
             request = _request(call, call % 2, size=random.randrange(1, 40))
             try:
                 (running if admission.enter(request) else waiting).add(request)
-            except TooManyReverseCalls as refusal:
+            except TooManyCallbacks as refusal:
                 assert refusal.actual > refusal.limit
         elif running or waiting:
             gone = random.choice([*running, *waiting])

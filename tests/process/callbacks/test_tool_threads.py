@@ -182,13 +182,13 @@ def test_an_asynchronous_tool_that_does_not_end_is_counted(
     sup.register("tool", stubborn)
     for _ in range(2):
         _leave(sup, "tool", release)
-    reverse_calls = sup.handlers._of_pools[0]
-    eventually(lambda: len(reverse_calls._left) == 2)
+    callbacks = sup.handlers._of_pools[0]
+    eventually(lambda: len(callbacks._left) == 2)
     with pytest.raises(TooManyToolsLeft):
         sup.call("f", "ask", ASK, timeout=20)
     for event in release:
-        reverse_calls._loop.running().call_soon_threadsafe(event.set)
-    eventually(lambda: not reverse_calls._left)
+        callbacks._loop.running().call_soon_threadsafe(event.set)
+    eventually(lambda: not callbacks._left)
 
 
 def test_a_gate_is_still_a_tool(supervise: Supervise) -> None:

@@ -151,7 +151,7 @@ def test_a_host_that_was_frozen_kills_nobody(supervise: Supervise) -> None:
     sup = supervise(size=1, concurrency=8, cancel_grace=0.3)
     before = pids(sup)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command)
+        neighbor = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         for _ in range(3):
             with pytest.raises(CallTimeout):
@@ -159,7 +159,7 @@ def test_a_host_that_was_frozen_kills_nobody(supervise: Supervise) -> None:
             ctypes.PyDLL(None).usleep(900_000)  # holds the GIL: no thread of ours runs meanwhile
             assert sup.call("f", "echo", {"n": 1}, timeout=20) == {"n": 1}
         gate.open()
-        assert neighbour.outcome() == "f/0"
+        assert neighbor.outcome() == "f/0"
     assert pids(sup) == before
 
 

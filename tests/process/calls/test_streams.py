@@ -94,7 +94,7 @@ def test_a_stream_nobody_reads_ends_at_its_deadline(supervise: Supervise) -> Non
 
 
 def test_a_slow_consumer_stops_only_its_own_stream(supervise: Supervise) -> None:
-    """Process (scorecard 21): credit holds the worker's generator back; its neighbours flow."""
+    """Process (scorecard 21): credit holds the worker's generator back; its neighbors flow."""
     sup = supervise(size=1)
     slow = sup.stream("f", "count", {"n": 1000})
     assert next(slow) == 0

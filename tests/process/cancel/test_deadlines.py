@@ -70,28 +70,28 @@ def test_a_stuck_call_retires_its_worker_without_harm_to_its_neighbours(supervis
     sup = supervise(size=1, concurrency=8, cancel_grace=0.2)
     before = pids(sup)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command)
+        neighbor = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         with pytest.raises(CallTimeout):
             sup.call("f", "sleep", {"seconds": 60.0}, timeout=0.1)
         eventually(lambda: sup.call("f", "ping")["pid"] not in before, what="the spare serves")
-        assert neighbour.is_alive()
+        assert neighbor.is_alive()
         gate.open()
-        assert neighbour.outcome() == "f/0"
+        assert neighbor.outcome() == "f/0"
     eventually(lambda: len(sup.stats()["f"]["workers"]) == 1, what="the retired one is gone")
     assert not set(pids(sup)) & set(before)
 
 
 def test_a_worker_whose_gil_is_held_is_killed_and_its_neighbours_told(supervise: Supervise) -> None:
-    """Process (K4): nobody in it can progress; the neighbours hear who it was, and earn no strike."""
+    """Process (K4): nobody in it can progress; the neighbors hear who it was, and earn no strike."""
     sup = supervise(size=1, concurrency=8, cancel_grace=0.3)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command)
+        neighbor = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         with pytest.raises(CallTimeout):
             sup.call("f", "spin_c", {"seconds": 30.0}, timeout=0.1)
         with pytest.raises(WorkerDied) as caught:
-            neighbour.outcome()
+            neighbor.outcome()
         assert caught.value.cause == "neighbour"
         assert caught.value.culprit is not None
         assert caught.value.started == "unknown"
@@ -102,13 +102,13 @@ def test_an_idempotent_neighbour_of_a_held_gil_is_sent_elsewhere(supervise: Supe
     """Process (K4): it is redispatched and answers."""
     sup = supervise(size=1, concurrency=8, cancel_grace=0.3)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command, idempotent=True)
+        neighbor = Caller(sup.call, *gate.command, idempotent=True)
         gate.wait_for(1)
         with pytest.raises(CallTimeout):
             sup.call("f", "spin_c", {"seconds": 30.0}, timeout=0.1)
         gate.wait_for(2)
         gate.open()
-        assert neighbour.outcome() == "f/0"
+        assert neighbor.outcome() == "f/0"
 
 
 def test_a_wait_of_the_runtimes_own_ends_at_once(supervise: Supervise) -> None:
@@ -201,18 +201,18 @@ def test_no_more_retiring_workers_than_size(supervise: Supervise) -> None:
     """Process (K5): stuck calls one after another never leave more than `size` extra workers."""
     sup = supervise(size=1, concurrency=2, cancel_grace=0.1)
     with Gate(sup) as gate:
-        neighbours = []
+        neighbors = []
         for n in range(3):
             eventually(lambda: pids(sup))
-            neighbours.append(Caller(sup.call, *gate.command))
+            neighbors.append(Caller(sup.call, *gate.command))
             gate.wait_for(n + 1)
             with pytest.raises(CallTimeout):
                 sup.call("f", "sleep", {"seconds": 60.0}, timeout=0.05)
             eventually(lambda n=n: max(w["generation"] for w in sup.stats()["f"]["workers"]) >= n + 2)
         assert sum(row["phase"] == "retiring" for row in sup.stats()["f"]["workers"]) <= 1
         gate.open()
-        for neighbour in neighbours:
-            neighbour.join(10)
+        for neighbor in neighbors:
+            neighbor.join(10)
     eventually(lambda: len(sup.stats()["f"]["workers"]) == 1)
 
 

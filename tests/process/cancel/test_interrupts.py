@@ -119,7 +119,7 @@ def test_an_interrupt_before_every_place_in_a_call(supervise: Supervise, tmp_pat
 
 
 def test_an_interrupt_before_every_place_in_a_queued_call_that_expires(supervise: Supervise) -> None:
-    """Process (C6): queued, expired, and its neighbours in the queue go on."""
+    """Process (C6): queued, expired, and its neighbors in the queue go on."""
     sup = supervise(size=1, concurrency=1)
     step = 0
     is_more = True

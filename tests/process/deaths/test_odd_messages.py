@@ -51,7 +51,7 @@ ATTACKS: dict[str, list[list[Any]]] = {
         [int(Kind.CALL), 2, "never", {}, {"for": OWN, "credit": 1000}],
         *[[int(Kind.CREDIT), 2, 1000]] * 2,
     ],
-    "the same reverse call twice": [[int(Kind.CALL), 2, "never", {}, {"for": OWN}]] * 2,
+    "the same callback twice": [[int(Kind.CALL), 2, "never", {}, {"for": OWN}]] * 2,
     "second READY": [[int(Kind.READY), {}]],
     "second HELLO": [[int(Kind.HELLO), MAGIC, 1, 0, {"pid": 1}]],
     "late boot error": [[int(Kind.ERROR), 0, {}, None]],

@@ -30,16 +30,16 @@ def test_an_allocation_over_the_cap_ends_the_worker(supervise: Supervise) -> Non
 
 
 def test_all_calls_of_that_worker_hear_it(supervise: Supervise) -> None:
-    """Process (DESIGN §6): neighbours in the same worker get WorkerMemoryExceeded too."""
+    """Process (DESIGN §6): neighbors in the same worker get WorkerMemoryExceeded too."""
     sup = supervise(size=1, memory_cap=CAP)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command)
+        neighbor = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         with pytest.raises(WorkerMemoryExceeded) as caught:
             sup.call("f", "allocate", {"bytes": 2 * CAP, "seconds": 30.0})
         assert caught.value.in_flight == 2
         with pytest.raises(WorkerMemoryExceeded):
-            neighbour.outcome()
+            neighbor.outcome()
 
 
 def test_memory_of_children_counts(supervise: Supervise) -> None:

@@ -36,12 +36,12 @@ def test_neighbours_of_a_failed_allocation_end_as_they_would_have(supervise: Sup
     """Process (DESIGN §6): the worker is replaced after its calls, none of which is lost."""
     sup = supervise(size=1, memory_cap=CAP)
     with Gate(sup) as gate:
-        neighbour = Caller(sup.call, *gate.command)
+        neighbor = Caller(sup.call, *gate.command)
         gate.wait_for(1)
         with pytest.raises(RemoteError):
             sup.call("f", "allocate", {"bytes": 4096 * MIB})
         gate.open()
-        assert neighbour.outcome()
+        assert neighbor.outcome()
 
 
 def test_growth_over_the_cap_ends_one_way_or_the_other(supervise: Supervise) -> None:

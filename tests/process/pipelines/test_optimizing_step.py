@@ -1,4 +1,4 @@
-"""Collaboration: an optimiser as a pipeline's step optimises once for all runs, and then serves the winner (P8)."""
+"""Collaboration: an optimizer as a pipeline's step optimizes once for all runs, and then serves the winner (P8)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def step(metric: Any, **options: Any) -> Any:
     )
 
 
-def test_concurrent_runs_share_one_optimisation_and_later_runs_its_winner(sup: dspex.Supervisor) -> None:
+def test_concurrent_runs_share_one_optimization_and_later_runs_its_winner(sup: dspex.Supervisor) -> None:
     """P8: single flight, kept by content."""
     reports: list[str] = []
     with FakeLM(answer) as lm:
@@ -61,14 +61,14 @@ def test_concurrent_runs_share_one_optimisation_and_later_runs_its_winner(sup: d
         for thread in threads:
             thread.join()
         assert [result["answer"] for result in results] == ["yes"] * 3
-        assert sup.stats()["mipro"]["counts"]["answered"] == 1, "one optimisation for three runs"
+        assert sup.stats()["mipro"]["counts"]["answered"] == 1, "one optimization for three runs"
         assert "search" in reports
         again = dspex.pipeline([step("exact_match")]).run({"question": "later?"}, supervisor=sup, lm=lm)
         assert again.steps["best"].extra["score"] == 100.0
         assert sup.stats()["mipro"]["counts"]["answered"] == 1, "an equal step serves the kept winner"
 
 
-def test_a_waiter_that_leaves_does_not_end_the_optimisation(sup: dspex.Supervisor) -> None:
+def test_a_waiter_that_leaves_does_not_end_the_optimization(sup: dspex.Supervisor) -> None:
     """P8: one cancelled waiter does not cancel it."""
     before = sup.stats()["mipro"]["counts"]["answered"]
 

@@ -129,7 +129,7 @@ def test_a_tool_that_raises_becomes_an_observation_and_the_agent_goes_on(sup: ds
     assert "the weather service is down" in str(out.trajectory)
 
 
-def test_a_metric_that_raises_fails_the_optimisation_and_says_so(sup: dspex.Supervisor) -> None:
+def test_a_metric_that_raises_fails_the_optimization_and_says_so(sup: dspex.Supervisor) -> None:
     def broken(example: Any, prediction: Any, trace: Any = None) -> float:
         raise ValueError("no such field")
 

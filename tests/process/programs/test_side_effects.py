@@ -223,7 +223,7 @@ def test_the_word_is_checked_and_taken_where_programs_are_called_at_once() -> No
     assert dspex.python("dspy.ColBERTv2", url="http://127.0.0.1:9", idempotent=True).retries() == 1
 
 
-def test_an_optimising_step_is_not_paid_twice_unasked() -> None:
+def test_an_optimizing_step_is_not_paid_twice_unasked() -> None:
     """unit: its metric is the user's, and so is the money."""
     step = dspex.python(
         "dspy.LabeledFewShot", signature="q -> a", trainset=[{"q": "x", "a": "y"}], metric="exact_match"

@@ -65,7 +65,7 @@ def fail(ctx: Context, how: str) -> None:
 
 @bridge.command()
 def ask(ctx: Context, name: Any, arguments: Any) -> Any:
-    """Make a reverse call, well-formed or not."""
+    """Make a callback, well-formed or not."""
     return ctx.call_parent(name, arguments)
 
 

@@ -176,7 +176,7 @@ def many_children(ctx: Context, bytes: int, children: int) -> int:
 
 @bridge.command()
 def leave_and_hoard(ctx: Context, bytes: int, path: str) -> int:
-    """Daemonise a process that writes its pid to a file and hoards; give its pid, then stay."""
+    """Daemonize a process that writes its pid to a file and hoards; give its pid, then stay."""
     code = (
         "import os, time\n"
         "os.setsid()\n"

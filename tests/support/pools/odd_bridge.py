@@ -79,13 +79,13 @@ def flood(ctx: Context, count: int) -> Iterator[int]:
 
 @bridge.command()
 def ask(ctx: Context, name: str, arguments: dict[str, Any]) -> Any:
-    """Make a reverse call."""
+    """Make a callback."""
     return ctx.call_parent(name, arguments)
 
 
 @bridge.command()
 def ask_deaf(ctx: Context, name: str, count: int) -> None:
-    """Make so many reverse calls at once, and read nothing from then on."""
+    """Make so many callbacks at once, and read nothing from then on."""
     asked = [[int(Kind.CALL), 2_000_000 + 2 * n, name, {}, {"for": ctx.call_id}] for n in range(count)]
     ctx._running.runtime.writer.write(b"".join(frame(packer().pack(message)) for message in asked))  # as above
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A double of the parent process: it answers reverse calls, LM requests above all, from scripts or over HTTP."""
+"""A double of the parent process: it answers callbacks, LM requests above all, from scripts or over HTTP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def programs() -> Any:
 
 
 class Parent(Context):
-    """A call's context whose reverse calls are answered by `handlers[name](arguments)`; a generator streams."""
+    """A call's context whose callbacks are answered by `handlers[name](arguments)`; a generator streams."""
 
     def __init__(self, **handlers: Callable[[dict[str, Any]], Any]) -> None:
         self.handlers = handlers

@@ -164,7 +164,7 @@ def test_a_run_file_of_an_earlier_or_later_version_is_read(place: Path) -> None:
     earlier += '"started_at": 0.0, "token": "t", "kind": "service"'
     run_files.run_file_of(place).write_text(earlier + "}")
     assert run_files.read(place) == replace(run, started_at=0.0, namespace="")
-    run_files.run_file_of(place).write_text(earlier + ', "colour": "blue"}')
+    run_files.run_file_of(place).write_text(earlier + ', "color": "blue"}')
     assert run_files.read(place) == replace(run, started_at=0.0, namespace="")
 
 

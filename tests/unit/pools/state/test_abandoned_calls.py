@@ -49,24 +49,24 @@ def test_after_the_grace_a_worker_of_one_call_is_killed() -> None:
 def test_after_the_grace_a_worker_of_many_calls_retires_and_a_spare_starts() -> None:
     """unit: K3."""
     pool = Pool(concurrency=4)
-    stuck, neighbour = pool.call(), pool.call()
+    stuck, neighbor = pool.call(), pool.call()
     pool.state.abandon(stuck, NOW)
     pool.state.pong(1)
     instructions = pool.state.tick(NOW + 1.0)
     assert of_kind(instructions, Start) == [Start(2, 0)]
     assert of_kind(instructions, Kill) == []
-    assert neighbour.phase is Phase.RUNNING
+    assert neighbor.phase is Phase.RUNNING
 
 
 def test_a_retiring_worker_gets_no_new_calls_and_is_killed_when_the_others_have_ended() -> None:
     """unit: K3."""
     pool = Pool(concurrency=4)
-    stuck, neighbour = pool.call(), pool.call()
+    stuck, neighbor = pool.call(), pool.call()
     pool.state.abandon(stuck, NOW)
     pool.state.pong(1)
     pool.state.tick(NOW + 1.0)
     assert sent(pool.submit()[1]) == []
-    assert of_kind(pool.state.finished(neighbour, NOW + 2.0), Kill) == [Kill(1, "cancel_grace")]
+    assert of_kind(pool.state.finished(neighbor, NOW + 2.0), Kill) == [Kill(1, "cancel_grace")]
 
 
 def test_a_worker_without_a_sign_of_life_is_killed_while_a_cancel_is_pending() -> None:
@@ -130,8 +130,8 @@ def test_a_stateful_session_is_served_on_by_a_retiring_worker() -> None:
 def test_a_worker_whose_reply_says_so_retires() -> None:
     """unit: K2: an interrupt may have left a lock held."""
     pool = Pool(concurrency=2)
-    call, neighbour = pool.call(), pool.call()
+    call, neighbor = pool.call(), pool.call()
     instructions = pool.state.finished(call, NOW, retire="interrupted")
     assert events(instructions) == ["worker.retiring"]
     assert of_kind(instructions, Start) == [Start(2, 0)]
-    assert of_kind(pool.state.finished(neighbour, NOW), Kill) == [Kill(1, "interrupted")]
+    assert of_kind(pool.state.finished(neighbor, NOW), Kill) == [Kill(1, "interrupted")]

@@ -41,7 +41,7 @@ VALUES = st.recursive(
 )
 
 
-class Colour(IntEnum):
+class Color(IntEnum):
     RED = 1
 
 
@@ -54,7 +54,7 @@ FOREIGN = st.sampled_from(
         (1, 2),
         {1, 2},
         Text("x"),
-        Colour.RED,
+        Color.RED,
         2**64,
         -(2**63) - 1,
         1 + 2j,
@@ -96,16 +96,16 @@ def test_what_is_accepted_comes_back_equal_and_of_the_same_types(value: Any) -> 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(FOREIGN, st.lists(st.integers(0, 3), max_size=6), VALUES)
-def test_anything_else_is_refused_with_the_path_to_it(foreign: Any, nesting: list[int], neighbour: Any) -> None:
+def test_anything_else_is_refused_with_the_path_to_it(foreign: Any, nesting: list[int], neighbor: Any) -> None:
     """unit: DESIGN §6 EncodeError(path, type)."""
     value, path = foreign, ""
     for step in nesting:
         if step == 0:
-            value, path = [value, neighbour], f"[0]{path}"
+            value, path = [value, neighbor], f"[0]{path}"
         elif step == 1:
-            value, path = [neighbour, value], f"[1]{path}"
+            value, path = [neighbor, value], f"[1]{path}"
         else:
-            value, path = {"a": neighbour, "k": value}, f"['k']{path}"
+            value, path = {"a": neighbor, "k": value}, f"['k']{path}"
     with pytest.raises(Unencodable) as caught:
         encode(value, root="arguments")
     assert caught.value.path.startswith(f"arguments{path}")
