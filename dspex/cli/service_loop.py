@@ -92,7 +92,9 @@ class ServiceLoop:
     def _until_stopped(self) -> int:
         """Act on events until one is a stop; return how many calls that cuts."""
         while True:
-            event = self._next(STATUS_INTERVAL if self._notifier.is_wanted else None)
+            # Never without end: a signal that comes just before the wait begins interrupts nothing, and its handler
+            # runs when the wait is over.
+            event = self._next(STATUS_INTERVAL)
             match event:
                 case None:
                     self._notifier.report(self._summary())
@@ -110,7 +112,7 @@ class ServiceLoop:
                 case LoopEvent("reloaded"):
                     self._end_reload()
 
-    def _next(self, timeout: float | None) -> LoopEvent | None:
+    def _next(self, timeout: float) -> LoopEvent | None:
         try:
             return self._events.get(timeout=timeout)
         except Empty:
