@@ -137,19 +137,19 @@ def test_forkservers_killed_one_after_another_leave_no_descriptor(supervise: Sup
         eventually(lambda: home not in pids(sup))
 
 
-SILENT_TEMPLATE = """
+SILENT_FORKSERVER = """
 import os, pathlib, sys, time
 from dspex_worker.bridge import Bridge
 bridge = Bridge("silent")
 flag, forkserver = pathlib.Path({flag!r}), sys.modules["__main__"].ForkServer
-say = forkserver._say
+send = forkserver._send
 
-def say_late(self, word, *rest):
-    while word == "spawned" and flag.exists():
+def send_late(self, kind, *rest):
+    while kind == "spawned" and flag.exists():
         time.sleep(0.01)
-    say(self, word, *rest)
+    send(self, kind, *rest)
 
-forkserver._say = say_late
+forkserver._send = send_late
 
 @bridge.command()
 def ask(ctx, name, arguments):
@@ -161,7 +161,7 @@ def test_a_forkserver_killed_before_it_tells_of_a_worker_costs_no_call(supervise
     """Chaos (T6): the worker serves already when its fork server is killed: known by its HELLO, it serves on."""
     flag = tmp_path / "silent"
     script = tmp_path / "silent_bridge.py"
-    script.write_text(SILENT_TEMPLATE.format(flag=str(flag)))
+    script.write_text(SILENT_FORKSERVER.format(flag=str(flag)))
     sup = supervise(size=1, bridge=str(script))
     flag.touch()
     recycling = Caller(sup.pool("f").recycle, timeout=60)
