@@ -16,7 +16,7 @@ TEST = re.compile(r"`([\w/]+)::(\w+)`")
 EXPECTED = {
     "What callers get": [f"D{n}" for n in range(1, 17)],
     "The call path": [f"C{n}" for n in range(1, 8)] + ["C7b"] + [f"C{n}" for n in range(8, 16)],
-    "Template, lifeline, reaping": [f"T{n}" for n in range(1, 9)],
+    "Fork server, lifeline, reaping": [f"T{n}" for n in range(1, 9)],
     "Cancellation": [f"K{n}" for n in range(6)],
     "Sessions": [f"S{n}" for n in range(1, 10)],
     "Injected faults": [str(n) for n in range(1, 41)],
