@@ -85,8 +85,55 @@ max_clients = 64
 
 def events_page() -> str:
     """Every event with its level."""
-    rows = [f"| `{name.value}` | {logging.getLevelName(Event(name).level).lower()} |" for name in Name]
+    rows = [
+        f"| `{name.value}` | {logging.getLevelName(Event(name).level).lower()} | {WHAT_HAPPENED[name]} |"
+        for name in Name
+    ]
     return EVENTS.format(note=NOTE, rows="\n".join(rows))
+
+
+WHAT_HAPPENED = {
+    Name.SUPERVISOR_STARTED: "a supervisor was started",
+    Name.SUPERVISOR_STOPPED: "it has stopped",
+    Name.CLIENT_REFUSED: "a client of the control socket got no place",
+    Name.CLIENT_DROPPED: "a client was disconnected: it did not read, or made room for another",
+    Name.CONTROL_HINDERED: "the control service lacks descriptors or threads",
+    Name.POOL_DEGRADED: "workers keep dying before they do any work; the pool fails fast",
+    Name.POOL_RESIZED: "`resize` changed the number of workers",
+    Name.POOL_RECONFIGURED: "a pool took new settings; `settings` names them",
+    Name.CAP_UNENFORCED: "nothing on this machine enforces the pool's memory cap",
+    Name.FORKSERVER_WARMED: "a fork server has imported the bridge and can fork workers",
+    Name.FORKSERVER_FAILED: "a fork server could not start; it is tried again, or a reload was given up",
+    Name.FORKSERVER_LOST: "a fork server ended; its workers go on and are replaced",
+    Name.WORKER_STARTED: "a worker's process was made",
+    Name.WORKER_READY: "a worker takes calls",
+    Name.WORKER_STOPPED: "a worker ended as planned",
+    Name.WORKER_DIED: "a worker ended unexpectedly",
+    Name.WORKER_KILLED: "the supervisor killed a worker; `reason` says why",
+    Name.WORKER_RECYCLING: "a worker is being replaced as planned",
+    Name.WORKER_RETIRING: "a worker takes no new calls and will be replaced",
+    Name.WORKER_LOGGED: "code in a worker wrote a log line; the level is its own",
+    Name.WORKER_REPORTED: "code in a worker called `ctx.emit`",
+    Name.CALL_REDISPATCHED: "a call was sent to another worker after a death",
+    Name.CALL_ABANDONED: "a caller left; the call keeps its slot until it ends",
+    Name.CALLBACK_REFUSED: "a worker asked the host for more than it may at once",
+    Name.TOOL_LEFT: "too many tools still run although their calls have ended",
+    Name.REPORT_DROPPED: "a worker logged or reported more than is kept",
+    Name.SESSION_MOVED: "a session goes on in another worker",
+    Name.SESSION_LOST: "a session's state is lost with its worker",
+    Name.SESSION_EXPIRED: "a session was not used for `session_ttl`",
+    Name.INPUT_SUSPECTED: "an input holds a field header of the prompt format",
+    Name.LM_RETRIED: "a request to a model failed and is tried again",
+    Name.LM_RESENT: "a request was sent again, since its kept connection was closed",
+    Name.LM_FAILED_OVER: "the next of `fallbacks` is asked",
+    Name.LM_LIMITED: "a request waits for the rate limit",
+    Name.LM_CIRCUIT_OPENED: "an endpoint kept failing and is not asked for a while",
+    Name.LM_CIRCUIT_CLOSED: "it answers again",
+    Name.CACHE_REFUSED: "the disk cache's file is not safely this user's",
+    Name.SETTINGS_EXPOSED: "a settings file with a key can be read by others",
+    Name.ROUTE_CHANGED: "DSPy renders a program's prompt differently, so it runs in workers",
+    Name.PROGRAM_STRIPPED: "a loaded file held an LM, which was left out",
+}
 
 
 EVENTS = """\
@@ -99,8 +146,8 @@ input or a key.
 
 `facts` name the `pool`, `worker`, `session` and `call` where there is one; the end of a worker has a `reason`.
 
-| event | level |
-|---|---|
+| event | level | what happened |
+|---|---|---|
 {rows}
 """
 

@@ -139,7 +139,7 @@ class ForkedSupervisor(UsageError, RuntimeError):
 
 
 class StartRefused(UsageError, RuntimeError):
-    """Code that a worker of `pool` runs while it starts wanted to start a supervisor: there would be no end of it."""
+    """Code that a worker of `pool` runs while it starts would start a supervisor, and so on without end."""
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
@@ -584,7 +584,7 @@ class LMBillingError(LMProviderError):
 
 
 class LMRateLimitError(LMProviderError):
-    """Too many requests (429); `retry_after` is the provider's wish in seconds."""
+    """Too many requests (429); `retry_after` is the pause in seconds that the provider asked for."""
 
     retryable: ClassVar[Retryable] = "now"
 
