@@ -54,7 +54,7 @@ docs: $(DOCS)    ## the documentation as a site, in site/
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-format: $(READY) ## rewrite the sources in the house's format
+format: $(READY) ## rewrite the sources in one format
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
