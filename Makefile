@@ -46,6 +46,7 @@ check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import dir
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_style.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(MAKE) test

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 LAST_STREAM = 2  # stderr
 
 
 @contextlib.contextmanager
-def above_streams() -> Iterator[None]:
+def above_streams() -> Generator[None]:
     """What is opened within gets descriptors above the standard streams', whether or not these are open."""
     held: list[int] = []
     try:

@@ -174,6 +174,19 @@ def test_a_file_name_stands_for_one_room() -> None:
     assert {name: where for name, where in homes.items() if len(where) > 1 and name not in SAME_FILE_NAMES} == {}
 
 
+def test_a_private_name_stays_in_its_module() -> None:
+    """contract: a module is what is private (pyright, which would have it be a class, does not look at this)"""
+    taken = [
+        f"{name} takes {alias.name} of {node.module}"
+        for name, path in ALL.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.endswith("__")
+    ]
+    assert taken == []
+
+
 @pytest.mark.parametrize("name", WORKER)
 def test_the_worker_never_imports_the_host(name: str) -> None:
     """contract"""

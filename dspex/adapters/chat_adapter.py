@@ -16,7 +16,7 @@ HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
 HEADER_BEGIN: Final = "[[ ## "
 HEADERS_MOST: Final = 50_000  # lines that may be one: 2 us each
 _LINE_ENDS: Final = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # beside the line feed
-_PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
+PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
 
 
 class ChatAdapter:
@@ -27,7 +27,7 @@ class ChatAdapter:
 
     def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
         """Return the part of the system message that shows where every field goes."""
-        shown = (_PREAMBLE, _placeholders(inputs), _placeholders(outputs), "[[ ## completed ## ]]\n")
+        shown = (PREAMBLE, placeholders(inputs), placeholders(outputs), "[[ ## completed ## ]]\n")
         return "\n\n".join(shown).strip()
 
     def requirements(self, outputs: Mapping[str, Field]) -> str:
@@ -110,5 +110,5 @@ def wish(field: Field) -> str:
     return "" if field.annotation is str else f" (must be formatted as a valid Python {type_name(field.annotation)})"
 
 
-def _placeholders(fields: Mapping[str, Field]) -> str:
+def placeholders(fields: Mapping[str, Field]) -> str:
     return "\n\n".join(f"[[ ## {name} ## ]]\n{placeholder(field)}" for name, field in fields.items()).strip()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..signatures.field import Field
 from ..types.lenient_json import first_object, loads
-from .chat_adapter import _PREAMBLE, ChatAdapter, _placeholders, wish
+from .chat_adapter import PREAMBLE, ChatAdapter, placeholders, wish
 from .rendering import jsonable, placeholder
 
 
@@ -24,9 +24,9 @@ class JSONAdapter(ChatAdapter):
 
     def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
         shown = (
-            _PREAMBLE,
+            PREAMBLE,
             "Inputs will have the following structure:",
-            _placeholders(inputs),
+            placeholders(inputs),
             "Outputs will be a JSON object with the following fields.",
             _indented({name: placeholder(field) for name, field in outputs.items()}),
         )

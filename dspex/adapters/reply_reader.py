@@ -86,8 +86,8 @@ class ReplyReader:
         import asyncio
 
         threads = _threads()
-        reading = contextvars.copy_context().run  # validators are the user's, and may look at theirs
-        future = asyncio.get_running_loop().run_in_executor(threads, reading, self._outputs, completion)
+        context = contextvars.copy_context()  # validators are the user's, and may look at theirs
+        future = asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(self._outputs, completion))
         try:
             await asyncio.wait((future,), timeout=self._left(began))
             if future.done():

@@ -19,7 +19,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin
 
 from ..types.parse_budget import allowance_for
 
@@ -70,7 +70,8 @@ class _Found:
         """Look into the type; `within`: the classes that it is a part of."""
         origin = get_origin(annotation)
         if origin is Literal or isinstance(annotation, enum.EnumMeta):
-            choices = get_args(annotation) if origin is Literal else [member.value for member in annotation]
+            members = cast("type[enum.Enum]", annotation)
+            choices = get_args(annotation) if origin is Literal else [member.value for member in members]
             self.quoted = max(self.quoted, sum(len(repr(choice)) + 2 for choice in choices))
             return
         if origin in (Union, types.UnionType):

@@ -27,4 +27,5 @@ def _line(row: dict[str, Any]) -> str:
         return f"... {row['dropped']} events were dropped: they came faster than they were read"
     at = time.strftime("%H:%M:%S", time.localtime(row["time"])) + f".{int(row['time'] % 1 * 1000):03d}"
     facts = " ".join(f"{key}={value}" for key, value in row["facts"].items() if value not in (None, ""))
-    return f"{at} {logging.getLevelName(row['level']):7} {row['name']} {facts}".rstrip()
+    level: int = row["level"]
+    return f"{at} {logging.getLevelName(level):7} {row['name']} {facts}".rstrip()

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,8 @@ class ServiceLoop:
                     self._begin_reload()
                 case LoopEvent("reloaded"):
                     self._end_reload()
+                case _:
+                    pass
 
     def _next(self, timeout: float) -> LoopEvent | None:
         try:
@@ -196,7 +198,7 @@ class ServiceLoop:
             raise ResourceExhausted("threads", f"the service (pid {os.getpid()})", remedy=remedy) from error
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         wanted: dict[signal.Signals, LoopEvent] = {
             signal.SIGTERM: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGTERM"),
             signal.SIGINT: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGINT"),

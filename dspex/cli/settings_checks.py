@@ -67,10 +67,13 @@ def check_fork_server() -> Check:
             env=worker_environment({}),
             check=False,
         )
-        facts = json.loads(done.stdout.strip().rpartition("\n")[2])
     except subprocess.TimeoutExpired:
         return Check("fork server", "fail", f"importing dspy took over {IMPORT_PATIENCE:g} s", "Look at the disk.")
-    except (OSError, ValueError):
+    except OSError as error:
+        return Check("fork server", "fail", f"{sys.executable}: {error}", "Free memory or processes, and try again.")
+    try:
+        facts = json.loads(done.stdout.strip().rpartition("\n")[2])
+    except ValueError:
         last = done.stderr.strip().rpartition("\n")[2]
         return Check(
             "fork server", "fail", f"dspy cannot be imported: {last}", "Reinstall it; try `python -c 'import dspy'`."

@@ -149,6 +149,7 @@ def _start_in_background(options: argparse.Namespace) -> int:
             if process is not None:
                 _end_unready(process, log)
             raise
+    assert process is not None
     facts: dict[str, Any] = json.loads(report) if report else {"ready": False}
     if not facts["ready"]:
         return _failed_in_background(process, facts, log)

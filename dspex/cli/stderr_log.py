@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 PIECE = 4096  # bytes that a pipe which is writable takes at once (PIPE_BUF)
@@ -19,7 +19,7 @@ PATIENCE = 0.2  # seconds that a line may wait for a slow reader
 
 
 @contextlib.contextmanager
-def logging_to_stderr(level: str) -> Iterator[None]:
+def logging_to_stderr(level: str) -> Generator[None]:
     """Write the records of the logger "dspex" to standard error."""
     logger = logging.getLogger("dspex")
     handler = _handler()

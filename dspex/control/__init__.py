@@ -28,4 +28,5 @@ def __getattr__(name: str) -> Any:
             from .server import Service
 
             return Service
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

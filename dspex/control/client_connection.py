@@ -14,7 +14,7 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,8 @@ class ClientConnection:
                 request = self._requests.get(id)
                 if request is not None and request.on_chunk is not None:
                     request.on_chunk(value)
+            case _:
+                pass
 
     def _finish(self, id: int, value: Any = None, error: BaseException | None = None) -> None:
         with self._lock:
@@ -284,7 +286,7 @@ class ClientConnection:
 
 
 @contextlib.contextmanager
-def _exhaustion_named() -> Iterator[None]:
+def _exhaustion_named() -> Generator[None]:
     """Say in our own error what the system has none of for this process."""
     who = f"this process ({os.getpid()}), and a client needs one"
     try:

@@ -149,6 +149,8 @@ class DirectClient:
                     return value
                 case [Kind.ERROR, answered, described, _] if answered in (id, 0):
                     raise error_messages.rebuild(described)
+                case _:
+                    pass
 
     def _next(self, deadline: float, what: str, wait: float) -> Message:
         """Return the next message.
@@ -203,6 +205,8 @@ class DirectStream:
                     return
                 case [Kind.ERROR, id, described, _] if id in (self._id, 0):
                     raise error_messages.rebuild(described)
+                case _:
+                    pass
 
 
 def _reason(error: OSError) -> str:

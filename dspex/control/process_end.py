@@ -122,6 +122,8 @@ class ProcessEnd:
                     self._forget_pidfd()  # it ended, and the number may have been given anew, between the two looks
             case Life.UNKNOWN:
                 self.obstacle = "it cannot be identified from here (another pid namespace, or no /proc)"
+            case Life.GONE:
+                pass
 
     def _open(self, pid: int) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from ..errors import DspexError, NotRunning
@@ -15,7 +15,7 @@ START = "Start one with `dspex start`."
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Generator[None]:
     """Say more in a NotRunning about the supervisor at `path`."""
     try:
         yield

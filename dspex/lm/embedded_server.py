@@ -25,7 +25,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.buffer.readline())
     import xllamacpp
 
-    params = xllamacpp.CommonParams()
+    params = xllamacpp.CommonParams()  # pyright: ignore[reportAttributeAccessIssue] - made at run time
     params.model.path = settings["path"]
     params.model_alias = {settings["alias"]}
     params.hostnames = ["127.0.0.1"]
@@ -34,6 +34,6 @@ def main() -> None:
     params.n_ctx = CONTEXT_TOKENS * SLOTS
     params.n_parallel = SLOTS
     params.cpuparams.n_threads = max(1, len(os.sched_getaffinity(0)) // 2)
-    server = xllamacpp.Server(params)
+    server = xllamacpp.Server(params)  # pyright: ignore[reportAttributeAccessIssue] - as above
     os.write(out, json.dumps({"api_base": f"{server.listening_address}/v1"}).encode() + b"\n")
     threading.Event().wait()

@@ -49,6 +49,7 @@ class EventListener(Protocol):
 
     def tell(self, name: events.Name, **facts: Any) -> bool:
         """Take an event; False when nobody is there any more."""
+        ...
 
 
 class LMClient:

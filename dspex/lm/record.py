@@ -214,7 +214,7 @@ class LM:
 
     def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
-        settings = {**self.settings(), **changes}
+        settings: dict[str, Any] = {**self.settings(), **changes}
         return LM(settings.pop("model"), **settings)
 
     def settings(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..errors import SettingsError
 
@@ -50,7 +50,8 @@ def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[
     """HTTP headers, their names in lower case."""
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise SettingsError("headers must be a mapping of names to texts.", key="headers")
-    pairs = tuple(given.items() if isinstance(given, Mapping) else (tuple(pair) for pair in given))
+    loose = cast("Any", given)
+    pairs = tuple(loose.items() if isinstance(given, Mapping) else (tuple(pair) for pair in loose))
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise SettingsError("headers must be a mapping of names to texts.", key="headers")

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
@@ -137,7 +137,8 @@ def reroute(request: Request, api_base: str, key: str) -> Request:
 
 def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return a worker's headers without those that are ours to set."""
-    pairs = given.items() if isinstance(given, Mapping) else given
+    named = cast("Any", given)
+    pairs: Iterable[tuple[str, str]] = named.items() if isinstance(given, Mapping) else named
     headers = [(name, value) for name, value in pairs if name.lower() not in _OWNED_HERE]
     odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
     if odd is not None:

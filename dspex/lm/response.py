@@ -56,6 +56,7 @@ def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Ef
         finally:
             if made is None and not outcome.cached:
                 usage.add(request.lm, streamed.reader.usage)  # it was asked for, and this much of it is known
+    assert made is not None
     yield Give(completion_of(made))
 
 

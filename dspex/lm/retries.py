@@ -33,7 +33,8 @@ _UNANSWERED = frozenset({502, 503, 504, 529})
 
 def attempts(services: ExchangeServices, request: Request) -> Exchange:
     lm = request.lm
-    for attempt in range(lm.retries + 1):
+    attempt = 0
+    while True:
         if lm.requests_per_minute is not None:
             yield from _admission(services, request)
         outcome = yield from _attempt(services, request)
@@ -57,6 +58,7 @@ def attempts(services: ExchangeServices, request: Request) -> Exchange:
             pause_s=pause,
         )
         yield Sleep(pause)
+        attempt += 1
     if outcome.reply is None and outcome.error is not None:
         raise outcome.error
     return outcome

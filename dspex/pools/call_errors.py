@@ -103,8 +103,9 @@ def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: Calle
                 f"The call {call.command!r} was made by a tool of a call in pool {pool.name!r} and could only wait "
                 f"for that one: no worker can run both. Use another pool, or a larger size."
             )
-    why = "its supervisor is stopping or has stopped" if pool.is_over else "it is draining"
-    return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
+        case EndReason.CLOSED:
+            why = "its supervisor is stopping or has stopped" if pool.is_over else "it is draining"
+            return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
 
 
 def cause_of(worker: CalledWorker) -> str:
@@ -269,10 +270,11 @@ def _known(found: Description, *, pool: str, session: str) -> DspexError | None:
             return errors.SessionStateTooLarge(message, pool=pool, session=session)
         case "AdapterParseError":
             return _parse_error(message, facts)
-    lm_error = getattr(errors, kind, None) if kind else None
-    if isinstance(lm_error, type) and issubclass(lm_error, LMError):
-        return lm_error(message, **_lm_facts(facts))
-    return None
+        case _:
+            lm_error = getattr(errors, kind, None) if kind else None
+            if isinstance(lm_error, type) and issubclass(lm_error, LMError):
+                return lm_error(message, **_lm_facts(facts))
+            return None
 
 
 def _text(facts: dict[str, Any], name: str) -> str:

@@ -38,7 +38,7 @@ class Executor:
         self.state = PoolState(rules_of(config))
         self.workers: dict[int, Worker] = {}
         self.live: dict[int, Call] = {}  # every call that is queued, or that a worker has not answered yet
-        self.counts = dict.fromkeys(COUNTS, 0)
+        self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.durable = DurableSessions()
         self.boot_error: WorkerBootError | None = None
         self.broken: BaseException | None = None
@@ -57,7 +57,7 @@ class Executor:
             elif kind is Start or kind is Kill:
                 self.deferred.instructions.append(instruction)
             else:
-                self._send_control(instruction, channels)
+                self._send_control(instruction, channels)  # type: ignore[arg-type]
 
     def require_room(self, worker: Worker, answers: list[messages.Message]) -> None:
         """Check what sessions wrote before any of it is taken.
@@ -145,7 +145,7 @@ class Executor:
         end = call_errors.end_of(worker) if emit.event in ENDS else {}
         return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
 
-    def _send_control(self, instruction: Instruction, channels: list[Channel]) -> None:
+    def _send_control(self, instruction: Cancel | Forget | Stop, channels: list[Channel]) -> None:
         match instruction:
             case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)

@@ -114,7 +114,7 @@ def call_at_exit(method: Callable[[], None]) -> None:
 
     try:
         # Hooks run last in, first out, and an executor's waits for what its threads do: it must be there before ours.
-        import concurrent.futures.thread  # noqa: F401
+        import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport] - for its hook
 
         threading._register_atexit(call)  # type: ignore[attr-defined]
     except RuntimeError:

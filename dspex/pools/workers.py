@@ -179,6 +179,8 @@ class PoolWorkers:
             case "exit":
                 worker.exit = facts
                 self.reaper.on_exit_known(worker)
+            case _:
+                pass
 
     def _on_spawned(self, worker: Worker, pid: int, pidfd: int | None, cgroup_problem: str) -> None:
         if pidfd is not None:

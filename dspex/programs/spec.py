@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,7 @@ class ProgramSpec:
         asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
 
     @contextlib.contextmanager
-    def registered(self, services: Services) -> Iterator[None]:
+    def registered(self, services: Services) -> Generator[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools."""
         with services.tools.registered(self.tool_set, self.tools):
             yield

@@ -6,7 +6,7 @@ The caller's thread or task makes the call; the worker's LM requests, tools and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -82,7 +82,7 @@ class WorkerCalls:
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
-    def _sent(self, inputs: Mapping[str, Any]) -> Iterator[tuple[Supervisor, dict[str, Any]]]:
+    def _sent(self, inputs: Mapping[str, Any]) -> Generator[tuple[Supervisor, dict[str, Any]]]:
         """Yield the program's supervisor and the arguments of a `run`; tools are registered for the block.
 
         What can be refused is refused here, before workers start.

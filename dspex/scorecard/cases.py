@@ -77,11 +77,13 @@ def exits(stage: Stage) -> Facts:
 def poison(stage: Stage) -> Facts:
     stage.start()
     between: list[tuple[TrialRun, Any]] = []
+    tries: list[TrialRun] = []
     for _ in range(TRIES):
         failing = stage.announced_at(stage.folder / "poison", "exit", code=3)
         failing.wait()
+        tries.append(failing)
         between += [(stage.submit("echo", n=n), {"n": n}) for n in range(3)]
-    facts = {"error": failing.outcome, "workers_killed": len(failing.pids())}
+    facts = {"error": tries[-1].outcome, "workers_killed": len(tries[-1].pids())}
     return facts | innocents(between) | stage.aftermath(time.monotonic())
 
 

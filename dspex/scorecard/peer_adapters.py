@@ -86,7 +86,7 @@ class Loky(Peer):
         }
 
     def submit(self, fault: str, arguments: dict[str, Any], timeout: float | None) -> Future[Any]:
-        from loky import get_reusable_executor
+        from loky import get_reusable_executor  # pyright: ignore[reportMissingImports] - of the extra bench
 
         future: Future[Any] = get_reusable_executor(**self._settings).submit(fault_kinds.run, fault, arguments)
         return future
@@ -99,7 +99,7 @@ class Pebble(Peer):
     lacks: ClassVar[Mapping[Need, str]] = {**NO_LIMITS, Need.QUEUE_DEADLINE: "its timeout starts with the call"}
 
     def start(self, limits: PeerLimits, folder: Path) -> None:
-        from pebble import ProcessPool
+        from pebble import ProcessPool  # pyright: ignore[reportMissingImports] - of the extra bench
 
         self._pool = ProcessPool(limits.workers, initializer=None if limits.can_boot else fault_kinds.refuse_to_boot)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.user_calls import Convention, Mismatch, metric_convention
@@ -25,7 +25,7 @@ class Metrics:
         self._metrics: Registry[tuple[Callable[..., Any], Convention]] = Registry()
 
     @contextlib.contextmanager
-    def described(self, metric: Any) -> Iterator[dict[str, Any]]:
+    def described(self, metric: Any) -> Generator[dict[str, Any]]:
         """Yield what names the metric to a worker; a function is registered for the time of the block.
 
         Raises:
@@ -39,7 +39,7 @@ class Metrics:
             yield {"parent": id, "sees": convention.sees()}
 
     @contextlib.contextmanager
-    def registered(self, id: str, metric: Callable[..., Any]) -> Iterator[Convention]:
+    def registered(self, id: str, metric: Callable[..., Any]) -> Generator[Convention]:
         """Let workers call `metric` by `id` for the time of the block; yield how it is called.
 
         Raises:

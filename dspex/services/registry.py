@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -18,7 +18,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, tuple[int, T]] = {}  # id -> how many calls registered it, and the first one's thing
 
     @contextmanager
-    def registered(self, id: str, thing: T) -> Iterator[None]:
+    def registered(self, id: str, thing: T) -> Generator[None]:
         """Register `thing` for the time of the block; what an abandoned call asks for later is not found."""
         with self._lock:
             count, first = self._entries.get(id, (0, thing))

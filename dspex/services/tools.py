@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class ToolSets:
         self._sets: Registry[dict[str, Tool]] = Registry()
 
     @contextmanager
-    def registered(self, id: str, tools: Sequence[Tool]) -> Iterator[None]:
+    def registered(self, id: str, tools: Sequence[Tool]) -> Generator[None]:
         """Let workers call these tools for the time of the block."""
         if not tools:
             yield

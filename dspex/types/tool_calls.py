@@ -191,7 +191,7 @@ def _require_arguments(name: str, args: Mapping[str, Any]) -> None:
     """
     from ..lm.dialects.answer import PARTIAL
 
-    if args.keys() == {PARTIAL} and isinstance(args[PARTIAL], str):
+    if set(args) == {PARTIAL} and isinstance(args[PARTIAL], str):
         cause = InvalidInput(
             f"the model's arguments are not a JSON object ({len(args[PARTIAL])} characters, perhaps cut by "
             f"max_tokens), so the tool was not called. Raise max_tokens or ask again.",

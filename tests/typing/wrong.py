@@ -68,5 +68,5 @@ dspex.pipeline([qa]).map([{"question": "?"}], tmeout=3)  # wrong
 
 async def awaited() -> None:
     await dspex.apredict(QA, {"question": "?"}, tmeout=3)  # wrong
-    await dspex.aoptimize(QA, rows, optimizer="gepa")  # wrong
+    await dspex.aoptimize(QA, rows, optimizr="gepa")  # wrong
     dspex.amap(reward, rows)  # wrong

@@ -18,7 +18,8 @@ def _classify(error: BaseException) -> Known:
             return Known("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
         case OverLimit():
             return Known("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
-    return Known()
+        case _:
+            return Known()
 
 
 describe = ErrorEncoder(classify=_classify, traceback=64 * 1024).describe

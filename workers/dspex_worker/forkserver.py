@@ -164,6 +164,7 @@ class ForkServer:
         worker = self._take_in(generation, pid, descriptors)
         problem = ""
         if gate is not None:
+            assert branch is not None
             problem = self._enclose(worker, Path(branch))
             gate.open()
         self._workers[worker.pidfd] = worker

@@ -38,15 +38,18 @@ class MessageSource(Protocol[C]):
 
     def read(self) -> list[Message]:
         """Block until there is more, and return it."""
+        ...
 
     def handle(self, message: Message) -> C | None:
         """Act on a message, and return the call to run if it is one."""
+        ...
 
-    def run(self, call: C) -> None:
+    def run(self, call: C, /) -> None:
         """Run a call to its reply."""
 
     def fail(self) -> NoReturn:
         """End the process: an exception left one of the others, and without a leader nobody would read."""
+        ...
 
 
 class LeaderFollower(Generic[C]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -92,7 +92,7 @@ class ParentCalls:
             return answer[2]
 
     @contextlib.contextmanager
-    def started(self, name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> Iterator[tuple[int, Wait]]:
+    def started(self, name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> Generator[tuple[int, Wait]]:
         """Send one and yield (its id, where its answers come); leaving early cancels it."""
         wait: Wait = SimpleQueue()
         self._waits.add(wait)
@@ -180,6 +180,6 @@ def _next(wait: Wait, give_up: float | None, name: str) -> Message:
         answer = wait.get(timeout=None if give_up is None else max(0.0, give_up - time.monotonic()))
     except Empty:
         raise TimeoutError(f"the supervisor did not answer {name!r} in time") from None
-    if answer is CANCELLED:
+    if answer is None:  # CANCELLED
         raise Cancelled
     return answer

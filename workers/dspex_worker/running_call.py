@@ -83,9 +83,10 @@ class RunningCall:
             if self._credits.empty():
                 self.runtime.about_to_wait()
             grant = self._credits.get()
-            if grant is CANCELLED:
+            if grant is None:  # CANCELLED
                 raise Cancelled
-            self.credit += grant[2]
+            granted: int = grant[2]
+            self.credit += granted
         self.credit -= 1
         self.runtime.writer.send(Kind.CHUNK, self.id, value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from .failure import Cancelled
 
@@ -57,7 +57,7 @@ class UserCode:
                 continue  # it struck on the way out
 
     @contextlib.contextmanager
-    def outside(self) -> Iterator[None]:
+    def outside(self) -> Generator[None]:
         """Leave user code for a while, from whichever thread of the call."""
         if not (self.is_inside and threading.get_ident() == self._thread):
             yield

@@ -189,9 +189,10 @@ def _tools(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
         return
     mode, name = choice or ("auto", None)
     kind = {"none": "none", "required": "any", "auto": "auto"}[mode]
-    payload["tool_choice"] = {"type": "tool", "name": name} if name else {"type": kind}
+    wanted: dict[str, Any] = {"type": "tool", "name": name} if name else {"type": kind}
     if parallel is False and mode != "none":
-        payload["tool_choice"]["disable_parallel_tool_use"] = True
+        wanted["disable_parallel_tool_use"] = True
+    payload["tool_choice"] = wanted
 
 
 def _format(lm: LM, schema: dict[str, Any], payload: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from ...errors import (
@@ -93,10 +94,14 @@ class Step(ABC):
     def default_name(self) -> str:
         """What it is called if the user gave no name."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def own_flow(self) -> Flow:
         """What the step itself reads and writes, without `when` and fallback."""
+        return self._own_flow()
+
+    @abstractmethod
+    def _own_flow(self) -> Flow:
+        """Work out `own_flow`."""
 
     @property
     def parts(self) -> tuple[Step, ...]:

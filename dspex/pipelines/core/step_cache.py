@@ -51,8 +51,7 @@ class CacheStep(Step):
     def default_name(self) -> str:
         return "cache"
 
-    @property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         return Flow()
 
     async def perform(self, job: StepJob) -> Made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from ...errors import CallCancelled
 
@@ -52,7 +52,7 @@ class BranchFlag(CancelFlag):
             raise cancelled()
 
     @contextlib.contextmanager
-    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+    def calling(self, callback: Callable[[], None]) -> Generator[None]:
         """`on_set` for the length of a block."""
         forget = self.on_set(callback)
         try:

@@ -62,6 +62,7 @@ class Driver(Protocol):
 
     async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
         """Run jobs at the same time, `limit` at most; the first error cancels the others and waits `grace` for them."""
+        ...
 
 
 def completed(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -227,9 +228,9 @@ class TaskDriver:
         self._threads.close()
 
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
-        limit = _left(deadline)
+        timer = asyncio.timeout(_left(deadline))
         try:
-            async with asyncio.timeout(limit) as timer:
+            async with timer:
                 if inspect.iscoroutinefunction(_innermost(function)):
                     return await function()
                 value = await self._in_thread(function)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 from ...errors import InvalidInput, KeyClash, SettingsError
@@ -40,8 +39,7 @@ class ParallelStep(Step):
     def parts(self) -> tuple[Step, ...]:
         return self.branches
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         flows = [branch.flow for branch in self.branches]
         where = f"step {self.name or self.default_name!r}"
         if self.into is None:
@@ -101,8 +99,7 @@ class ConditionalStep(Step):
     def parts(self) -> tuple[Step, ...]:
         return self.branches
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         flows = [branch.flow for branch in self.branches]
         reads, writes = self.condition.reads, flows[0].writes
         for flow in flows:
@@ -146,8 +143,7 @@ class MapStep(Step):
     def parts(self) -> tuple[Step, ...]:
         return (self.each,)
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         reads = Reads(frozenset({self.field})) | self.each.flow.reads.without(self.item).softened()
         return Flow(reads, Writes.of((str(self.into),)))
 
@@ -194,8 +190,7 @@ class PipelineStep(Step):
     def parts(self) -> tuple[Step, ...]:
         return self.inner.steps
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         flow = self.inner.flow
         return flow if self.into is None else Flow(flow.reads, Writes.of((self.into,)))
 

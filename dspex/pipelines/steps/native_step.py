@@ -69,8 +69,7 @@ class NativeStep(Step):
     def default_name(self) -> str:
         return self.parameters.label
 
-    @property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         reads = Reads(is_everything=True) if self.takes_state else self.parameters.reads(self.options)
         if self.into is not None:
             return Flow(reads, Writes.of((self.into, *self.keep)))

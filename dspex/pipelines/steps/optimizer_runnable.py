@@ -11,7 +11,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -156,8 +156,8 @@ class OptimizerRunnable:
         mine = Flight(self.name)
         flight = kept.setdefault(key, mine)
         if flight is mine:
-            job = partial(self._optimize, scope.supervisor, lm, flight)
-            flight.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
+            job = partial(self._optimize, scope.supervisor, lm, mine)
+            mine.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
         assert isinstance(flight, Flight)
         return flight
 
@@ -249,7 +249,7 @@ class Flight:
                 raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step") from None
 
     @contextmanager
-    def _listening(self, scope: Scope) -> Iterator[None]:
+    def _listening(self, scope: Scope) -> Generator[None]:
         if scope.on_progress is None:
             yield
             return

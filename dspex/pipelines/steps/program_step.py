@@ -28,7 +28,8 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
     from ...signatures.signature import signature
 
     made = signature(spec, options.pop("instructions", None))
-    program = predictor("predict", made, **{"implementation": "native", **options})
+    chosen: dict[str, Any] = {"implementation": "native", **options}
+    program = predictor("predict", made, **chosen)
     if program.options:
         raise UnknownName("option", next(iter(program.options)), _OPTIONS, where="a native signature step")
     return ProgramStep(program=program, label="predict", policy=policy, **common)
@@ -47,8 +48,7 @@ class ProgramStep(Step):
     def default_name(self) -> str:
         return self.label
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         optional = self._optional
         reads = Reads(frozenset(self.program.inputs) - optional, optional)
         return Flow(reads, Writes.of([self.into] if self.into else self.program.outputs, self.keep))

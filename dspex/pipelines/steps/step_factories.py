@@ -217,7 +217,7 @@ def map_each(
     The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
     others.
     """
-    if into is None:
+    if into is None:  # pyright: ignore[reportUnnecessaryComparison] - from callers without a type checker
         raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
     names_of((field,), "field")
     names_of((item,), "item")

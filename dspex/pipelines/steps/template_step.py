@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from ...errors import SettingsError
@@ -26,8 +25,7 @@ class TemplateStep(Step):
     def default_name(self) -> str:
         return "template"
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         return Flow(_reads(self.template.text), Writes() if self.into is None else Writes.of((self.into,)))
 
     def check(self, *, is_collected: bool) -> None:

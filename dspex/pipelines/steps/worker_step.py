@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from ...errors import InvalidReturn, SettingsError
@@ -35,8 +34,7 @@ class RunnableStep(Step):
     def is_stateful(self) -> bool:
         return self.runnable.is_stateful
 
-    @cached_property
-    def own_flow(self) -> Flow:
+    def _own_flow(self) -> Flow:
         optional = frozenset(self.runnable.optional_inputs)
         reads = Reads(frozenset(self.runnable.inputs) - optional, optional)
         return Flow(reads, Writes.of([self.into] if self.into else self.runnable.outputs, self.keep))

@@ -72,6 +72,7 @@ def asserting(
     require_attempts(attempts)
     best: tuple[int, Prediction] | None = None
     feedback: tuple[str, ...] = ()
+    prediction: Prediction | None = None
     for number in range(1, attempts + 1):
         rollout_id = first_rollout + number - 1 if number > 1 else None
         prediction = yield Attempt(number, rollout_id=rollout_id, feedback=feedback)

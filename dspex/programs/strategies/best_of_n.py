@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -125,7 +125,7 @@ class BestOfN(Strategy):
             return await super().arun_in_worker(inputs, **how)
 
     @contextlib.contextmanager
-    def registered(self, services: Services) -> Iterator[None]:
+    def registered(self, services: Services) -> Generator[None]:
         """Register the tools, and the reward, which gets values of the signature's types as it does natively."""
         with super().registered(services):
             if not callable(self.reward_fn):
@@ -143,7 +143,7 @@ class BestOfN(Strategy):
             raise
 
     @contextlib.contextmanager
-    def _rewards_errors(self) -> Iterator[None]:
+    def _rewards_errors(self) -> Generator[None]:
         """Let the reward's own error out, when it is what a worker tells of."""
         try:
             yield

@@ -6,7 +6,7 @@ time. Every call opens its own `dspy.context`, so nothing of one call is seen by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,7 @@ class Programs:
     @contextmanager
     def calling(
         self, ctx: Context, lm: Record | None, adapter: Adapter, call_usage: CallUsage, **settings: Any
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """Enter DSPy's settings for one command, and translate its errors into failures."""
         ctx.conceal(*secrets_of(lm))
         with translated(secrets_of(lm)):

@@ -7,7 +7,7 @@ DSPy's are left alone: the runtime reports them as they are, with their tracebac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from dspy.utils import exceptions as dspy_errors
@@ -51,7 +51,7 @@ class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
 
 
 @contextmanager
-def translated(secrets: Iterable[str] = ()) -> Iterator[None]:
+def translated(secrets: Iterable[str] = ()) -> Generator[None]:
     """Let DSPy's errors leave the block as the failures the parent knows, without `secrets` in their text."""
     try:
         yield
@@ -117,7 +117,7 @@ def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
 
 def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
     # DSPy's own message quotes the whole response; here it travels as a fact, so that str(error) holds no model text.
-    expected = list(error.signature.output_fields)
+    expected = list(error.signature.output_fields)  # pyright: ignore[reportAttributeAccessIssue] - it is a class
     parsed = error.parsed_result if isinstance(error.parsed_result, dict) else {}
     found = ", ".join(map(str, parsed)) or "none"
     return Failure(

@@ -25,7 +25,7 @@ _MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "f
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
     _prepare_environment()
-    import dspy  # noqa: F401
+    import dspy  # noqa: F401  # pyright: ignore[reportUnusedImport] - to have it loaded
     from dspy.clients.model_metadata import source_info
     from tqdm import tqdm  # type: ignore[import-untyped]
 

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -125,7 +125,7 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluat
     if type(program) in REWARDED:  # they count their failures on themselves: one row's would be another's
         program = copy.copy(program)
     try:
-        prediction = program(**example.inputs())
+        prediction = cast("dspy.Prediction | None", program(**example.inputs()))
         if prediction is None:
             raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
         return EvaluatedRow(score_of(metric(example, prediction)), result_of(prediction)["outputs"])

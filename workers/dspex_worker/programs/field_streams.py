@@ -107,8 +107,8 @@ class FieldWatch:
 
     def _asking(self) -> tuple[str | None, list[str]]:
         predictor = (dspy.settings.caller_modules or [None])[-1]
-        fields = list(predictor.signature.output_fields) if isinstance(predictor, dspy.Predict) else []
-        return self._names.get(id(predictor)), fields
+        signature: Any = predictor.signature if isinstance(predictor, dspy.Predict) else None
+        return self._names.get(id(predictor)), [] if signature is None else list(signature.output_fields)
 
     def _queue(self, answer: _AnswerFields, pieces: Iterable[Piece]) -> bool:
         shown = False

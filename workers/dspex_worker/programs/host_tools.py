@@ -27,7 +27,7 @@ def tools_from(descriptors: Iterable[Mapping[str, Any]]) -> list[dspy.Tool]:
 def tools_in(value: Any, tool_set: str | None) -> Any:
     """Return the value of an input whose type names Tool, with DSPy's tools in place of their descriptors."""
     if isinstance(value, Mapping):
-        if value.keys() == _DESCRIPTOR:
+        if set(value) == _DESCRIPTOR:
             return _tool({**value, "id": tool_set})
         return {key: tools_in(item, tool_set) for key, item in value.items()}
     return [tools_in(item, tool_set) for item in value] if isinstance(value, list) else value

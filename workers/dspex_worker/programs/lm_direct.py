@@ -27,6 +27,7 @@ class Viewer(Protocol):
 
     def show(self, text: str) -> bool:
         """Take a piece; True if some of it can be seen now."""
+        ...
 
     def finish(self) -> None:
         """Show what is left: the answer is whole."""

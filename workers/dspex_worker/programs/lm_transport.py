@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ def current_lm_call() -> LMCallOptions | None:
 
 
 @contextmanager
-def lm_call(asked: LMCallOptions) -> Iterator[None]:
+def lm_call(asked: LMCallOptions) -> Generator[None]:
     """Make the requests inside with these options."""
     token = _current.set(asked)
     try:
@@ -154,7 +154,7 @@ def _body(chunks: Any) -> Iterator[bytes]:
 
 
 @contextmanager
-def _as_lm15() -> Iterator[None]:
+def _as_lm15() -> Generator[None]:
     """Let the parent's failures leave as what lm15 raises for a broken connection, or as DSPy's own error."""
     try:
         yield

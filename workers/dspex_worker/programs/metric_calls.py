@@ -38,7 +38,8 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
             return _imported(imports.resolve_own(path, "metric"), path)
         case {"parent": ident}:
             return _in_parent(ident, frozenset(spec.get("sees") or ()))
-    raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
+        case _:
+            raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
 
 
 def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str, Any], Any], float]:

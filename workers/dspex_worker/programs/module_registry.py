@@ -28,7 +28,7 @@ class MajorityModule(dspy.Module):  # type: ignore[misc]
         return dspy.majority(self.module(**inputs), field=self.field)
 
 
-MODULES: dict[str, type[dspy.Module]] = {
+MODULES: dict[str, type[dspy.Module]] = {  # pyright: ignore[reportAssignmentType] - a decorated class looks like a function
     f"dspy.{cls.__name__}": cls
     for cls in (
         dspy.Predict,

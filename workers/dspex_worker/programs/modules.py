@@ -146,7 +146,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
     program = _construct(cls, name, parts, options)
     if cls is dspy.Refine:
         # Refine shows the reward's source to the model; ours would only say that it is called elsewhere.
-        program.reward_fn_code = _source_of_reward(spec, imports)
+        program.reward_fn_code = _source_of_reward(spec, imports)  # pyright: ignore[reportAttributeAccessIssue] - Refine has it
     if spec.get("state") is not None:
         load_state(program, spec["state"])
     if spec.get("demos"):

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,7 +175,7 @@ def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
 
 def _ended(error: Exception, progress: Progress) -> BaseException:
     """Return an optimizer's own exception: the cause of its failing examples where that is what stopped it."""
-    hidden = progress.last_error or progress._call_usage.last
+    hidden = progress.last_error or progress.call_usage.last
     if hidden is None:
         return error
     failed = _failed(progress, hidden)
@@ -197,7 +197,7 @@ def _threads(options: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def _reading_headings(progress: Progress) -> Iterator[None]:
+def _reading_headings(progress: Progress) -> Generator[None]:
     """Read the optimizer's log while the block runs, without letting it flood stderr."""
     logger = logging.getLogger("dspy")
     handler, level, quiet = HeadingReader(progress), logger.level, [(one, one.level) for one in logger.handlers]

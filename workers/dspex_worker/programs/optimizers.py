@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -141,8 +141,8 @@ def _simba(job: OptimizerTask) -> dspy.Module:
 def _infer_rules(job: OptimizerTask) -> dspy.Module:
     options = job.pick(*_BOOTSTRAP, "num_candidates", "num_rules")
     made = dspy.InferRules(metric=job.metric, num_threads=_threads(job), **options)
-    compiled: dspy.Module = made.compile(job.program, trainset=list(job.trainset), valset=list(job.valset))
-    return compiled
+    compiled = made.compile(job.program, trainset=list(job.trainset), valset=list(job.valset))
+    return cast("dspy.Module", compiled)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

@@ -12,7 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import dspy
 from dspy.utils.callback import BaseCallback
@@ -50,7 +50,7 @@ class Progress:
         self.trials: list[dict[str, Any]] = []
         self.best: float | None = None
         self._ctx = ctx
-        self._call_usage = call_usage
+        self.call_usage = call_usage
         self._put = put
         self._stage = "start"
         self._planned: int | None = None
@@ -58,7 +58,7 @@ class Progress:
 
     @property
     def errors(self) -> dict[str, int]:
-        return {"metric": self.metric_errors, "lm": self._call_usage.lm_errors}
+        return {"metric": self.metric_errors, "lm": self.call_usage.lm_errors}
 
     def check(self) -> None:
         """Raise if the job must end: called before every example and every evaluation.
@@ -74,7 +74,7 @@ class Progress:
     @property
     def end(self) -> BaseException | None:
         """What ends the job, or None: an optimizer would make a score of it and report success."""
-        return self.fatal or self._call_usage.refused
+        return self.fatal or self.call_usage.refused
 
     def enter(self, stage: str, message: str = "") -> None:
         """Report that a stage begins."""
@@ -109,7 +109,7 @@ class Progress:
 
         return counting
 
-    def stop(self, cause: BaseException) -> None:
+    def stop(self, cause: BaseException) -> NoReturn:
         """End the job: this thread now, the others at their next check."""
         self.fatal = cause
         raise JobEnded(cause)
@@ -157,7 +157,7 @@ class ProgressCallbacks(BaseCallback):  # type: ignore[misc]
         kind = "minibatch" if about.get("metric_key") == "eval_minibatch" else "full"
         self._open[call_id] = (kind, len(inputs.get("devset") or instance.devset))
 
-    def on_evaluate_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         kind, examples = self._open.pop(call_id, ("full", 0))
         if exception is None and outputs is not None:
             self._progress.scored(float(outputs.score), kind, examples)
@@ -165,7 +165,7 @@ class ProgressCallbacks(BaseCallback):  # type: ignore[misc]
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         self._progress.check()
 
-    def on_module_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         if is_out_of_memory(exception):
             self._progress.stop(MemoryError("the worker ran out of memory while it optimized"))
 

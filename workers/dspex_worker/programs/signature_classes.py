@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy import experimental
@@ -98,7 +98,8 @@ def _field(spec: Mapping[str, Any], types: Mapping[str, Any]) -> tuple[Any, Fiel
 
 def _annotation(text: str, types: Mapping[str, Any], field: str) -> Any:
     try:
-        return read_canonical(text, Vocabulary(_DSPY_TYPES.__getitem__, dspy.Code.__class_getitem__, types))
+        code_of = cast("Callable[[str], Any]", dspy.Code.__class_getitem__)  # DSPy's own: it takes a language
+        return read_canonical(text, Vocabulary(_DSPY_TYPES.__getitem__, code_of, types))
     except Unreadable as error:
         raise invalid_input(
             f"The annotation {text[:80]!r} of field {field!r} cannot be used: {error}.", field

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,7 +133,7 @@ class WorkerLM(FallbackLM):
             return await super().aask(turn, prompt, messages, options)
 
     @contextmanager
-    def _asking(self, turn: FallbackTurn, options: dict[str, Any]) -> Iterator[None]:
+    def _asking(self, turn: FallbackTurn, options: dict[str, Any]) -> Generator[None]:
         if options.pop("model", None) is not None:  # the record's price and limits are for its own model
             raise LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=self.model)
         # `cache` leaves the options: DSPy would answer from its own cache, which knows neither endpoint nor age.

@@ -22,7 +22,7 @@ def classes_in(annotation: Any) -> Iterator[type]:
         return
     if origin is Literal or origin is None:
         return
-    if isclass(origin) and origin not in TEXT_OF and origin is not types.UnionType:
+    if isclass(origin) and origin not in TEXT_OF and origin is not types.UnionType:  # pyright: ignore[reportUnnecessaryComparison] - it is a class
         yield origin
     for argument in get_args(annotation):
         yield from classes_in(argument)

@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Union, get_origin
+from typing import Any, Final, Literal, Union, cast, get_origin
 
 from .annotation_facts import without_metadata
 from .type_names import CONSTRAINT_WORDS, DSPY_TYPES, GENERICS, NAMES
@@ -107,7 +107,8 @@ class _AnnotationReader:
                 return self.subscript(node)
             case ast.BinOp(op=ast.BitOr()):
                 return Union[self.type(node.left), self.type(node.right)]  # noqa: UP007 - also for string-less generics
-        raise self.error(f"{ast.unparse(node)!r} is not a type that a string signature can name", node)
+            case _:
+                raise self.error(f"{ast.unparse(node)!r} is not a type that a string signature can name", node)
 
     def named(self, node: ast.expr) -> Any:
         name = self.dotted(node)
@@ -157,7 +158,7 @@ class _AnnotationReader:
         if ... in arguments and (len(arguments) != 2 or arguments[0] is ...):
             raise self.error("tuple takes '...' after one type only, as in tuple[int, ...]", node)
         try:
-            return base[arguments if len(arguments) != 1 else arguments[0]]
+            return cast("Any", base)[arguments if len(arguments) != 1 else arguments[0]]
         except TypeError as error:
             raise self.error(f"{ast.unparse(node)} is not a type: {error}", node) from None
 

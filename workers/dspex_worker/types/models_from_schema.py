@@ -185,7 +185,7 @@ class _Builder:
         """The type of a nested schema, with its constraints as metadata."""
         made = self.type(schema)
         options = {} if schema is True else _options(schema)
-        if not options or "prefixItems" in schema:
+        if not options:
             return made
         annotated: Any = pydantic.Field(**options)
         return Annotated[made, annotated]

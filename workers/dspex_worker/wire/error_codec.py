@@ -239,4 +239,5 @@ def _unpack(value: Any, build: Build) -> Any:
             return {key: _unpack(item, build) for key, item in items.items()}
         case {"value": plain_value}:
             return plain_value
-    return None
+        case _:
+            return None
