@@ -38,6 +38,11 @@ _COMMON = frozenset(
         ("content-type", "application/json"),
     )
 )
+# What lets a gateway (OpenRouter, LiteLLM's proxy) take another model, or ask elsewhere.
+_CHOOSING = frozenset(
+    """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
+    model_list api_base base_url""".split()
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 
@@ -96,6 +101,8 @@ class RequestFactory:
         head = _prepare(lm, url, _own_headers(lm, given.get("headers") or ()))
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
+        if (reporting := dialect.reporting(asked)) is not asked:  # else a stream's tokens would be counted by nobody
+            body = encode(reporting)
         key = None
         if lm.cache and given.get("cache", True):
             key = self._key(lm, head, body, given.get("rollout_id"), int(given.get("candidate") or 0))
@@ -157,7 +164,7 @@ def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
         asked = None
     if not isinstance(asked, dict):
         raise _refused(lm, "The request's body is not a JSON object, or says something twice.")
-    naming = [name for name in asked if name.lower() in ("model", "models") and name != "model"]  # Go reads any case
+    naming = any(name != "model" and name.casefold() in _CHOOSING for name in asked)  # Go's readers take any case
     if naming or dialect.names_another(lm, asked):
         raise _refused(lm, f"The request is for another model than {lm.name!r}; make an LM() for it.")
     return asked

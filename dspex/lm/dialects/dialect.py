@@ -30,6 +30,9 @@ class Dialect(Protocol):
     def names_another(self, lm: LM, asked: Mapping[str, Any]) -> bool:
         """Return whether a request's body names another model than the record."""
 
+    def reporting(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return a worker's request, asking for what it uses to be reported."""
+
     def body(self, lm: LM, messages: Sequence[Message], options: Mapping[str, Any], stream: bool) -> bytes:
         """Return the request's body."""
 
