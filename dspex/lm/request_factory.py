@@ -196,6 +196,22 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
             f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
         )
     target = target_of(url, lm.proxy)
+    head = _head_bytes(lm, headers, target)
+    if head is None:  # raised here: what could not be encoded holds the key, and would be this error's context
+        raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model)
+    return _Head(target, head, redactor_of((*lm.secrets, *target.secrets)), _digest(lm, headers))
+
+
+def _head_bytes(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> bytes | None:
+    """Return a request's head, None if it cannot be sent."""
+    try:
+        return request_head("POST", target.path, target.host, _lines(lm, headers, target))
+    except (ValueError, UnicodeEncodeError):
+        return None
+
+
+def _lines(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> list[tuple[str, str]]:
+    """Return all headers of a request but its host and length."""
     own = {name for name, _ in lm.headers}
     lines = [(name, value) for name, value in headers if name.lower() not in own]
     given = {name.lower() for name, _ in lines} | own
@@ -206,11 +222,7 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
     lines += [("accept-encoding", "identity"), _credential(lm), *lm.headers]
     if target.proxy_header is not None:
         lines.append(target.proxy_header)
-    redactor = redactor_of((*lm.secrets, *target.secrets))
-    try:
-        return _Head(target, request_head("POST", target.path, target.host, lines), redactor, _digest(lm, headers))
-    except (ValueError, UnicodeEncodeError):
-        raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model) from None
+    return lines
 
 
 def _credential(lm: LM) -> tuple[str, str]:
