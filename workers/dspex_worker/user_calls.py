@@ -93,9 +93,10 @@ def require_result(value: Any, what: str, function: Callable[..., Any] | None = 
         return value
     if callable(close := getattr(value, "close", None)):
         close()
+    given_by = what if function is None else f"{what} {_name(function)}"
     raise Mismatch(
-        f"The {what}{'' if function is None else f' {_name(function)}'} gave a {type(value).__name__}; it must give its result at once, so run what it "
-        f"awaits, or return a number."
+        f"The {given_by} gave a {type(value).__name__}; it must give its result at once, so run what it awaits, or "
+        f"return a number."
     )
 
 
