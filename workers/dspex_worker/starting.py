@@ -3,9 +3,9 @@
 Code that workers import may be the program itself (a bridge that is its own host, without a `__main__` guard), and an
 "interpreter" may be a launcher that runs the program once more. The supervisor marks what it starts in the environment,
 so that this program learns of it too; a worker removes the mark once it has started, for its commands may do as they
-like. A program that is run with a cleaned environment finds the mark in its ancestry: a process that is starting has a
-name (`/proc/<pid>/comm`) that says so. Threads that an import or a setup left running stay marked: what they do late is still part of the start. How deep
-supervisors are nested is counted too, whoever starts them.
+like. A program that is run with a cleaned environment finds out by its ancestors: a process that is starting has a name
+(`/proc/<pid>/comm`) that says so. Threads that an import or a setup left running stay marked: what they do late is
+still part of the start. How deep supervisors are nested is counted too, whoever starts them.
 """
 
 from __future__ import annotations
