@@ -158,8 +158,8 @@ class Callback:
 
     async def _wait_for_reader(self) -> None:
         """Wait until its worker has read most of what is there: chunks may be large, and its streams many."""
-        while self.worker.unread_answers() > CHUNKS_UNREAD_MOST and not self.is_cancelled:
-            await asyncio.sleep(READER_POLL)  # noqa: ASYNC110 - the pipe wakes nobody here
+        while self.worker.unread_answers() > CHUNKS_UNREAD_MOST and not self.is_cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(READER_POLL)  # its pipe wakes nobody here
 
     def _wake(self) -> None:
         if self._has_credit is not None:
