@@ -62,13 +62,10 @@ class ProcessEnd:
         """What is known of its process now."""
         if self._pidfd >= 0:
             return Life.GONE if self._has_ended(0.0) else Life.ALIVE
-        run = self.run
-        if (
-            run is not None
-            and (known := process_identity.life_of(run.pid, run.start_time, run.namespace)) is not Life.UNKNOWN
-        ):
+        known = Life.UNKNOWN if self.run is None else self._life_of_owner(self.run)
+        if known is not Life.UNKNOWN:
             return known
-        held = process_identity.is_held(self._record) if self._record >= 0 and self._is_locked() else None
+        held = self._is_held()
         return Life.UNKNOWN if held is None else Life.ALIVE if held else Life.GONE
 
     @property
@@ -115,7 +112,7 @@ class ProcessEnd:
     # ============================================================================================================
 
     def _watch_owner(self, run: RunFile) -> None:
-        match process_identity.life_of(run.pid, run.start_time, run.namespace):
+        match self._life_of_owner(run):
             case Life.ALIVE:
                 self._open(run.pid)
                 if self._pidfd >= 0 and not self._is_identified(run):
@@ -134,7 +131,16 @@ class ProcessEnd:
             self.obstacle = f"pidfd_open({pid}) is not possible here ({error.strerror})"
 
     def _is_identified(self, run: RunFile) -> bool:
-        return process_identity.life_of(run.pid, run.start_time, run.namespace) is Life.ALIVE
+        return self._life_of_owner(run) is Life.ALIVE
+
+    def _life_of_owner(self, run: RunFile) -> Life:
+        """Return what the numbers say; after a reboot they may be another process's, which has no lock."""
+        known = process_identity.life_of(run.pid, run.start_time, run.namespace)
+        return Life.GONE if known is Life.ALIVE and self._is_held() is False else known
+
+    def _is_held(self) -> bool | None:
+        """Return whether somebody holds the run file; None where that says nothing."""
+        return process_identity.is_held(self._record) if self._record >= 0 and self._is_locked() else None
 
     def _forget_pidfd(self) -> None:
         os.close(self._pidfd)

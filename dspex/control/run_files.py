@@ -180,21 +180,24 @@ def read_open(descriptor: int) -> RunFile | None:
 
 
 def life_of(path: Path, run: RunFile) -> Life:
-    """Return whether the owner of `path`'s run file lives."""
+    """Return whether the owner of `path`'s run file lives.
+
+    After a reboot another process may have its pid and start time: that one does not hold the file.
+    """
     life = process_identity.life_of(run.pid, run.start_time, run.namespace)
-    if life is not Life.UNKNOWN or not run.is_locked:
+    if life is Life.GONE or not run.is_locked:
         return life
     try:
         descriptor = open_run_file(path)
     except FileNotFoundError:
         return Life.GONE  # its owner has just removed it
     except OSError:
-        return Life.UNKNOWN
+        return life
     try:
         held = process_identity.is_held(descriptor)
     finally:
         os.close(descriptor)
-    return Life.UNKNOWN if held is None else Life.ALIVE if held else Life.GONE
+    return life if held is None else Life.ALIVE if held else Life.GONE
 
 
 def living(directory: Path | None = None) -> list[RunFile]:

@@ -22,9 +22,11 @@ class ExchangeServices:
     limits: RateLimits
     random: random.Random
 
-    def settle(self, request: Request, seat: FlightSeat[ExchangeOutcome] | None, reply: Reply) -> None:
-        """A whole 200 response is there: keep it and give it to the followers."""
-        if request.key is not None:
+    def settle(
+        self, request: Request, seat: FlightSeat[ExchangeOutcome] | None, reply: Reply, *, is_certain: bool = True
+    ) -> None:
+        """A whole 200 response is there: keep it, if it is certain that it is whole, and give it to the followers."""
+        if request.key is not None and is_certain:
             kept = CachedReply(reply.head.get("content-type"), reply.body)
             self.cache.put(request.key, kept, ttl=request.lm.cache_ttl)
         if seat is not None:

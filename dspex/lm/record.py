@@ -59,8 +59,18 @@ class LMChanges(FurtherOptions, total=False):
     cache: bool
 
 
+class HoldsSecrets:
+    """What of a record is no field: loggers and encoders write down all fields of a dataclass."""
+
+    __slots__ = ("api_key", "headers", "proxy")
+
+    api_key: str | None
+    headers: tuple[tuple[str, str], ...]
+    proxy: str | None
+
+
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
-class LM:
+class LM(HoldsSecrets):
     """A language model to call: `LM("openai/gpt-4o-mini", temperature=0.2, timeout=30)`.
 
     Args:
@@ -82,7 +92,6 @@ class LM:
 
     model: str
     api_base: str
-    api_key: str | None
     temperature: float | None
     max_tokens: int | None
     cache: bool
@@ -90,8 +99,6 @@ class LM:
     n: int
     timeout: float
     retries: int
-    headers: tuple[tuple[str, str], ...]
-    proxy: str | None
     structured_outputs: bool
     function_calling: bool | None
     reasoning: bool | None
@@ -117,18 +124,19 @@ class LM:
         cache: bool = True,
         **further: Unpack[FurtherOptions],
     ) -> None:
+        put = self._put
         provider, name = provider_of(model)
+        key, source = key_for(provider, api_key)
+        put("api_key", key)
+        put("key_source", source)
+        del api_key, key  # reporters of errors show the variables of each frame
         options = _known(further)
         require_kinds(options)
         base = options.pop("api_base", None) if api_base is None else api_base
-        key, source = key_for(provider, api_key)
-        put = self._put
         put("model", model)
         put("provider", provider)
         put("name", name)
         put("api_base", base_url_for(provider, base))
-        put("api_key", key)
-        put("key_source", source)
         put("temperature", temperature)
         put("max_tokens", max_tokens)
         put("cache", switch("cache", cache))
@@ -219,7 +227,8 @@ class LM:
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments that make this record again, the key included."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DERIVED}
+        names = (*HoldsSecrets.__slots__, *(field.name for field in fields(self)))
+        plain = {name: getattr(self, name) for name in names if name not in _DERIVED}
         return {**plain, **{option: thawed(value) for option, value in self.config}}
 
     def to_wire(self) -> dict[str, Any]:
@@ -248,6 +257,8 @@ class LM:
         }
 
     def __repr__(self) -> str:
+        if not hasattr(self, "ref"):
+            return "<an LM that is being made>"
         shown = [repr(self.model)]
         if self.api_base != self.provider.base_url:
             shown.append(f"api_base={self.api_base.split('?')[0]!r}")

@@ -38,6 +38,11 @@ _COMMON = frozenset(
         ("content-type", "application/json"),
     )
 )
+# What lets a gateway (OpenRouter, LiteLLM's proxy) take another model, or ask elsewhere.
+_CHOOSING = frozenset(
+    """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
+    model_list api_base base_url""".split()
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 
@@ -96,6 +101,8 @@ class RequestFactory:
         head = _prepare(lm, url, _own_headers(lm, given.get("headers") or ()))
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
+        if (reporting := dialect.reporting(asked)) is not asked:  # else a stream's tokens would be counted by nobody
+            body = encode(reporting)
         key = None
         if lm.cache and given.get("cache", True):
             key = self._key(lm, head, body, given.get("rollout_id"), int(given.get("candidate") or 0))
@@ -158,7 +165,7 @@ def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
         asked = None
     if not isinstance(asked, dict):
         raise _refused(lm, "The request's body is not a JSON object, or says something twice.")
-    naming = [name for name in asked if name.lower() in ("model", "models") and name != "model"]  # Go reads any case
+    naming = any(name != "model" and name.casefold() in _CHOOSING for name in asked)  # Go's readers take any case
     if naming or dialect.names_another(lm, asked):
         raise _refused(lm, f"The request is for another model than {lm.name!r}; make an LM() for it.")
     return asked
@@ -190,6 +197,22 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
             f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
         )
     target = target_of(url, lm.proxy)
+    head = _head_bytes(lm, headers, target)
+    if head is None:  # raised here: what could not be encoded holds the key, and would be this error's context
+        raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model)
+    return _Head(target, head, redactor_of((*lm.secrets, *target.secrets)), _digest(lm, headers))
+
+
+def _head_bytes(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> bytes | None:
+    """Return a request's head, None if it cannot be sent."""
+    try:
+        return request_head("POST", target.path, target.host, _lines(lm, headers, target))
+    except (ValueError, UnicodeEncodeError):
+        return None
+
+
+def _lines(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> list[tuple[str, str]]:
+    """Return all headers of a request but its host and length."""
     own = {name for name, _ in lm.headers}
     lines = [(name, value) for name, value in headers if name.lower() not in own]
     given = {name.lower() for name, _ in lines} | own
@@ -200,11 +223,7 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
     lines += [("accept-encoding", "identity"), _credential(lm), *lm.headers]
     if target.proxy_header is not None:
         lines.append(target.proxy_header)
-    redactor = redactor_of((*lm.secrets, *target.secrets))
-    try:
-        return _Head(target, request_head("POST", target.path, target.host, lines), redactor, _digest(lm, headers))
-    except (ValueError, UnicodeEncodeError):
-        raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model) from None
+    return lines
 
 
 def _credential(lm: LM) -> tuple[str, str]:

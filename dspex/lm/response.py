@@ -102,7 +102,8 @@ class Response:
             if shown:
                 return shown
         if seat is not None:
-            self._services.settle(self._request, seat, Reply(live.head, b"".join(self._kept)))
+            is_certain = live.reader.finish_reason is not None  # gateways end a stream that broke off with [DONE] too
+            self._services.settle(self._request, seat, Reply(live.head, b"".join(self._kept)), is_certain=is_certain)
         return None
 
     def _shown(self, live: LiveStream) -> Effects[bytes]:

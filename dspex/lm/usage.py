@@ -8,16 +8,19 @@ nothing. Only requests whose price is known have a cost: the others are counted 
 from __future__ import annotations
 
 import contextvars
+import itertools
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BudgetExceeded, SettingsError
 from ..usage_stats import UsageStats
+from .dialects.answer import count
 
 if TYPE_CHECKING:
     from .record import LM
 
+_COUNTERS_MOST = 32  # of a worker's report
 _open: contextvars.ContextVar[tuple[Account, ...]] = contextvars.ContextVar("dspex_lm_accounts", default=())
 
 
@@ -89,7 +92,7 @@ class Account:
                 self.unpriced_requests += 1
             else:
                 self.cost_usd += cost
-            self.tokens += usage.get("total_tokens") or 0
+            self.tokens += _tokens_of(usage)
             total = self.usage.get(model)
             if total is None:
                 total = self.usage[model] = {}
@@ -169,8 +172,26 @@ def cost_of(lm: LM, usage: Mapping[str, Any]) -> float | None:
     rates = lm.rates
     if rates is None:
         return None
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    cached = min((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0, inputs)
     return float((inputs - cached) * rates[0] + cached * rates[2] + outputs * rates[1])
+
+
+def counters_in(reported: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a worker's report is counters: it may say anything, and as much as it likes."""
+    found: dict[str, Any] = {}
+    for name, value in itertools.islice(reported.items(), _COUNTERS_MOST):
+        if str(name).endswith("_details"):
+            inner = value.items() if isinstance(value, Mapping) else ()
+            found[name] = {key: count(each) for key, each in itertools.islice(inner, _COUNTERS_MOST)}
+        elif count(value) is not None:
+            found[name] = value
+    return found
+
+
+def _tokens_of(usage: Mapping[str, Any]) -> int:
+    """Return the tokens that count: some servers report no total, or one that is less than its parts."""
+    parts: int = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
+    return max(usage.get("total_tokens") or 0, parts)
 
 
 def _limit(name: str, given: float | None) -> Any:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .dispatcher import Dispatcher
     from .worker import Worker
 
+CHUNKS_UNREAD_MOST = 16 * 1024 * 1024  # bytes that wait for one worker to read them before more chunks are made
+READER_POLL = 0.05  # seconds between looks at whether it has
 CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["Callback"], Any]
 
@@ -143,6 +145,7 @@ class Callback:
         async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # an async generator
             async for chunk in chunks:
                 await self._wait_for_credit()
+                await self._wait_for_reader()
                 self.pool.post(self.worker, messages.write(Kind.CHUNK, self.id, chunk, root="chunk"))
         self._answer(Kind.END, None)
 
@@ -152,6 +155,11 @@ class Callback:
             event.clear()
             await event.wait()
         self._sent += 1
+
+    async def _wait_for_reader(self) -> None:
+        """Wait until its worker has read most of what is there: chunks may be large, and its streams many."""
+        while self.worker.unread_answers() > CHUNKS_UNREAD_MOST and not self.is_cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(READER_POLL)  # its pipe wakes nobody here
 
     def _wake(self) -> None:
         if self._has_credit is not None:

@@ -27,6 +27,7 @@ from .strategies import STRATEGIES
 if TYPE_CHECKING:
     from .program import S
 
+REQUESTS_MOST = {"n": 128, "M": 128, "max_iters": 1000}  # what a file may have paid for by one call
 _KEPT = ("prefix_sha256", "adapter", "use_native_function_calling")  # of a program, in its file
 
 
@@ -97,7 +98,26 @@ def _described(saved: SavedFile) -> Program:
             f"The program {name!r} was saved without its option {', '.join(map(str, withheld))}, which says how or "
             f"with whom it works: give the program it belongs to, as in dspex.load(path, program=...)."
         )
-    return predictor(module, _signature(own["signature"], name), **own.get("options", {}))
+    options = own.get("options", {})
+    if ":" not in module:  # what the options of a user's own module mean, only that knows
+        _require_bounded(name, options)
+    return predictor(module, _signature(own["signature"], name), **options)
+
+
+def _require_bounded(name: str, options: Mapping[str, Any]) -> None:
+    """Check how many requests a call of the program makes, as far as a file may say it.
+
+    Raises:
+        InvalidInput: too many.
+    """
+    for option, most in REQUESTS_MOST.items():
+        asked = options.get(option)
+        if isinstance(asked, int | float) and asked > most:
+            raise InvalidInput(
+                f"The program {name!r} asks for {option}={asked:,}; the limit for a file is {most}. If that is meant, "
+                f"give the program it belongs to, as in dspex.load(path, program=...).",
+                field=option,
+            )
 
 
 def _require_importable(program: Program) -> None:

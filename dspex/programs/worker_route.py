@@ -14,7 +14,7 @@ from .. import defaults
 from ..adapters.injection import suspected_fields
 from ..adapters.validation import crossed_inputs, typed_outputs
 from ..events import Name
-from ..lm.usage import Account
+from ..lm.usage import Account, counters_in
 from ..services.services import services_of
 from ..services.tools import new_set_id, tools_among
 from ..types.prediction import Prediction
@@ -139,4 +139,4 @@ class WorkerCalls:
         if lm.direct:
             pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
-                defaults.client().usage.add(lm, used, (account, *pools))
+                defaults.client().usage.add(lm, counters_in(used), (account, *pools))

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.user_calls import Convention, Mismatch, metric_convention
+from dspex_worker.user_calls import Convention, Mismatch, metric_convention, require_result
 
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..types.example import Example
@@ -16,6 +16,10 @@ from .registry import Registry
 
 if TYPE_CHECKING:
     from ..pools.callbacks import Callback
+
+
+class UnusableMetric(SettingsError):
+    """A metric that can score no example, whatever the program answers. Workers know it by its name."""
 
 
 class Metrics:
@@ -58,7 +62,12 @@ class Metrics:
             raise UnknownName("metric", str(arguments["id"]), ())
         metric, convention = found
         placed, named = convention.arguments(_given(arguments))
-        return _plain_score(metric(*placed, **named))
+        value = metric(*placed, **named)
+        try:
+            require_result(value, "metric", metric)
+        except Mismatch as error:
+            raise UnusableMetric(str(error), key="metric") from error
+        return _plain_score(value)
 
 
 def checked_metric(metric: Any) -> None:

@@ -278,3 +278,19 @@ def test_strategies_are_still_not_saved(tmp_path: Path) -> None:
     """unit"""
     with pytest.raises(SettingsError):
         Optimized(dspex.rag("dspy.ColBERTv2", QA, url=EVIL), 1.0, 0.0).save(tmp_path / "rag.json")
+
+
+@pytest.mark.parametrize(("module", "option", "most"), [
+    ("dspy.Predict", "n", 128), ("dspy.MultiChainComparison", "M", 128), ("dspy.ReAct", "max_iters", 1000),
+])  # fmt: skip
+def test_a_file_cannot_ask_for_any_number_of_requests(tmp_path: Path, module: str, option: str, most: int) -> None:
+    """unit: each answer of `n` is a request, also in a worker; the program that it belongs to may ask for more."""
+    for asked in (most + 1, 10**9, 10**400):
+        path = written(tmp_path, saved_document(module=module, options={option: asked}))
+        with pytest.raises(InvalidInput, match="program=") as refused:
+            load(path)
+        assert refused.value.field == option and len(str(refused.value)) < 1000
+    assert load(written(tmp_path, saved_document(options={"n": 128}))).program.options == {"n": 128}
+    own = dspex.predictor("predict", QA, n=1000)
+    kept = load(written(tmp_path, saved_document(options={"n": 10**9})), program=own)
+    assert kept.program.options == {"n": 1000}

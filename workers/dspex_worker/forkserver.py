@@ -24,7 +24,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import signals
+from . import signals, starting
 from .bridge import Bridge
 from .bridge_loader import load_bridge
 from .control_socket import ControlSocket
@@ -85,6 +85,7 @@ class ForkServer:
             threads = _count_threads()
             if threads != 1:  # forking would lose those threads and keep their locks
                 self._bridge = None
+        starting.end_of_warming()
         facts = {"pid": os.getpid(), "threads": threads, "forks": self._bridge is not None}
         self._send("warm", {**facts, "memory_problem": procfs.problem()})
 
@@ -292,6 +293,7 @@ def main() -> NoReturn:
     signals.take_own()
     for descriptor in (arguments.control, arguments.lifeline):
         os.set_inheritable(descriptor, False)
+    starting.begin()
     own_lifeline = Lifeline(arguments.lifeline, parent=parent)  # while it imports it cannot look at its socket
     become_subreaper()
     server = ForkServer(ControlSocket(arguments.control), parent)

@@ -93,6 +93,7 @@ def _reseed() -> None:
 
 def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
+    starting.begin()
     incoming, outgoing = stdio.claim()
     writer, buffer = FrameWriter(outgoing), FrameBuffer()
     own_lifeline = Lifeline(lifeline_end)

@@ -83,6 +83,23 @@ def metric_convention(metric: Callable[..., Any]) -> Convention:
     return found
 
 
+def require_result(value: Any, what: str, function: Callable[..., Any] | None = None) -> Any:
+    """Return what a function gave; a coroutine (of a wrapper around an asynchronous one) or a generator is no result.
+
+    Raises:
+        Mismatch: it is one; it is closed, so that Python does not warn of it as well.
+    """
+    if not (inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value)):
+        return value
+    if callable(close := getattr(value, "close", None)):
+        close()
+    given_by = what if function is None else f"{what} {_name(function)}"
+    raise Mismatch(
+        f"The {given_by} gave a {type(value).__name__}; it must give its result at once, so run what it awaits, or "
+        f"return a number."
+    )
+
+
 def require_arguments(function: Callable[..., Any], what: str, *names: str, may_await: bool = False) -> None:
     """Check that `function` can be called with these by position, and that it is asynchronous only where that is right.
 

@@ -47,6 +47,11 @@ def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
     return asked.get("model") != lm.name
 
 
+def reporting(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a worker's request as it is: what is used is always reported."""
+    return asked
+
+
 def answer(lm: LM, body: bytes) -> Answer:
     """Return a 2xx response's body, read.
 
@@ -156,7 +161,8 @@ class _AnthropicStream(StreamReader):
         if kind == "message_start":
             message = payload.get("message") or {}
             self.model = str(message.get("model") or self.model)
-            self._started = message.get("usage") or {}
+            self._started = as_object(message.get("usage"))
+            self.usage = usage(self._started)  # of a stream that is closed early, this much is known
         elif kind == "content_block_start":
             block = payload.get("content_block") or {}
             if block.get("type") == "tool_use":

@@ -34,6 +34,10 @@ class Dialect(Protocol):
         """Return whether a request's body names another model than the record."""
         ...
 
+    def reporting(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return a worker's request, asking for what it uses to be reported."""
+        ...
+
     def body(self, lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
         """Return the request's body."""
         ...

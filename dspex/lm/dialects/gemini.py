@@ -44,6 +44,11 @@ def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
     return asked.get("model") not in (None, lm.name, f"models/{lm.name}")
 
 
+def reporting(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a worker's request as it is: what is used is always reported."""
+    return asked
+
+
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
     """Refuse: only workers write this dialect.
 

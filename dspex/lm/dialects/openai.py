@@ -63,6 +63,14 @@ def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
     return asked.get("model") != lm.name
 
 
+def reporting(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a worker's request, asking for what it uses to be reported: of a stream, servers say it only then."""
+    options = as_object(asked.get("stream_options"))
+    if not asked.get("stream") or options.get("include_usage") is True:
+        return asked
+    return {**asked, "stream_options": {**options, "include_usage": True}}
+
+
 def answer(lm: LM, body: bytes) -> Answer:
     """Return a 2xx response's body, read.
 
@@ -158,7 +166,7 @@ class _OpenAIStream(StreamReader):
         if choice.get("finish_reason"):
             self._finished(_FINISH.get(str(choice["finish_reason"]), "stop"))
         if isinstance(payload.get("usage"), dict):  # some servers send it with each event: it ends nothing
-            self.usage = usage(payload["usage"])
+            self.usage = usage(payload["usage"]) or self.usage
 
     def _delta(self, delta: dict[str, Any]) -> None:
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):

@@ -20,7 +20,7 @@ from ...errors import LMTransportError
 from .async_connection import AsyncConnection, connect
 from .connection_pool import CONNECT_TIMEOUT_S, IDLE_MOST, ConnectionPool, OnResend, ignore_resend
 from .endpoint import Endpoint
-from .http_message import Head, Reply
+from .http_message import Head, Reply, whole_request
 
 
 class AsyncHttp:
@@ -107,7 +107,7 @@ class AsyncHttp:
         *,
         whole: bool,
     ) -> AsyncConnection:
-        data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
+        data = whole_request(head, body)
         deadline = time.monotonic() + timeout
         kept = None if on_resend is None else pool.connections.take(target)
         if on_resend is not None and kept is not None:

@@ -20,7 +20,7 @@ from ...errors import LMTransportError
 from .blocking_connection import BlockingConnection, connect
 from .connection_pool import ConnectionPool, OnResend, ignore_resend
 from .endpoint import Endpoint
-from .http_message import Head, Reply, ResponseParser
+from .http_message import Head, Reply, ResponseParser, whole_request
 
 
 class BlockingHttp:
@@ -90,7 +90,7 @@ class BlockingHttp:
     ) -> BlockingConnection:
         """Send, and wait for the response's head."""
         self._watch_exit()
-        data = b"".join((head, b"%d\r\n\r\n" % len(body), body))
+        data = whole_request(head, body)
         kept = None if on_resend is None else self._take(target)
         if on_resend is not None and kept is not None:
             try:

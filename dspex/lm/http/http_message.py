@@ -60,6 +60,20 @@ class Reply:
         return self.head.status
 
 
+class SecretBytes(bytes):
+    """Bytes that hold a key. Their repr does not: reporters of errors show the variables of each frame."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes of a request>"
+
+
+def whole_request(head: bytes, body: bytes) -> bytes:
+    """Return what is sent."""
+    return SecretBytes(b"".join((head, b"%d\r\n\r\n" % len(body), body)))
+
+
 def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """Return the head of a request up to, and without, the value of Content-Length, which is always its last header.
 
@@ -71,7 +85,7 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
         raise ValueError("an HTTP header or path holds a line break")
-    return text.encode("latin-1") + b"\r\ncontent-length: "
+    return SecretBytes(text.encode("latin-1") + b"\r\ncontent-length: ")
 
 
 class ResponseParser:

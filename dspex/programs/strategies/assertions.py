@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dspex_worker.user_calls import Mismatch, require_result
+
 from ...errors import CheckFailed, InvalidInput, SettingsError
 from ...types.prediction import Prediction
 from ..program import Program
@@ -90,7 +92,19 @@ def failures(checks: Iterable[Check], inputs: Inputs, prediction: Prediction) ->
     """Return what the checks object to; a check that only says False is called by its name."""
     found = []
     for check in checks:
-        verdict = check(inputs, prediction)
+        verdict = _verdict(check, check(inputs, prediction))
         if verdict is False or (isinstance(verdict, str) and verdict):
             found.append(verdict or f"the check {getattr(check, '__name__', 'of this prediction')!r} failed")
     return tuple(found)
+
+
+def _verdict(check: Check, given: Any) -> Any:
+    """Return what a check says.
+
+    Raises:
+        SettingsError: it is a coroutine or the like, which would pass for an answer that is right.
+    """
+    try:
+        return require_result(given, "check", check)
+    except Mismatch as error:
+        raise SettingsError(str(error), key="checks") from error

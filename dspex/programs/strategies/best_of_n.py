@@ -19,6 +19,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_worker.user_calls import Mismatch, require_result
+
 from ...adapters.validation import checked_inputs, typed_outputs
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...types.example import Example
@@ -227,7 +229,7 @@ def choosing(
             if threshold is not None and score >= threshold:
                 break
             feedback = (_told(given, score, threshold),) if gives_feedback else ()
-        except CallTimeout:  # of the whole, not of an attempt
+        except (CallTimeout, NoReward):  # of the whole, not of an attempt
             raise
         except Exception as error:  # the reward or the program's; `fail_count` says how many may be
             last = error
@@ -239,12 +241,21 @@ def choosing(
     raise last or CheckFailed(("no attempt had a reward",), attempts=attempts, prediction=None)
 
 
+class NoReward(SettingsError):
+    """A reward that is a coroutine or the like: no attempt can have one."""
+
+
 def score_of(given: Any) -> float:
     """Return a reward as a number: a number, a bool, or what holds one as `score`.
 
     Raises:
         InvalidInput: it is anything else.
+        NoReward: it is a coroutine or a generator.
     """
+    try:
+        require_result(given, "reward")
+    except Mismatch as error:
+        raise NoReward(str(error), key="reward_fn") from error
     score: Any = given.get("score") if isinstance(given, Mapping) else getattr(given, "score", given)
     if isinstance(score, bool | int | float) or hasattr(score, "__float__"):
         return float(score)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from dspex.errors import CallTimeout, InvalidInput, ProtocolError, TooManyCallba
 from dspex.events import Event, Name
 from dspex.pools import worker as worker_module
 from dspex.pools.callback_limits import CallbackAdmission, CallbackLimits
-from dspex.pools.callbacks import Callback
+from dspex.pools.callbacks import CHUNKS_UNREAD_MOST, Callback
 from dspex.pools.supervisor import Supervisor
 from tests.support.paths import ODD_BRIDGE as ODD
 from tests.support.paths import ROOT
@@ -153,6 +154,29 @@ def test_a_worker_that_reads_no_answers_gets_no_more(supervise: Supervise, monke
     assert 0 < len(asked) <= most
     assert worker.channel.unwritten < most * 501_000 + 1000 * 2_000
     assert sup.call("f", "ask", {"name": "tool", "arguments": {}}, timeout=20) == b"x" * 500_000
+
+
+def test_chunks_that_no_thread_reads_are_bounded_in_bytes(supervise: Supervise, tmp_path: Path) -> None:
+    """Process: 8 busy calls with 20 streams each, chunks of 250 KB: credit alone would keep 640 MB of them here."""
+    sup = supervise(bridge=ODD, size=1, concurrency=8)
+    all_ready(sup, 1)
+
+    async def endless(request: Callback) -> Any:
+        while True:
+            yield b"x" * 250_000
+
+    sup.register("endless", endless)
+    path, (worker,) = tmp_path / "go", sup.pool("f")._dispatcher.workers.values()
+    ask = {"count": 20, "path": str(path)}
+    busy = [Caller(sup.call, "f", "open_streams", ask, timeout=60.0) for _ in range(8)]
+    assert worker.channel is not None
+    most, until = 0, time.monotonic() + 2.0
+    while time.monotonic() < until:
+        most = max(most, worker.channel.unwritten)
+        time.sleep(0.01)
+    path.touch()
+    assert [caller.outcome(60) for caller in busy] == [[]] * 8
+    assert MIB < most < CHUNKS_UNREAD_MOST + 2 * MIB
 
 
 UNREAD = """

@@ -172,3 +172,35 @@ def test_an_interpreter_that_runs_the_program_again_is_reported(hosts: Hosts, tm
     assert f"{tmp_path}/program.py.launcher" in line["refused"]
     assert "sys.executable is a launcher" in line["printed"]
     assert len(runs) < MOST
+
+
+CLEANED = """
+def again(*start):
+    done = subprocess.run(
+        [*start, sys.executable, __file__, "again"], env={"PATH": os.environ["PATH"], MARK: os.environ[MARK], **DSPEX}
+    )
+
+DSPEX = {name: os.environ[name] for name in ("DSPEX_TEST_SAYS", "PYTHONPATH") if name in os.environ}
+MARK = "DSPEX_TEST_HOST"
+def start():
+    refused(lambda: Supervisor(pools=[PoolConfig("f", bridge=__file__, **OWN)]).start().wait_ready())
+
+if sys.argv[1:] == ["again"] or (__name__ == "__main__" and not sys.argv[1:]):
+    start()
+else:
+    again(*AGAIN)
+"""
+
+
+@pytest.mark.parametrize(
+    "again", [(), ("setsid", "-w"), ("sh", "-c", '"$@"; true', "sh")], ids=["run", "session", "shell"]
+)
+@pytest.mark.parametrize("way", ["fork", "exec"])
+def test_a_program_that_an_import_runs_with_a_cleaned_environment_is_refused(
+    hosts: Hosts, tmp_path: Path, way: str, again: tuple[str, ...]
+) -> None:
+    """Process: nothing in its surroundings says that it is part of a start, but a process above it is one."""
+    code = CLEANED.replace("**OWN", f"start_method={way!r}, **dict(OWN, size=1)").replace("AGAIN", repr(again))
+    host, runs = _run(hosts, tmp_path, code)
+    assert "StartRefused" in [line.get("raised") for line in host.said() if line["pid"] != host.process.pid]
+    assert len(runs) < MOST

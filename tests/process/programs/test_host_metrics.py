@@ -14,13 +14,17 @@ import pytest
 import dspex
 from dspex.errors import SettingsError
 from dspex.testing import FakeLM
+from tests.support.paths import ROOT
 
 ROWS = [{"question": f"q{number}", "answer": "a" if number % 2 else "b"} for number in range(6)]
 
 
 @pytest.fixture(scope="module")
 def sup() -> Iterator[dspex.Supervisor]:
-    pools = [dspex.PoolConfig("dspy", size=1, imports=["dspy.evaluate"]), dspex.PoolConfig("mipro", size=1)]
+    pools = [
+        dspex.PoolConfig("dspy", size=1, imports=["dspy.evaluate", __name__], env={"PYTHONPATH": str(ROOT)}),
+        dspex.PoolConfig("mipro", size=1, imports=[__name__], env={"PYTHONPATH": str(ROOT)}),
+    ]
     with dspex.Supervisor(pools=pools) as supervisor:
         supervisor.wait_ready()
         yield supervisor
@@ -133,3 +137,27 @@ def test_a_metric_that_cannot_be_called_costs_nothing(sup: dspex.Supervisor, lm:
             start(program, ROWS, metric=metric)
         assert refused.value.key == "metric"
     assert not lm.requests
+
+
+async def _late(example: Any, pred: Any, trace: Any = None) -> float:
+    return 1.0
+
+
+def wrapped(*given: Any) -> Any:
+    """A decorator's wrapper, which does not look asynchronous; imported by workers too."""
+    return _late(*given)
+
+
+@pytest.mark.parametrize("metric", [wrapped, f"{__name__}:wrapped", lambda *given: (0.5 for _ in given)])
+@pytest.mark.parametrize("start", [dspex.evaluate, functools.partial(dspex.optimize, optimizer="bootstrap")])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_metric_that_gives_a_coroutine_ends_the_job_at_the_first_row(
+    sup: dspex.Supervisor, lm: FakeLM, start: Any, metric: Any
+) -> None:
+    """collaboration: with one error that says why; only the rows that ran beside it were paid."""
+    program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup)
+    rows = [{"question": f"q{number} of {metric}", "answer": "a"} for number in range(60)]
+    with pytest.raises(SettingsError, match="at once") as refused:
+        start(program, rows, metric=metric)
+    assert refused.value.key == "metric"
+    assert len(lm.requests) < 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,13 +11,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from dspex import errors
 from dspex.cli import main
-from dspex.control import Client, dial, peer_credentials, run_files, warm_stop
+from dspex.control import Client, dial, peer_credentials, process_identity, run_files, warm_stop
 from dspex.control.command_client import DirectClient
 from dspex.control.warm_stop import StopRequest
 from tests.support.service import Caller, Live, Starter, is_gone
@@ -324,3 +326,18 @@ def test_many_stops_at_once_all_see_the_end(live: Starter) -> None:
     assert set(codes) <= {0, 3}, codes  # 3: it was gone before this one asked
     assert codes.count(0) >= 1
     assert one.process.wait(timeout=10.0) == 0
+
+
+@pytest.mark.parametrize("words", [[], ["--now"]])
+def test_another_process_with_the_owners_numbers_is_not_signalled(folder: Path, capsys: Out, words: list[str]) -> None:
+    """process: a run file that outlived a reboot names a pid and a start that others have now, without its lock"""
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        path = run_files.socket_path("reborn", folder)
+        run = run_files.new_run_file("reborn", path, "service")
+        start = process_identity.start_time_of(bystander.pid)
+        assert start is not None
+        old = replace(run, pid=bystander.pid, start_time=start, is_locked=True)
+        run_files.run_file_of(path).write_text(json.dumps(asdict(old)))
+        assert main(["stop", *words, "--socket", str(path)]) != 0
+        assert bystander.poll() is None
+        bystander.kill()

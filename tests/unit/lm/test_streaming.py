@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import struct
 import threading
@@ -21,6 +22,7 @@ from dspex.lm.record import LM
 from dspex.lm.usage import Account
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.held_endpoint import PATIENCE, HeldEndpoint, event
+from tests.support.lm.peer import Peer, http
 from tests.support.lm.requests import ASK, forwarded
 
 Fake = Callable[..., FakeLM]
@@ -295,3 +297,19 @@ def test_stream_is_read_alike_however_its_bytes_are_cut(newline: str) -> None:
         reader = openai.reader(lm)
         texts = [text for piece in pieces for text in reader.feed(piece)]
         assert "".join(texts) == "a\r\n bé" == reader.finish().text
+
+
+def test_stream_that_never_says_why_it_ended_is_served_and_not_kept(
+    peer: Callable[..., Peer], client: LMClient
+) -> None:
+    """collaboration: some servers give no finish_reason, and gateways end with [DONE] what broke off before it."""
+
+    def body(text: str, reason: str | None) -> bytes:
+        event = {"choices": [{"delta": {"content": text}, "finish_reason": reason}]}
+        return b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n"
+
+    made = peer([http(body("half", None))], [http(body("whole", "stop"))])
+    lm = LM("openai/fake", api_base=made.url.removesuffix("/x"), api_key="canary-42424242", retries=0)
+    found = ["".join(item for item in client.stream(lm, ASK) if isinstance(item, str)) for _ in range(3)]
+    assert found == ["half", "whole", "whole"]
+    assert made.accepted == 2

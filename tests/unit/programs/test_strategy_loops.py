@@ -164,3 +164,29 @@ def test_template_fills_names_and_refuses_the_rest() -> None:
         template("{{ x + 1 }}").render(x="a")
     with pytest.raises(SettingsError, match="Line 2"):
         template("ok\n{% if %}")
+
+
+async def _late(inputs: Any, out: Prediction) -> float:
+    return 1.0
+
+
+def _wrapped(*given: Any) -> Any:
+    """It does not look asynchronous."""
+    return _late(*given)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_reward_that_is_a_coroutine_ends_it_at_the_first_attempt() -> None:
+    """unit: every further attempt would be paid for nothing."""
+    asked = Asked("one", "two", "three")
+    with pytest.raises(SettingsError, match="at once") as refused:
+        drive(choosing({}, _wrapped, attempts=3), asked)
+    assert refused.value.key == "reward_fn" and len(asked.attempts) == 1
+
+
+@pytest.mark.parametrize("check", [_wrapped, lambda *given: (False for _ in given)])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_check_that_is_a_coroutine_passes_nothing(check: Any) -> None:
+    """unit: it was taken for satisfied."""
+    with pytest.raises(SettingsError, match="at once"):
+        asserted(Asked("one"), [check])

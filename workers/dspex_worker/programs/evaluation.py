@@ -20,7 +20,7 @@ from ..failure import Failure
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
-from .metric_calls import Metric, metric_from, score_of
+from .metric_calls import BadMetric, Metric, metric_from, score_of
 from .modules import REWARDED, given
 from .program_calls import Record, Spec, result_of
 from .worker_lm import secrets_of
@@ -84,6 +84,7 @@ def scored(
 
     Raises:
         MemoryError: a row raised it; what it left behind cannot be trusted.
+        BadMetric: no row can be scored.
         Cancelled: the call was cancelled.
     """
     with ThreadPoolExecutor(max_workers=num_threads or DEFAULT_THREADS, thread_name_prefix="dspex-rows") as pool:
@@ -130,6 +131,6 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluat
             raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
         return EvaluatedRow(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
     except Exception as error:  # a failed row is a row of the result
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or isinstance(error, BadMetric):
             raise
         return EvaluatedRow(0.0, error=error)

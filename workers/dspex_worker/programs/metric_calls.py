@@ -13,11 +13,17 @@ import dspy
 from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from ..context import Context
-from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments
+from ..failure import Failure
+from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments, require_result
 from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import Imports
 from .wire_values import to_wire
+
+
+class BadMetric(Failure):
+    """A metric that can score no example, whatever the program answers: it ends the job at the first one."""
+
 
 Metric = Callable[..., Any]
 Compare = Callable[[str, str], float]
@@ -143,7 +149,11 @@ def _imported(function: Any, path: str) -> Metric:
 
     def metric(*given: Any) -> Any:
         placed, named = convention.arguments(given)
-        return in_call(running(), function, *placed, **named)
+        value = in_call(running(), function, *placed, **named)
+        try:
+            return require_result(value, "metric", function)
+        except Mismatch as error:
+            raise BadMetric("SettingsError", f"{path}: {error}", key="metric") from error
 
     return metric
 
@@ -174,7 +184,12 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
             sent[role] = _traced(values.get(role), in_full=role in sees)
         if values.get("pred_name") is not None:
             sent["pred_name"] = str(values["pred_name"])
-        given = context.call_parent("metric.call", sent)
+        try:
+            given = context.call_parent("metric.call", sent)
+        except Failure as failure:
+            if failure.kind == "UnusableMetric":
+                raise BadMetric("SettingsError", failure.message, key="metric") from failure
+            raise
         return dspy.Prediction(**given) if isinstance(given, dict) else given
 
     return metric

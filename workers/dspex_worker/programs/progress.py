@@ -20,7 +20,7 @@ from dspy.utils.callback import BaseCallback
 from ..context import Context
 from .call_context import CallUsage, in_call
 from .dspy_errors import is_out_of_memory
-from .metric_calls import Metric, score_of
+from .metric_calls import BadMetric, Metric, score_of
 
 _ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")
@@ -95,7 +95,7 @@ class Progress:
             try:
                 value = in_call(self._ctx, metric, example, prediction, *about)
                 score_of(value)
-            except MemoryError as error:
+            except (MemoryError, BadMetric) as error:
                 self.stop(error)
             except Exception as error:  # the metric is the user's code
                 with self._lock:
