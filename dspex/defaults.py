@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .usage_stats import UsageStats
 
 
-class HoldsLM(Protocol):
+class HasLM(Protocol):
     """What has a language model to be called, as a FakeLM does."""
 
     @property
@@ -29,7 +29,7 @@ class HoldsLM(Protocol):
 
 
 if TYPE_CHECKING:
-    LMLike = LM | str | Mapping[str, Any] | HoldsLM  # a record, a model's name, a table of settings
+    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's name, a table of settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"

@@ -37,7 +37,7 @@ Guard = Callable[[Any], None]
 
 def guard_of(annotation: Any) -> Guard | None:
     """Return a look at a value before it is validated by this type, which may raise TooCostly; None for most types."""
-    found = _Found()
+    found = _TypeContents()
     found.visit(annotation, ())
     guards: list[Guard] = []
     if found.is_recursive and max(found.mappings, found.lists) > 1:
@@ -55,7 +55,7 @@ def _each(guards: list[Guard], value: Any) -> None:
 
 
 @dataclasses.dataclass(slots=True)
-class _Found:
+class _TypeContents:
     """What a type holds, at any depth: the most choices of a union that take a mapping, or a list."""
 
     mappings: int = 1

@@ -149,7 +149,7 @@ def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        run = replace(run, is_locked=process_identity.hold(descriptor))
+        run = replace(run, is_locked=process_identity.lock(descriptor))
         text = json.dumps(asdict(run), indent=1).encode()
         if os.write(descriptor, text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

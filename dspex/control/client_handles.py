@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Arguments = dict[str, Any]
 
 
-class Asker(Protocol):
+class RequestSender(Protocol):
     """What the handles ask of their client."""
 
     @property
@@ -45,7 +45,7 @@ class Asker(Protocol):
 class ClientPool:
     """One pool of a supervisor in another process."""
 
-    def __init__(self, client: Asker, name: str) -> None:
+    def __init__(self, client: RequestSender, name: str) -> None:
         self.name = name
         self._client = client
 
@@ -98,7 +98,9 @@ class ClientSession:
     Its calls take the options of `Client.call` but `session` and `shared`.
     """
 
-    def __init__(self, client: Asker, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool) -> None:
+    def __init__(
+        self, client: RequestSender, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool
+    ) -> None:
         self.id = id if id is not None else secrets.token_hex(8)
         self._client = client
         self._pool = pool

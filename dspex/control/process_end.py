@@ -68,7 +68,7 @@ class ProcessEnd:
             and (known := process_identity.life_of(run.pid, run.start_time, run.namespace)) is not Life.UNKNOWN
         ):
             return known
-        held = process_identity.is_held(self._record) if self._record >= 0 and self._is_locked() else None
+        held = process_identity.is_locked(self._record) if self._record >= 0 and self._is_locked() else None
         return Life.UNKNOWN if held is None else Life.ALIVE if held else Life.GONE
 
     @property

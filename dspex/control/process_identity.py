@@ -53,7 +53,7 @@ def namespace_of_pids() -> str:
         return ""
 
 
-def hold(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
     """Lock an open run file until this process ends; False where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,7 +64,7 @@ def hold(descriptor: int) -> bool:
     return True
 
 
-def is_held(descriptor: int) -> bool | None:
+def is_locked(descriptor: int) -> bool | None:
     """Return whether somebody holds an open run file; None where that cannot be told."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -191,7 +191,7 @@ def life_of(path: Path, run: RunFile) -> Life:
     except OSError:
         return Life.UNKNOWN
     try:
-        held = process_identity.is_held(descriptor)
+        held = process_identity.is_locked(descriptor)
     finally:
         os.close(descriptor)
     return Life.UNKNOWN if held is None else Life.ALIVE if held else Life.GONE

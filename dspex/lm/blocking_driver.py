@@ -21,7 +21,7 @@ from .effects import (
 )
 from .http.blocking_client import BlockingHttp
 from .request import Request
-from .single_flight import FlightSeat, SingleFlight
+from .single_flight import FlightMember, SingleFlight
 
 Starter = Callable[[Request], Request]
 
@@ -76,7 +76,7 @@ class BlockingDriver:
             self.http.is_over.wait(min(effect.seconds, threading.TIMEOUT_MAX))
             return None
         if type(effect) is Wait:
-            return self._wait(effect.seat, effect.deadline)
+            return self._wait(effect.member, effect.deadline)
         assert type(effect) is StartServer
         return self._start(effect.request)
 
@@ -88,13 +88,13 @@ class BlockingDriver:
         stream = http.stream(target, head, body, timeout, request.until, send.on_resend)
         return stream if stream.head.status < 300 else stream.whole()
 
-    def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
-        """Wait until the seat is settled; False when it would be for ever: this very thread leads."""
-        if not seat.settled and self._single_flight.leads_here(seat):
+    def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
+        """Wait until the member is settled; False when it would be for ever: this very thread leads."""
+        if not member.settled and self._single_flight.leads_here(member):
             return False
         done = threading.Lock()
         done.acquire()
-        if self._single_flight.watch(seat, done.release):
+        if self._single_flight.watch(member, done.release):
             left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
             done.acquire(timeout=min(max(0.0, left), threading.TIMEOUT_MAX))
         return True

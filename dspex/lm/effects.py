@@ -15,7 +15,7 @@ from .dialects.answer import Answer
 from .http.http_message import Reply
 from .request import Request
 from .response_check import LiveStream
-from .single_flight import FlightSeat
+from .single_flight import FlightMember
 
 T = TypeVar("T")
 
@@ -48,9 +48,9 @@ class Sleep:
 
 @dataclass(slots=True)
 class Wait:
-    """Wait until the seat is settled, or `deadline`; the result is False when the wait would never end."""
+    """Wait until the member is settled, or `deadline`; the result is False when the wait would never end."""
 
-    seat: FlightSeat[ExchangeOutcome]
+    member: FlightMember[ExchangeOutcome]
     deadline: float | None
 
 
@@ -79,7 +79,7 @@ class ExchangeOutcome:
     cached: bool = False
     attempts: int = 0
     was_held_back: bool = False  # the circuit is open: nothing was sent
-    seat: FlightSeat[ExchangeOutcome] | None = field(default=None, repr=False)  # of a live stream: still to land
+    member: FlightMember[ExchangeOutcome] | None = field(default=None, repr=False)  # of a live stream: still to land
     asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 

@@ -11,8 +11,6 @@ from typing import Literal
 
 Dialect = Literal["openai", "anthropic", "gemini"]
 
-DSPY_VERSION = "3.4.1"  # the release these facts were read from
-
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity
 class Provider:

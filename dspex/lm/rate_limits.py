@@ -58,7 +58,7 @@ class Breaker:
             return 0.0
         return self.open_until - now
 
-    def note(self, answered: bool, now: float) -> Turn | None:
+    def record(self, answered: bool, now: float) -> Turn | None:
         """Tell how a request ended; gives what that changed."""
         if answered:
             was_open, self.failures = self.failures >= TRIP_AFTER, 0
@@ -101,13 +101,13 @@ class RateLimits:
         with self._lock:
             return breaker.wait(now)
 
-    def note(self, api_base: str, answered: bool, now: float) -> Turn | None:
+    def record(self, api_base: str, answered: bool, now: float) -> Turn | None:
         """Tell how a request to the endpoint ended; `answered` is any response that the endpoint itself gave."""
         breaker = self._breakers.get(api_base)
         if answered and (breaker is None or not breaker.failures):
             return None
         with self._lock:
-            return self._breakers.setdefault(api_base, Breaker()).note(answered, now)
+            return self._breakers.setdefault(api_base, Breaker()).record(answered, now)
 
 
 def _bucket_key(lm: LM) -> tuple[Any, ...]:

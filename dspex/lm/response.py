@@ -88,20 +88,20 @@ class Response:
         Raises:
             LMError: the stream reports an error, is none, or was not whole.
         """
-        live, seat = self.outcome.live, self.outcome.seat
+        live, member = self.outcome.live, self.outcome.member
         if live is None:
             return next(self._pieces, None)
-        if seat is not None:
-            seat.resume()
+        if member is not None:
+            member.resume()
         while not self._has_ended:
             shown = yield from self._shown(live)
-            if seat is not None:
+            if member is not None:
                 self._kept.append(shown)
-                seat.hold()
+                member.pause()
             if shown:
                 return shown
-        if seat is not None:
-            self._services.settle(self._request, seat, Reply(live.head, b"".join(self._kept)))
+        if member is not None:
+            self._services.settle(self._request, member, Reply(live.head, b"".join(self._kept)))
         return None
 
     def _shown(self, live: LiveStream) -> Effects[bytes]:
@@ -121,8 +121,8 @@ class Response:
         outcome = self.outcome
         if outcome.live is not None:
             outcome.live.stream.close()
-        if outcome.seat is not None:
-            self._services.single_flight.leave(outcome.seat)
+        if outcome.member is not None:
+            self._services.single_flight.leave(outcome.member)
 
 
 class _StreamedText:

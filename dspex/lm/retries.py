@@ -82,15 +82,15 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
-            _note(services, request, result.head.status not in _UNANSWERED)
+            _record(services, request, result.head.status not in _UNANSWERED)
             return _judged(request, cleaned(sent, result))
-        _note(services, request, True)
+        _record(services, request, True)
         return (yield from _opened(request, LiveStream(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
         if error.provider is not None:  # the provider itself reported it, inside a stream
             return ExchangeOutcome(error=error)
         if isinstance(error, LMTransportError) or left >= FAIR_S:
-            _note(services, request, False)
+            _record(services, request, False)
         return ExchangeOutcome(error=_name(lm, error))
 
 
@@ -130,9 +130,9 @@ def _spend(request: Request, usage: Mapping[str, Any]) -> None:
         request.spend(usage)
 
 
-def _note(services: ExchangeServices, request: Request, answered: bool) -> None:
-    """Tell the circuit breaker how an attempt ended."""
-    turn = services.limits.note(request.lm.api_base, answered, time.monotonic())
+def _record(services: ExchangeServices, request: Request, answered: bool) -> None:
+    """Record in the circuit breaker how an attempt ended."""
+    turn = services.limits.record(request.lm.api_base, answered, time.monotonic())
     if turn == "opened":
         request.emit(Name.LM_CIRCUIT_OPENED, model=request.lm.model, endpoint=request.target.host, pause_s=OPEN_S)
     elif turn == "closed":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from dspex_worker.wire.error_codec import NAME_MOST, Description, ErrorEncoder, Known, bounded, read
+from dspex_worker.wire.error_codec import NAME_MOST, ErrorDescription, ErrorEncoder, KnownError, bounded, read
 
 from .. import errors
 from ..config import PoolConfig
@@ -169,7 +169,7 @@ def error_from_reply(described: object, call: EndedCall, pool: str, worker: Call
     return own or error_from(found, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def error_from(found: Description, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
+def error_from(found: ErrorDescription, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
     """Return the exception for a worker's description; whatever it holds, an exception comes out."""
     try:
         known = _known(found, pool=pool, session=session)
@@ -240,14 +240,14 @@ def _session_error(why: EndReason, call: EndedCall, pool: PoolFacts) -> errors.S
 # --- what workers describe ----------------------------------------------------------------------------------------
 
 
-def _raised_here(found: Description, raised: Mapping[int, DspexError]) -> DspexError | None:
+def _raised_here(found: ErrorDescription, raised: Mapping[int, DspexError]) -> DspexError | None:
     """The very exception that a callback raised in this process, if that is what the worker passed on."""
     id = found.facts.get(RAISED)
     error = raised.get(id) if isinstance(id, int) else None
     return error if error is not None and type(error).__name__ == found.kind else None
 
 
-def _known(found: Description, *, pool: str, session: str) -> DspexError | None:
+def _known(found: ErrorDescription, *, pool: str, session: str) -> DspexError | None:
     kind, message, facts = found.kind, found.message, found.facts
     if kind in _PLAIN:
         allowed = {key: bounded(facts[key], NAME_MOST) for key in _PLAIN[kind] if facts.get(key) is not None}
@@ -309,12 +309,12 @@ def _parse_error(message: str, facts: dict[str, Any]) -> errors.AdapterParseErro
     )
 
 
-def _classify(error: BaseException) -> Known:
+def _classify(error: BaseException) -> KnownError:
     if isinstance(error, LMError):
         facts = {name: getattr(error, name) for name in _LM_FACTS}
-        return Known(type(error).__name__, facts, error.message, has_traceback=False)
+        return KnownError(type(error).__name__, facts, error.message, has_traceback=False)
     is_own = isinstance(error, DspexError)
-    return Known(type(error).__name__, has_traceback=not is_own)
+    return KnownError(type(error).__name__, has_traceback=not is_own)
 
 
 _ENCODER = ErrorEncoder(classify=_classify, traceback=16 * 1024)

@@ -71,8 +71,8 @@ class Dispatcher(Executor):
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False
-        is_held = call.loop_batch is not None and call.loop_batch.hold(channels)
-        self._follow_up(() if is_held else channels)
+        is_deferred = call.loop_batch is not None and call.loop_batch.defer_flush(channels)
+        self._follow_up(() if is_deferred else channels)
 
     def give_up(self, call: Call, error: BaseException | None, count: str, *, wakes: bool = False) -> bool:
         """End the call here and in its worker; False if it has an outcome already (C7)."""
@@ -165,7 +165,7 @@ class Dispatcher(Executor):
             self._is_torn = False
         self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
         if ended:
-            self._engine.call_last(lambda: wake_all(ended))
+            self._engine.before_sleep(lambda: wake_all(ended))
         if worker.callbacks:  # it may not say itself that these wait no more
             for call in taken:
                 self._end_callbacks(Cancel(worker.generation, call.id))
@@ -301,7 +301,7 @@ class Dispatcher(Executor):
 
     def _follow_up(self, channels: Sequence[Channel]) -> None:
         self._hand_on(channels)
-        self._engine.notice(self.due)
+        self._engine.wake_by(self.due)
 
     def _hand_on(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
@@ -321,7 +321,7 @@ class Dispatcher(Executor):
                 self.change(lambda now: [])
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
-                worker.channel.go_on()
+                worker.channel.resume()
         self.run_deferred()
 
 

@@ -22,7 +22,7 @@ PATIENCE = 10.0  # seconds for at most 16 MiB through a pipe, which take some 20
 
 
 @dataclass(slots=True)
-class _Unfinished:
+class _UnfinishedFrame:
     """What is here of one worker's frame."""
 
     size: int
@@ -30,7 +30,7 @@ class _Unfinished:
     is_paused: bool = False
 
 
-class Intake:
+class FrameIntake:
     """The unfinished frames of one pool. `pause` and `resume` stop and start the reading of a worker."""
 
     def __init__(self, pause: Callable[[Worker], None], resume: Callable[[Worker], None]) -> None:
@@ -38,7 +38,7 @@ class Intake:
         self.held = 0  # bytes
         self._pause = pause
         self._resume = resume
-        self._frames: dict[Worker, _Unfinished] = {}  # the oldest first
+        self._frames: dict[Worker, _UnfinishedFrame] = {}  # the oldest first
 
     def note(self, worker: Worker, size: int, now: float, *, is_new: bool) -> None:
         """So many bytes of the worker's wait for the rest of their frame; `is_new`: of another one than before."""
@@ -50,7 +50,7 @@ class Intake:
             del self._frames[worker]
         elif known is None or is_new:
             self._frames.pop(worker, None)
-            self._frames[worker] = _Unfinished(size, now)
+            self._frames[worker] = _UnfinishedFrame(size, now)
         else:
             known.size = size
         self._pause_or_resume(worker, now)
@@ -91,5 +91,5 @@ class Intake:
             self.due = inf
 
 
-def _is_large(frame: _Unfinished) -> bool:
+def _is_large(frame: _UnfinishedFrame) -> bool:
     return frame.size > SMALL

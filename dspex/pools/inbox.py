@@ -21,7 +21,7 @@ from .callback_handlers import CallbackHandlers
 from .callbacks import Callback
 from .dispatcher import Dispatcher
 from .durable_sessions import pack
-from .frame_intake import PATIENCE, Intake
+from .frame_intake import PATIENCE, FrameIntake
 from .processes.engine import Engine, Timer
 from .worker import Worker
 
@@ -49,7 +49,7 @@ class Inbox:
         self._bus = bus
         self._callbacks = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
-        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
+        self._intake = FrameIntake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
         self._late = Timer(engine, self._retire_late)
 
     def on_output(self, worker: Worker) -> None:
@@ -107,7 +107,7 @@ class Inbox:
         for body in worker.buffer.feed(data):
             is_new = True
             message = messages.read(body)
-            worker.turns.take(message)
+            worker.message_order.take(message)
             shapes.require(message)
             kind = message[0]
             if kind in FINAL:
@@ -198,7 +198,7 @@ class Inbox:
     def _on_ready(self, worker: Worker, message: Message, size: int) -> None:
         def ready(now: float) -> list[Instruction]:
             self._dispatcher.boot_error = None
-            self._call_factory.learn(message[1], worker.generation)
+            self._call_factory.set_commands(message[1], worker.generation)
             return self._dispatcher.state.worker_ready(worker.generation, now)
 
         if worker.pidfd is None:  # no call is sent to it before its end can be seen

@@ -54,7 +54,7 @@ class LoopBatch:
         except RuntimeError:
             self._ended.clear()  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
 
-    def hold(self, channels: Sequence[FlushedChannel]) -> bool:
+    def defer_flush(self, channels: Sequence[FlushedChannel]) -> bool:
         """Whether the channels are flushed later, with others of this turn; if not, the caller has to."""
         if not self._in_turn:
             return False

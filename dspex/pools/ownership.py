@@ -76,16 +76,16 @@ class Ownership:
         return "running" if self.is_started else "not started"
 
 
-class Forgetting(Protocol):
+class ForgetsInChild(Protocol):
     """What holds descriptors that a forked child must close."""
 
     def forget(self) -> None: ...
 
 
-_living: weakref.WeakSet[Forgetting] = weakref.WeakSet()
+_living: weakref.WeakSet[ForgetsInChild] = weakref.WeakSet()
 
 
-def forget_in_child(owner: Forgetting) -> None:
+def forget_in_child(owner: ForgetsInChild) -> None:
     """Have `owner.forget()` called in forked children of this process, as long as the owner is here."""
     _living.add(owner)
 

@@ -28,7 +28,7 @@ class PoolLifecycle:
 
     def _begin(self) -> None:
         self._engine.add_timed(self._dispatcher)
-        self._engine.at_death(self._engine_died)
+        self._engine.on_death(self._engine_died)
         self._pool_workers.begin()
 
     def _engine_died(self, cause: BaseException) -> None:

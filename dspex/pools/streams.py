@@ -113,7 +113,7 @@ class StreamBuffer:
             pass  # the loop is closed: its consumer is gone, and its finalizer gives the call up
 
 
-class _Reading:
+class _BaseStream:
     """The common part of both kinds of stream: credit, the end, and giving up."""
 
     def __init__(
@@ -161,7 +161,7 @@ class _Reading:
             self._pool.abandon_later(self._call)
 
 
-class Stream(_Reading, Iterator[Any]):
+class Stream(_BaseStream, Iterator[Any]):
     """A streaming call's chunks for a thread; `close()` it, or leave its `with` block, to stop early."""
 
     def __next__(self) -> Any:
@@ -199,7 +199,7 @@ class Stream(_Reading, Iterator[Any]):
             return self._buffer.take(None)
 
 
-class AsyncStream(_Reading, AsyncIterator[Any]):
+class AsyncStream(_BaseStream, AsyncIterator[Any]):
     """A streaming call's chunks for a coroutine; `await aclose()`, or leave its `async with` block, to stop early."""
 
     async def __anext__(self) -> Any:

@@ -5,11 +5,10 @@ Pure decisions over a program's description; it opens nothing and calls nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import SettingsError
 from ..lm.installed_dspy import dspy_version, unlike_here
@@ -133,15 +132,3 @@ def version_problem() -> str:
     numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
     first, below = TESTED_DSPY
     return "" if first <= numbers < below else f"dspy {installed}"
-
-
-def pool_for(module: str, pools: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return the pool that runs a module: optimizers have their own."""
-    heavy = OPTIMIZER_POOL in pools and module.rpartition(".")[2].lower() in _OPTIMIZERS
-    return OPTIMIZER_POOL if heavy else GENERAL_POOL
-
-
-_OPTIMIZERS = frozenset(
-    """miprov2 gepa copro simba bootstrapfewshot bootstrapfewshotwithrandomsearch bootstrapfewshotwithoptuna bootstraprs
-    labeledfewshot knnfewshot inferrules""".split()
-)

@@ -24,7 +24,7 @@ def fault_at_gate(stage: Stage, fault: str, **arguments: Any) -> Facts:
     bystanders = stage.bystanders()
     struck = time.monotonic()
     gate.touch()
-    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
+    return wait_for_error(failing, struck) | consequences(stage, bystanders, struck)
 
 
 def past_its_deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
@@ -39,7 +39,7 @@ def past_its_deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
     return facts | consequences(stage, bystanders, due, watch)
 
 
-def caller_told(failing: TrialRun, struck: float) -> Facts:
+def wait_for_error(failing: TrialRun, struck: float) -> Facts:
     """Wait until the caller of the failing call has its error."""
     failing.wait()
     return {"error": failing.outcome, "told_s": failing.seconds_since(struck)}

@@ -56,7 +56,7 @@ class Services:
         record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
         return {**record, "api_key": lm.api_key} if lm.direct else record
 
-    def tell(self, name: Name, **facts: Any) -> bool:
+    def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""
         if not self.supervisor.is_running:
             return False

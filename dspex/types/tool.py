@@ -47,7 +47,7 @@ class Tool(DspyType):
         arg_desc: dict[str, str] | None = None,
         **_: Any,
     ) -> None:
-        found = _Read(func, arg_desc or {}, needs_schemas=args is None)
+        found = _FunctionFacts(func, arg_desc or {}, needs_schemas=args is None)
         members: dict[str, Any] = {
             "func": func,
             "name": name or found.name,
@@ -126,7 +126,7 @@ class Tool(DspyType):
             ) from error
 
 
-class _Read:
+class _FunctionFacts:
     """What a function says of itself to a model."""
 
     def __init__(self, func: Any, arg_desc: Mapping[str, str], *, needs_schemas: bool) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from .failure import Cancelled, Failure
 from .wire import OverLimit, Unencodable
-from .wire.error_codec import ErrorEncoder, Known
+from .wire.error_codec import ErrorEncoder, KnownError
 
 
-def _classify(error: BaseException) -> Known:
+def _classify(error: BaseException) -> KnownError:
     """Name the supervisor's class for an exception, where it has one."""
     match error:
         case Failure():
-            return Known(error.kind, error.facts)
+            return KnownError(error.kind, error.facts)
         case Cancelled():
-            return Known("CallCancelled")
+            return KnownError("CallCancelled")
         case Unencodable():
-            return Known("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
+            return KnownError("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
         case OverLimit():
-            return Known("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
-    return Known()
+            return KnownError("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
+    return KnownError()
 
 
 describe = ErrorEncoder(classify=_classify, traceback=64 * 1024).describe

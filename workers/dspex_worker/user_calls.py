@@ -24,7 +24,7 @@ class Mismatch(TypeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
+class MetricParameters:
     """Which of the five roles a metric takes by position, which by name, and which it cannot do without."""
 
     positional: int
@@ -54,10 +54,10 @@ class Convention:
         return [role for role in ROLES if role in placed or role in named]
 
 
-_AS_GIVEN = Convention(len(ROLES))
+_AS_GIVEN = MetricParameters(len(ROLES))
 
 
-def metric_convention(metric: Callable[..., Any]) -> Convention:
+def metric_parameters(metric: Callable[..., Any]) -> MetricParameters:
     """Return how `metric` is to be called.
 
     Raises:
@@ -101,7 +101,7 @@ def require_arguments(function: Callable[..., Any], what: str, *names: str, may_
         ) from None
 
 
-def _convention(parameters: Mapping[str, Parameter]) -> Convention:
+def _convention(parameters: Mapping[str, Parameter]) -> MetricParameters:
     every = list(parameters.values())
     ordered = [one for one in every if one.kind in _BY_POSITION]
     takes_rest = any(one.kind is Parameter.VAR_POSITIONAL for one in every)
@@ -110,7 +110,7 @@ def _convention(parameters: Mapping[str, Parameter]) -> Convention:
     lacking = {ROLES[at] for at, one in enumerate(ordered[:taken]) if one.default is Parameter.empty}
     lacking |= {name for name in named if parameters[name].default is Parameter.empty}
     rest = takes_rest and taken >= len(ordered)
-    return Convention(taken, rest, named, frozenset(lacking))
+    return MetricParameters(taken, rest, named, frozenset(lacking))
 
 
 def _taken_by_position(ordered: Sequence[Parameter], *, takes_rest: bool) -> int:

@@ -41,7 +41,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StepOutput:
     """What one attempt gave: `value` for `into=`, and `writes` by name (None: the value has no names of its own)."""
 
     value: Any = None
@@ -85,7 +85,7 @@ class Step(ABC):
                 names_of((given,), key)
 
     @abstractmethod
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         """Do it once. Raises whatever goes wrong; the deadline is `job.deadline`."""
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from ...errors import SettingsError
 from .dataflow import Flow, Reads
 from .snapshots import own_copy
-from .step import Made, Step, StepJob
+from .step import Step, StepJob, StepOutput
 
 
 def cache_step(*, ttl: float = 3600.0, max_entries: int = 1000, name: str | None = None) -> Step:
@@ -55,11 +55,11 @@ class CacheStep(Step):
     def own_flow(self) -> Flow:
         return Flow()
 
-    async def perform(self, job: StepJob) -> Made:
-        return Made(None, {})
+    async def perform(self, job: StepJob) -> StepOutput:
+        return StepOutput(None, {})
 
 
-class Kept:
+class StepStore:
     """What one cache step at its place keeps. Any thread."""
 
     def __init__(self, ttl: float, max_entries: int, *, clock: Callable[[], float] = time.monotonic) -> None:

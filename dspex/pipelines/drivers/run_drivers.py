@@ -31,7 +31,7 @@ class Expired(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class BranchEnd:
     """How a branch ended: a value, an error, or cancelled (both None). `rank` orders the errors in time."""
 
     value: Any = None
@@ -60,7 +60,7 @@ class Driver(Protocol):
     ) -> Any:
         """Do what exists in both forms and keeps its own deadline; `heeds_cancel`: the blocking one heeds `cancel`."""
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         """Run jobs at the same time, `limit` at most; the first error cancels the others and waits `grace` for them."""
 
 
@@ -107,9 +107,9 @@ class ThreadDriver:
             return blocking()
         return self._await(_awaited(awaiting), math.inf)  # the rest can be cancelled only where it is awaited
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         flag = BranchFlag(under=self._flag)
-        team = _Team(jobs, self._below(flag), flag)
+        team = _ThreadGroup(jobs, self._below(flag), flag)
         try:
             team.run(min(limit, len(jobs)))
             if flag.is_set:
@@ -152,13 +152,13 @@ class ThreadDriver:
             raise
 
 
-class _Team:
+class _ThreadGroup:
     """The threads of one `gather`."""
 
     def __init__(self, jobs: Sequence[Branch], driver: ThreadDriver, flag: BranchFlag) -> None:
         self._driver = driver
         self._flag = flag
-        self._ended: list[Ended | None] = [None] * len(jobs)
+        self._ended: list[BranchEnd | None] = [None] * len(jobs)
         # Each job has a context of its own: one context cannot be entered by two threads at a time.
         self._todo = deque((i, job, contextvars.copy_context()) for i, job in enumerate(jobs))
         self._changed = threading.Condition()
@@ -178,9 +178,9 @@ class _Team:
         with self._changed:
             self._changed.wait_for(lambda: self._running == 0, grace)
 
-    def endings(self) -> list[Ended]:
+    def endings(self) -> list[BranchEnd]:
         with self._changed:
-            return [ended or Ended(is_cancelled=True) for ended in self._ended]
+            return [ended or BranchEnd(is_cancelled=True) for ended in self._ended]
 
     def _work(self) -> None:
         while not self._flag.is_set:
@@ -189,7 +189,7 @@ class _Team:
             except IndexError:
                 break
             try:
-                ended = Ended(context.run(completed, job(self._driver)))
+                ended = BranchEnd(context.run(completed, job(self._driver)))
             except BaseException as error:  # the gatherer decides what it means
                 ended = self._failed(error)
             with self._changed:
@@ -200,12 +200,12 @@ class _Team:
             self._running -= 1
             self._changed.notify_all()
 
-    def _failed(self, error: BaseException) -> Ended:
+    def _failed(self, error: BaseException) -> BranchEnd:
         if is_cancellation(error):
-            return Ended(is_cancelled=True) if self._flag.is_set else Ended(error=error)
+            return BranchEnd(is_cancelled=True) if self._flag.is_set else BranchEnd(error=error)
         with self._changed:
             self._ranks += 1
-            return Ended(error=error, rank=self._ranks)
+            return BranchEnd(error=error, rank=self._ranks)
 
     def _notify(self) -> None:
         with self._changed:
@@ -244,7 +244,7 @@ class TaskDriver:
     ) -> Any:
         return await awaiting()
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         places = asyncio.Semaphore(limit)
         order: list[asyncio.Task[Any]] = []
 
@@ -298,13 +298,13 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, CallCancelled | asyncio.CancelledError | concurrent.futures.CancelledError)
 
 
-def _ending(task: asyncio.Task[Any], order: list[asyncio.Task[Any]]) -> Ended:
+def _ending(task: asyncio.Task[Any], order: list[asyncio.Task[Any]]) -> BranchEnd:
     if not task.done() or task.cancelled():
-        return Ended(is_cancelled=True)
+        return BranchEnd(is_cancelled=True)
     error = task.exception()
     if error is None:
-        return Ended(task.result())
-    return Ended(error=error, rank=order.index(task) if task in order else len(order))
+        return BranchEnd(task.result())
+    return BranchEnd(error=error, rank=order.index(task) if task in order else len(order))
 
 
 def _settle(future: Any, value: Any, error: BaseException | None) -> None:

@@ -71,14 +71,14 @@ class CommandRunnable:
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
         return self._outcome(
-            pool.invoke(self.command, self._given(inputs), cancel=scope.cancel.on_set, **_options(scope))
+            pool.invoke(self.command, self._arguments(inputs), cancel=scope.cancel.on_set, **_options(scope))
         )
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
-        return self._outcome(await pool.ainvoke(self.command, self._given(inputs), **_options(scope)))
+        return self._outcome(await pool.ainvoke(self.command, self._arguments(inputs), **_options(scope)))
 
-    def _given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.arguments, **{name: to_wire(value, name) for name, value in inputs.items()}}
 
     def _outcome(self, call: Call) -> RunnableOutcome:

@@ -19,7 +19,7 @@ from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import Parameters
 from ..core.snapshots import Snapshot
-from ..core.step import Made, Step, StepJob, names_of
+from ..core.step import Step, StepJob, StepOutput, names_of
 
 _PLAIN = (str, int, float, bool, bytes, list, tuple, set, frozenset)
 
@@ -86,16 +86,16 @@ class NativeStep(Step):
                 key="into",
             )
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         if self.takes_state:
             call = functools.partial(self.parameters.function, Snapshot(job.state), **self.options)
         else:
             call = self.parameters.bound(job.state, self.options, job.node.name)  # type: ignore[assignment]
         value = await job.driver.call(call, job.deadline)
         if self.into is not None or (job.node.is_collected and self.declared is None):
-            return Made(value, extra=_items(value))
+            return StepOutput(value, extra=_items(value))
         writes, extra = self._named(value, job.node.name)
-        return Made(value, writes, extra=extra)
+        return StepOutput(value, writes, extra=extra)
 
     def _named(self, value: Any, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The items to write, and the others."""

@@ -125,50 +125,50 @@ class OptimizerRunnable:
         return False  # the whole optimization would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
-        flight = self._flight(scope)
-        is_reused = flight.is_over
-        best = flight.wait(scope)
+        shared = self._shared(scope)
+        is_reused = shared.is_over
+        best = shared.wait(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = program.using(timeout=scope.timeout)(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
             outcome = ModuleRunnable(program).run(inputs, scope)
-        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+        return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
-        flight = self._flight(scope)
-        is_reused = flight.is_over
-        best = await flight.await_(scope)
+        shared = self._shared(scope)
+        is_reused = shared.is_over
+        best = await shared.await_(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
             outcome = await ModuleRunnable(program).arun(inputs, scope)
-        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+        return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
-    def _flight(self, scope: Scope) -> Flight:
+    def _shared(self, scope: Scope) -> SharedOptimization:
         """The optimization, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm or defaults.configured_lm()
         key = self._key(lm)
-        mine = Flight(self.name)
-        flight = kept.setdefault(key, mine)
-        if flight is mine:
-            job = partial(self._optimize, scope.supervisor, lm, flight)
-            flight.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
-        assert isinstance(flight, Flight)
-        return flight
+        mine = SharedOptimization(self.name)
+        shared = kept.setdefault(key, mine)
+        if shared is mine:
+            job = partial(self._optimize, scope.supervisor, lm, shared)
+            shared.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
+        assert isinstance(shared, SharedOptimization)
+        return shared
 
-    def _optimize(self, supervisor: Supervisor, lm: LM, flight: Flight) -> Optimized:
+    def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> Optimized:
         return optimize(
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,
             optimizer=OPTIMIZERS[self.name],
             valset=self.valset,
             metric=self.metric,
-            on_progress=flight.report,
+            on_progress=shared.report,
             **self.options,
         )
 
@@ -188,7 +188,7 @@ class OptimizerRunnable:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-class Flight:
+class SharedOptimization:
     """One optimization and all who wait for it. Its thread reports to every one of them."""
 
     def __init__(self, name: str) -> None:
@@ -206,7 +206,7 @@ class Flight:
             began = time.monotonic()
             try:
                 best = job()
-            except BaseException as error:  # every waiter of the flight raises it
+            except BaseException as error:  # every waiter raises it
                 on_failure()
                 self._future.set_exception(error)
             else:
@@ -260,7 +260,7 @@ class Flight:
             self._listeners.remove(scope.on_progress)
 
 
-def _told(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
+def _described(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
     """The winner's outcome, with where and how it was made."""
     pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
     made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)

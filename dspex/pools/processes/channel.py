@@ -74,7 +74,7 @@ class Channel:
                 except RuntimeError:
                     pass  # it was another thread's
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """There is room again, or something may have been left undone; the engine's thread only."""
         with self._write_lock:  # waited for: its holder writes 64 KiB at most, and never waits
             if self.is_closed:

@@ -23,7 +23,7 @@ NO_PROCESSES = "no more processes may be started here: raise pids.max of the con
 UNLISTED = range(FIRST_PASSED, 1024)  # descriptors that may be open where /proc does not say
 
 
-class Process:
+class ChildProcess:
     """A running child, known by its pidfd. `status` is its exit status, negative for a signal; None if unknown."""
 
     def __init__(

@@ -22,7 +22,7 @@ from dspex_worker.wire import Malformed, decode, encode
 from ... import forks
 from ...config import PoolConfig
 from ...descriptors import above_streams, raised
-from .child_process import FIRST_PASSED, Process
+from .child_process import FIRST_PASSED, ChildProcess
 from .engine import Engine
 from .stderr_tail import StderrTail
 
@@ -214,7 +214,7 @@ class ForkserverProcess:
                 os.close(lifeline)
 
 
-def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
+def _launch(config: PoolConfig) -> tuple[ChildProcess, socket.socket, int, int]:
     """Return (the process, our end of its control socket, its lifeline's write end, its output's read end).
 
     Raises:
@@ -229,7 +229,7 @@ def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
         control.setblocking(False)
         os.set_blocking(errors, False)
         ends = ["--control", str(FIRST_PASSED), "--lifeline", str(FIRST_PASSED + 1)]
-        process = Process(
+        process = ChildProcess(
             [config.python, "-P", "-m", "dspex_worker.forkserver", *ends],
             output=child_errors,
             passed=[child_control.fileno(), child_lifeline],

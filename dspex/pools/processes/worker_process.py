@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
-from dspex_worker.wire.shapes import Turns
+from dspex_worker.wire.shapes import MessageOrder
 
 from ... import forks
 from ...descriptors import above_streams
@@ -44,7 +44,7 @@ class WorkerProcess:
         self.pidfd: int | None = None
         self.channel: Channel | None = None
         self.buffer = FrameBuffer()
-        self.turns = Turns()
+        self.message_order = MessageOrder()
         self.stderr = StderrTail()
         self.greeting: dict[str, Any] = {}
         self.boot_error: dict[str, Any] | None = None
@@ -72,7 +72,7 @@ class WorkerProcess:
             engine.set_writable_wanted(pipes.stdin, wanted)
 
         channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
-        engine.register(pipes.stdin, lambda _: channel.go_on(), 0)
+        engine.register(pipes.stdin, lambda _: channel.resume(), 0)
         engine.register(pipes.stderr, self._on_stderr, READABLE)
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
         channel.flush()

@@ -43,7 +43,7 @@ class Affinity:
         """Drop what the session was; what still runs of it ends before anything new of it starts."""
         self._end_life(record)
         for call in self._standing(record):
-            self._model.take(call)
+            self._model.dequeue(call)
             self._model.fail(call, EndReason.SESSION_LOST, reason="evicted", generation=record.generation)
         self.ended(record)
 
@@ -77,7 +77,7 @@ class Affinity:
         self._model.emit("session.lost", session=record.key, reason=reason, generation=generation)
         for call in self._standing(record):
             if record.is_of_this_life(call):
-                self._model.take(call)
+                self._model.dequeue(call)
                 self._model.fail(call, EndReason.SESSION_LOST, reason=reason, generation=generation)
         self.unpin(record)
         self.ended(record)
@@ -109,7 +109,7 @@ class Affinity:
         self.unpin(record)
         self._note(record)
 
-    def hold(self, record: SessionRecord, held: bool, generation: int) -> None:
+    def note_state(self, record: SessionRecord, held: bool, generation: int) -> None:
         """A reply says whether its worker holds state for the session (S4)."""
         if record.lost is None and record.pin == generation:
             record.is_stateful = held
@@ -136,7 +136,7 @@ class Affinity:
             self._next_sweep = NEVER
             if self._model.sessions:
                 self._schedule_sweep(now)
-        self._model.wake(self._next_sweep)
+        self._model.tick_by(self._next_sweep)
 
     def reschedule(self, now: float) -> None:
         """The rules have changed: look at the sessions by the new ones."""
@@ -215,4 +215,4 @@ class Affinity:
     def _schedule_sweep(self, now: float) -> None:
         if self._next_sweep == NEVER:
             self._next_sweep = now + self._model.rules.session_ttl / SWEEPS_PER_TTL
-            self._model.wake(self._next_sweep)
+            self._model.tick_by(self._next_sweep)

@@ -131,9 +131,9 @@ class Deaths:
         if not is_unstarted:
             call.retries -= 1
         if call.record is not None:
-            self._model.wait(call, call.record)
+            self._model.enqueue_in_session(call, call.record)
         else:
-            self._model.stand(call, self._model.suspects if call.is_alone else self._model.queue)
+            self._model.enqueue(call, self._model.suspects if call.is_alone else self._model.queue)
         self._model.emit("call.redispatched", call=call.id, started=not is_unstarted)
 
     def _leave_sessions(self, worker: WorkerRecord, reason: str, touched: dict[str, SessionRecord]) -> None:
@@ -158,8 +158,8 @@ class Deaths:
             why = EndReason.BOOT
         else:
             return
-        for call in self._model.standing():
-            self._model.take(call)
+        for call in self._model.queued_calls():
+            self._model.dequeue(call)
             self._model.fail(call, why, retry_in=self._restarts.wait(now))
         for record in tuple(self._model.sessions.values()):
             self._affinity.ended(record)

@@ -10,7 +10,7 @@ def check(state: PoolState) -> None:
     """Raise AssertionError naming the first invariant that does not hold."""
     _check_places(state)
     for worker in state.workers.values():
-        _check_worker(state, worker)
+        _check_worker(worker)
     for key, record in state.sessions.items():
         _must(record.key == key, f"{record} is kept under {key!r}")
         _check_session(state, record)
@@ -39,7 +39,7 @@ def _check_places(state: PoolState) -> None:
     _must(len(ids) == state.queued, f"queued is {state.queued}, but {len(ids)} stand somewhere")
 
 
-def _check_worker(state: PoolState, worker: WorkerRecord) -> None:
+def _check_worker(worker: WorkerRecord) -> None:
     counted = sum(not call.is_nested for call in worker.running.values())
     _must(worker.load == counted, f"{worker} counts {worker.load} running, has {counted}")
     _must(worker.load <= worker.concurrency, f"{worker} runs more than {worker.concurrency}")

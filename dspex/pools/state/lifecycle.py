@@ -38,13 +38,13 @@ class Lifecycle:
         """Start or drain workers until as many stay as are wanted; replace the next worn one."""
         if self._model.is_over or not self._model.is_started:
             return
-        self._choose_next(now)
+        self._choose_next()
         while (surplus := len(self._model.staying()) - self._target()) > 0:
             for worker in sorted(self._model.staying(), key=self._usefulness)[:surplus]:
                 self._drain(worker, "resized", now)
         for _ in range(-surplus - self._failed_starts()):
             if now < self._restarts.not_before:
-                self._model.wake(self._restarts.not_before)
+                self._model.tick_by(self._restarts.not_before)
                 break
             self._start(now)
         self._drain_if_spared(now)
@@ -101,7 +101,7 @@ class Lifecycle:
             self._generations, slot, now, self._model.rules.concurrency
         )
         self._model.out.append(Start(worker.generation, slot))
-        self._model.wake(now + self._model.rules.startup_timeout)
+        self._model.tick_by(now + self._model.rules.startup_timeout)
 
     # -- planned replacements --
 
@@ -118,7 +118,7 @@ class Lifecycle:
         worker.recycle_at = None
         if age is not None:
             worker.recycle_at = ready_at + age * self._model.random.uniform(1 - JITTER, 1 + JITTER)
-            self._model.wake(worker.recycle_at)
+            self._model.tick_by(worker.recycle_at)
 
     def recycle_if_worn(self, worker: WorkerRecord, now: float) -> None:
         reason = self._wear(worker, now) if worker.phase is WorkerPhase.READY else None
@@ -133,7 +133,7 @@ class Lifecycle:
             return "memory"
         return "age" if worker.recycle_at is not None and now >= worker.recycle_at else None
 
-    def _choose_next(self, now: float) -> None:
+    def _choose_next(self) -> None:
         while self.recycling is None and self._wanted:
             generation = next(iter(self._wanted))
             worker = self._model.workers.get(generation)
@@ -173,7 +173,7 @@ class Lifecycle:
     def _begin_leaving(self, worker: WorkerRecord, phase: WorkerPhase, reason: str, now: float) -> None:
         if not worker.is_leaving:
             worker.drain_until = now + self._model.rules.session_drain
-            self._model.wake(worker.drain_until)
+            self._model.tick_by(worker.drain_until)
         worker.phase = phase
         worker.leave_reason = reason
         self._scheduler.release(worker, now)
@@ -227,7 +227,7 @@ class Lifecycle:
         worker.phase = WorkerPhase.STOPPING
         worker.leave_reason = worker.leave_reason or reason
         worker.stop_by = now + self._model.rules.stop_grace
-        self._model.wake(worker.stop_by)
+        self._model.tick_by(worker.stop_by)
         self._model.out.append(Stop(worker.generation, worker.leave_reason))
 
     def kill(self, worker: WorkerRecord, reason: str) -> None:
@@ -262,13 +262,13 @@ class Lifecycle:
         if now >= calm_at:
             self._restarts.worked()
         else:
-            self._model.wake(calm_at)
+            self._model.tick_by(calm_at)
 
     def _kill_at(self, worker: WorkerRecord, limit: float, reason: str, now: float) -> None:
         if now >= limit:
             self.kill(worker, reason)
         else:
-            self._model.wake(limit)
+            self._model.tick_by(limit)
 
     def _check_cancels(self, worker: WorkerRecord, now: float) -> None:
         """A cancelled call that has not ended within `cancel_grace` takes its worker out of service (K3, K4)."""
@@ -289,13 +289,13 @@ class Lifecycle:
         if now >= since + grace:
             self.retire(worker, "cancel_grace", now)
         else:
-            self._model.wake(since + grace)
+            self._model.tick_by(since + grace)
 
     def _check_drain(self, worker: WorkerRecord, now: float) -> None:
         if not worker.is_leaving:
             return
         if worker.drain_until is not None and now < worker.drain_until:
-            self._model.wake(worker.drain_until)
+            self._model.tick_by(worker.drain_until)
         elif worker.drain_until is not None:
             self._end_drain(worker, now)
         self.go_if_done(worker, now)
@@ -303,7 +303,7 @@ class Lifecycle:
     def _check_age(self, worker: WorkerRecord, now: float) -> None:
         self.recycle_if_worn(worker, now)
         if worker.phase is WorkerPhase.READY and worker.recycle_at is not None and now < worker.recycle_at:
-            self._model.wake(worker.recycle_at)
+            self._model.tick_by(worker.recycle_at)
 
 
 def _loss(worker: WorkerRecord) -> str:

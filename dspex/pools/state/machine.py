@@ -109,7 +109,7 @@ class PoolState(PoolModel):
                 worker.is_silent_since = now
             self.out.append(Cancel(worker.generation, call.id))
             self.emit("call.abandoned", worker, call=call.id, command=call.command)
-            self.wake(now + self.rules.cancel_grace)
+            self.tick_by(now + self.rules.cancel_grace)
             self._lifecycle.go_if_done(worker, now)
         return self.flush()
 
@@ -188,7 +188,7 @@ class PoolState(PoolModel):
             self._scheduler.redirect(record, now)
         self._lifecycle.reconcile(now)
         self._scheduler.feed_all(now)
-        self.wake(now)
+        self.tick_by(now)
         return self.flush()
 
     def recycle(
@@ -201,8 +201,8 @@ class PoolState(PoolModel):
     def close(self, now: float) -> list[Instruction]:
         """Take no more calls; end those that were not sent."""
         self.is_closed = self.is_over = True
-        for call in self.standing():
-            self.take(call)
+        for call in self.queued_calls():
+            self.dequeue(call)
             self.fail(call, EndReason.CLOSED)
         for worker in self.workers.values():
             worker.exclusive = None
@@ -290,7 +290,7 @@ class PoolState(PoolModel):
     ) -> None:
         self._scheduler.leave_session(call, record)
         if held is not None:
-            self._affinity.hold(record, held, worker.generation)
+            self._affinity.note_state(record, held, worker.generation)
             self._scheduler.to_its_worker(record)
         if worker.is_leaving:
             self._lifecycle.loosen(record, worker, now)

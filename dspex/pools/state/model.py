@@ -58,7 +58,7 @@ class PoolModel:
 
     # -- what is to be done --
 
-    def wake(self, when: float) -> None:
+    def tick_by(self, when: float) -> None:
         """Ask for a tick at `when` or before."""
         if when < self.due:
             self.due = when
@@ -83,7 +83,7 @@ class PoolModel:
 
     # -- queues --
 
-    def stand(self, call: CallRecord, queue: CallQueue) -> None:
+    def enqueue(self, call: CallRecord, queue: CallQueue) -> None:
         """Put the call into a queue, at its turn."""
         call.phase = Phase.QUEUED
         call.place = call.turn
@@ -93,7 +93,7 @@ class PoolModel:
         if call.record is not None:
             call.record.head = call
 
-    def wait(self, call: CallRecord, record: SessionRecord) -> None:
+    def enqueue_in_session(self, call: CallRecord, record: SessionRecord) -> None:
         """Put the call into its session's queue, at its order."""
         call.phase = Phase.WAITING
         call.place = call.order
@@ -101,7 +101,7 @@ class PoolModel:
         record.waiting.push(call)
         self.queued += 1
 
-    def take(self, call: CallRecord) -> None:
+    def dequeue(self, call: CallRecord) -> None:
         """Take the call out of the queue that it is in."""
         if call.queue is None:
             return
@@ -111,7 +111,7 @@ class PoolModel:
         if call.record is not None and call.record.head is call:
             call.record.head = None
 
-    def standing(self) -> list[CallRecord]:
+    def queued_calls(self) -> list[CallRecord]:
         """Return all that stand anywhere, the oldest first."""
         calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():

@@ -35,7 +35,7 @@ class Scheduler:
         if call.is_nested or (not record.waiting.calls and record.admits(call)):
             self.place(call, now)
         else:
-            self._model.wait(call, record)
+            self._model.enqueue_in_session(call, record)
 
     def can_start(self, call: CallRecord, record: SessionRecord | None) -> bool:
         """Whether the new call would be sent at once."""
@@ -55,14 +55,14 @@ class Scheduler:
         if call.is_nested:
             self._place_nested(call, record, now)
         elif call.is_alone:
-            self._model.stand(call, self._model.suspects)
+            self._model.enqueue(call, self._model.suspects)
             self.reserve(now)
         elif (worker := self._destination(record)) is not None:
             self.send(call, worker)
         elif record is not None and record.pin in self._model.workers and self._model.binds(record):
-            self._model.stand(call, self._model.workers[record.pin].queue)
+            self._model.enqueue(call, self._model.workers[record.pin].queue)
         else:
-            self._model.stand(call, self._model.queue)
+            self._model.enqueue(call, self._model.queue)
 
     def send(self, call: CallRecord, worker: WorkerRecord) -> None:
         """Send the call to the worker; whoever sent it lets its session advance afterwards."""
@@ -126,7 +126,7 @@ class Scheduler:
         elif self._model.is_over:
             self._model.fail(call, EndReason.CLOSED)
         elif record is None and self._model.has_worker(WorkerPhase.STARTING):
-            self._model.stand(call, self._model.queue)
+            self._model.enqueue(call, self._model.queue)
         else:
             self._model.fail(call, EndReason.DEADLOCK)
 
@@ -135,7 +135,7 @@ class Scheduler:
     def feed(self, worker: WorkerRecord, now: float) -> None:
         """Give the worker what it may start, in turn."""
         while (call := self._next_for(worker)) is not None:
-            self._model.take(call)
+            self._model.dequeue(call)
             if not (self._poison.is_quiet or self._is_acceptable(call, worker, now)):
                 continue
             self.send(call, worker)
@@ -149,7 +149,7 @@ class Scheduler:
     def advance(self, record: SessionRecord, now: float) -> None:
         """Let the session's next calls go, as far as order and writers allow."""
         while (call := record.waiting.first()) is not None and record.admits(call):
-            self._model.take(call)
+            self._model.dequeue(call)
             self.place(call, now)
 
     def _next_for(self, worker: WorkerRecord) -> CallRecord | None:
@@ -176,7 +176,7 @@ class Scheduler:
         if worker.exclusive is call:
             worker.exclusive = None
         if refusal is None:
-            self._model.stand(call, self._model.suspects)
+            self._model.enqueue(call, self._model.suspects)
         else:
             self._model.fail(call, EndReason.POISON, **refusal)
             self.after_end(call, now)
@@ -233,7 +233,7 @@ class Scheduler:
 
     def drop(self, call: CallRecord, now: float) -> None:
         """Take an unsent call out, and let those behind it go."""
-        self._model.take(call)
+        self._model.dequeue(call)
         call.phase = Phase.DONE
         self.after_end(call, now)
         keeper = self._keeper(call)
@@ -252,8 +252,8 @@ class Scheduler:
         """The session got state on its worker while a call of it stood where any worker could take it: move it."""
         call = record.head
         if call is not None and call.queue is self._model.queue and record.pin in self._model.workers:
-            self._model.take(call)
-            self._model.stand(call, self._model.workers[record.pin].queue)
+            self._model.dequeue(call)
+            self._model.enqueue(call, self._model.workers[record.pin].queue)
 
     def redirect(self, record: SessionRecord, now: float) -> None:
         """Place the session's queued call again: its worker changed."""
@@ -262,8 +262,8 @@ class Scheduler:
         if keeper is not None:
             keeper.exclusive = None
         if call is not None:
-            self._model.take(call)
-            self._model.wait(call, record)
+            self._model.dequeue(call)
+            self._model.enqueue_in_session(call, record)
         self.advance(record, now)
         if keeper is not None:
             self.feed(keeper, now)

@@ -147,12 +147,12 @@ class BestOfN(Strategy):
         """Let the reward's own error out, when it is what a worker tells of."""
         try:
             yield
-        except RemoteError as told:
-            if told.type == "NoPrediction":
-                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from told
+        except RemoteError as remote:
+            if remote.type == "NoPrediction":
+                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from remote
             for error in reversed(self.raised):
-                if told.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(told):
-                    raise error from told
+                if remote.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(remote):
+                    raise error from remote
             raise
 
     def _reward_sent(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def choosing(
 ) -> Loop:
     """Make a loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
 
-    With `gives_feedback` each attempt after one with too low a reward is told of it: by the feedback that the reward
+    With `gives_feedback` each attempt after one with too low a reward gets feedback: by the feedback that the reward
     gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.
 
     Raises:
@@ -226,7 +226,7 @@ def choosing(
                 highest, best = score, prediction
             if threshold is not None and score >= threshold:
                 break
-            feedback = (_told(given, score, threshold),) if gives_feedback else ()
+            feedback = (_feedback(given, score, threshold),) if gives_feedback else ()
         except CallTimeout:  # of the whole, not of an attempt
             raise
         except Exception as error:  # the reward or the program's; `fail_count` says how many may be
@@ -251,7 +251,7 @@ def score_of(given: Any) -> float:
     raise InvalidInput(f"A reward gives a number or a bool, not {type(given).__name__}.")
 
 
-def _told(given: Any, score: float, threshold: float | None) -> str:
+def _feedback(given: Any, score: float, threshold: float | None) -> str:
     said = given.get("feedback") if isinstance(given, Mapping) else getattr(given, "feedback", None)
     if said:
         return str(said)

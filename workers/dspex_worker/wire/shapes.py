@@ -40,7 +40,7 @@ def reserved_in(facts: dict[str, Any]) -> str:
     return "" if RESERVED.isdisjoint(facts) else ", ".join(sorted(RESERVED.intersection(facts)))
 
 
-class Turns:
+class MessageOrder:
     """Whose turn it is in one conversation: HELLO, then READY or an ERROR with id 0, then all the rest."""
 
     __slots__ = ("_stage",)
