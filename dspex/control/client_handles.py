@@ -1,4 +1,4 @@
-"""What a client gives for one pool or one session of its supervisor. Everything goes through the client."""
+"""A client's handles for one pool or one session of its supervisor. Everything goes through the client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Arguments = dict[str, Any]
 
 
 class RequestSender(Protocol):
-    """What the handles ask of their client."""
+    """The requests that handles make through their client."""
 
     @property
     def is_open(self) -> bool: ...

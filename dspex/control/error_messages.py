@@ -1,4 +1,4 @@
-"""Exceptions in the control socket's ERROR messages: class, message and facts here, the same exception there. Pure.
+"""Encode and rebuild exceptions in the control socket's ERROR messages: class, message and facts. Pure.
 
 An exception is rebuilt without its constructor, so that every class of `dspex.errors` crosses whole, also one that is
 added later. A class that this side does not know becomes a RemoteError.

@@ -1,4 +1,4 @@
-"""Waiting until a supervisor has really ended, and ending one that does not answer. Blocks; needs no thread.
+"""Wait until a supervisor has ended, and end one that does not answer. Blocks; needs no thread.
 
 A process is watched through a pidfd: of the listener as the kernel knows it, or of the pid in the run file if that is
 identified. Where neither can be had, through the lock that the owner holds on its run file until its process ends. What
@@ -23,7 +23,7 @@ LOOK = 0.02  # seconds between looks at a lock or a run file
 
 
 class ProcessEnd:
-    """One supervisor that is to end. Made before it is asked to, so that nothing of it is missed."""
+    """One supervisor that is to end. Made before the request, so that nothing of its end is missed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class ProcessEnd:
 
     @property
     def life(self) -> Life:
-        """What is known of its process now."""
+        """Whether its process lives, as far as can be seen now."""
         if self._pidfd >= 0:
             return Life.GONE if self._has_ended(0.0) else Life.ALIVE
         run = self.run
