@@ -16,7 +16,7 @@ START = "Start one with `dspex start`."
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Return the NotRunning with a remedy for the supervisor at `path`."""
+    """Add a remedy, about the supervisor at `path`, to a NotRunning that leaves the block."""
     try:
         yield
     except NotRunning as error:

@@ -1,4 +1,4 @@
-"""`AsyncDriver`: performs effects on the calling task's event loop."""
+"""`AsyncDriver`: perform effects on the calling task's event loop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AsyncDriver:
             return returned
 
     async def iterate(self, effects: Effects[None]) -> AsyncGenerator[Any, None]:
-        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        """Perform all effects, and yield the item of each `Give`; closing it closes the generator."""
         try:
             effect = next(effects)
             while True:

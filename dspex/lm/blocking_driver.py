@@ -1,4 +1,4 @@
-"""`BlockingDriver`: performs effects on the calling thread (`async_driver` has the one for event loops)."""
+"""`BlockingDriver`: perform effects on the calling thread (`async_driver` is its twin for event loops)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class BlockingDriver:
             return returned
 
     def iterate(self, effects: Effects[None]) -> Generator[Any, None, None]:
-        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        """Perform all effects, and yield the item of each `Give`; closing it closes the generator."""
         try:
             effect = next(effects)
             while True:
@@ -89,7 +89,7 @@ class BlockingDriver:
         return stream if stream.head.status < 300 else stream.whole()
 
     def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
-        """Wait until the member is settled; False when it would be for ever: this very thread leads."""
+        """Wait until the member's wait is over; False when it would be for ever: this very thread leads."""
         if not member.settled and self._single_flight.leads_here(member):
             return False
         done = threading.Lock()

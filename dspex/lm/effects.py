@@ -1,4 +1,4 @@
-"""What an exchange asks its driver to do, and how it ended: plain data.
+"""Effects that an exchange asks its driver to perform, and the outcome of an exchange: plain data.
 
 A generator of effects blocks nowhere: a driver performs what it yields, on a thread or on an event loop, and sends the
 result back. So everything about a request is written once, for both.
@@ -48,7 +48,7 @@ class Sleep:
 
 @dataclass(slots=True)
 class Wait:
-    """Wait until the member is settled, or `deadline`; the result is False when the wait would never end."""
+    """Wait for the flight's leader, or until `deadline`; the result is False when the wait would never end."""
 
     member: FlightMember[ExchangeOutcome]
     deadline: float | None

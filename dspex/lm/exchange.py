@@ -1,4 +1,4 @@
-"""The policy around one LM request, written once for threads and for event loops.
+"""Carry out one LM request: cache, single flight, retries. Written once for threads and event loops.
 
 cache -> single flight -> attempts (`retries`) -> cache. `exchange` is a generator of effects (see `effects`), so it
 blocks nowhere itself; the drivers do the waiting, on whichever thread or loop they run.
@@ -119,7 +119,7 @@ def _follow(
 
 
 def _alone(services: ExchangeServices, request: Request) -> Exchange:
-    """Ask although somebody else does: waiting for them would be for ever."""
+    """Ask on our own although somebody else does: waiting for them would be for ever."""
     outcome = yield from attempts(services, request)
     if outcome.error is None and outcome.reply is not None:
         services.settle(request, None, outcome.reply)

@@ -23,7 +23,7 @@ class ExchangeServices:
     random: random.Random
 
     def settle(self, request: Request, member: FlightMember[ExchangeOutcome] | None, reply: Reply) -> None:
-        """A whole 200 response is there: keep it and give it to the followers."""
+        """Cache a whole 200 response, and pass it to the followers."""
         if request.key is not None:
             kept = CachedReply(reply.head.get("content-type"), reply.body)
             self.cache.put(request.key, kept, ttl=request.lm.cache_ttl)

@@ -48,7 +48,7 @@ class LMEventListener(Protocol):
     """Receives the client's events: a supervisor's services."""
 
     def emit(self, name: events.Name, **facts: Any) -> bool:
-        """Take an event; False when nobody is there any more."""
+        """Take an event; False when nobody listens any more."""
 
 
 class LMClient:
@@ -92,7 +92,7 @@ class LMClient:
     def stream(
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> Generator[str | Completion, None, None]:
-        """Give the answer's text as it arrives; the last item is the Completion.
+        """Return the answer's text as it arrives; the last item is the Completion.
 
         Fails over only before any text came.
         """

@@ -1,4 +1,4 @@
-"""The providers that an LM's model string may name, as data: where they live and how their dialect deviates.
+"""The providers that an LM's model string may name: their URLs and how their dialect deviates.
 
 Facts only, taken from DSPy 3.4.1's provider tables so that both routes send the same bytes; no I/O, no state.
 `native` False: the parent forwards a worker's requests to it but does not speak its dialect itself.
@@ -35,7 +35,7 @@ class Provider:
 
     @property
     def url_names(self) -> tuple[str, str]:
-        """Environment names that move the endpoint, in order."""
+        """The environment variables that move the endpoint, in order."""
         name = self.prefix.upper()
         return (f"{name}_BASE_URL", f"{name}_API_BASE")
 

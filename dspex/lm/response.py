@@ -1,4 +1,4 @@
-"""A response as it comes: its outcome, then the parts of its body; and the text, the choice and the cost of an answer.
+"""Read a response as it arrives: its outcome, the parts of its body, and its texts, choice and cost.
 
 Generators of effects (see `effects`), which the drivers run on a thread or on an event loop.
 """
@@ -23,7 +23,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[Choice]:
-    """Return the choice that the whole response is.
+    """Return the choice in a whole response.
 
     Raises:
         LMError: it is a refusal, or no answer came.
@@ -34,7 +34,7 @@ def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> E
 
 
 def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[None]:
-    """Return the texts as they come, then the completion; a stream that ends early is counted too.
+    """Yield the texts as they come, then the completion; a stream that ends early is counted too.
 
     Raises:
         LMError: the response is a refusal, or breaks off.
@@ -150,7 +150,7 @@ class _StreamedText:
 
 
 def _pieces(reply: Reply | None) -> Iterator[bytes]:
-    """Give a whole body in pieces that fit into a frame to a worker.
+    """Return a whole body in pieces that fit into a frame to a worker.
 
     A refusal is one piece: no key in it may be cut in two.
     """

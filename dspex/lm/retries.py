@@ -1,4 +1,4 @@
-"""Attempts at one request: rate limit, circuit breaker, send, check, and a pause before the next attempt.
+"""Attempt one request: rate limit, circuit breaker, send, check, and a pause before the next attempt.
 
 An error may come as a success (`response_check`). A pause is what Retry-After says, else full jitter; it never passes
 the deadline. Generators of effects: nothing here blocks.
@@ -95,7 +95,7 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
 
 
 def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
-    """Return a whole response: an answer, or the error that its status or its body says it is."""
+    """Return the outcome of a whole response: an answer, or the error that its status or its body reports."""
     status = reply.head.status
     if status >= 300:
         refusal = request.dialect.failure(request.lm, status, reply.body)
@@ -109,7 +109,7 @@ def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
 
 
 def _opened(request: Request, live: LiveStream) -> Exchange:
-    """Read a stream until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
+    """Read a stream until its answer begins: what ends it before was shown to nobody, and can be tried again."""
     try:
         while not live.open((yield ReceivePart(live.parts))):
             pass

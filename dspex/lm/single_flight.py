@@ -1,4 +1,4 @@
-"""Single flight: of callers who ask the same thing at the same time one asks, the others wait (RULES I6).
+"""Single flight: of callers with the same request at the same time, one sends it, the others wait (RULES I6).
 
 A leader that is cancelled hands the lead to one of its followers. Threads and asyncio tasks share flights. The lock is
 held for a few dictionary operations; a leader that leaves inside a finalizer (a generator that the collector closes)

@@ -1,4 +1,4 @@
-"""`Dialect`: what each dialect does; `openai`, `anthropic` and `gemini` are modules of this shape."""
+"""`Dialect`: the interface of a dialect; `openai`, `anthropic` and `gemini` are modules of this shape."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dialect(Protocol):
         """Return a 2xx response's body, read."""
 
     def repaired(self, lm: LM, body: bytes) -> bytes:
-        """An answer's body with tool arguments that are no objects kept where a worker's reader would empty them."""
+        """Return the body with tool arguments that are no objects kept where a worker's reader would empty them."""
 
     def usage_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the counters that a response or an event holds, in DSPy's shape."""
