@@ -48,7 +48,7 @@ class LMEventListener(Protocol):
     """Receives the client's events: a supervisor's services."""
 
     def emit(self, name: events.Name, **facts: Any) -> bool:
-        """Take an event; False when nobody listens any more."""
+        """Emit an event of the client; False when nobody listens any more."""
 
 
 class LMClient:

@@ -22,7 +22,7 @@ TESTED_DSPY = ((3, 4, 1), (3, 5))  # what the native side was compared with: fro
 
 
 class Reason(StrEnum):
-    """Why a route was taken; the value is its sentence."""
+    """The reason for a route; the value is its sentence."""
 
     NATIVE = "everything it uses is in the native table"
     ASKED_FOR = "implementation= asked for it"
@@ -56,7 +56,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a decision depends on."""
+    """The facts that a decision depends on."""
 
     module: str
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`
@@ -122,7 +122,7 @@ def _obstacle(candidate: Candidate) -> Decision | None:
 
 @cache
 def version_problem() -> str:
-    """Say what is wrong with the installed DSPy, if the native side was not compared with it; empty if all is well.
+    """Return what is wrong with the installed DSPy, if the native side was not compared with it; "" if all is well.
 
     dspy is not imported. Where dspy is not installed there is nothing to differ from.
     """

@@ -30,7 +30,7 @@ _making = threading.Lock()
 
 
 class Services:
-    """One supervisor's LM traffic, tools and metrics."""
+    """The LM requests, tools and metrics of one supervisor's workers."""
 
     def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
         self.supervisor = supervisor
@@ -46,7 +46,7 @@ class Services:
         supervisor.register("metric.call", self.metrics.call)
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
-        """What a pool, or one session in it, has used so far."""
+        """Return what a pool, or one session in it, has used so far."""
         return self.accounts.stats(pool, session)
 
     def lm_record(self, lm: LM) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Services:
                 yield part
 
     def _origin(self, request: Callback) -> Origin:
-        """Return who pays for a worker's request, and what emits its events with the call's ids."""
+        """Return who pays for a worker's request, and who emits its events with the call's ids."""
         call = request.outer
         emit = functools.partial(
             self.supervisor.emit,

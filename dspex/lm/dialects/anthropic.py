@@ -84,7 +84,7 @@ def answer(lm: LM, body: bytes) -> Answer:
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
-    """Return the body with tool inputs that are no objects in the native side's form: DSPy's reader would empty them."""
+    """Return the body with tool inputs that are no objects in the native form: DSPy's reader would empty them."""
     if b'"tool_use"' not in body:
         return body
     data = decode(lm, body)

@@ -93,7 +93,7 @@ def answer(lm: LM, body: bytes) -> Answer:
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
-    """Return the body with tool arguments that are neither text nor an object as text: DSPy's reader would empty them."""
+    """Return the body with tool arguments that are neither text nor an object as text: DSPy's reader empties them."""
     if b'"tool_calls"' not in body:
         return body
     data = decode(lm, body)

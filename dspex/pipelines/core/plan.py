@@ -1,4 +1,4 @@
-"""A pipeline's steps put in sequence and checked: what `Pipeline` runs, and what it is as a step of another."""
+"""Put a pipeline's steps in sequence and check them; the plan of `Pipeline`, and of a pipeline as a step."""
 
 from __future__ import annotations
 

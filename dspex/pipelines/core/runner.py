@@ -1,4 +1,4 @@
-"""Run steps in sequence, each with its condition, attempts and fallback; written once for threads and event loops.
+"""Run steps in sequence, each with its condition, attempts and fallback; for threads and event loops alike.
 
 Everything here awaits only its `Driver`, which blocks or awaits (see `drivers/`); what belongs to a run is in its
 `PipelineRun` (P9). Rules P2, P3 and P7.
@@ -26,7 +26,7 @@ _MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
 
 @dataclass(frozen=True, slots=True)
 class StepEnd:
-    """A step's end: its record, its value for whoever collects it, and what it writes."""
+    """The end of a step: its record, its value for a collecting parent, and its writes."""
 
     record: StepRecord
     value: Any = None
@@ -34,7 +34,7 @@ class StepEnd:
 
 
 class PartsFailed(Exception):
-    """Something inside a composite step failed: `causes`, the first one first, and the records of its parts."""
+    """Parts of a composite step failed: `causes`, the first one first, and the records of its parts."""
 
     def __init__(self, step: str, causes: Sequence[BaseException], children: Sequence[StepRecord]) -> None:
         super().__init__(step)
@@ -86,7 +86,7 @@ async def run_sequence(
     deadline: float,
     records: list[StepRecord],
 ) -> dict[str, Any]:
-    """Run steps in turn on `state`, which they change, and give what they wrote. `records` grows as they end."""
+    """Run steps in turn on `state`, which they change, and return what they wrote. `records` grows as they end."""
     written: dict[str, Any] = {}
     key = key_of(state, sequence.reads, run.lm_identity()) if sequence.stores else None
     first = _served(sequence, key, state, written, records)
@@ -105,7 +105,7 @@ async def run_sequence(
 
 
 async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> StepEnd:
-    """Run one step: when, attempts, fallback (P7).
+    """Run one step: condition, attempts, fallback (P7).
 
     Raises:
         StepFailed: it came to nothing.
@@ -130,7 +130,7 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
 
 @dataclass(slots=True)
 class _Attempts:
-    """A step's attempts: what the last one made, or what went wrong in each."""
+    """The attempts of a step: the output of the last one, or the error of each."""
 
     attempts: int = 0
     made: StepOutput | None = None
@@ -277,7 +277,7 @@ def _failed(run: PipelineRun, node: Node, tried: _Attempts, began: float) -> Ste
 
 
 def _writes(node: Node, made: StepOutput) -> dict[str, Any]:
-    """What goes into the state (P2).
+    """Return what goes into the state (P2).
 
     Raises:
         InvalidReturn: the value has no name, or `keep` asks for what is not there.
@@ -300,7 +300,7 @@ def _writes(node: Node, made: StepOutput) -> dict[str, Any]:
 def _served(
     sequence: StepSequence, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
 ) -> int:
-    """Take what the latest cache step keeps for these inputs; give the index of the first step that has to run."""
+    """Apply the latest cached step outputs for these inputs; return the index of the first step that has to run."""
     for index in sorted(sequence.stores, reverse=True) if key is not None else ():
         writes = sequence.stores[index].get(key)  # type: ignore[arg-type]  # it is not None here
         if writes is None:
@@ -331,7 +331,7 @@ def _out_of_time(run: PipelineRun, node: Node, began: float, deadline: float) ->
 
 
 def _pipeline_error(name: str, failed: StepFailed, count: int, result: Result) -> PipelineError:
-    """What the caller hears: the step, its place, the first cause, and how far the run had come."""
+    """Return the caller's error: the step, its place, the first cause, and how far the run had come."""
     index = failed.record.index
     inner = "" if failed.record.name == failed.step else f", in {failed.record.name!r}"
     more = len(failed.causes) - 1
@@ -353,5 +353,5 @@ def _quoted(cause: BaseException) -> str:
 
 
 def renamed(node: Node, name: str, index: int) -> Node:
-    """Give the node under another name: one of the many times that a step of `map_each` runs."""
+    """Return the node under another name: one of the many times that a step of `map_each` runs."""
     return replace(node, name=name, index=index)

@@ -1,4 +1,4 @@
-"""Sync and async drivers for pipeline runs: in threads (`run`, `stream`), or on the caller's loop (`arun`, `astream`).
+"""Drive pipeline runs: in threads (`run`, `stream`), or on the caller's event loop (`arun`, `astream`).
 
 The logic in `core/runner.py` is written once, as coroutines that await nothing but a driver. The methods of
 `ThreadDriver` are coroutines that never suspend: they block instead, so `completed(...)` runs such a coroutine to its
@@ -27,7 +27,7 @@ Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]
 
 
 class Expired(Exception):
-    """The deadline passed; the step that it belongs to says so in its own words."""
+    """The deadline passed; the step turns it into its own error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class BranchEnd:
 
 
 class Driver(Protocol):
-    """What the logic of a run asks for. `cancel` is set when the run, or this branch, is not wanted any more."""
+    """The interface of a driver. `cancel` is set when the run, or this branch, is not wanted any more."""
 
     @property
     def cancel(self) -> CancelFlag: ...
@@ -50,15 +50,15 @@ class Driver(Protocol):
         """Raise CallCancelled if the run, or this branch, was cancelled."""
 
     def close(self) -> None:
-        """The run is over: give back its threads."""
+        """End the run: release its threads."""
 
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
-        """Call a user's function, plain or async, and give its value; Expired when the deadline comes first."""
+        """Call a user's function, plain or async, and return its value; Expired when the deadline comes first."""
 
     async def do(
         self, blocking: Callable[[], Any], awaiting: Callable[[], Awaitable[Any]], *, heeds_cancel: bool
     ) -> Any:
-        """Do what exists in both forms and keeps its own deadline; `heeds_cancel`: the blocking one heeds `cancel`."""
+        """Do what has a blocking and an async form, and its own deadline; `heeds_cancel`: the former heeds `cancel`."""
 
     async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         """Run jobs at the same time, `limit` at most; the first error cancels the others and waits `grace` for them."""
@@ -124,11 +124,11 @@ class ThreadDriver:
         return team.endings()
 
     def _below(self, flag: BranchFlag) -> ThreadDriver:
-        """The driver of this step's branches."""
+        """Return the driver of this step's branches."""
         return ThreadDriver(self._loop, flag, is_cancellable=True, threads=self._threads)
 
     def _in_thread(self, function: Callable[[], Any], deadline: float) -> Any:
-        """Where it can be left behind: a thread cannot be stopped, but it need not be waited for."""
+        """Run it where it can be left behind: a thread cannot be stopped, but it need not be waited for."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._threads.start(function, lambda value, error: _settle(future, value, error))
         return self._wait(future, deadline)
@@ -221,7 +221,7 @@ class TaskDriver:
         self._left_behind: set[asyncio.Task[Any]] = set()
 
     def check(self) -> None:
-        """A cancelled task is told so by its next await."""
+        """Do nothing: a cancelled task gets CancelledError at its next await."""
 
     def close(self) -> None:
         self._threads.close()
@@ -292,7 +292,7 @@ class TaskDriver:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether an error says that somebody gave up: never retried, never handed to a fallback (P7)."""
+    """Return whether an error means that somebody gave up: never retried, never handled by a fallback (P7)."""
     from ...errors import CallCancelled
 
     return isinstance(error, CallCancelled | asyncio.CancelledError | concurrent.futures.CancelledError)

@@ -1,4 +1,4 @@
-"""Steps made of steps: side by side, the one or the other, once for each item, and a pipeline inside a pipeline."""
+"""Steps made of steps: parallel, conditional, mapped over a list, or a nested pipeline."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ParallelStep(Step):
         return composed(merged, merged, records)
 
     def _merged(self, done: Sequence[runner.StepEnd], name: str) -> dict[str, Any]:
-        """All that the branches wrote; clashes are found before anything is merged (P3)."""
+        """Return all that the branches wrote; clashes are found before anything is merged (P3)."""
         seen: set[str] = set()
         clashes: set[str] = set()
         for each in done:
@@ -212,7 +212,7 @@ class PipelineStep(Step):
 
 
 async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner.StepEnd:
-    """Run the one part of a composite step that is to run."""
+    """Run the selected part of a composite step."""
     try:
         return await runner.run_step(job.run, node, state, job.driver, job.deadline)
     except runner.StepFailed as failed:
@@ -220,7 +220,7 @@ async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner
 
 
 def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[runner.StepEnd]:
-    """Give what the branches did.
+    """Return the ends of the branches.
 
     Raises:
         CallCancelled: none failed, and one was cancelled.
@@ -242,7 +242,7 @@ def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[runner.S
 def composed(
     value: Any, writes: Mapping[str, Any] | None, children: Sequence[StepRecord], *, reason: str = ""
 ) -> StepOutput:
-    """What a composite step made, with the sum of what its parts used."""
+    """Return the output of a composite step, with the summed usage of its parts."""
     routes = {child.route for child in children if child.route}
     return StepOutput(
         value,

@@ -1,4 +1,4 @@
-"""An optimizer as a step: it optimizes its task's program once, keeps the winner, and runs that (P8)."""
+"""Run an optimizer as a step: it optimizes its task's program once, keeps the best, and runs that (P8)."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class OptimizerRunnable:
         return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
     def _shared(self, scope: Scope) -> SharedOptimization:
-        """The optimization, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
+        """Return the optimization, running or done; runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm or defaults.configured_lm()
         key = self._key(lm)
@@ -173,7 +173,7 @@ class OptimizerRunnable:
         )
 
     def _key(self, lm: LM) -> str:
-        """What makes two optimizations the same (P8). A bare function is the same for this step alone."""
+        """Return the key of equal optimizations (P8). A bare function is equal for this step alone."""
         facts = {
             "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
@@ -220,7 +220,7 @@ class SharedOptimization:
             listener(facts)
 
     def wait(self, scope: Scope) -> Optimized:
-        """Give the winner; blocks.
+        """Return the optimized program; blocks.
 
         Raises:
             StepTimeout, CallCancelled: this waiter's time is up, or it is not wanted any more; the others wait on.
@@ -261,7 +261,7 @@ class SharedOptimization:
 
 
 def _described(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
-    """The winner's outcome, with where and how it was made."""
+    """Return the optimized program's outcome, with where and how it was made."""
     pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
     made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)
     scores = {"score": best.score, "baseline_score": best.baseline_score, "trials": len(best.trials)}
@@ -269,7 +269,7 @@ def _described(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_
 
 
 def _identity(metric: Any) -> str:
-    """A metric by name, or by import path with its module's source: another text is another metric."""
+    """Return a metric's name, or its import path with its module's source: another text is another metric."""
     path = metric if isinstance(metric, str) else dict(metric).get("import", "")
     source = ""
     if ":" in path:

@@ -1,4 +1,4 @@
-"""Signatures and programs as native steps: asked for in this process, or where the router sends them."""
+"""Run signatures and programs as native steps: in this process, or where the router sends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONS = (
 
 
 def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **common: Any) -> Step:
-    """Give the native predict step for a signature.
+    """Return the native predict step for a signature.
 
     Raises:
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
@@ -36,7 +36,7 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramStep(Step):
-    """A program, on the route that it decides on itself. Its text is streamed when somebody watches the run."""
+    """A program, on its own route. Its text is streamed when somebody watches the run."""
 
     kind: ClassVar[str] = "native"
 
@@ -88,7 +88,7 @@ class ProgramStep(Step):
         return self.program.using(**given)
 
     def _all_text(self, program: Program) -> tuple[str, ...]:
-        """What can be streamed: nothing, where several generations are asked for."""
+        """Return the fields that can be streamed: none, where several generations are asked for."""
         several = program.config.get("n") or (program.lm.n if program.lm is not None else 1) or 1
         return program.outputs if several == 1 else ()
 

@@ -1,4 +1,4 @@
-"""A template as a step: reads the names in it, gives the text."""
+"""Render a template as a step: read the names in it, write the text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TemplateStep(Step):
 
 
 def _reads(text: str) -> Reads:
-    """The names in a template; those that it gives a default, or asks whether they are defined, are optional."""
+    """Return the names in a template; optional are those with a default, or tested for being defined."""
     import jinja2.meta
     from jinja2 import nodes
 

@@ -1,4 +1,4 @@
-"""Steps that a worker pool runs. What each does is a `Runnable` (see `scope`)."""
+"""Run steps in a worker pool. The work of each is a `Runnable`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .runnable import Runnable, RunnableOutcome, Scope
 
 @dataclass(frozen=True, kw_only=True)
 class RunnableStep(Step):
-    """A runnable at work."""
+    """A step that runs a runnable."""
 
     kind: ClassVar[str] = "python"
 

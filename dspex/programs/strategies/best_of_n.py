@@ -1,4 +1,4 @@
-"""The best of several answers by a reward (`dspy.BestOfN`), and asking again with advice (`dspy.Refine`), as programs.
+"""`best_of_n` and `refine`: the best of several answers by a reward (DSPy's BestOfN and Refine).
 
 Every attempt is made at temperature 1.0 under a rollout id of its own. An attempt or a reward that raises counts as a
 failure by DSPy's rule: failure number i (from 0, among the attempts) is raised when i is over what is left of
@@ -144,7 +144,7 @@ class BestOfN(Strategy):
 
     @contextlib.contextmanager
     def _rewards_errors(self) -> Iterator[None]:
-        """Let the reward's own error out, when it is what a worker tells of."""
+        """Raise the reward's own error in place of the worker's error about it."""
         try:
             yield
         except RemoteError as remote:
@@ -184,7 +184,7 @@ class Refine(BestOfN):
 
 
 def _source_of(function: Callable[..., Any]) -> str | None:
-    """Return the function's text, which DSPy's Refine shows to the model; of an object, its class's."""
+    """Return the function's source, which DSPy's Refine shows to the model; of an object, its class's."""
     for what in (function, type(function)):
         try:
             return inspect.getsource(what)
@@ -203,7 +203,7 @@ def choosing(
     first_rollout: int = 0,
     gives_feedback: bool = False,
 ) -> Loop:
-    """Make a loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
+    """Return a loop that ends with the highest reward, or the first of at least `threshold`; the earlier wins a tie.
 
     With `gives_feedback` each attempt after one with too low a reward gets feedback: by the feedback that the reward
     gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.

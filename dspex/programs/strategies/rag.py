@@ -1,4 +1,4 @@
-"""Look up passages for a question, then answer from them.
+"""`rag`: look up passages for a question, then answer from them.
 
 A retriever of the host's is called in this process on both routes (in a thread beside the loop, if it blocks); DSPy's
 ColBERTv2 is called in a worker, and takes the whole program there.
