@@ -139,7 +139,7 @@ class Pipeline:
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:
-        """The inputs that a run may be given: steps take them if present, or need them if no earlier step writes them."""
+        """The inputs that a run may be given: steps take them if present, or need them if no earlier step wrote one."""
         return tuple(sorted(self.plan.flow.reads.optional))
 
     def validate(self, inputs: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Make a call of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
+"""Build a call from its caller's arguments. Runs in the caller's thread, before any lock (C1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTHING: dict[str, Any] = {}
 
 
 class CallFactory:
-    """Makes the calls of one pool; knows its commands once a worker has reported them."""
+    """Builds the calls of one pool; has its commands once a worker has reported them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.commands: dict[str, dict[str, Any]] = {}
@@ -80,7 +80,7 @@ class CallFactory:
         return call
 
     def set_commands(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
-        """Take a worker's report of its commands: the latest knows the code as it is now. The pool's lock is held."""
+        """Take a worker's report of its commands; the latest counts. The pool's lock is held."""
         if generation < self._commands_generation:
             return
         self._commands_generation = generation

@@ -23,7 +23,7 @@ PATIENCE = 10.0  # seconds for at most 16 MiB through a pipe, which take some 20
 
 @dataclass(slots=True)
 class _UnfinishedFrame:
-    """What is here of one worker's frame."""
+    """The part of a worker's frame that has arrived."""
 
     size: int
     since: float  # when it began, or was read again
@@ -41,7 +41,7 @@ class FrameIntake:
         self._frames: dict[Worker, _UnfinishedFrame] = {}  # the oldest first
 
     def note(self, worker: Worker, size: int, now: float, *, is_new: bool) -> None:
-        """So many bytes of the worker's wait for the rest of their frame; `is_new`: of another one than before."""
+        """Note how many bytes of the worker's wait for the rest of their frame; `is_new`: of a new one."""
         known = self._frames.get(worker)
         if known is None and not size:
             return
@@ -56,11 +56,11 @@ class FrameIntake:
         self._pause_or_resume(worker, now)
 
     def forget(self, worker: Worker, now: float) -> None:
-        """Nothing of the worker is kept any more."""
+        """Forget a worker of which nothing is kept any more."""
         self.note(worker, 0, now, is_new=False)
 
     def late(self, now: float) -> list[Worker]:
-        """The workers that have kept others waiting for too long."""
+        """Return the workers that have kept others waiting for too long."""
         if now < self.due:
             return []
         late = [w for w, f in self._frames.items() if _is_large(f) and not f.is_paused and f.since + PATIENCE <= now]
@@ -68,7 +68,7 @@ class FrameIntake:
         return late
 
     def _pause_or_resume(self, worker: Worker, now: float) -> None:
-        """Stop reading the worker, or read others on, by what room there is."""
+        """Pause or resume the reading of workers, by what room there is."""
         oldest = next((w for w, f in self._frames.items() if _is_large(f)), None)
         frame = self._frames.get(worker)
         if frame is not None and self.held > ROOM and _is_large(frame) and worker is not oldest:

@@ -1,4 +1,4 @@
-"""Start and stop a pool: called by its supervisor."""
+"""Start and stop a pool for its supervisor."""
 
 from __future__ import annotations
 

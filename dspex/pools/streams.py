@@ -18,7 +18,7 @@ END = object()
 
 
 class StreamedCall(Protocol):
-    """What a stream needs to know of its call."""
+    """The call of a stream, as the stream sees it."""
 
     @property
     def value(self) -> Any: ...
@@ -31,7 +31,7 @@ class StreamedCall(Protocol):
 
 
 class StreamPool(Protocol):
-    """What a stream asks of its call's pool."""
+    """The pool of a stream's call, as the stream sees it."""
 
     def check_own_process(self) -> None: ...
     def expire(self, call: Any) -> None: ...
@@ -51,7 +51,7 @@ class StreamBuffer:
         self._allowed = CREDIT  # written by the consumer alone
 
     def allow(self, count: int) -> None:
-        """The worker may send `count` more chunks; called before it knows."""
+        """Let the worker send `count` more chunks; called before it is notified."""
         self._allowed += count
 
     def receive(self, chunk: Any) -> None:

@@ -1,4 +1,4 @@
-"""A child process of the host that is started without a pipe: a fork of the host at that moment holds nothing up.
+"""Start a child process of the host without a pipe: a fork of the host at that moment delays nothing.
 
 `subprocess` learns from a pipe whether exec worked, and reads that to its end. A child that another thread forks within
 those milliseconds inherits the pipe's other end, and whoever started the process waits until that child has ended.

@@ -21,7 +21,7 @@ JITTER = 0.1  # of recycle_after_age, so that workers started together do not al
 
 
 class Lifecycle:
-    """The comings and goings of one pool's workers."""
+    """Starts, drains and stops the workers of one pool."""
 
     def __init__(self, model: PoolModel, affinity: Affinity, scheduler: Scheduler, restarts: Restarts) -> None:
         self._model = model
@@ -50,7 +50,7 @@ class Lifecycle:
         self._drain_if_spared(now)
 
     def ready(self, worker: WorkerRecord, now: float) -> None:
-        """The worker has set itself up."""
+        """Note that a worker is ready."""
         worker.phase = WorkerPhase.READY
         worker.ready_at = now
         self._schedule_recycling(worker, now)
@@ -60,7 +60,7 @@ class Lifecycle:
         self._drain_if_spared(now)
 
     def reschedule(self, now: float) -> None:
-        """The rules have changed: the workers that are there grow old by the new ones."""
+        """Recompute when the workers are to be replaced after a change of the rules."""
         for worker in self._model.workers.values():
             if worker.ready_at is not None:
                 self._schedule_recycling(worker, worker.ready_at)
@@ -70,22 +70,22 @@ class Lifecycle:
 
     @property
     def is_replacing(self) -> bool:
-        """Whether planned replacements are under way or wait for their turn."""
+        """Return whether planned replacements are under way or wait for their turn."""
         return self.recycling is not None or bool(self._wanted)
 
     def gone(self, worker: WorkerRecord) -> None:
-        """The worker is out of the pool."""
+        """Note that a worker is out of the pool."""
         self._wanted.pop(worker.generation, None)
         if self.recycling == worker.generation:
             self.recycling = None
 
     def _target(self) -> int:
-        """How many workers should stay: one more while a spare is made for one that still works."""
+        """Return how many workers should stay: one more while a spare is made for one that still works."""
         worn = self._model.workers.get(self.recycling or 0)
         return self._model.size + (worn is not None and worn.is_staying)
 
     def _failed_starts(self) -> int:
-        """How many did not start in time and are not gone yet: the back-off must see their end first."""
+        """Return how many did not start in time and are not gone yet: the back-off must see their end first."""
         return sum(worker.kill_reason == "startup_timeout" for worker in self._model.workers.values())
 
     def _usefulness(self, worker: WorkerRecord) -> tuple[bool, bool, int, int, int]:
@@ -193,7 +193,7 @@ class Lifecycle:
         self._scheduler.redirect(record, now)
 
     def _end_drain(self, worker: WorkerRecord, now: float) -> None:
-        """Its sessions have had their time; calls that run go on to their own end (S8)."""
+        """End the time of its sessions; calls that run go on to their own end (S8)."""
         worker.drain_until = None
         for record in self._model.pinned(worker):
             if self._model.binds(record) and not record.is_durable:
@@ -240,7 +240,7 @@ class Lifecycle:
     # -- time --
 
     def check(self, worker: WorkerRecord, now: float) -> None:
-        """Do what is due for one worker, and ask to be called when the next thing is."""
+        """Do what is due for one worker, and schedule the next check."""
         if worker.phase is WorkerPhase.STARTING:
             self._kill_at(worker, worker.started_at + self._model.rules.startup_timeout, "startup_timeout", now)
         elif worker.phase is WorkerPhase.STOPPING:
@@ -307,5 +307,5 @@ class Lifecycle:
 
 
 def _loss(worker: WorkerRecord) -> str:
-    """Why a session that lived there is lost, in the words of RULES S6."""
+    """Return why a session that lived there is lost, in the words of RULES S6."""
     return "resized" if worker.leave_reason == "resized" else "recycled"

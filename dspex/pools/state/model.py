@@ -1,4 +1,4 @@
-"""What the parts of `PoolState` share: rules, workers, sessions, queues, and the instructions to come.
+"""The data that the parts of `PoolState` share: rules, workers, sessions, queues, pending instructions.
 
 Pure; the pool's lock guards it. It decides nothing: `scheduling`, `affinity`, `lifecycle` and `deaths` do.
 """
@@ -18,7 +18,7 @@ NEVER = inf
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that decide (DESIGN §5); durations in seconds, sizes in bytes, None for no limit."""
+    """The settings that decisions use (DESIGN §5); durations in seconds, sizes in bytes, None for no limit."""
 
     size: int = 4
     concurrency: int = 8
@@ -59,7 +59,7 @@ class PoolModel:
     # -- what is to be done --
 
     def tick_by(self, when: float) -> None:
-        """Ask for a tick at `when` or before."""
+        """Request a tick at `when` or before."""
         if when < self.due:
             self.due = when
 
@@ -84,7 +84,7 @@ class PoolModel:
     # -- queues --
 
     def enqueue(self, call: CallRecord, queue: CallQueue) -> None:
-        """Put the call into a queue, at its turn."""
+        """Put the call into a queue, at its place."""
         call.phase = Phase.QUEUED
         call.place = call.turn
         call.queue = queue
@@ -94,7 +94,7 @@ class PoolModel:
             call.record.head = call
 
     def enqueue_in_session(self, call: CallRecord, record: SessionRecord) -> None:
-        """Put the call into its session's queue, at its order."""
+        """Put the call into its session's queue, at its place."""
         call.phase = Phase.WAITING
         call.place = call.order
         call.queue = record.waiting
@@ -112,7 +112,7 @@ class PoolModel:
             call.record.head = None
 
     def queued_calls(self) -> list[CallRecord]:
-        """Return all that stand anywhere, the oldest first."""
+        """Return all queued calls, the oldest first."""
         calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():
             calls += worker.queue
@@ -134,5 +134,5 @@ class PoolModel:
         return iter([self.sessions[key] for key in sorted(worker.sessions)])
 
     def binds(self, record: SessionRecord) -> bool:
-        """Whether the session's calls may go to no other worker: its state is there, and the mode says so (S5)."""
+        """Return whether its calls may go to no other worker: its state is there, and the mode binds it (S5)."""
         return record.is_stateful and (record.is_durable or self.rules.affinity != "hint")

@@ -150,36 +150,36 @@ def test_leader_may_leave_inside_a_critical_section() -> None:
 
 
 class FlightMachine(RuleBasedStateMachine):
-    """unit: whatever happens, a key with seats has one leader, and nobody waits without one."""
+    """unit: whatever happens, a key with members has one leader, and nobody waits without one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flights: SingleFlight[str] = SingleFlight()
-        self.seats: list[FlightMember[str]] = []
+        self.members: list[FlightMember[str]] = []
 
     @rule(key=st.sampled_from([b"a", b"b"]))
     def join(self, key: bytes) -> None:
-        self.seats.append(self.flights.join(key))
+        self.members.append(self.flights.join(key))
 
     @rule(index=st.integers(0, 50))
     def leave(self, index: int) -> None:
-        if self.seats:
-            self.flights.leave(self.seats.pop(index % len(self.seats)))
+        if self.members:
+            self.flights.leave(self.members.pop(index % len(self.members)))
 
     @rule(key=st.sampled_from([b"a", b"b"]))
     def land(self, key: bytes) -> None:
-        for member in self.seats:
+        for member in self.members:
             if member.key == key and member.leads:
                 self.flights.land(member, "done")
-                self.seats = [s for s in self.seats if s is not member and s.outcome is None]
+                self.members = [s for s in self.members if s is not member and s.outcome is None]
                 return
 
     @invariant()
     def one_leader_for_each_key(self) -> None:
         for key in (b"a", b"b"):
-            seats = [member for member in self.seats if member.key == key]
-            assert sum(member.leads for member in seats) == (1 if seats else 0)
-        assert len(self.flights) == len({member.key for member in self.seats})
+            members = [member for member in self.members if member.key == key]
+            assert sum(member.leads for member in members) == (1 if members else 0)
+        assert len(self.flights) == len({member.key for member in self.members})
 
 
 FlightMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
