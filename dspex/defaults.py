@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class HasLM(Protocol):
-    """What has a language model to be called, as a FakeLM does."""
+    """An object with a language model, such as a FakeLM."""
 
     @property
     def lm(self) -> LM: ...
@@ -36,7 +36,7 @@ CONFIG_VARIABLE = "DSPEX_CONFIG"
 
 
 class Defaults:
-    """What is used where a call names nothing."""
+    """The defaults of calls that name no LM and no supervisor."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""What several cases do alike: the fault, and looking at what comes of it."""
+"""The steps that several cases share: inject the fault, and collect the consequences."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def consequences(stage: Stage, bystanders: Bystanders, struck: float, watch: Tri
 
 
 def mentions(error: BaseException | None, text: str) -> bool:
-    """Return whether the error, what caused it, or what it holds tells that."""
+    """Return whether the error, what caused it, or what it holds mentions that."""
     seen = 0
     while error is not None and seen < 10:
         if text in str(error) or any(text in str(value) for value in vars(error).values()):

@@ -1,4 +1,4 @@
-"""The cases: what is done to a pool, in terms of a `Stage`, and which facts are noted.
+"""The cases: what is done to a pool through a `Stage`, and which facts are recorded.
 
 Each runs in a fresh host process. Facts are seconds (`_s`, None for never), counts, and claims (`is_`); `scoring` knows
 what each of them means. A case that is about the host's end prepares it here; `trial` ends it and looks from outside.
