@@ -8,7 +8,7 @@ from .wire.error_codec import ErrorEncoder, KnownError
 
 
 def _classify(error: BaseException) -> KnownError:
-    """Name the supervisor's class for an exception, where it has one."""
+    """Return the supervisor's class for an exception, where it has one."""
     match error:
         case Failure():
             return KnownError(error.kind, error.facts)

@@ -1,4 +1,4 @@
-"""Find out how a function of the user's takes what DSPy gives it, before it is called.
+"""Find out, before a user's function is called, how it takes what DSPy passes to it.
 
 DSPy calls a metric by position: (example, prediction) to score it, with a `trace` while demonstrations are collected,
 and GEPA adds `pred_name` and `pred_trace`. A metric may have parameters of its own besides (`frac=1.0`), which get
@@ -20,12 +20,12 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class Mismatch(TypeError):
-    """A function that cannot be called with what it will be given."""
+    """A function that cannot be called with the arguments that it will get."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricParameters:
-    """Which of the five roles a metric takes by position, which by name, and which it cannot do without."""
+    """The roles that a metric takes by position and by name, and those that it requires."""
 
     positional: int
     takes_rest: bool = False
@@ -58,7 +58,7 @@ _AS_GIVEN = MetricParameters(len(ROLES))
 
 
 def metric_parameters(metric: Callable[..., Any]) -> MetricParameters:
-    """Return how `metric` is to be called.
+    """Return how `metric` takes its arguments.
 
     Raises:
         Mismatch: it cannot be called as a metric in any way that DSPy has.

@@ -1,4 +1,4 @@
-"""ChildProcess: how the supervisor's children are started: what they inherit, and what is known of their end."""
+"""Process: how the supervisor's children are started: what they inherit, and what is known of their end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _run(code: str, passed: list[int]) -> tuple[ChildProcess, str]:
 
 
 def test_a_child_inherits_what_is_passed_and_nothing_else() -> None:
-    """ChildProcess: also where the host has left descriptors inheritable; it leads a session of its own."""
+    """Process: also where the host has left descriptors inheritable; it leads a session of its own."""
     kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
     for descriptor in kept:
         os.set_inheritable(descriptor, True)
@@ -46,7 +46,7 @@ def test_a_child_inherits_what_is_passed_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_passed_descriptors_may_have_each_others_numbers(swapped: bool) -> None:
-    """ChildProcess: the first is 3 in the child and the second 4, whichever numbers they have here."""
+    """Process: the first is 3 in the child and the second 4, whichever numbers they have here."""
     ends = [os.pipe(), os.pipe()]
     passed = [reading for reading, _ in ends]
     for (_, writing), word in zip(ends, (b"first", b"second"), strict=True):
@@ -62,12 +62,12 @@ def test_passed_descriptors_may_have_each_others_numbers(swapped: bool) -> None:
     ("code", "status"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", -9)], ids=["exit", "signal"]
 )
 def test_its_end_is_known(code: str, status: int) -> None:
-    """ChildProcess: the exit code, or the signal as a negative number."""
+    """Process: the exit code, or the signal as a negative number."""
     assert _run(code, [])[0].status == status
 
 
 def test_a_host_that_reaps_everything_may() -> None:
-    """ChildProcess: its status is then unknown, and nobody waits for it."""
+    """Process: its status is then unknown, and nobody waits for it."""
     process = ChildProcess([sys.executable, "-c", ""], output=2, passed=[], environment={})
     os.waitpid(process.pid, 0)
     assert process.wait(20)
@@ -78,7 +78,7 @@ def test_a_host_that_reaps_everything_may() -> None:
 
 
 def test_signals_wait_until_the_child_decides() -> None:
-    """ChildProcess: SIGTERM and SIGINT are blocked at its start, and SIGPIPE is as in a shell."""
+    """Process: SIGTERM and SIGINT are blocked at its start, and SIGPIPE is as in a shell."""
     code = "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))"
     assert _run(code, [])[1] == f"{sorted([int(signal.SIGINT), int(signal.SIGTERM)])}\n"
 
@@ -86,7 +86,7 @@ def test_signals_wait_until_the_child_decides() -> None:
 def test_a_forkserver_leads_a_session_where_python_cannot_see_to_it(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ChildProcess: built for an old C library, Python has no `setsid` in posix_spawn."""
+    """Process: built for an old C library, Python has no `setsid` in posix_spawn."""
     spawn = os.posix_spawn
 
     def old(*args: Any, setsid: bool = False, **options: Any) -> int:
@@ -102,7 +102,7 @@ def test_a_forkserver_leads_a_session_where_python_cannot_see_to_it(
 
 
 def test_no_more_processes_is_said_in_words(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ChildProcess: a full pids cgroup, or the user's limit."""
+    """Process: a full pids cgroup, or the user's limit."""
 
     def full(*args: Any, **options: Any) -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -121,7 +121,7 @@ def test_a_process_without_epoll_is_told_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_failed_start_leaves_nothing_open() -> None:
-    """ChildProcess: no such program."""
+    """Process: no such program."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(FileNotFoundError):
         ChildProcess(["/nonexistent"], output=2, passed=[1, 2], environment={})

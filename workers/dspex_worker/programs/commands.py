@@ -1,4 +1,4 @@
-"""Run programs: what the commands of the general pool do.
+"""The commands of the general pool: run, stream, render and describe programs.
 
 `Programs` is made once per worker, in `dspy_setup.setup`; its methods run on the threads that run calls, several at a
 time. Every call opens its own `dspy.context`, so nothing of one call is seen by another, and nothing is kept after it.

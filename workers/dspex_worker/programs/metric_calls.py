@@ -1,4 +1,4 @@
-"""Make metrics from specs: by name, by import, or in the parent; all called as DSPy calls a metric.
+"""Make metrics from specs: by name, by import, or in the parent; each is called as DSPy calls a metric.
 
 A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "module:function"} from the pool's
 `imports`, or {"parent": id} for a callable of the host's. Threads: wherever DSPy evaluates.

@@ -48,7 +48,7 @@ class BuiltProgram:
 
     @property
     def swallows_errors(self) -> bool:
-        """Whether it gives None, and says nothing, when all of its attempts failed."""
+        """Whether it returns None, without an error, when all of its attempts failed."""
         return type(self.program) in REWARDED
 
     @property
@@ -229,7 +229,7 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """Return what the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """Return the inner program's spec: a module by name, or {"module", "options"}, same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 

@@ -1,4 +1,4 @@
-"""Get passages from a retriever that DSPy or the user's module brings.
+"""Retrieve passages with a retriever of DSPy's or of the user's module.
 
 Nothing is cached here: DSPy keeps ColBERTv2's answers for ever, under function and arguments, so its caches are off
 in workers (`dspy_setup.setup`). Any thread. Not covered: `dspy.Embeddings`, which starts a thread that a fork loses and

@@ -1,4 +1,4 @@
-"""DSPy signature classes from wire specs, and wire specs from the user's signature classes.
+"""Convert between DSPy's signature classes and wire specs.
 
 A spec names types by text and brings its own enums, models and imports along; no text of it reaches DSPy's string
 parser. Pure but for the pool's `imports`; any thread.

@@ -1,4 +1,4 @@
-"""Exceptions as plain, bounded data, and back: for worker pipes and the control socket. Pure.
+"""Encode exceptions as plain, bounded data, and decode them: for worker pipes and the control socket. Pure.
 
 A description is {kind, type, message, traceback, facts}: `kind` is the name of the receiver's own class, or None, and
 `type` is the name of the exception's class. `typed` may follow, with facts whose Python types the wire lacks (tuples,
@@ -26,7 +26,7 @@ _DEPTH_MOST: Final = 6  # errors within errors, containers within typed facts
 
 
 class KnownError(NamedTuple):
-    """What a side knows of an exception: the receiver's class for it, its facts, and its text if `str` is not it."""
+    """A side's facts about an exception: the receiver's class for it, its facts, and its text if `str` is not it."""
 
     kind: str | None = None
     facts: Mapping[str, Any] = {}
@@ -120,7 +120,7 @@ Build = Callable[[ErrorDescription], Any]
 
 
 def read(described: object, build: Build | None = None, *, message_most: int = MESSAGE_MOST) -> ErrorDescription:
-    """Return what a description says; whatever it holds, this raises nothing.
+    """Return a checked description; whatever it holds, this raises nothing.
 
     Typed facts and causes are read with `build` only, which makes exceptions of the nested descriptions.
     """
@@ -193,7 +193,7 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what `str` gives of it; a user's own `__str__` may raise anything, and the answer must be sent."""
+    """Return `str(error)`; a user's own `__str__` may raise anything, and the answer must be sent."""
     try:
         return str(error)
     except BaseException as worse:
