@@ -77,7 +77,6 @@ _HOMES = {
     "usage": "defaults",
     "connect": "control",
 }
-_ERRORS = "errors"
 
 if TYPE_CHECKING:
     from . import config as config

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from .usage_stats import UsageStats
 
 
-class HoldsLM(Protocol):
-    """What has a language model to be called, as a FakeLM does."""
+class HasLM(Protocol):
+    """An object with a language model, such as a FakeLM."""
 
     @property
     def lm(self) -> LM: ...
 
 
 if TYPE_CHECKING:
-    LMLike = LM | str | Mapping[str, Any] | HoldsLM  # a record, a model's name, a table of settings
+    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's name, a table of settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"
 
 
 class Defaults:
-    """What is used where a call names nothing."""
+    """The defaults of calls that name no LM and no supervisor."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""File descriptors that leave the numbers of the standard streams alone.
+"""Open file descriptors above the numbers of the standard streams.
 
 A host that has closed its stdin, stdout or stderr (a daemon) gets those numbers for whatever is opened next, and other
 code goes on writing to them and handing them to its children. What DSPex opens must not be hit by that, nor be lost
@@ -17,7 +17,7 @@ LAST_STREAM = 2  # stderr
 
 @contextlib.contextmanager
 def above_streams() -> Generator[None]:
-    """What is opened within gets descriptors above the standard streams', whether or not these are open."""
+    """Open descriptors in the block above the standard streams' numbers, whether or not these are open."""
     held: list[int] = []
     try:
         while not held or held[-1] <= LAST_STREAM:
@@ -30,7 +30,7 @@ def above_streams() -> Generator[None]:
 
 
 def raised(descriptor: int) -> int:
-    """Give the descriptor, or its duplicate (which is closed on exec) if its number is a standard stream's.
+    """Return the descriptor, or a duplicate (closed on exec) if its number is a standard stream's.
 
     If no other number is free, it stays as it is.
     """

@@ -1,4 +1,4 @@
-"""Every exception that DSPex raises: one tree, whose branches say who has to act.
+"""Every exception that DSPex raises, in one tree whose branches say who has to act.
 
     SettingsError      the settings are wrong: change them, then try again
     UsageError         the calling code is wrong: this call can never succeed as it is

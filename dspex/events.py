@@ -1,4 +1,4 @@
-"""Every event that DSPex emits: one enum of names, and the bus that carries them to the log and to subscribers.
+"""Every event that DSPex emits: the enum of names, and the bus to the log and to subscribers.
 
 `emit` may be called from any thread, also from the engine and under no lock: it only appends to a queue. One daemon
 thread of the bus writes the log lines (through the standard `logging` logger "dspex", so that the host decides) and
@@ -22,7 +22,7 @@ from typing import Any
 
 
 class Name(StrEnum):
-    """The names; `dspex.<noun>.<past participle>`. The comment is the log level."""
+    """The names of events: `dspex.<noun>.<past participle>`. The comment is the log level."""
 
     SUPERVISOR_STARTED = "dspex.supervisor.started"  # info
     SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
@@ -115,7 +115,7 @@ class Event:
 
 @dataclass(slots=True)
 class Reports:
-    """How much of what one source reported waits for delivery: the source counts it in, the bus counts it out."""
+    """The undelivered reports of one source: the source counts bytes in, the bus counts them out."""
 
     most_bytes: int
     came: int = 0  # bytes; written by the source's thread alone
@@ -220,7 +220,7 @@ _NOT_OF_A_KEY = re.compile(r"[^\w.:-]")  # a key with a space, a quote or "=" is
 
 
 def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as logfmt has them: simple values, and no name that the line has itself."""
+    """Return facts as logfmt has them: simple values, and no name that the line has itself."""
     simple = (str, int, float, bool, type(None))
     return {
         _key(key): value if isinstance(value, simple) else repr(value) for key, value in facts.items()

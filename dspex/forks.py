@@ -1,4 +1,4 @@
-"""Forks of the host, held back while there is something that a forked child could not know of.
+"""Hold back forks of the host while a new descriptor could leak into a forked child.
 
 A child must close what ties the host to its workers (lifelines, pipes), or it keeps them alive in its stead (C13). It
 knows a descriptor once that is recorded; so a fork waits while one is made or closed. What is done meanwhile must not
@@ -24,7 +24,7 @@ class Forks:
         os.register_at_fork(before=self._wait, after_in_parent=self._go_on, after_in_child=self._begin)
 
     def held_back(self) -> AbstractContextManager[object]:
-        """The block within runs while no other thread forks.
+        """Run the block while no other thread forks.
 
         It gives the lock itself: no signal handler can raise between taking it and the block.
         """

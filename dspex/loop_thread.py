@@ -1,4 +1,4 @@
-"""An event loop in a daemon thread, for any thread's coroutines.
+"""Run an event loop in a daemon thread, for any thread's coroutines.
 
 It starts at its first use and is kept, so that clients which coroutines hold on to meet the same loop each time; it
 ends with `stop`, or when the LoopThread is collected. A forked child makes its own.
@@ -29,7 +29,7 @@ class LoopThread:
         self._owner = 0
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
-        """Start it in the caller's contextvars; cancelling the future cancels it."""
+        """Start a coroutine in the caller's contextvars; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.running())
 
     def running(self) -> asyncio.AbstractEventLoop:

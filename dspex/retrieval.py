@@ -1,4 +1,4 @@
-"""Retrieval in the parent: BM25 over SQLite's full-text index, and cosine similarity over the user's own embeddings.
+"""Retrieve in the parent: BM25 over SQLite's full-text index, and cosine similarity of the user's embeddings.
 
 Both indexes live in memory, may be searched from any thread while documents are added, and answer with passages: plain
 dicts {"id", "text", "title", "score", "rank", "metadata"}, best first. Not covered: remote retrievers (a worker has
@@ -30,7 +30,7 @@ _PASSAGES_MOST = 2**31  # what SQLite counts with ends at 2**63
 
 
 class BM25Index:
-    """Documents found by their words, in memory: BM25 over SQLite's full-text index.
+    """An index of documents by their words, in memory: BM25 over SQLite's full-text index.
 
         index = dspex.BM25Index([{"id": "fr", "title": "France", "text": "Paris is its capital.", "year": 1}])
         index.search("capitals", k=3)
@@ -66,7 +66,7 @@ class BM25Index:
         self.add(documents)
 
     def add(self, documents: Iterable[Document]) -> int:
-        """Index more documents; one with a known id takes the other's place. How many were added.
+        """Index more documents, replacing those with a known id; return how many were added.
 
         Raises:
             InvalidInput: one of them is no document; none is added.
@@ -83,12 +83,12 @@ class BM25Index:
         return len(rows)
 
     def remove(self, id: str) -> bool:
-        """Forget a document; whether it was there."""
+        """Remove a document; return whether it was there."""
         with self._open():
             return self._remove(id)
 
     def search(self, query: str, k: int = 5) -> list[Passage]:
-        """The `k` best passages for any of the query's words, best first; fewer, or none, if no more have one of them.
+        """Return the `k` best passages for any of the query's words, best first; fewer if no more have one.
 
         The query is plain text, never FTS5 syntax; its first 64 different words count. `rank` is 1 for the best;
         `score` is more than 0, has no upper end, and compares passages of one search only.
@@ -129,7 +129,7 @@ class BM25Index:
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
-        """The database, in a transaction and for this thread alone."""
+        """Yield the database, in a transaction and for this thread alone."""
         with self._lock:
             if self._is_closed:
                 raise UsageError("This BM25Index is closed: make a new one of its documents.")
@@ -163,7 +163,7 @@ class VectorIndex:
         self.add(documents)
 
     def add(self, documents: Iterable[Document]) -> int:
-        """Index more documents. How many were added.
+        """Index more documents; return how many were added.
 
         Raises:
             InvalidInput: a document without text, or embeddings of another number or length.
@@ -179,7 +179,7 @@ class VectorIndex:
         return len(rows)
 
     def search(self, query: str, k: int = 5) -> list[Passage]:
-        """The `k` passages nearest to the query.
+        """Return the `k` passages nearest to the query.
 
         Raises:
             InvalidInput: the query is no text, or `k` no whole number.

@@ -1,4 +1,4 @@
-"""Read one setting's value: as code, a TOML file or the environment writes it, checked and in its unit. Pure."""
+"""Read one setting's value from code, a TOML file or the environment: checked, and in its unit. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a settings file shows a secret to other users of the machine: it holds one, and they may read it."""
+"""Warn if a settings file holds a secret and other users of the machine may read it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def warn_if_exposed(path: Path, tables: Mapping[str, Any]) -> None:
 
 
 def secret_names(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of the settings that hold a secret."""
+    """Return the dotted names of the settings that hold a secret."""
     for name, value in table.items():
         if isinstance(value, Mapping):
             yield from secret_names(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""`template("Dear {{ name }}").render(name="...")`: jinja2 in its sandbox, where a missing name is an error.
+"""Render templates: `template("Dear {{ name }}").render(name="...")`, jinja2 in its sandbox.
 
 jinja2 is imported when the first template is made. Templates are immutable and shared between threads.
 """
@@ -38,7 +38,7 @@ class PromptTemplate:
             raise SettingsError(f"Line {error.lineno} of the template cannot be read: {_sentence(error)}") from error
 
     def render(self, **values: Any) -> str:
-        """The text with every name filled in.
+        """Return the text with every name filled in.
 
         Raises:
             InvalidInput: a name has no value, or an operation fails or is refused by the sandbox.

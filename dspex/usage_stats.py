@@ -1,4 +1,4 @@
-"""`UsageStats`: what requests to language models used, as every layer that shows it shows it. Plain data."""
+"""`UsageStats`: the usage of language models, as every layer reports it. Plain data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UsageStats(TypedDict):
 
 
 def no_usage() -> UsageStats:
-    """Nothing was asked."""
+    """Return the usage of nothing."""
     return {
         "requests": 0,
         "cached_requests": 0,

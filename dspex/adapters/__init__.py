@@ -1,4 +1,4 @@
-"""Prompts and answers as DSPy's adapters make and read them, byte for byte, without DSPy.
+"""Build prompts and parse answers as DSPy's adapters do, byte for byte, without DSPy.
 
 `compile_signature(sig, "chat")` gives the object that does both. Pure code: no I/O, no threads, no clock.
 """

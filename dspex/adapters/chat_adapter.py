@@ -20,7 +20,7 @@ PREAMBLE: Final = "All interactions will be structured in the following way, wit
 
 
 class ChatAdapter:
-    """How the chat format writes and splits; stateless."""
+    """Writes and splits the chat format; stateless."""
 
     name: ClassVar[str] = "chat"
     dspy_name: ClassVar[str] = "ChatAdapter"
@@ -76,7 +76,7 @@ def with_plain_line_ends(text: str) -> str:
 
 
 def _headers(text: str) -> Iterator[tuple[int, int, str, str]]:
-    """(begin of the line, its end, name, what stands beside the header) for each line with a header."""
+    """Yield (line start, line end, name, text beside the header) for each line with a header."""
     at = text.find(HEADER_BEGIN)
     for _ in range(HEADERS_MOST):
         if at < 0:
@@ -104,7 +104,7 @@ def section(name: str, value: Any, annotation: Any) -> str:
 
 
 def wish(field: Field) -> str:
-    """Return what the reminder says of an output's type; nothing for text."""
+    """Return the reminder's note on an output's type; empty for text."""
     if is_tool_calls(field.annotation):
         return ' (must be a JSON object like {"tool_calls": [{"name": "...", "args": {...}}]})'
     return "" if field.annotation is str else f" (must be formatted as a valid Python {type_name(field.annotation)})"

@@ -1,4 +1,4 @@
-"""A signature made ready for one adapter: its system message once, then messages and answers at a few microseconds.
+"""Compile a signature for one adapter: its system message once, then messages and answers in microseconds.
 
 A `CompiledSignature` is immutable; what it computes late (validators, schemas) any thread may compute twice. It
 does not know language models: which adapter to take, and what to do when an answer cannot be read, is
@@ -63,7 +63,7 @@ def compile_signature(
 
 
 class CompiledSignature:
-    """Messages for inputs, values from answers, as DSPy's adapter of that name does both.
+    """Builds messages from inputs, and reads values from answers, as DSPy's adapter of that name does.
 
     `unsupported` is None, or the reason why only a worker can do it; then `messages` and `parse` raise UsageError.
     """
@@ -93,7 +93,7 @@ class CompiledSignature:
     def messages(
         self, inputs: Mapping[str, Any], demos: Sequence[Demo] = (), *, allow_markers: bool = False
     ) -> list[Message]:
-        """What DSPy's adapter would send: system, demos, history, and the current request; extra inputs are ignored.
+        """Return what DSPy's adapter would send: system, demos, history, the request; extra inputs are ignored.
 
         Raises:
             UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
@@ -115,7 +115,7 @@ class CompiledSignature:
         return [{"role": "system", "content": self._system}, *self._demo_messages(demos, True)]
 
     def prefix_hash(self, demos: Sequence[Demo] = ()) -> str:
-        """sha256 (hex) of the prefix as compact JSON in UTF-8: what a saved program is checked by."""
+        """Return the sha256 (hex) of the prefix as compact JSON in UTF-8: what a saved program is checked by."""
         text = json.dumps(self.prefix(demos), ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -163,7 +163,7 @@ class CompiledSignature:
         return self._complete(values, text)
 
     def _read(self, text: str, values: dict[str, Any], allowance: Allowance) -> tuple[str | None, BaseException | None]:
-        """Put the fields into `values`; why it cannot go on, if it cannot."""
+        """Put the fields into `values`; return why reading cannot go on, if it cannot."""
         try:
             parts = self._format.split(text, self._readers)
         except UNREADABLE as error:
@@ -265,7 +265,7 @@ class CompiledSignature:
 
 
 def _sorted_demos(sig: Signature, demos: Iterable[Demo]) -> tuple[list[Demo], list[Demo]]:
-    """Complete demos, and those with at least one input and one output; others are left out, as in DSPy."""
+    """Return complete demos, and those with at least one input and one output; others are left out, as in DSPy."""
     whole: list[Demo] = []
     partial: list[Demo] = []
     for demo in demos:
@@ -277,7 +277,7 @@ def _sorted_demos(sig: Signature, demos: Iterable[Demo]) -> tuple[list[Demo], li
 
 
 def _short(error: BaseException | None) -> BaseException | None:
-    """The error as a cause that may be kept and shown: pydantic's holds, and prints, a line for each wrong item."""
+    """Return the error as a cause that may be kept and shown: pydantic's holds, and prints, a line per wrong item."""
     count = getattr(error, "error_count", None)
     return None if count is not None and count() > SHOWN_ERRORS_MOST else error
 

@@ -1,4 +1,4 @@
-"""Native function calling as DSPy's adapters do it: which fields leave the prompt, and what comes back in their place.
+"""Native function calling as in DSPy's adapters: which fields leave the prompt, and what replaces them.
 
 Follows `_call_preprocess` and `_call_postprocess` of dspy/adapters/base.py (3.4.1). Pure. The JSON adapter offers tools
 to the model itself by default, the chat adapter writes them into the prompt by default.

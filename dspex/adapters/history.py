@@ -1,4 +1,4 @@
-"""Past turns of a conversation: which input holds them, what a turn is, and what the model said and called in it.
+"""Past turns of a conversation: the input that holds them, and the text and tool calls of each turn.
 
 Tool calls of the past become messages of their own where function calling is native and every call has its result
 under the same id; otherwise they are text, as DSPy has it (`format_conversation_history`, dspy/adapters/base.py 3.4.1).
@@ -47,7 +47,7 @@ def turns_of(history: Any) -> Sequence[Mapping[str, Any]]:
 
 
 class HistoryTurn:
-    """The model's side of one past turn: what it said, what it called, and what the calls returned.
+    """The model's side of one past turn: its text, its tool calls, and their results.
 
     Raises:
         InvalidInput: tool calls or results that are none.
@@ -68,7 +68,7 @@ class HistoryTurn:
         return self._format.answer(self.outputs, values, None)
 
     def as_messages(self) -> Iterator[dict[str, Any]]:
-        """Give the assistant's message with its calls, and one message for each result, where their ids agree."""
+        """Yield the assistant's message with its calls, then one message per result, where their ids agree."""
         shown = {
             name: field
             for name, field in self.outputs.items()
@@ -82,7 +82,7 @@ class HistoryTurn:
         yield from results
 
     def _answered(self) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]]]:
-        """Return the calls and their results as messages hold them; (None, []) where a result has no call of its id."""
+        """Return the calls and their results as messages hold them; (None, []) where a result matches no call."""
         if self.calls is None or self.results is None:
             return None, []
         ids = [call.id for call in self.calls.tool_calls]

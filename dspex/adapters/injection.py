@@ -1,4 +1,4 @@
-"""Refusing text that would become something else in a prompt (RULES X2).
+"""Refuse text that would become something else in a prompt (RULES X2).
 
 DSPy turns a marked text inside any user message into content blocks, so a document that holds the marker could make
 the provider fetch a URL. Only values of DSPy's own types may put the marker there. Field headers inside a value
@@ -22,7 +22,7 @@ _HEADER: Final = re.compile(r"\[\[ ## \w+ ## \]\]")
 
 
 def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> None:
-    """Nothing, when every marker in the rendered values comes from a value of DSPy's own types.
+    """Check that every marker in the rendered values comes from a value of DSPy's own types.
 
     Raises:
         UnsafeInput: another text holds one; `field` names it.
@@ -36,7 +36,7 @@ def refuse_markers(fields: Mapping[str, Field], values: Mapping[str, Any]) -> No
 
 
 def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> None:
-    """Refuse a marker in any text, but in the fields `but`; for demos, since saved ones have images as marked texts.
+    """Refuse a marker in any text outside the fields `but`: saved demos hold images as marked texts.
 
     Raises:
         UnsafeInput: one does; it names the field.
@@ -47,7 +47,7 @@ def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> N
 
 
 def suspected_fields(values: Mapping[str, Any]) -> list[str]:
-    """Return the inputs whose text holds something like a field header, which can pass for another field."""
+    """Return the inputs whose text looks like a field header, which can pass for another field."""
     return [
         name for name, value in values.items() if isinstance(value, str) and "[[ ##" in value and _HEADER.search(value)
     ]
@@ -62,7 +62,7 @@ def _unsafe(what: str, name: str) -> UnsafeInput:
 
 
 def _marked(value: Any) -> Iterator[int]:
-    """1 for each value of DSPy's types inside `value`; a large number for one that smuggles a marker of its own."""
+    """Count the values of DSPy's types inside `value`; a large number if a marker of its own is smuggled in."""
     if is_dspy_type(type(value)):
         own = value.serialize_model()
         clean = own.count(START) <= 1 and (own.startswith(START) or START not in own)

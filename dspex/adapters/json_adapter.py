@@ -17,7 +17,7 @@ class NotAnObject(ValueError):
 
 
 class JSONAdapter(ChatAdapter):
-    """How the JSON format writes and splits; stateless."""
+    """Writes and splits the JSON format; stateless."""
 
     name: ClassVar[str] = "json"
     dspy_name: ClassVar[str] = "JSONAdapter"

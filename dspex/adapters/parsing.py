@@ -1,4 +1,4 @@
-"""Text of a language model into a field's Python value, with DSPy's leniency and its quirks.
+"""Parse a language model's text into a field's Python value, with DSPy's leniency and its quirks.
 
 Follows `parse_value` of dspy/adapters/utils.py 3.4.1. One `ValueParser` per output field; its pydantic TypeAdapter is
 made at first need and kept.

@@ -1,4 +1,4 @@
-"""Values and types as text: what stands for an input in a prompt, and what a type is called there.
+"""Render values and types as text: an input in a prompt, and the name of a type.
 
 Follows dspy/adapters/utils.py of DSPy 3.4.1 byte for byte; the parity tests compare with it. pydantic is imported
 when the first value that needs it is met.
@@ -102,7 +102,7 @@ def _literal_quoted(text: str) -> str:
 
 
 def placeholder(field: Field) -> str:
-    """`{name}`, with a note on what an output must look like."""
+    """Return `{name}`, with a note on what an output must look like."""
     wish = _wish(field)
     return f"{{{field.name}}}{_NOTE}{wish}" if wish else f"{{{field.name}}}"
 
@@ -129,7 +129,7 @@ def _is_dspy(annotation: Any, name: str) -> bool:
 
 
 def json_schema(annotation: Any) -> Any:
-    """pydantic's JSON schema with sorted keys, `type` first."""
+    """Return pydantic's JSON schema with sorted keys, `type` first."""
     from pydantic import TypeAdapter
 
     return _type_first(TypeAdapter(annotation).json_schema())

@@ -1,4 +1,4 @@
-"""A model's reply as outputs: read on the caller's thread, or beside an event loop, within the call's deadline.
+"""Read a model's reply into outputs, on the caller's thread or beside an event loop, within the deadline.
 
 An event loop reads a short reply itself, for a few milliseconds at most; a long one, or one whose JSON needs much
 repair, is read on one of two threads, which there are only while replies are read. What a reply may cost at all is
@@ -34,7 +34,7 @@ Outputs = list[dict[str, Any]]
 
 
 class ReadableCompletion(Protocol):
-    """What is read of a model's answer."""
+    """The parts of a completion that are read."""
 
     @property
     def texts(self) -> Sequence[str | None]: ...

@@ -1,4 +1,4 @@
-"""The response format that DSPy's JSON adapter asks of a model: a strict JSON schema, any object, or nothing.
+"""The response format that DSPy's JSON adapter asks for: a strict JSON schema, any object, or none.
 
 Follows dspy/adapters/json_adapter.py and the strict form of dspy/clients/legacy_requests.py (3.4.1), so that a
 request's body is the same on both routes.
@@ -18,7 +18,7 @@ _NAME: Final = "DSPyProgramOutputs"
 
 
 def response_format(outputs: Mapping[str, Field], *, is_native: bool = True) -> dict[str, Any]:
-    """The format for a model that takes schemas; `json_object` where a strict schema cannot describe the outputs.
+    """Return the format for a model that takes schemas; `json_object` where no strict schema describes the outputs.
 
     Tool calls are no part of the object where function calling is native; where it is not, no schema is asked for.
     """
@@ -61,7 +61,7 @@ def _default(field: Field) -> Any:
 
 
 def _closed(part: dict[str, Any]) -> dict[str, Any]:
-    """Every object closed, with all its members required, in place."""
+    """Close every object and require all its members, in place."""
     if part.get("type") == "object":
         members = part.setdefault("properties", {})
         part["required"] = list(members)

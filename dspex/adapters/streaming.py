@@ -1,4 +1,4 @@
-"""Fields out of an answer that is still arriving.
+"""Split a streamed answer into fields while it arrives.
 
 The pieces given for a field, joined, are the text that `parse` would find for it (for text fields: its value).
 White space is held back until something follows it, since the end of a field is stripped; so is the begin of what
@@ -39,7 +39,7 @@ class ChatFields:
         self._has_text = False
 
     def feed(self, delta: str) -> Iterator[Piece]:
-        """Give the pieces that `delta` completes."""
+        """Yield the pieces that `delta` completes."""
         text = self._return + delta
         self._return = "\r" if text.endswith("\r") else ""
         text = with_plain_line_ends(text[:-1] if self._return else text)
@@ -50,7 +50,7 @@ class ChatFields:
                 yield piece
 
     def finish(self) -> Iterator[Piece]:
-        """Give what was held back when the answer ends."""
+        """Yield what was held back when the answer ends."""
         piece = self._whole_line("")
         if piece is not None:
             yield piece
@@ -83,7 +83,7 @@ class ChatFields:
         return self._held_line(text, at) if self._is_open else (at, None)
 
     def _arrived(self, part: str) -> Piece | None:
-        """Return the begin of a line, as soon as it cannot become a header."""
+        """Return the start of a line as soon as it cannot become a header."""
         self._line.append(part)
         self._line_begin = (self._line_begin + part).lstrip()[: len(HEADER_BEGIN)]
         if HEADER_BEGIN.startswith(self._line_begin):
@@ -122,7 +122,7 @@ class ChatFields:
 
 
 class JsonFields:
-    """Members of one JSON object: text as it comes, other values when they are whole."""
+    """Members of one JSON object: text as it arrives, other values once they are whole."""
 
     def __init__(self, wanted: Collection[str]) -> None:
         self._left = set(wanted)  # the first member of a name counts, as in `parse`
@@ -135,7 +135,7 @@ class JsonFields:
         self._escape = ""  # the begin of an escape in a text, at most 11 characters
 
     def feed(self, delta: str) -> Iterator[Piece]:
-        """Give the pieces that `delta` completes."""
+        """Yield the pieces that `delta` completes."""
         text, self._escape = self._escape + delta, ""
         at = 0
         while at < len(text):
@@ -144,7 +144,7 @@ class JsonFields:
                 yield self._name, piece
 
     def finish(self) -> Iterator[Piece]:
-        """Nothing: an object that ends too early gives no more pieces."""
+        """Yield nothing: an object that ends too early has no more pieces."""
         return iter(())
 
     # Each state takes the text and an offset into it, and gives the offset after what it took, and what is shown.
@@ -213,7 +213,7 @@ class JsonFields:
         return len(text), ""
 
     def _value_end(self, text: str, at: int) -> tuple[int, bool]:
-        """(the offset after the number, word, array or object that goes on at `at`, whether it ends there)."""
+        """Return (the offset after the number, word, array or object that goes on at `at`, whether it ends there)."""
         while at < len(text):
             if self._in_string:
                 at = self._closing_quote(text, at)
@@ -235,7 +235,7 @@ class JsonFields:
         return at, False
 
     def _closing_quote(self, text: str, at: int) -> int:
-        """The offset of the quote that ends the string which goes on at `at`; the text's end when there is none."""
+        """Return the offset of the quote that ends the string going on at `at`; the text's end when there is none."""
         at += self._is_escaped
         self._is_escaped = False
         while (at := _end(_IN_STRING, text, at)) < len(text) and text[at] == "\\":
@@ -263,7 +263,7 @@ def _unescaped(text: str) -> str | None:
 
 
 def _escaped(text: str, at: int) -> tuple[str, int]:
-    """(the character of the escape at `at`, its length); length 0 when it is not whole yet."""
+    """Return (the character of the escape at `at`, its length); length 0 when it is not whole yet."""
     kind = text[at + 1 : at + 2]
     if kind != "u":
         return _ESCAPES.get(kind, kind), 2 if kind else 0

@@ -1,4 +1,4 @@
-"""What the native adapters do not render: each case with the reason that the router gives for using a worker."""
+"""The cases that the native adapters do not render, each with the router's reason for using a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unsupported_reason(sig: Signature) -> str | None:
 
 
 def unsupported_schema(sig: Signature) -> str | None:
-    """Why the json adapter's response format needs a worker: the schema of a type would quote DSPy's documentation.
+    """Return why the json adapter's response format needs a worker: a schema would quote DSPy's documentation.
 
     That matters for a model that takes schemas, in the chat adapter too: it may have to ask again in json.
     """
@@ -72,7 +72,7 @@ def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
 
 
 def _require_schemas(sig: Signature) -> None:
-    """DSPy refuses a class that pydantic knows nothing of when the signature is made; here, when it is compiled."""
+    """Check that every class has a schema: DSPy refuses others when the signature is made; here, when compiled."""
     for field in sig.input_fields.values():
         if any(inspect.isclass(kind) for kind in classes_in(field.annotation)):
             from pydantic import TypeAdapter

@@ -1,4 +1,4 @@
-"""Values on their way in and out: inputs checked and made plain, outputs given their Python types (RULES I2, X2).
+"""Validate values: inputs checked and made plain, outputs given their Python types (RULES I2, X2).
 
 Both routes pass here, before anything is routed and after anything is answered, so that a value which cannot cross
 to a worker is refused natively too, and an enum, model or tuple in the outputs has the same type whoever produced it.
@@ -57,7 +57,7 @@ def crossed_inputs(
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
-    """A worker's outputs under the signature's types, in its order; what it added (`reasoning`) follows as it is.
+    """Return a worker's outputs under the signature's types, in its order; additions (`reasoning`) follow as they are.
 
     Raises:
         AdapterParseError: a value does not fit its type.
@@ -119,7 +119,7 @@ def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> 
 
 
 class _InputCheck:
-    """What one input is put through; `validate` is None for plain types."""
+    """The check of one input; `validate` is None for plain types."""
 
     def __init__(self, field: Field) -> None:
         self.field = field
@@ -307,7 +307,7 @@ def _refuse_marker(name: str, plain: Any) -> None:
 
 
 def texts_in(plain: Any) -> typing.Iterator[str]:
-    """Every text in plain data, keys included."""
+    """Yield every text in plain data, keys included."""
     if isinstance(plain, str):
         yield plain
     elif isinstance(plain, list):

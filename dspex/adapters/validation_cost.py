@@ -1,4 +1,4 @@
-"""What validating a value by pydantic can cost beyond its length, told from the type; such values are looked at first.
+"""Bound what validating a value by pydantic can cost beyond its length: checks made from the type.
 
 Three kinds of type let a short answer hold the interpreter's lock for hours, or take gigabytes, and pydantic cannot be
 interrupted:
@@ -36,8 +36,8 @@ Guard = Callable[[Any], None]
 
 
 def guard_of(annotation: Any) -> Guard | None:
-    """Return a look at a value before it is validated by this type, which may raise TooCostly; None for most types."""
-    found = _Found()
+    """Return a check to run before a value is validated by this type (raises TooCostly); None for most types."""
+    found = _TypeContents()
     found.visit(annotation, ())
     guards: list[Guard] = []
     if found.is_recursive and max(found.mappings, found.lists) > 1:
@@ -55,8 +55,8 @@ def _each(guards: list[Guard], value: Any) -> None:
 
 
 @dataclasses.dataclass(slots=True)
-class _Found:
-    """What a type holds, at any depth: the most choices of a union that take a mapping, or a list."""
+class _TypeContents:
+    """The contents of a type, at any depth: the most choices of a union that take a mapping, or a list."""
 
     mappings: int = 1
     lists: int = 1

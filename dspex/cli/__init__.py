@@ -1,4 +1,4 @@
-"""The `dspex` command: start a supervisor as a service, look into a live one, change it, check the machine.
+"""The `dspex` command: start a supervisor as a service, inspect and change a live one, check the machine.
 
 One module per command, imported when it is used, so that `dspex --help` is quick. `exit_codes` lists what they return.
 """

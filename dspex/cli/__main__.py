@@ -1,4 +1,4 @@
-"""`python -m dspex.cli`: the `dspex` command without its script."""
+"""Run `python -m dspex.cli`: the `dspex` command without its script."""
 
 import sys
 

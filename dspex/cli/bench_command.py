@@ -1,4 +1,4 @@
-"""`dspex bench`: latency and throughput of the call path on this machine, in this process, with the faults bridge.
+"""`dspex bench`: measure latency and throughput of the call path, in this process, with the faults bridge.
 
 It measures the pool, not a language model: `echo` does nothing in the worker. The repository's `benchmarks/` compare
 with other pools.
@@ -36,7 +36,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _latency(call: Callable[[], Any], seconds: float) -> dict[str, float]:
-    """One call in flight."""
+    """Measure with one call in flight."""
     for _ in range(50):
         call()
     times: list[float] = []
@@ -49,7 +49,7 @@ def _latency(call: Callable[[], Any], seconds: float) -> dict[str, float]:
 
 
 async def _throughput(supervisor: Supervisor, seconds: float) -> dict[str, float]:
-    """Many calls in flight, from one event loop."""
+    """Measure with many calls in flight, from one event loop."""
     until = time.monotonic() + seconds
     done = 0
 

@@ -1,4 +1,4 @@
-"""`dspex call`: one command on a worker of a live supervisor."""
+"""`dspex call`: run one command on a worker of a live supervisor."""
 
 from __future__ import annotations
 

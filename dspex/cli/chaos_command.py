@@ -1,4 +1,4 @@
-"""`dspex bench --chaos`: the scorecard. The same faults for this pool and for those that one would take instead."""
+"""`dspex bench --chaos`: run the scorecard, the same faults for this pool and its peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one check of `dspex doctor` found."""
+"""The result of one check of `dspex doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     state: Literal["ok", "warn", "fail"]

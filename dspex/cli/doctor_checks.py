@@ -1,4 +1,4 @@
-"""The checks of `dspex doctor`, in the order of their cost. None changes anything that stays."""
+"""The checks of `dspex doctor`, the cheap ones first. None leaves a change behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dspex doctor`: what this machine and these settings can do; one line for each check, a remedy for each fault."""
+"""`dspex doctor`: check this machine and these settings; a line for each check, a remedy for each fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what is around the settings: Python and packages, folders, sockets and keys. None changes what stays."""
+"""Check the environment: Python and packages, folders, sockets and keys. Nothing is changed for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dspex events`: what happened in a live supervisor, and what happens now."""
+"""`dspex events`: print the last events of a live supervisor, and follow new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what the kernel offers: descriptors of processes, lifelines, limits of memory. Each tries it out."""
+"""Check what the kernel offers, by trying it: process descriptors, lifelines, memory limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_pidfd() -> Check:
 
 
 def check_lifeline() -> Check:
-    """Let a busy child hang by a lifeline, cut it, and see how long the child lives."""
+    """Tie a busy child to a lifeline, cut it, and measure how long the child lives."""
     reading, writing = os.pipe()
     command = [sys.executable, "-c", _HANG_BY_THE_LIFELINE, str(reading)]
     child = subprocess.Popen(command, pass_fds=(reading,), start_new_session=True, stdout=subprocess.PIPE)

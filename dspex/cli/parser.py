@@ -1,4 +1,4 @@
-"""The command line: every command, its options, and the module that runs it (imported only then)."""
+"""Parse the command line: every command, its options, and the module that runs it (imported only then)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dspex resize`, `recycle`, `drain` and `forgive`: changing a live pool."""
+"""`dspex resize`, `recycle`, `drain` and `forgive`: change a live pool."""
 
 from __future__ import annotations
 

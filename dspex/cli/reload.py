@@ -1,4 +1,4 @@
-"""Reading the settings again for a running supervisor, and what of them can take effect in it."""
+"""Reload the settings of a running supervisor, and apply those that can change in it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _reload_pool(supervisor: Supervisor, config: PoolConfig) -> WorkerBootError 
 
 
 def _not_applied(old: Config, new: Config, present: Iterable[str], declared: Iterable[str]) -> list[str]:
-    """Say what only a restart can change: which pools there are, and what other layers read."""
+    """Return what only a restart can change: the set of pools, and what other layers read."""
     there, wanted = set(present), set(declared)
     remarks = [f"pool {name!r} is new: it needs a restart" for name in wanted - there]
     remarks += [f"pool {name!r} is no longer in the settings: it stays until a restart" for name in there - wanted]

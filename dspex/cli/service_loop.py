@@ -1,4 +1,4 @@
-"""The life of a supervisor that is a service: ready, reloads, a warm stop, a cold one.
+"""Run a supervisor as a service: readiness, reloads, a warm stop, a cold one.
 
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one

@@ -1,4 +1,4 @@
-"""Checks of the settings: whether they can be read, and whether workers can be made from them."""
+"""Check the settings: whether they can be read, and whether workers can be made from them."""
 
 from __future__ import annotations
 

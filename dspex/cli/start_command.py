@@ -1,4 +1,4 @@
-"""`dspex start`: a supervisor as a service, in this terminal or in the background.
+"""`dspex start`: run a supervisor as a service, in this terminal or in the background.
 
 The main thread sits in `ServiceLoop.run`; it alone handles signals. This is the one place that installs signal
 handlers and a log handler: the library does neither.

@@ -1,4 +1,4 @@
-"""`dspex status` and `dspex health`: what a live supervisor is doing. They start nothing."""
+"""`dspex status` and `dspex health`: print the state of a live supervisor. They start nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def health(options: argparse.Namespace) -> int:
 
 
 def exit_code(health: Mapping[str, Any]) -> int:
-    """0 when every pool is ready; 4 when those that are not are only starting; else 1."""
+    """Return 0 when every pool is ready; 4 when those that are not are only starting; else 1."""
     states = {row["state"] for row in health.values() if not row["is_ready"]}
     if not states:
         return OK
@@ -121,7 +121,7 @@ def _table(workers: list[dict[str, Any]], cap: int | None) -> Iterable[str]:
 
 
 def spent(usage: Mapping[str, Any]) -> str:
-    """Return what was used of language models as people read it; nothing if nothing was."""
+    """Return the usage of language models for people to read; empty if there was none."""
     if not usage["requests"] and not usage["cached_requests"]:
         return ""
     unpriced = f" ({usage['unpriced_requests']:,} without a price)" if usage["unpriced_requests"] else ""

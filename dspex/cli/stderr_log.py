@@ -1,4 +1,4 @@
-"""The log of `dspex start` on standard error: a line that cannot be written is counted, and nobody ever waits for it.
+"""Log `dspex start` to standard error without blocking: a line that cannot be written is counted.
 
 A full disk, a pipe that nobody reads and a terminal that is gone must neither stop the service nor change its exit
 code. So lines are written to the descriptor itself: a text stream would keep what failed, and fail again at exit.

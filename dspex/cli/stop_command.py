@@ -1,4 +1,4 @@
-"""`dspex stop`: end a supervisor, and wait until it is really gone."""
+"""`dspex stop`: end a supervisor, and wait until its process is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports to systemd: READY=1, STATUS=, RELOADING=1, STOPPING=1, and its watchdog.
+"""Notify systemd: READY=1, STATUS=, RELOADING=1, STOPPING=1, and its watchdog.
 
 The protocol is one datagram per message to $NOTIFY_SOCKET (sd_notify(3)). Without that variable nothing is sent.
 """

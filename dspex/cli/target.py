@@ -1,4 +1,4 @@
-"""Which supervisor a command means, and the two ways in which results are printed."""
+"""Find the supervisor that a command means, and print results in two formats."""
 
 from __future__ import annotations
 

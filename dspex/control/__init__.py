@@ -1,4 +1,4 @@
-"""A running supervisor's control socket: the service behind the `dspex` command, and the client of `dspex.connect`.
+"""The control socket of a running supervisor: its service, and the client of `dspex.connect`.
 
 `Service` answers on a unix socket from one thread of its own; `Client` makes the same calls as a `Supervisor` over it;
 `run_files` knows where sockets are and who owns them; `error_messages` carries errors over as the classes that they

@@ -1,4 +1,4 @@
-"""What all clients together make the service hold in memory, and who must wait or go for it. The service's loop.
+"""Bound what all clients together make the service hold in memory. On the service's loop.
 
 A client that reads may have much waiting: it is being written. One that reads nothing is dropped, at once when all
 together hold more than the service may. Of large requests some are read at a time; the others wait in their sockets.
@@ -18,7 +18,7 @@ BIG_AT_ONCE = 8  # large requests that are read at a time
 
 
 class BacklogReader(Protocol):
-    """What a connection is asked here."""
+    """A connection as the backlog sees it."""
 
     pending: int  # bytes that wait to be read by this client
 
@@ -28,7 +28,7 @@ class BacklogReader(Protocol):
 
 
 class Backlog:
-    """Counts bytes that wait, and drops those who do not read."""
+    """Counts the bytes that wait, and drops clients that do not read."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -44,14 +44,14 @@ class Backlog:
             self._relieve()
 
     def remove(self, reader: BacklogReader, size: int) -> None:
-        """They have been read, or will not be."""
+        """Count bytes out: they were read, or never will be."""
         reader.pending -= size
         self.total -= size
         if not reader.pending:
             self._readers.discard(reader)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -67,7 +67,7 @@ class Backlog:
 
 
 class LargeRequests:
-    """Turns to read a large request."""
+    """Limits how many large requests are read at once."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(BIG_AT_ONCE)
@@ -82,7 +82,7 @@ class LargeRequests:
             self._waiting -= 1
 
     def end_turn(self) -> None:
-        """It is whole, or will not be."""
+        """End the turn: the request is whole, or never will be."""
         self._turns.release()
 
     @property

@@ -1,4 +1,4 @@
-"""The request for a call or a stream: made from its caller's options, read by the service. Pure.
+"""Build the request for a call or a stream from its caller's options, and read it in the service. Pure.
 
 The service passes the arguments of a command on to its worker as the bytes that the client sent, and the worker's
 values to the client likewise.

@@ -1,4 +1,4 @@
-"""Claiming a name for a supervisor, recording its end, and giving the name back.
+"""Claim a name for a supervisor, record its end, and release the name.
 
 Claims are made one at a time under a lock file, so two supervisors never take, nor remove, each other's files. What a
 dead owner left is swept by the next supervisor of that name. Any thread; blocks on small files only.
@@ -35,7 +35,7 @@ class Claim:
     record: int  # the run file's descriptor
 
     def close(self) -> None:
-        """Let go of both: to others it is then as if this process had ended."""
+        """Release both: to others it is then as if this process had ended."""
         self.listener.close()
         os.close(self.record)
 
@@ -149,7 +149,7 @@ def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        run = replace(run, is_locked=process_identity.hold(descriptor))
+        run = replace(run, is_locked=process_identity.lock(descriptor))
         text = json.dumps(asdict(run), indent=1).encode()
         if os.write(descriptor, text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""The client of a running supervisor: `dspex.connect()` gives one, with a Supervisor's calls.
+"""Call a supervisor in another process: `dspex.connect()` returns a client with a Supervisor's calls.
 
     with dspex.connect() as client:
         client.call("dspy", "ping")

@@ -1,4 +1,4 @@
-"""The client's end of one control connection: many requests at once, from any thread, over one socket.
+"""The client's end of a control connection: many requests at once, from any thread, over one socket.
 
 Callers encode and write in their own thread, under a lock that is held for one non-blocking `send`; what does not fit
 is written by the connection's daemon thread, which also reads the answers and resolves their futures. A connection that
@@ -91,7 +91,7 @@ class ClientConnection:
         return request
 
     def cancel(self, request: ClientRequest) -> None:
-        """Give a request up: its answer, if one comes, answers nobody."""
+        """Abandon a request: its answer, if one comes, is dropped."""
         with self._lock:
             known = self._requests.pop(request.id, None)
         request.future.cancel()
@@ -142,7 +142,7 @@ class ClientConnection:
     # ============================================================================================================
 
     def _start(self) -> None:
-        """Start the thread; where the system has no means for it, nothing is left of the connection."""
+        """Start the thread; close the connection if the system has no room for one."""
         with contextlib.ExitStack() as undo:
             undo.callback(self._sock.close)
             with _exhaustion_named():
@@ -287,7 +287,7 @@ class ClientConnection:
 
 @contextlib.contextmanager
 def _exhaustion_named() -> Generator[None]:
-    """Say in our own error what the system has none of for this process."""
+    """Raise our own error that names what the system has run out of for this process."""
     who = f"this process ({os.getpid()}), and a client needs one"
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a client gives for one pool or one session of its supervisor. Everything goes through the client."""
+"""A client's handles for one pool or one session of its supervisor. Everything goes through the client."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Arguments = dict[str, Any]
 
 
-class Asker(Protocol):
-    """What the handles ask of their client."""
+class RequestSender(Protocol):
+    """The requests that handles make through their client."""
 
     @property
     def is_open(self) -> bool: ...
@@ -45,7 +45,7 @@ class Asker(Protocol):
 class ClientPool:
     """One pool of a supervisor in another process."""
 
-    def __init__(self, client: Asker, name: str) -> None:
+    def __init__(self, client: RequestSender, name: str) -> None:
         self.name = name
         self._client = client
 
@@ -98,7 +98,9 @@ class ClientSession:
     Its calls take the options of `Client.call` but `session` and `shared`.
     """
 
-    def __init__(self, client: Asker, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool) -> None:
+    def __init__(
+        self, client: RequestSender, pool: str, id: str | None, *, durable: bool, fresh: bool, shared: bool
+    ) -> None:
         self.id = id if id is not None else secrets.token_hex(8)
         self._client = client
         self._pool = pool

@@ -1,4 +1,4 @@
-"""One request of a client: its outcome to come, and where a stream's chunks go. Any thread."""
+"""One request of a client: its pending outcome, and where a stream's chunks go. Any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's stream: a request whose chunks are read as those of a Supervisor's stream."""
+"""A client's stream: one request, its chunks read like those of a Supervisor's stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .request_fields import Fields
 
 
 class RemoteStream:
-    """A stream's call, and its pool, as `pools.streams` wants them: here both are one request of the connection."""
+    """A stream's call and its pool, as `pools.streams` expects them: here both are one request of the connection."""
 
     worker_name = ""  # the service does not say where it runs
 

@@ -1,4 +1,4 @@
-"""The client of the `dspex` command: one request after the other over one blocking socket, on the calling thread.
+"""The `dspex` command's client: one request at a time over one blocking socket, on the calling thread.
 
 It starts no thread and opens one descriptor, so that a machine that has run out of either can still be looked at and
 steered. By default it takes one of the places that are kept for operators. What it started ends when it is closed.

@@ -1,4 +1,4 @@
-"""Which connections have a place, so that no number of them locks the operator out. Pure; the service's loop.
+"""Limit connections, so that no number of them locks the operator out. Pure; on the service's loop.
 
 A connection is a stranger until it has said hello, then a client, of which there are `max_clients`, or an operator.
 When operators or strangers are more than their places, the one that has been quiet longest makes room: whoever comes to
@@ -20,7 +20,7 @@ CROWDED_PATIENCE = 0.25  # seconds that a stranger has for its hello when descri
 
 
 class PlacedConnection(Protocol):
-    """What the places ask of a connection."""
+    """A connection as the places see it."""
 
     is_on_reserve: bool  # its descriptor is one of those kept for operators
 
@@ -36,7 +36,7 @@ ConnectionT = TypeVar("ConnectionT", bound=PlacedConnection)
 
 @dataclass
 class ConnectionPlaces(Generic[ConnectionT]):
-    """Who is connected, and as what."""
+    """The connections and their roles."""
 
     max_clients: int
     clients: set[ConnectionT] = field(default_factory=set)
@@ -44,7 +44,7 @@ class ConnectionPlaces(Generic[ConnectionT]):
     strangers: set[ConnectionT] = field(default_factory=set)
 
     def arrive(self, connection: ConnectionT) -> ConnectionT | None:
-        """Take a stranger; return another one that must go for it."""
+        """Take a stranger; return another one that must go for it, if any."""
         self.strangers.add(connection)
         return _quietest(self.strangers, but=connection) if len(self.strangers) > STRANGERS else None
 
@@ -73,7 +73,7 @@ class ConnectionPlaces(Generic[ConnectionT]):
             group.discard(connection)
 
     def in_the_way(self, now: float) -> list[ConnectionT]:
-        """Return who must go when not even the reserved descriptors are enough: strangers that are slow to say hello.
+        """Return which connections to close when not even the reserve is enough: strangers slow to send their HELLO.
 
         Where there are no strangers it is an operator: each other that comes would be turned away.
         """

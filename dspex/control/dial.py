@@ -1,4 +1,4 @@
-"""Connecting to a control socket and saying hello: what every client does first. Blocks; needs no thread.
+"""Connect to a control socket and exchange HELLOs: what every client does first. Blocks; needs no thread.
 
 `Hello` is the outcome: the connected socket, what the supervisor reported of itself, and the frames' buffer, which may
 hold the beginning of its next message.

@@ -1,4 +1,4 @@
-"""Stopping a supervisor that lives in a host application, when a client of its control service asks for it."""
+"""Stop a supervisor inside a host application, at the request of a client of its control service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions in the control socket's ERROR messages: class, message and facts here, the same exception there. Pure.
+"""Encode and rebuild exceptions in the control socket's ERROR messages: class, message and facts. Pure.
 
 An exception is rebuilt without its constructor, so that every class of `dspex.errors` crosses whole, also one that is
 added later. A class that this side does not know becomes a RemoteError.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 
-from dspex_worker.wire.error_codec import TEXT_MOST, Description, ErrorEncoder, Known, instance, read
+from dspex_worker.wire.error_codec import TEXT_MOST, ErrorDescription, ErrorEncoder, KnownError, instance, read
 
 from .. import errors
 from ..errors import DspexError, RemoteError
@@ -19,7 +19,7 @@ def rebuild(described: object) -> BaseException:
     return _build(read(described, _build))
 
 
-def _build(found: Description) -> BaseException:
+def _build(found: ErrorDescription) -> BaseException:
     cls = _class_of(errors, found.kind, DspexError) if found.kind else _class_of(builtins, found.type, Exception)
     error = None if cls is None else _make(cls, found.message)
     if error is None:
@@ -44,10 +44,10 @@ def _class_of(module: object, name: str, root: type[BaseException]) -> type[Base
     return found if isinstance(found, type) and issubclass(found, root) else None
 
 
-def _classify(error: BaseException) -> Known:
+def _classify(error: BaseException) -> KnownError:
     kind = type(error).__name__ if isinstance(error, DspexError) else None
     message = str(error.args[0]) if kind is None and isinstance(error, KeyError) and len(error.args) == 1 else None
-    return Known(kind, vars(error), message)  # a KeyError's own text has quotes around it
+    return KnownError(kind, vars(error), message)  # a KeyError's own text has quotes around it
 
 
 describe = ErrorEncoder(classify=_classify, message=TEXT_MOST, text=TEXT_MOST, keeps_types=True).describe

@@ -1,4 +1,4 @@
-"""The supervisor's recent events, and those who follow them.
+"""Keep the supervisor's recent events, and pass new ones to followers.
 
 `take` runs on the events thread; everything else on the service's loop. A follower that reads slowly loses its oldest
 events and gets their number instead; it holds up nobody.
@@ -22,7 +22,7 @@ BEHIND = 1000  # events that a follower may be behind
 
 
 class EventLog:
-    """Keeps the last events, and gives each new one to the followers."""
+    """Keeps the last events, and passes each new one to the followers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

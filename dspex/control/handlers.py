@@ -1,4 +1,4 @@
-"""What a client of the control service may ask for. One object per client; everything runs on the service's loop.
+"""Handle the requests of one control client. Everything runs on the service's loop.
 
 Sessions are the client's own: two clients that use one id never meet, unless both say `shared` (S1). A client's own
 sessions end with its connection; shared ones live by the pool's session_ttl. No verb makes a pool or changes a pool's
@@ -33,7 +33,7 @@ Chunk = tuple[bool, Any]  # (False, a chunk) or, last, (True, the stream's value
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """What a client may know of the service that it is connected to."""
+    """The facts that a client may see about its service."""
 
     run: RunFile
     clients: int
@@ -63,7 +63,7 @@ class Handlers:
         self._is_ending = False
 
     def begin(self, role: str) -> dict[str, Any]:
-        """Serve the client in this role; return what the service's hello says to it."""
+        """Serve the client in this role; return the facts of the service's HELLO."""
         self._role = role
         run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]

@@ -1,4 +1,4 @@
-"""Accepting connections where descriptors or memory may run out: no spinning loop, no operator refused.
+"""Accept connections where descriptors or memory may run out: no spinning loop, no operator refused.
 
 Some descriptors are kept in reserve from the start. When there are no others, one is given up for each connection, so
 that operators are still served; before the last goes too, those who only hold one make room. Where nobody can, the last
@@ -30,7 +30,7 @@ _SHORT = (errno.EMFILE, errno.ENFILE)
 
 
 class Listener:
-    """Gives each connection to `serve(sock, is_on_reserve)`; `report(error)` gets each that could not be served."""
+    """Passes each connection to `serve(sock, is_on_reserve)`; `report(error)` gets each that could not be served."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Listener:
             self._sock.close()
 
     def close(self) -> None:
-        """Return everything back; from any thread, once the loop has ended."""
+        """Release everything; from any thread, once the loop has ended."""
         self._wanted = 0
         self._sock.close()
         while self._reserve:
@@ -131,7 +131,7 @@ class Listener:
             self._report(error)
 
     def _sleep(self) -> None:
-        """Leave the waiting ones in the kernel's queue for a moment: a loop that is told of them at once would spin."""
+        """Leave waiting connections in the kernel's queue for a moment: a loop that polled them at once would spin."""
         self._loop.remove_reader(self._sock.fileno())
         self._later("accept", self._pause, self._wake)
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
@@ -156,7 +156,7 @@ def _reserve_size() -> int:
 
 
 def _refuse(sock: socket.socket) -> None:
-    """Say why, if that can be done at once, and close."""
+    """Send the reason, if that can be done at once, and close."""
     with contextlib.suppress(OSError), sock:
         sock.setblocking(False)
         sock.send(refusal(short_of_descriptors()))

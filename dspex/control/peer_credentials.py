@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, as the kernel recorded it at connect or listen. Pure look-ups."""
+"""The process at the other end of a unix socket, as the kernel recorded it at connect or listen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing a pool for a client of the control service. On the service's loop: nothing here blocks it.
+"""Change a pool at the request of a control client. On the service's loop: nothing here blocks it.
 
 A pool's own verbs wait in a thread of their caller; here they are begun, and looked at until they are done.
 """

@@ -1,4 +1,4 @@
-"""Waiting until a supervisor has really ended, and ending one that does not answer. Blocks; needs no thread.
+"""Wait until a supervisor has ended, and end one that does not answer. Blocks; needs no thread.
 
 A process is watched through a pidfd: of the listener as the kernel knows it, or of the pid in the run file if that is
 identified. Where neither can be had, through the lock that the owner holds on its run file until its process ends. What
@@ -23,7 +23,7 @@ LOOK = 0.02  # seconds between looks at a lock or a run file
 
 
 class ProcessEnd:
-    """One supervisor that is to end. Made before it is asked to, so that nothing of it is missed."""
+    """One supervisor that is to end. Made before the request, so that nothing of its end is missed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class ProcessEnd:
 
     @property
     def life(self) -> Life:
-        """What is known of its process now."""
+        """Whether its process lives, as far as can be seen now."""
         if self._pidfd >= 0:
             return Life.GONE if self._has_ended(0.0) else Life.ALIVE
         known = Life.UNKNOWN if self.run is None else self._life_of_owner(self.run)
@@ -140,7 +140,7 @@ class ProcessEnd:
 
     def _is_held(self) -> bool | None:
         """Return whether somebody holds the run file; None where that says nothing."""
-        return process_identity.is_held(self._record) if self._record >= 0 and self._is_locked() else None
+        return process_identity.is_locked(self._record) if self._record >= 0 and self._is_locked() else None
 
     def _forget_pidfd(self) -> None:
         os.close(self._pidfd)

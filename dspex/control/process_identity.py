@@ -1,4 +1,4 @@
-"""Whether the process that a run file names lives, is gone, or cannot be told from here.
+"""Find out whether the process that a run file names lives, is gone, or cannot be seen from here.
 
 Two witnesses, each of which may be missing: the pid with its start time, which only says something in the same pid
 namespace with a /proc of that namespace; and the lock that an owner holds on its run file until its process ends, which
@@ -17,7 +17,7 @@ from dspex_worker.memory.process_stat import PROC, stat_of
 
 
 class Life(StrEnum):
-    """What is known of a process."""
+    """Whether a process lives, as far as can be seen."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -25,7 +25,7 @@ class Life(StrEnum):
 
 
 def life_of(pid: int, start_time: int, namespace: str) -> Life:
-    """Return, by its number, whether the process that began at `start_time` lives; a zombie is gone."""
+    """Return whether process `pid`, which began at `start_time`, lives; a zombie is gone."""
     if not namespace or namespace != namespace_of_pids():
         return Life.UNKNOWN  # numbers of another namespace, or of one that nobody knows
     began = start_time_of(pid)
@@ -53,7 +53,7 @@ def namespace_of_pids() -> str:
         return ""
 
 
-def hold(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
     """Lock an open run file until this process ends; False where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,8 +64,8 @@ def hold(descriptor: int) -> bool:
     return True
 
 
-def is_held(descriptor: int) -> bool | None:
-    """Return whether somebody holds an open run file; None where that cannot be told."""
+def is_locked(descriptor: int) -> bool | None:
+    """Return whether a process has the open run file locked; None where that cannot be seen."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

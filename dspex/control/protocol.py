@@ -43,7 +43,7 @@ CREDIT: Final = 16  # chunks that a stream may be ahead of its consumer
 
 
 class Role:
-    """What a client connects for. An operator inspects and changes, makes no calls, and has a place kept for it."""
+    """The role of a client. An operator inspects and changes, makes no calls, and has a place reserved for it."""
 
     CLIENT: Final = "client"
     OPERATOR: Final = "operator"

@@ -1,4 +1,4 @@
-"""Refusing a connection: the client gets an error, then the end of the stream. The service's loop."""
+"""Refuse a connection: send the client an error, then end the stream. On the service's loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
 
 
 async def refuse(writer: asyncio.StreamWriter, reason: str) -> None:
-    """Tell a client why it is not served, and close."""
+    """Send the client the reason for which it is not served, and close."""
     await reject(writer, because(reason))
 
 
 async def reject(writer: asyncio.StreamWriter, error: DspexError) -> None:
-    """Tell a client by an error why it is not served, and close."""
+    """Send the client the error for which it is not served, and close."""
     with contextlib.suppress(OSError, TimeoutError):
         writer.write(refusal(error))
         await asyncio.wait_for(writer.drain(), LAST_WORDS)

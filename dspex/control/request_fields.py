@@ -1,4 +1,4 @@
-"""The fields of a client's request: what came over the socket has no types yet. Pure."""
+"""Read the fields of a client's request, which came over the socket without types. Pure."""
 
 from __future__ import annotations
 

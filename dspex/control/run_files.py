@@ -1,4 +1,4 @@
-"""Where control sockets are, and which process owns each: `<name>.sock` and `<name>.json` in a private folder.
+"""Locate control sockets and their owners: `<name>.sock` and `<name>.json` in a private folder.
 
 A run file names its owner by pid, by that process's start time and by the namespace of both, so that a reused pid is
 never taken for the owner; the owner holds a lock on it until its process ends, which is seen from other namespaces too
@@ -150,7 +150,7 @@ def run_file_of(path: Path) -> Path:
 
 
 def read(path: Path) -> RunFile | None:
-    """Return what a socket's run file says; None if there is none that is whole and ours."""
+    """Return the contents of a socket's run file; None if there is none that is whole and ours."""
     try:
         descriptor = open_run_file(path)
     except OSError:
@@ -167,7 +167,7 @@ def open_run_file(path: Path) -> int:
 
 
 def read_open(descriptor: int) -> RunFile | None:
-    """Return what an open run file says; None if it is not whole or not ours."""
+    """Return the contents of an open run file; None if it is not whole or not ours."""
     try:
         if os.fstat(descriptor).st_uid != os.getuid():
             return None
@@ -194,7 +194,7 @@ def life_of(path: Path, run: RunFile) -> Life:
     except OSError:
         return life
     try:
-        held = process_identity.is_held(descriptor)
+        held = process_identity.is_locked(descriptor)
     finally:
         os.close(descriptor)
     return life if held is None else Life.ALIVE if held else Life.GONE

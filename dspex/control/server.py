@@ -1,4 +1,4 @@
-"""The control service of a running supervisor: a unix socket that only its own user can use.
+"""Serve a running supervisor's control socket, which only its own user can use.
 
     service = Service(supervisor, name="web").start()
 
@@ -209,7 +209,7 @@ class Service:
         return ServiceFacts(self.run, self.clients, self.max_clients)
 
     def _make_room(self) -> bool:
-        """Close connections that hold a descriptor to no purpose; True if descriptors will be free in a moment."""
+        """Close idle connections that hold a descriptor; True if descriptors will be free in a moment."""
         places = self._resources.places
         for connection in places.in_the_way(asyncio.get_running_loop().time()):
             connection.drop("no descriptors")

@@ -1,4 +1,4 @@
-"""One client of the control service: reads its requests, runs each as a task, writes the outcomes.
+"""Serve one client's connection: read its requests, run each as a task, write the outcomes.
 
 Everything here runs on the service's loop. A client may have `MAX_IN_FLIGHT` requests under way; it must say hello
 within `HELLO_PATIENCE`, finish a frame that it began within `FRAME_PATIENCE`, and read what it is sent
@@ -37,7 +37,7 @@ CHUNK = 256 * 1024  # bytes of one read
 
 
 class ServerConnection:
-    """One client, from its hello to its end."""
+    """One client's connection, from its HELLO to its end."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class ServerConnection:
         self._answers.drop(reason)
 
     def dismiss(self, reason: str) -> None:
-        """Return its place to another, and tell it why."""
+        """Give its place to another client, with an error that says why."""
         self._resources.places.leave(self)
         self._answers.displace(refusal(because(reason)))
 
@@ -151,7 +151,7 @@ class ServerConnection:
                 due = loop.time() + FRAME_PATIENCE
 
     async def _read(self, due: float | None) -> bytes:
-        """Read what has come; nothing at its end.
+        """Read what has arrived; empty at the end.
 
         Raises:
             TimeoutError: a frame is not whole in time, or sends nothing while others wait for its turn.

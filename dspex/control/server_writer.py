@@ -1,4 +1,4 @@
-"""The writing half of one client's connection: one answer after the other. Everything runs on the service's loop.
+"""Write to one client's connection, one answer after the other. On the service's loop.
 
 What waits for the client is counted in the service's backlog. A client that reads is waited for however much it is; one
 that reads nothing is dropped: after `WRITE_PATIENCE`, sooner if much waits for it, at once if all clients together

@@ -1,4 +1,4 @@
-"""How far a stream may be ahead of its reader. The service's loop."""
+"""Limit how far a stream may be ahead of its reader. On the service's loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class StreamCredit:
-    """How many chunks a stream's consumer can take."""
+    """The number of chunks that a stream's consumer can take."""
 
     def __init__(self, first: int) -> None:
         self._left = max(0, first)

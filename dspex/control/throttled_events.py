@@ -1,4 +1,4 @@
-"""Events of the control service, at most one every ten seconds for each reason. The service's loop."""
+"""Throttle events of the control service: at most one every ten seconds for each reason. On its loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remedies for a NotRunning: whose socket it is, what is known of that process, and which supervisors run."""
+"""Explain a NotRunning: the socket's owner, the state of its process, and which supervisors run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START = "Start one with `dspex start`."
 
 @contextlib.contextmanager
 def explained(path: Path) -> Generator[None]:
-    """Say more in a NotRunning about the supervisor at `path`."""
+    """Add a remedy, about the supervisor at `path`, to a NotRunning that leaves the block."""
     try:
         yield
     except NotRunning as error:

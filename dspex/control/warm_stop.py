@@ -1,4 +1,4 @@
-"""A warm stop: no new calls, running ones go on for a grace, and a count of those that did not end in time."""
+"""Stop warmly: no new calls, a grace for running ones, and a count of those that did not end in time."""
 
 from __future__ import annotations
 

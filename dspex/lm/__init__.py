@@ -1,1 +1,1 @@
-"""Language models, natively: the record `LM`, the client that calls it, and what both need."""
+"""Call language models natively: the record `LM`, the client, and what both need."""

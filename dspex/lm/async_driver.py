@@ -1,4 +1,4 @@
-"""`AsyncDriver`: performs effects on the calling task's event loop."""
+"""`AsyncDriver`: perform effects on the calling task's event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .effects import (
 from .http.async_client import AsyncHttp, AsyncHttpStream
 from .http.http_message import Reply
 from .request import Request
-from .single_flight import FlightSeat, SingleFlight
+from .single_flight import FlightMember, SingleFlight
 
 
 class AsyncDriver:
@@ -57,7 +57,7 @@ class AsyncDriver:
             return returned
 
     async def iterate(self, effects: Effects[None]) -> AsyncGenerator[Any, None]:
-        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        """Perform all effects, and yield the item of each `Give`; closing it closes the generator."""
         try:
             effect = next(effects)
             while True:
@@ -85,7 +85,7 @@ class AsyncDriver:
         if type(effect) is Sleep:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
-            return self._wait(effect.seat, effect.deadline)
+            return self._wait(effect.member, effect.deadline)
         assert type(effect) is StartServer
         return self._start_server(effect.request)
 
@@ -99,7 +99,7 @@ class AsyncDriver:
         ready = self._ready(request)
         return await asyncio.to_thread(self._start, request) if ready is None else ready
 
-    async def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
+    async def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
@@ -110,10 +110,10 @@ class AsyncDriver:
         def notify() -> None:
             try:
                 loop.call_soon_threadsafe(finish)
-            except RuntimeError:  # the loop has closed: its task is gone, and its seat with it
-                self._single_flight.leave(seat)
+            except RuntimeError:  # the loop has closed: its task is gone, and its member with it
+                self._single_flight.leave(member)
 
-        if not self._single_flight.watch(seat, notify):
+        if not self._single_flight.watch(member, notify):
             return True
         if deadline is None:
             await done

@@ -1,4 +1,4 @@
-"""`BlockingDriver`: performs effects on the calling thread (`async_driver` has the one for event loops)."""
+"""`BlockingDriver`: perform effects on the calling thread (`async_driver` is its twin for event loops)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .effects import (
 )
 from .http.blocking_client import BlockingHttp
 from .request import Request
-from .single_flight import FlightSeat, SingleFlight
+from .single_flight import FlightMember, SingleFlight
 
 Starter = Callable[[Request], Request]
 
@@ -50,7 +50,7 @@ class BlockingDriver:
             return returned
 
     def iterate(self, effects: Effects[None]) -> Generator[Any, None, None]:
-        """Perform all effects, and give the items of each `Give`; closing it closes the generator."""
+        """Perform all effects, and yield the item of each `Give`; closing it closes the generator."""
         try:
             effect = next(effects)
             while True:
@@ -76,7 +76,7 @@ class BlockingDriver:
             self.http.is_over.wait(min(effect.seconds, threading.TIMEOUT_MAX))
             return None
         if type(effect) is Wait:
-            return self._wait(effect.seat, effect.deadline)
+            return self._wait(effect.member, effect.deadline)
         assert type(effect) is StartServer
         return self._start(effect.request)
 
@@ -88,13 +88,13 @@ class BlockingDriver:
         stream = http.stream(target, head, body, timeout, request.until, send.on_resend)
         return stream if stream.head.status < 300 else stream.whole()
 
-    def _wait(self, seat: FlightSeat[ExchangeOutcome], deadline: float | None) -> bool:
-        """Wait until the seat is settled; False when it would be for ever: this very thread leads."""
-        if not seat.settled and self._single_flight.leads_here(seat):
+    def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
+        """Wait until the member's wait is over; False when it would be for ever: this very thread leads."""
+        if not member.settled and self._single_flight.leads_here(member):
             return False
         done = threading.Lock()
         done.acquire()
-        if self._single_flight.watch(seat, done.release):
+        if self._single_flight.watch(member, done.release):
             left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
             done.acquire(timeout=min(max(0.0, left), threading.TIMEOUT_MAX))
         return True

@@ -1,4 +1,4 @@
-"""The cache of LM responses: memory first, then, if asked for, a disk layer in SQLite. Rules: RULES I6, X5.
+"""Cache LM responses: in memory and, if asked for, on disk in SQLite (RULES I6, X5).
 
 A key is a digest of everything that decides the answer (`key_of`); a value is a whole response. Expiry is by time
 (24 h) and by use (10,000 entries, 256 MiB). Readers take no lock, so a reader in a finalizer or after a fork cannot

@@ -1,4 +1,4 @@
-"""One call's options merged with its LM's: what travels with the request, and what decides here. Pure."""
+"""Merge a call's options with its LM's: those sent with the request, and those decided here. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .record import LM
 
 
 class CallOptions(TypedDict, total=False):
-    """What a call may say beside its messages.
+    """The options of a call beside its messages.
 
     `config` overrides the LM's generation options, `n` and `cache`; `deadline` is a `time.monotonic()` point.
     """
@@ -23,7 +23,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class CallPlan:
-    """A call as one LM is asked it."""
+    """A call prepared for one LM."""
 
     __slots__ = ("cache", "deadline", "lm", "n", "options", "rollout_id")
 

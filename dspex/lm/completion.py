@@ -1,4 +1,4 @@
-"""`Completion`: what a caller of a language model gets, put together from the choices of its requests."""
+"""`Completion`: the answer of a language model, combined from the choices of its requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Completion:
 
     @property
     def text(self) -> str:
-        """The first choice's text."""
+        """The text of the first choice."""
         return self.texts[0]
 
 

@@ -1,4 +1,4 @@
-"""Which texts of an LM's settings are secret: its key, what its headers and its proxy carry. Pure."""
+"""Find the secrets in an LM's settings: its key, its headers' and its proxy's. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PART_LEAST = 8  # shorter parts of a header's value are words such as "Bearer"
 
 
 def secrets_of(key: str | None, headers: Iterable[tuple[str, str]], proxy: str | None) -> tuple[str, ...]:
-    """Return what no message, no event and no worker may see of an LM's settings, each once."""
+    """Return each secret of an LM's settings once: no message, event or worker may see it."""
     found = [key, *_of_headers(headers), *secrets_of_proxy(proxy)]
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
 
 def secrets_of_proxy(url: str | None) -> tuple[str, ...]:
-    """Return the password of a proxy's URL as it is written there, as it is meant, and as the proxy gets it."""
+    """Return the password of a proxy's URL in each form: as written, decoded, and as the proxy gets it."""
     try:
         parts = urlsplit(url if not url or "://" in url else f"http://{url}")
         written = parts.password
@@ -43,7 +43,7 @@ def _of_headers(headers: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Give what may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
+    """Yield what may be quoted alone: the token behind "Bearer", a cookie's value, the password in Basic."""
     for word in _SEPARATORS.split(value):
         for part in (word, word.partition("=")[2]):
             if len(part) >= _PART_LEAST:

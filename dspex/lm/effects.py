@@ -1,4 +1,4 @@
-"""What an exchange asks its driver to do, and how it ended: plain data.
+"""Effects that an exchange asks its driver to perform, and the outcome of an exchange: plain data.
 
 A generator of effects blocks nowhere: a driver performs what it yields, on a thread or on an event loop, and sends the
 result back. So everything about a request is written once, for both.
@@ -15,7 +15,7 @@ from .dialects.answer import Answer
 from .http.http_message import Reply
 from .request import Request
 from .response_check import LiveStream
-from .single_flight import FlightSeat
+from .single_flight import FlightMember
 
 T = TypeVar("T")
 
@@ -48,9 +48,9 @@ class Sleep:
 
 @dataclass(slots=True)
 class Wait:
-    """Wait until the seat is settled, or `deadline`; the result is False when the wait would never end."""
+    """Wait for the flight's leader, or until `deadline`; the result is False when the wait would never end."""
 
-    seat: FlightSeat[ExchangeOutcome]
+    member: FlightMember[ExchangeOutcome]
     deadline: float | None
 
 
@@ -79,7 +79,7 @@ class ExchangeOutcome:
     cached: bool = False
     attempts: int = 0
     was_held_back: bool = False  # the circuit is open: nothing was sent
-    seat: FlightSeat[ExchangeOutcome] | None = field(default=None, repr=False)  # of a live stream: still to land
+    member: FlightMember[ExchangeOutcome] | None = field(default=None, repr=False)  # of a live stream: still to land
     asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 

@@ -1,4 +1,4 @@
-"""The embedded model: `LM("local/smollm2")`, answered by a llama.cpp server in a process of its own.
+"""Run the embedded model, `LM("local/smollm2")`: a llama.cpp server in its own process.
 
 Started at the first request, one per host process, on a random loopback port with a random key that only travels
 through a pipe (RULES X6). It dies with its host: it holds a lifeline. Any thread; starting blocks for about a second.
@@ -105,7 +105,7 @@ class EmbeddedServers:
         return server
 
     def release(self, holder: int) -> None:
-        """One client needs no server any more."""
+        """Release the servers for one client; the last one stops them."""
         with self._lock:
             self._holders.discard(holder)
             servers = [] if self._holders else list(self._servers.values())

@@ -1,4 +1,4 @@
-"""The embedded model's server process: reads its settings from stdin, says its address on stdout, serves until killed.
+"""The embedded model's server process: read settings from stdin, print the address, serve until killed.
 
 It leads its own session and holds a lifeline, so it ends with its host, however that ends.
 """

@@ -1,4 +1,4 @@
-"""The policy around one LM request, written once for threads and for event loops.
+"""Carry out one LM request: cache, single flight, retries. Written once for threads and event loops.
 
 cache -> single flight -> attempts (`retries`) -> cache. `exchange` is a generator of effects (see `effects`), so it
 blocks nowhere itself; the drivers do the waiting, on whichever thread or loop they run.
@@ -16,7 +16,7 @@ from .http.http_message import Head, Reply
 from .request import Request
 from .response_check import answer_of
 from .retries import attempts
-from .single_flight import STALL_S, FlightSeat
+from .single_flight import STALL_S, FlightMember
 
 
 def exchange(services: ExchangeServices, request: Request) -> Exchange:
@@ -28,13 +28,13 @@ def exchange(services: ExchangeServices, request: Request) -> Exchange:
     if request.key is None:
         return (yield from attempts(services, request))
     while (kept := _kept(services, request)) is None:
-        seat = services.single_flight.join(request.key)
-        if seat.leads:
-            return (yield from _lead(services, request, seat))
-        if (shared := (yield from _follow(services, request, seat))) is not None:
+        member = services.single_flight.join(request.key)
+        if member.leads:
+            return (yield from _lead(services, request, member))
+        if (shared := (yield from _follow(services, request, member))) is not None:
             return shared
-        if seat.leads:
-            return (yield from _lead(services, request, seat))
+        if member.leads:
+            return (yield from _lead(services, request, member))
     return kept
 
 
@@ -53,56 +53,56 @@ def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | Non
     return ExchangeOutcome(reply=reply, answer=answer, cached=True)
 
 
-def _lead(services: ExchangeServices, request: Request, seat: FlightSeat[ExchangeOutcome]) -> Exchange:
+def _lead(services: ExchangeServices, request: Request, member: FlightMember[ExchangeOutcome]) -> Exchange:
     try:
         if (kept := _kept(services, request)) is not None:  # the leader before us landed in between
-            services.single_flight.land(seat, kept)
+            services.single_flight.land(member, kept)
             return kept
         outcome = yield from attempts(services, request)
         if outcome.error is not None:
-            _share_failure(services, request, seat, outcome)
+            _share_failure(services, request, member, outcome)
         elif outcome.live is not None:
-            outcome.seat = seat
-            seat.hold()
+            outcome.member = member
+            member.pause()
         elif outcome.reply is not None:
-            services.settle(request, seat, outcome.reply)
+            services.settle(request, member, outcome.reply)
     except LMError as error:
-        _share_failure(services, request, seat, ExchangeOutcome(error=error))
+        _share_failure(services, request, member, ExchangeOutcome(error=error))
         raise
     except BaseException:  # also Ctrl-C between the answer and its landing
-        services.single_flight.leave(seat)
+        services.single_flight.leave(member)
         raise
     return outcome
 
 
 def _share_failure(
-    services: ExchangeServices, request: Request, seat: FlightSeat[ExchangeOutcome], outcome: ExchangeOutcome
+    services: ExchangeServices, request: Request, member: FlightMember[ExchangeOutcome], outcome: ExchangeOutcome
 ) -> None:
     if request.was_cut_short or time.monotonic() >= request.until:
-        services.single_flight.leave(seat)  # our time was over, not theirs
+        services.single_flight.leave(member)  # our time was over, not theirs
     else:
         outcome.asked_by = request.lm.ref
-        services.single_flight.land(seat, outcome)
+        services.single_flight.land(member, outcome)
 
 
 def _follow(
-    services: ExchangeServices, request: Request, seat: FlightSeat[ExchangeOutcome]
+    services: ExchangeServices, request: Request, member: FlightMember[ExchangeOutcome]
 ) -> Effects[ExchangeOutcome | None]:
     """Return the leader's outcome; None when the lead is ours now, or its failure concerns another LM's settings."""
     can_wait = True
     try:
-        while can_wait and not seat.settled and time.monotonic() < request.until:
+        while can_wait and not member.settled and time.monotonic() < request.until:
             slice_end = min(request.until, time.monotonic() + STALL_S)
-            can_wait = yield Wait(seat, slice_end if request.stream else request.deadline)
-            can_wait = can_wait and not services.single_flight.is_stalled(seat)
+            can_wait = yield Wait(member, slice_end if request.stream else request.deadline)
+            can_wait = can_wait and not services.single_flight.is_stalled(member)
     except BaseException:
-        services.single_flight.leave(seat)
+        services.single_flight.leave(member)
         raise
-    shared = seat.outcome
+    shared = member.outcome
     if shared is None:
-        if seat.leads:
+        if member.leads:
             return None
-        services.single_flight.leave(seat)
+        services.single_flight.leave(member)
         if not can_wait:
             return (yield from _alone(services, request))
         raise LMTimeoutError("The same request, under way for another caller, took too long.", model=request.lm.model)
@@ -119,7 +119,7 @@ def _follow(
 
 
 def _alone(services: ExchangeServices, request: Request) -> Exchange:
-    """Ask although somebody else does: waiting for them would be for ever."""
+    """Ask on our own although somebody else does: waiting for them would be for ever."""
     outcome = yield from attempts(services, request)
     if outcome.error is None and outcome.reply is not None:
         services.settle(request, None, outcome.reply)

@@ -10,7 +10,7 @@ from .effects import ExchangeOutcome
 from .http.http_message import Reply
 from .rate_limits import RateLimits
 from .request import Request
-from .single_flight import FlightSeat, SingleFlight
+from .single_flight import FlightMember, SingleFlight
 
 
 @dataclass(slots=True)
@@ -23,11 +23,11 @@ class ExchangeServices:
     random: random.Random
 
     def settle(
-        self, request: Request, seat: FlightSeat[ExchangeOutcome] | None, reply: Reply, *, is_certain: bool = True
+        self, request: Request, member: FlightMember[ExchangeOutcome] | None, reply: Reply, *, is_certain: bool = True
     ) -> None:
-        """A whole 200 response is there: keep it, if it is certain that it is whole, and give it to the followers."""
+        """Cache a 200 response, if it is certain that it is whole, and pass it to the followers."""
         if request.key is not None and is_certain:
             kept = CachedReply(reply.head.get("content-type"), reply.body)
             self.cache.put(request.key, kept, ttl=request.lm.cache_ttl)
-        if seat is not None:
-            self.single_flight.land(seat, ExchangeOutcome(reply=reply, cached=True))
+        if member is not None:
+            self.single_flight.land(member, ExchangeOutcome(reply=reply, cached=True))

@@ -1,4 +1,4 @@
-"""Which LM is asked next when one failed: the same rule on both routes (the workers have their copy of it)."""
+"""Choose the LM to ask next when one failed: the same rule on both routes (workers have a copy of it)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Failover:
         self._first: LMError | None = None
 
     def failed(self, error: LMError) -> None:
-        """Go on to the next LM.
+        """Move on to the next LM.
 
         Raises:
             LMError: this failure if it is the request's own, or the first one when nobody is left.

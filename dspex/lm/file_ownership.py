@@ -1,4 +1,4 @@
-"""Whether a file is this user's alone. In one that is not, another user could have put answers, or could read them.
+"""Check that a file is this user's alone: others could have written answers into it, or read them.
 
 For SQLite files, which bring siblings: SQLite opens those by name, so the folder must be closed to others too.
 """
@@ -18,7 +18,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def require_own(path: Path) -> None:
-    """Pass if the file, its siblings and its folder, as far as they exist, are this user's and nobody else writes them.
+    """Check that the file, its siblings and its folder, if they exist, are this user's and nobody else writes them.
 
     Raises:
         SettingsError: they are not; the message says what to do.
@@ -29,7 +29,7 @@ def require_own(path: Path) -> None:
 
 
 def open_own(path: Path) -> None:
-    """Make the file if it is not there (mode 0600), and look at the very file that was opened, not at its name.
+    """Create the file if it is missing (mode 0600), and check the very file that was opened, not its name.
 
     Raises:
         SettingsError: it is a link, not a plain file, another user's, or open to others' writing.
@@ -89,7 +89,7 @@ def _file_fault(status: os.stat_result) -> str:
 
 
 def _folder_faults(folder: Path) -> Iterator[str]:
-    """Give the folder must be closed; those above it may be shared as /tmp is (sticky), but not another user's."""
+    """Yield faults: the folder must be closed; those above may be shared as /tmp is (sticky), but not a stranger's."""
     for place in (folder, *folder.parents):
         link = _status(place)
         if link is not None and stat.S_ISLNK(link.st_mode) and link.st_uid not in (os.geteuid(), 0):

@@ -1,4 +1,4 @@
-"""A worker's forwarded request: its response as the worker may see it, and what it cost."""
+"""Answer a worker's forwarded request: the response as the worker may see it, and its cost."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ HEADERS_MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose request it is: which accounts count it, and who receives its events, with its ids among the facts."""
+    """The source of a request: which accounts count it, and who receives its events, with its ids as facts."""
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=silent)
 
 
 def require_request(request: Mapping[str, Any]) -> None:
-    """Check a worker's request before anything is made of it: each of its fields is what its name says.
+    """Check the type of each field of a worker's request before anything is made of it.
 
     Raises:
         InvalidInput: one is not; `field` names it.
@@ -101,7 +101,7 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
 def relayed(
     services: ExchangeServices, request: Request, usage: UsageMeter, accounts: Sequence[Account]
 ) -> Effects[None]:
-    """Return the head, then the parts as a worker may see them; a response that ends early is counted too.
+    """Yield the head, then the parts as a worker may see them; a response that ends early is counted too.
 
     A refusal by status is a response like any other.
 
@@ -120,7 +120,7 @@ def relayed(
 
 
 def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
-    """Return what a worker gets before the body.
+    """Return the head that a worker gets before the body.
 
     Raises:
         LMError: the response is a refusal that the worker would not know for one.

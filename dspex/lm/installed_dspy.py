@@ -1,4 +1,4 @@
-"""Which DSPy is installed, and what decides about parity beside it, found without importing anything of it.
+"""Find the versions of the installed DSPy, and of what decides about parity, without importing them.
 
 Reads names of folders only: importlib.metadata would cost 80 ms of a first prediction. Any thread.
 """
@@ -23,7 +23,7 @@ def dspy_folder() -> Path | None:
 
 
 def dspy_version() -> str | None:
-    """Its version; None where it is not installed."""
+    """Return its version; None where it is not installed."""
     folder = dspy_folder()
     beside = _versions_in(folder.parent) if folder is not None else []
     return beside[0] if len(beside) == 1 else _version_on_record()

@@ -44,11 +44,11 @@ LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known a
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must learn of a fork
 
 
-class EventListener(Protocol):
+class LMEventListener(Protocol):
     """Receives the client's events: a supervisor's services."""
 
-    def tell(self, name: events.Name, **facts: Any) -> bool:
-        """Take an event; False when nobody is there any more."""
+    def emit(self, name: events.Name, **facts: Any) -> bool:
+        """Emit an event of the client; False when nobody listens any more."""
         ...
 
 
@@ -93,7 +93,7 @@ class LMClient:
     def stream(
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> Generator[str | Completion, None, None]:
-        """Give the answer's text as it arrives; the last item is the Completion.
+        """Return the answer's text as it arrives; the last item is the Completion.
 
         Fails over only before any text came.
         """
@@ -130,13 +130,13 @@ class LMClient:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         return self._async_driver().iterate(self._relayed(request, deadline, origin))
 
-    def listen(self, listener: EventListener) -> None:
+    def listen(self, listener: LMEventListener) -> None:
         """Send `listener` the events of the parent's own calls, as long as it lives."""
         self._listeners.add(listener)
 
     def emit(self, name: events.Name, **facts: Any) -> None:
         """Send an event to the listeners; where there are none, it goes to the log from here."""
-        received = [listener.tell(name, **facts) for listener in tuple(self._listeners)]
+        received = [listener.emit(name, **facts) for listener in tuple(self._listeners)]
         if not any(received):
             events.write_log(events.Event(name, facts))
 

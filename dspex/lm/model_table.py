@@ -1,4 +1,4 @@
-"""What is known about a model: what it can do and what it costs. Read from the table that the installed DSPy carries.
+"""Look up what a model can do and what it costs, in the table that the installed DSPy carries.
 
 Both routes thus decide alike (DSPy's JSON adapter asks this table whether to send a schema), and dspy itself is not
 imported: its file is opened as data, once for each model that is asked about (15 ms), and nothing of it is kept but
@@ -33,7 +33,7 @@ class ModelFacts:
 
 @functools.lru_cache(maxsize=1024)
 def model_facts(provider: Provider, name: str) -> ModelFacts:
-    """Return what the table says about a provider's model (DSPy 3.4.1, clients/model_metadata: same look-up order)."""
+    """Return the table's facts about a provider's model (DSPy 3.4.1, clients/model_metadata: same look-up order)."""
     if not provider.namespaces or (provider.placeholder_key is not None and provider.prefix == "local"):
         return ModelFacts()
     table = _table()

@@ -1,4 +1,4 @@
-"""The providers that an LM's model string may name, as data: where they live and how their dialect deviates.
+"""The providers that an LM's model string may name: their URLs and how their dialect deviates.
 
 Facts only, taken from DSPy 3.4.1's provider tables so that both routes send the same bytes; no I/O, no state.
 `native` False: the parent forwards a worker's requests to it but does not speak its dialect itself.
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dialect = Literal["openai", "anthropic", "gemini"]
-
-DSPY_VERSION = "3.4.1"  # the release these facts were read from
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity
@@ -37,7 +35,7 @@ class Provider:
 
     @property
     def url_names(self) -> tuple[str, str]:
-        """Environment names that move the endpoint, in order."""
+        """The environment variables that move the endpoint, in order."""
         name = self.prefix.upper()
         return (f"{name}_BASE_URL", f"{name}_API_BASE")
 

@@ -1,4 +1,4 @@
-"""When a request may go: a token bucket and a circuit breaker per endpoint. Pure arithmetic on a given clock.
+"""Limit the rate of requests: a token bucket and a circuit breaker per endpoint. Pure, on a given clock.
 
 Every method is a few operations under one lock and does no I/O. Any thread.
 """
@@ -30,7 +30,7 @@ class TokenBucket:
         self._level = self.burst
 
     def reserve(self, now: float) -> float:
-        """Take one token, perhaps a future one; the seconds to wait until it is there."""
+        """Take one token, perhaps a future one; return the seconds until it is there."""
         if self._at is not None:
             self._level = min(self.burst, self._level + (now - self._at) * self.rate)
         self._at = now
@@ -50,7 +50,7 @@ class Breaker:
     open_until: float = 0.0
 
     def wait(self, now: float) -> float:
-        """0.0: go ahead. Else the seconds until a trial request may go."""
+        """Return 0.0 to go ahead, else the seconds until a trial request may go."""
         if self.failures < TRIP_AFTER:
             return 0.0
         if now >= self.open_until:
@@ -58,8 +58,8 @@ class Breaker:
             return 0.0
         return self.open_until - now
 
-    def note(self, answered: bool, now: float) -> Turn | None:
-        """Tell how a request ended; gives what that changed."""
+    def record(self, answered: bool, now: float) -> Turn | None:
+        """Record how a request ended; return what that changed."""
         if answered:
             was_open, self.failures = self.failures >= TRIP_AFTER, 0
             return "closed" if was_open else None
@@ -94,20 +94,20 @@ class RateLimits:
             self._buckets[_bucket_key(lm)].give_back()
 
     def breaker_wait(self, api_base: str, now: float) -> float:
-        """0.0 if the endpoint may be asked, else the seconds until it may."""
+        """Return 0.0 if the endpoint may be asked, else the seconds until it may."""
         breaker = self._breakers.get(api_base)
         if breaker is None or breaker.failures < TRIP_AFTER:
             return 0.0
         with self._lock:
             return breaker.wait(now)
 
-    def note(self, api_base: str, answered: bool, now: float) -> Turn | None:
-        """Tell how a request to the endpoint ended; `answered` is any response that the endpoint itself gave."""
+    def record(self, api_base: str, answered: bool, now: float) -> Turn | None:
+        """Record how a request to the endpoint ended; `answered` is any response that the endpoint itself gave."""
         breaker = self._breakers.get(api_base)
         if answered and (breaker is None or not breaker.failures):
             return None
         with self._lock:
-            return self._breakers.setdefault(api_base, Breaker()).note(answered, now)
+            return self._breakers.setdefault(api_base, Breaker()).record(answered, now)
 
 
 def _bucket_key(lm: LM) -> tuple[Any, ...]:

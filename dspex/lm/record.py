@@ -1,4 +1,4 @@
-"""`LM`: which model, where, how. A frozen record, resolved once in the parent; it opens nothing and never changes.
+"""`LM`: a frozen record of a model, its endpoint and options, resolved once. It opens nothing.
 
 Environment names (keys, base URLs) are read when the record is made (`resolution`), and never later. A worker gets
 `to_wire()`, which holds no key. Any thread. Rules: DESIGN §4, RULES I4, I5 and X3.
@@ -204,7 +204,7 @@ class LM(HoldsSecrets):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may show: the key, what headers carry, a proxy's password."""
+        """The secrets that no message may show: the key, those in headers, a proxy's password."""
         key = None if self.api_key == self.provider.placeholder_key else self.api_key
         return secrets_of(key, self.headers, self.proxy)
 

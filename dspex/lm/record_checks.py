@@ -1,4 +1,4 @@
-"""What an LM's settings may be: each checked, and brought into one immutable form. Pure."""
+"""Check an LM's settings, and bring each into one immutable form. Pure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_number(value: Any) -> bool:
 
 
 def header_pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """HTTP headers, their names in lower case."""
+    """Return HTTP headers, their names in lower case."""
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise SettingsError("headers must be a mapping of names to texts.", key="headers")
     loose = cast("Any", given)
@@ -79,21 +79,21 @@ def price_of(given: Any) -> tuple[float, float] | None:
 
 
 def claim(name: str, given: Any) -> bool | None:
-    """True, False, or None for what the model table says."""
+    """Return True, False, or None for the model table's value."""
     if given is not None and not isinstance(given, bool):
         raise SettingsError(f"{name} must be True, False or None (what the model table says), not {given!r}.", key=name)
     return given
 
 
 def switch(name: str, given: Any) -> bool:
-    """True or False: a text such as "no" is neither."""
+    """Return True or False; a text such as "no" is neither."""
     if not isinstance(given, bool):
         raise SettingsError(f"{name} must be True or False, not {given!r}.", key=name)
     return given
 
 
 def frozen(value: Any) -> Any:
-    """Lists and dicts as tagged tuples: the record stays immutable and hashable."""
+    """Return lists and dicts as tagged tuples: the record stays immutable and hashable."""
     if isinstance(value, Mapping):
         return ("{}", tuple((key, frozen(item)) for key, item in value.items()))
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,4 +1,4 @@
-"""Secrets taken out of what an endpoint sent, and out of texts that a user may read (RULES X3). Pure.
+"""Remove secrets from an endpoint's bytes, and from texts that a user may read (RULES X3). Pure.
 
 `Redactor` knows an LM's secrets and finds them as they are and in the encodings that services quote them in: JSON and
 URL escapes, HTML entities, hexadecimal digits, base64 at any offset, UTF-16. `redact` also takes out what only looks
@@ -107,7 +107,7 @@ class Redactor:
 
 
 class Redaction:
-    """One stream's redaction: `feed` gives what may be shown, `end` what was held back."""
+    """One stream's redaction: `feed` returns what may be shown, `end` what was held back."""
 
     __slots__ = ("_held", "_redactor")
 
@@ -138,7 +138,7 @@ def _is_escaped(data: bytes) -> bool:
 
 
 def _literal_forms(secret: bytes) -> Iterator[bytes]:
-    """Give the secret as it is, in JSON, in hexadecimal digits, and in base64."""
+    """Yield the secret as it is, in JSON, in hexadecimal digits, and in base64."""
     quoted = secret
     for _ in range(3):  # JSON within JSON within JSON
         yield quoted
@@ -158,7 +158,7 @@ def _any_form(byte: int) -> bytes:
 
 
 def _escapes(byte: int) -> list[bytes]:
-    """Patterns for the escapes of a byte: JSON's, a URL's, HTML's."""
+    """Return patterns for the escapes of a byte: JSON's, a URL's, HTML's."""
     digits = b"".join(b"[%c%c]" % (digit, digit ^ 32) if digit > 57 else b"%c" % digit for digit in b"%02x" % byte)
     named = b"|" + _ENTITIES[byte] if byte in _ENTITIES else b""
     return [
@@ -202,7 +202,7 @@ def _begins(tail: bytes, at: int, secret: bytes) -> bool:
 
 
 def _ends(tail: bytes, at: int, byte: int) -> Iterator[int]:
-    """Where the byte that begins there may end: its escapes may be characters of the secret themselves."""
+    """Return where the byte that begins there may end: its escapes may be characters of the secret themselves."""
     if escape := _escapes_of(byte).match(tail, at):
         yield escape.end()
     for place in range(at, min(at + _DEEPEST + 1, len(tail))):

@@ -1,4 +1,4 @@
-"""`RequestFactory`: makes requests of calls: which bytes go where, under which key. Pure but for the heads it keeps."""
+"""`RequestFactory`: make requests of calls: URL, headers, body and cache key. Pure but for the heads it keeps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemi
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What of a request does not depend on its body."""
+    """The part of a request that does not depend on its body."""
 
     target: Endpoint
     lines: bytes = field(repr=False)  # holds the key
@@ -90,7 +90,7 @@ class RequestFactory:
         )
 
     def forwarded(self, lm: LM, given: Mapping[str, Any], *, deadline: float | None) -> Request:
-        """Make the request that a worker gives; the key is added here, and only for a completion of the LM's own model.
+        """Make the request of a worker; the key is added here, and only for a completion of the LM's own model.
 
         Raises:
             LMConfigurationError: it is for another endpoint, another model, or no completion.

@@ -1,4 +1,4 @@
-"""Whom an LM's name means, at which address and with whose key: the environment is read here and nowhere else."""
+"""Resolve an LM's name to a provider, address and key. Only this file reads the environment for it."""
 
 from __future__ import annotations
 

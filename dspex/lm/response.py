@@ -1,4 +1,4 @@
-"""A response as it comes: its outcome, then the parts of its body; and the text, the choice and the cost of an answer.
+"""Read a response as it arrives: its outcome, the parts of its body, and its texts, choice and cost.
 
 Generators of effects (see `effects`), which the drivers run on a thread or on an event loop.
 """
@@ -23,7 +23,7 @@ PIECE_BYTES = 1024 * 1024
 
 
 def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[Choice]:
-    """Return the choice that the whole response is.
+    """Return the choice in a whole response.
 
     Raises:
         LMError: it is a refusal, or no answer came.
@@ -34,7 +34,7 @@ def choice(services: ExchangeServices, request: Request, usage: UsageMeter) -> E
 
 
 def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Effects[None]:
-    """Return the texts as they come, then the completion; a stream that ends early is counted too.
+    """Yield the texts as they come, then the completion; a stream that ends early is counted too.
 
     Raises:
         LMError: the response is a refusal, or breaks off.
@@ -89,21 +89,21 @@ class Response:
         Raises:
             LMError: the stream reports an error, is none, or was not whole.
         """
-        live, seat = self.outcome.live, self.outcome.seat
+        live, member = self.outcome.live, self.outcome.member
         if live is None:
             return next(self._pieces, None)
-        if seat is not None:
-            seat.resume()
+        if member is not None:
+            member.resume()
         while not self._has_ended:
             shown = yield from self._shown(live)
-            if seat is not None:
+            if member is not None:
                 self._kept.append(shown)
-                seat.hold()
+                member.pause()
             if shown:
                 return shown
-        if seat is not None:
+        if member is not None:
             is_certain = live.reader.finish_reason is not None  # gateways end a stream that broke off with [DONE] too
-            self._services.settle(self._request, seat, Reply(live.head, b"".join(self._kept)), is_certain=is_certain)
+            self._services.settle(self._request, member, Reply(live.head, b"".join(self._kept)), is_certain=is_certain)
         return None
 
     def _shown(self, live: LiveStream) -> Effects[bytes]:
@@ -123,8 +123,8 @@ class Response:
         outcome = self.outcome
         if outcome.live is not None:
             outcome.live.stream.close()
-        if outcome.seat is not None:
-            self._services.single_flight.leave(outcome.seat)
+        if outcome.member is not None:
+            self._services.single_flight.leave(outcome.member)
 
 
 class _StreamedText:
@@ -152,7 +152,7 @@ class _StreamedText:
 
 
 def _pieces(reply: Reply | None) -> Iterator[bytes]:
-    """Give a whole body in pieces that fit into a frame to a worker.
+    """Return a whole body in pieces that fit into a frame to a worker.
 
     A refusal is one piece: no key in it may be cut in two.
     """

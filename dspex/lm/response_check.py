@@ -1,4 +1,4 @@
-"""What a 2xx response really is, found before anything of it is kept or shown: an answer, or an error in its clothes.
+"""Check a 2xx response before it is kept or shown: remove secrets, and tell an answer from an error.
 
 Both routes pass through here, so the parent's own calls and the workers' fail alike, are retried alike and fall over
 alike. Secrets are taken out first, so that whatever is made of a response (an answer, an error, a cache entry) holds
@@ -37,7 +37,7 @@ def cleaned(request: Request, reply: Reply) -> Reply:
 
 
 def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
-    """Return the answer that a whole 2xx reply is, and the reply as the reader of it may have it.
+    """Return the answer in a whole 2xx reply, and the reply as its reader may see it.
 
     Raises:
         LMError: it is an error, or cannot be read.
@@ -58,7 +58,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
 
 
 def usage_reported(request: Request, body: bytes) -> Mapping[str, Any]:
-    """Return what a response that is no answer says was used, whether it came as JSON or as a stream."""
+    """Return the usage in a response that is no answer, whether it came as JSON or as a stream."""
     if b"sage" not in body:
         return {}
     reader = request.dialect.reader(request.lm)
@@ -92,11 +92,11 @@ class LiveStream:
 
     @property
     def opening(self) -> bytes:
-        """The bytes that were read to see whether an answer comes at all."""
+        """The bytes that were read to find out whether an answer comes at all."""
         return b"".join(self._opened)
 
     def open(self, part: bytes | None) -> bool:
-        """ReceivePart a part of the beginning, None for the end; whether an answer has begun.
+        """Take a part of the beginning, None for the end; return whether an answer has begun.
 
         Raises:
             LMError: it is none.
@@ -111,7 +111,7 @@ class LiveStream:
         return self.reader.has_begun
 
     def take(self, part: bytes) -> bytes:
-        """ReceivePart the next part; gives what of it may be shown now.
+        """Take the next part; return what of it may be shown now.
 
         Raises:
             LMError: the stream reports an error, or is none.
@@ -121,7 +121,7 @@ class LiveStream:
         return shown
 
     def end(self) -> bytes:
-        """Return the stream has ended; gives what was held back.
+        """End the stream; return what was held back.
 
         Raises:
             LMError: it was not whole.

@@ -1,4 +1,4 @@
-"""Attempts at one request: rate limit, circuit breaker, send, check, and a pause before the next attempt.
+"""Attempt one request: rate limit, circuit breaker, send, check, and a pause before the next attempt.
 
 An error may come as a success (`response_check`). A pause is what Retry-After says, else full jitter; it never passes
 the deadline. Generators of effects: nothing here blocks.
@@ -84,20 +84,20 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
-            _note(services, request, result.head.status not in _UNANSWERED)
+            _record(services, request, result.head.status not in _UNANSWERED)
             return _judged(request, cleaned(sent, result))
-        _note(services, request, True)
+        _record(services, request, True)
         return (yield from _opened(request, LiveStream(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
         if error.provider is not None:  # the provider itself reported it, inside a stream
             return ExchangeOutcome(error=error)
         if isinstance(error, LMTransportError) or left >= FAIR_S:
-            _note(services, request, False)
+            _record(services, request, False)
         return ExchangeOutcome(error=_name(lm, error))
 
 
 def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
-    """Return a whole response: an answer, or the error that its status or its body says it is."""
+    """Return the outcome of a whole response: an answer, or the error that its status or its body reports."""
     status = reply.head.status
     if status >= 300:
         refusal = request.dialect.failure(request.lm, status, reply.body)
@@ -111,7 +111,7 @@ def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
 
 
 def _opened(request: Request, live: LiveStream) -> Exchange:
-    """Read a stream until its answer begins: what ends it before that was shown to nobody, and can be tried again."""
+    """Read a stream until its answer begins: what ends it before was shown to nobody, and can be tried again."""
     try:
         while not live.open((yield ReceivePart(live.parts))):
             pass
@@ -132,9 +132,9 @@ def _spend(request: Request, usage: Mapping[str, Any]) -> None:
         request.spend(usage)
 
 
-def _note(services: ExchangeServices, request: Request, answered: bool) -> None:
-    """Tell the circuit breaker how an attempt ended."""
-    turn = services.limits.note(request.lm.api_base, answered, time.monotonic())
+def _record(services: ExchangeServices, request: Request, answered: bool) -> None:
+    """Record in the circuit breaker how an attempt ended."""
+    turn = services.limits.record(request.lm.api_base, answered, time.monotonic())
     if turn == "opened":
         request.emit(Name.LM_CIRCUIT_OPENED, model=request.lm.model, endpoint=request.target.host, pause_s=OPEN_S)
     elif turn == "closed":

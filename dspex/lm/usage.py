@@ -1,4 +1,4 @@
-"""What was used and what it cost, in accounts: the process has one, and whoever wants one; it may have a budget.
+"""Count usage and cost in accounts: one for the process, and any that are open; each may have a budget.
 
 An account that is *open* (`with account:`) counts what is asked inside its block, on both routes: it is carried by a
 context variable, so it counts in tasks and tool threads that the block starts too. Answers served from the cache cost
@@ -140,14 +140,14 @@ class UsageMeter:
             account.check()
 
     def add(self, lm: LM, usage: Mapping[str, Any], more: Iterable[Account] = ()) -> float | None:
-        """Count one answered request; its cost in USD, None when the price or the usage is unknown."""
+        """Count one answered request; return its cost in USD, None when the price or the usage is unknown."""
         cost = cost_of(lm, usage)
         for account in self._accounts(more):
             account.add(lm.model, usage, cost)
         return cost
 
     def add_cached(self, more: Iterable[Account] = ()) -> float:
-        """Count one request that the cache answered; its cost, which is none."""
+        """Count one request that the cache answered; return its cost, which is none."""
         for account in self._accounts(more):
             account.add_cached()
         return 0.0
@@ -165,7 +165,7 @@ class UsageMeter:
 
 
 def cost_of(lm: LM, usage: Mapping[str, Any]) -> float | None:
-    """Return USD for the usage by the LM's prices, None when either is unknown."""
+    """Return the cost in USD by the LM's prices; None when the usage or a price is unknown."""
     inputs, outputs = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if inputs is None or outputs is None:
         return None

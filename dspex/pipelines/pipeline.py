@@ -1,4 +1,4 @@
-"""`pipeline([...])`: steps put together and checked, and the verbs that run them.
+"""`pipeline([...])`: combine steps into a pipeline, and run it.
 
 A `Pipeline` is immutable and thread-safe; a run holds all that belongs to it (P9). The two things that a pipeline keeps
 are what its cache steps hold, and, once needed, a private event loop.
@@ -26,7 +26,7 @@ from .steps.step_factories import as_step
 
 
 def pipeline(steps: Sequence[Any], *, name: str | None = None) -> Pipeline:
-    """Give the pipeline of these steps: what `native`, `python`, `parallel` and the like made, functions, pipelines.
+    """Return the pipeline of these steps: what `native`, `python`, `parallel` and the like made, functions, pipelines.
 
     Raises:
         SettingsError: a step cannot work where it stands.
@@ -52,7 +52,7 @@ class Pipeline:
     # -- running -----------------------------------------------------------------------------------------------
 
     def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
-        """Run it and give the result; blocks. See `RunOptions`.
+        """Run it and return the result; blocks. See `RunOptions`.
 
         Raises:
             InvalidInput: an input is missing; nothing ran.
@@ -69,7 +69,7 @@ class Pipeline:
         return await run_whole(self.plan, run, dict(inputs or {}), TaskDriver())
 
     def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
-        """Start a run and give its events as they come; the last one has the `result`. Closing it cancels the run."""
+        """Start a run and return its events as they come; the last has the `result`. Closing it cancels the run."""
         given = dict(inputs or {})
         run = self._begin(given, options)
 
@@ -134,16 +134,16 @@ class Pipeline:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What a run must be given."""
+        """The inputs that a run must be given."""
         return tuple(sorted(self.plan.flow.reads.required))
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:
-        """What a run may be given: steps take it if it is there, or need it if no earlier step wrote it."""
+        """The inputs that a run may be given: steps take them if present, or need them if no earlier step wrote one."""
         return tuple(sorted(self.plan.flow.reads.optional))
 
     def validate(self, inputs: Mapping[str, Any]) -> None:
-        """Check what a run is to be given.
+        """Check the inputs of a run.
 
         Raises:
             InvalidInput: it is no mapping of names, or something is missing; it says which step reads it.
@@ -160,11 +160,11 @@ class Pipeline:
                 )
 
     def explain(self) -> tuple[StepPlan, ...]:
-        """Say for each step where it would run, and why; nothing is called."""
+        """Return for each step where it would run, and why; nothing is called."""
         return self.plan.explain()
 
     def as_step(self) -> Step:
-        """Give the pipeline as a step of another; lists of steps take it as it is."""
+        """Return the pipeline as a step of another; lists of steps take it as it is."""
         return PipelineStep(inner=self.plan)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Session budgets, and a hook that reports LM usage to the pool.
+"""Limit what sessions spend on language models, and read what they have used.
 
 The pools know nothing of language models: the layer above sets `services`; until then nothing was used. Any thread.
 """
@@ -15,7 +15,7 @@ BUDGETS_MOST = 10_000  # budgets of sessions that are kept; the oldest go first
 
 
 class HostServices(Protocol):
-    """What the layer above keeps for a supervisor: its answers to workers, and what they have used."""
+    """The services of the layer above: answers to workers, and their usage."""
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
         """Return what the pool's calls, or those of one session (by its key), have used of language models."""
@@ -23,7 +23,7 @@ class HostServices(Protocol):
 
 
 class Budget(NamedTuple):
-    """What a session may use; None is no limit."""
+    """The limits of a session; None is no limit."""
 
     usd: float | None = None
     tokens: int | None = None

@@ -1,4 +1,4 @@
-"""A call as its caller sees it: the frame to send, the outcome to come, and the waiter that is woken for it.
+"""A call as its caller sees it: the frame to send, its outcome, and the waiter to wake.
 
 The outcome is set once, under the pool's lock; waking comes after, outside it. A thread waits on a lock of its own. A
 coroutine waits on a future of its loop, which its loop batch wakes (see `loop_batching`).
@@ -128,7 +128,7 @@ class Call(CallRecord):
     # -- waking: outside every lock --
 
     def wake(self) -> None:
-        """Wake who waits for it."""
+        """Wake the call's waiter."""
         if self.lock is not None:
             self.lock.release()
         elif self.loop_batch is not None and self.loop is not None:
@@ -147,7 +147,7 @@ class Call(CallRecord):
             del self, error  # the traceback holds this frame: a cycle would keep the call's bytes until a collection
 
     def note_raised(self, id: int, error: DspexError) -> int:
-        """Keep what a callback raised, in case the worker passes it on; return what it is kept under."""
+        """Keep an error that a callback raised, in case the worker passes it on; return its key."""
         raised = self.raised
         if raised is None:
             raised = self.raised = {}
@@ -167,6 +167,6 @@ class Call(CallRecord):
 
 
 def wake_all(calls: Iterable[Call]) -> None:
-    """Wake whoever waits for these calls."""
+    """Wake the waiters of these calls."""
     for call in calls:
         call.wake()

@@ -1,4 +1,4 @@
-"""The caller's exception: from why a call ended, how its worker died, or what the worker says was raised. Pure.
+"""Build the caller's exception from why a call ended, how its worker died, or what was raised there. Pure.
 
 An error that a callback raised in this process comes out as it was raised, when the worker passes it on; what else a
 worker describes becomes one of DSPex's own classes by name, or a RemoteError.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from dspex_worker.wire.error_codec import NAME_MOST, Description, ErrorEncoder, Known, bounded, read
+from dspex_worker.wire.error_codec import NAME_MOST, ErrorDescription, ErrorEncoder, KnownError, bounded, read
 
 from .. import errors
 from ..config import PoolConfig
@@ -35,7 +35,7 @@ _PLAIN = {  # classes that take a message and only these facts
 
 
 class EndedCall(Protocol):
-    """What an error says of its call."""
+    """The facts of a call for its error."""
 
     command: str
     timeout: float
@@ -46,7 +46,7 @@ class EndedCall(Protocol):
 
 
 class CalledWorker(Protocol):
-    """What an error says of the worker, which may have died."""
+    """The facts of a worker, which may have died, for an error."""
 
     name: str
     pid: int
@@ -61,7 +61,7 @@ class CalledWorker(Protocol):
 
 
 class PoolFacts(NamedTuple):
-    """What the errors of a pool's calls say of the pool."""
+    """The facts of a pool for the errors of its calls."""
 
     config: PoolConfig
     boot_error: errors.WorkerBootError | None
@@ -109,7 +109,7 @@ def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: Calle
 
 
 def cause_of(worker: CalledWorker) -> str:
-    """Return in one word how the worker ended."""
+    """Return one word for how the worker ended."""
     if worker.over is not None:
         return "memory"
     if worker.protocol_error:
@@ -134,7 +134,7 @@ def end_of(worker: CalledWorker) -> dict[str, Any]:
 
 
 def is_by_itself(worker: CalledWorker) -> bool:
-    """Whether what ran there may have brought it about: not SIGKILL from outside, nor a broken pipe of ours (C7b)."""
+    """Return whether what ran there may have caused it: not SIGKILL from outside, nor a broken pipe of ours (C7b)."""
     if worker.over is not None:
         return True
     return cause_of(worker) in ("crashed", "exited")
@@ -170,7 +170,7 @@ def error_from_reply(described: object, call: EndedCall, pool: str, worker: Call
     return own or error_from(found, pool=pool, command=call.command, worker=worker.name, session=call.session_name)
 
 
-def error_from(found: Description, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
+def error_from(found: ErrorDescription, *, pool: str, command: str, worker: str, session: str = "") -> DspexError:
     """Return the exception for a worker's description; whatever it holds, an exception comes out."""
     try:
         known = _known(found, pool=pool, session=session)
@@ -241,14 +241,14 @@ def _session_error(why: EndReason, call: EndedCall, pool: PoolFacts) -> errors.S
 # --- what workers describe ----------------------------------------------------------------------------------------
 
 
-def _raised_here(found: Description, raised: Mapping[int, DspexError]) -> DspexError | None:
-    """The very exception that a callback raised in this process, if that is what the worker passed on."""
+def _raised_here(found: ErrorDescription, raised: Mapping[int, DspexError]) -> DspexError | None:
+    """Return the very exception that a callback raised in this process, if the worker passed that on."""
     id = found.facts.get(RAISED)
     error = raised.get(id) if isinstance(id, int) else None
     return error if error is not None and type(error).__name__ == found.kind else None
 
 
-def _known(found: Description, *, pool: str, session: str) -> DspexError | None:
+def _known(found: ErrorDescription, *, pool: str, session: str) -> DspexError | None:
     kind, message, facts = found.kind, found.message, found.facts
     if kind in _PLAIN:
         allowed = {key: bounded(facts[key], NAME_MOST) for key in _PLAIN[kind] if facts.get(key) is not None}
@@ -282,13 +282,13 @@ def _text(facts: dict[str, Any], name: str) -> str:
 
 
 def _texts(facts: dict[str, Any], name: str) -> list[str]:
-    """A list of names: as many as an error shows, for near ones are searched among them."""
+    """Return a list of names: as many as an error shows, for near ones are searched among them."""
     given = facts.get(name)
     return [bounded(item, NAME_MOST) for item in given[:NAMES_MOST]] if isinstance(given, list) else []
 
 
 def _lm_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """What an LM's error says of itself, each of its own type: `retry_after` may become somebody's wait."""
+    """Return the facts of an LM's error, each of its own type: `retry_after` may become somebody's wait."""
     given = {name: facts[name] for name in _LM_TEXTS if isinstance(facts.get(name), str)}
     known: dict[str, Any] = {name: text[:NAME_MOST] for name, text in given.items()}
     status, wait = facts.get("status"), facts.get("retry_after")
@@ -311,12 +311,12 @@ def _parse_error(message: str, facts: dict[str, Any]) -> errors.AdapterParseErro
     )
 
 
-def _classify(error: BaseException) -> Known:
+def _classify(error: BaseException) -> KnownError:
     if isinstance(error, LMError):
         facts = {name: getattr(error, name) for name in _LM_FACTS}
-        return Known(type(error).__name__, facts, error.message, has_traceback=False)
+        return KnownError(type(error).__name__, facts, error.message, has_traceback=False)
     is_own = isinstance(error, DspexError)
-    return Known(type(error).__name__, has_traceback=not is_own)
+    return KnownError(type(error).__name__, has_traceback=not is_own)
 
 
 _ENCODER = ErrorEncoder(classify=_classify, traceback=16 * 1024)

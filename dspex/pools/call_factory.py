@@ -1,4 +1,4 @@
-"""Make a call of what its caller gave. Runs in the caller's thread, before any lock (C1)."""
+"""Build a call from its caller's arguments. Runs in the caller's thread, before any lock (C1)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NOTHING: dict[str, Any] = {}
 
 
 class CallFactory:
-    """Makes the calls of one pool; knows its commands once a worker has reported them."""
+    """Builds the calls of one pool; has its commands once a worker has reported them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.commands: dict[str, dict[str, Any]] = {}
-        self._taught_by = 0  # the generation that reported them
+        self._commands_generation = 0  # the generation that reported them
         self._dispatcher = dispatcher
 
     def make(
@@ -79,14 +79,15 @@ class CallFactory:
             self._require_no_deadlock(call, outers)
         return call
 
-    def learn(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
-        """Take a worker's report of its commands: the latest knows the code as it is now. The pool's lock is held."""
-        if generation < self._taught_by:
+    def set_commands(self, commands: dict[str, dict[str, Any]], generation: int) -> None:
+        """Take a worker's report of its commands; the latest counts. The pool's lock is held."""
+        if generation < self._commands_generation:
             return
-        self._taught_by = generation
+        self._commands_generation = generation
         if commands != self.commands:
             self.commands = commands
-            for call in self._dispatcher.state.standing():  # submitted before anybody knew what the commands declare
+            # Queued calls may have been submitted before it was known what the commands declare.
+            for call in self._dispatcher.state.queued_calls():
                 call.use = commands.get(call.command, NOTHING).get("session")
 
     def _declared(self, command: str) -> dict[str, Any]:

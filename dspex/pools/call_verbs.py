@@ -9,7 +9,7 @@ from ..errors import UnknownName
 
 
 class SessionStreamKeywords(TypedDict, total=False):
-    """Of a streaming call in a session.
+    """The keywords of a streaming call in a session.
 
     `timeout` is in seconds and includes the wait in the queue; None means the pool's call_timeout, math.inf none.
     """
@@ -18,19 +18,19 @@ class SessionStreamKeywords(TypedDict, total=False):
 
 
 class SessionCallKeywords(SessionStreamKeywords, total=False):
-    """Of a call in a session; `idempotent=True` lets it run once more if its worker dies."""
+    """The keywords of a call in a session; `idempotent=True` lets it run once more if its worker dies."""
 
     idempotent: bool
 
 
 class StreamKeywords(SessionStreamKeywords, total=False):
-    """Of a streaming call; `session` names the session that it belongs to."""
+    """The keywords of a streaming call; `session` names the session that it belongs to."""
 
     session: str | None
 
 
 class CallKeywords(SessionCallKeywords, StreamKeywords, total=False):
-    """Of a call."""
+    """The keywords of a call."""
 
 
 def require_known(options: Mapping[str, Any], shape: Any) -> None:

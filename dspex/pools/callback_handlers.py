@@ -1,4 +1,4 @@
-"""Run the handlers that answer workers' callbacks.
+"""Run the host's handlers for workers' callbacks.
 
 Each pool has its own threads, its own event loop and its own bounds, so that what hangs in one holds up no other. A
 plain function runs in a daemon thread, an `async` function or async generator on the pool's loop.
@@ -32,7 +32,7 @@ __all__ = ["CallbackHandlers", "CallbackRunner", "Handler"]
 
 
 class CallbackHandlers:
-    """The handlers of one supervisor, by name, and the callbacks of its pools."""
+    """The handlers of one supervisor, by name, and the runner of each pool's callbacks."""
 
     def __init__(self, limits: CallbackLimits | None = None) -> None:
         self._handlers: dict[str, Handler] = {}
@@ -55,13 +55,13 @@ class CallbackHandlers:
             raise UnknownName("handler", name, self._handlers) from None
 
     def of_pool(self, dispatcher: Dispatcher, bus: Bus) -> CallbackRunner:
-        """Make what runs the callbacks of a pool."""
+        """Return the runner of a pool's callbacks."""
         made = CallbackRunner(dispatcher.name, self, bus)
         self._of_pools.append(made)
         return made
 
     def limits(self) -> CallbackLimits:
-        """How much each pool may ask at once."""
+        """The callbacks that each pool may have at once."""
         if self._limits is None:
             descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             many = descriptors if descriptors != resource.RLIM_INFINITY else ENDLESS
@@ -75,7 +75,7 @@ class CallbackHandlers:
 
 
 class CallbackRunner:
-    """The callbacks of one pool on their way. Any thread; `begin` is the engine's."""
+    """Runs the callbacks of one pool. Any thread; `begin` is the engine's."""
 
     def __init__(self, pool: str, handlers: CallbackHandlers, bus: Bus) -> None:
         self._pool = pool
@@ -92,7 +92,7 @@ class CallbackRunner:
         self._reported_at = 0.0
 
     def begin(self, request: Callback) -> None:
-        """Have a request handled, now or in its turn; returns at once."""
+        """Start a request, now or in its turn; returns at once."""
         admission = self._admission
         if admission is None:
             admission = self._admission = CallbackAdmission(self._pool, self._handlers.limits())
@@ -114,7 +114,7 @@ class CallbackRunner:
     # -- one after the other --
 
     def _ended(self, request: Callback) -> None:
-        """It was answered, or nobody waits for it: those that waited for its place may come."""
+        """Free the place of a request that was answered, or that nobody waits for, and start those behind it."""
         if self._admission is None:
             return
         turns = self._admission.leave(request)
@@ -124,7 +124,7 @@ class CallbackRunner:
             self._start_turns()
 
     def _note_left(self, request: Callback) -> None:
-        """Whether its handler goes on though nobody waits for it: it does not count against those of living calls."""
+        """Note a handler that goes on though nobody waits for it: it does not count against living calls."""
         if not request.is_cancelled:
             return
         with self._left_lock:

@@ -33,7 +33,7 @@ class CallbackLimits:
 
     @classmethod
     def of_host(cls, descriptors: int, pools: int) -> CallbackLimits:
-        """For a process that may have so many descriptors: requests to language models hold one each.
+        """Return the limits for so many descriptors: requests to language models hold one each.
 
         All pools together take a quarter. With 1,024 descriptors and two pools a call may have 32 requests on their
         way, as many as the threads of `dspy.Parallel` or of an evaluation; more of them wait.
@@ -79,7 +79,7 @@ class CallbackAdmission:
             return False
 
     def leave(self, request: Callback) -> list[Callback]:
-        """It has ended, or nobody waits for it any more; return those whose turn it is. Again it does nothing."""
+        """Take a request out; return those whose turn it is now. A second time it does nothing."""
         with self._lock:
             if request in self._nested:
                 self._nested.discard(request)
@@ -142,7 +142,7 @@ class CallbackAdmission:
         _take_one(self._bytes_of_worker, request.worker.generation, request.size)
 
     def _next(self) -> list[Callback]:
-        """Those that may run now, one of each call in turn."""
+        """Return those that may run now, one of each call in turn."""
         found: list[Callback] = []
         for call in tuple(self._waiting):
             line = self._waiting[call]

@@ -1,4 +1,4 @@
-"""A callback: what a worker asks of the host (a tool, a metric, a language model) while a call runs.
+"""A callback: a request of a worker to the host (a tool, a metric, a language model) while a call runs.
 
 Handlers are registered by name on the supervisor; the pools know nothing of what they do. `callback_handlers` decides
 when and where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a
@@ -76,7 +76,7 @@ class Callback:
     # -- the engine's thread --
 
     def cancel(self) -> None:
-        """Its worker does not wait for it any more."""
+        """Cancel the handler: the worker does not wait for it any more."""
         self.is_cancelled = True
         self.worker.callbacks.pop(self.id, None)
         loop = self._loop
@@ -87,7 +87,7 @@ class Callback:
             loop.call_soon_threadsafe(self._cancel_on, loop)
 
     def grant(self, count: int) -> None:
-        """Its worker can take `count` more chunks.
+        """Let it send `count` more chunks: its worker has room.
 
         Raises:
             Malformed: more than a worker may have coming.
@@ -124,7 +124,7 @@ class Callback:
         self._task.add_done_callback(lambda _: self._done())  # also of one that is cancelled before it begins
 
     def _cancel_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """It keeps its place while it closes what it holds, such as a connection; not if it does not end at all."""
+        """Cancel its task, which keeps its place while it closes what it holds, unless it does not end at all."""
         if self._task is not None and not self.is_over:
             self._task.cancel()
             loop.call_later(CLOSING, self.on_end, self)
@@ -194,4 +194,4 @@ class Callback:
 
 
 def _nothing(request: Callback) -> None:
-    """Nobody has begun it."""
+    """Do nothing: no handler has begun."""

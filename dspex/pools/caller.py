@@ -1,4 +1,4 @@
-"""Make a pool's calls and wait for them, in a thread or on an event loop."""
+"""Submit a pool's calls and wait for them, in a thread or on an event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Cancel = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class Caller:
-    """The callers' half of one pool. Any thread."""
+    """The callers' side of one pool. Any thread."""
 
     def __init__(self, dispatcher: Dispatcher, call_factory: CallFactory, ownership: Ownership) -> None:
         self._dispatcher = dispatcher
@@ -127,7 +127,7 @@ class Caller:
             call.stream.finish()
 
     def _grant(self, call: Call, count: int) -> None:
-        """The consumer of a stream took chunks: its worker may send as many more."""
+        """Let the worker send `count` more chunks: the stream's consumer took as many."""
         if call.stream is not None:
             call.stream.allow(count)  # before the worker can know
         worker = self._dispatcher.workers.get(call.generation)
@@ -141,11 +141,11 @@ class Caller:
         self._ownership.check_own_process()
 
     def expire(self, call: Call) -> None:
-        """Its deadline has passed, or it has an outcome already (C7)."""
+        """End a call whose deadline has passed; nothing if it has an outcome already (C7)."""
         self._dispatcher.expire(call)
 
     def abandon(self, call: Call) -> None:
-        """Nobody waits for it any more."""
+        """End a call that nobody waits for any more."""
         if not self._ownership.is_forked:
             self._dispatcher.give_up(call, None, "cancelled", wakes=True)
 

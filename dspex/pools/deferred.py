@@ -1,4 +1,4 @@
-"""Leave to the engine's thread what must not happen under the pool lock, or in a caller's thread."""
+"""Defer to the engine's thread what must not happen under the pool lock, or in a caller's thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=Instruction)
 
 
 class Deferred:
-    """The instructions and wake-ups that one pool left to the engine. Any thread adds to it; the engine runs it."""
+    """The deferred instructions and wake-ups of one pool. Any thread adds to it; the engine runs it."""
 
     def __init__(self) -> None:
         self.ended: deque[Call] = deque()  # to be woken
@@ -25,7 +25,7 @@ class Deferred:
         self._handlers[kind] = handler
 
     def run(self) -> bool:
-        """On the engine's thread: do what was left; True if there were instructions."""
+        """On the engine's thread: run what was deferred; True if there were instructions."""
         if self.ended:
             wake_all(self.ended.popleft() for _ in range(len(self.ended)))
         had_any = bool(self.instructions)

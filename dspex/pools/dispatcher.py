@@ -38,7 +38,7 @@ UNSENT = (Phase.NEW, Phase.QUEUED, Phase.WAITING)
 
 
 class Dispatcher(Executor):
-    """The calls of one pool on their way. Whoever owns the workers takes its `Start` and `Kill`: see `Deferred.on`."""
+    """Dispatches the calls of one pool. The owner of the workers handles `Start` and `Kill`: see `Deferred.on`."""
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
         super().__init__(config, Deferred())
@@ -71,8 +71,8 @@ class Dispatcher(Executor):
             if call.deadline < self._scan_at and call.lock is None:
                 self._scan_at = call.deadline
             self._is_torn = False
-        is_held = call.loop_batch is not None and call.loop_batch.hold(channels)
-        self._follow_up(() if is_held else channels)
+        is_deferred = call.loop_batch is not None and call.loop_batch.defer_flush(channels)
+        self._follow_up(() if is_deferred else channels)
 
     def give_up(self, call: Call, error: BaseException | None, count: str, *, wakes: bool = False) -> bool:
         """End the call here and in its worker; False if it has an outcome already (C7)."""
@@ -93,14 +93,14 @@ class Dispatcher(Executor):
         return is_first
 
     def expire(self, call: Call, *, wakes: bool = False) -> None:
-        """Its deadline has passed, or it has an outcome already."""
+        """End a call whose deadline has passed; nothing if it has an outcome already."""
         is_queued = call.phase in UNSENT
         phase: Any = "queued" if is_queued else "running"
         error = CallTimeout(self.name, call.command, timeout=call.timeout, phase=phase)
         self.give_up(call, error, "expired", wakes=wakes)
 
     def recover(self, call: Call | None = None) -> None:
-        """A caller was interrupted, perhaps in here: the engine gives its call up, and does what was left undone."""
+        """Have the engine abandon the call of an interrupted caller, and finish what that caller left undone."""
         self._left.append(call)
         self._engine.call_soon(self._recover)
 
@@ -123,7 +123,7 @@ class Dispatcher(Executor):
             raise
 
     def adopt(self, config: PoolConfig) -> None:
-        """Decide by these settings from now on; the workers stay as they were made."""
+        """Apply these settings from now on; the workers stay as they were made."""
 
         def adopted(now: float) -> list[Instruction]:
             self.config = config
@@ -165,13 +165,13 @@ class Dispatcher(Executor):
             self._is_torn = False
         self._hand_on(channels)  # the engine, awake, asks for what is due before it sleeps
         if ended:
-            self._engine.call_last(lambda: wake_all(ended))
+            self._engine.before_sleep(lambda: wake_all(ended))
         if worker.callbacks:  # it may not say itself that these wait no more
             for call in taken:
                 self._end_callbacks(Cancel(worker.generation, call.id))
 
     def remove_worker(self, worker: Worker, died: Callable[[float], Iterable[Instruction]]) -> None:
-        """Take a dead worker away; `died` says so to the state, whose answer decides about its calls."""
+        """Remove a dead worker; `died` reports it to the state, whose answer decides about its calls."""
         channels: list[Channel] = []
         with self.lock:
             if self._is_torn:
@@ -184,7 +184,7 @@ class Dispatcher(Executor):
         self._follow_up(channels)
 
     def fail_all(self, cause: BaseException) -> None:
-        """The engine's thread ended: every call, now and later, fails with the cause (C12)."""
+        """Fail every call, now and later, with the error that ended the engine's thread (C12)."""
         with self.lock:
             self.broken = cause
             self.state.is_closed = self.state.is_over = True
@@ -217,12 +217,12 @@ class Dispatcher(Executor):
                 self.expire(call, wakes=True)
 
     def run_deferred(self) -> None:
-        """Do what other threads left to the engine."""
+        """Run what other threads deferred."""
         if self.deferred.run():
             self.notify()
 
     def catch_up(self) -> None:
-        """`run_deferred` what follows from every change so far."""
+        """Wait for a change under way in another thread, then run what it deferred."""
         with self.lock:
             pass  # a change that another thread is making has left what follows when it gives the lock back
         self.run_deferred()
@@ -231,7 +231,7 @@ class Dispatcher(Executor):
         self._bus.emit(EVENTS[emit.event], pool=self.name, **emit.facts)
 
     def _end_callbacks(self, cancel: Cancel) -> None:
-        """Nobody waits for the call: end what its worker asked of this process, without waiting for the worker.
+        """End the callbacks of a call that nobody waits for, without waiting for its worker.
 
         A language model's stream is closed now, even if the worker is busy in C.
         """
@@ -252,7 +252,7 @@ class Dispatcher(Executor):
         return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
 
     def notify(self) -> None:
-        """Wake those who wait for workers to come or go."""
+        """Wake those who wait for workers to start or end."""
         with self.changed:
             self.changed.notify_all()
 
@@ -286,7 +286,7 @@ class Dispatcher(Executor):
     # under the lock
 
     def _repair(self, channels: list[Channel]) -> None:
-        """The section before this one was interrupted in the middle."""
+        """Repair the state: the section before this one was interrupted in the middle."""
         for worker in self.workers.values():
             if worker.channel is not None:
                 worker.channel.check_append()
@@ -301,7 +301,7 @@ class Dispatcher(Executor):
 
     def _follow_up(self, channels: Sequence[Channel]) -> None:
         self._hand_on(channels)
-        self._engine.notice(self.due)
+        self._engine.wake_by(self.due)
 
     def _hand_on(self, channels: Sequence[Channel]) -> None:
         for channel in channels:
@@ -310,7 +310,7 @@ class Dispatcher(Executor):
             self._engine.call_soon(self.run_deferred)
 
     def _recover(self) -> None:
-        """On the engine's thread, which no signal handler interrupts: for all who left since it last looked."""
+        """On the engine's thread, which no signal handler interrupts: recover for all interrupted callers."""
         if not self._left:
             return
         while self._left:
@@ -321,7 +321,7 @@ class Dispatcher(Executor):
                 self.change(lambda now: [])
         for worker in tuple(self.workers.values()):
             if worker.channel is not None:
-                worker.channel.go_on()
+                worker.channel.resume()
         self.run_deferred()
 
 

@@ -1,4 +1,4 @@
-"""The supervisor's copy of durable sessions (S9): what each answered call wrote, ready for the next worker.
+"""Keep the supervisor's copy of durable sessions (S9), ready for the next worker.
 
 Guarded by the pool's lock. Values are kept packed, so that restoring them is copying bytes.
 """
@@ -15,7 +15,7 @@ STATE_LIMIT = 1024 * 1024  # bytes of one session's names and packed values; its
 
 
 def pack(wrote: Mapping[str, Any]) -> dict[str, bytes]:
-    """Pack the values that a reply says were written.
+    """Pack the values that a reply reports as written.
 
     Raises:
         Malformed: what arrived cannot be sent again: it is nested too deeply.
@@ -47,7 +47,7 @@ class DurableSessions:
             raise Malformed(f"its session notes make {size:,} bytes of state; the limit is {STATE_LIMIT:,}")
 
     def apply(self, key: str, notes: Mapping[str, Any]) -> None:
-        """Take what a call wrote, packed, and deleted."""
+        """Apply what a call wrote, packed, and deleted."""
         self._values[key] = self._after(key, notes)
 
     def _after(self, key: str, notes: Mapping[str, Any]) -> dict[str, bytes]:
@@ -68,5 +68,5 @@ class DurableSessions:
 
 
 def _map_header(length: int) -> bytes:
-    """MessagePack's header of a map with `length` pairs, in its widest form."""
+    """Return MessagePack's header of a map with `length` pairs, in its widest form."""
     return b"\xdf" + length.to_bytes(4, "big")

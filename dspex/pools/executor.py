@@ -1,4 +1,4 @@
-"""Data guarded by the pool lock; executes instructions under it.
+"""Hold the data that the pool lock guards, and execute instructions under it.
 
 References only are moved here (C3): frames are put into outboxes and outcomes into calls. What blocks or calls out
 is left to the engine: see `deferred`.
@@ -45,7 +45,7 @@ class Executor:
         self.deferred = deferred
 
     def carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
-        """Move references; what blocks or calls out is left to the engine."""
+        """Execute instructions: move references; what blocks or calls out is left to the engine."""
         for instruction in instructions:
             kind = type(instruction)
             if kind is Send:
@@ -79,7 +79,7 @@ class Executor:
         ended: list[Call],
         channels: list[Channel],
     ) -> None:
-        """`taken` are the calls that were answered, `ended` those of them that somebody waits for."""
+        """Apply the answers to `taken`, and end the calls in `ended`, those that somebody waits for."""
         now = monotonic()
         for kind, id, body, notes in answers:
             call = worker.calls.pop(id, None)
@@ -97,7 +97,7 @@ class Executor:
             self.carry_out(self.state.finished(call, now, held=notes.get("held"), retire=notes.get("retire")), channels)
 
     def end_halfway(self, taken: list[Call], ended: list[Call]) -> None:
-        """Answers could not be taken to their end: end their calls, of which `ended` were to be woken."""
+        """End these calls after an interruption; those in `ended` were to be woken."""
         for call in taken:
             self.live.pop(call.id, None)
             if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
@@ -114,7 +114,7 @@ class Executor:
         call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
 
     def is_durable(self, session: str) -> bool:
-        """Whether the replies to the session's calls must say what they wrote (S9); any thread, without the lock."""
+        """Return whether replies in the session must report what they wrote (S9); any thread, without the lock."""
         record = self.state.sessions.get(session)
         return record is not None and (record.is_durable or record.wants_durable)
 
@@ -138,7 +138,7 @@ class Executor:
         channels.append(channel)
 
     def _with_worker(self, emit: Emit) -> Emit:
-        """With what the state does not know of the worker: its name, its pid, and how it ended."""
+        """Return the facts with those that the state has not: the worker's name, its pid, and how it ended."""
         worker = self.workers.get(emit.facts.get("generation", 0))
         if worker is None:
             return emit
@@ -179,5 +179,5 @@ class Executor:
 
 
 def rules_of(config: PoolConfig) -> Rules:
-    """Return those of the settings that the state decides by."""
+    """Return the settings that the state decides by."""
     return Rules(**{name: getattr(config, name) for name in Rules.__slots__})

@@ -22,15 +22,15 @@ PATIENCE = 10.0  # seconds for at most 16 MiB through a pipe, which take some 20
 
 
 @dataclass(slots=True)
-class _Unfinished:
-    """What is here of one worker's frame."""
+class _UnfinishedFrame:
+    """The part of a worker's frame that has arrived."""
 
     size: int
     since: float  # when it began, or was read again
     is_paused: bool = False
 
 
-class Intake:
+class FrameIntake:
     """The unfinished frames of one pool. `pause` and `resume` stop and start the reading of a worker."""
 
     def __init__(self, pause: Callable[[Worker], None], resume: Callable[[Worker], None]) -> None:
@@ -38,10 +38,10 @@ class Intake:
         self.held = 0  # bytes
         self._pause = pause
         self._resume = resume
-        self._frames: dict[Worker, _Unfinished] = {}  # the oldest first
+        self._frames: dict[Worker, _UnfinishedFrame] = {}  # the oldest first
 
     def note(self, worker: Worker, size: int, now: float, *, is_new: bool) -> None:
-        """So many bytes of the worker's wait for the rest of their frame; `is_new`: of another one than before."""
+        """Note how many bytes of the worker's wait for the rest of their frame; `is_new`: of a new one."""
         known = self._frames.get(worker)
         if known is None and not size:
             return
@@ -50,17 +50,17 @@ class Intake:
             del self._frames[worker]
         elif known is None or is_new:
             self._frames.pop(worker, None)
-            self._frames[worker] = _Unfinished(size, now)
+            self._frames[worker] = _UnfinishedFrame(size, now)
         else:
             known.size = size
         self._pause_or_resume(worker, now)
 
     def forget(self, worker: Worker, now: float) -> None:
-        """Nothing of the worker is kept any more."""
+        """Forget a worker of which nothing is kept any more."""
         self.note(worker, 0, now, is_new=False)
 
     def late(self, now: float) -> list[Worker]:
-        """The workers that have kept others waiting for too long."""
+        """Return the workers that have kept others waiting for too long."""
         if now < self.due:
             return []
         late = [w for w, f in self._frames.items() if _is_large(f) and not f.is_paused and f.since + PATIENCE <= now]
@@ -68,7 +68,7 @@ class Intake:
         return late
 
     def _pause_or_resume(self, worker: Worker, now: float) -> None:
-        """Stop reading the worker, or read others on, by what room there is."""
+        """Pause or resume the reading of workers, by what room there is."""
         oldest = next((w for w, f in self._frames.items() if _is_large(f)), None)
         frame = self._frames.get(worker)
         if frame is not None and self.held > ROOM and _is_large(frame) and worker is not oldest:
@@ -91,5 +91,5 @@ class Intake:
             self.due = inf
 
 
-def _is_large(frame: _Unfinished) -> bool:
+def _is_large(frame: _UnfinishedFrame) -> bool:
     return frame.size > SMALL

@@ -21,7 +21,7 @@ from .callback_handlers import CallbackHandlers
 from .callbacks import Callback
 from .dispatcher import Dispatcher
 from .durable_sessions import pack
-from .frame_intake import PATIENCE, Intake
+from .frame_intake import PATIENCE, FrameIntake
 from .processes.engine import Engine, Timer
 from .worker import Worker
 
@@ -49,17 +49,17 @@ class Inbox:
         self._bus = bus
         self._callbacks = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
-        self._intake = Intake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
+        self._intake = FrameIntake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
         self._late = Timer(engine, self._retire_late)
 
     def on_output(self, worker: Worker) -> None:
-        """Its stdout has something."""
+        """Read what the worker's stdout has."""
         data, _ = worker.read()
         if data:
             self._take(worker, data)
 
     def drain(self, worker: Worker) -> None:
-        """It is dead: take all that it still sent (C9)."""
+        """Take all that a dead worker still sent (C9)."""
         is_end = False
         while not is_end:
             data, is_end = worker.read()
@@ -69,7 +69,7 @@ class Inbox:
         self._note_unfinished(worker, 0, is_new=False)
 
     def retire(self, worker: Worker, what: str) -> None:
-        """What follows in its stream cannot be trusted: it goes, and its calls with it."""
+        """Retire a worker whose stream cannot be trusted any more, and end its calls."""
         worker.protocol_error = worker.protocol_error or what
         worker.kill()
         worker.buffer.clear()
@@ -81,7 +81,7 @@ class Inbox:
         self._late.set(self._intake.due)
 
     def _note_unfinished(self, worker: Worker, size: int, *, is_new: bool) -> None:
-        """So many bytes of the worker's wait for the rest of their frame."""
+        """Note how many bytes of the worker's wait for the rest of their frame."""
         self._intake.note(worker, size, monotonic(), is_new=is_new)
         if self._intake.due != self._late.due:
             self._late.set(self._intake.due)
@@ -102,12 +102,12 @@ class Inbox:
             self._deliver(worker, answers)
 
     def _read(self, worker: Worker, data: bytes, answers: list[Message]) -> None:
-        """Take what is no answer, and leave the answers to be delivered together."""
+        """Handle messages that are no answers, and collect the answers to be delivered together."""
         is_new = False
         for body in worker.buffer.feed(data):
             is_new = True
             message = messages.read(body)
-            worker.turns.take(message)
+            worker.message_order.take(message)
             shapes.require(message)
             kind = message[0]
             if kind in FINAL:
@@ -142,7 +142,7 @@ class Inbox:
             self._retire_for(worker, error)
 
     def _retire_for(self, worker: Worker, error: Exception) -> None:
-        """An exception that nobody foresaw is the worker's end, never the engine's: the other workers need that."""
+        """Retire the worker after an unforeseen exception: it must never end the engine, which others need."""
         logging.getLogger("dspex").error("what worker %s sent could not be taken", worker.name, exc_info=error)
         self.retire(worker, f"what it sent could not be taken ({type(error).__name__})")
 
@@ -180,7 +180,7 @@ class Inbox:
             request.grant(message[2])
 
     def _require_reader(self, worker: Worker) -> None:
-        """Refuse to answer one that does not read the answers: they would fill the memory here."""
+        """Check that the worker reads its answers: else they would fill the memory here."""
         unread = worker.unread_answers()
         if unread > workers.UNREAD_MOST:
             raise Malformed(f"it asks for more, and has left {unread:,} bytes of answers unread")
@@ -198,7 +198,7 @@ class Inbox:
     def _on_ready(self, worker: Worker, message: Message, size: int) -> None:
         def ready(now: float) -> list[Instruction]:
             self._dispatcher.boot_error = None
-            self._call_factory.learn(message[1], worker.generation)
+            self._call_factory.set_commands(message[1], worker.generation)
             return self._dispatcher.state.worker_ready(worker.generation, now)
 
         if worker.pidfd is None:  # no call is sent to it before its end can be seen

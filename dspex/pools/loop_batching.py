@@ -1,4 +1,4 @@
-"""Wake an event loop once for many calls that ended, and write many frames at once.
+"""Batch work for an event loop: one wake-up for many ended calls, one write for many frames.
 
 Waking a loop, and writing to a worker that sleeps, are system calls that cost ten times what else a call needs. So a
 loop is woken once for all calls that ended since it last looked. Its tasks then step one after another, within one turn
@@ -54,8 +54,8 @@ class LoopBatch:
         except RuntimeError:
             self._ended.clear()  # the loop is closed: nobody is left to wake, and the slots are free already (C10)
 
-    def hold(self, channels: Sequence[FlushedChannel]) -> bool:
-        """Whether the channels are flushed later, with others of this turn; if not, the caller has to."""
+    def defer_flush(self, channels: Sequence[FlushedChannel]) -> bool:
+        """Return whether the channels are flushed later, with others of this turn; if not, the caller has to."""
         if not self._in_turn:
             return False
         self._held += channels

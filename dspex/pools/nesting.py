@@ -1,4 +1,4 @@
-"""Find the calls that wait for what is done here: a call that a callback's handler makes is nested in them.
+"""Find the outer calls of a nested call: one that a callback's handler makes.
 
 The link is a context variable, so it follows a handler's threads and tasks as far as their contextvars do.
 """
@@ -13,7 +13,7 @@ _outer: ContextVar[tuple[object, Call] | None] = ContextVar("dspex_outer_call", 
 
 
 def outer_calls(pool: object) -> list[Call]:
-    """Return the pool's calls that wait for what is done here, the nearest first: a tool of theirs led here.
+    """Return the pool's calls that this code runs for, the nearest first: a tool of theirs led here.
 
     It may have done so by way of another pool. A task or thread that a tool left behind, with the tool's contextvars,
     is nobody's any more once the tool's call has ended.
@@ -34,5 +34,5 @@ def context_within(pool: object, outer: Call) -> Context:
 
 
 def is_nested(call: Call) -> bool:
-    """Whether a tool made the call, in whatever pool: it may wait for what this call leads to."""
+    """Return whether a tool made the call, in whatever pool: it may wait for what this call leads to."""
     return call.context.get(_outer) is not None

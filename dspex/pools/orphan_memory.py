@@ -12,7 +12,7 @@ from .worker import Worker
 
 
 class OrphanMemory:
-    """One pool's. `measured` takes a worker, its resident size, what of it counts, and the most there was."""
+    """Measures one pool's orphaned workers; `measured` gets (worker, resident size, what counts of it, peak)."""
 
     def __init__(self, engine: Engine, measured: Callable[[Worker, int, int, int], None]) -> None:
         self._report = measured

@@ -1,4 +1,4 @@
-"""Know whether a supervisor runs, and in which process: started, stopped, or a forked child's copy (C13)."""
+"""Track whether a supervisor runs, and in which process: started, stopped, or a forked child's copy (C13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ForkedSupervisor, PoolClosed
 
 
 class Ownership:
-    """One supervisor's; its pools ask it before every call."""
+    """The ownership of one supervisor; its pools ask it before every call."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # while it starts, or begins to stop
@@ -22,12 +22,12 @@ class Ownership:
         self._running_in = 0  # the same, while it runs
 
     def begin(self) -> None:
-        """It runs, in this process. The lock is held."""
+        """Note that it runs, in this process. The lock is held."""
         self._owner = self._running_in = os.getpid()
         self.is_started = True
 
     def end(self) -> bool:
-        """It is stopped; True if it ran until now. The lock is held."""
+        """Note that it is stopped; True if it ran until now. The lock is held."""
         was_running = self.is_started and not self.is_stopped
         self.is_stopped = True
         self._running_in = 0
@@ -43,7 +43,7 @@ class Ownership:
         return self.is_started and self._owner != os.getpid()
 
     def check_usable(self) -> None:
-        """Raise what a caller must know before anything else.
+        """Raise ForkedSupervisor in a forked child, PoolClosed where it is not started, or stopped.
 
         Raises:
             ForkedSupervisor: this is a forked child of the process that started it.
@@ -57,7 +57,7 @@ class Ownership:
         raise PoolClosed("This supervisor was stopped.")
 
     def check_own_process(self) -> None:
-        """Raise what a forked child must know before it touches a lock or a pipe of its parent's.
+        """Raise ForkedSupervisor in a forked child, before it touches a lock or a pipe of its parent's.
 
         Raises:
             ForkedSupervisor: this is a forked child of the process that started it.
@@ -76,16 +76,16 @@ class Ownership:
         return "running" if self.is_started else "not started"
 
 
-class Forgetting(Protocol):
-    """What holds descriptors that a forked child must close."""
+class ForgetsInChild(Protocol):
+    """An owner of descriptors that a forked child must close."""
 
     def forget(self) -> None: ...
 
 
-_living: weakref.WeakSet[Forgetting] = weakref.WeakSet()
+_living: weakref.WeakSet[ForgetsInChild] = weakref.WeakSet()
 
 
-def forget_in_child(owner: Forgetting) -> None:
+def forget_in_child(owner: ForgetsInChild) -> None:
     """Have `owner.forget()` called in forked children of this process, as long as the owner is here."""
     _living.add(owner)
 

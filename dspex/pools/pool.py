@@ -1,4 +1,4 @@
-"""One pool, as its users see it: calls, streams, sessions, and the operator's verbs.
+"""One pool, as its users see it: calls, streams, sessions, and operations.
 
 Any thread calls it. The parts do the work: `caller` makes calls and waits for them, `dispatcher` holds the lock and
 carries out what the state decides, `inbox` dispatches messages received from workers, `workers` starts, monitors
@@ -62,7 +62,7 @@ class Pool:
 
     @property
     def config(self) -> PoolConfig:
-        """The settings that it decides by now; `stats()["size"]` is the size, which `resize` changes too."""
+        """The settings in force; `stats()["size"]` is the size, which `resize` changes too."""
         return self._dispatcher.config
 
     # -- calls -------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Pool:
         return observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=forkserver.memory_cap)
 
     def usage(self, session: str | None = None) -> UsageStats:
-        """What its calls, or those of one session (by its key), have used of language models so far."""
+        """Return what its calls, or those of one session (by its key), have used of language models so far."""
         return self._budgets.usage(self.name, session)
 
     # -- sessions ----------------------------------------------------------------------------------------------

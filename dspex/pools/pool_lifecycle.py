@@ -1,4 +1,4 @@
-"""Start and stop a pool: called by its supervisor."""
+"""Start and stop a pool for its supervisor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PoolLifecycle:
 
     def _begin(self) -> None:
         self._engine.add_timed(self._dispatcher)
-        self._engine.at_death(self._engine_died)
+        self._engine.on_death(self._engine_died)
         self._pool_workers.begin()
 
     def _engine_died(self, cause: BaseException) -> None:

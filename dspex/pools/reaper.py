@@ -20,7 +20,7 @@ BOOT_PATIENCE = 1.0  # the same for one that was never ready: it has no calls, a
 
 
 class Reaper:
-    """The ends of one pool's workers."""
+    """Reaps the workers of one pool."""
 
     def __init__(
         self, dispatcher: Dispatcher, inbox: Inbox, forkserver: PoolForkserver, orphans: OrphanMemory, engine: Engine
@@ -35,7 +35,7 @@ class Reaper:
         self._timer = Timer(engine, self.reap_overdue)
 
     def on_death(self, worker: Worker) -> None:
-        """Its pidfd says that it is gone: read what it still had to report, then end its calls (C9)."""
+        """Handle a worker's end, seen by its pidfd: read its last reports, then end its calls (C9)."""
         worker.stop_watching()
         self._inbox.drain(worker)
         worker.drain_stderr()
@@ -50,12 +50,12 @@ class Reaper:
         self._timer.set(min(due, self._timer.due))
 
     def on_exit_known(self, worker: Worker) -> None:
-        """Its fork server has reported how it ended."""
+        """Handle the fork server's report of how a worker ended."""
         if worker.generation in self._dying:
             self.reap(worker)
 
     def reap_overdue(self, now: float) -> None:
-        """Reap those whose fork server has not reported in time how they ended: perhaps it has by now, else /proc."""
+        """Reap those whose fork server has not reported in time how they ended: by a late report, else by /proc."""
         for generation in [generation for generation, until in self._dying.items() if until <= now]:
             worker = self._dispatcher.workers.get(generation)
             if worker is None:
@@ -67,7 +67,7 @@ class Reaper:
         self._timer.set(min(self._dying.values(), default=inf))
 
     def reap(self, worker: Worker) -> None:
-        """End its calls, take it out of the pool, close its descriptors."""
+        """Reap a worker: end its calls, take it out of the pool, close its descriptors."""
         if self._dispatcher.workers.get(worker.generation) is not worker:
             return
         self._dying.pop(worker.generation, None)

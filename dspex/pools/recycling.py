@@ -1,4 +1,4 @@
-"""Rolling replacement of a pool's workers, by others like them or from a new fork server.
+"""Replace a pool's workers one by one, by others like them or from a new fork server.
 
 Any thread asks; where a new fork server is needed, the engine's thread does the rest, so that it goes on if whoever
 asked does not wait for the end.
@@ -62,7 +62,7 @@ class Recycler:
         self._wait_for_end_of(old, None if timeout is None else max(0.0, until - monotonic()))
 
     def adopt(self, config: PoolConfig) -> None:
-        """Decide by these settings from now on; the workers stay."""
+        """Apply these settings from now on; the workers stay."""
         changed = self._dispatcher.config.changed(config)
         self._dispatcher.adopt(config)
         if changed:

@@ -54,7 +54,7 @@ class Session:
         return self._pool.astream(command, arguments, session=self.key, **options)
 
     def usage(self) -> UsageStats:
-        """What its calls have used of language models so far."""
+        """Return what its calls have used of language models so far."""
         return self._pool.usage(self.key)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The published shapes of `stats()` and `health()`, and how they are filled."""
+"""The published shapes of `stats()` and `health()`, and the functions that fill them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class WorkerStats(TypedDict):
 
 
 class MemoryStats(TypedDict):
-    """How the memory cap is enforced here: the layers that hold the ready workers now, and those that do not, and why.
+    """How the memory cap is enforced: the layers that hold the ready workers, and those that do not, and why.
 
     `is_enforced` is False if nothing would end a worker that goes over the cap.
     """
@@ -122,14 +122,14 @@ def stats_of(
 
 
 def health_of(stats: PoolStats) -> PoolHealth:
-    """Whether the pool can take a call now."""
+    """Return whether the pool can take a call now."""
     is_ready = any(row["phase"] == WorkerPhase.READY for row in stats["workers"]) and stats["state"] != "closed"
     reason = "" if is_ready else stats["last_boot_error"] or f"the pool is {stats['state']}"
     return {"pool": stats["pool"], "is_ready": is_ready, "state": stats["state"], "reason": reason}
 
 
 def _lifeline(workers: Mapping[int, Worker]) -> str:
-    """What ends the workers when this process is killed; the weakest, if they differ."""
+    """Return what ends the workers when this process is killed; the weakest, if they differ."""
     if any(worker.greeting.get("lifeline") == "watch" for worker in workers.values()):
         return "watch (a thread of each worker waits for the end of a pipe; the fork server kills)"
     return "kernel (SIGKILL on a closed pipe)"

@@ -18,7 +18,7 @@ END = object()
 
 
 class StreamedCall(Protocol):
-    """What a stream needs to know of its call."""
+    """The call of a stream, as the stream sees it."""
 
     @property
     def value(self) -> Any: ...
@@ -31,7 +31,7 @@ class StreamedCall(Protocol):
 
 
 class StreamPool(Protocol):
-    """What a stream asks of its call's pool."""
+    """The pool of a stream's call, as the stream sees it."""
 
     def check_own_process(self) -> None: ...
     def expire(self, call: Any) -> None: ...
@@ -51,7 +51,7 @@ class StreamBuffer:
         self._allowed = CREDIT  # written by the consumer alone
 
     def allow(self, count: int) -> None:
-        """The worker may send `count` more chunks; called before it knows."""
+        """Let the worker send `count` more chunks; called before it is notified."""
         self._allowed += count
 
     def receive(self, chunk: Any) -> None:
@@ -113,7 +113,7 @@ class StreamBuffer:
             pass  # the loop is closed: its consumer is gone, and its finalizer gives the call up
 
 
-class _Reading:
+class _BaseStream:
     """The common part of both kinds of stream: credit, the end, and giving up."""
 
     def __init__(
@@ -161,7 +161,7 @@ class _Reading:
             self._pool.abandon_later(self._call)
 
 
-class Stream(_Reading, Iterator[Any]):
+class Stream(_BaseStream, Iterator[Any]):
     """A streaming call's chunks for a thread; `close()` it, or leave its `with` block, to stop early."""
 
     def __next__(self) -> Any:
@@ -199,7 +199,7 @@ class Stream(_Reading, Iterator[Any]):
             return self._buffer.take(None)
 
 
-class AsyncStream(_Reading, AsyncIterator[Any]):
+class AsyncStream(_BaseStream, AsyncIterator[Any]):
     """A streaming call's chunks for a coroutine; `await aclose()`, or leave its `async with` block, to stop early."""
 
     async def __anext__(self) -> Any:

@@ -231,7 +231,7 @@ class Supervisor:
 
     @property
     def services(self) -> HostServices | None:
-        """What the layer above keeps for this supervisor, once it is needed."""
+        """The services of the layer above, once it is needed."""
         return self.budgets.services
 
     @services.setter
@@ -281,14 +281,14 @@ class Supervisor:
     # ============================================================================================================
 
     def _find(self, pool: str) -> Pool:
-        """Return a pool by its name. Whoever uses it looks whether this is its process."""
+        """Return a pool by its name; the caller checks whether this is its process."""
         try:
             return self._pools[pool]
         except KeyError:
             raise UnknownName("pool", pool, self._pools) from None
 
     def _end_at_exit(self) -> None:
-        """The interpreter is going: no graces (a plain atexit hook would run only after other threads were joined)."""
+        """End without graces as the interpreter exits (an atexit hook would run after other threads were joined)."""
         with contextlib.suppress(DspexError):
             self.stop(grace=0.0)
 

@@ -1,4 +1,4 @@
-"""Threads for the plain handlers of one pool: tools and metrics, which may block for as long as they like.
+"""Run the plain handlers of one pool in threads: tools and metrics, which may block for any time.
 
 A handler whose call has ended is nobody's any more, but a thread cannot be ended from outside: it is *left*, does not
 count against the threads that serve calls, and another takes its place. Past `LEFT_MOST` such threads no more are
@@ -86,7 +86,7 @@ class ToolThreads:
             raise
 
     def leave(self, request: Callback) -> list[Callback]:
-        """Nobody waits for it any more; return those that no thread will ever serve now."""
+        """Abandon a job that nobody waits for; return those that no thread will ever serve now."""
         with self._lock:
             if request not in self._busy:
                 self._todo = deque(pair for pair in self._todo if pair[0] is not request)

@@ -1,4 +1,4 @@
-"""One worker of a pool: its process, the calls that were sent to it, and the callbacks that it waits for."""
+"""One worker of a pool: its process, the calls sent to it, and its open callbacks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Worker(WorkerProcess):
         self.callbacks: dict[int, OpenCallback] = {}
 
     def unstarted(self) -> set[int]:
-        """Once it is dead: the calls whose last byte it never read, which cannot have begun (C8)."""
+        """Return, once it is dead, the calls whose last byte it never read, which cannot have begun (C8)."""
         if self.channel is None or self.channel.is_closed or not self.calls:
             return set()
         consumed = self.channel.consumed()
         return {call.id for call in self.calls.values() if call.frame_end > consumed and not _has_sent_chunks(call)}
 
     def unread_answers(self) -> int:
-        """About how many bytes of answers to what it asked are here, and not in its pipe yet."""
+        """The approximate bytes of answers to its callbacks that are not in its pipe yet."""
         unwritten = self.channel.unwritten if self.channel is not None else 0
         if unwritten <= UNREAD_MOST:
             return unwritten
@@ -47,5 +47,5 @@ class Worker(WorkerProcess):
 
 
 def _has_sent_chunks(call: Call) -> bool:
-    """Whether chunks of it came, though its worker cannot have read it: they were no chunks, but they were taken."""
+    """Return whether chunks of a call came that its worker cannot have read: they were taken, but were none."""
     return call.stream is not None and call.stream.received > 0

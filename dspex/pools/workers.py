@@ -23,7 +23,7 @@ from .worker import Worker
 
 
 class PoolWorkers:
-    """The worker processes that the pool's state asks for, from their start to their end."""
+    """The worker processes that the pool's state requests, from their start to their end."""
 
     def __init__(self, config: PoolConfig, dispatcher: Dispatcher, engine: Engine, bus: Bus, inbox: Inbox) -> None:
         self.forkserver = PoolForkserver(config, engine, bus, self._on_forkserver_event)
@@ -38,12 +38,12 @@ class PoolWorkers:
         dispatcher.deferred.on(Kill, self._on_kill)
 
     def begin(self) -> None:
-        """Launch the fork server, and ask the state for workers."""
+        """Launch the fork server, and request workers from the state."""
         self.forkserver.launch()
         self._dispatcher.change(self._dispatcher.state.start)
 
     def outdated(self) -> list[int]:
-        """Return the generations that stay and are not the present fork server's: it was replaced, or lost."""
+        """Return the generations that stay but are not from the present fork server: it was replaced, or lost."""
         current, workers = self.forkserver.current, self._dispatcher.workers
         staying = [g for g, record in self._dispatcher.state.workers.items() if record.is_staying and g in workers]
         return [g for g in staying if workers[g].forkserver is None or workers[g].forkserver is not current]
@@ -56,7 +56,7 @@ class PoolWorkers:
     # -- the end of the pool -----------------------------------------------------------------------------------
 
     def end(self, on_end: Callable[[], None]) -> None:
-        """Kill what is left, and let the fork servers go; `on_end` is called when nothing is left."""
+        """Kill the remaining workers, and release the fork servers; `on_end` is called when nothing is left."""
         self.reaper.is_ending = True
         self._waiting.clear()
         for worker in tuple(self._dispatcher.workers.values()):
@@ -65,7 +65,7 @@ class PoolWorkers:
         self.forkserver.end(on_end)
 
     def end_without_engine(self) -> None:
-        """The engine is dying: nobody will look after the processes any more, so end them."""
+        """End all processes as the engine dies: nobody will look after them any more."""
         for worker in self._dispatcher.workers.values():
             worker.kill()
             worker.forget()
@@ -128,13 +128,13 @@ class PoolWorkers:
             self.reaper.reap(worker)
 
     def _unqueue(self, kill: Kill) -> None:
-        """It is not spawned yet: there is nothing to kill."""
+        """Drop the request for a worker that is not spawned yet: there is nothing to kill."""
         self._waiting = [start for start in self._waiting if start.generation != kill.generation]
         died = self._dispatcher.state.died
         self._dispatcher.change(lambda now: died(kill.generation, now, by_itself=False, cause=kill.reason))
 
     def _on_torn(self, worker: Worker) -> None:
-        """A signal handler raised in a thread that wrote to it: where its frames begin is uncertain (C5)."""
+        """Kill a worker whose pipe a signal handler's exception left torn: where its frames begin is uncertain (C5)."""
         self._engine.call_soon(lambda: self._condemn(worker))
 
     def _condemn(self, worker: Worker) -> None:
@@ -201,7 +201,7 @@ class PoolWorkers:
         self._dispatcher.notify()
 
     def _on_forkserver_lost(self, process: ForkserverProcess) -> None:
-        """Its workers go on without it, and are replaced; those that it had not started yet are not coming (T6)."""
+        """Replace its workers, which go on meanwhile; those that it had not started yet are not coming (T6)."""
         for worker in [w for w in self._dispatcher.workers.values() if w.forkserver is process]:
             worker.forkserver = None
             if worker.pidfd is not None or worker.watch_reported_pid():
@@ -216,12 +216,12 @@ class PoolWorkers:
         self._dispatcher.notify()
 
     def _is_awaited(self, worker: Worker) -> bool:
-        """Whether nothing was reported of it yet, neither good nor bad."""
+        """Return whether nothing was reported of it yet, neither good nor bad."""
         record = self._dispatcher.state.workers.get(worker.generation)
         return record is not None and record.ready_at is None and not record.kill_reason and worker.boot_error is None
 
     def _spawn_again(self, worker: Worker) -> None:
-        """Its fork server ended before it reported the worker: no failure of the worker's. The next one spawns it."""
+        """Spawn a worker anew whose fork server ended before it reported it: no failure of the worker's."""
         worker.kill()
         worker.close()
         with self._dispatcher.lock:

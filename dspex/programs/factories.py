@@ -1,4 +1,4 @@
-"""Make programs by kind, from a signature or another program; and say where one would run.
+"""Make programs by kind, from a signature or another program; and explain where one would run.
 
 dspex.predictor("best_of_n", "question -> answer", reward_fn=is_short, N=5)
 dspex.best_of_n("question -> answer", reward_fn=is_short, N=5)              # the same

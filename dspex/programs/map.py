@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class AwaitedProgram(Protocol[T_co]):
-    """What `amap` awaits."""
+    """A program that `amap` awaits."""
 
     async def acall(self, **inputs: Any) -> T_co: ...
 

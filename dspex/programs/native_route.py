@@ -1,4 +1,4 @@
-"""Native predict: inputs to messages, messages to a model, its answer to a Prediction; with DSPy's semantics.
+"""Predict natively: inputs to messages, a model's answer to a Prediction, with DSPy's semantics.
 
 The exchange with the model is written once, as a generator of requests; the four verbs differ only in how they get
 an answer (blocking, awaiting, streaming). This file opens nothing and runs on the caller's thread or event loop;
@@ -30,7 +30,7 @@ from .usage_total import UsageTotal
 
 
 class LanguageModel(Protocol):
-    """What the exchange reads of an LM record."""
+    """The attributes of an LM record that the exchange reads."""
 
     @property
     def model(self) -> str: ...
@@ -80,7 +80,7 @@ class NativePredictor:
 
     @cached_property
     def generations(self) -> int:
-        """How many answers each call asks for."""
+        """The number of answers that each call asks for."""
         return self.config.get("n") or self.lm.n or 1
 
     @cached_property
@@ -92,7 +92,7 @@ class NativePredictor:
 
     @cached_property
     def compiled(self) -> CompiledSignature:
-        """What the prompt is made of; its `unsupported` says why this cannot run here.
+        """The compiled signature; its `unsupported` is the reason why it cannot run here.
 
         Raises:
             InvalidInput: an output of tool calls without an input of tools, where function calling is native.
@@ -136,7 +136,7 @@ class NativePredictor:
     def stream(
         self, client: Any, inputs: Mapping[str, Any], *, deadline: float | None = None
     ) -> Generator[Chunk | Prediction, None, None]:
-        """Give chunks of the output fields as they arrive, then the Prediction.
+        """Yield chunks of the output fields as they arrive, then the Prediction.
 
         Errors as for `predict`; once a chunk was given, an unreadable answer is not asked for again.
         """
@@ -242,7 +242,7 @@ class NativePredictor:
 
 @dataclass(slots=True)
 class _Call:
-    """One call's own part, checked. The second request takes the settings as the first left them, as in DSPy."""
+    """The checked inputs of one call. The second request takes the settings as the first left them, as in DSPy."""
 
     inputs: Mapping[str, Any]
     settings: dict[str, Any]

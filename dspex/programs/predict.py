@@ -1,4 +1,4 @@
-"""Ask once, without keeping a program: `predict`, and its awaited and streamed twins."""
+"""Predict once, without keeping a program: `predict`, and its awaited and streamed twins."""
 
 from __future__ import annotations
 

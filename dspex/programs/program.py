@@ -151,7 +151,7 @@ class Program(ProgramSpec, Generic[S_co]):
         return self.decision.implementation == "native"
 
     def candidate(self, lm: LM | None) -> Candidate:
-        """Return what the router looks at."""
+        """Return the facts that the router decides by."""
         if self.module not in NATIVE_MODULES:
             return Candidate(self.module, None, self.adapter, bool(self.tools), lm is None or lm.native)
         native = None if lm is None else self._native_for(lm)
@@ -196,12 +196,12 @@ class Program(ProgramSpec, Generic[S_co]):
 
     @property
     def _native(self) -> NativePredictor:
-        """Its native side for the LM that it uses now."""
+        """The native predictor for the LM that it uses now."""
         known: NativePredictor | None = self.__dict__.get("_native_side")
         return known if known is not None and known.lm is self.lm else self._native_for(self.lm_used)
 
     def _native_for(self, lm: LM) -> NativePredictor:
-        """Return its native side for an LM, made once as long as the LM is the same."""
+        """Return the native predictor for an LM, made once as long as the LM is the same."""
         known: NativePredictor | None = self.__dict__.get("_native_side")
         if known is not None and known.lm is lm:
             return known

@@ -19,7 +19,7 @@ _PREDICTOR = {"dspy.Predict": None, "dspy.ChainOfThought": "predict"}  # where t
 
 @dataclass(frozen=True, slots=True)
 class NativeState:
-    """What the native side serves; `problem` says why it cannot."""
+    """The state that the native side serves; `problem` is the reason why it cannot."""
 
     signature: Signature
     demos: tuple[Mapping[str, Any], ...]
@@ -61,14 +61,14 @@ def predictor_state(module: str, state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def demos_of(state: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """Give the demos of each part of the state."""
+    """Yield the demos of each part of the state."""
     for part in (state or {}, *(state or {}).values()):
         if isinstance(part, Mapping):
             yield from (demo for demo in part.get("demos") or () if isinstance(demo, Mapping))
 
 
 def saved_prefix(name: str) -> str:
-    """Return what DSPy writes beside a field in a saved state: its name in words (`infer_prefix`), and a colon."""
+    """Return the prefix of a field in DSPy's saved state: its name in words (`infer_prefix`), and a colon."""
     for joint in _JOINTS:
         name = joint.sub(r"\1_\2", name)
     return " ".join(word if word.isupper() else word.capitalize() for word in name.split("_")) + ":"

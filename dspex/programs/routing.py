@@ -5,11 +5,10 @@ Pure decisions over a program's description; it opens nothing and calls nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import SettingsError
 from ..lm.installed_dspy import dspy_version, unlike_here
@@ -23,7 +22,7 @@ TESTED_DSPY = ((3, 4, 1), (3, 5))  # what the native side was compared with: fro
 
 
 class Reason(StrEnum):
-    """Why a route was taken; the value is its sentence."""
+    """The reason for a route; the value is its sentence."""
 
     NATIVE = "everything it uses is in the native table"
     ASKED_FOR = "implementation= asked for it"
@@ -57,7 +56,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a decision depends on."""
+    """The facts that a decision depends on."""
 
     module: str
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`
@@ -123,7 +122,7 @@ def _obstacle(candidate: Candidate) -> Decision | None:
 
 @cache
 def version_problem() -> str:
-    """Say what is wrong with the installed DSPy, if the native side was not compared with it; empty if all is well.
+    """Return what is wrong with the installed DSPy, if the native side was not compared with it; "" if all is well.
 
     dspy is not imported. Where dspy is not installed there is nothing to differ from.
     """
@@ -133,15 +132,3 @@ def version_problem() -> str:
     numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
     first, below = TESTED_DSPY
     return "" if first <= numbers < below else f"dspy {installed}"
-
-
-def pool_for(module: str, pools: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return the pool that runs a module: optimizers have their own."""
-    heavy = OPTIMIZER_POOL in pools and module.rpartition(".")[2].lower() in _OPTIMIZERS
-    return OPTIMIZER_POOL if heavy else GENERAL_POOL
-
-
-_OPTIMIZERS = frozenset(
-    """miprov2 gepa copro simba bootstrapfewshot bootstrapfewshotwithrandomsearch bootstrapfewshotwithoptuna bootstraprs
-    labeledfewshot knnfewshot inferrules""".split()
-)

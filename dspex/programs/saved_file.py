@@ -1,4 +1,4 @@
-"""Read files of saved programs within bounds; refuse those that say more than what the program is.
+"""Read files of saved programs within bounds; refuse those that hold more than the program.
 
 A file may come from anywhere. Nothing in it says how, where or with whom the program is called: that is for whoever
 loads it. The LM that DSPy itself saves beside a predictor is left out, and an event says so.
@@ -47,7 +47,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file's content: the state, what `Optimized.save` says of it (empty in a file of DSPy's own), and versions."""
+    """A file's content: the state, the additions of `Optimized.save` (empty in a file of DSPy's own), and versions."""
 
     path: str
     state: dict[str, Any]

@@ -168,7 +168,7 @@ def rendered_prefix_hash(program: Program) -> str | None:
 
 
 def _blanks(sig: Signature) -> dict[str, Any]:
-    """Inputs for rendering a prefix: none but those that DSPy looks into before it renders."""
+    """Return inputs for rendering a prefix: only those that DSPy looks into before it renders."""
     named = {name: annotation_text(field.annotation) for name, field in sig.input_fields.items()}
     histories: dict[str, Any] = {name: {"messages": []} for name, text in named.items() if text == "dspy.History"}
     return histories | {name: [] for name, text in named.items() if "dspy.Tool" in text}

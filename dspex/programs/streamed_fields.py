@@ -1,4 +1,4 @@
-"""`StreamedFields`: the chunks of one streamed answer, and the whole answer at its end."""
+"""`StreamedFields`: split one streamed answer into chunks, and keep the whole answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..types.chunk import Chunk
 
 
 class StreamedFields:
-    """Cuts an LM's stream into chunks of the output fields; `was_shown` once there was one."""
+    """Splits an LM's stream into chunks of the output fields; `was_shown` once there was one."""
 
     def __init__(self, compiled: CompiledSignature) -> None:
         wanted = compiled.signature.output_fields
@@ -21,7 +21,7 @@ class StreamedFields:
         self.was_shown = False
 
     def chunks(self, item: str | ReadableCompletion) -> Iterator[Chunk]:
-        """Give the chunks of a delta; the completion, which comes last, has none."""
+        """Yield the chunks of a delta; the completion, which comes last, has none."""
         if not isinstance(item, str):
             self._completion = item
             return
@@ -30,7 +30,7 @@ class StreamedFields:
             yield Chunk(name, text)
 
     def last(self) -> Iterator[Chunk]:
-        """Give what was held back."""
+        """Yield what was held back."""
         for name, text in self._pieces.finish():
             self.was_shown = True
             yield Chunk(name, text)

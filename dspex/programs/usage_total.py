@@ -1,4 +1,4 @@
-"""`UsageTotal`: what the requests of one prediction used together."""
+"""`UsageTotal`: the summed usage of one prediction's requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UsageTotal:
     cost: float | None = 0.0
 
     def add(self, model: str, completion: ReadableCompletion) -> None:
-        """Add one request's completion; of a cached one only that it was."""
+        """Add one request's completion; of a cached one only that it was cached."""
         self.is_cached = self.is_cached and completion.cached
         self.cost = None if self.cost is None or completion.cost is None else self.cost + completion.cost
         if completion.cached:

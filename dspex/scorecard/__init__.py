@@ -1,4 +1,4 @@
-"""The scorecard of `dspex bench --chaos`: the same injected faults for this pool and its peers, and what comes of them.
+"""The scorecard of `dspex bench --chaos`: the same injected faults for this pool and its peers.
 
     card        which cells there are, and running them one after another
     trial       one cell, once: starts a host process, watches it from outside, sweeps up what it leaves

@@ -1,4 +1,4 @@
-"""Running the scorecard: each cell a few trials, each trial in a process of its own, one after another."""
+"""Run the scorecard: a few trials for each cell, each trial in a process of its own, one after another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Scorecard:
 
     @classmethod
     def of(cls, peers: Sequence[str] = (), cases: Sequence[str] = (), repeats: int = REPEATS) -> Scorecard:
-        """Choose by names; none given means all.
+        """Return the scorecard of these names; none given means all.
 
         Raises:
             UnknownName: there is no such peer or case.

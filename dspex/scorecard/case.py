@@ -1,4 +1,4 @@
-"""What a case of the scorecard is, and the list that `cases` fills."""
+"""A case of the scorecard, and the list that `cases` fills."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Facts = dict[str, Any]
 
 
 class Ending(StrEnum):
-    """How the host's process ends, once the case has run in it."""
+    """The ways in which the host's process ends, once the case has run in it."""
 
     WHATEVER = "whatever"  # the case has noted its facts: nobody looks
     KILLED = "killed"  # by SIGKILL; what is left of the pool is counted
@@ -38,7 +38,7 @@ CASES: dict[str, Case] = {}
 def case(
     name: str, title: str, *needs: Need, ending: Ending = Ending.WHATEVER
 ) -> Callable[[Callable[[Stage], Facts]], Callable[[Stage], Facts]]:
-    """Put a function on the scorecard; its place is where it stands in this file."""
+    """Register a function as a case of the scorecard; its order is that of the file."""
 
     def register(run: Callable[[Stage], Facts]) -> Callable[[Stage], Facts]:
         CASES[name] = Case(name, title, run, needs, ending)

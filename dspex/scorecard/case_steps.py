@@ -1,4 +1,4 @@
-"""What several cases do alike: the fault, and looking at what comes of it."""
+"""The steps that several cases share: inject the fault, and collect the consequences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fault_at_gate(stage: Stage, fault: str, **arguments: Any) -> Facts:
     bystanders = stage.bystanders()
     struck = time.monotonic()
     gate.touch()
-    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
+    return wait_for_error(failing, struck) | consequences(stage, bystanders, struck)
 
 
 def past_its_deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
@@ -39,7 +39,7 @@ def past_its_deadline(stage: Stage, fault: str, **arguments: Any) -> Facts:
     return facts | consequences(stage, bystanders, due, watch)
 
 
-def caller_told(failing: TrialRun, struck: float) -> Facts:
+def wait_for_error(failing: TrialRun, struck: float) -> Facts:
     """Wait until the caller of the failing call has its error."""
     failing.wait()
     return {"error": failing.outcome, "told_s": failing.seconds_since(struck)}
@@ -53,7 +53,7 @@ def consequences(stage: Stage, bystanders: Bystanders, struck: float, watch: Tri
 
 
 def mentions(error: BaseException | None, text: str) -> bool:
-    """Return whether the error, what caused it, or what it holds tells that."""
+    """Return whether the error, what caused it, or what it holds mentions that."""
     seen = 0
     while error is not None and seen < 10:
         if text in str(error) or any(text in str(value) for value in vars(error).values()):

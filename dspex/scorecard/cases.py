@@ -1,4 +1,4 @@
-"""The cases: what is done to a pool, in terms of a `Stage`, and which facts are noted.
+"""The cases: what is done to a pool through a `Stage`, and which facts are recorded.
 
 Each runs in a fresh host process. Facts are seconds (`_s`, None for never), counts, and claims (`is_`); `scoring` knows
 what each of them means. A case that is about the host's end prepares it here; `trial` ends it and looks from outside.
@@ -17,13 +17,13 @@ from . import fault_kinds
 from .case import CASES, Case, Ending, Facts, case
 from .case_steps import (
     SECONDS,
-    caller_told,
     consequences,
     fault_at_gate,
     in_its_own_worker,
     mentions,
     past_its_deadline,
     require,
+    wait_for_error,
 )
 from .peers import Need
 from .stage import FOREVER, PATIENCE, Stage, TrialRun, TrialWatch, innocents, kill
@@ -51,7 +51,7 @@ def kill_busy(stage: Stage) -> Facts:
     failing = stage.announced("sleep", seconds=FOREVER)
     bystanders = stage.bystanders()
     struck = kill(require(failing.pid()), signal.SIGKILL)
-    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
+    return wait_for_error(failing, struck) | consequences(stage, bystanders, struck)
 
 
 @case("kill-idle", "an idle worker is killed, then calls come")
@@ -92,7 +92,7 @@ def no_boot(stage: Stage) -> Facts:
     began = time.monotonic()
     stage.start(is_warm=False, can_boot=False)
     run = stage.submit("echo", n=1)
-    return caller_told(run, began) | {
+    return wait_for_error(run, began) | {
         "is_explained": run.ended_at is not None and mentions(run.error, fault_kinds.NO_BOOT)
     }
 
@@ -218,7 +218,7 @@ def bad_argument(stage: Stage) -> Facts:
     bystanders = stage.bystanders()
     struck = time.monotonic()
     failing = stage.submit("echo", value=threading.Lock())
-    return caller_told(failing, struck) | consequences(stage, bystanders, struck)
+    return wait_for_error(failing, struck) | consequences(stage, bystanders, struck)
 
 
 @case("bad-exception", "a call raises an exception that cannot be unpickled")

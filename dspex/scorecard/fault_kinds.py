@@ -1,4 +1,4 @@
-"""The faults, for pools that run functions: the very commands of the shipped `faults` bridge. Runs in their workers."""
+"""The faults, for pools that run functions: the commands of the shipped `faults` bridge. Runs in workers."""
 
 from __future__ import annotations
 

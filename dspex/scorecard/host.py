@@ -1,4 +1,4 @@
-"""The host process of one trial: one peer, one case, and a report of what was found in a file.
+"""Run one trial in its host process: one peer, one case, and a report file.
 
 `trial` starts it with `python -c`, because some pools load the host's main module by its path in their workers. Its
 standard output belongs to whatever prints there; its standard error goes to a file of the trial's.

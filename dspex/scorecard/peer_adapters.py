@@ -1,4 +1,4 @@
-"""The pools of the scorecard, each with its defaults, each by its documented interface. Libraries are imported late."""
+"""Adapters of the compared pools, each with its defaults and its documented interface. Imported late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool must be able to do to stand in the scorecard, what it may lack, and which pools there are.
+"""The interface of a compared pool, the features that it may lack, and the list of pools.
 
 A peer lives in a host process of its own and is never stopped: the host is killed in the end. So an adapter only has to
 start its pool, hand calls in, and say what the pool has no feature for.
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 
 class Need(StrEnum):
-    """What a case may ask of a pool beyond running calls."""
+    """The features beyond running calls that a case may need of a pool."""
 
     DEADLINE = "deadline"
     QUEUE_DEADLINE = "deadline that counts from the submission"
@@ -30,7 +30,7 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerLimits:
-    """How a case wants its pool; None is the pool's default. Sizes in bytes."""
+    """The limits that a case wants of its pool; None is the pool's default. Sizes in bytes."""
 
     workers: int = 2
     queue_limit: int | None = None

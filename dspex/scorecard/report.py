@@ -1,4 +1,4 @@
-"""The scorecard as text, a case at a time and then a summary, and as JSON. Pure but for what it says of the machine."""
+"""Print the scorecard as text, case by case and then a summary, and as JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def summary(cells: Sequence[Cell]) -> str:
 
 
 def noise(card: Scorecard, cells: Sequence[Cell], loads: tuple[float, float]) -> str:
-    """Say how far the times may be trusted."""
+    """Return a line on how far the times may be trusted."""
     text = f"Times are medians of {card.repeats} trials" if card.repeats > 1 else "Times are those of one trial"
     widest = max((cell.spread for cell in cells), default=0.0)
     if widest:

@@ -1,4 +1,4 @@
-"""From the facts of a cell's trials to a cell: held or failed, in what words, with which figures. Pure.
+"""Score a cell from the facts of its trials: held or failed, with words and figures. Pure.
 
 A cell has held if every one of its trials did, and a trial if none of its facts is bad. Times are medians over trials;
 counts are the worst. A time that is None never came within the trial's patience, which is bad; how long one may be
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Mark(StrEnum):
-    """What became of a cell."""
+    """The result of a cell."""
 
     HELD = "held"
     FAILED = "FAILED"
@@ -64,7 +64,7 @@ NO_ERROR = ("a value", "nothing")  # outcomes of failing calls that are none
 
 
 def score(peer: str, case: str, trials: Sequence[Mapping[str, Any]]) -> Cell:
-    """Judge a cell by its trials: what `trial` printed for each."""
+    """Return the cell for these trials: what `trial` printed for each."""
     broken = [trial["broken"] for trial in trials if "broken" in trial]
     if broken:
         return Cell(peer, case, Mark.UNMEASURED, str(broken[0]), trials=trials)
@@ -80,7 +80,7 @@ def score(peer: str, case: str, trials: Sequence[Mapping[str, Any]]) -> Cell:
 
 
 def complaints(every: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what is bad in these trials' facts, and in how many of them if not in all."""
+    """Return what is bad in these trials' facts, and in how many of them if not in all."""
     found: list[str] = []
     for name, text in COUNTS.items():
         counts = [facts[name] for facts in every if facts.get(name)]

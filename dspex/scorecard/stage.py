@@ -1,4 +1,4 @@
-"""What a case works with, in the host's process: the pool it was given, calls whose ends are timed, and probes.
+"""The stage of a case, in the host's process: the pool, calls whose ends are timed, and probes.
 
 The main thread uses it. Times are `time.monotonic()`; nothing here waits longer than `PATIENCE`.
 """
@@ -26,7 +26,7 @@ QUEUED = 20  # calls that wait while the fault happens
 
 
 class TrialRun:
-    """A call that was handed in, and when it ended. A refusal at the door is an end too."""
+    """A submitted call, and when it ended. A refusal is an end too."""
 
     def __init__(self, submit: Callable[[], Future[Any]], announcement: Path | None = None) -> None:
         self._announcement = announcement
@@ -61,14 +61,14 @@ class TrialRun:
 
     @property
     def error(self) -> BaseException | None:
-        """What it ended with instead of a value; None while it runs."""
+        """The error with which it ended; None while it runs."""
         if self.future.cancelled():
             return None
         return self.future.exception() if self.future.done() else None
 
     @property
     def outcome(self) -> str:
-        """The name of what it ended with."""
+        """The name of its outcome."""
         if self.future.cancelled():
             return "cancelled"
         if self.ended_at is None:
@@ -85,7 +85,7 @@ class TrialRun:
 
 
 class Bystanders:
-    """Calls that do no harm: one that runs while the fault happens, until it is released, and some that are queued."""
+    """Harmless calls: one that runs while the fault happens, until it is released, and some that are queued."""
 
     def __init__(self, stage: Stage) -> None:
         self._gate = stage.gate()
@@ -129,13 +129,13 @@ class Stage:
             raise RuntimeError("the pool did not start its workers")
 
     def submit(self, fault: str, timeout: float | None = None, **arguments: Any) -> TrialRun:
-        """Hand in a call of one of the `faults` bridge's commands."""
+        """Submit a call of one of the `faults` bridge's commands."""
         return TrialRun(lambda: self.peer.submit(fault, arguments, timeout))
 
     def announced(
         self, fault: str = "", *, gate: Path | None = None, timeout: float | None = None, **arguments: Any
     ) -> TrialRun:
-        """Hand in a call that says in which process it runs, waits for `gate`, and then does the fault."""
+        """Submit a call that announces its process, waits for `gate`, and then injects the fault."""
         path = self.folder / f"announced-{next(self._numbers)}"
         return self.announced_at(path, fault, gate=gate, timeout=timeout, **arguments)
 
@@ -155,7 +155,7 @@ class Stage:
         return Bystanders(self)
 
     def meet(self, patience: float = PATIENCE) -> tuple[float, frozenset[int]] | None:
-        """Have as many calls as there are workers run at the same time; give when they did, and in which processes.
+        """Run as many calls as there are workers at the same time; return when, and in which processes.
 
         None if that does not come about. A pool may fail a call that it took before it noticed a death: three attempts.
         """
@@ -174,7 +174,7 @@ class Stage:
         return None
 
     def aftermath(self, since: float, watched: TrialWatch | None = None) -> dict[str, Any]:
-        """Say when all workers served again, whether the pool is usable, and when the watched work had stopped.
+        """Return when all workers served again, whether the pool is usable, and when the watched work stopped.
 
         Work has stopped once its process is gone, or runs another call: there is one at a time in each.
         """
@@ -189,7 +189,7 @@ class Stage:
 
 
 class TrialWatch:
-    """Notes when a process ends, whoever its parent is."""
+    """Records when a process ends, whoever its parent is."""
 
     def __init__(self, pid: int | None) -> None:
         self.pid = pid
@@ -214,7 +214,7 @@ class TrialWatch:
 
 
 def until(is_so: Callable[[], bool], patience: float) -> bool:
-    """Look every millisecond; False if it is not so in time."""
+    """Poll every millisecond; False if it is not so in time."""
     deadline = time.monotonic() + patience
     while not is_so():
         if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""One trial: `python -m dspex.scorecard.trial PEER CASE SECONDS` runs a case on a peer and prints a JSON object.
+"""Run one trial: `python -m dspex.scorecard.trial PEER CASE SECONDS` prints a JSON object.
 
 This process is the subreaper of all that it starts: whatever the host or its pool leaves behind becomes its child, can
 be counted, and is killed in the end. So a peer that hangs or leaks does not harm the next trial.
@@ -108,7 +108,7 @@ def _leavings(since: float) -> Facts:
 
 
 def _living() -> list[int]:
-    """All descendants but those that only wait to be reaped."""
+    """Return all descendants but those that only wait to be reaped."""
     return [pid for pid in descendants(os.getpid()) if not _has_ended(pid)]
 
 

@@ -1,4 +1,4 @@
-"""Count what one supervisor's workers use of language models: an account for each pool, and one for each session.
+"""Count the LM usage of one supervisor's workers: an account for each pool, and one for each session.
 
 The services open them for the requests that workers forward; the pools read them for `stats()`. Any thread.
 """

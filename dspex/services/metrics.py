@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.user_calls import Convention, Mismatch, metric_convention, require_result
+from dspex_worker.user_calls import MetricParameters, Mismatch, metric_parameters, require_result
 
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..types.example import Example
@@ -26,7 +26,7 @@ class Metrics:
     """Metrics and rewards of this process, by the id that a job carries."""
 
     def __init__(self) -> None:
-        self._metrics: Registry[tuple[Callable[..., Any], Convention]] = Registry()
+        self._metrics: Registry[tuple[Callable[..., Any], MetricParameters]] = Registry()
 
     @contextlib.contextmanager
     def described(self, metric: Any) -> Generator[dict[str, Any]]:
@@ -39,19 +39,19 @@ class Metrics:
             yield _named(metric)
             return
         id = secrets.token_hex(8)
-        with self.registered(id, metric) as convention:
-            yield {"parent": id, "sees": convention.sees()}
+        with self.registered(id, metric) as parameters:
+            yield {"parent": id, "sees": parameters.sees()}
 
     @contextlib.contextmanager
-    def registered(self, id: str, metric: Callable[..., Any]) -> Generator[Convention]:
+    def registered(self, id: str, metric: Callable[..., Any]) -> Generator[MetricParameters]:
         """Let workers call `metric` by `id` for the time of the block; yield how it is called.
 
         Raises:
             SettingsError: it cannot be called as DSPy calls a metric.
         """
-        convention = checked_convention(metric)
-        with self._metrics.registered(id, (metric, convention)):
-            yield convention
+        parameters = checked_parameters(metric)
+        with self._metrics.registered(id, (metric, parameters)):
+            yield parameters
 
     def call(self, request: Callback) -> Any:
         """Answer a "metric.call": a number, or a bool, as the metric gives it."""
@@ -60,8 +60,8 @@ class Metrics:
         found = self._metrics.get(str(arguments["id"]))
         if found is None:
             raise UnknownName("metric", str(arguments["id"]), ())
-        metric, convention = found
-        placed, named = convention.arguments(_given(arguments))
+        metric, parameters = found
+        placed, named = parameters.arguments(_dspy_arguments(arguments))
         value = metric(*placed, **named)
         try:
             require_result(value, "metric", metric)
@@ -77,19 +77,19 @@ def checked_metric(metric: Any) -> None:
         SettingsError: it is no metric, or cannot be called as DSPy calls one.
     """
     if callable(metric):
-        checked_convention(metric)
+        checked_parameters(metric)
     else:
         _named(metric)
 
 
-def checked_convention(metric: Callable[..., Any]) -> Convention:
+def checked_parameters(metric: Callable[..., Any]) -> MetricParameters:
     """Return how a metric of this process is to be called.
 
     Raises:
         SettingsError: it cannot be called as DSPy calls a metric.
     """
     try:
-        return metric_convention(metric)
+        return metric_parameters(metric)
     except Mismatch as error:
         raise SettingsError(str(error), key="metric") from error
 
@@ -106,7 +106,7 @@ def _named(metric: Any) -> dict[str, Any]:
     )
 
 
-def _given(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+def _dspy_arguments(arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what DSPy gave to the metric in the worker, as far as it can be sent."""
     example = Example(arguments["example"], arguments.get("inputs"))
     trace, pred_trace = _trace(arguments.get("trace")), _trace(arguments.get("pred_trace"))

@@ -30,7 +30,7 @@ _making = threading.Lock()
 
 
 class Services:
-    """One supervisor's LM traffic, tools and metrics."""
+    """The LM requests, tools and metrics of one supervisor's workers."""
 
     def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
         self.supervisor = supervisor
@@ -46,7 +46,7 @@ class Services:
         supervisor.register("metric.call", self.metrics.call)
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
-        """What a pool, or one session in it, has used so far."""
+        """Return what a pool, or one session in it, has used so far."""
         return self.accounts.stats(pool, session)
 
     def lm_record(self, lm: LM) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Services:
         record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
         return {**record, "api_key": lm.api_key} if lm.direct else record
 
-    def tell(self, name: Name, **facts: Any) -> bool:
+    def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""
         if not self.supervisor.is_running:
             return False
@@ -71,7 +71,7 @@ class Services:
                 yield part
 
     def _origin(self, request: Callback) -> Origin:
-        """Return who pays for a worker's request, and what emits its events with the call's ids."""
+        """Return who pays for a worker's request, and who emits its events with the call's ids."""
         call = request.outer
         emit = functools.partial(
             self.supervisor.emit,

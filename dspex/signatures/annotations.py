@@ -1,4 +1,4 @@
-"""Types as text on the host: `dspex_worker.types` with the stand-ins for DSPy's own types, and SignatureErrors."""
+"""Read and write types as text on the host: `dspex_worker.types` with stand-ins for DSPy's own types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of string signatures: `"question, context: list[str] -> answer: str"` as a list of fields.
+"""Parse string signatures, `"question, context: list[str] -> answer: str"`, into fields.
 
 Stricter than DSPy, which silently drops defaults, `*args`, `/` and repeated names: here each is an error with its
 position. Wider in one point: `->` may stand inside a quoted literal. Pure functions; types are read by
@@ -76,7 +76,7 @@ def _field(
 
 
 def _declarations(text: str) -> Iterator[tuple[str, tuple[str, int] | None, int, Kind]]:
-    """(name, (type text, its position) or None, position, side) of each declaration, in order."""
+    """Return (name, (type text, its position) or None, position, side) of each declaration, in order."""
     arrow, pieces = _split(text)
     for start, end, colon, is_last in pieces:
         kind: Kind = "input" if start < arrow else "output"
@@ -96,7 +96,7 @@ def _declarations(text: str) -> Iterator[tuple[str, tuple[str, int] | None, int,
 
 
 def _split(text: str) -> tuple[int, list[tuple[int, int, int | None, bool]]]:
-    """The arrow's position, and (start, end, colon, is last of its side) of each piece between top-level commas."""
+    """Return the arrow's position, and (start, end, colon, is last of its side) of each top-level piece."""
     pieces: list[tuple[int, int, int | None, bool]] = []
     closing: list[str] = []
     arrow, start, colon = -1, 0, None

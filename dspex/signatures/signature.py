@@ -1,4 +1,4 @@
-"""Signatures: what goes in, what comes out, and the instructions between, as one immutable value.
+"""Signatures: inputs, outputs and the instructions between, as one immutable value.
 
 `signature("question -> answer")` reads DSPy's string form; `class QA(Signature)` is the class form, and yields the
 same kind of value: `QA` is a `Signature`, not a class. Signatures are shared freely between threads. What can be
@@ -92,7 +92,7 @@ class Signature(metaclass=_ClassForm):
 
     @classmethod
     def _of(cls, fields: Mapping[str, Field], doc: str, name: str = "StringSignature") -> Signature:
-        """Return the one constructor. An empty `doc` stands for DSPy's default text."""
+        """Return a signature of these parts: the one constructor. An empty `doc` stands for DSPy's default text."""
         self = object.__new__(Signature)
         inputs = {key: field for key, field in fields.items() if field.kind == "input"}
         outputs = {key: field for key, field in fields.items() if field.kind == "output"}
@@ -133,7 +133,7 @@ class Signature(metaclass=_ClassForm):
         return self._doc
 
     def derive(self, key: str, make: Callable[[Signature], _T]) -> _T:
-        """`make(self)`, computed once and kept with the signature (two threads may both compute it)."""
+        """Return `make(self)`, computed once and kept with the signature (two threads may both compute it)."""
         try:
             return typing.cast(_T, self._derived[key])
         except KeyError:
@@ -142,11 +142,11 @@ class Signature(metaclass=_ClassForm):
     # --- changing: each returns a new signature ---
 
     def with_instructions(self, instructions: str) -> Signature:
-        """Return the same fields under other instructions; an empty string stands for DSPy's default text."""
+        """Return a copy with other instructions; an empty string stands for DSPy's default text."""
         return Signature._of(self._fields, instructions, self.name)
 
     def append_instructions(self, instructions: str) -> Signature:
-        """Return the instructions, a blank line, then these."""
+        """Return a copy with the instructions, a blank line, then these."""
         return self.with_instructions(f"{self.instructions}\n\n{instructions}")
 
     def with_updated_fields(self, name: str, type_: Any = None, **changes: Any) -> Signature:
@@ -166,15 +166,15 @@ class Signature(metaclass=_ClassForm):
         return Signature._of(fields, self.instructions, self.name)
 
     def prepend(self, name: str, field: Any, type_: Any = None) -> Signature:
-        """`field` (an InputField or OutputField) before the others of its side."""
+        """Return a copy with `field` (an InputField or OutputField) before the others of its side."""
         return self.insert(0, name, field, type_)
 
     def append(self, name: str, field: Any, type_: Any = None) -> Signature:
-        """`field` after the others of its side."""
+        """Return a copy with `field` after the others of its side."""
         return self.insert(-1, name, field, type_)
 
     def insert(self, index: int, name: str, field: Any, type_: Any = None) -> Signature:
-        """`field` at this place of its side; -1 is the end. A name that exists keeps its own field, as in DSPy.
+        """Return a copy with `field` at this place of its side; -1 is the end. A name that exists keeps its field.
 
         Raises:
             SignatureError: an index out of range, or a name that DSPy cannot bear.
@@ -189,7 +189,7 @@ class Signature(metaclass=_ClassForm):
         return Signature._of(dict([*sides["input"], *sides["output"]]), self.instructions, self.name)
 
     def delete(self, name: str) -> Signature:
-        """Without this field; a name that is not there changes nothing."""
+        """Return a copy without this field; a name that is not there changes nothing."""
         rest = {key: field for key, field in self._fields.items() if key != name}
         return Signature._of(rest, self.instructions, self.name)
 

@@ -1,4 +1,4 @@
-"""A signature as plain data, and back: what the parent and its workers tell each other about one.
+"""Convert a signature to plain data and back: the form that the parent and its workers exchange.
 
 The form is {"instructions", "fields": [...], "types": {...}}; types are texts (`annotations.py`), and the classes
 they name are described in "types". Only this file knows the form. Rebuilt models must give the very JSON schema
@@ -26,7 +26,7 @@ from .signature import Signature, signature_of_fields
 
 
 def signature_to_wire(sig: Signature) -> dict[str, Any]:
-    """Describe a signature as JSON-able data from which a worker builds the same DSPy signature.
+    """Return a signature as JSON-able data from which a worker builds the same DSPy signature.
 
     Equal signatures give equal data.
 
@@ -42,7 +42,7 @@ def signature_to_wire(sig: Signature) -> dict[str, Any]:
 
 
 def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any] | None = None) -> Signature:
-    """Build the signature that `signature_to_wire` described.
+    """Return the signature that `signature_to_wire` described.
 
     Enums and models are built anew unless `custom_types` has them.
 
@@ -61,7 +61,7 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
 
 
 def imports_types(sig: Signature) -> bool:
-    """Whether some type can be named to a worker only by the module that holds it."""
+    """Return whether a worker can find some type only by the module that holds it."""
     kinds = (kind for field in sig.fields.values() for kind in classes_in(field.annotation))
     return any(not is_dspy_type(kind) and not _is_described(kind) for kind in kinds)
 
@@ -117,7 +117,7 @@ def _require_constraints(wire: Mapping[str, Any]) -> None:
 
 
 def _with_default(field: Field, value: Any) -> Field:
-    """The default under the field's type; lists, dicts and models are made anew for each use."""
+    """Return the default under the field's type; lists, dicts and models are made anew for each use."""
     if value is None or (type(value) in (bool, int, float, str) and field.annotation in (bool, int, float, str)):
         return field.replace(default=value)
     from pydantic import TypeAdapter, ValidationError

@@ -1,4 +1,4 @@
-"""For the tests of applications that use DSPex: a deterministic language model, and a pytest plugin (`plugin`).
+"""Test applications that use DSPex: a deterministic language model, and a pytest plugin (`plugin`).
 
 Importing this costs nothing: names are loaded at first use.
 """

@@ -1,4 +1,4 @@
-"""`FakeLM`: a language model for tests that says what it is told to, over real HTTP on the loopback interface.
+"""`FakeLM`: a scripted language model for tests, over real HTTP on the loopback interface.
 
 It is a real endpoint, so it works on both routes: the parent's native calls and the workers' reach the same server.
 """
@@ -55,7 +55,7 @@ class FakeLM(LM):
 
     @property
     def requests(self) -> list[FakeRequest]:
-        """What arrived, in order."""
+        """The requests that arrived, in order."""
         return self._server.requests
 
     @property

@@ -1,4 +1,4 @@
-"""A loopback HTTP server that plays a language model's endpoint, OpenAI's or Anthropic's by path.
+"""A loopback HTTP server that imitates a language model's endpoint, OpenAI's or Anthropic's by path.
 
 Owns one daemon thread with an event loop, one port of 127.0.0.1 and the record of what arrived. `close` ends all three.
 """

@@ -1,4 +1,4 @@
-"""What a fake model answers: the forms a script may take, and how a reply is worded for the request at hand. Pure."""
+"""Script a fake model: the forms of a script, and the wording of a reply for a request. Pure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class FakeRequest:
 
     @property
     def text(self) -> str:
-        """All that the messages say, the system prompt first."""
+        """The text of all messages, the system prompt first."""
         parts = [_text_of(self.body["system"])] if self.body.get("system") else []
         return "\n".join([*parts, *(_text_of(message.get("content")) for message in self.messages)])
 
     @property
     def last(self) -> str:
-        """What the last message says."""
+        """The text of the last message."""
         return _text_of(self.messages[-1].get("content")) if self.messages else ""
 
 
@@ -83,11 +83,11 @@ Script = str | Sequence[Answer] | Mapping[Any, Answer] | Callable[[list[dict[str
 
 
 class NoAnswerLeft(LookupError):
-    """The script has nothing for this request; the message says why."""
+    """The script has no answer for this request; the message holds the reason."""
 
 
 def player(script: Script, *, cycle: bool) -> Callable[[FakeRequest], FakeReply]:
-    """A function from requests to replies that plays the script."""
+    """Return a function from requests to replies that plays the script."""
     if callable(script):
         return lambda request: _reply(script(request.messages))
     if isinstance(script, str):
@@ -98,7 +98,7 @@ def player(script: Script, *, cycle: bool) -> Callable[[FakeRequest], FakeReply]
 
 
 def words_for(request: FakeRequest, answer: Plain | None) -> str | None:
-    """The answer as text: a dict is worded as DSPy's chat, JSON or XML adapter would read it."""
+    """Return the answer as text: a dict is worded as DSPy's chat, JSON or XML adapter would read it."""
     if answer is None or isinstance(answer, str):
         return answer
     wanted = wanted_fields(request)
@@ -115,7 +115,7 @@ def words_for(request: FakeRequest, answer: Plain | None) -> str | None:
 
 
 def style_of(request: FakeRequest) -> str:
-    """Which adapter wrote the request: "chat", "xml" or "json"."""
+    """Return which adapter wrote the request: "chat", "xml" or "json"."""
     form = request.body.get("response_format") or (request.body.get("output_config") or {}).get("format")
     text = request.text
     if form is not None or "Outputs will be a JSON object" in text:
@@ -128,7 +128,7 @@ def style_of(request: FakeRequest) -> str:
 
 
 def wanted_fields(request: FakeRequest) -> list[str]:
-    """The output fields that the last message asks for."""
+    """Return the output fields that the last message asks for."""
     _, _, ask = request.last.rpartition("Respond with ")
     return [first or second for first, second in _WANTED.findall(ask) if (first or second) != "completed"]
 

@@ -253,7 +253,7 @@ def code_of(language: str) -> type[Code]:
 
 
 def _unfenced(text: str) -> str:
-    """What stands in the first fence of a text, without the language beside it, as DSPy's two expressions find it.
+    """Return the content of a text's first fence, without the language beside it, as DSPy's two expressions find it.
 
     They are ```[^\\n]*\\n(.*?)``` and, where that finds nothing, ```(.*?)```; a row of fences takes them n² steps.
     """

@@ -1,4 +1,4 @@
-"""The base of DSPy's own value types: what a prompt shows of a value that renders itself in its own way.
+"""The base of DSPy's own value types, which render themselves in prompts.
 
 Importing this file imports pydantic; a signature that names none of these types never does.
 """
@@ -20,7 +20,7 @@ class DspyType(pydantic.BaseModel):
 
     @classmethod
     def description(cls) -> str:
-        """Return what the system message says of the type; empty for most."""
+        """Return the system message's text about the type; empty for most."""
         return ""
 
     def format(self) -> Any:

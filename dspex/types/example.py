@@ -1,4 +1,4 @@
-"""`Example`: a row of a data set as a metric of the host's sees it, with the verbs of DSPy's own."""
+"""`Example`: a row of a data set as a metric of the host gets it, with the methods of DSPy's own."""
 
 from __future__ import annotations
 

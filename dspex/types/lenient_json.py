@@ -1,4 +1,4 @@
-"""JSON out of a model's text, repaired where it is not quite JSON, at a cost that the text's length bounds.
+"""Read JSON out of a model's text, repaired if need be, at a cost that the text's length bounds.
 
 json_repair (0.64) needs n²/64 looks at the text for `["a" "a" "a"`, 160 for each `{` of a row of them, and copies the
 text for each repeated key; most other damage takes 2 or 3 for each character. So it is given a str that counts what is
@@ -17,7 +17,7 @@ _COPIED = 64  # characters that are copied, or searched by the str itself, in th
 
 
 def loads(text: str) -> Any:
-    """Return what `json_repair.loads` gives; it, too, tries the standard parser first.
+    """Return what `json_repair.loads` returns; it, too, tries the standard parser first.
 
     Raises:
         TooCostly: repairing the text would take too long (a ValueError).
@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Metered(str):
-    """A str that draws a step for each look at it, and so do those that are joined from it."""
+    """A str that charges a step for each access; so do the strs made from it."""
 
     __slots__ = ("_allowance",)
     _allowance: Allowance

@@ -1,4 +1,4 @@
-"""DSPy's custom-type markers: how an image becomes a content block, and how hostile text would (RULES X2).
+"""Expand DSPy's custom-type markers into content blocks; hostile text must not pass for one (RULES X2).
 
 DSPy serializes an image inside a prompt as a marked JSON text and later cuts each marked text out into content
 blocks. An ordinary string that holds the marker would do the same, so such strings are refused before they get

@@ -1,4 +1,4 @@
-"""How much work reading one answer may cost: an allowance that everything which reads the answer draws from.
+"""Bound the work of reading one answer: an allowance that all its readers charge.
 
 Some readers need time that grows with the square of a text's length, or worse: json_repair for a list without commas,
 Python's own parser for a long tuple. A model's text is untrusted, so each draws from the allowance of its answer, or
@@ -27,7 +27,7 @@ _REMEDY: Final = "Ask for valid JSON (the json adapter, structured_outputs=True)
 
 
 class TooCostly(ValueError):
-    """Reading the text would cost too much; the message says what the limit is, and the remedy."""
+    """Reading the text would cost too much; the message holds the limit and the remedy."""
 
 
 class Paused(Exception):
@@ -38,7 +38,7 @@ class Paused(Exception):
 
 
 class Allowance:
-    """The steps that are left for one answer. One thread at a time."""
+    """The steps that are left for one answer. For one thread at a time."""
 
     __slots__ = ("_is_trial", "_most", "_started_s", "left", "refusal", "watched")
 
@@ -52,7 +52,7 @@ class Allowance:
         self._started_s: float | None = None
 
     def look(self) -> None:
-        """Go on, if something is left.
+        """Check that something is left.
 
         Raises:
             TooCostly: nothing is left.
@@ -105,7 +105,7 @@ def allowance_for(text: str) -> Allowance:
 
 
 def require_short(text: str) -> None:
-    """Nothing, for a text that the standard parser reads in tens of milliseconds.
+    """Check that the standard parser reads the text in tens of milliseconds.
 
     Raises:
         TooCostly: it is longer, and holds too many values.
@@ -120,7 +120,7 @@ def require_short(text: str) -> None:
 
 
 def require_literal(text: str) -> None:
-    """Nothing, for a text that may be given to Python's parser.
+    """Check that the text may be given to Python's parser.
 
     Raises:
         TooCostly: it is too long.

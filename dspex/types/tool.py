@@ -1,4 +1,4 @@
-"""Tools as values of a signature: functions that a model may call, and what it sees of them.
+"""Tools as values of a signature: functions that a model may call.
 
 `Tool` has the fields, schemas and prompt form of its DSPy namesake (dspy/adapters/types/tool.py, 3.4.1). Tools run in
 this process, in the caller's thread. How adapters offer them to a model is `adapters/tool_calling.py`'s.
@@ -47,7 +47,7 @@ class Tool(DspyType):
         arg_desc: dict[str, str] | None = None,
         **_: Any,
     ) -> None:
-        found = _Read(func, arg_desc or {}, needs_schemas=args is None)
+        found = _FunctionFacts(func, arg_desc or {}, needs_schemas=args is None)
         members: dict[str, Any] = {
             "func": func,
             "name": name or found.name,
@@ -67,7 +67,7 @@ class Tool(DspyType):
         return pydantic_core.core_schema.no_info_before_validator_function(tool_of, handler(source))
 
     def __call__(self, **arguments: Any) -> Any:
-        """Return what the function gives for these arguments, which are checked and given their types first.
+        """Return the function's result for these arguments, which are checked and given their types first.
 
         Raises:
             InvalidInput: arguments that do not fit, or an async function (use `acall`).
@@ -126,8 +126,8 @@ class Tool(DspyType):
             ) from error
 
 
-class _Read:
-    """What a function says of itself to a model."""
+class _FunctionFacts:
+    """The name, text and argument schemas of a function, for a model."""
 
     def __init__(self, func: Any, arg_desc: Mapping[str, str], *, needs_schemas: bool) -> None:
         if not callable(func):

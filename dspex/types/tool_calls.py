@@ -1,4 +1,4 @@
-"""What a model asks tools for, and what they returned, as values of a signature.
+"""Tool calls of a model, and their results, as values of a signature.
 
 `ToolCalls` and `ToolCallResults` have the fields, schemas and prompt forms of their DSPy namesakes
 (dspy/adapters/types/tool.py, 3.4.1). A call is executed in this process, in the caller's thread.
@@ -32,7 +32,7 @@ class ToolCall(DspyType):
         return {"name": self.name, "args": self.args}
 
     def execute(self, functions: Mapping[str, Callable[..., Any]] | Sequence[Tool]) -> Any:
-        """Return what the called function gives: one of `functions`, a mapping of names or a list of tools.
+        """Return the result of the called function: one of `functions`, a mapping of names or a list of tools.
 
         Raises:
             UnknownName: the model named another function.
@@ -83,7 +83,7 @@ class ToolCalls(DspyType):
 
     @classmethod
     def from_dict_list(cls, tool_calls_dicts: Sequence[Mapping[str, Any]]) -> ToolCalls:
-        """The calls of a list of {"name", "args"}, or of a provider's {"id", "function": {"name", "arguments"}}."""
+        """Return the calls in a list of {"name", "args"}, or of {"id", "function": {"name", "arguments"}}."""
         return cls(tool_calls=[_Call(**_normal(each)) for each in tool_calls_dicts])
 
     @classmethod
@@ -146,7 +146,7 @@ class ToolCallResults(pydantic.BaseModel):
         values: Sequence[Any],
         is_errors: Sequence[bool] | None = None,
     ) -> ToolCallResults:
-        """Return what each call returned, in the calls' order.
+        """Return the result of each call, in the calls' order.
 
         Raises:
             InvalidInput: the numbers differ.

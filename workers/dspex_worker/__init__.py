@@ -1,3 +1,3 @@
-"""The worker side of DSPex: what runs inside a pool's subprocesses. Needs msgpack only, and never imports `dspex`."""
+"""The worker side of DSPex: code that runs in a pool's subprocesses. Needs msgpack only; never imports `dspex`."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Write a bridge script with these: a `Bridge` that collects commands, and the `Context` that each call gets.
+"""Write bridge scripts: a `Bridge` collects commands, and each call gets a `Context`.
 
     from dspex_worker.bridge import Bridge, Context
 
@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A named function of a bridge, and what it declared."""
+    """A named function of a bridge, and its declarations."""
 
     name: str
     function: Callable[..., Any]
@@ -41,7 +41,7 @@ class Command:
     is_stream: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """Return what the READY message says of it."""
+        """Return the facts about it in the READY message."""
         return {"session": self.session, "cancel_safe": self.cancel_safe, "stream": self.is_stream}
 
 
@@ -86,11 +86,11 @@ class Bridge:
         return register
 
     def warm(self, function: Callable[[Settings], None]) -> Callable[[Settings], None]:
-        """Register what runs once before workers are forked: heavy imports; no threads, no sockets."""
+        """Register a function that runs once before workers are forked: heavy imports; no threads, no sockets."""
         self.warmers.append(function)
         return function
 
     def setup(self, function: Callable[[Settings], None]) -> Callable[[Settings], None]:
-        """Register what runs in each worker's main thread before it is ready."""
+        """Register a function that runs in each worker's main thread before it is ready."""
         self.setups.append(function)
         return function

@@ -1,4 +1,4 @@
-"""Load a pool's bridge script, with the imports that its workers need. In the fork server, or in an exec'd worker."""
+"""Load a pool's bridge script, with its workers' imports. In the fork server, or in an exec'd worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .builtin_commands import echo, ping
 
 
 def load_bridge(settings: Settings) -> Bridge:
-    """Import the bridge script and run what it registered to be warm.
+    """Import the bridge script and run its `warm` functions.
 
     Raises:
         RuntimeError: the script does not bind a `Bridge` to the name `bridge`.

@@ -1,4 +1,4 @@
-"""The context of a call, as the command sees it: who runs it, its deadline and session, and calls to the supervisor.
+"""The context of a call, as the command sees it: its worker, deadline and session, and calls to the supervisor.
 
 Its methods may be used from any thread that the command starts.
 """
@@ -18,7 +18,7 @@ from .wire import shapes
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which worker this is; the supervisor's HELLO says so."""
+    """The identity of this worker, from the supervisor's HELLO."""
 
     pool: str
     worker: str
@@ -26,7 +26,7 @@ class Identity:
 
 
 class CallInProgress(Protocol):
-    """What a context needs to know of its call; `RunningCall` in workers."""
+    """The call of a context, as the context sees it; `RunningCall` in workers."""
 
     id: int
     identity: Identity
@@ -99,7 +99,7 @@ class Context:
         return ParentStream(self._running.parent, name, arguments)
 
     def emit(self, event: str, facts: dict[str, Any]) -> None:
-        """Report something to the supervisor that nobody waits for.
+        """Emit an event to the supervisor; nobody waits for it.
 
         Raises:
             TypeError, ValueError: what is given is no event; nothing is sent.

@@ -1,4 +1,4 @@
-"""A fork server's socket to its supervisor: a message is one packet, and descriptors travel with it."""
+"""A fork server's socket to its supervisor: each message is one packet, and may carry descriptors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DESCRIPTORS_MOST = 16  # that come with one message
 
 
 class ControlSocket:
-    """The fork server's end. Messages are [kind, what it says]."""
+    """The fork server's end. Messages are [kind, facts]."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

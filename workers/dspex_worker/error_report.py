@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from .failure import Cancelled, Failure
 from .wire import OverLimit, Unencodable
-from .wire.error_codec import ErrorEncoder, Known
+from .wire.error_codec import ErrorEncoder, KnownError
 
 
-def _classify(error: BaseException) -> Known:
-    """Name the supervisor's class for an exception, where it has one."""
+def _classify(error: BaseException) -> KnownError:
+    """Return the supervisor's class for an exception, where it has one."""
     match error:
         case Failure():
-            return Known(error.kind, error.facts)
+            return KnownError(error.kind, error.facts)
         case Cancelled():
-            return Known("CallCancelled")
+            return KnownError("CallCancelled")
         case Unencodable():
-            return Known("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
+            return KnownError("EncodeError", {"path": error.path, "type": error.type_name, "reason": error.reason})
         case OverLimit():
-            return Known("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
+            return KnownError("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
         case _:
-            return Known()
+            return KnownError()
 
 
 describe = ErrorEncoder(classify=_classify, traceback=64 * 1024).describe

@@ -40,7 +40,7 @@ from .startup import STDIO, Gate, become_worker
 
 @dataclass
 class ForkedWorker:
-    """A worker, as its parent knows it."""
+    """A worker, as its parent sees it."""
 
     generation: int
     pid: int
@@ -118,7 +118,7 @@ class ForkServer:
             self._monitor.look(time.monotonic())
 
     def end(self) -> NoReturn:
-        """Kill all that is left, and exit: the supervisor is gone."""
+        """Kill all remaining workers, and exit: the supervisor is gone."""
         kill_all_children()
         os._exit(0)
 
@@ -151,17 +151,17 @@ class ForkServer:
             if len(descriptors) <= STDIO:  # the kernel drops what does not fit into this process's table
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             gate = Gate() if branch is not None else None
-            signals.hold()  # until the child leaves them to the supervisor as well
+            signals.block()  # until the child leaves them to the supervisor as well
             pid = os.fork()
         except OSError as error:
-            signals.release()
+            signals.unblock()
             self._report_not_spawned(generation, descriptors, gate, error)
             return
         if pid == 0:
             if self._imported_sigchld is not None:
                 signal.signal(signal.SIGCHLD, self._imported_sigchld)
             become_worker(self._settings, self._bridge, descriptors, gate)
-        signals.release()
+        signals.unblock()
         worker = self._take_in(generation, pid, descriptors)
         problem = ""
         if gate is not None:
@@ -261,7 +261,7 @@ class ForkServer:
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """Return what tells of the end of a process; None if it has ended, or this system cannot."""
+    """Return a pidfd of a process; None if it has ended, or this system has none."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -277,7 +277,7 @@ def _count_threads() -> int:
 
 
 def _lead_a_session() -> None:
-    """Have a group of one's own, without the host's terminal; the host has seen to it unless its Python is too old."""
+    """Lead a session, without the host's terminal; the host has seen to it unless its Python is too old."""
     if os.getsid(0) != os.getpid():
         os.setsid()
 

@@ -25,7 +25,7 @@ IDLE_TICKS = 20  # after so many without a call the watch sleeps until the next 
 
 
 class LedCall(Protocol):
-    """What the leader needs to know of a call."""
+    """A call, as the leader sees it."""
 
     is_nested: bool
 
@@ -34,7 +34,7 @@ C = TypeVar("C", bound=LedCall)
 
 
 class MessageSource(Protocol[C]):
-    """What a leader does, beside leading; `Runtime` in workers."""
+    """The work of a leader, beside leading; `Runtime` in workers."""
 
     def read(self) -> list[Message]:
         """Block until there is more, and return it."""
@@ -53,7 +53,7 @@ class MessageSource(Protocol[C]):
 
 
 class LeaderFollower(Generic[C]):
-    """Who leads in one worker."""
+    """The leader and the followers among one worker's threads."""
 
     def __init__(self, source: MessageSource[C], *, calls_on_main: bool) -> None:
         self._source = source
@@ -95,7 +95,7 @@ class LeaderFollower(Generic[C]):
     # -- a running call --
 
     def step_aside(self) -> None:
-        """Let another thread lead, if the calling one does: it is about to wait."""
+        """Let another thread lead, if the calling one does and is about to wait."""
         if self._leader != threading.get_ident():
             return
         with self._lock:
@@ -166,7 +166,7 @@ class LeaderFollower(Generic[C]):
         self._watch()
 
     def _watch(self) -> None:
-        """Look after the leader; return after having led, or when there was nothing to look after for a while."""
+        """Watch the leader; return after having led, or when there was nothing to watch for a while."""
         me = threading.get_ident()
         seen, idle = -1, 0
         while True:

@@ -1,4 +1,4 @@
-"""The lifeline: a process group that is killed when its supervisor lets go of a pipe, or dies.
+"""The lifeline: kill a process group when its supervisor closes a pipe, or dies.
 
 A worker holds the read end of a pipe that never carries data, and asks the kernel to send SIGKILL to its own process
 group when anything happens on it. Closing the write end is such a thing, and a dying supervisor closes everything: the
@@ -35,7 +35,7 @@ THREAD_PATIENCE = 1.0  # seconds for a thread that has ended to leave the kernel
 
 
 class Lifeline:
-    """Ties this process, a group's leader, to the write end of a pipe. `kind` says by what: the kernel or a thread."""
+    """Ties this process, a group's leader, to the write end of a pipe. `kind` names the means: kernel or thread."""
 
     def __init__(self, read_end: int, *, parent: int | None = None) -> None:
         """`parent`, if given, must live on as well: a forked sibling of it may keep the pipe open."""

@@ -1,4 +1,4 @@
-"""Callbacks: calls that running commands make into the supervisor's process, and how they wait for the answers.
+"""Make callbacks: calls of running commands into the supervisor's process, and the waits for their answers.
 
 Any thread of a command makes them; the leader delivers the answers. A wait needs no interrupt: cancelling its call puts
 CANCELLED into its queue.

@@ -1,4 +1,4 @@
-"""Kill what workers leave behind. In the fork server, which adopts it.
+"""Kill and reap the processes that workers leave behind. In the fork server, which adopts them.
 
 Workers are subreapers: whatever is adopted here comes from a worker that is dead.
 """

@@ -1,4 +1,4 @@
-"""One call while it runs in the worker: what came with it, its session, its stream and its callbacks.
+"""One running call in a worker: its arguments, session, stream and callbacks.
 
 Three threads meet here. The *executing* thread runs the command. The *leader*, who reads, cancels it and delivers
 answers to its waits. Threads that the command itself started may make callbacks too.
@@ -20,7 +20,7 @@ from .wire.messages import Kind, Message
 
 
 class CallRuntime(Protocol):
-    """What a call needs of the worker that runs it."""
+    """The worker's runtime, as its calls see it."""
 
     identity: Identity
     sessions: Sessions
@@ -31,7 +31,7 @@ class CallRuntime(Protocol):
 
 
 class RunningCall:
-    """A command on its way, from its CALL frame to its reply."""
+    """One call of a command, from its CALL frame to its reply."""
 
     def __init__(self, runtime: CallRuntime, id: int, command: Command, arguments: dict[str, Any], meta: Any) -> None:
         self.runtime = runtime
@@ -67,7 +67,7 @@ class RunningCall:
         return self._view
 
     def session_notes(self) -> dict[str, Any] | None:
-        """Return what the reply says of the session's state; None if the call could not change it.
+        """Return the reply's notes on the session's state; None if the call could not change it.
 
         It may be asked again, when the first reply could not be sent.
         """

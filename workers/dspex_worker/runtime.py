@@ -1,4 +1,4 @@
-"""Serve one worker: take messages, start commands, answer what is asked of the worker itself.
+"""Serve one worker: read messages, start commands, answer requests to the worker itself.
 
 Threads. `LeaderFollower` decides which thread reads; see there. Commands run on the *main thread* when the pool's
 `concurrency` is 1 (so that a signal can interrupt them), nested calls (made by a tool that a running call waits for)
@@ -192,7 +192,7 @@ class Runtime:
     # -- a forked child of user code --
 
     def _let_go(self) -> None:
-        """Close what ties the worker to its supervisor (T8).
+        """Close all that ties the worker to its supervisor (T8).
 
         Once: a child of that child may have other files under these numbers.
         """

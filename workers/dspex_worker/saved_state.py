@@ -1,4 +1,4 @@
-"""Check saved states: they hold the program, and never how, where or with whom it is called.
+"""Check saved states: they hold the program, never how, where or with whom it is called.
 
 A state is a mapping of parts by their names in the module, or the one part of a bare predictor. DSPy's own load takes
 any other key of a part for an attribute of the predictor, so a file could move its endpoint or replace its methods.
@@ -65,7 +65,7 @@ def stray_options(module: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def addresses_in(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the paths of keys, at any depth, that say how or with whom to call something, and of URLs."""
+    """Yield the paths of keys, at any depth, that set how or with whom to call something, and of URLs."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if speaks_of_calling(name):
@@ -80,7 +80,7 @@ def addresses_in(value: Any, path: str = "") -> Iterator[str]:
 
 
 def speaks_of_calling(name: str) -> bool:
-    """Whether a key says how, where or with whom something is called: `api_base`, `x-api-key`, `baseUrl`, `timeout`."""
+    """Return whether a key sets how, where or with whom to call: `api_base`, `x-api-key`, `baseUrl`, `timeout`."""
     plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
     words = _WORD.findall(str(name))
     return plain in _CALLING or plain.endswith(_CALLING_ENDS) or (bool(words) and words[-1].lower() in _CALLED)

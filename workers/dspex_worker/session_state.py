@@ -1,4 +1,4 @@
-"""Keep session state in a worker: one mapping for each session, which commands reach through `ctx.session`.
+"""Keep session state in a worker: one mapping for each session, which commands reach as `ctx.session`.
 
 The leader restores and forgets mappings; the command that runs in a session writes it alone (the pool starts no other
 command of that session meanwhile). A durable session's mapping holds wire values only, and each reply carries what its
@@ -25,7 +25,7 @@ class State(dict[str, Any]):
 
 
 class SessionView(MutableMapping[str, Any]):
-    """What `ctx.session` is: the session's mapping, with the rights that the command declared."""
+    """A command's `ctx.session`: the session's mapping, with the rights that the command declared."""
 
     def __init__(self, state: State, *, id: str, is_writable: bool) -> None:
         self.id = id
@@ -106,7 +106,7 @@ class Sessions:
         return {"held": len(view) > 0, **notes}
 
     def restore(self, id: str, values: dict[str, Any]) -> None:
-        """Take the state that the supervisor kept."""
+        """Set the state that the supervisor kept."""
         self._states[id] = State(values)
         self._packed[id] = {key: encode(value) for key, value in values.items()}
 
@@ -129,7 +129,7 @@ class Sessions:
             self._packed.pop(view.id, None)
 
     def _changed(self, view: SessionView) -> tuple[dict[str, Any], list[str]]:
-        """Return what the supervisor does not have yet, and what it has and is gone; from now on it counts as sent."""
+        """Return what the supervisor lacks, and what it has that is gone; from now on it counts as sent."""
         before = self._packed.get(view.id, {})
         touched = view.touched()
         packed = {key: encode(value, root=f"session[{key!r}]") for key, value in touched.items()}

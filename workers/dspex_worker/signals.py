@@ -28,29 +28,29 @@ def take_own() -> None:
 
 
 def leave_to_supervisor() -> None:
-    """Make them do nothing here from now on; main thread only. Those that were held come, and do nothing."""
+    """Ignore both signals here from now on; main thread only. Those that were blocked arrive, and do nothing."""
     for number in LEFT:
         signal.signal(number, _ignore)
         signal.siginterrupt(number, False)  # code in C would see its system calls fail
-    release()
+    unblock()
 
 
-def hold() -> None:
-    """Let them wait: a child is made that leaves them to the supervisor too, and does not say so yet."""
+def block() -> None:
+    """Block the signals while a child is made that does not ignore them yet."""
     signal.pthread_sigmask(signal.SIG_BLOCK, LEFT)
 
 
-def release() -> None:
-    """Let those come that wait."""
+def unblock() -> None:
+    """Unblock the signals."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """It is the supervisor's to decide about."""
+    """Do nothing: the supervisor decides about the signal."""
 
 
 class _Forks:
-    """What user code forks gets the defaults back."""
+    """Restores the default handlers in what user code forks."""
 
     def __init__(self) -> None:
         self._masks: dict[int, set[signal.Signals | int]] = {}  # by thread
@@ -66,7 +66,7 @@ class _Forks:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _restore(self) -> None:
-        """Give the defaults back. A waiting signal ends the child: a KeyboardInterrupt from here would be lost."""
+        """Restore the defaults. A waiting signal ends the child: a KeyboardInterrupt from here would be lost."""
         ours = [number for number in LEFT if signal.getsignal(number) is _ignore]  # else user code has one of its own
         for number in ours:
             signal.signal(number, signal.SIG_DFL)

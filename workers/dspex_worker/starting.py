@@ -1,4 +1,4 @@
-"""Tell whether a supervisor is starting this process: then it may not start one, or there would be no end of it.
+"""Detect that a supervisor is starting this process: it may not start one, or there would be no end of it.
 
 Code that workers import may be the program itself (a bridge that is its own host, without a `__main__` guard), and an
 "interpreter" may be a launcher that runs the program once more. The supervisor marks what it starts in the environment,
@@ -31,7 +31,7 @@ def begun_by() -> str | None:
 
 
 def marks(pool: str) -> dict[str, str]:
-    """Return what the environment of a process says that this one starts for a pool."""
+    """Return the environment variables that mark a process as starting for a pool."""
     return {VARIABLE: pool, DEPTH: f"{_depth() + 1} {pool}"}
 
 

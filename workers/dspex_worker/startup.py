@@ -1,4 +1,4 @@
-"""Turn a bare process into a running worker: lead a session, claim stdio, greet, set up, be ready."""
+"""Turn a bare process into a worker: lead a session, claim stdio, send HELLO, set up, be ready."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Gate:
         self._inside, self._outside = os.pipe2(os.O_CLOEXEC)
 
     def open(self) -> None:
-        """In the parent."""
+        """Open it, in the parent."""
         os.close(self._inside)
         os.close(self._outside)
 
     def wait(self) -> None:
-        """In the child: give back the own copy of the parent's end, whose closing is the sign."""
+        """Wait in the child, having closed its copy of the parent's end, whose closing opens the gate."""
         os.close(self._outside)
         os.read(self._inside, 1)
         os.close(self._inside)
 
 
 def become_worker(settings: Settings, bridge: Bridge | None, descriptors: list[int], gate: Gate | None) -> NoReturn:
-    """Lead a session, drop all that is the fork server's, and be a worker: in this process, or through exec."""
+    """Lead a session, close all that is the fork server's, and run the worker: in this process, or through exec."""
     try:
         os.setsid()
         if gate is not None:
@@ -81,7 +81,7 @@ def _close_inherited(keep: int) -> None:
 
 
 def _reseed() -> None:
-    """Two children must not draw the same numbers; numpy's global generator does not reseed itself at fork."""
+    """Reseed random generators: two children must not draw the same numbers, and numpy's does not reseed at fork."""
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -92,7 +92,7 @@ def _reseed() -> None:
 
 
 def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
-    """Be a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
+    """Run a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
     starting.begin()
     incoming, outgoing = stdio.claim()
     writer, buffer = FrameWriter(outgoing), FrameBuffer()

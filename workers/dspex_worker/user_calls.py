@@ -1,4 +1,4 @@
-"""Find out how a function of the user's takes what DSPy gives it, before it is called.
+"""Find out, before a user's function is called, how it takes what DSPy passes to it.
 
 DSPy calls a metric by position: (example, prediction) to score it, with a `trace` while demonstrations are collected,
 and GEPA adds `pred_name` and `pred_trace`. A metric may have parameters of its own besides (`frac=1.0`), which get
@@ -20,12 +20,12 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class Mismatch(TypeError):
-    """A function that cannot be called with what it will be given."""
+    """A function that cannot be called with the arguments that it will get."""
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
-    """Which of the five roles a metric takes by position, which by name, and which it cannot do without."""
+class MetricParameters:
+    """The roles that a metric takes by position and by name, and those that it requires."""
 
     positional: int
     takes_rest: bool = False
@@ -54,11 +54,11 @@ class Convention:
         return [role for role in ROLES if role in placed or role in named]
 
 
-_AS_GIVEN = Convention(len(ROLES))
+_AS_GIVEN = MetricParameters(len(ROLES))
 
 
-def metric_convention(metric: Callable[..., Any]) -> Convention:
-    """Return how `metric` is to be called.
+def metric_parameters(metric: Callable[..., Any]) -> MetricParameters:
+    """Return how `metric` takes its arguments.
 
     Raises:
         Mismatch: it cannot be called as a metric in any way that DSPy has.
@@ -118,7 +118,7 @@ def require_arguments(function: Callable[..., Any], what: str, *names: str, may_
         ) from None
 
 
-def _convention(parameters: Mapping[str, Parameter]) -> Convention:
+def _convention(parameters: Mapping[str, Parameter]) -> MetricParameters:
     every = list(parameters.values())
     ordered = [one for one in every if one.kind in _BY_POSITION]
     takes_rest = any(one.kind is Parameter.VAR_POSITIONAL for one in every)
@@ -127,7 +127,7 @@ def _convention(parameters: Mapping[str, Parameter]) -> Convention:
     lacking = {ROLES[at] for at, one in enumerate(ordered[:taken]) if one.default is Parameter.empty}
     lacking |= {name for name in named if parameters[name].default is Parameter.empty}
     rest = takes_rest and taken >= len(ordered)
-    return Convention(taken, rest, named, frozenset(lacking))
+    return MetricParameters(taken, rest, named, frozenset(lacking))
 
 
 def _taken_by_position(ordered: Sequence[Parameter], *, takes_rest: bool) -> int:

@@ -1,4 +1,4 @@
-"""The stretches of a call that run the user's code: only there may an interrupt reach its thread.
+"""Mark the stretches of a call that run the user's code: only there may an interrupt reach its thread.
 
 An interrupt is an exception raised between two bytecodes. `is_inside` is set and cleared by the executing thread alone,
 and everything that belongs to the runtime (writing a frame, waiting for an answer) happens outside.
@@ -19,7 +19,7 @@ _take_back = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(_S
 
 
 class UserCode:
-    """Where the user's code of one call runs, and whether it has been interrupted."""
+    """Where one call's user code runs, and whether it has been interrupted."""
 
     __slots__ = ("_lock", "_thread", "is_cancelled", "is_inside", "was_interrupted")
 

@@ -1,4 +1,4 @@
-"""The wire dialects: pure functions from messages to bytes and from bytes to answers. No I/O, no state, any thread.
+"""The wire dialects: pure functions between messages, bytes and answers. No I/O, no state, any thread.
 
 Bytes equal those of DSPy 3.4.1's lm15 engine (checked by tests/parity/test_lm_requests.py): the same key order,
 `json.dumps(..., ensure_ascii=False, separators=(",", ":"))`, the same readings of odd messages.

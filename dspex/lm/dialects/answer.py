@@ -1,4 +1,4 @@
-"""`Answer`: one choice of a response, with its tool calls and token counters in DSPy's shape."""
+"""`Answer`: one choice of a response, with tool calls and token counters in DSPy's shape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer:
 
 
 def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:
-    """Return the error for a JSON object that is no answer: what it complains of, else that it is none."""
+    """Return the error for a JSON object that is no answer: the one it reports, else that it is none."""
     if complaint := complaint_in(data):
         return complaint.error(lm)
     return LMProviderError("The reply is JSON, but not an answer.", model=lm.model, provider=lm.provider.id, status=200)
@@ -77,7 +77,7 @@ def counters(
     prompt_details: Details,
     completion_details: Details,
 ) -> dict[str, Any]:
-    """Token counters in DSPy's shape: only what was reported, details present as None when the rest is."""
+    """Return token counters in DSPy's shape: only what was reported, details present as None when the rest is."""
     found: dict[str, Any] = {}
     if prompt is not None:
         found["prompt_tokens"] = prompt

@@ -1,4 +1,4 @@
-"""Anthropic's Messages dialect."""
+"""Speak Anthropic's Messages dialect."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def answer(lm: LM, body: bytes) -> Answer:
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
-    """The body with tool inputs that are no objects as the native side reads them: DSPy's reader would empty them."""
+    """Return the body with tool inputs that are no objects in the native form: DSPy's reader would empty them."""
     if b'"tool_use"' not in body:
         return body
     data = decode(lm, body)

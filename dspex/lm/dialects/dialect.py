@@ -1,4 +1,4 @@
-"""`Dialect`: what each dialect does; `openai`, `anthropic` and `gemini` are modules of this shape."""
+"""`Dialect`: the interface of a dialect; `openai`, `anthropic` and `gemini` are modules of this shape."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Dialect(Protocol):
         ...
 
     def repaired(self, lm: LM, body: bytes) -> bytes:
-        """An answer's body with tool arguments that are no objects kept where a worker's reader would empty them."""
+        """Return the body with tool arguments that are no objects kept where a worker's reader would empty them."""
         ...
 
     def usage_in(self, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP errors as `LMError` classes, by DSPy 3.4.1's rules (lm15 errors.py and each provider's normalize_error)."""
+"""Map HTTP errors to `LMError` classes by DSPy 3.4.1's rules (lm15 errors.py, each provider's normalize_error)."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def failure(
 
 
 def with_metadata(error: LMError, head: Head, lm: LM) -> LMError:
-    """Add what only the headers say: the provider's wish for a pause, the request's id."""
+    """Add what only the headers hold: the provider's requested pause, the request's id."""
     if error.retry_after is None:
         error.retry_after = retry_after(head)
     id = error.request_id or head.get("x-request-id") or head.get("request-id")
@@ -121,7 +121,7 @@ def with_metadata(error: LMError, head: Head, lm: LM) -> LMError:
 
 
 def retry_after(head: Head) -> float | None:
-    """Return seconds that the provider wants us to wait, by Retry-After (seconds or a date) or retry-after-ms."""
+    """Return the seconds to wait that the provider asks for, by Retry-After (seconds or a date) or retry-after-ms."""
     text = head.get("retry-after")
     if text:
         return _seconds(text)
@@ -149,7 +149,7 @@ def _until(text: str) -> float | None:
 
 
 def envelope(body: bytes) -> tuple[dict[str, Any], Any] | None:
-    """(the body's object, its "error" member), None when the body is not a JSON object."""
+    """Return (the body's object, its "error" member), None when the body is not a JSON object."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Errors that came as a success: found in a 2xx body or a stream's event, whatever their envelope, and classified.
+"""Find and classify errors in a 2xx body or a stream's event, whatever their envelope.
 
 Gateways answer 200 and say inside that it went wrong, each in its own way: `{"error": {...}}`, `{"error": "text"}`,
 `{"object": "error"}` (vLLM), `{"type": "error"}` (Anthropic), `choices[0].error` (OpenRouter), a list of these
@@ -63,14 +63,14 @@ CODES: dict[str, type[LMProviderError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What an envelope says: the message, and its codes, the most precise first."""
+    """The contents of an error's envelope: the message, and its codes, the most precise first."""
 
     message: str
     codes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> type[LMProviderError]:
-        """The class that it stands for; LMServerError where the codes say nothing that is known."""
+        """The class of the error; LMServerError where no code is a known one."""
         for code in self.codes:  # names before numbers: 429 may mean a spent quota too
             if code in CODES:
                 return CODES[code]
@@ -85,7 +85,7 @@ class Fault:
 
 
 def fault_in(payload: Any) -> Fault | None:
-    """Return the error that a JSON value is or holds, None for one that says nothing of an error."""
+    """Return the error that a JSON value is or holds; None if it holds none."""
     if isinstance(payload, list):
         return next((fault for item in payload if (fault := fault_in(item)) is not None), None)
     if not isinstance(payload, dict):
@@ -98,7 +98,7 @@ def fault_in(payload: Any) -> Fault | None:
 
 
 def complaint_in(payload: Any) -> Fault | None:
-    """Return what a JSON value that is no answer complains of, None when it holds no word of it."""
+    """Return the error text in a JSON value that is no answer; None if it has none."""
     if not isinstance(payload, dict):
         return None
     if any(payload.get(name) for name in _MESSAGES) or any(map(_says_failure, payload.items())):

@@ -1,4 +1,4 @@
-"""Server-sent events cut out of a stream of bytes, however it arrives. Pure.
+"""Split a stream of bytes into server-sent events, however it arrives. Pure.
 
 Source: WHATWG HTML, "Server-sent events": lines end with a line feed, a carriage return or both; a byte order mark may
 come first. Nothing is looked at twice, so the work grows with what arrived, also when it comes byte by byte.
@@ -10,7 +10,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventSplitter:
-    """Feed it bytes; it gives the events that are whole, their lines ended by line feeds."""
+    """Splits bytes into whole events, their lines ended by line feeds."""
 
     __slots__ = ("_ends_with_return", "_is_first", "_line_end", "_pending")
 
@@ -26,7 +26,7 @@ class EventSplitter:
         return len(self._pending)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that `data` ends."""
+        """Return the events that `data` completes."""
         data = self._line_end + self._with_line_feeds(data)
         *ended, rest = data.split(b"\n\n")
         events: list[bytes] = []
@@ -38,7 +38,7 @@ class EventSplitter:
         return events
 
     def rest(self) -> bytes:
-        """What stands behind the last whole event; it is let go."""
+        """Return and drop what follows the last whole event."""
         self._line_end = b""
         return self._taken()
 

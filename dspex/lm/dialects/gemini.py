@@ -1,4 +1,4 @@
-"""Gemini's dialect, as far as the parent needs it: where a worker's requests go, what an answer is and what it cost.
+"""Read Gemini's dialect as far as the parent needs it: a worker's URLs, answers and usage.
 
 The parent writes no request in it: Gemini's models are asked by workers, whose requests pass through here.
 """

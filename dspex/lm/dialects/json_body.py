@@ -1,4 +1,4 @@
-"""JSON as the wire wants it: a request's body made, byte for byte as DSPy makes it, and a response's body read."""
+"""Encode a request's JSON body byte for byte as DSPy does, and decode a response's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """Return the payload as the wire wants it.
+    """Return the payload as JSON bytes, as DSPy sends them.
 
     Raises:
         InvalidInput: text that has no UTF-8 form (a lone surrogate), or a value that is not JSON.
@@ -33,7 +33,7 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def encode_chat(model: str, messages: Sequence[str], rest: Mapping[str, Any]) -> bytes:
-    """`{"model": ..., "messages": [...], **rest}`, of messages that are JSON already.
+    """Return `{"model": ..., "messages": [...], **rest}` as bytes, from messages that are JSON already.
 
     Raises:
         InvalidInput: as `encode`.

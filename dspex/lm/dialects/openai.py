@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions dialect, and the servers that speak it with deviations (`Provider` says which)."""
+"""Speak OpenAI's Chat Completions dialect, with the deviations of each `Provider`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def answer(lm: LM, body: bytes) -> Answer:
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
-    """The body with tool arguments that are neither text nor an object as text: DSPy's reader would empty them."""
+    """Return the body with tool arguments that are neither text nor an object as text: DSPy's reader empties them."""
     if b'"tool_calls"' not in body:
         return body
     data = decode(lm, body)

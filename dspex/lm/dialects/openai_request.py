@@ -1,4 +1,4 @@
-"""A request's body in OpenAI's Chat Completions dialect: messages and options, byte for byte as DSPy sends them."""
+"""Build a request's body in OpenAI's Chat Completions dialect, byte for byte as DSPy does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call's generation options, checked and brought into one form, for both dialects."""
+"""Check a call's generation options, and bring them into one form for all dialects."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def effort(provider: Provider, asked: Any) -> str | None:
 
 
 def schema_of(lm: LM, response_format: Any) -> dict[str, Any] | None:
-    """`response_format` as {"type": "json_object"} or {"type": "json_schema", "schema", "name"?, "strict"?}."""
+    """Return `response_format` as {"type": "json_object"} or {"type": "json_schema", "schema", "name"?, "strict"?}."""
     if response_format is None:
         return None
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None

@@ -1,4 +1,4 @@
-"""The base of the dialects' stream readers: server-sent events, and every way in which one says that it failed."""
+"""The base of the dialects' stream readers: server-sent events, and every way in which one reports failure."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class StreamReader(ABC):
             raise text_fault("The stream holds an event that is no JSON object.").error(self.lm)
 
     def _last(self, pending: bytes) -> None:
-        """What stands behind the last whole event: an event without its blank line, or half of one."""
+        """Return what follows the last whole event: an event without its blank line, or half of one."""
         try:
             self._event(pending)
         except LMError:
@@ -128,7 +128,7 @@ class StreamReader(ABC):
             raise self._cut() from None
 
     def _no_stream(self, body: bytes) -> LMError:
-        """Return what stands there instead of a stream."""
+        """Return the error for a body that is no stream."""
         payload = json_in(body)
         fault = fault_in(payload)
         if fault is None and not isinstance(payload, dict | list):

@@ -1,4 +1,4 @@
-"""HTTP on asyncio: each event loop has its own idle connections, and everything runs on that loop's thread.
+"""Send HTTP requests on asyncio: each event loop has its own idle connections, all used on its thread.
 
 A cancelled request closes its connection at once. A loop that ends by `asyncio.run` closes its idle connections on
 the way out: an asynchronous generator per loop is parked, and `shutdown_asyncgens` closes it. Not covered: more than
@@ -160,7 +160,7 @@ class AsyncHttpStream:
         self._pool.connections.put(self._target, connection)
 
     def parts(self) -> AsyncIterator[bytes]:
-        """Give the body's parts; ask for them once."""
+        """Return the body's parts; may be called once."""
         return aiter(self)
 
     async def whole(self) -> Reply:

@@ -1,4 +1,4 @@
-"""`AsyncConnection`: one transport of an event loop and the parser of the response that it carries now."""
+"""`AsyncConnection`: one transport of an event loop, and the parser of its current response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the sock
 
 
 class AsyncConnection(asyncio.Protocol):
-    """One transport and the parser of the response that it carries now."""
+    """One transport, and the parser of its current response."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -80,7 +80,7 @@ class AsyncConnection(asyncio.Protocol):
         self._ended(exc)
 
     def request(self, data: bytes, deadline: float, *, whole: bool) -> asyncio.Future[None]:
-        """Send; the future is done when the whole response is there, or its head."""
+        """Send; the returned future is done when the whole response is there, or its head."""
         assert self._transport is not None
         self.parser = ResponseParser()
         self.answered = False

@@ -1,4 +1,4 @@
-"""HTTP from threads: the calling thread does all the I/O, so Ctrl-C interrupts it at once and nothing outlives it.
+"""Send HTTP requests from threads: the caller does the I/O, so Ctrl-C interrupts at once and nothing outlives it.
 
 A forked child starts without connections. When the interpreter exits, requests under way end with
 LMTransportError, or it would wait for their threads. Not covered: more than one request on a connection at a time; at
@@ -177,7 +177,7 @@ class BlockingHttpStream:
         self._http._put(self._target, connection)
 
     def parts(self) -> Iterator[bytes]:
-        """Give the body's parts; ask for them once."""
+        """Return the body's parts; may be called once."""
         return iter(self)
 
     def whole(self) -> Reply:

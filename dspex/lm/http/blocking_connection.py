@@ -16,7 +16,7 @@ _CHUNK = 64 * 1024
 
 
 class BlockingConnection:
-    """One socket and the parser of the response that it carries now."""
+    """One socket, and the parser of its current response."""
 
     __slots__ = ("answered", "host", "idle_until", "parser", "socket")
 
@@ -81,7 +81,7 @@ class BlockingConnection:
         return not poll.poll(0)
 
     def hang_up(self) -> None:
-        """From another thread: whoever waits for it finds its end."""
+        """Shut the socket down from another thread: whoever waits on it sees its end."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # not a TLS socket's own, which tears down its state
 

@@ -21,7 +21,7 @@ OnResend = Callable[[], object]  # called when a kept connection was closed and 
 
 
 class KeptConnection(Protocol):
-    """What a pool keeps; `idle_until` is a time.monotonic() point."""
+    """A connection that a pool keeps; `idle_until` is a time.monotonic() point."""
 
     idle_until: float
 
@@ -83,4 +83,4 @@ class ConnectionPool(Generic[C]):
 
 
 def ignore_resend() -> None:
-    """Nobody wants to know that a request was sent again."""
+    """Do nothing when a request is sent again."""

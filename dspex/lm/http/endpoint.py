@@ -1,4 +1,4 @@
-"""Where a request goes: URL, proxy and TLS, resolved once per URL. Pure but for reading the environment's proxies."""
+"""Resolve where a request goes: URL, proxy and TLS, once per URL. Reads only the environment's proxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One URL, taken apart: `address` is what to dial, `tunnel` the CONNECT request to send first, if any."""
+    """One parsed URL: `address` is what to dial, `tunnel` the CONNECT request to send first, if any."""
 
     url: str
     address: tuple[str, int]
@@ -37,7 +37,7 @@ class Endpoint:
 
 @functools.lru_cache(maxsize=1024)
 def target_of(url: str, proxy: str | None = None) -> Endpoint:
-    """Take a URL apart; `proxy` None means the environment's (HTTPS_PROXY, NO_PROXY ...), "" means none.
+    """Parse a URL; `proxy` None means the environment's (HTTPS_PROXY, NO_PROXY ...), "" means none.
 
     Raises:
         LMConfigurationError: not an http(s) URL, or a proxy that is not one.

@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages as bytes: the request's head and an incremental response parser. No I/O, any thread.
+"""Write and parse HTTP/1.1 messages: a request's head, and an incremental response parser. No I/O.
 
 Source: RFC 9112. Obsolete line folding is refused; trailers are read and dropped.
 """
@@ -22,7 +22,7 @@ _VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
 
 
 class Head:
-    """A response's status line and headers. `headers` is taken apart when it is asked for: most callers never do."""
+    """A response's status line and headers. `headers` is parsed when first asked for: most callers never do."""
 
     __slots__ = ("_folded", "raw", "status")
 
@@ -89,7 +89,7 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
 
 
 class ResponseParser:
-    """Feed it bytes; it fills `head`, `chunks` (body parts not taken yet) and `complete`.
+    """Parses bytes as they arrive into `head`, `chunks` (body parts not taken yet) and `complete`.
 
     `reusable` says after completion whether the connection may carry another request.
     """
@@ -107,7 +107,7 @@ class ResponseParser:
         self._seen = 0
 
     def feed(self, data: bytes) -> None:
-        """Take what arrived.
+        """Parse bytes that arrived.
 
         Raises:
             LMUnexpectedError: the peer does not speak HTTP/1.1, or went over a limit.
@@ -128,7 +128,7 @@ class ResponseParser:
             self._body(data)
 
     def closed(self) -> None:
-        """The peer closed the connection.
+        """Note that the peer closed the connection.
 
         Raises:
             LMTransportError: the response was not whole yet.

@@ -1,4 +1,4 @@
-"""What steps read and write, as far as it is known before a run: sets of names, and how they add up in sequence.
+"""Compute what steps read and write, as far as it is known before a run: sets of names, added up in sequence.
 
 Pure; `pipeline(...)` uses it to say what a run must be given and to find branches that write the same name (P1 - P3).
 """
@@ -15,7 +15,7 @@ _NONE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The names that a step needs, those that it takes if they are there, and whether it sees the whole state."""
+    """The names that a step needs, those that it takes if present, and whether it sees the whole state."""
 
     required: frozenset[str] = _NONE
     optional: frozenset[str] = _NONE
@@ -27,7 +27,7 @@ class Reads:
         return Reads(required, optional, self.is_everything or other.is_everything)
 
     def softened(self) -> Reads:
-        """The same of a step that may not run."""
+        """Return the same for a step that may not run."""
         return Reads(_NONE, self.required | self.optional, self.is_everything)
 
     def without(self, *names: str) -> Reads:
@@ -36,7 +36,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """The names that a step writes for certain, all that it may write, and whether it may write undeclared ones."""
+    """The names that a step certainly writes, all that it may write, and whether it may write undeclared ones."""
 
     certain: frozenset[str] = _NONE
     possible: frozenset[str] = _NONE
@@ -51,17 +51,17 @@ class Writes:
         return Writes(self.certain | other.certain, self.possible | other.possible, self.is_open or other.is_open)
 
     def either(self, other: Writes) -> Writes:
-        """The writes of a step that does the one or the other."""
+        """Return the writes of a step that runs one of two parts."""
         return Writes(self.certain & other.certain, self.possible | other.possible, self.is_open or other.is_open)
 
     def softened(self) -> Writes:
-        """The same of a step that may not run."""
+        """Return the same for a step that may not run."""
         return Writes(_NONE, self.possible, self.is_open)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Both of a step."""
+    """The reads and writes of a step."""
 
     reads: Reads = Reads()
     writes: Writes = Writes()

@@ -1,4 +1,4 @@
-"""What a user's function takes of the state, and predicates: functions that decide whether a step runs.
+"""Read a function's parameters and take its arguments from the state; predicates for conditions.
 
 A parameter's name is what it reads; one with a default is optional; `**state` is everything (P1).
 """
@@ -29,7 +29,7 @@ class Parameters:
 
     @classmethod
     def of(cls, function: Callable[..., Any], label: str) -> Parameters:
-        """Read them.
+        """Read a function's parameters.
 
         Raises:
             SettingsError: the function does not say what it takes.
@@ -57,7 +57,7 @@ class Parameters:
         return (*self.positional, *self.named)
 
     def reads(self, given: Mapping[str, Any]) -> Reads:
-        """What it reads of the state, where the options `given` need not come from there."""
+        """Return what the function reads of the state; the options `given` need not come from there."""
         names = frozenset(self.names) - given.keys()
         required = names & self.required
         return Reads(required, names - required, self.takes_rest)
@@ -74,7 +74,7 @@ class Parameters:
                 raise UnknownName("option", name, known, where=self.label)
 
     def bound(self, state: Mapping[str, Any], given: Mapping[str, Any], reader: str) -> Callable[[], Any]:
-        """Give the call with what it reads; `reader` is who it is for.
+        """Return the call with its arguments; `reader` names the step in errors.
 
         Raises:
             InvalidInput: the state lacks something.
@@ -103,7 +103,7 @@ class Condition:
 
     @classmethod
     def of(cls, given: Any) -> Condition:
-        """Make one of a function of the state, or of the name of a value that must be there and true.
+        """Return the condition of a predicate, or of the name of a value that must be there and true.
 
         Raises:
             SettingsError: it is neither.
@@ -129,7 +129,7 @@ class Condition:
 
 
 def missing(name: str, label: str, state: Mapping[str, Any]) -> InvalidInput:
-    """The error for a value that a step reads and nothing has given."""
+    """Return the error for a value that a step reads and nothing has given."""
     import difflib
 
     near = difflib.get_close_matches(name, list(state), n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""A pipeline's steps put in sequence and checked: what `Pipeline` runs, and what it is as a step of another."""
+"""Put a pipeline's steps in sequence and check them; the plan of `Pipeline`, and of a pipeline as a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...errors import SettingsError
 from .dataflow import Flow, Reads, in_sequence
 from .step import Node, Step, place
-from .step_cache import CacheStep, Kept
+from .step_cache import CacheStep, StepStore
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class StepSequence:
 
     nodes: tuple[Node, ...]
     reads: Reads
-    kept: Mapping[int, Kept] = field(default_factory=dict)
+    stores: Mapping[int, StepStore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class StepPlan:
 
 def sequence_of(nodes: tuple[Node, ...], reads: Reads) -> StepSequence:
     """Return the sequence of placed steps, with an empty store for each cache step."""
-    kept = {n.index: Kept(n.step.ttl, n.step.max_entries) for n in nodes if isinstance(n.step, CacheStep)}
-    return StepSequence(nodes, reads, kept)
+    stores = {n.index: StepStore(n.step.ttl, n.step.max_entries) for n in nodes if isinstance(n.step, CacheStep)}
+    return StepSequence(nodes, reads, stores)
 
 
 def _plan(node: Node) -> StepPlan:

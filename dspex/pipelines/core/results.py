@@ -1,4 +1,4 @@
-"""What a run leaves: its state, and a record of each step. Immutable; any thread."""
+"""The result of a run: its state, and a record of each step. Immutable; any thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 200
 
 
 class Status(StrEnum):
-    """What became of a step."""
+    """How a step ended."""
 
     DONE = "done"
     SKIPPED = "skipped"  # its `when` said no
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Optimization:
-    """How a step's program was optimized: where that ran, and what came of it. The program itself may run elsewhere."""
+    """How a step's program was optimized: where that ran, and its scores. The program itself may run elsewhere."""
 
     optimizer: str  # as `dspex.optimize` names it: "miprov2", ...
     pool: str
@@ -39,7 +39,7 @@ class Optimization:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did. `seconds` is wall time, all attempts and the fallback included."""
+    """The record of one step. `seconds` is wall time, all attempts and the fallback included."""
 
     name: str
     index: int
@@ -62,7 +62,7 @@ class StepRecord:
     children: Steps = field(default_factory=lambda: Steps(()))
 
     def __getitem__(self, name: str) -> Any:
-        """Give what is in `extra`."""
+        """Return an item of `extra`."""
         try:
             return self.extra[name]
         except KeyError:
@@ -89,7 +89,7 @@ class Steps(Sequence[StepRecord]):
         return len(self._records)
 
     def flat(self) -> Iterator[StepRecord]:
-        """Each record, followed by its children."""
+        """Yield each record, followed by its children."""
         for record in self._records:
             yield record
             yield from record.children.flat()
@@ -100,7 +100,7 @@ class Steps(Sequence[StepRecord]):
 
 
 class Result:
-    """What a run came to: `result["answer"]` or `result.answer`, the whole `state`, and the `steps`.
+    """The result of a run: `result["answer"]` or `result.answer`, the whole `state`, and the `steps`.
 
     `cost_usd` is of everything that the run asked of language models, None where a price is unknown.
     """
@@ -172,7 +172,7 @@ class Result:
 
 
 def summed(usages: Any) -> dict[str, dict[str, Any]]:
-    """Add up usages, model by model; what is no number is the last one's."""
+    """Return usages added up, model by model; of what is no number, the last one's."""
     total: dict[str, dict[str, Any]] = {}
     for usage in usages:
         for model, counts in usage.items():

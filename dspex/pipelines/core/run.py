@@ -1,4 +1,4 @@
-"""What belongs to one run: its session, supervisor, LM, time, and who watches it. Any thread of the run uses it."""
+"""The context of one run: its session, supervisor, LM, deadline and watchers. Any thread of the run uses it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class PipelineRun:
-    """What belongs to one run: its session, supervisor, LM, time, and who watches."""
+    """The context of one run: its session, supervisor, LM, deadline and watchers."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class PipelineRun:
         self._lock = threading.Lock()
 
     def watch(self, watcher: Callable[[PipelineEvent], None]) -> None:
-        """Have every event told to `watcher`, from whichever thread it happens in; before the run starts."""
+        """Call `watcher` with every event, from whichever thread it happens in; before the run starts."""
         self._watcher = watcher
 
     # -- for steps ---------------------------------------------------------------------------------------------
 
     def supervisor(self) -> Supervisor:
-        """Give the run's supervisor; the process's default one if none was named."""
+        """Return the run's supervisor; the process's default one if none was named."""
         if self._supervisor is None:
             self._supervisor = defaults.default_supervisor()
         return self._supervisor
@@ -82,13 +82,13 @@ class PipelineRun:
         return self._supervisor is not None
 
     def lm_identity(self) -> str:
-        """What tells the run's language model from others; empty if it has none."""
+        """Return the identity of the run's language model; empty if it has none."""
         with contextlib.suppress(DspexError):
             return (self.lm or defaults.configured_lm()).ref
         return ""
 
     def touch(self, pool: str) -> None:
-        """A call of this run's session goes to the pool."""
+        """Note that a call of this run's session goes to the pool."""
         with self._lock:
             self._touched.add(pool)
 
@@ -97,11 +97,11 @@ class PipelineRun:
         return self._watcher is not None
 
     def progressed(self, step: str, report: Mapping[str, Any]) -> None:
-        """A step says how far it is; any thread."""
+        """Emit a step's progress; any thread."""
         self.emit(EventKind.STEP_PROGRESSED, step, facts=dict(report))
 
     def chunked(self, step: str, field: str, text: str) -> None:
-        """A piece of a field's text has come; any thread."""
+        """Emit a piece of a field's text; any thread."""
         self.emit(EventKind.STEP_CHUNK, step, facts={"field": field, "text": text})
 
     def emit(self, kind: EventKind, step: str = "", **facts: Any) -> None:
@@ -126,7 +126,7 @@ class PipelineRun:
 
 
 def checked_options(options: RunOptions) -> dict[str, Any]:
-    """The options as `PipelineRun` takes them.
+    """Return the options as `PipelineRun` takes them.
 
     Raises:
         InvalidInput: a value that cannot be.

@@ -1,4 +1,4 @@
-"""What can be watched of a run, and the streams that `stream` and `astream` give.
+"""The events of a run, and the streams that `stream` and `astream` return.
 
 A stream's run goes on beside its reader: in a thread, or as a task. Closing the stream cancels the run; so does
 dropping it, which is done without a lock, since the collector may run anywhere (C11).
@@ -28,7 +28,7 @@ _CLOSE_PATIENCE = 5.0  # seconds that `aclose` waits for the run's own end
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The kinds of events."""
 
     RUN_STARTED = "run_started"
     STEP_STARTED = "step_started"
@@ -55,7 +55,7 @@ class PipelineEvent:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """The run is over."""
+    """Marks the end of the run."""
 
     error: BaseException | None = None
 

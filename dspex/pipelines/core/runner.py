@@ -1,4 +1,4 @@
-"""Run steps in sequence, each with its condition, attempts and fallback; written once for threads and event loops.
+"""Run steps in sequence, each with its condition, attempts and fallback; for threads and event loops alike.
 
 Everything here awaits only its `Driver`, which blocks or awaits (see `drivers/`); what belongs to a run is in its
 `PipelineRun` (P9). Rules P2, P3 and P7.
@@ -18,15 +18,15 @@ from .plan import Plan, StepSequence
 from .results import Result, Status, StepRecord, Steps
 from .run import PipelineRun
 from .run_events import EventKind
-from .step import Made, Node, StepJob
+from .step import Node, StepJob, StepOutput
 from .step_cache import key_of
 
 _MESSAGE_MOST = 300  # characters of a cause that a PipelineError's text quotes
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A step's end: its record, its value for whoever collects it, and what it writes."""
+class StepEnd:
+    """The end of a step: its record, its value for a collecting parent, and its writes."""
 
     record: StepRecord
     value: Any = None
@@ -34,7 +34,7 @@ class Done:
 
 
 class PartsFailed(Exception):
-    """Something inside a composite step failed: `causes`, the first one first, and the records of its parts."""
+    """Parts of a composite step failed: `causes`, the first one first, and the records of its parts."""
 
     def __init__(self, step: str, causes: Sequence[BaseException], children: Sequence[StepRecord]) -> None:
         super().__init__(step)
@@ -67,7 +67,9 @@ async def run_whole(plan: Plan, run: PipelineRun, inputs: Mapping[str, Any], dri
         with run.account:
             await run_sequence(plan.sequence, run, state, driver, run.deadline, records)
     except StepFailed as failed:
-        raise _told(plan.name, failed, len(plan.sequence.nodes), run.result(state, records)) from failed.causes[0]
+        raise _pipeline_error(
+            plan.name, failed, len(plan.sequence.nodes), run.result(state, records)
+        ) from failed.causes[0]
     finally:
         driver.close()
         run.close()
@@ -84,9 +86,9 @@ async def run_sequence(
     deadline: float,
     records: list[StepRecord],
 ) -> dict[str, Any]:
-    """Run steps in turn on `state`, which they change, and give what they wrote. `records` grows as they end."""
+    """Run steps in turn on `state`, which they change, and return what they wrote. `records` grows as they end."""
     written: dict[str, Any] = {}
-    key = key_of(state, sequence.reads, run.lm_identity()) if sequence.kept else None
+    key = key_of(state, sequence.reads, run.lm_identity()) if sequence.stores else None
     first = _served(sequence, key, state, written, records)
     for node in sequence.nodes[first:]:
         try:
@@ -97,13 +99,13 @@ async def run_sequence(
         records.append(done.record)
         state.update(done.writes)
         written.update(done.writes)
-        if key is not None and node.index in sequence.kept and not any(map(_fell_back, Steps(records).flat())):
-            sequence.kept[node.index].put(key, written)
+        if key is not None and node.index in sequence.stores and not any(map(_fell_back, Steps(records).flat())):
+            sequence.stores[node.index].put(key, written)
     return written
 
 
-async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> Done:
-    """Run one step: when, attempts, fallback (P7).
+async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> StepEnd:
+    """Run one step: condition, attempts, fallback (P7).
 
     Raises:
         StepFailed: it came to nothing.
@@ -113,11 +115,11 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
     if not await _is_wanted(run, node, state, driver, deadline):
         record = node.record(Status.SKIPPED, reason="its condition did not hold")
         run.emit(EventKind.STEP_SKIPPED, node.name, record=record)
-        return Done(record)
+        return StepEnd(record)
     run.emit(EventKind.STEP_STARTED, node.name)
     tried = await _try(run, node, state, driver, deadline)
     if tried.made is not None:
-        done = _done(node, tried.made, tried, state, began)
+        done = _step_end(node, tried.made, tried, state, began)
     elif node.fallback is not None and time.monotonic() < deadline:
         done = await _fall_back(run, node, node.fallback, tried, state, driver, deadline, began)
     else:
@@ -127,11 +129,11 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
 
 
 @dataclass(slots=True)
-class _Tried:
-    """A step's attempts: what the last one made, or what went wrong in each."""
+class _Attempts:
+    """The attempts of a step: the output of the last one, or the error of each."""
 
     attempts: int = 0
-    made: Made | None = None
+    made: StepOutput | None = None
     writes: Mapping[str, Any] = field(default_factory=dict)
     errors: list[BaseException] = field(default_factory=list)
     last: BaseException | None = None
@@ -153,15 +155,15 @@ async def _is_wanted(run: PipelineRun, node: Node, state: Mapping[str, Any], dri
         if is_cancellation(raised):
             raise
         error = raised
-    raise _failed(run, node, _Tried(errors=[error], culprit=node.name), began)
+    raise _failed(run, node, _Attempts(errors=[error], culprit=node.name), began)
 
 
-async def _try(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> _Tried:
+async def _try(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> _Attempts:
     """Attempt it until it works, may not be tried again, or the time of all attempts is up."""
     began = time.monotonic()
     limit = node.step.policy.timeout
     until = deadline if limit is None else min(deadline, began + limit)
-    tried = _Tried()
+    tried = _Attempts()
     while True:
         error: Exception
         causes: Sequence[BaseException]
@@ -196,12 +198,12 @@ async def _fall_back(
     run: PipelineRun,
     node: Node,
     instead: Node,
-    tried: _Tried,
+    tried: _Attempts,
     state: Mapping[str, Any],
     driver: Driver,
     deadline: float,
     began: float,
-) -> Done:
+) -> StepEnd:
     """Run the fallback, which sees `error`; what it gives stands for what the step would have given."""
     try:
         done = await run_step(run, instead, {**state, "error": tried.last}, driver, deadline)
@@ -230,10 +232,10 @@ async def _fall_back(
         errors=tuple(tried.errors),
         children=Steps([*tried.children, done.record]),
     )
-    return Done(record, done.value, writes)
+    return StepEnd(record, done.value, writes)
 
 
-def _done(node: Node, made: Made, tried: _Tried, state: Mapping[str, Any], began: float) -> Done:
+def _step_end(node: Node, made: StepOutput, tried: _Attempts, state: Mapping[str, Any], began: float) -> StepEnd:
     again = f"tried again after {type(tried.last).__name__}" if tried.last is not None else ""
     record = node.record(
         Status.DONE,
@@ -253,14 +255,14 @@ def _done(node: Node, made: Made, tried: _Tried, state: Mapping[str, Any], began
         errors=tuple(tried.errors),
         children=Steps(made.children),
     )
-    return Done(record, made.value, tried.writes)
+    return StepEnd(record, made.value, tried.writes)
 
 
 def _together(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
 
 
-def _failed(run: PipelineRun, node: Node, tried: _Tried, began: float) -> StepFailed:
+def _failed(run: PipelineRun, node: Node, tried: _Attempts, began: float) -> StepFailed:
     record = node.record(
         Status.FAILED,
         attempts=tried.attempts,
@@ -274,8 +276,8 @@ def _failed(run: PipelineRun, node: Node, tried: _Tried, began: float) -> StepFa
     return StepFailed(tried.culprit or node.name, tried.errors, record)
 
 
-def _writes(node: Node, made: Made) -> dict[str, Any]:
-    """What goes into the state (P2).
+def _writes(node: Node, made: StepOutput) -> dict[str, Any]:
+    """Return what goes into the state (P2).
 
     Raises:
         InvalidReturn: the value has no name, or `keep` asks for what is not there.
@@ -298,9 +300,9 @@ def _writes(node: Node, made: Made) -> dict[str, Any]:
 def _served(
     sequence: StepSequence, key: bytes | None, state: dict[str, Any], written: dict[str, Any], records: list[StepRecord]
 ) -> int:
-    """Take what the latest cache step keeps for these inputs; give the index of the first step that has to run."""
-    for index in sorted(sequence.kept, reverse=True) if key is not None else ():
-        writes = sequence.kept[index].get(key)  # type: ignore[arg-type]  # it is not None here
+    """Apply the latest cached step outputs for these inputs; return the index of the first step that has to run."""
+    for index in sorted(sequence.stores, reverse=True) if key is not None else ():
+        writes = sequence.stores[index].get(key)  # type: ignore[arg-type]  # it is not None here
         if writes is None:
             continue
         state.update(writes)
@@ -328,8 +330,8 @@ def _out_of_time(run: PipelineRun, node: Node, began: float, deadline: float) ->
     return StepTimeout(node.name, timeout=run.timeout if run.timeout is not None else deadline - began, whose="run")
 
 
-def _told(name: str, failed: StepFailed, count: int, result: Result) -> PipelineError:
-    """What the caller hears: the step, its place, the first cause, and how far the run had come."""
+def _pipeline_error(name: str, failed: StepFailed, count: int, result: Result) -> PipelineError:
+    """Return the caller's error: the step, its place, the first cause, and how far the run had come."""
     index = failed.record.index
     inner = "" if failed.record.name == failed.step else f", in {failed.record.name!r}"
     more = len(failed.causes) - 1
@@ -351,5 +353,5 @@ def _quoted(cause: BaseException) -> str:
 
 
 def renamed(node: Node, name: str, index: int) -> Node:
-    """Give the node under another name: one of the many times that a step of `map_each` runs."""
+    """Return the node under another name: one of the many times that a step of `map_each` runs."""
     return replace(node, name=name, index=index)

@@ -1,4 +1,4 @@
-"""What a step sees of the state: a read-only mapping whose lists, dicts and sets are the step's own copies (P1).
+"""The view that a step has of the state: a read-only mapping; its lists, dicts and sets are copies (P1).
 
 Copies are made when a value is read, once per snapshot; other objects (models, arrays, clients) are shared, since only
 their owner knows how to copy them. One step's thread uses one snapshot.
@@ -35,7 +35,7 @@ class Snapshot(Mapping[str, Any]):
 
 
 def own_copy(value: Any) -> Any:
-    """Copy lists, dicts, sets and tuples, and what is in them; everything else is given as it is."""
+    """Return a deep copy of lists, dicts, sets and tuples; everything else as it is."""
     kind = type(value)
     if kind is list:
         return [own_copy(item) for item in value]

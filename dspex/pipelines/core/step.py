@@ -1,4 +1,4 @@
-"""A step: what every kind of it has, and how steps are placed in a pipeline (numbered, named, checked).
+"""The base of all steps, and how steps are placed in a pipeline: numbered, named, checked.
 
 Steps are immutable and may be used in several pipelines. Each kind says in `perform` what it does once; skipping,
 retries, timeouts and fallbacks are the same for all and are in `runner`.
@@ -33,7 +33,7 @@ from .snapshots import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When a step runs, how long, how often, and what instead (P7)."""
+    """When a step runs, how long, how often, and what runs instead (P7)."""
 
     when: Condition | None = None
     timeout: float | None = None  # seconds for all attempts together
@@ -42,8 +42,8 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What one attempt gave: `value` for `into=`, and `writes` by name (None: the value has no names of its own)."""
+class StepOutput:
+    """The output of one attempt: `value` for `into=`, and `writes` by name (None: the value names none itself)."""
 
     value: Any = None
     writes: Mapping[str, Any] | None = None
@@ -60,7 +60,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class StepJob:
-    """All that an attempt is given."""
+    """The inputs and context of an attempt."""
 
     run: PipelineRun
     node: Node
@@ -86,17 +86,17 @@ class Step(ABC):
                 names_of((given,), key)
 
     @abstractmethod
-    async def perform(self, job: StepJob) -> Made:
-        """Do it once. Raises whatever goes wrong; the deadline is `job.deadline`."""
+    async def perform(self, job: StepJob) -> StepOutput:
+        """Attempt the step once. Raises whatever goes wrong; the deadline is `job.deadline`."""
 
     @property
     @abstractmethod
     def default_name(self) -> str:
-        """What it is called if the user gave no name."""
+        """The name of the step if the user gave none."""
 
     @cached_property
     def own_flow(self) -> Flow:
-        """What the step itself reads and writes, without `when` and fallback."""
+        """The reads and writes of the step itself, without `when` and fallback."""
         return self._own_flow()
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Step(ABC):
 
     @property
     def default_retry(self) -> int:
-        """Attempts after a worker's death, where the user said nothing."""
+        """Attempts after a worker's death, if the user set none."""
         return 0
 
     @property
@@ -125,12 +125,12 @@ class Step(ABC):
         return False
 
     def plan(self) -> tuple[str, str]:
-        """Give the route, and the reason for it."""
+        """Return the route, and the reason for it."""
         return "native", ""
 
     @property
     def flow(self) -> Flow:
-        """What it reads and writes, all told."""
+        """The reads and writes of the step with `when` and fallback."""
         own, policy = self.own_flow, self.policy
         reads, writes = own.reads, own.writes
         if policy.fallback is not None:
@@ -174,7 +174,7 @@ class Node:
 
 
 def place(steps: Sequence[Step], taken: set[str] | None = None, *, collects: bool = False) -> tuple[Node, ...]:
-    """Number and name steps and what is inside them; equal names get a number.
+    """Return the steps as nodes: numbered and named, parts included; equal names get a number.
 
     Raises:
         SettingsError: a step cannot work where it stands.
@@ -184,12 +184,12 @@ def place(steps: Sequence[Step], taken: set[str] | None = None, *, collects: boo
 
 
 def is_death(error: BaseException) -> bool:
-    """Whether the worker went away under the call: nobody's fault who called."""
+    """Return whether the worker went away under the call, which is not the caller's fault."""
     return isinstance(error, InterruptedCall) and not isinstance(error, TimeoutError | CallCancelled)
 
 
 def inputs_of(names: Sequence[str], optional: frozenset[str], job: StepJob) -> dict[str, Any]:
-    """Give what a signature reads.
+    """Return the values of the state that a signature reads.
 
     Raises:
         InvalidInput: the state lacks something.
@@ -205,7 +205,7 @@ def inputs_of(names: Sequence[str], optional: frozenset[str], job: StepJob) -> d
 
 
 def remaining(job: StepJob, *given: float | None) -> float | None:
-    """Seconds until the deadline; None, for the pool's own default, where nobody gave a timeout."""
+    """Return the seconds until the deadline; None, for the pool's own default, where nobody gave a timeout."""
     if job.deadline < math.inf:
         return max(0.0, job.deadline - time.monotonic())
     return math.inf if math.inf in given else None
@@ -214,7 +214,7 @@ def remaining(job: StepJob, *given: float | None) -> float | None:
 def checked_policy(
     *, when: Any = None, timeout: float | None = None, retry: int | None = None, fallback: Step | None = None
 ) -> Policy:
-    """Give the policy for these arguments.
+    """Return the policy for these arguments.
 
     Raises:
         SettingsError: one of them is out of range.
@@ -227,7 +227,7 @@ def checked_policy(
 
 
 def names_of(value: Any, key: str) -> tuple[str, ...]:
-    """Give state names from one or several.
+    """Return state names from one or several.
 
     Raises:
         SettingsError: they are none.

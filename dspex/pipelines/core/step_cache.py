@@ -1,4 +1,4 @@
-"""`cache_step(ttl=...)`: keeps what the steps before it wrote, and serves it to later runs with the same inputs.
+"""`cache_step(ttl=...)`: keep what the steps before it wrote, and serve it to later runs with the same inputs.
 
 Kept in the memory of this process, per place in a pipeline; the step itself is as immutable as any other. Two runs at
 the same time with the same inputs both do the work. Values are copied in and out, as for `Snapshot`.
@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 from ...errors import SettingsError
 from .dataflow import Flow, Reads
 from .snapshots import own_copy
-from .step import Made, Step, StepJob
+from .step import Step, StepJob, StepOutput
 
 
 def cache_step(*, ttl: float = 3600.0, max_entries: int = 1000, name: str | None = None) -> Step:
-    """Give a step that keeps what the steps before it (in the same pipeline) wrote, for `ttl` seconds.
+    """Return a step that keeps what the steps before it (in the same pipeline) wrote, for `ttl` seconds.
 
     A later run whose inputs are the same, as far as those steps read them, and whose LM is the same, gets these values
     and goes on behind this step: they do not run. Not kept are runs in which a fallback stood in, and inputs other than
@@ -40,7 +40,7 @@ def cache_step(*, ttl: float = 3600.0, max_entries: int = 1000, name: str | None
 
 @dataclass(frozen=True, kw_only=True)
 class CacheStep(Step):
-    """The place up to which a pipeline's work is kept; `runner.run_sequence` does it."""
+    """Marks the place up to which a pipeline's outputs are cached; `runner.run_sequence` does the work."""
 
     kind: ClassVar[str] = "cache"
 
@@ -54,12 +54,12 @@ class CacheStep(Step):
     def _own_flow(self) -> Flow:
         return Flow()
 
-    async def perform(self, job: StepJob) -> Made:
-        return Made(None, {})
+    async def perform(self, job: StepJob) -> StepOutput:
+        return StepOutput(None, {})
 
 
-class Kept:
-    """What one cache step at its place keeps. Any thread."""
+class StepStore:
+    """The cached outputs of one cache step at its place. Any thread."""
 
     def __init__(self, ttl: float, max_entries: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl = ttl
@@ -69,7 +69,7 @@ class Kept:
         self._lock = threading.Lock()
 
     def get(self, key: bytes) -> dict[str, Any] | None:
-        """Give a copy of what is kept under the key."""
+        """Return a copy of what is kept under the key."""
         with self._lock:
             until, writes = self._entries.get(key, (-math.inf, {}))
             if until <= self._clock():
@@ -88,7 +88,7 @@ class Kept:
 
 
 def key_of(state: Mapping[str, Any], reads: Reads, lm: str) -> bytes | None:
-    """The digest of what steps with these reads can see; None if a value is not plain data."""
+    """Return the digest of what steps with these reads can see; None if a value is not plain data."""
     names = state.keys() if reads.is_everything else (reads.required | reads.optional) & state.keys()
     digest = hashlib.sha256(lm.encode())
     try:
@@ -99,7 +99,7 @@ def key_of(state: Mapping[str, Any], reads: Reads, lm: str) -> bytes | None:
 
 
 class _Opaque(Exception):
-    """A value whose content cannot be told."""
+    """A value that has no digest."""
 
 
 def _feed(digest: Any, value: Any) -> None:

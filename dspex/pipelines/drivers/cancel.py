@@ -1,4 +1,4 @@
-"""A flag that one thread sets and others are woken by: how `run` and `stream` cancel what blocks in a thread."""
+"""A cancel flag: one thread sets it, others wake up; how `run` and `stream` cancel what blocks in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import CallCancelled
 
 
 class CancelFlag:
-    """Says that a run's step is not wanted any more, and calls what can stop it."""
+    """Set once a run's step is not wanted any more; calls what can stop it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class CancelFlag:
             callback()
 
     def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` when it is set, or now if it is; gives what takes that back."""
+        """Call `callback` when it is set, or now if it is; return a function that takes that back."""
         with self._lock:
             if not self.is_set:
                 self._callbacks.append(callback)
@@ -71,4 +71,4 @@ def cancelled() -> CallCancelled:
 
 
 def _nothing() -> None:
-    """There is nothing to take back."""
+    """Do nothing: the flag is set already."""

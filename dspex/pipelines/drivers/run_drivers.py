@@ -1,4 +1,4 @@
-"""Sync and async drivers for pipeline runs: in threads (`run`, `stream`), or on the caller's loop (`arun`, `astream`).
+"""Drive pipeline runs: in threads (`run`, `stream`), or on the caller's event loop (`arun`, `astream`).
 
 The logic in `core/runner.py` is written once, as coroutines that await nothing but a driver. The methods of
 `ThreadDriver` are coroutines that never suspend: they block instead, so `completed(...)` runs such a coroutine to its
@@ -27,11 +27,11 @@ Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]
 
 
 class Expired(Exception):
-    """The deadline passed; the step that it belongs to says so in its own words."""
+    """The deadline passed; the step turns it into its own error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class BranchEnd:
     """How a branch ended: a value, an error, or cancelled (both None). `rank` orders the errors in time."""
 
     value: Any = None
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Driver(Protocol):
-    """What the logic of a run asks for. `cancel` is set when the run, or this branch, is not wanted any more."""
+    """The interface of a driver. `cancel` is set when the run, or this branch, is not wanted any more."""
 
     @property
     def cancel(self) -> CancelFlag: ...
@@ -50,17 +50,17 @@ class Driver(Protocol):
         """Raise CallCancelled if the run, or this branch, was cancelled."""
 
     def close(self) -> None:
-        """The run is over: give back its threads."""
+        """End the run: release its threads."""
 
     async def call(self, function: Callable[[], Any], deadline: float) -> Any:
-        """Call a user's function, plain or async, and give its value; Expired when the deadline comes first."""
+        """Call a user's function, plain or async, and return its value; Expired when the deadline comes first."""
 
     async def do(
         self, blocking: Callable[[], Any], awaiting: Callable[[], Awaitable[Any]], *, heeds_cancel: bool
     ) -> Any:
-        """Do what exists in both forms and keeps its own deadline; `heeds_cancel`: the blocking one heeds `cancel`."""
+        """Do what has a blocking and an async form, and its own deadline; `heeds_cancel`: the former heeds `cancel`."""
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         """Run jobs at the same time, `limit` at most; the first error cancels the others and waits `grace` for them."""
         ...
 
@@ -108,9 +108,9 @@ class ThreadDriver:
             return blocking()
         return self._await(_awaited(awaiting), math.inf)  # the rest can be cancelled only where it is awaited
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         flag = BranchFlag(under=self._flag)
-        team = _Team(jobs, self._below(flag), flag)
+        team = _ThreadGroup(jobs, self._below(flag), flag)
         try:
             team.run(min(limit, len(jobs)))
             if flag.is_set:
@@ -125,11 +125,11 @@ class ThreadDriver:
         return team.endings()
 
     def _below(self, flag: BranchFlag) -> ThreadDriver:
-        """The driver of this step's branches."""
+        """Return the driver of this step's branches."""
         return ThreadDriver(self._loop, flag, is_cancellable=True, threads=self._threads)
 
     def _in_thread(self, function: Callable[[], Any], deadline: float) -> Any:
-        """Where it can be left behind: a thread cannot be stopped, but it need not be waited for."""
+        """Run it where it can be left behind: a thread cannot be stopped, but it need not be waited for."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._threads.start(function, lambda value, error: _settle(future, value, error))
         return self._wait(future, deadline)
@@ -153,13 +153,13 @@ class ThreadDriver:
             raise
 
 
-class _Team:
+class _ThreadGroup:
     """The threads of one `gather`."""
 
     def __init__(self, jobs: Sequence[Branch], driver: ThreadDriver, flag: BranchFlag) -> None:
         self._driver = driver
         self._flag = flag
-        self._ended: list[Ended | None] = [None] * len(jobs)
+        self._ended: list[BranchEnd | None] = [None] * len(jobs)
         # Each job has a context of its own: one context cannot be entered by two threads at a time.
         self._todo = deque((i, job, contextvars.copy_context()) for i, job in enumerate(jobs))
         self._changed = threading.Condition()
@@ -179,9 +179,9 @@ class _Team:
         with self._changed:
             self._changed.wait_for(lambda: self._running == 0, grace)
 
-    def endings(self) -> list[Ended]:
+    def endings(self) -> list[BranchEnd]:
         with self._changed:
-            return [ended or Ended(is_cancelled=True) for ended in self._ended]
+            return [ended or BranchEnd(is_cancelled=True) for ended in self._ended]
 
     def _work(self) -> None:
         while not self._flag.is_set:
@@ -190,7 +190,7 @@ class _Team:
             except IndexError:
                 break
             try:
-                ended = Ended(context.run(completed, job(self._driver)))
+                ended = BranchEnd(context.run(completed, job(self._driver)))
             except BaseException as error:  # the gatherer decides what it means
                 ended = self._failed(error)
             with self._changed:
@@ -201,12 +201,12 @@ class _Team:
             self._running -= 1
             self._changed.notify_all()
 
-    def _failed(self, error: BaseException) -> Ended:
+    def _failed(self, error: BaseException) -> BranchEnd:
         if is_cancellation(error):
-            return Ended(is_cancelled=True) if self._flag.is_set else Ended(error=error)
+            return BranchEnd(is_cancelled=True) if self._flag.is_set else BranchEnd(error=error)
         with self._changed:
             self._ranks += 1
-            return Ended(error=error, rank=self._ranks)
+            return BranchEnd(error=error, rank=self._ranks)
 
     def _notify(self) -> None:
         with self._changed:
@@ -222,7 +222,7 @@ class TaskDriver:
         self._left_behind: set[asyncio.Task[Any]] = set()
 
     def check(self) -> None:
-        """A cancelled task is told so by its next await."""
+        """Do nothing: a cancelled task gets CancelledError at its next await."""
 
     def close(self) -> None:
         self._threads.close()
@@ -245,7 +245,7 @@ class TaskDriver:
     ) -> Any:
         return await awaiting()
 
-    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[Ended]:
+    async def gather(self, jobs: Sequence[Branch], *, limit: int, grace: float) -> list[BranchEnd]:
         places = asyncio.Semaphore(limit)
         order: list[asyncio.Task[Any]] = []
 
@@ -293,19 +293,19 @@ class TaskDriver:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether an error says that somebody gave up: never retried, never handed to a fallback (P7)."""
+    """Return whether an error means that somebody gave up: never retried, never handled by a fallback (P7)."""
     from ...errors import CallCancelled
 
     return isinstance(error, CallCancelled | asyncio.CancelledError | concurrent.futures.CancelledError)
 
 
-def _ending(task: asyncio.Task[Any], order: list[asyncio.Task[Any]]) -> Ended:
+def _ending(task: asyncio.Task[Any], order: list[asyncio.Task[Any]]) -> BranchEnd:
     if not task.done() or task.cancelled():
-        return Ended(is_cancelled=True)
+        return BranchEnd(is_cancelled=True)
     error = task.exception()
     if error is None:
-        return Ended(task.result())
-    return Ended(error=error, rank=order.index(task) if task in order else len(order))
+        return BranchEnd(task.result())
+    return BranchEnd(error=error, rank=order.index(task) if task in order else len(order))
 
 
 def _settle(future: Any, value: Any, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""The threads that a run lends to its plain functions: reused from step to step, left behind where one does not end."""
+"""Threads for a run's plain functions: reused from step to step, abandoned where one does not end."""
 
 from __future__ import annotations
 

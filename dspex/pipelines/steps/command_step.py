@@ -1,4 +1,4 @@
-"""`command(...)`: a step that calls a command of a pool's own bridge, in the run's session."""
+"""`command(...)`: call a command of a pool's own bridge as a step, in the run's session."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def command(
     stateful: bool = False,
     **arguments: Any,
 ) -> Step:
-    """Give a step that calls a command of a pool's bridge, in the run's session.
+    """Return a step that calls a command of a pool's bridge, in the run's session.
 
     The values that it `reads`, and `arguments`, are the command's arguments. It gives a dict that holds `writes`, or
     any value for `into=`. Only with `retry=` is it tried again. `stateful=True` says that it uses the session's state.
@@ -56,7 +56,7 @@ def command(
 
 @dataclass(frozen=True)
 class CommandRunnable:
-    """The command as a runnable; what it gives beside `outputs` goes to the step's record."""
+    """Runs the command; what it returns beside `outputs` goes to the step's record."""
 
     pool: str
     command: str
@@ -71,14 +71,14 @@ class CommandRunnable:
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
         return self._outcome(
-            pool.invoke(self.command, self._given(inputs), cancel=scope.cancel.on_set, **_options(scope))
+            pool.invoke(self.command, self._arguments(inputs), cancel=scope.cancel.on_set, **_options(scope))
         )
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
         pool = scope.supervisor.pool(self.pool)
-        return self._outcome(await pool.ainvoke(self.command, self._given(inputs), **_options(scope)))
+        return self._outcome(await pool.ainvoke(self.command, self._arguments(inputs), **_options(scope)))
 
-    def _given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.arguments, **{name: to_wire(value, name) for name, value in inputs.items()}}
 
     def _outcome(self, call: Call) -> RunnableOutcome:

@@ -1,4 +1,4 @@
-"""Steps made of steps: side by side, the one or the other, once for each item, and a pipeline inside a pipeline."""
+"""Steps made of steps: parallel, conditional, mapped over a list, or a nested pipeline."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..core.dataflow import Flow, Reads, Writes, side_by_side
 from ..core.parameters import Condition, missing
 from ..core.plan import Plan, StepSequence
 from ..core.results import StepRecord, summed
-from ..core.step import Made, Node, Step, StepJob
+from ..core.step import Node, Step, StepJob, StepOutput
 from ..core.step_cache import CacheStep
 from ..drivers.cancel import cancelled
-from ..drivers.run_drivers import Branch, Ended
+from ..drivers.run_drivers import Branch, BranchEnd
 
 IN_FLIGHT = 32  # branches or items at once, unless said otherwise
 GRACE = 1.0  # seconds that cancelled branches are waited for; the pools' cancel_grace
@@ -56,7 +56,7 @@ class ParallelStep(Step):
         _ = self.own_flow  # KeyClash, where the declared writes overlap
         _refuse_caches(self.branches, self.kind)
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         def branch(node: Node) -> Branch:
             return lambda driver: runner.run_step(job.run, node, job.state, driver, job.deadline)
 
@@ -70,8 +70,8 @@ class ParallelStep(Step):
         merged = self._merged(done, job.node.name)
         return composed(merged, merged, records)
 
-    def _merged(self, done: Sequence[runner.Done], name: str) -> dict[str, Any]:
-        """All that the branches wrote; clashes are found before anything is merged (P3)."""
+    def _merged(self, done: Sequence[runner.StepEnd], name: str) -> dict[str, Any]:
+        """Return all that the branches wrote; clashes are found before anything is merged (P3)."""
         seen: set[str] = set()
         clashes: set[str] = set()
         for each in done:
@@ -113,12 +113,12 @@ class ConditionalStep(Step):
     def check(self, *, is_collected: bool) -> None:
         _refuse_caches(self.branches, self.kind)
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         holds = bool(await job.driver.call(self.condition.bound(job.state, job.node.name), job.deadline))
         taken = job.node.parts[0] if holds else job.node.parts[1] if len(job.node.parts) > 1 else None
         reason = "the condition held" if holds else "the condition did not hold"
         if taken is None:
-            return Made(None, {}, route="", reason=reason)
+            return StepOutput(None, {}, route="", reason=reason)
         done = await run_part(job, taken, job.state)
         return composed(done.value, done.writes, [done.record], reason=reason)
 
@@ -153,7 +153,7 @@ class MapStep(Step):
     def check(self, *, is_collected: bool) -> None:
         _refuse_caches((self.each,), self.kind)
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         if self.field not in job.state:
             raise missing(self.field, job.node.name, job.state)
         items = job.state[self.field]
@@ -194,10 +194,10 @@ class PipelineStep(Step):
         flow = self.inner.flow
         return flow if self.into is None else Flow(flow.reads, Writes.of((self.into,)))
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         records: list[StepRecord] = []
         # The nodes bear the outer pipeline's names; what cache steps keep is the inner pipeline's, wherever it runs.
-        sequence = StepSequence(job.node.parts, self.inner.sequence.reads, self.inner.sequence.kept)
+        sequence = StepSequence(job.node.parts, self.inner.sequence.reads, self.inner.sequence.stores)
         state = dict(job.state)
         try:
             written = await runner.run_sequence(sequence, job.run, state, job.driver, job.deadline, records)
@@ -206,16 +206,16 @@ class PipelineStep(Step):
         return composed(written, written, records)
 
 
-async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner.Done:
-    """Run the one part of a composite step that is to run."""
+async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner.StepEnd:
+    """Run the selected part of a composite step."""
     try:
         return await runner.run_step(job.run, node, state, job.driver, job.deadline)
     except runner.StepFailed as failed:
         raise runner.PartsFailed(failed.step, failed.causes, [failed.record]) from None
 
 
-def all_done(ended: Sequence[Ended], nodes: Sequence[Node]) -> list[runner.Done]:
-    """Give what the branches did.
+def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[runner.StepEnd]:
+    """Return the ends of the branches.
 
     Raises:
         CallCancelled: none failed, and one was cancelled.
@@ -234,10 +234,12 @@ def all_done(ended: Sequence[Ended], nodes: Sequence[Node]) -> list[runner.Done]
     raise runner.PartsFailed(errors[0].step, [cause for error in errors for cause in error.causes], children)
 
 
-def composed(value: Any, writes: Mapping[str, Any] | None, children: Sequence[StepRecord], *, reason: str = "") -> Made:
-    """What a composite step made, with the sum of what its parts used."""
+def composed(
+    value: Any, writes: Mapping[str, Any] | None, children: Sequence[StepRecord], *, reason: str = ""
+) -> StepOutput:
+    """Return the output of a composite step, with the summed usage of its parts."""
     routes = {child.route for child in children if child.route}
-    return Made(
+    return StepOutput(
         value,
         writes,
         route=routes.pop() if len(routes) == 1 else "mixed" if routes else "",
@@ -248,10 +250,10 @@ def composed(value: Any, writes: Mapping[str, Any] | None, children: Sequence[St
     )
 
 
-def _record(ended: Ended, node: Node) -> StepRecord:
+def _record(ended: BranchEnd, node: Node) -> StepRecord:
     if isinstance(ended.error, runner.StepFailed):
         return ended.error.record
-    return ended.value.record if isinstance(ended.value, runner.Done) else node.cancelled()
+    return ended.value.record if isinstance(ended.value, runner.StepEnd) else node.cancelled()
 
 
 def _refuse_caches(steps: Sequence[Step], kind: str) -> None:

@@ -1,4 +1,4 @@
-"""A program as a pipeline's step in a worker: a module of DSPy's, or what asks one more than once."""
+"""Run a program as a pipeline's step in a worker: a module of DSPy's, or a strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions and classes of the host as steps, in this process.
+"""Run functions and classes of the host as steps, in this process.
 
 Runs on the calling thread in `run` (in one beside it where a deadline applies), and in a thread of its own in `arun`;
 async functions run on the caller's event loop in `arun` and on the pipeline's private one in `run`.
@@ -19,7 +19,7 @@ from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import Parameters
 from ..core.snapshots import Snapshot
-from ..core.step import Made, Step, StepJob, names_of
+from ..core.step import Step, StepJob, StepOutput, names_of
 
 _PLAIN = (str, int, float, bool, bytes, list, tuple, set, frozenset)
 
@@ -55,7 +55,7 @@ def function_step(
 
 @dataclass(frozen=True, kw_only=True)
 class NativeStep(Step):
-    """A function of the host."""
+    """A step that calls a function of the host."""
 
     kind: ClassVar[str] = "native"
 
@@ -85,19 +85,19 @@ class NativeStep(Step):
                 key="into",
             )
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         if self.takes_state:
             call = functools.partial(self.parameters.function, Snapshot(job.state), **self.options)
         else:
             call = self.parameters.bound(job.state, self.options, job.node.name)  # type: ignore[assignment]
         value = await job.driver.call(call, job.deadline)
         if self.into is not None or (job.node.is_collected and self.declared is None):
-            return Made(value, extra=_items(value))
+            return StepOutput(value, extra=_items(value))
         writes, extra = self._named(value, job.node.name)
-        return Made(value, writes, extra=extra)
+        return StepOutput(value, writes, extra=extra)
 
     def _named(self, value: Any, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The items to write, and the others."""
+        """Return the items to write, and the others."""
         if value is None and self.declared is None:
             return {}, {}
         if not isinstance(value, Mapping):
@@ -136,7 +136,7 @@ def _run_method(what: Any) -> Callable[..., Any]:
 
 
 def _hint(function: Any) -> Any:
-    """The return annotation; None where there is none, or it cannot be resolved here."""
+    """Return the return annotation; None where there is none, or it cannot be resolved here."""
     function = getattr(function, "func", function)
     if not inspect.isroutine(function):
         function = getattr(type(function), "__call__", function)  # noqa: B004 - its annotations are wanted
@@ -148,7 +148,7 @@ def _hint(function: Any) -> Any:
 
 
 def _declared(function: Any) -> Writes | None:
-    """What a TypedDict as the return type says."""
+    """Return what a TypedDict as the return type declares."""
     hint = _hint(function)
     if hint is None or not typing.is_typeddict(hint):
         return None

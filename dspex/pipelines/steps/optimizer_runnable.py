@@ -1,4 +1,4 @@
-"""An optimizer as a step: it optimizes its task's program once, keeps the winner, and runs that (P8)."""
+"""Run an optimizer as a step: it optimizes its task's program once, keeps the best, and runs that (P8)."""
 
 from __future__ import annotations
 
@@ -125,55 +125,55 @@ class OptimizerRunnable:
         return False  # the whole optimization would be paid again, and the user's metric called again
 
     def run(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
-        flight = self._flight(scope)
-        is_reused = flight.is_over
-        best = flight.wait(scope)
+        shared = self._shared(scope)
+        is_reused = shared.is_over
+        best = shared.wait(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = program.using(timeout=scope.timeout)(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
             outcome = ModuleRunnable(program).run(inputs, scope)
-        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+        return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome:
-        flight = self._flight(scope)
-        is_reused = flight.is_over
-        best = await flight.await_(scope)
+        shared = self._shared(scope)
+        is_reused = shared.is_over
+        best = await shared.await_(scope)
         program = replace(best.program, supervisor=scope.supervisor, lm=best.program.lm or scope.lm)
         if program.decision.implementation == "native":
             prediction = await program.using(timeout=scope.timeout).acall(**inputs)
             outcome = outcome_of(prediction, self.outputs, None)
         else:
             outcome = await ModuleRunnable(program).arun(inputs, scope)
-        return _told(outcome, best, flight.seconds, is_reused=is_reused)
+        return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
-    def _flight(self, scope: Scope) -> Flight:
-        """The optimization, under way or done; concurrent runs share it, and a waiter that leaves does not end it."""
+    def _shared(self, scope: Scope) -> SharedOptimization:
+        """Return the optimization, running or done; runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm or defaults.configured_lm()
         key = self._key(lm)
-        mine = Flight(self.name)
-        flight = kept.setdefault(key, mine)
-        if flight is mine:
+        mine = SharedOptimization(self.name)
+        shared = kept.setdefault(key, mine)
+        if shared is mine:
             job = partial(self._optimize, scope.supervisor, lm, mine)
             mine.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
-        assert isinstance(flight, Flight)
-        return flight
+        assert isinstance(shared, SharedOptimization)
+        return shared
 
-    def _optimize(self, supervisor: Supervisor, lm: LM, flight: Flight) -> Optimized:
+    def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> Optimized:
         return optimize(
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,
             optimizer=OPTIMIZERS[self.name],
             valset=self.valset,
             metric=self.metric,
-            on_progress=flight.report,
+            on_progress=shared.report,
             **self.options,
         )
 
     def _key(self, lm: LM) -> str:
-        """What makes two optimizations the same (P8). A bare function is the same for this step alone."""
+        """Return the key of equal optimizations (P8). A bare function is equal for this step alone."""
         facts = {
             "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
             "adapter": self.student.adapter,
@@ -188,7 +188,7 @@ class OptimizerRunnable:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-class Flight:
+class SharedOptimization:
     """One optimization and all who wait for it. Its thread reports to every one of them."""
 
     def __init__(self, name: str) -> None:
@@ -206,7 +206,7 @@ class Flight:
             began = time.monotonic()
             try:
                 best = job()
-            except BaseException as error:  # every waiter of the flight raises it
+            except BaseException as error:  # every waiter raises it
                 on_failure()
                 self._future.set_exception(error)
             else:
@@ -220,7 +220,7 @@ class Flight:
             listener(facts)
 
     def wait(self, scope: Scope) -> Optimized:
-        """Give the winner; blocks.
+        """Return the optimized program; blocks.
 
         Raises:
             StepTimeout, CallCancelled: this waiter's time is up, or it is not wanted any more; the others wait on.
@@ -260,8 +260,8 @@ class Flight:
             self._listeners.remove(scope.on_progress)
 
 
-def _told(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
-    """The winner's outcome, with where and how it was made."""
+def _described(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
+    """Return the optimized program's outcome, with where and how it was made."""
     pool = best.worker.partition("/")[0] or OPTIMIZER_POOL
     made = Optimization(best.optimizer, pool, best.worker, seconds, best.score, best.baseline_score, reused=is_reused)
     scores = {"score": best.score, "baseline_score": best.baseline_score, "trials": len(best.trials)}
@@ -269,7 +269,7 @@ def _told(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reuse
 
 
 def _identity(metric: Any) -> str:
-    """A metric by name, or by import path with its module's source: another text is another metric."""
+    """Return a metric's name, or its import path with its module's source: another text is another metric."""
     path = metric if isinstance(metric, str) else dict(metric).get("import", "")
     source = ""
     if ":" in path:

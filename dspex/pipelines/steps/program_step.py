@@ -1,4 +1,4 @@
-"""Signatures and programs as native steps: asked for in this process, or where the router sends them."""
+"""Run signatures and programs as native steps: in this process, or where the router sends them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import NotConfigured, UnknownName
 from ...programs.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
-from ..core.step import Made, Policy, Step, StepJob, inputs_of, remaining
+from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
@@ -19,7 +19,7 @@ _OPTIONS = (
 
 
 def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **common: Any) -> Step:
-    """Give the native predict step for a signature.
+    """Return the native predict step for a signature.
 
     Raises:
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
@@ -37,7 +37,7 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramStep(Step):
-    """A program, on the route that it decides on itself. Its text is streamed when somebody watches the run."""
+    """A program, on its own route. Its text is streamed when somebody watches the run."""
 
     kind: ClassVar[str] = "native"
 
@@ -60,7 +60,7 @@ class ProgramStep(Step):
             return "undecided", str(error)
         return ("native" if decision.pool is None else f"python:{decision.pool}"), decision.reason.value
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         inputs = inputs_of(self.program.inputs, self._optional, job)
         program = self._within(job)
         if job.run.is_watched and len(self._all_text(program)) > 0:
@@ -71,7 +71,7 @@ class ProgramStep(Step):
             prediction = await job.driver.do(
                 lambda: program(**inputs), lambda: program.acall(**inputs), heeds_cancel=False
             )
-        return self._made(prediction)
+        return self._output(prediction)
 
     @cached_property
     def _optional(self) -> frozenset[str]:
@@ -88,15 +88,15 @@ class ProgramStep(Step):
         return self.program.using(**given)
 
     def _all_text(self, program: Program) -> tuple[str, ...]:
-        """What can be streamed: nothing, where several generations are asked for."""
+        """Return the fields that can be streamed: none, where several generations are asked for."""
         several = program.config.get("n") or (program.lm.n if program.lm is not None else 1) or 1
         return program.outputs if several == 1 else ()
 
-    def _made(self, prediction: Prediction) -> Made:
+    def _output(self, prediction: Prediction) -> StepOutput:
         values = prediction.to_dict()
         outputs = {name: values.pop(name) for name in self.program.outputs if name in values}
         route = prediction.route
-        return Made(
+        return StepOutput(
             outputs,
             outputs,
             route=route,

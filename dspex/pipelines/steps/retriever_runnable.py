@@ -1,4 +1,4 @@
-"""A retriever as a pipeline's step: searches for each query in a worker, and gives the passages."""
+"""Run a retriever as a pipeline's step: search for each query in a worker, and return the passages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLBERT_OPTIONS = frozenset({"url", "port", "post_requests"})
 
 @dataclass(frozen=True, init=False)
 class RetrieverRunnable:
-    """A retriever: reads the query, gives `passages`. The query is the input field that `query` names."""
+    """Searches for the input field that `query` names, and outputs `passages`."""
 
     name: str
     query: str
@@ -69,13 +69,13 @@ class RetrieverRunnable:
         return self._outcome(await asyncio.gather(*jobs))
 
     def _each(self, query: Any) -> list[dict[str, Any]]:
-        """One request for each query: the field may hold one or a list of them."""
+        """Return one request for each query: the field may hold one or a list of them."""
         queries = [query] if isinstance(query, str) else list(query)
         options = {"url": self.options["url"], **self.options}
         return [{"retriever": self.name, "options": dict(options), "query": str(one), "k": self.k} for one in queries]
 
     def _outcome(self, calls: Sequence[Call]) -> RunnableOutcome:
-        """The passages of all queries, the best score first, each once."""
+        """Return the passages of all queries, the best score first, each once."""
         found: dict[str, dict[str, Any]] = {}
         for call in calls:
             for passage in worker_answers.passages(call):

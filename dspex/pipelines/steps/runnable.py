@@ -1,4 +1,4 @@
-"""What a pipeline's run gives to its DSPy steps, what they give back, and how they call the general pool."""
+"""The interface between a pipeline's run and its DSPy steps, and their calls to the general pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a run gives to its steps. `session` is the caller's own id; `timeout` is in seconds, inf for none."""
+    """What a run passes to its steps. `session` is the caller's own id; `timeout` is in seconds, inf for none."""
 
     supervisor: Supervisor
     lm: LM | None = None
@@ -37,7 +37,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class RunnableOutcome:
-    """What a step gave: its declared outputs, what its module added (`extra`), and how it ran."""
+    """The outcome of a step: its declared outputs, additions of its module (`extra`), and how it ran."""
 
     outputs: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The functions that make steps: `native`, `python`, `parallel`, `conditional`, `map_each`."""
+"""Make steps: `native`, `python`, `parallel`, `conditional`, `map_each`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def native(
     keep: Sequence[str] | str = (),
     **options: Any,
 ) -> Step:
-    """Give a step that runs in this process.
+    """Return a step that runs in this process.
 
     `what` is one of:
 
@@ -107,7 +107,7 @@ def python(
     stateful: bool = False,
     **options: Any,
 ) -> Step:
-    """Give a step that runs in a worker.
+    """Return a step that runs in a worker.
 
     `what` is one of:
 
@@ -161,7 +161,7 @@ def parallel(
     max_in_flight: int = IN_FLIGHT,
     cancel_grace: float = GRACE,
 ) -> Step:
-    """Give a step whose branches run at the same time, each on the state as it is before them.
+    """Return a step whose branches run at the same time, each on the state as it is before them.
 
     With `into`, its value is the list of the branches' values, in the branches' order. Without, what they write is
     merged, and no two may write the same name. A list among the steps is a branch of several steps. The first branch
@@ -190,7 +190,7 @@ def conditional(
     timeout: float | None = None,
     fallback: Any = None,
 ) -> Step:
-    """Give a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
+    """Return a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
 
     Both are steps, functions, or lists of steps.
     """
@@ -212,7 +212,7 @@ def map_each(
     max_in_flight: int = 8,
     cancel_grace: float = GRACE,
 ) -> Step:
-    """Give a step that runs `step` once for each item of the list `field`, and writes the list of its values to `into`.
+    """Return a step that runs `step` for each item of the list `field`, and writes the list of its values to `into`.
 
     The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
     others.
@@ -236,7 +236,7 @@ def map_each(
 
 
 def as_step(given: Any) -> Step:
-    """Give the step for a step, a pipeline, a list of steps, or whatever `native` takes."""
+    """Return the step for a step, a pipeline, a list of steps, or whatever `native` takes."""
     if isinstance(given, Step):
         return given
     if hasattr(given, "as_step"):
@@ -248,7 +248,7 @@ def as_step(given: Any) -> Step:
 
 
 def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) -> Step | None:
-    """Give the step for `fallback=`: a step, or what `native` takes; a function declares what the step declares.
+    """Return the step for `fallback=`: a step, or what `native` takes; a function declares what the step declares.
 
     Raises:
         SettingsError: it is nothing that can run.
@@ -262,7 +262,7 @@ def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) ->
 
 
 def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
-    """The maker of a step for what is no function: signatures, templates, caches."""
+    """Return the maker of a step for what is no function: signatures, templates, caches."""
     from ...lm.cache import Cache
     from ...programs.optimized import Optimized
     from ...programs.program import Program

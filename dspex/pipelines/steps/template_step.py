@@ -1,4 +1,4 @@
-"""A template as a step: reads the names in it, gives the text."""
+"""Render a template as a step: read the names in it, write the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...templates import PromptTemplate
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.parameters import missing
 from ..core.snapshots import Snapshot
-from ..core.step import Made, Step, StepJob
+from ..core.step import Step, StepJob, StepOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +32,18 @@ class TemplateStep(Step):
         if self.into is None and not is_collected:
             raise SettingsError("A template gives a text: name it with into='...'.", key="into")
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         reads = self.own_flow.reads
         for name in reads.required:
             if name not in job.state:
                 raise missing(name, job.node.name, job.state)
         state = Snapshot(job.state)
         values = {name: state[name] for name in reads.required | reads.optional if name in state}
-        return Made(self.template.render(**values))
+        return StepOutput(self.template.render(**values))
 
 
 def _reads(text: str) -> Reads:
-    """The names in a template; those that it gives a default, or asks whether they are defined, are optional."""
+    """Return the names in a template; optional are those with a default, or tested for being defined."""
     import jinja2.meta
     from jinja2 import nodes
 

@@ -1,4 +1,4 @@
-"""Steps that a worker pool runs. What each does is a `Runnable` (see `scope`)."""
+"""Run steps in a worker pool. The work of each is a `Runnable`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
-from ..core.step import Made, Step, StepJob, inputs_of, remaining
+from ..core.step import Step, StepJob, StepOutput, inputs_of, remaining
 from .retriever_runnable import RetrieverRunnable
 from .runnable import Runnable, RunnableOutcome, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunnableStep(Step):
-    """A runnable at work."""
+    """A step that runs a runnable."""
 
     kind: ClassVar[str] = "python"
 
@@ -48,13 +48,13 @@ class RunnableStep(Step):
     def plan(self) -> tuple[str, str]:
         return f"python:{self.runnable.pool}", "dspex.python asked for a worker"
 
-    async def perform(self, job: StepJob) -> Made:
+    async def perform(self, job: StepJob) -> StepOutput:
         inputs = inputs_of(self.runnable.inputs, self.runnable.optional_inputs, job)
         scope = self._scope(job)
         outcome: RunnableOutcome = await job.driver.do(
             lambda: self.runnable.run(inputs, scope), lambda: self.runnable.arun(inputs, scope), heeds_cancel=True
         )
-        return self._made(outcome, job)
+        return self._output(outcome, job)
 
     def _scope(self, job: StepJob) -> Scope:
         run = job.run
@@ -72,7 +72,7 @@ class RunnableStep(Step):
             cancel=job.driver.cancel,
         )
 
-    def _made(self, outcome: RunnableOutcome, job: StepJob) -> Made:
+    def _output(self, outcome: RunnableOutcome, job: StepJob) -> StepOutput:
         outputs = dict(outcome.outputs)
         if lacking := [name for name in self.runnable.outputs if name not in outputs]:
             raise InvalidReturn(
@@ -83,7 +83,7 @@ class RunnableStep(Step):
             job.run.touch(
                 outcome.route.removeprefix("python:").partition("/")[0]
             )  # an optimizer's winner runs elsewhere
-        return Made(
+        return StepOutput(
             next(iter(outputs.values()), None) if is_one else outputs,
             outputs if self.runnable.outputs else None,
             route=outcome.route,

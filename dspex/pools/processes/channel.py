@@ -1,4 +1,4 @@
-"""The supervisor's end of one worker's pipes: an ordered outbox in, frames out.
+"""The supervisor's end of one worker's pipes: an ordered outbox for frames, and the worker's output.
 
 Frames are appended to the outbox under the pool's lock; they are written outside it, by whoever gets the write lock
 without waiting, so that callers and the engine never race for the pipe and order is dispatch order (C2). A writer that
@@ -74,8 +74,8 @@ class Channel:
                 except RuntimeError:
                     pass  # it was another thread's
 
-    def go_on(self) -> None:
-        """There is room again, or something may have been left undone; the engine's thread only."""
+    def resume(self) -> None:
+        """Write on: there is room again, or something was left undone; on the engine's thread only."""
         with self._write_lock:  # waited for: its holder writes 64 KiB at most, and never waits
             if self.is_closed:
                 return

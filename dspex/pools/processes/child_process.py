@@ -1,4 +1,4 @@
-"""A child process of the host that is started without a pipe: a fork of the host at that moment holds nothing up.
+"""Start a child process of the host without a pipe: a fork of the host at that moment delays nothing.
 
 `subprocess` learns from a pipe whether exec worked, and reads that to its end. A child that another thread forks within
 those milliseconds inherits the pipe's other end, and whoever started the process waits until that child has ended.
@@ -23,7 +23,7 @@ NO_PROCESSES = "no more processes may be started here: raise pids.max of the con
 UNLISTED = range(FIRST_PASSED, 1024)  # descriptors that may be open where /proc does not say
 
 
-class Process:
+class ChildProcess:
     """A running child, known by its pidfd. `status` is its exit status, negative for a signal; None if unknown."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Run the background thread of a supervisor: it reads, keeps time, and sees workers end.
+"""Run a supervisor's background thread: I/O, timers, and the ends of workers.
 
 Handlers run on it and must not block; user code (tools, subscribers, log handlers) never does. If the engine dies, it
 says so to every pool, whose calls then fail with PoolClosed (C12).
@@ -29,7 +29,7 @@ Handler = Callable[[int], None]
 
 
 class TimedPart(Protocol):
-    """Something that wants to be called at a time that other threads may change; they `notice` it."""
+    """A part with a `due` time that other threads may change; they call `wake_by`."""
 
     @property
     def due(self) -> float: ...
@@ -57,7 +57,7 @@ class Timer:
         """Do not call the function."""
         self.due = inf
 
-    def ring(self, now: float) -> None:
+    def run_if_due(self, now: float) -> None:
         """Call the function if it is due."""
         if self.due <= now:
             self.due = inf
@@ -65,7 +65,7 @@ class Timer:
 
 
 class Engine:
-    """An epoll loop with deadlines. `call_soon` and `notice` may be used from any thread; the rest only on it."""
+    """An epoll loop with deadlines. `call_soon` and `wake_by` may be used from any thread; the rest only on it."""
 
     def __init__(self, name: str = "dspex-engine") -> None:
         self._epoll: select.epoll
@@ -111,14 +111,14 @@ class Engine:
         if self._sleeps_until != -inf and not self.is_current:  # awake, it looks once more before it sleeps
             self._wake()
 
-    def notice(self, due: float) -> None:
-        """Wake the engine in time if something wants its tick at `due`, sooner than it knows."""
+    def wake_by(self, due: float) -> None:
+        """Wake the engine in time for a tick at `due`, if it would sleep beyond that."""
         self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
         if due < self._sleeps_until:
             self._wake()
 
     def stop(self) -> None:
-        """End the thread once what was asked of it is done; waits a second at most."""
+        """End the thread once the calls so far have run; waits a second at most."""
         self._is_stopping = True
         self._wake()
         if self._thread is not None and not self.is_current:
@@ -159,11 +159,11 @@ class Engine:
     def add_timed(self, timed: TimedPart) -> None:
         self._timed.append(timed)
 
-    def at_death(self, function: Callable[[BaseException], None]) -> None:
-        """Call `function(cause)` if this thread dies of an exception."""
+    def on_death(self, function: Callable[[BaseException], None]) -> None:
+        """Call `function(cause)` if this thread ends by an exception."""
         self._at_death.append(function)
 
-    def call_last(self, function: Callable[[], None]) -> None:
+    def before_sleep(self, function: Callable[[], None]) -> None:
         """Run `function` right before the engine sleeps: to wake threads, which could not run beside it anyway."""
         self._last.append(function)
 
@@ -197,7 +197,7 @@ class Engine:
         return bool(events)
 
     def _keep_time(self) -> float:
-        """Do what is due; return the seconds until the next. What others change meanwhile they `notice`."""
+        """Run what is due; return the seconds until the next. Other threads announce changes by `wake_by`."""
         while True:
             self._is_noticed = False
             self._sleeps_until = due = self._tick()
@@ -207,7 +207,7 @@ class Engine:
                 return -1 if due == inf else max(0.0, due - time.monotonic())
 
     def _tick(self) -> float:
-        """Do what is due; return the time of what is due next."""
+        """Run what is due; return the time of what is due next."""
         now, due = time.monotonic(), self._next_due()
         if due > now:
             return due
@@ -229,7 +229,7 @@ class Engine:
 
     def _ring(self, now: float) -> None:
         for timer in tuple(self.timers):
-            timer.ring(now)
+            timer.run_if_due(now)
         self.timers_due = min([timer.due for timer in self.timers], default=inf)
 
     def _catch_up(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Start a fork server, ask it for workers, and receive what it reports of them.
+"""Start a fork server, request workers from it, and receive its reports.
 
 Runs on the engine's thread. The fork server is a child of the host; workers are the fork server's children, and the
 host needs neither waitpid nor SIGCHLD for them.
@@ -22,7 +22,7 @@ from dspex_worker.wire import Malformed, decode, encode
 from ... import forks
 from ...config import PoolConfig
 from ...descriptors import above_streams, raised
-from .child_process import FIRST_PASSED, Process
+from .child_process import FIRST_PASSED, ChildProcess
 from .engine import Engine
 from .stderr_tail import StderrTail
 
@@ -63,7 +63,7 @@ class WorkerPipes:
 
 @dataclass(frozen=True, slots=True)
 class ForkserverMessage:
-    """What a fork server reports, of itself or of a worker; a `descriptor` belongs to whoever takes the message."""
+    """A fork server's report on itself or a worker; a `descriptor` belongs to whoever takes the message."""
 
     process: ForkserverProcess
     kind: str
@@ -106,7 +106,7 @@ class ForkserverProcess:
         return self._process.status
 
     def spawn(self, generation: int) -> WorkerPipes:
-        """Ask for a worker.
+        """Request a worker.
 
         Raises:
             OSError: no descriptors are left, or the fork server is gone.
@@ -123,7 +123,7 @@ class ForkserverProcess:
         return ours
 
     def receive(self) -> None:
-        """Take what it has reported, without waiting for the engine to come to it."""
+        """Take its reports now, without waiting for the engine to come to it."""
         self._on_control(0)
 
     def kill_worker(self, generation: int) -> None:
@@ -142,7 +142,7 @@ class ForkserverProcess:
         self._cut_lifeline()  # if it is still importing, it does not look at its socket
 
     def kill(self) -> None:
-        """End it now; its workers are not its to take along, their lifelines are ours."""
+        """Kill it; its workers stay: their lifelines are ours."""
         self.was_killed = True
         self._process.kill()
 
@@ -214,7 +214,7 @@ class ForkserverProcess:
                 os.close(lifeline)
 
 
-def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
+def _launch(config: PoolConfig) -> tuple[ChildProcess, socket.socket, int, int]:
     """Return (the process, our end of its control socket, its lifeline's write end, its output's read end).
 
     Raises:
@@ -229,7 +229,7 @@ def _launch(config: PoolConfig) -> tuple[Process, socket.socket, int, int]:
         control.setblocking(False)
         os.set_blocking(errors, False)
         ends = ["--control", str(FIRST_PASSED), "--lifeline", str(FIRST_PASSED + 1)]
-        process = Process(
+        process = ChildProcess(
             [config.python, "-P", "-m", "dspex_worker.forkserver", *ends],
             output=child_errors,
             passed=[child_control.fileno(), child_lifeline],

@@ -33,7 +33,7 @@ class MemoryCap:
         return self._branch is not None
 
     def overrun(self, generation: int, cap: int) -> dict[str, int | str] | None:
-        """Return what was seen if its group's limit ended this worker; for those whose fork server is gone (T6)."""
+        """Return the sizes seen if its group's limit ended this worker; for workers whose fork server is gone (T6)."""
         if self._branch is None:
             return None
         group = cgroup.ControlGroup(self._branch / f"{self._pool}.{generation}")

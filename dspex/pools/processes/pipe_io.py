@@ -1,4 +1,4 @@
-"""Reading and writing pipes that never block, without letting go of the GIL.
+"""Read and write pipes that never block, without releasing the GIL.
 
 `os.read` and `os.write` release it around the system call, and another thread may keep it for 5 ms before it comes
 back: with an engine and an event loop in one process that happens at every reply. A call on a non-blocking descriptor

@@ -33,14 +33,14 @@ class ForkserverWarm:
 
 @dataclass(frozen=True, slots=True)
 class ForkserverLost:
-    """It has ended, and its workers go on without it."""
+    """A fork server has ended, and its workers go on without it."""
 
     process: ForkserverProcess
 
 
 @dataclass(frozen=True, slots=True)
 class ForkserverFailed:
-    """It could not be started or warmed; another is tried later."""
+    """A fork server could not be started or warmed; another is tried later."""
 
     error: WorkerBootError
 
@@ -49,7 +49,7 @@ ForkserverEvent = ForkserverWarm | ForkserverLost | ForkserverFailed | Forkserve
 
 
 class PoolForkserver:
-    """The fork servers of one pool. `on_event` takes what happens to them, and what they report of workers."""
+    """The fork servers of one pool. `on_event` gets their events, and their reports on workers."""
 
     def __init__(
         self, config: PoolConfig, engine: Engine, bus: Bus, on_event: Callable[[ForkserverEvent], None]
@@ -130,7 +130,7 @@ class PoolForkserver:
         self._end_if_gone()
 
     def kill(self) -> None:
-        """End what did not go by itself."""
+        """Kill the fork servers that did not end by themselves."""
         for process in self._all():
             process.kill()
 
@@ -228,7 +228,7 @@ class PoolForkserver:
             self._fail(_death(process))
 
     def _fail(self, error: WorkerBootError) -> None:
-        """No worker can start: say why, and try again ever later."""
+        """Report that no worker can start, and try again after growing waits."""
         self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
         self._warm_by.clear()
         self._failures += 1

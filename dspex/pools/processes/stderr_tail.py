@@ -1,4 +1,4 @@
-"""What a worker prints: always drained, kept in a bounded ring, shown in errors. Engine's thread; text is redacted."""
+"""Drain a worker's stderr into a bounded ring, for errors. Engine's thread; text is redacted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One worker process: its pipes, its pid, what it reported of itself, and how it ended."""
+"""One worker process: its pipes, its pid, its reports, and how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
-from dspex_worker.wire.shapes import Turns
+from dspex_worker.wire.shapes import MessageOrder
 
 from ... import forks
 from ...descriptors import above_streams
@@ -44,7 +44,7 @@ class WorkerProcess:
         self.pidfd: int | None = None
         self.channel: Channel | None = None
         self.buffer = FrameBuffer()
-        self.turns = Turns()
+        self.message_order = MessageOrder()
         self.stderr = StderrTail()
         self.greeting: dict[str, Any] = {}
         self.boot_error: dict[str, Any] | None = None
@@ -63,7 +63,7 @@ class WorkerProcess:
         self._on_end: Callable[[], None] | None = None
 
     def attach(self, pipes: WorkerPipes, *, on_end: Callable[[], None], on_torn: Callable[[], None]) -> None:
-        """Take our ends of its pipes, and greet it; what reads its stdout registers itself with the engine."""
+        """Take our ends of its pipes, and send HELLO; what reads its stdout registers itself with the engine."""
         engine, self._on_end = self._engine, on_end
         self._stderr_fd = pipes.stderr
         self._lifeline = pipes.lifeline
@@ -72,13 +72,13 @@ class WorkerProcess:
             engine.set_writable_wanted(pipes.stdin, wanted)
 
         channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
-        engine.register(pipes.stdin, lambda _: channel.go_on(), 0)
+        engine.register(pipes.stdin, lambda _: channel.resume(), 0)
         engine.register(pipes.stderr, self._on_stderr, READABLE)
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
         channel.flush()
 
     def watch(self, pid: int, pidfd: int) -> None:
-        """Its process exists; learn of its end. The descriptor is ours from now on."""
+        """Watch for the end of its process. The descriptor is ours from now on."""
         if self.pidfd is not None:  # it reported its pid before its fork server did
             os.close(pidfd)
             return
@@ -88,7 +88,7 @@ class WorkerProcess:
             self._engine.register(pidfd, lambda _: on_end())
 
     def watch_reported_pid(self) -> bool:
-        """`watch` by the pid that the worker itself gave; False if it gave none yet, or has ended.
+        """`watch` by the pid that the worker reported; False if there is none yet, or it has ended.
 
         Its fork server may report it later than it is ready, or be killed before it does (T6).
         """
@@ -136,12 +136,12 @@ class WorkerProcess:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def pause(self) -> None:
-        """Read nothing of it until `resume`: its pipe fills, and it waits."""
+        """Stop reading until `resume`: its pipe fills, and it waits."""
         if self.channel is not None and not self.channel.is_closed:
             self._engine.pause(self.channel.stdout)
 
     def resume(self) -> None:
-        """Read it again."""
+        """Read on."""
         if self.channel is not None and not self.channel.is_closed:
             self._engine.resume(self.channel.stdout)
 
@@ -205,7 +205,7 @@ class WorkerProcess:
 
 
 def holds_other_end(pid: int, descriptor: int) -> bool:
-    """Whether another process than this one has the pipe open that `descriptor` is an end of."""
+    """Return whether another process has the pipe open that `descriptor` is an end of."""
     pipe = f"pipe:[{os.fstat(descriptor).st_ino}]"
     if pid == os.getpid():
         return False

@@ -1,4 +1,4 @@
-"""Decide whether a new call is taken, and tell those that are not when to come again. Pure."""
+"""Decide whether a new call is taken, and when a refused caller should retry. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .scheduling import Scheduler
 
 
 class Admission:
-    """The refusals of one pool."""
+    """Refuses or admits the calls of one pool."""
 
     def __init__(
         self, model: PoolModel, affinity: Affinity, scheduler: Scheduler, poison: Poison, restarts: Restarts
@@ -26,7 +26,7 @@ class Admission:
         self.last_end: float | None = None  # None after idle time, which says nothing about the pace
 
     def refusal(self, call: CallRecord, now: float) -> Fail | None:
-        """Return why the call is not taken; None if it is, and stands in its session's record then."""
+        """Return why the call is not taken; None if it is, and its record has its session then."""
         model = self._model
         if model.is_closed and not call.is_nested:
             return Fail(call, EndReason.CLOSED)
@@ -41,7 +41,7 @@ class Admission:
         return self.enter_session(call, call.session, now) or self._busy_refusal(call, call.record)
 
     def enter_session(self, call: CallRecord, key: str, now: float) -> Fail | None:
-        """Give the call its session's record, or return why it cannot have one."""
+        """Set the call's session record, or return why it cannot have one."""
         record = self._model.sessions.get(key) or self._affinity.open(key, now)
         if record is None:
             return Fail(call, EndReason.SESSION_LIMIT)
@@ -52,14 +52,14 @@ class Admission:
         return None
 
     def count_end(self, now: float) -> None:
-        """A call ended while others wait."""
+        """Count the end of a call while others wait."""
         if self.last_end is not None:
             gap = now - self.last_end
             self._pace = 0.95 * self._pace + 0.05 * gap if self._pace else gap
         self.last_end = now
 
     def _retry_after(self) -> float:
-        """An estimate in seconds of when a place in the queue is free, from the recent pace."""
+        """Return an estimate in seconds of when a place in the queue is free, from the recent pace."""
         over = max(1, self._model.queued - self._model.rules.queue_limit + 1)
         return min(60.0, max(0.01, over * self._pace)) if self._pace else 1.0
 

@@ -40,10 +40,10 @@ class Affinity:
         return record
 
     def begin_afresh(self, record: SessionRecord) -> None:
-        """Drop what the session was; what still runs of it ends before anything new of it starts."""
+        """Drop the session's state; what still runs of it ends before anything new of it starts."""
         self._end_life(record)
         for call in self._standing(record):
-            self._model.take(call)
+            self._model.dequeue(call)
             self._model.fail(call, EndReason.SESSION_LOST, reason="evicted", generation=record.generation)
         self.ended(record)
 
@@ -54,13 +54,13 @@ class Affinity:
         self.ended(record)
 
     def use(self, record: SessionRecord, now: float) -> None:
-        """A call of the session was submitted."""
+        """Note that a call of the session was submitted."""
         record.last_used = now
         record.is_closing = False
         self._evictable.pop(record.key, None)
 
     def ended(self, record: SessionRecord) -> None:
-        """Something of the session ended: if that was the last of this life, begin the next, or forget it."""
+        """Note that something of the session ended; after the last of this life, begin the next, or forget it."""
         if self._model.sessions.get(record.key) is not record:
             return
         while record.ends and not self._has_more(record):
@@ -71,13 +71,13 @@ class Affinity:
             self._note(record)
 
     def lose(self, record: SessionRecord, reason: str, generation: int) -> None:
-        """Its state is gone: say so to every call of it, now and later (S6)."""
+        """Fail every call of a session whose state is gone, now and later (S6)."""
         record.lost = (reason, generation)
         record.is_stateful = record.must_restore = False
         self._model.emit("session.lost", session=record.key, reason=reason, generation=generation)
         for call in self._standing(record):
             if record.is_of_this_life(call):
-                self._model.take(call)
+                self._model.dequeue(call)
                 self._model.fail(call, EndReason.SESSION_LOST, reason=reason, generation=generation)
         self.unpin(record)
         self.ended(record)
@@ -101,7 +101,7 @@ class Affinity:
         record.pin = None
 
     def leave(self, record: SessionRecord) -> None:
-        """Its worker goes: without its state, or with it if the supervisor keeps a copy (S9)."""
+        """Unpin the session from a leaving worker, with its state if the supervisor keeps a copy (S9)."""
         if record.is_stateful and record.is_durable:
             record.must_restore = True
         elif record.is_stateful:
@@ -109,8 +109,8 @@ class Affinity:
         self.unpin(record)
         self._note(record)
 
-    def hold(self, record: SessionRecord, held: bool, generation: int) -> None:
-        """A reply says whether its worker holds state for the session (S4)."""
+    def note_state(self, record: SessionRecord, held: bool, generation: int) -> None:
+        """Note from a reply whether its worker has state for the session (S4)."""
         if record.lost is None and record.pin == generation:
             record.is_stateful = held
 
@@ -127,7 +127,7 @@ class Affinity:
     # -- time and room --
 
     def sweep(self, now: float) -> None:
-        """Let sessions go that were not used for `session_ttl` (S7)."""
+        """Forget sessions that were not used for `session_ttl` (S7)."""
         if now >= self._next_sweep:
             oldest = now - self._model.rules.session_ttl
             for record in tuple(self._model.sessions.values()):
@@ -136,10 +136,10 @@ class Affinity:
             self._next_sweep = NEVER
             if self._model.sessions:
                 self._schedule_sweep(now)
-        self._model.wake(self._next_sweep)
+        self._model.tick_by(self._next_sweep)
 
     def reschedule(self, now: float) -> None:
-        """The rules have changed: look at the sessions by the new ones."""
+        """Look at all sessions again after a change of the rules."""
         self._next_sweep = NEVER
         if self._model.sessions:
             self._schedule_sweep(now)
@@ -155,7 +155,7 @@ class Affinity:
         self.lose(record, "expired", record.generation)
 
     def _make_room(self) -> bool:
-        """Whether one more session can be kept; the least recently used one without state may have to go (S7)."""
+        """Return whether one more session fits; the least recently used one without state may be evicted (S7)."""
         while len(self._model.sessions) >= self._model.rules.session_limit:
             if not self._evictable:
                 return False
@@ -199,7 +199,7 @@ class Affinity:
         return [*([record.head] if record.head is not None else []), *record.waiting]
 
     def _move(self, record: SessionRecord, worker: WorkerRecord) -> None:
-        """It goes elsewhere: only its locality is lost, or, with `hint`, what it hoped to find (S5)."""
+        """Unpin it: only its locality is lost, or, with `hint`, the state that it hoped to find (S5)."""
         if record.is_stateful and not record.must_restore:
             self._forget_state(record)
             record.is_stateful = False
@@ -215,4 +215,4 @@ class Affinity:
     def _schedule_sweep(self, now: float) -> None:
         if self._next_sweep == NEVER:
             self._next_sweep = now + self._model.rules.session_ttl / SWEEPS_PER_TTL
-            self._model.wake(self._next_sweep)
+            self._model.tick_by(self._next_sweep)

@@ -15,7 +15,7 @@ from .scheduling import Scheduler
 
 
 class Deaths:
-    """Settles what the workers of one pool leave behind."""
+    """Decides about all that the dead workers of one pool held."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Deaths:
     def _end_calls(
         self, worker: WorkerRecord, now: float, unstarted: Collection[int], reason: str
     ) -> dict[str, SessionRecord]:
-        """End its calls, or let them stand again where they stood; return the sessions that must go on."""
+        """End its calls, or queue them again at their places; return the sessions that must go on."""
         calls, worker.running, worker.cancels = list(worker.running.values()), {}, {}
         touched: dict[str, SessionRecord] = {}
         for call in calls:
@@ -127,13 +127,13 @@ class Deaths:
             self._redispatch(call, is_unstarted=is_unstarted)
 
     def _redispatch(self, call: CallRecord, *, is_unstarted: bool) -> None:
-        """Let it stand where its order puts it; nothing else of its session may overtake it."""
+        """Queue the call again at its place; nothing else of its session may overtake it."""
         if not is_unstarted:
             call.retries -= 1
         if call.record is not None:
-            self._model.wait(call, call.record)
+            self._model.enqueue_in_session(call, call.record)
         else:
-            self._model.stand(call, self._model.suspects if call.is_alone else self._model.queue)
+            self._model.enqueue(call, self._model.suspects if call.is_alone else self._model.queue)
         self._model.emit("call.redispatched", call=call.id, started=not is_unstarted)
 
     def _leave_sessions(self, worker: WorkerRecord, reason: str, touched: dict[str, SessionRecord]) -> None:
@@ -149,7 +149,7 @@ class Deaths:
     # -- nobody is left --
 
     def _fail_queue_if_hopeless(self, now: float, *, is_boot_failure: bool) -> None:
-        """With no worker that serves, callers learn at once why nobody will serve them."""
+        """Fail the queued calls at once if no worker serves and none will."""
         if any(worker.is_serving for worker in self._model.workers.values()):
             return
         if self._restarts.is_degraded:
@@ -158,15 +158,15 @@ class Deaths:
             why = EndReason.BOOT
         else:
             return
-        for call in self._model.standing():
-            self._model.take(call)
+        for call in self._model.queued_calls():
+            self._model.dequeue(call)
             self._model.fail(call, why, retry_in=self._restarts.wait(now))
         for record in tuple(self._model.sessions.values()):
             self._affinity.ended(record)
 
 
 def _loss(worker: WorkerRecord, cause: str) -> str:
-    """Why the sessions that lived there are lost, in the words of RULES S6."""
+    """Return why the sessions that lived there are lost, in the words of RULES S6."""
     if worker.kill_reason or cause == "memory":
         return "killed"
     return worker.leave_reason if worker.leave_reason in ("recycled", "resized") else "died"

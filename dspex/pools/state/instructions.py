@@ -10,7 +10,7 @@ from .records import CallRecord
 
 
 class EndReason(StrEnum):
-    """Why a call ends without an answer of its own."""
+    """The reason why a call ends without an answer of its own."""
 
     SATURATED = "saturated"
     LATE = "late"  # its deadline had passed when it came
@@ -68,7 +68,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Send the worker that nobody waits for this call any more, and ask for a sign of life; repeated while it runs."""
+    """Cancel the call in its worker, and ask it for a sign of life; repeated while the call runs."""
 
     generation: int
     call_id: int
@@ -76,7 +76,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop a session's state: ask the worker to (0: none has it), and let go of the supervisor's copy."""
+    """Drop a session's state: in the worker (0: none has it), and the supervisor's copy."""
 
     generation: int
     session: str

@@ -1,4 +1,4 @@
-"""What must hold of a `PoolState` between any two events. For tests: slow and thorough."""
+"""Check the invariants of a `PoolState`. For tests: slow and thorough."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def check(state: PoolState) -> None:
     """Raise AssertionError naming the first invariant that does not hold."""
     _check_places(state)
     for worker in state.workers.values():
-        _check_worker(state, worker)
+        _check_worker(worker)
     for key, record in state.sessions.items():
         _must(record.key == key, f"{record} is kept under {key!r}")
         _check_session(state, record)
@@ -26,7 +26,7 @@ def _must(holds: bool, what: str) -> None:
 
 
 def _check_places(state: PoolState) -> None:
-    """Every queued call stands in exactly one place, knows it, and the count is right."""
+    """Check that every queued call is in exactly one queue, has it recorded, and is counted once."""
     queues = [state.queue, state.suspects, *(worker.queue for worker in state.workers.values())]
     sessions = [record.waiting for record in state.sessions.values()]
     for phase, places in ((Phase.QUEUED, queues), (Phase.WAITING, sessions)):
@@ -39,7 +39,7 @@ def _check_places(state: PoolState) -> None:
     _must(len(ids) == state.queued, f"queued is {state.queued}, but {len(ids)} stand somewhere")
 
 
-def _check_worker(state: PoolState, worker: WorkerRecord) -> None:
+def _check_worker(worker: WorkerRecord) -> None:
     counted = sum(not call.is_nested for call in worker.running.values())
     _must(worker.load == counted, f"{worker} counts {worker.load} running, has {counted}")
     _must(worker.load <= worker.concurrency, f"{worker} runs more than {worker.concurrency}")
@@ -94,7 +94,7 @@ def _check_pins(state: PoolState) -> None:
 
 
 def _check_no_idle_hands(state: PoolState) -> None:
-    """While a call stands in a queue, no worker that may run it has room for it."""
+    """Check that while a call is queued, no worker that may run it has room for it."""
     for worker in state.workers.values():
         if worker.load >= worker.concurrency or worker.exclusive is not None:
             continue

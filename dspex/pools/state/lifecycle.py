@@ -21,7 +21,7 @@ JITTER = 0.1  # of recycle_after_age, so that workers started together do not al
 
 
 class Lifecycle:
-    """The comings and goings of one pool's workers."""
+    """Starts, drains and stops the workers of one pool."""
 
     def __init__(self, model: PoolModel, affinity: Affinity, scheduler: Scheduler, restarts: Restarts) -> None:
         self._model = model
@@ -38,19 +38,19 @@ class Lifecycle:
         """Start or drain workers until as many stay as are wanted; replace the next worn one."""
         if self._model.is_over or not self._model.is_started:
             return
-        self._choose_next(now)
+        self._choose_next()
         while (surplus := len(self._model.staying()) - self._target()) > 0:
             for worker in sorted(self._model.staying(), key=self._usefulness)[:surplus]:
                 self._drain(worker, "resized", now)
         for _ in range(-surplus - self._failed_starts()):
             if now < self._restarts.not_before:
-                self._model.wake(self._restarts.not_before)
+                self._model.tick_by(self._restarts.not_before)
                 break
             self._start(now)
         self._drain_if_spared(now)
 
     def ready(self, worker: WorkerRecord, now: float) -> None:
-        """The worker has set itself up."""
+        """Note that a worker is ready."""
         worker.phase = WorkerPhase.READY
         worker.ready_at = now
         self._schedule_recycling(worker, now)
@@ -60,7 +60,7 @@ class Lifecycle:
         self._drain_if_spared(now)
 
     def reschedule(self, now: float) -> None:
-        """The rules have changed: the workers that are there grow old by the new ones."""
+        """Recompute when the workers are to be replaced after a change of the rules."""
         for worker in self._model.workers.values():
             if worker.ready_at is not None:
                 self._schedule_recycling(worker, worker.ready_at)
@@ -70,22 +70,22 @@ class Lifecycle:
 
     @property
     def is_replacing(self) -> bool:
-        """Whether planned replacements are under way or wait for their turn."""
+        """Return whether planned replacements are under way or wait for their turn."""
         return self.recycling is not None or bool(self._wanted)
 
     def gone(self, worker: WorkerRecord) -> None:
-        """The worker is out of the pool."""
+        """Note that a worker is out of the pool."""
         self._wanted.pop(worker.generation, None)
         if self.recycling == worker.generation:
             self.recycling = None
 
     def _target(self) -> int:
-        """How many workers should stay: one more while a spare is made for one that still works."""
+        """Return how many workers should stay: one more while a spare is made for one that still works."""
         worn = self._model.workers.get(self.recycling or 0)
         return self._model.size + (worn is not None and worn.is_staying)
 
     def _failed_starts(self) -> int:
-        """How many did not start in time and are not gone yet: the back-off must see their end first."""
+        """Return how many did not start in time and are not gone yet: the back-off must see their end first."""
         return sum(worker.kill_reason == "startup_timeout" for worker in self._model.workers.values())
 
     def _usefulness(self, worker: WorkerRecord) -> tuple[bool, bool, int, int, int]:
@@ -101,7 +101,7 @@ class Lifecycle:
             self._generations, slot, now, self._model.rules.concurrency
         )
         self._model.out.append(Start(worker.generation, slot))
-        self._model.wake(now + self._model.rules.startup_timeout)
+        self._model.tick_by(now + self._model.rules.startup_timeout)
 
     # -- planned replacements --
 
@@ -118,7 +118,7 @@ class Lifecycle:
         worker.recycle_at = None
         if age is not None:
             worker.recycle_at = ready_at + age * self._model.random.uniform(1 - JITTER, 1 + JITTER)
-            self._model.wake(worker.recycle_at)
+            self._model.tick_by(worker.recycle_at)
 
     def recycle_if_worn(self, worker: WorkerRecord, now: float) -> None:
         reason = self._wear(worker, now) if worker.phase is WorkerPhase.READY else None
@@ -133,7 +133,7 @@ class Lifecycle:
             return "memory"
         return "age" if worker.recycle_at is not None and now >= worker.recycle_at else None
 
-    def _choose_next(self, now: float) -> None:
+    def _choose_next(self) -> None:
         while self.recycling is None and self._wanted:
             generation = next(iter(self._wanted))
             worker = self._model.workers.get(generation)
@@ -173,7 +173,7 @@ class Lifecycle:
     def _begin_leaving(self, worker: WorkerRecord, phase: WorkerPhase, reason: str, now: float) -> None:
         if not worker.is_leaving:
             worker.drain_until = now + self._model.rules.session_drain
-            self._model.wake(worker.drain_until)
+            self._model.tick_by(worker.drain_until)
         worker.phase = phase
         worker.leave_reason = reason
         self._scheduler.release(worker, now)
@@ -193,7 +193,7 @@ class Lifecycle:
         self._scheduler.redirect(record, now)
 
     def _end_drain(self, worker: WorkerRecord, now: float) -> None:
-        """Its sessions have had their time; calls that run go on to their own end (S8)."""
+        """End the time of its sessions; calls that run go on to their own end (S8)."""
         worker.drain_until = None
         for record in self._model.pinned(worker):
             if self._model.binds(record) and not record.is_durable:
@@ -227,7 +227,7 @@ class Lifecycle:
         worker.phase = WorkerPhase.STOPPING
         worker.leave_reason = worker.leave_reason or reason
         worker.stop_by = now + self._model.rules.stop_grace
-        self._model.wake(worker.stop_by)
+        self._model.tick_by(worker.stop_by)
         self._model.out.append(Stop(worker.generation, worker.leave_reason))
 
     def kill(self, worker: WorkerRecord, reason: str) -> None:
@@ -240,7 +240,7 @@ class Lifecycle:
     # -- time --
 
     def check(self, worker: WorkerRecord, now: float) -> None:
-        """Do what is due for one worker, and ask to be called when the next thing is."""
+        """Do what is due for one worker, and schedule the next check."""
         if worker.phase is WorkerPhase.STARTING:
             self._kill_at(worker, worker.started_at + self._model.rules.startup_timeout, "startup_timeout", now)
         elif worker.phase is WorkerPhase.STOPPING:
@@ -262,13 +262,13 @@ class Lifecycle:
         if now >= calm_at:
             self._restarts.worked()
         else:
-            self._model.wake(calm_at)
+            self._model.tick_by(calm_at)
 
     def _kill_at(self, worker: WorkerRecord, limit: float, reason: str, now: float) -> None:
         if now >= limit:
             self.kill(worker, reason)
         else:
-            self._model.wake(limit)
+            self._model.tick_by(limit)
 
     def _check_cancels(self, worker: WorkerRecord, now: float) -> None:
         """A cancelled call that has not ended within `cancel_grace` takes its worker out of service (K3, K4)."""
@@ -289,13 +289,13 @@ class Lifecycle:
         if now >= since + grace:
             self.retire(worker, "cancel_grace", now)
         else:
-            self._model.wake(since + grace)
+            self._model.tick_by(since + grace)
 
     def _check_drain(self, worker: WorkerRecord, now: float) -> None:
         if not worker.is_leaving:
             return
         if worker.drain_until is not None and now < worker.drain_until:
-            self._model.wake(worker.drain_until)
+            self._model.tick_by(worker.drain_until)
         elif worker.drain_until is not None:
             self._end_drain(worker, now)
         self.go_if_done(worker, now)
@@ -303,9 +303,9 @@ class Lifecycle:
     def _check_age(self, worker: WorkerRecord, now: float) -> None:
         self.recycle_if_worn(worker, now)
         if worker.phase is WorkerPhase.READY and worker.recycle_at is not None and now < worker.recycle_at:
-            self._model.wake(worker.recycle_at)
+            self._model.tick_by(worker.recycle_at)
 
 
 def _loss(worker: WorkerRecord) -> str:
-    """Why a session that lived there is lost, in the words of RULES S6."""
+    """Return why a session that lived there is lost, in the words of RULES S6."""
     return "resized" if worker.leave_reason == "resized" else "recycled"

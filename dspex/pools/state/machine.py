@@ -57,7 +57,7 @@ class PoolState(PoolModel):
         return self.flush()
 
     def take_again(self, call: CallRecord, now: float) -> list[Instruction]:
-        """Let a call that was taken before, and that stands nowhere now, take its old place (see `recovery`)."""
+        """Give an admitted call that is in no queue its old place back (see `recovery`)."""
         if call.session is None:
             self._scheduler.place(call, now)
         elif (refusal := self._admission.enter_session(call, call.session, now)) is not None:
@@ -70,7 +70,7 @@ class PoolState(PoolModel):
     def finished(
         self, call: CallRecord, now: float, *, held: bool | None = None, retire: str | None = None
     ) -> list[Instruction]:
-        """Its worker answered: free the slot and use it.
+        """Note that its worker answered: free the slot and use it.
 
         `held` is what the reply says of the session's state; `retire` is why the worker must be replaced.
         """
@@ -98,7 +98,7 @@ class PoolState(PoolModel):
         return self.flush()
 
     def abandon(self, call: CallRecord, now: float) -> list[Instruction]:
-        """Nobody waits for it any more: drop it if it was not sent, else cancel it (K0, K1)."""
+        """Drop a call that nobody waits for if it was not sent, else cancel it (K0, K1)."""
         if call.queue is not None:
             self._scheduler.drop(call, now)
         elif call.phase is Phase.RUNNING:
@@ -109,7 +109,7 @@ class PoolState(PoolModel):
                 worker.is_silent_since = now
             self.out.append(Cancel(worker.generation, call.id))
             self.emit("call.abandoned", worker, call=call.id, command=call.command)
-            self.wake(now + self.rules.cancel_grace)
+            self.tick_by(now + self.rules.cancel_grace)
             self._lifecycle.go_if_done(worker, now)
         return self.flush()
 
@@ -126,7 +126,7 @@ class PoolState(PoolModel):
         return self.flush()
 
     def worker_ready(self, generation: int, now: float) -> list[Instruction]:
-        """A worker has set itself up: give it work."""
+        """Give work to a worker that is ready."""
         worker = self.workers.get(generation)
         if worker is not None and worker.phase is WorkerPhase.STARTING:
             self._lifecycle.ready(worker, now)
@@ -142,7 +142,7 @@ class PoolState(PoolModel):
         unstarted: Collection[int] = (),
         cause: str = "died",
     ) -> list[Instruction]:
-        """A worker is gone. `unstarted` are the calls that provably cannot have begun (C8)."""
+        """Handle a worker's end. `unstarted` are the calls that provably cannot have begun (C8)."""
         worker = self.workers.pop(generation, None)
         if worker is not None:
             self._deaths.settle(worker, now, by_itself=by_itself, unstarted=unstarted, cause=cause)
@@ -156,13 +156,13 @@ class PoolState(PoolModel):
         return self.flush()
 
     def pong(self, generation: int) -> None:
-        """The worker gave a sign of life."""
+        """Note a sign of life of the worker."""
         worker = self.workers.get(generation)
         if worker is not None:
             worker.is_silent_since = None
 
     def measured(self, generation: int, rss: int, now: float) -> list[Instruction]:
-        """The worker and its children use `rss` bytes."""
+        """Note that the worker and its children use `rss` bytes."""
         worker = self.workers.get(generation)
         if worker is not None:
             worker.rss = rss
@@ -178,7 +178,7 @@ class PoolState(PoolModel):
         return self.flush()
 
     def adopt(self, rules: Rules, now: float) -> list[Instruction]:
-        """Decide by other rules from now on; what was taken by the old ones stays taken."""
+        """Apply other rules from now on; what was taken by the old ones stays taken."""
         self.rules = rules
         self.size = rules.size
         self.restarts.adopt(*rules.restart_budget)
@@ -188,7 +188,7 @@ class PoolState(PoolModel):
             self._scheduler.redirect(record, now)
         self._lifecycle.reconcile(now)
         self._scheduler.feed_all(now)
-        self.wake(now)
+        self.tick_by(now)
         return self.flush()
 
     def recycle(
@@ -201,8 +201,8 @@ class PoolState(PoolModel):
     def close(self, now: float) -> list[Instruction]:
         """Take no more calls; end those that were not sent."""
         self.is_closed = self.is_over = True
-        for call in self.standing():
-            self.take(call)
+        for call in self.queued_calls():
+            self.dequeue(call)
             self.fail(call, EndReason.CLOSED)
         for worker in self.workers.values():
             worker.exclusive = None
@@ -274,7 +274,7 @@ class PoolState(PoolModel):
     # -- how -----------------------------------------------------------------------------------------------------
 
     def _after_session(self, record: object, now: float) -> list[Instruction]:
-        """A session was opened or closed: its next calls may go, and a worker that waited for it may leave."""
+        """Let the session's next calls start, and a worker that waited for it leave."""
         known = self.sessions.get(getattr(record, "key", ""))
         if known is not None:
             self._scheduler.advance(known, now)
@@ -290,7 +290,7 @@ class PoolState(PoolModel):
     ) -> None:
         self._scheduler.leave_session(call, record)
         if held is not None:
-            self._affinity.hold(record, held, worker.generation)
+            self._affinity.note_state(record, held, worker.generation)
             self._scheduler.to_its_worker(record)
         if worker.is_leaving:
             self._lifecycle.loosen(record, worker, now)

@@ -1,4 +1,4 @@
-"""What the parts of `PoolState` share: rules, workers, sessions, queues, and the instructions to come.
+"""The data that the parts of `PoolState` share: rules, workers, sessions, queues, pending instructions.
 
 Pure; the pool's lock guards it. It decides nothing: `scheduling`, `affinity`, `lifecycle` and `deaths` do.
 """
@@ -18,7 +18,7 @@ NEVER = inf
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that decide (DESIGN §5); durations in seconds, sizes in bytes, None for no limit."""
+    """The settings that decisions use (DESIGN §5); durations in seconds, sizes in bytes, None for no limit."""
 
     size: int = 4
     concurrency: int = 8
@@ -58,8 +58,8 @@ class PoolModel:
 
     # -- what is to be done --
 
-    def wake(self, when: float) -> None:
-        """Ask for a tick at `when` or before."""
+    def tick_by(self, when: float) -> None:
+        """Request a tick at `when` or before."""
         if when < self.due:
             self.due = when
 
@@ -83,8 +83,8 @@ class PoolModel:
 
     # -- queues --
 
-    def stand(self, call: CallRecord, queue: CallQueue) -> None:
-        """Put the call into a queue, at its turn."""
+    def enqueue(self, call: CallRecord, queue: CallQueue) -> None:
+        """Put the call into a queue, at its place."""
         call.phase = Phase.QUEUED
         call.place = call.turn
         call.queue = queue
@@ -93,15 +93,15 @@ class PoolModel:
         if call.record is not None:
             call.record.head = call
 
-    def wait(self, call: CallRecord, record: SessionRecord) -> None:
-        """Put the call into its session's queue, at its order."""
+    def enqueue_in_session(self, call: CallRecord, record: SessionRecord) -> None:
+        """Put the call into its session's queue, at its place."""
         call.phase = Phase.WAITING
         call.place = call.order
         call.queue = record.waiting
         record.waiting.push(call)
         self.queued += 1
 
-    def take(self, call: CallRecord) -> None:
+    def dequeue(self, call: CallRecord) -> None:
         """Take the call out of the queue that it is in."""
         if call.queue is None:
             return
@@ -111,8 +111,8 @@ class PoolModel:
         if call.record is not None and call.record.head is call:
             call.record.head = None
 
-    def standing(self) -> list[CallRecord]:
-        """Return all that stand anywhere, the oldest first."""
+    def queued_calls(self) -> list[CallRecord]:
+        """Return all queued calls, the oldest first."""
         calls = [*self.queue, *self.suspects]
         for worker in self.workers.values():
             calls += worker.queue
@@ -134,5 +134,5 @@ class PoolModel:
         return iter([self.sessions[key] for key in sorted(worker.sessions)])
 
     def binds(self, record: SessionRecord) -> bool:
-        """Whether the session's calls may go to no other worker: its state is there, and the mode says so (S5)."""
+        """Return whether its calls may go to no other worker: its state is there, and the mode binds it (S5)."""
         return record.is_stateful and (record.is_durable or self.rules.affinity != "hint")

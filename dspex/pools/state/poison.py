@@ -11,7 +11,7 @@ STRIKES = 2
 
 
 class Poison:
-    """Who killed a worker while running alone (a strike), and who was there when one died (a suspect)."""
+    """Records which call killed a worker while alone (a strike), and which were there when one died (a suspect)."""
 
     def __init__(self) -> None:
         self._strikes: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
@@ -32,7 +32,7 @@ class Poison:
         return None
 
     def strike(self, call: CallRecord, now: float) -> bool:
-        """Its worker ended by itself while it ran alone; True if that was once too often."""
+        """Count a strike: its worker ended by itself while it ran alone; True if that was once too often."""
         digest = call.digest()
         strikes, last = self._strikes.get(digest, (0, now))
         self.is_quiet = False
@@ -40,7 +40,7 @@ class Poison:
         return self._strikes[digest][0] >= STRIKES
 
     def suspect(self, call: CallRecord, now: float) -> None:
-        """Its worker ended by itself while it and others ran."""
+        """Suspect a call: its worker ended by itself while it and others ran."""
         self.is_quiet = False
         self._suspects[call.digest()] = now
 
@@ -49,7 +49,7 @@ class Poison:
         return digest in self._suspects or digest in self._strikes
 
     def acquit(self, call: CallRecord) -> None:
-        """It ran alone and answered."""
+        """Clear a call that ran alone and answered."""
         digest = call.digest()
         self._suspects.pop(digest, None)
         self._strikes.pop(digest, None)

@@ -1,4 +1,4 @@
-"""What `PoolState` knows of calls, sessions and workers: plain data, and small questions about it.
+"""The records of calls, sessions and workers in a `PoolState`: plain data, with simple properties.
 
 Pure; changed under the pool's lock only. A call may leave a queue from anywhere (its caller gave up) and may come back
 to its old place (its worker died before it could begin), so a queue is a heap of places beside a dict: leaving is O(1),
@@ -18,7 +18,7 @@ SPARSE = 64  # a heap this much longer than twice its calls is built anew
 
 
 class Phase(StrEnum):
-    """Where a call stands; it moves forward only, but for a redispatch (RUNNING to QUEUED or WAITING)."""
+    """The phase of a call; it moves forward only, but for a redispatch (RUNNING to QUEUED or WAITING)."""
 
     NEW = "new"
     QUEUED = "queued"  # in a queue, for any worker or for a pinned one
@@ -93,7 +93,7 @@ class CallRecord:
 
 
 class CallQueue:
-    """Calls that wait, in the order of their places."""
+    """A queue of calls, in the order of their places."""
 
     __slots__ = ("_heap", "calls")
 
@@ -107,7 +107,7 @@ class CallQueue:
         heappush(self._heap, call.place)
 
     def discard(self, call: CallRecord) -> None:
-        """Remove the call, wherever it stands."""
+        """Remove the call, wherever it is."""
         self.calls.pop(call.place, None)
         if len(self._heap) > 2 * len(self.calls) + SPARSE:
             self._heap = sorted(self.calls)
@@ -179,7 +179,7 @@ class SessionRecord:
 
     @property
     def queued(self) -> int:
-        """How many of its calls stand in a queue: 0 or 1."""
+        """The number of its calls in a queue: 0 or 1."""
         return self.head is not None
 
     @property
@@ -215,7 +215,7 @@ class SessionRecord:
 
 
 class WorkerPhase(StrEnum):
-    """A worker's life, forward only."""
+    """The phases of a worker's life, forward only."""
 
     STARTING = "starting"
     READY = "ready"
@@ -292,7 +292,7 @@ class WorkerRecord:
 
     @property
     def live_calls(self) -> int:
-        """How many of its calls somebody still waits for."""
+        """The number of its calls that somebody still waits for."""
         return sum(call.phase is Phase.RUNNING for call in self.running.values())
 
     def __repr__(self) -> str:

@@ -80,7 +80,7 @@ def _recount_sessions(state: PoolState) -> None:
 
 
 def _repeat(worker: WorkerRecord, sent: Mapping[int, Collection[int]], now: float) -> list[Instruction]:
-    """What may not have been sent to the worker yet."""
+    """Return what may not have been sent to the worker yet."""
     out: list[Instruction] = []
     if worker.phase is WorkerPhase.STARTING and worker.generation not in sent:
         out.append(Start(worker.generation, worker.slot))

@@ -1,4 +1,4 @@
-"""The restart budget and the back-off (DESIGN §5 `restart_budget`). Pure.
+"""Count restarts against a budget, and back off (DESIGN §5 `restart_budget`). Pure.
 
 Only *fruitless* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is
 replaced at once; workers that cannot live make the pool degraded, and are tried again ever more slowly.
@@ -35,11 +35,11 @@ class Restarts:
 
     @property
     def calm_at(self) -> float:
-        """When a worker that lives now proves that workers can live."""
+        """Return when a worker that lives now proves that workers can live."""
         return self._deaths[-1] + self.period if self._deaths else 0.0
 
     def fruitless(self, now: float, jitter: float) -> None:
-        """A worker died before it did any work; `jitter` scales the wait before the next start."""
+        """Count a worker that died before it did any work; `jitter` scales the wait before the next start."""
         self._deaths.append(now)
         while self._deaths and self._deaths[0] <= now - self.period:
             self._deaths.popleft()
@@ -51,13 +51,13 @@ class Restarts:
             self.not_before = max(self.not_before, now + wait)
 
     def excuse(self) -> None:
-        """The last fruitless death turned out to be a poisonous call's doing."""
+        """Uncount the last fruitless death: it was a poisonous call's doing."""
         if self._deaths and not self.is_degraded:
             self._deaths.pop()
             self._in_a_row = max(0, self._in_a_row - 1)
 
     def worked(self) -> None:
-        """Workers can be trusted again: one answered enough calls, or lived long enough."""
+        """Trust workers again: one answered enough calls, or lived long enough."""
         if self._in_a_row or self.is_degraded:
             self._in_a_row = 0
             self._deaths.clear()
@@ -65,5 +65,5 @@ class Restarts:
             self.not_before = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until the next start may be tried."""
+        """Return the seconds until the next start may be tried."""
         return max(0.0, self.not_before - now)

@@ -18,7 +18,7 @@ RUNNING, DONE = Phase.RUNNING, Phase.DONE  # for hot paths, as READY
 
 
 class Scheduler:
-    """The calls of one pool on their way to its workers."""
+    """Assigns the calls of one pool to its workers."""
 
     def __init__(self, model: PoolModel, affinity: Affinity, poison: Poison) -> None:
         self._model = model
@@ -28,14 +28,14 @@ class Scheduler:
     # -- a call comes --
 
     def submit(self, call: CallRecord, record: SessionRecord, now: float) -> None:
-        """Send a session's new call, or let it stand where it belongs."""
+        """Send a session's new call, or queue it where it belongs."""
         self._affinity.use(record, now)
         if record.pin is None:
             call.is_nested = False  # the call that it was made for is gone: it waits like any other
         if call.is_nested or (not record.waiting.calls and record.admits(call)):
             self.place(call, now)
         else:
-            self._model.wait(call, record)
+            self._model.enqueue_in_session(call, record)
 
     def can_start(self, call: CallRecord, record: SessionRecord | None) -> bool:
         """Whether the new call would be sent at once."""
@@ -55,14 +55,14 @@ class Scheduler:
         if call.is_nested:
             self._place_nested(call, record, now)
         elif call.is_alone:
-            self._model.stand(call, self._model.suspects)
+            self._model.enqueue(call, self._model.suspects)
             self.reserve(now)
         elif (worker := self._destination(record)) is not None:
             self.send(call, worker)
         elif record is not None and record.pin in self._model.workers and self._model.binds(record):
-            self._model.stand(call, self._model.workers[record.pin].queue)
+            self._model.enqueue(call, self._model.workers[record.pin].queue)
         else:
-            self._model.stand(call, self._model.queue)
+            self._model.enqueue(call, self._model.queue)
 
     def send(self, call: CallRecord, worker: WorkerRecord) -> None:
         """Send the call to the worker; whoever sent it lets its session advance afterwards."""
@@ -79,7 +79,7 @@ class Scheduler:
         self._model.out.append(Send(call, worker.generation, restore))
 
     def _destination(self, record: SessionRecord | None) -> WorkerRecord | None:
-        """The worker that may start a call of the session (or of none) now."""
+        """Return the worker that may start a call of the session (or of none) now."""
         if record is not None and record.pin is not None:
             pinned = self._model.workers[record.pin]
             must_stay = self._model.binds(record)
@@ -103,7 +103,7 @@ class Scheduler:
         return self._best_worker() is not None
 
     def _best_worker(self) -> WorkerRecord | None:
-        """The ready worker with room that has the fewest calls, then the fewest sessions (S2)."""
+        """Return the ready worker with room that has the fewest calls, then the fewest sessions (S2)."""
         best: WorkerRecord | None = None
         for worker in self._model.workers.values():
             load = worker.load
@@ -114,7 +114,7 @@ class Scheduler:
         return best
 
     def _place_nested(self, call: CallRecord, record: SessionRecord | None, now: float) -> None:
-        """A tool of a running call waits for it: it runs beyond `concurrency`, or fails at once (C14)."""
+        """Send a call that a running call's tool waits for beyond `concurrency`, or fail it at once (C14)."""
         generation = call.generation if record is None else record.pin  # where the call runs whose tool asks
         pinned = self._model.workers.get(generation or 0)
         if pinned is not None and pinned.phase is not WorkerPhase.STOPPING:
@@ -126,16 +126,16 @@ class Scheduler:
         elif self._model.is_over:
             self._model.fail(call, EndReason.CLOSED)
         elif record is None and self._model.has_worker(WorkerPhase.STARTING):
-            self._model.stand(call, self._model.queue)
+            self._model.enqueue(call, self._model.queue)
         else:
             self._model.fail(call, EndReason.DEADLOCK)
 
     # -- a slot is free --
 
     def feed(self, worker: WorkerRecord, now: float) -> None:
-        """Give the worker what it may start, in turn."""
+        """Send the worker the calls that it may start, in turn."""
         while (call := self._next_for(worker)) is not None:
-            self._model.take(call)
+            self._model.dequeue(call)
             if not (self._poison.is_quiet or self._is_acceptable(call, worker, now)):
                 continue
             self.send(call, worker)
@@ -149,11 +149,11 @@ class Scheduler:
     def advance(self, record: SessionRecord, now: float) -> None:
         """Let the session's next calls go, as far as order and writers allow."""
         while (call := record.waiting.first()) is not None and record.admits(call):
-            self._model.take(call)
+            self._model.dequeue(call)
             self.place(call, now)
 
     def _next_for(self, worker: WorkerRecord) -> CallRecord | None:
-        """The queued call that the worker may start now, and whose turn is first."""
+        """Return the queued call that the worker may start now, and whose turn is first."""
         if worker.load >= worker.concurrency or not worker.is_serving:
             return None
         if worker.exclusive is not None:
@@ -168,7 +168,7 @@ class Scheduler:
         return pinned
 
     def _is_acceptable(self, call: CallRecord, worker: WorkerRecord, now: float) -> bool:
-        """Look again at a call that stood while others like it died: it may be refused, or have to run alone."""
+        """Check a queued call again, as others like it may have died: it may be refused, or have to run alone."""
         was_alone = call.is_alone
         refusal = self._poison.verdict(call, now)
         if refusal is None and call.is_alone == was_alone:
@@ -176,7 +176,7 @@ class Scheduler:
         if worker.exclusive is call:
             worker.exclusive = None
         if refusal is None:
-            self._model.stand(call, self._model.suspects)
+            self._model.enqueue(call, self._model.suspects)
         else:
             self._model.fail(call, EndReason.POISON, **refusal)
             self.after_end(call, now)
@@ -197,7 +197,7 @@ class Scheduler:
                 return
 
     def release(self, worker: WorkerRecord, now: float) -> None:
-        """The worker is kept free no longer."""
+        """Stop keeping a worker free."""
         if worker.exclusive is not None:
             worker.exclusive = None
             self.feed(worker, now)
@@ -233,7 +233,7 @@ class Scheduler:
 
     def drop(self, call: CallRecord, now: float) -> None:
         """Take an unsent call out, and let those behind it go."""
-        self._model.take(call)
+        self._model.dequeue(call)
         call.phase = Phase.DONE
         self.after_end(call, now)
         keeper = self._keeper(call)
@@ -249,11 +249,11 @@ class Scheduler:
             self.advance(record, now)
 
     def to_its_worker(self, record: SessionRecord) -> None:
-        """The session got state on its worker while a call of it stood where any worker could take it: move it."""
+        """Move a queued call to the worker on which its session has state by now."""
         call = record.head
         if call is not None and call.queue is self._model.queue and record.pin in self._model.workers:
-            self._model.take(call)
-            self._model.stand(call, self._model.workers[record.pin].queue)
+            self._model.dequeue(call)
+            self._model.enqueue(call, self._model.workers[record.pin].queue)
 
     def redirect(self, record: SessionRecord, now: float) -> None:
         """Place the session's queued call again: its worker changed."""
@@ -262,15 +262,15 @@ class Scheduler:
         if keeper is not None:
             keeper.exclusive = None
         if call is not None:
-            self._model.take(call)
-            self._model.wait(call, record)
+            self._model.dequeue(call)
+            self._model.enqueue_in_session(call, record)
         self.advance(record, now)
         if keeper is not None:
             self.feed(keeper, now)
             self.reserve(now)
 
     def _keeper(self, call: CallRecord | None) -> WorkerRecord | None:
-        """The worker that is kept free for the call, if one is."""
+        """Return the worker that is kept free for the call, if one is."""
         if call is None or not call.is_alone:
             return None
         return next((worker for worker in self._model.workers.values() if worker.exclusive is call), None)

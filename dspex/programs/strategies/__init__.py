@@ -1,4 +1,4 @@
-"""Programs that ask another program, more than once or with more than they were given.
+"""Programs that ask another program, more than once or with more than their inputs.
 
 Each is a `Program` like any other: called, awaited, streamed, mapped, put into pipelines. What repeats is decided by
 a pure loop in the strategy's file; what is asked is the inner program's, on either route. Functions of the host's

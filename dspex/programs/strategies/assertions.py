@@ -1,4 +1,4 @@
-"""Assertions as a program: predicates over a prediction, and asking again with what was wrong until they hold."""
+"""`assertions`: ask a program again, with what was wrong, until its checks hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnFailure = Literal["raise", "return"]
 
 @dataclass(frozen=True)
 class Assertions(RepeatingStrategy):
-    """A program whose answers hold; see `dspex.assertions`."""
+    """A program that repeats until its answers pass all checks; see `dspex.assertions`."""
 
     checks: tuple[Check, ...] = ()
     attempts_most: int = 3
@@ -63,7 +63,7 @@ class Assertions(RepeatingStrategy):
 def asserting(
     inputs: Inputs, checks: Sequence[Check], *, attempts: int, on_failure: OnFailure, first_rollout: int = 0
 ) -> Loop:
-    """Make a loop that ends with the first prediction that passes all checks; attempts get what was wrong before.
+    """Return a loop that ends with the first prediction that passes all checks; attempts get what was wrong before.
 
     A check gets the inputs and the prediction, and returns True or None when satisfied, else False or what is wrong.
     The first attempt is asked as usual, and may be answered from a cache. What an attempt raises is let through.
@@ -89,7 +89,7 @@ def asserting(
 
 
 def failures(checks: Iterable[Check], inputs: Inputs, prediction: Prediction) -> tuple[str, ...]:
-    """Return what the checks object to; a check that only says False is called by its name."""
+    """Return the objections of the checks; a check that only returns False gives its name."""
     found = []
     for check in checks:
         verdict = _verdict(check, check(inputs, prediction))

@@ -1,4 +1,4 @@
-"""The best of several answers by a reward (`dspy.BestOfN`), and asking again with advice (`dspy.Refine`), as programs.
+"""`best_of_n` and `refine`: the best of several answers by a reward (DSPy's BestOfN and Refine).
 
 Every attempt is made at temperature 1.0 under a rollout id of its own. An attempt or a reward that raises counts as a
 failure by DSPy's rule: failure number i (from 0, among the attempts) is raised when i is over what is left of
@@ -146,15 +146,15 @@ class BestOfN(Strategy):
 
     @contextlib.contextmanager
     def _rewards_errors(self) -> Generator[None]:
-        """Let the reward's own error out, when it is what a worker tells of."""
+        """Raise the reward's own error in place of the worker's error about it."""
         try:
             yield
-        except RemoteError as told:
-            if told.type == "NoPrediction":
-                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from told
+        except RemoteError as remote:
+            if remote.type == "NoPrediction":
+                raise CheckFailed(("no attempt had a reward",), attempts=self.N, prediction=None) from remote
             for error in reversed(self.raised):
-                if told.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(told):
-                    raise error from told
+                if remote.type.rpartition(".")[2] == type(error).__name__ and str(error) in str(remote):
+                    raise error from remote
             raise
 
     def _reward_sent(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Refine(BestOfN):
 
 
 def _source_of(function: Callable[..., Any]) -> str | None:
-    """Return the function's text, which DSPy's Refine shows to the model; of an object, its class's."""
+    """Return the function's source, which DSPy's Refine shows to the model; of an object, its class's."""
     for what in (function, type(function)):
         try:
             return inspect.getsource(what)
@@ -205,9 +205,9 @@ def choosing(
     first_rollout: int = 0,
     gives_feedback: bool = False,
 ) -> Loop:
-    """Make a loop that ends with the highest reward, or with the first of at least `threshold`; the earlier wins a tie.
+    """Return a loop that ends with the highest reward, or the first of at least `threshold`; the earlier wins a tie.
 
-    With `gives_feedback` each attempt after one with too low a reward is told of it: by the feedback that the reward
+    With `gives_feedback` each attempt after one with too low a reward gets feedback: by the feedback that the reward
     gives (as `{"score": 0.2, "feedback": "..."}` or an object with both), else by the score.
 
     Raises:
@@ -228,7 +228,7 @@ def choosing(
                 highest, best = score, prediction
             if threshold is not None and score >= threshold:
                 break
-            feedback = (_told(given, score, threshold),) if gives_feedback else ()
+            feedback = (_feedback(given, score, threshold),) if gives_feedback else ()
         except (CallTimeout, NoReward):  # of the whole, not of an attempt
             raise
         except Exception as error:  # the reward or the program's; `fail_count` says how many may be
@@ -262,7 +262,7 @@ def score_of(given: Any) -> float:
     raise InvalidInput(f"A reward gives a number or a bool, not {type(given).__name__}.")
 
 
-def _told(given: Any, score: float, threshold: float | None) -> str:
+def _feedback(given: Any, score: float, threshold: float | None) -> str:
     said = given.get("feedback") if isinstance(given, Mapping) else getattr(given, "feedback", None)
     if said:
         return str(said)

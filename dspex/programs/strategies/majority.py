@@ -1,4 +1,4 @@
-"""The majority as a program: n answers to one question, and the commonest of them, as `dspy.majority` counts them.
+"""`majority`: the commonest of n answers to one question, counted as `dspy.majority` does.
 
 In a worker DSPy asks and counts, unless what is compared is not text or is made by a function of the host's, which
 DSPy's own cannot: then the answers come from the worker and are counted here, by the same rule.
@@ -125,7 +125,7 @@ def majority_of(
 
 
 def normalized(value: Any) -> Hashable | None:
-    """The text as `dspy.majority` compares it, None for nothing; of other values what is equal for equal ones."""
+    """Return the text as `dspy.majority` compares it, None for nothing; other values so that equal ones stay equal."""
     if not isinstance(value, str):
         return value if isinstance(value, Hashable) else json.dumps(value, sort_keys=True, default=repr)
     text = unicodedata.normalize("NFD", value).lower().translate(_PUNCTUATION)

@@ -1,4 +1,4 @@
-"""Look up passages for a question, then answer from them.
+"""`rag`: look up passages for a question, then answer from them.
 
 A retriever of the host's is called in this process on both routes (in a thread beside the loop, if it blocks); DSPy's
 ColBERTv2 is called in a worker, and takes the whole program there.
@@ -145,15 +145,15 @@ class RetrievalAugmented(Strategy):
                 if inspect.iscoroutine(passages):
                     passages.close()
                 raise InvalidInput("The retriever is asynchronous: use await program.acall(...).", field="retriever")
-        return self._given(inputs, passages)
+        return self._with_found(inputs, passages)
 
     async def _afound(self, inputs: Mapping[str, Any], **how: Any) -> Found:
         if self._is_remote:
             pool = self.supervisor_used.pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
-            return self._given(inputs, worker_answers.passages(call))
+            return self._with_found(inputs, worker_answers.passages(call))
         passages = await asyncio.to_thread(self._searched, inputs)
-        return self._given(inputs, await passages if inspect.isawaitable(passages) else passages)
+        return self._with_found(inputs, await passages if inspect.isawaitable(passages) else passages)
 
     def _lookup_options(self, how: Mapping[str, Any]) -> dict[str, Any]:
         options = {"timeout": self.timeout, **{name: value for name, value in how.items() if name != "retry"}}
@@ -172,7 +172,7 @@ class RetrievalAugmented(Strategy):
             raise InvalidInput(f"The input {self.query!r} is missing; it is what is looked up.", field=self.query)
         return inputs[self.query]
 
-    def _given(self, inputs: Mapping[str, Any], passages: Any) -> Found:
+    def _with_found(self, inputs: Mapping[str, Any], passages: Any) -> Found:
         found = list(passages)[: self.k]
         return {self.context: [_text(passage) for passage in found], **inputs}, found
 

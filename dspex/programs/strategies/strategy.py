@@ -137,7 +137,7 @@ class Strategy(Program):
 
 
 class Limit:
-    """The time that all attempts have together; None where the pool's default bounds each."""
+    """The time that all attempts share; None where the pool's default bounds each."""
 
     def __init__(self, what: str, timeout: float | None) -> None:
         self._what = what
@@ -194,7 +194,7 @@ class RepeatingStrategy(Strategy):
 
 
 class _Calls:
-    """The calls that were made, of which the last is reported."""
+    """The calls of a loop, of which the last is reported."""
 
     def __init__(self) -> None:
         self.last: Call | None = None

@@ -1,1 +1,1 @@
-"""Replies worded as OpenAI's and Anthropic's endpoints word theirs. Pure."""
+"""Replies in the form of OpenAI's and Anthropic's endpoints. Pure."""

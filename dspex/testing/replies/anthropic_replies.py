@@ -1,4 +1,4 @@
-"""Messages: a whole reply, the events of a stream, an error."""
+"""Replies of the Messages endpoint: a whole reply, the events of a stream, an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STOP = {"length": "max_tokens", "stop": "end_turn", "content_filter": "refusal"
 
 
 def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> bytes:
-    """A reply's body."""
+    """Return a reply's body."""
     content: list[dict[str, Any]] = []
     if reply.reasoning is not None:
         content.append({"type": "thinking", "thinking": reply.reasoning, "signature": "fake"})
@@ -47,7 +47,7 @@ def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int
 
 
 def error(reply: FakeReply) -> bytes:
-    """An error's body."""
+    """Return an error's body."""
     return _dump({"type": "error", "error": reply.envelope})
 
 

@@ -1,4 +1,4 @@
-"""Chat Completions: a whole reply, the events of a stream, an error."""
+"""Replies of the Chat Completions endpoint: a whole reply, the events of a stream, an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..script import FakeReply, FakeRequest
 
 
 def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> bytes:
-    """A reply's body."""
+    """Return a reply's body."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if reply.reasoning is not None:
         message["reasoning_content"] = reply.reasoning
@@ -53,12 +53,12 @@ def in_parts(before: list[bytes], middle: list[bytes], after: list[bytes]) -> li
 
 
 def error(reply: FakeReply) -> bytes:
-    """An error's body."""
+    """Return an error's body."""
     return _dump({"error": reply.envelope})
 
 
 def usage(request: FakeRequest, reply: FakeReply, text: str | None) -> dict[str, int]:
-    """Token counts: as scripted, else a quarter of the characters."""
+    """Return token counts: as scripted, else a quarter of the characters."""
     if reply.usage is not None:
         return dict(reply.usage)
     prompt, completion = len(request.text) // 4 + 1, len(text or "") // 4 + 1
@@ -66,7 +66,7 @@ def usage(request: FakeRequest, reply: FakeReply, text: str | None) -> dict[str,
 
 
 def pieces(reply: FakeReply, text: str | None) -> list[str]:
-    """The parts in which the text arrives."""
+    """Return the parts in which the text arrives."""
     return list(reply.chunks) if reply.chunks is not None else re.findall(r"\s*\S+\s*", text or "")
 
 

@@ -106,7 +106,7 @@ def test_closing_waits_for_the_writer_and_nobody_writes_afterwards(monkeypatch: 
     os.set_blocking(reader, False)
     pipe.append(b"second")
     pipe.flush()
-    pipe.go_on()
+    pipe.resume()
     with pytest.raises(BlockingIOError):
         os.read(reader, 100)
     for descriptor in {stdin_r, stdout_w, reader, writer, taken}:

@@ -14,7 +14,7 @@ from dspex import EventKind, cache_step, command, native, parallel, pipeline, py
 from dspex.errors import PipelineError, SettingsError, UnknownName
 from dspex.lm.cache import Cache
 from dspex.pipelines.core.results import Status
-from dspex.pipelines.core.step_cache import Kept
+from dspex.pipelines.core.step_cache import StepStore
 from tests.support.pipelines.doubles import NotedSupervisor, Scripted
 from tests.support.pipelines.ways import Go
 from tests.support.supervisors import Supervise
@@ -253,7 +253,7 @@ def test_a_cache_step_keeps_neither_fallbacks_nor_opaque_inputs(go: Go) -> None:
 def test_what_is_kept_ends_with_its_ttl_and_its_place() -> None:
     """unit"""
     now = 0.0
-    kept = Kept(10.0, 2, clock=lambda: now)
+    kept = StepStore(10.0, 2, clock=lambda: now)
     kept.put(b"a", {"x": 1})
     now = 9.9
     assert kept.get(b"a") == {"x": 1}

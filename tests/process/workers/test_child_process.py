@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import SettingsError, WorkerBootError
-from dspex.pools.processes.child_process import Process
+from dspex.pools.processes.child_process import ChildProcess
 from dspex.pools.supervisor import Supervisor
 from tests.support.supervisors import Supervise
 from tests.support.waiting import forkserver_pid
@@ -21,11 +21,11 @@ from tests.support.waiting import forkserver_pid
 LISTING = "import os; print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())"
 
 
-def _run(code: str, passed: list[int]) -> tuple[Process, str]:
+def _run(code: str, passed: list[int]) -> tuple[ChildProcess, str]:
     """Run `code` to its end; give its process, and what it printed."""
     reading, output = os.pipe()
     with os.fdopen(reading) as file:
-        process = Process([sys.executable, "-c", code], output=output, passed=passed, environment={})
+        process = ChildProcess([sys.executable, "-c", code], output=output, passed=passed, environment={})
         os.close(output)
         said = file.read()
     assert process.wait(20)
@@ -68,7 +68,7 @@ def test_its_end_is_known(code: str, status: int) -> None:
 
 def test_a_host_that_reaps_everything_may() -> None:
     """Process: its status is then unknown, and nobody waits for it."""
-    process = Process([sys.executable, "-c", ""], output=2, passed=[], environment={})
+    process = ChildProcess([sys.executable, "-c", ""], output=2, passed=[], environment={})
     os.waitpid(process.pid, 0)
     assert process.wait(20)
     assert process.status is None
@@ -124,5 +124,5 @@ def test_a_failed_start_leaves_nothing_open() -> None:
     """Process: no such program."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(FileNotFoundError):
-        Process(["/nonexistent"], output=2, passed=[1, 2], environment={})
+        ChildProcess(["/nonexistent"], output=2, passed=[1, 2], environment={})
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -283,10 +283,10 @@ def _said(sig: Any) -> dict[str, Any]:
 def rebuilt(case: Case) -> Any:
     """The messages of the signature that a worker builds from the case's wire form, for its wire inputs."""
     from dspex_worker.programs import signature_classes
-    from dspex_worker.programs.user_imports import Imports
+    from dspex_worker.programs.user_imports import UserImports
     from dspex_worker.programs.wire_values import to_input
 
-    sig = signature_classes.build(case["wire"], Imports((shapes.__name__,)))
+    sig = signature_classes.build(case["wire"], UserImports((shapes.__name__,)))
     inputs = {name: to_input(name, value, sig.fields[name].annotation) for name, value in case["inputs"].items()}
     return _adapter(case).format(sig, [], inputs)
 
@@ -294,11 +294,11 @@ def rebuilt(case: Case) -> Any:
 def exported(case: Case) -> dict[str, Any]:
     """What a worker tells the parent of a signature class of the user's, with DSPy's messages for it."""
     from dspex_worker.programs import signature_classes
-    from dspex_worker.programs.user_imports import Imports
+    from dspex_worker.programs.user_imports import UserImports
 
     side = Side()
     sig = side.make(case)
-    spec = outcome(lambda: signature_classes.describe(sig, Imports(())))
+    spec = outcome(lambda: signature_classes.describe(sig, UserImports(())))
     return {"spec": spec, "messages": outcome(lambda: side.messages(sig, case))}
 
 

@@ -11,10 +11,10 @@ import dspy
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs.evaluation import EvaluatedRow, evaluate
 from dspex_worker.programs.metric_calls import metric_from, reward_from
-from dspex_worker.programs.user_imports import Imports
+from dspex_worker.programs.user_imports import UserImports
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 
-NONE = Imports()
+NONE = UserImports()
 ROWS = [{"question": f"q{number}", "answer": str(number)} for number in range(8)]
 
 
@@ -132,7 +132,7 @@ def _dspys_score(call: Any, metric: Any) -> float:
 
 def test_metrics_with_parameters_of_their_own_score_as_in_dspy() -> None:
     """parity: by import path, DSPy's own, partials, modules like SemanticF1, and metrics of GEPA's form."""
-    imports = Imports(frozenset({"tests.support.user_code", "dspy.evaluate"}))
+    imports = UserImports(frozenset({"tests.support.user_code", "dspy.evaluate"}))
     for path in (
         *(
             "dspy.evaluate:answer_exact_match",

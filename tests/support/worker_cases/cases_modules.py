@@ -9,10 +9,10 @@ import dspy
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs import module_state, modules
-from dspex_worker.programs.user_imports import Imports
+from dspex_worker.programs.user_imports import UserImports
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
-MINE = Imports.of(["tests.support.user_code"])
+MINE = UserImports.of(["tests.support.user_code"])
 TOOLS = [
     {
         "id": "set-1",

@@ -15,7 +15,7 @@ from dspex_worker.programs import modules, optimizers
 from dspex_worker.programs.call_context import CallUsage
 from dspex_worker.programs.optimization import optimize
 from dspex_worker.programs.progress import Progress, ProgressQueue
-from dspex_worker.programs.user_imports import Imports
+from dspex_worker.programs.user_imports import UserImports
 from tests.support.worker_cases.parent import RECORD, Parent, chat, fails_with, parent, programs, signature, spec
 
 GOOD = "Answer with the doubled number only."
@@ -155,7 +155,7 @@ def test_other_optimizers_run_and_their_states_load() -> None:
     for name, options in jobs.items():
         _, _, value = optimized(name, options, valset=ROWS[10:])
         assert value["score"] >= value["baseline_score"], name
-        assert modules.build(spec() | {"state": value["state"]}, Imports()), name
+        assert modules.build(spec() | {"state": value["state"]}, UserImports()), name
         if name not in ("simba",):
             assert value["score"] == 100.0 and _answers_with(value["state"]) == "42", (name, value["score"])
 

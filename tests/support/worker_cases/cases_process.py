@@ -15,7 +15,7 @@ import dspy
 
 from dspex_worker.programs.metric_calls import metric_from, reward_from
 from dspex_worker.programs.retrievers import retrieve
-from dspex_worker.programs.user_imports import Imports
+from dspex_worker.programs.user_imports import UserImports
 from tests.support.paths import ROOT
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 
@@ -157,7 +157,7 @@ def test_colbert_is_asked_every_time_by_get_and_by_post() -> None:
 
 def test_what_a_module_merely_imports_is_not_called() -> None:
     """unit: classes, functions, builtins and class methods of other modules: as retriever, metric and reward."""
-    imports, call = Imports.of(["tests.support.user_code"]), parent("")
+    imports, call = UserImports.of(["tests.support.user_code"]), parent("")
     for name in (
         "Popen",
         "check_output",
@@ -177,7 +177,7 @@ def test_what_a_module_merely_imports_is_not_called() -> None:
                 use()
     for name in ("same", "made_here", "wrapped", "judge", "keyworded"):
         metric_from({"import": f"tests.support.user_code:{name}"}, imports)
-    metric_from({"import": "dspy.evaluate:answer_exact_match"}, Imports.of(["dspy.evaluate"]))
+    metric_from({"import": "dspy.evaluate:answer_exact_match"}, UserImports.of(["dspy.evaluate"]))
 
 
 def test_retrievers_are_named_by_registry() -> None:

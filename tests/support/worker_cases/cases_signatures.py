@@ -9,12 +9,12 @@ from typing import Any
 import dspy
 
 from dspex_worker.programs import signature_classes
-from dspex_worker.programs.user_imports import Imports
+from dspex_worker.programs.user_imports import UserImports
 from tests.support import user_code as mine
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
-NONE = Imports()
-MINE = Imports.of(["tests.support.user_code"])
+NONE = UserImports()
+MINE = UserImports.of(["tests.support.user_code"])
 
 
 def _system(sig: Any, adapter: Any) -> str:

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dspex.lm.cache import Cache, CachedReply, key_of
 from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
-from dspex.lm.single_flight import FlightSeat, SingleFlight
+from dspex.lm.single_flight import FlightMember, SingleFlight
 
 REPLY = CachedReply("application/json", b"{}")
 
@@ -150,36 +150,36 @@ def test_leader_may_leave_inside_a_critical_section() -> None:
 
 
 class FlightMachine(RuleBasedStateMachine):
-    """unit: whatever happens, a key with seats has one leader, and nobody waits without one."""
+    """unit: whatever happens, a key with members has one leader, and nobody waits without one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flights: SingleFlight[str] = SingleFlight()
-        self.seats: list[FlightSeat[str]] = []
+        self.members: list[FlightMember[str]] = []
 
     @rule(key=st.sampled_from([b"a", b"b"]))
     def join(self, key: bytes) -> None:
-        self.seats.append(self.flights.join(key))
+        self.members.append(self.flights.join(key))
 
     @rule(index=st.integers(0, 50))
     def leave(self, index: int) -> None:
-        if self.seats:
-            self.flights.leave(self.seats.pop(index % len(self.seats)))
+        if self.members:
+            self.flights.leave(self.members.pop(index % len(self.members)))
 
     @rule(key=st.sampled_from([b"a", b"b"]))
     def land(self, key: bytes) -> None:
-        for seat in self.seats:
-            if seat.key == key and seat.leads:
-                self.flights.land(seat, "done")
-                self.seats = [s for s in self.seats if s is not seat and s.outcome is None]
+        for member in self.members:
+            if member.key == key and member.leads:
+                self.flights.land(member, "done")
+                self.members = [s for s in self.members if s is not member and s.outcome is None]
                 return
 
     @invariant()
     def one_leader_for_each_key(self) -> None:
         for key in (b"a", b"b"):
-            seats = [seat for seat in self.seats if seat.key == key]
-            assert sum(seat.leads for seat in seats) == (1 if seats else 0)
-        assert len(self.flights) == len({seat.key for seat in self.seats})
+            members = [member for member in self.members if member.key == key]
+            assert sum(member.leads for member in members) == (1 if members else 0)
+        assert len(self.flights) == len({member.key for member in self.members})
 
 
 FlightMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -187,23 +187,23 @@ TestFlights = FlightMachine.TestCase
 
 
 def test_flights_survive_threads() -> None:
-    """unit: 8 threads, 4 keys; every seat is settled exactly once and nothing is left."""
+    """unit: 8 threads, 4 keys; every member is settled exactly once and nothing is left."""
     flights: SingleFlight[int] = SingleFlight()
     led = [0] * 8
 
     def work(number: int) -> None:
         for turn in range(400):
-            seat = flights.join(bytes([turn % 4]))
-            if not seat.leads:
+            member = flights.join(bytes([turn % 4]))
+            if not member.leads:
                 done = threading.Event()
-                if flights.watch(seat, done.set):
+                if flights.watch(member, done.set):
                     assert done.wait(10)
-            if seat.leads:
+            if member.leads:
                 led[number] += 1
                 if turn % 3:
-                    flights.land(seat, turn)
+                    flights.land(member, turn)
                 else:
-                    flights.leave(seat)
+                    flights.leave(member)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -228,13 +228,13 @@ def test_breaker_opens_and_lets_one_trial_through() -> None:
     """unit: only failures in a row open it; an answer closes it."""
     breaker = Breaker()
     for _ in range(TRIP_AFTER - 1):
-        breaker.note(False, 0.0)
-    breaker.note(True, 0.0)
+        breaker.record(False, 0.0)
+    breaker.record(True, 0.0)
     assert breaker.wait(0.0) == 0.0
     for _ in range(TRIP_AFTER):
-        breaker.note(False, 0.0)
+        breaker.record(False, 0.0)
     assert breaker.wait(1.0) == OPEN_S - 1
     assert breaker.wait(OPEN_S) == 0.0  # the trial
     assert breaker.wait(OPEN_S) == OPEN_S  # nobody else
-    breaker.note(True, OPEN_S)
+    breaker.record(True, OPEN_S)
     assert breaker.wait(OPEN_S) == 0.0

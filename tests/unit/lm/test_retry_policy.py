@@ -205,7 +205,7 @@ def test_trial_that_is_given_up_does_not_keep_the_circuit_open_for_ever() -> Non
     """unit: a caller that was cancelled during its trial is followed by another."""
     breaker = Breaker()
     for _ in range(TRIP_AFTER):
-        breaker.note(False, 0.0)
+        breaker.record(False, 0.0)
     assert breaker.wait(OPEN_S) == 0.0  # the trial, which never tells
     assert breaker.wait(OPEN_S + 1) == OPEN_S - 1
     assert breaker.wait(2 * OPEN_S) == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, Intake
+from dspex.pools.frame_intake import PATIENCE, ROOM, SMALL, FrameIntake
 from dspex.pools.worker import Worker
 from dspex_worker.wire import FRAME_LIMIT
 
@@ -18,7 +18,7 @@ class Readers:
 
     def __init__(self) -> None:
         self.paused: set[str] = set()
-        self.intake = Intake(
+        self.intake = FrameIntake(
             cast("Callable[[Worker], None]", self.paused.add), cast("Callable[[Worker], None]", self.paused.discard)
         )
 

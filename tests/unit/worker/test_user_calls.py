@@ -10,14 +10,14 @@ import pytest
 
 import dspex
 from dspex.errors import SettingsError
-from dspex_worker.user_calls import Mismatch, metric_convention, require_arguments
+from dspex_worker.user_calls import Mismatch, metric_parameters, require_arguments
 
 E, P, T, N, PT = "example", "prediction", ["trace"], "pred_name", ["pred_trace"]
 SCORING, COLLECTING, IN_GEPA = (E, P), (E, P, T), (E, P, T, N, PT)
 
 
 def _called(metric: Any, given: tuple[Any, ...]) -> Any:
-    placed, named = metric_convention(metric).arguments(given)
+    placed, named = metric_parameters(metric).arguments(given)
     return metric(*placed, **named)
 
 
@@ -134,12 +134,12 @@ async def _late_some(a: Any, b: Any) -> AsyncIterator[float]:
 def test_what_cannot_be_called_as_a_metric_is_refused(metric: Any) -> None:
     """unit: with a Mismatch that is raised before anything is called."""
     with pytest.raises(Mismatch):
-        metric_convention(metric)
+        metric_parameters(metric)
 
 
 def test_a_function_that_says_nothing_gets_what_was_given() -> None:
     """unit: some functions written in C have no signature"""
-    assert metric_convention(max).arguments(COLLECTING) == ([E, P, T], {})
+    assert metric_parameters(max).arguments(COLLECTING) == ([E, P, T], {})
     require_arguments(max, "reward", "arguments", "prediction")
 
 

@@ -1,4 +1,4 @@
-"""Control groups (v2): one for each worker, where the kernel itself limits its memory, with all that it starts.
+"""Limit each worker's memory, with all that it starts, by a control group (v2) of its own.
 
     <delegated group>/dspex.<pid namespace>.<pid>.<start>.<n>/<pool>.<generation>
 
@@ -30,7 +30,7 @@ _numbers = count()
 
 
 class CgroupUnusable(Exception):
-    """Why there are no control groups for workers here."""
+    """There are no control groups for workers here; the text is the reason."""
 
 
 class ControlGroup:
@@ -41,7 +41,7 @@ class ControlGroup:
 
     @classmethod
     def create(cls, branch: Path, name: str, cap: int) -> ControlGroup:
-        """Make one that holds at most `cap` bytes, and is killed as a whole.
+        """Create a group that holds at most `cap` bytes, and is killed as a whole.
 
         Raises:
             OSError: it cannot be made; nothing is left of it.
@@ -77,7 +77,7 @@ class ControlGroup:
         return events.get("oom_kill", 0) > 0 and not events.get("oom", 0)
 
     def peak(self) -> int:
-        """Return the most bytes that were ever in it; 0 if the kernel does not say (before 5.19)."""
+        """Return the most bytes that were ever in it; 0 if the kernel has no such file (before 5.19)."""
         try:
             return int(self._read("memory.peak"))
         except (OSError, ValueError):

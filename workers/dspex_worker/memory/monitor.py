@@ -1,4 +1,4 @@
-"""Monitor the memory of a pool's workers: look at each as often as it could grow past the cap. In the fork server.
+"""Monitor the memory of a pool's workers, each as often as it could grow past the cap. In the fork server.
 
 How soon a worker is looked at again follows from its room under the cap: no sooner than 10 ms, no later than 50 ms, and
 before something that grows by 4 GiB/s could be over it. So the cap is exceeded by no more than what is allocated in
@@ -32,7 +32,7 @@ REPORTED_CHANGE = 1024 * 1024  # bytes; less is not reported
 
 @dataclass
 class MonitoredWorker:
-    """One worker under watch; `over` is called once, with what was seen."""
+    """One monitored worker; `over` is called once, with the sizes seen."""
 
     generation: int
     gauge: TreeGauge
@@ -72,7 +72,7 @@ class MemoryMonitor:
         return watched
 
     def end(self, generation: int) -> None:
-        """Look at this worker no more."""
+        """Stop monitoring this worker."""
         watched = self._watched.pop(generation, None)
         if watched is not None:
             watched.gauge.close()

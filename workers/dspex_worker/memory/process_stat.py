@@ -1,4 +1,4 @@
-"""What the kernel says of one process in /proc/<pid>/stat."""
+"""Read one process's /proc/<pid>/stat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcessStat(NamedTuple):
 
 
 def stat_of(pid: int, proc: Path = PROC) -> ProcessStat:
-    """Return what is known of a process.
+    """Return the fields of a process.
 
     Raises:
         OSError: it is gone, or not to be seen.

@@ -1,4 +1,4 @@
-"""Set the limits of a worker before it runs user code: its data segment, its chance to survive an OOM, core files.
+"""Set a worker's limits before it runs user code: its data segment, its OOM score, core files.
 
 The data limit stops at once what the poll (see `monitor`) would see only afterwards: one allocation of gigabytes fails
 with MemoryError before a page of it exists. It is per process and inherited, and counts private writable address space,
@@ -54,7 +54,7 @@ def data_limit(cap: int, threads: int) -> int:
 
 
 def open_reserve() -> None:
-    """Raise the data limit by the little that it takes to report that memory has run out."""
+    """Raise the data limit by the little that it takes to report that memory is exhausted."""
     with contextlib.suppress(OSError, ValueError):
         soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
         if soft != resource.RLIM_INFINITY:
@@ -62,7 +62,7 @@ def open_reserve() -> None:
 
 
 def is_exhausted(error: BaseException | None) -> bool:
-    """Whether a lack of memory is behind the exception, as itself, as its cause, or as what was being handled."""
+    """Return whether a lack of memory is behind the exception, as itself, its cause, or its context."""
     for _ in range(CHAIN_LIMIT):
         if error is None:
             return False

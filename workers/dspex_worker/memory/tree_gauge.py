@@ -1,4 +1,4 @@
-"""The memory of a process tree, as it counts against a limit; sizes are bytes.
+"""Measure the memory of a process tree as it counts against a limit; sizes are bytes.
 
 What counts is what a worker and its descendants keep from everybody else: anonymous memory, shared memory, swap, and
 files in memory (memfd, tmpfs) that they have open for writing. Pages of files on disk do not count: the kernel takes

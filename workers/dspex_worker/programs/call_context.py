@@ -1,4 +1,4 @@
-"""Find the call that a piece of DSPy runs for, also in threads that DSPy starts itself.
+"""Find the call that a piece of DSPy runs for, also in threads that DSPy starts.
 
 DSPy's executors (Evaluate, Parallel, Refine) start threads without contextvars, but carry the settings of
 `dspy.context` along. So the call's context travels as such a setting, and `in_call` passes it on to the user's code.

@@ -1,4 +1,4 @@
-"""Run programs: what the commands of the general pool do.
+"""The commands of the general pool: run, stream, render and describe programs.
 
 `Programs` is made once per worker, in `dspy_setup.setup`; its methods run on the threads that run calls, several at a
 time. Every call opens its own `dspy.context`, so nothing of one call is seen by another, and nothing is kept after it.
@@ -22,7 +22,7 @@ from .module_registry import known_modules
 from .modules import Modules
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
 from .prompt_capture import PromptCaptured, capturing
-from .user_imports import Imports
+from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
 from .worker_lm import LMCache, secrets_of
@@ -34,14 +34,14 @@ _NO_LM: Record = {"model": "openai/none", "ref": "", "cache": False}
 class Programs:
     """The programs and LMs of one worker."""
 
-    imports: Imports
+    imports: UserImports
     lms: LMCache
     modules: Modules
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
         """Return what a worker with these settings serves."""
-        imports = Imports.of(settings.get("imports"))
+        imports = UserImports.of(settings.get("imports"))
         return cls(imports, LMCache(), Modules(imports))
 
     def run(

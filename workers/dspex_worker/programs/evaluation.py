@@ -1,4 +1,4 @@
-"""Score a program on examples: in threads of our own, with every row's outputs or error kept.
+"""Score a program on examples, in threads of our own; every row's outputs or error are kept.
 
 DSPy's Evaluate gives 0.0 for what failed, keeps no error, and runs slow rows twice (stragglers are resubmitted). This
 gives the same score, in percent, and says what happened in each row. Cancelling ends the rows' LM waits first.
@@ -30,7 +30,7 @@ DEFAULT_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRow:
-    """What became of one example."""
+    """The result of one example."""
 
     score: float
     outputs: dict[str, Any] | None = None

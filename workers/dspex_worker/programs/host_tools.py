@@ -1,4 +1,4 @@
-"""Make DSPy's tools of those that the parent has.
+"""Make DSPy tools of the host's.
 
 A tool's descriptor carries what DSPy would have read from the function (name, description, JSON schema of each
 argument), so prompts and native function calls come out the same; calling it is a callback. Any of its threads.
@@ -34,7 +34,7 @@ def tools_in(value: Any, tool_set: str | None) -> Any:
 
 
 def names_tools(annotation: Any) -> bool:
-    """Whether a type holds Tool, at any depth."""
+    """Return whether a type holds Tool, at any depth."""
     return annotation is dspy.Tool or any(map(names_tools, get_args(annotation)))
 
 

@@ -1,4 +1,4 @@
-"""Serve `LM(direct=True)`: DSPy's LM as it is, which connects from this process with the key that its record carries.
+"""Serve `LM(direct=True)`: DSPy's LM as it is, connecting from this process with the record's key.
 
 It is for models that lm15, and so the parent, cannot express. It streams by DSPy's own seam, the setting `send_stream`,
 which DSPy uses from threads that anyio started: `beside_a_loop` runs a program in one. What cannot be as for other LMs:
@@ -23,7 +23,7 @@ _place = threading.local()
 
 
 class Viewer(Protocol):
-    """Who sees an answer's text as it comes; `FieldWatch` makes one for each answer."""
+    """A viewer of an answer's text as it arrives; `FieldWatch` makes one for each answer."""
 
     def show(self, text: str) -> bool:
         """Take a piece; True if some of it can be seen now."""
@@ -50,12 +50,12 @@ class DirectLM(FallbackLM):
 
 
 def is_direct(record: Mapping[str, Any] | None) -> bool:
-    """Whether the LM of this record, or one of its fallbacks, connects from this process."""
+    """Return whether the LM of this record, or one of its fallbacks, connects from this process."""
     return record is not None and bool(record.get("direct") or any(map(is_direct, record.get("fallbacks") or ())))
 
 
 def beside_a_loop(function: Callable[[], None]) -> None:
-    """Run `function` in a thread that anyio knows, on a loop of its own; blocks until it ends."""
+    """Run `function` in a thread with an event loop of its own, as anyio needs; blocks until it ends."""
 
     def work() -> None:
         _place.is_beside_a_loop = True

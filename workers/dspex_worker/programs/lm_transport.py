@@ -1,4 +1,4 @@
-"""Send the HTTP requests of DSPy's LMs through the parent: no socket here, and the answers come back in chunks.
+"""Send the HTTP requests of DSPy's LMs through the parent: no socket here; answers arrive in chunks.
 
 The transport is the seam that lm15 (DSPy's own provider library) offers. No key is here: lm15 wants one to build a
 request, gets a placeholder, and the header that holds it is dropped before the request leaves. The parent adds the
@@ -33,7 +33,7 @@ _END = object()
 
 @dataclass(slots=True)
 class LMCallOptions:
-    """What DSPy asked of an LM beyond the request's bytes; one per LM call, which may send several requests."""
+    """The options of an LM call beyond its request's bytes; one per LM call, which may send several requests."""
 
     rollout_id: int | None = None
     cache: bool | None = None

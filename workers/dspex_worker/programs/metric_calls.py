@@ -1,4 +1,4 @@
-"""Make metrics from specs: by name, by import, or in the parent; all called as DSPy calls a metric.
+"""Make metrics from specs: by name, by import, or in the parent; each is called as DSPy calls a metric.
 
 A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "module:function"} from the pool's
 `imports`, or {"parent": id} for a callable of the host's. Threads: wherever DSPy evaluates.
@@ -14,10 +14,10 @@ from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from ..context import Context
 from ..failure import Failure
-from ..user_calls import ROLES, Mismatch, metric_convention, require_arguments, require_result
+from ..user_calls import ROLES, Mismatch, metric_parameters, require_arguments, require_result
 from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
-from .user_imports import Imports
+from .user_imports import UserImports
 from .wire_values import to_wire
 
 
@@ -30,7 +30,7 @@ Compare = Callable[[str, str], float]
 DEFAULT_THRESHOLD = 0.8  # from which partial score on an example counts as a success worth a demonstration
 
 
-def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
+def metric_from(spec: Mapping[str, Any], imports: UserImports) -> Metric:
     """Return the metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
 
     Raises:
@@ -48,7 +48,7 @@ def metric_from(spec: Mapping[str, Any], imports: Imports) -> Metric:
             raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
 
 
-def reward_from(spec: Mapping[str, Any], imports: Imports) -> Callable[[dict[str, Any], Any], float]:
+def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict[str, Any], Any], float]:
     """Return the same as a reward function of BestOfN and Refine: `reward(arguments, prediction)`.
 
     An imported function is called so, as DSPy documents; the others get the arguments as their example.
@@ -143,12 +143,12 @@ def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
 
 def _imported(function: Any, path: str) -> Metric:
     try:
-        convention = metric_convention(function)
+        parameters = metric_parameters(function)
     except Mismatch as error:
         raise invalid_input(f"{path}: {error}") from error
 
     def metric(*given: Any) -> Any:
-        placed, named = convention.arguments(given)
+        placed, named = parameters.arguments(given)
         value = in_call(running(), function, *placed, **named)
         try:
             return require_result(value, "metric", function)

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from .dspy_errors import invalid_input, unknown_name
-from .user_imports import Imports
+from .user_imports import UserImports
 
 
 class MajorityModule(dspy.Module):  # type: ignore[misc]
@@ -43,7 +43,7 @@ MODULES: dict[str, type[dspy.Module]] = {  # pyright: ignore[reportAssignmentTyp
 """DSPy's modules by the names that calls use."""
 
 
-def module_class(name: str, imports: Imports) -> Any:
+def module_class(name: str, imports: UserImports) -> Any:
     """Return the class that `name` means: one of `MODULES`, or the user's `module:Class`.
 
     Raises:
@@ -62,6 +62,6 @@ def module_class(name: str, imports: Imports) -> Any:
     return found
 
 
-def known_modules(imports: Imports) -> Iterable[str]:
+def known_modules(imports: UserImports) -> Iterable[str]:
     """Return every name that `module_class` accepts, with `module:...` for the user's."""
     return [*MODULES, *(f"{name}:..." for name in sorted(imports.modules))]

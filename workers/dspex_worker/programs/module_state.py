@@ -1,4 +1,4 @@
-"""The saved state of a module: written as DSPy's `save()` writes it, and loaded only where it belongs. Any thread."""
+"""Dump and load a module's saved state, in the form of DSPy's `save()`. Any thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dump_state(program: dspy.Module) -> dict[str, Any]:
 
 
 def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
-    """Give `program` a saved state, once it is certain that it is this program's.
+    """Load a saved state into `program`, once it is certain that it is this program's.
 
     DSPy pairs saved fields with the signature's by position and takes any other key for an attribute; a state of
     another program would load and answer with wrong descriptions. An LM in it is left out.

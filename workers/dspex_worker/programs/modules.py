@@ -26,7 +26,7 @@ from .host_tools import names_tools, tools_from, tools_in
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_class
 from .module_state import load_state
-from .user_imports import Imports
+from .user_imports import UserImports
 from .wire_values import to_input
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
@@ -48,7 +48,7 @@ class BuiltProgram:
 
     @property
     def swallows_errors(self) -> bool:
-        """Whether it gives None, and says nothing, when all of its attempts failed."""
+        """Whether it returns None, without an error, when all of its attempts failed."""
         return type(self.program) in REWARDED
 
     @property
@@ -90,7 +90,7 @@ def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -
 class Modules:
     """The programs of one worker, by their spec's digest."""
 
-    def __init__(self, imports: Imports) -> None:
+    def __init__(self, imports: UserImports) -> None:
         self._imports = imports
         self._lock = threading.Lock()
         self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
@@ -125,7 +125,7 @@ def digest_of(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
-def build(spec: Mapping[str, Any], imports: Imports) -> dspy.Module:
+def build(spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
     """Return a new program for `spec`.
 
     Raises:
@@ -174,7 +174,7 @@ def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfig
     return dict(config)
 
 
-def _fields(spec: Mapping[str, Any], imports: Imports) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _fields(spec: Mapping[str, Any], imports: UserImports) -> tuple[tuple[str, ...], dict[str, Any]]:
     if spec.get("signature") is None:
         return (), {}
     signature = signature_classes.build(spec["signature"], imports)
@@ -229,12 +229,12 @@ def _check_plain(option: str, value: Any) -> None:
 
 
 def _inner_spec(spec: Mapping[str, Any], inner: Any) -> dict[str, Any]:
-    """Return what the others ask: a module by name, or {"module", "options"}, over the same signature and tools."""
+    """Return the inner program's spec: a module by name, or {"module", "options"}, same signature and tools."""
     described = {"module": inner or "dspy.Predict"} if not isinstance(inner, dict) else dict(inner)
     return {"signature": spec.get("signature"), "tools": spec.get("tools"), **described}
 
 
-def _source_of_reward(spec: Mapping[str, Any], imports: Imports) -> str:
+def _source_of_reward(spec: Mapping[str, Any], imports: UserImports) -> str:
     reward = (spec.get("options") or {}).get("reward_fn") or {}
     if "source" in reward:
         return str(reward["source"])

@@ -1,4 +1,4 @@
-"""Optimize a program: checked before anything is paid, with progress, and never a success made of errors.
+"""Optimize a program: checked before anything is paid for, with progress; an error is never a success.
 
 The generator runs on the worker's main thread, where a signal can interrupt it, and yields progress; the optimizer
 runs in a thread beside it. Baseline and result are scored by `evaluation.scored` on the same examples. DSPy's
@@ -130,7 +130,7 @@ def _failed(progress: Progress, error: BaseException | None) -> Failure:
 def _beside(
     ctx: Context, work: Any, reports: ProgressQueue, progress: Progress
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    """Run `work` in a thread, yield what it reports, give its result or raise its error."""
+    """Run `work` in a thread, yield its reports, return its result or raise its error."""
     outcome: list[Any] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Which of DSPy's optimizers a job may name, which options each takes, and how each is called. Data, mostly.
+"""The optimizers of DSPy that a job may name: their options, needs and calls. Mostly data.
 
 Importing this file imports DSPy but no optional package. Not offered: what needs a finetunable provider
 (BootstrapFinetune, BetterTogether, GRPO), gives a program without a state (KNNFewShot, Ensemble), or is deprecated.

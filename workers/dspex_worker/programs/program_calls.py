@@ -1,4 +1,4 @@
-"""Call a built program once: with which options, and what of its answer goes back. Any thread."""
+"""Call a built program once, and return what of its answer is sent back. Any thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> di
 
 
 def result_of(prediction: Any) -> dict[str, Any]:
-    """Return the wire form of what a program gave.
+    """Return the wire form of a program's result.
 
     Raises:
         Failure: InvalidInput, when it is neither a prediction nor a mapping.

@@ -1,4 +1,4 @@
-"""Report what an optimizer does: from its callbacks, its log's headings and its metric's calls.
+"""Report an optimizer's progress: from its callbacks, its log's headings and its metric's calls.
 
 DSPy's optimizers report nothing but text on stdout. `Progress` counts, decides when a job must end (cancelled, out of
 memory), and keeps what the job's thread has not fetched yet. Its methods run on the optimizer's threads.
@@ -73,7 +73,7 @@ class Progress:
 
     @property
     def end(self) -> BaseException | None:
-        """What ends the job, or None: an optimizer would make a score of it and report success."""
+        """The error that ends the job, or None: an optimizer would make a score of it and report success."""
         return self.fatal or self.call_usage.refused
 
     def enter(self, stage: str, message: str = "") -> None:
@@ -124,7 +124,7 @@ class Progress:
         self._report(score=score, is_kept=True)
 
     def planned(self, trials: int) -> None:
-        """Note how many trials the optimizer says it will make."""
+        """Note how many trials the optimizer plans."""
         self._planned = trials
 
     def _report(self, message: str = "", score: float | None = None, *, is_kept: bool = False) -> None:
@@ -186,7 +186,7 @@ class HeadingReader(logging.Handler):
 
 
 class ProgressQueue:
-    """What the job's thread will yield: trials and stages in order, of plain ticks only the newest."""
+    """Events for the job's thread to yield: trials and stages in order, of plain ticks only the newest."""
 
     def __init__(self) -> None:
         self._queue: deque[dict[str, Any]] = deque()

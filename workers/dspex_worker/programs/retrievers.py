@@ -1,4 +1,4 @@
-"""Get passages from a retriever that DSPy or the user's module brings.
+"""Retrieve passages with a retriever of DSPy's or of the user's module.
 
 Nothing is cached here: DSPy keeps ColBERTv2's answers for ever, under function and arguments, so its caches are off
 in workers (`dspy_setup.setup`). Any thread. Not covered: `dspy.Embeddings`, which starts a thread that a fork loses and
@@ -14,7 +14,7 @@ import dspy
 
 from ..context import Context
 from .dspy_errors import invalid_input, unknown_name
-from .user_imports import Imports
+from .user_imports import UserImports
 from .wire_values import to_wire
 
 NAMES = ("dspy.ColBERTv2",)
@@ -26,7 +26,7 @@ _REFUSED = {
 
 
 def retrieve(
-    imports: Imports,
+    imports: UserImports,
     ctx: Context,
     retriever: str,
     query: str,
@@ -42,7 +42,7 @@ def retrieve(
     return {"passages": [_passage(one) for one in _listed(found(query, k=k))][:k]}
 
 
-def _made(name: str, options: dict[str, Any], imports: Imports) -> Any:
+def _made(name: str, options: dict[str, Any], imports: UserImports) -> Any:
     if name == "dspy.ColBERTv2":
         for option in options.keys() - _COLBERT_OPTIONS:
             raise unknown_name("option", option, _COLBERT_OPTIONS, where=name)

@@ -1,4 +1,4 @@
-"""DSPy signature classes from wire specs, and wire specs from the user's signature classes.
+"""Convert between DSPy's signature classes and wire specs.
 
 A spec names types by text and brings its own enums, models and imports along; no text of it reaches DSPy's string
 parser. Pure but for the pool's `imports`; any thread.
@@ -26,13 +26,13 @@ from ..types.enum_specs import enum_spec
 from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
 from ..types.type_specs import classes_from_specs
 from .dspy_errors import invalid_input
-from .user_imports import Imports
+from .user_imports import UserImports
 from .wire_values import to_input, to_wire
 
 _DSPY_TYPES = {name: getattr(dspy, name, None) or getattr(experimental, name) for name in DSPY_TYPES}
 
 
-def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
+def build(spec: Mapping[str, Any], imports: UserImports) -> type[dspy.Signature]:
     """Return the signature class that `spec` describes.
 
     Raises:
@@ -51,7 +51,7 @@ def build(spec: Mapping[str, Any], imports: Imports) -> type[dspy.Signature]:
     return made
 
 
-def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any]:
+def describe(signature: type[dspy.Signature], imports: UserImports) -> dict[str, Any]:
     """Return the wire spec of a signature class.
 
     Raises:
@@ -72,7 +72,7 @@ def describe(signature: type[dspy.Signature], imports: Imports) -> dict[str, Any
 # --- building -----------------------------------------------------------------------------------------------------
 
 
-def _types(specs: Mapping[str, Any], imports: Imports) -> dict[str, Any]:
+def _types(specs: Mapping[str, Any], imports: UserImports) -> dict[str, Any]:
     return classes_from_specs(specs, lambda name, path: imports.resolve(path, "type"), _refused)
 
 
@@ -117,7 +117,7 @@ def _is_dspys(cls: type) -> bool:
     return issubclass(cls, dspy.Type | dspy.History) and cls.__module__.startswith("dspy.")
 
 
-def _type_spec(cls: type, imports: Imports) -> dict[str, Any]:
+def _type_spec(cls: type, imports: UserImports) -> dict[str, Any]:
     if issubclass(cls, Enum):
         return enum_spec(cls, to_wire)
     if imports.has(cls):

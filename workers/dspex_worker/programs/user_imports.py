@@ -17,13 +17,13 @@ from .dspy_errors import invalid_input, unknown_name
 
 
 @dataclass(frozen=True)
-class Imports:
+class UserImports:
     """The modules of one pool's `imports` setting."""
 
     modules: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, names: Iterable[str] | None) -> Imports:
+    def of(cls, names: Iterable[str] | None) -> UserImports:
         return cls(frozenset(names or ()))
 
     def resolve(self, path: str, what: str) -> Any:

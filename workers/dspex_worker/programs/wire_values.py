@@ -1,4 +1,4 @@
-"""Values between the wire and DSPy: outputs become exact wire values, inputs become what their field's type asks for.
+"""Convert values between the wire and DSPy: outputs to wire values, inputs to their fields' types.
 
 Pure. A wire value is None, bool, int, float, str, bytes, list, or dict with str keys. The parent gives outputs their
 Python types again with the same annotations (RULES I2); this file does not know them.
@@ -74,7 +74,7 @@ def to_input(name: str, value: Any, annotation: Any) -> Any:
 
 
 def _with_calls(history: dict[str, Any]) -> dict[str, Any]:
-    """Return a conversation whose tool calls are typed again, where the parent said that they were."""
+    """Return a conversation whose tool calls are typed again, where the parent marked them."""
     turns = [dict(turn) for turn in history["messages"]]
     for at, name in history.get("tool_calls") or ():
         turns[at][name] = dspy.ToolCalls.model_validate(turns[at][name])

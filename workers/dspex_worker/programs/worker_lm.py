@@ -122,7 +122,7 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 class WorkerLM(FallbackLM):
-    """`dspy.LM` that tells its transport which rollout a request belongs to; lm15's requests do not carry it."""
+    """A `dspy.LM` that passes its transport the rollout of each request, which lm15's requests do not carry."""
 
     def ask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         with self._asking(turn, options):
@@ -160,7 +160,7 @@ class WorkerLM(FallbackLM):
 
 
 class _Routed:
-    """What both engines add to lm15's: one look-up per model, and its abilities as DSPy's own table has them."""
+    """The common part of both engines: one look-up per model, and its abilities by DSPy's own table."""
 
     supports_function_calling: bool
     supports_reasoning: bool
@@ -246,7 +246,7 @@ def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
 
 
 def _abilities(record: Mapping[str, Any]) -> Capabilities:
-    """Return what DSPy's table says the model can do, unless the record says otherwise."""
+    """Return the model's abilities by DSPy's table, unless the record sets them otherwise."""
     probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
     found: Capabilities = capabilities(probe)
     stated = record.get("supports") or {}

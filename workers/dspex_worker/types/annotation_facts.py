@@ -1,4 +1,4 @@
-"""What an annotation says: the classes it names, whether it allows None, whether its values need validating."""
+"""Inspect annotations: the classes in them, whether they allow None, whether their values need validating."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _SPECIAL: Final = (Union, typing.Optional)  # every other generic stands for the
 
 
 class Unreadable(ValueError):
-    """Why a text is no type: `position` is the offset in it, `name` the name that is not known, if that is it."""
+    """A text that is no type: `position` is the offset in it, `name` the unknown name, if that is it."""
 
     def __init__(self, message: str, position: int, *, name: str | None = None) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What the names of types mean on one side, beside those of the table."""
+    """The meaning of type names on one side, beside those of the table."""
 
     dspy_type: Callable[[str], Any]  # the class that stands for one of DSPy's types, by its last name
     code_of: Callable[[str], Any]  # DSPy's Code for a language
@@ -84,7 +84,7 @@ def _read(text: str, vocabulary: Vocabulary, *, is_canonical: bool) -> Any:
 
 
 class _AnnotationReader:
-    """Turns the syntax tree of one annotation into the type; knows the text only to point at mistakes."""
+    """Turns the syntax tree of one annotation into the type; uses the text only to point at mistakes."""
 
     def __init__(self, text: str, vocabulary: Vocabulary, is_canonical: bool) -> None:
         self.lead = len(text) - len(text.lstrip())
@@ -210,7 +210,7 @@ class _AnnotationReader:
 
 
 def _constant(node: ast.expr) -> tuple[bool, Any]:
-    """Whether a node is a constant, perhaps a negative number, and which."""
+    """Return whether a node is a constant, perhaps a negative number, and which."""
     if isinstance(node, ast.Constant):
         return node.value is not ..., node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):

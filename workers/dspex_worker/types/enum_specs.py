@@ -1,4 +1,4 @@
-"""Enums as plain data, and back."""
+"""Convert enums to plain data and back."""
 
 from __future__ import annotations
 

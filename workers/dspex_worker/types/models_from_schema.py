@@ -1,4 +1,4 @@
-"""A pydantic model from the JSON schema that pydantic made of another.
+"""Rebuild a pydantic model from the JSON schema that pydantic made of another.
 
 What a schema does not say (validators, methods) is lost. A rebuilt model must describe itself with exactly the schema
 that it was built from, because prompts quote it and answers depend on it; else it is refused. Rebuilding runs and
@@ -182,7 +182,7 @@ class _Builder:
         return _generic(base, self.constrained(schema["items"])) if "items" in schema else base
 
     def constrained(self, schema: Any) -> Any:
-        """The type of a nested schema, with its constraints as metadata."""
+        """Return the type of a nested schema, with its constraints as metadata."""
         made = self.type(schema)
         options = {} if schema is True else _options(schema)
         if not options:

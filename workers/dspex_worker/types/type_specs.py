@@ -1,4 +1,4 @@
-"""A class that a signature names, as plain data and back: {"enum": members}, {"model": schema} or {"import": path}."""
+"""Convert the classes in a signature to specs and back: {"enum": ...}, {"model": ...} or {"import": path}."""
 
 from __future__ import annotations
 

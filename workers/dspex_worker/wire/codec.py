@@ -25,7 +25,7 @@ ENVELOPE = 64  # containers and elements that a message adds around the value th
 
 
 class Unencodable(TypeError):
-    """A value that cannot be sent exactly; `path` leads to it, `type_name` is its type, `reason` says more."""
+    """A value that cannot be sent exactly; `path` leads to it, `type_name` is its type, `reason` the cause."""
 
     def __init__(self, path: str, type_name: str, reason: str = "") -> None:
         super().__init__(f"{path} is {type_name}" + (f": {reason}" if reason else ""))
@@ -117,7 +117,7 @@ def _container(value: object) -> object:
 
 
 def refusal_of(error: Exception, fields: Sequence[object], root: str) -> Exception:
-    """Return the exception that says what in the fields could not be packed."""
+    """Return the exception that names the part of the fields that could not be packed."""
     if isinstance(error, OverLimit):
         return error
     for field in fields:

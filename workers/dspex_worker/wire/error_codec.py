@@ -1,4 +1,4 @@
-"""Exceptions as plain, bounded data, and back: for worker pipes and the control socket. Pure.
+"""Encode exceptions as plain, bounded data, and decode them: for worker pipes and the control socket. Pure.
 
 A description is {kind, type, message, traceback, facts}: `kind` is the name of the receiver's own class, or None, and
 `type` is the name of the exception's class. `typed` may follow, with facts whose Python types the wire lacks (tuples,
@@ -25,8 +25,8 @@ _SHOWN_MOST: Final = 8 * 1024  # of a fact that cannot be sent, as text
 _DEPTH_MOST: Final = 6  # errors within errors, containers within typed facts
 
 
-class Known(NamedTuple):
-    """What a side knows of an exception: the receiver's class for it, its facts, and its text if `str` is not it."""
+class KnownError(NamedTuple):
+    """A side's facts about an exception: the receiver's class for it, its facts, and its text if `str` is not it."""
 
     kind: str | None = None
     facts: Mapping[str, Any] = {}
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 class ErrorEncoder:
     """Describes exceptions for one kind of receiver; the numbers are characters, those of all facts bytes."""
 
-    classify: Callable[[BaseException], Known]
+    classify: Callable[[BaseException], KnownError]
     message: int = 8 * 1024
     traceback: int = 0  # none
     text: int = 4 * 1024 * 1024
@@ -50,7 +50,7 @@ class ErrorEncoder:
         try:
             known = self.classify(error)
         except AttributeError:  # an exception whose __init__ does not call its base's
-            known = Known()
+            known = KnownError()
         message = text_of(error) if known.message is None else known.message
         has_traceback = self.traceback and known.has_traceback
         described = {
@@ -100,7 +100,7 @@ class ErrorEncoder:
         return {"value": plain(value)}
 
 
-class Description(NamedTuple):
+class ErrorDescription(NamedTuple):
     """A description as it was received: every part of its type, every text bounded."""
 
     kind: str = ""
@@ -116,11 +116,11 @@ class Description(NamedTuple):
         return self.kind or self.type or "Exception"
 
 
-Build = Callable[[Description], Any]
+Build = Callable[[ErrorDescription], Any]
 
 
-def read(described: object, build: Build | None = None, *, message_most: int = MESSAGE_MOST) -> Description:
-    """Return what a description says; whatever it holds, this raises nothing.
+def read(described: object, build: Build | None = None, *, message_most: int = MESSAGE_MOST) -> ErrorDescription:
+    """Return a checked description; whatever it holds, this raises nothing.
 
     Typed facts and causes are read with `build` only, which makes exceptions of the nested descriptions.
     """
@@ -129,7 +129,7 @@ def read(described: object, build: Build | None = None, *, message_most: int = M
     found = facts if isinstance(facts, dict) else {}
     if build is not None and isinstance(typed, dict):
         found = found | {name: _unpack(value, build) for name, value in typed.items()}
-    return Description(
+    return ErrorDescription(
         kind=bounded(given.get("kind"), NAME_MOST),
         type=bounded(given.get("type"), NAME_MOST),
         message=bounded(given.get("message"), message_most),
@@ -193,7 +193,7 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what `str` gives of it; a user's own `__str__` may raise anything, and the answer must be sent."""
+    """Return `str(error)`; a user's own `__str__` may raise anything, and the answer must be sent."""
     try:
         return str(error)
     except BaseException as worse:

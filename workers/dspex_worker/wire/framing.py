@@ -1,4 +1,4 @@
-"""Cut and make frames: a 4-byte big-endian length, then that many bytes (one MessagePack value). Pure."""
+"""Split and make frames: a 4-byte big-endian length, then that many bytes (one MessagePack value). Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frame(body: bytes, limit: int = FRAME_LIMIT) -> bytes:
 
 
 class FrameBuffer:
-    """Collects what was read from a stream, and gives the whole frames in it.
+    """Collects bytes of a stream, and yields whole frames.
 
     It never holds more than one frame's `limit` beyond what one `feed` brought: a length over the limit is refused as
     soon as its four bytes are there.
@@ -65,7 +65,7 @@ class FrameBuffer:
                 self._data += memoryview(data)[start:]
 
     def clear(self) -> None:
-        """Let go of what is there: nothing that follows will be read."""
+        """Drop what is there: nothing that follows will be read."""
         self._data = bytearray()
 
     @property

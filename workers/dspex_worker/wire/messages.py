@@ -1,4 +1,4 @@
-"""Write and read messages, the content of frames. Each is one array whose first element is its kind.
+"""Write and read messages, the content of frames: arrays whose first element is the kind.
 
 docs/internals/wire-protocol.md has the table.
 

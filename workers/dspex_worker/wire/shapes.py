@@ -1,4 +1,4 @@
-"""Check what a worker's messages may hold beyond the types of their fields, and in which order they come. Pure.
+"""Check a worker's messages beyond the types of their fields, and the order in which they come. Pure.
 
 `messages.read` checks what both sides have in common. Whatever else a supervisor relies on is checked here, once, where
 the message is read: names that become keys, numbers that become counts, maps that are looked into.
@@ -36,12 +36,12 @@ def require(message: Message) -> None:
 
 
 def reserved_in(facts: dict[str, Any]) -> str:
-    """Name the facts that an event may not have, separated by commas; empty if there are none."""
+    """Return the facts that an event may not have, separated by commas; empty if there are none."""
     return "" if RESERVED.isdisjoint(facts) else ", ".join(sorted(RESERVED.intersection(facts)))
 
 
-class Turns:
-    """Whose turn it is in one conversation: HELLO, then READY or an ERROR with id 0, then all the rest."""
+class MessageOrder:
+    """The order of messages in one conversation: HELLO, then READY or an ERROR with id 0, then all the rest."""
 
     __slots__ = ("_stage",)
 

@@ -11,19 +11,19 @@ from dspex_worker.wire.error_codec import (
     MESSAGE_MOST,
     NAME_MOST,
     TRACEBACK_MOST,
-    Description,
+    ErrorDescription,
     ErrorEncoder,
-    Known,
+    KnownError,
     clip,
     read,
 )
 
 
 def encoder(known: dict[str, Any], **options: Any) -> ErrorEncoder:
-    return ErrorEncoder(classify=lambda error: Known("Kind", known), traceback=10_000, **options)
+    return ErrorEncoder(classify=lambda error: KnownError("Kind", known), traceback=10_000, **options)
 
 
-def build(found: Description) -> BaseException:
+def build(found: ErrorDescription) -> BaseException:
     error = ValueError(found.message, found.facts)
     error.__cause__ = found.cause
     return error

@@ -9,7 +9,7 @@ import pytest
 
 from dspex_worker.wire import MAGIC, Malformed, shapes
 from dspex_worker.wire.messages import Kind, Message, read
-from dspex_worker.wire.shapes import CREDIT_MOST, Turns
+from dspex_worker.wire.shapes import CREDIT_MOST, MessageOrder
 from tests.support.pools.odd_bridge import odd_messages
 
 HELLO: Message = [int(Kind.HELLO), MAGIC, 1, 0, {"pid": 7, "path": "/x"}]
@@ -81,7 +81,7 @@ def test_what_a_worker_cannot_mean_is_malformed(message: Message) -> None:
 
 def test_the_opening_has_one_order() -> None:
     """unit: HELLO, READY, and then neither again."""
-    turns = Turns()
+    turns = MessageOrder()
     for message in (HELLO, READY, [int(Kind.RESULT), 1, None, None]):
         turns.take(message)
     for message in (HELLO, READY, [int(Kind.ERROR), 0, {}, None]):
@@ -93,7 +93,7 @@ def test_the_opening_has_one_order() -> None:
 def test_nothing_comes_before_its_turn(before: int) -> None:
     """unit: neither before HELLO nor between HELLO and READY, but for why the worker could not start."""
     for message in GOOD[2:]:
-        turns = Turns()
+        turns = MessageOrder()
         for opening in (HELLO, READY)[:before]:
             turns.take(opening)
         may_come = message[0] in (Kind.LOG, Kind.EVENT) or message[:2] == [int(Kind.ERROR), 0]
