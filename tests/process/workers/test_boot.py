@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def test_an_interpreter_that_is_none_is_a_boot_error(supervise: Supervise, tmp_p
     program.chmod(0o755)
     sup = supervise(start_method="exec", python=str(program), startup_timeout=0.5, wait=False)
     with pytest.raises(WorkerBootError, match=r"no-python .* within 0\.5 s .* no Python interpreter"):
+        sup.wait_ready(20)
+
+
+def test_an_interpreter_that_a_signal_ends_is_named_with_the_signal(
+    supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process: a fork server that never came to its code because it was killed."""
+    program = tmp_path / "killed"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    sup = supervise(start_method="fork", python=str(program), wait=False)
+    with pytest.raises(WorkerBootError, match=r"killed, which was to run dspex_worker\.forkserver, .* by signal 11"):
         sup.wait_ready(20)
 
 
