@@ -140,7 +140,7 @@ class Pool:
     def recycle(self, *, reload: bool = False, timeout: float | None = None) -> None:
         """Replace every worker, one at a time, each successor ready first; `reload` imports the code anew.
 
-        Blocks until all are replaced.
+        Blocks until all are replaced. A worker with state of sessions goes on for them, for `session_drain` at most.
 
         Raises:
             WorkerBootError: the code cannot be imported as it is now; nothing has changed.
