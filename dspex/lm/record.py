@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
 from .credentials import secrets_of
@@ -222,8 +222,8 @@ class LM(HoldsSecrets):
 
     def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
-        settings: dict[str, Any] = {**self.settings(), **changes}
-        return LM(settings.pop("model"), **settings)
+        # Joined without a name: reporters of errors would show the key among a frame's variables.
+        return LM(**cast("dict[str, Any]", {**self.settings(), **changes}))
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments that make this record again, the key included."""
