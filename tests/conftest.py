@@ -20,10 +20,12 @@ from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="session", autouse=True)
-def interrupts() -> None:
-    """Ctrl-C arrives also where the tests run as a shell's background job, which ignores SIGINT."""
+def signals_as_in_a_terminal() -> None:
+    """Tests may run in the background or under nohup, where SIGINT and SIGHUP are ignored, here and in each child."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # exec makes it the default
 
 
 @pytest.fixture
