@@ -20,7 +20,7 @@ from .call_context import CallUsage, in_call
 from .commands import Programs
 from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 from .lm_direct import beside_a_loop, is_direct
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options
 from .worker_lm import WATCH
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -37,9 +37,10 @@ def run_stream(
     config: Mapping[str, Any] | None = None,
     rollout_id: int | None = None,
     tool_set: str | None = None,
+    awaits: bool = False,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
-    built = programs.modules.get(spec)
+    built = programs.modules.get(spec, programs.imports_of(ctx))
     arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
@@ -49,10 +50,8 @@ def run_stream(
             call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
             with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
-                prediction = in_call(ctx, call, built, arguments, options)
-            if prediction is None:
-                raise nothing_came(spec, call_usage)
-            outcome.append(accounted(prediction, usage, call_usage))
+                prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
+            outcome.append(accounted(built, prediction, usage, call_usage))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
