@@ -45,6 +45,10 @@ class ModuleProgram(Program[S_co]):
         return self.signature is OPEN
 
     @property
+    def is_own(self) -> bool:
+        return True
+
+    @property
     def name_shown(self) -> str:
         return self.label
 

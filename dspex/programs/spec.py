@@ -65,6 +65,11 @@ class ProgramSpec:
             object.__setattr__(self, "tool_set", new_set_id())
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
+        return False
+
+    @property
     def name_shown(self) -> str:
         """Its name for people."""
         return self.module

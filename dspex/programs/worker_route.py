@@ -105,7 +105,7 @@ class WorkerCalls:
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
             **({"tool_set": new_set_id()} if given else {}),
-            **({"awaits": True} if awaits else {}),
+            **({"awaits": True} if awaits and spec.is_own else {}),
         }
         with spec.registered(services), services.tools.registered(str(arguments.get("tool_set")), given):
             yield supervisor, arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import dspex
 from dspex.errors import EncodeError, InvalidInput, InvalidReturn, RemoteError, UnknownName
 from dspex.testing import FakeLM
 from tests.support.programs import own_programs
+from tests.support.waiting import eventually
 
 OWN = "tests.support.programs.own_programs"
 ANSWERS = {"query": "capital of France", "reasoning": "r", "answer": "Paris", "verdict": "good"}
@@ -240,3 +242,29 @@ def test_a_module_on_a_path_that_was_added_later(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert dspex.module("late_program:Late", **how)() == "late"
     assert "late_program" not in sys.modules
+
+
+def test_an_awaited_module_streams_the_fields_of_answers_that_arrive_at_once(how: dict[str, Any]) -> None:
+    """process: each answer's text is its own."""
+    chunks = [
+        item for item in dspex.module(f"{OWN}:OnlyAwaited", **how).stream(question="q") if isinstance(item, dspex.Chunk)
+    ]
+    assert {chunk.field for chunk in chunks} == {"answer"} and sum(len(chunk.text) for chunk in chunks) == 2 * len(
+        "Paris"
+    )
+
+
+def test_cancelling_reaches_a_module_that_awaits(how: dict[str, Any]) -> None:
+    """process: whatever it awaits; its worker lives on."""
+    lasting = dspex.function(f"{OWN}:await_long", **how)
+
+    async def give_up() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(lasting.acall(seconds=600), 0.3)
+
+    pid = dspex.function(os.getpid, **how)()
+    asyncio.run(give_up())
+    with pytest.raises(dspex.CallTimeout):
+        lasting.using(timeout=0.3)(seconds=600)
+    eventually(lambda: how["supervisor"].stats()["dspy"]["in_flight"] == 0, what="nothing runs")
+    assert dspex.function(os.getpid, **how)() == pid

@@ -129,6 +129,10 @@ async def add_later(left: int, right: int) -> int:
     return left + right
 
 
+async def await_long(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 def ask(question: str) -> Any:
     return dspy.Predict("question -> answer")(question=question)
 

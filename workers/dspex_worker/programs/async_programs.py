@@ -14,17 +14,18 @@ from typing import Any
 
 import dspy
 
+from .call_context import running
 from .own_modules import method_of
+
+LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 
 
 def result_from(program: dspy.Module, arguments: Mapping[str, Any], *, awaits: bool = False) -> Any:
     """Call a program and return its result; blocks."""
     if _is_awaited(program, awaits=awaits):
-        return asyncio.run(_awaited(program.acall(**arguments)))
+        return _run(program.acall(**arguments))
     result = program(**arguments)
-    if inspect.isawaitable(result):
-        return asyncio.run(_awaited(result))
-    return asyncio.run(_last(result)) if inspect.isasyncgen(result) else result
+    return _run(result) if inspect.isawaitable(result) or inspect.isasyncgen(result) else result
 
 
 def _is_awaited(program: dspy.Module, *, awaits: bool) -> bool:
@@ -33,8 +34,21 @@ def _is_awaited(program: dspy.Module, *, awaits: bool) -> bool:
     return awaits or method_of(program, "forward") is None
 
 
-async def _awaited(result: Any) -> Any:
-    value = await result
+def _run(result: Any) -> Any:
+    return asyncio.run(_heeding_cancel(result))
+
+
+async def _heeding_cancel(result: Any) -> Any:
+    """Wait for what the program awaits, and leave it when the caller has gone: no interrupt reaches a waiting loop."""
+    work = asyncio.ensure_future(_settled(result))
+    while not work.done():
+        await asyncio.wait([work], timeout=LOOK_EVERY)
+        running().check_cancelled()
+    return work.result()
+
+
+async def _settled(result: Any) -> Any:
+    value = result if inspect.isasyncgen(result) else await result
     return await _last(value) if inspect.isasyncgen(value) else value
 
 

@@ -6,6 +6,7 @@ format and queues the pieces; `run_stream` runs the program in a thread of its o
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 from collections.abc import Generator, Iterable, Mapping
@@ -82,11 +83,11 @@ class FieldWatch:
     def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
         self._names = {id(predictor): name for name, predictor in program.named_predictors()}
         self._pieces = pieces
-        self._answers: dict[int, _AnswerFields] = {}  # by thread: a program may ask several LMs at once
+        self._answers: dict[int, _AnswerFields] = {}  # by thread or task: a program may ask several LMs at once
 
     def __call__(self, event: Any) -> bool:
         """Take one event; True if it showed text that cannot be taken back."""
-        me = threading.get_ident()
+        me = _asker()
         if event.type == "start":
             self._answers[me] = _AnswerFields(*self._asking())
             return False
@@ -115,6 +116,15 @@ class FieldWatch:
             shown = True
             self._pieces.put({"field": field, "text": text, "predictor": answer.predictor})
         return shown
+
+
+def _asker() -> int:
+    """Return what tells this thread's, or this task's, answer from others that arrive at the same time."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        task = None
+    return threading.get_ident() if task is None else id(task)
 
 
 class _Viewer:
