@@ -38,7 +38,7 @@ def evaluate(
     services = services_of(supervisor)
     with services.metrics.described(metric) as described, subject.registered(services):
         arguments = {
-            "spec": subject.to_wire(),
+            "spec": subject.to_wire() | subject.wire_lms(services),
             "devset": wire_examples(devset, subject.signature, "devset"),
             "metric": described,
             "lm": services.lm_record(lm),
