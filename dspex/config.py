@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from .errors import SettingsError, UnknownName
-from .setting_values import GIB, Affinity, StartMethod, setting_value
+from .setting_values import GIB, Affinity, LMPolicy, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
 
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
@@ -65,6 +65,7 @@ class PoolSettings(TypedDict, total=False):
     path: Sequence[str]
     env: Mapping[str, str]
     options: Mapping[str, Any]
+    lms: LMPolicy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,13 @@ class PoolConfig:
     path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path", makes=True)
     env: Mapping[str, str] = _setting((), "variables", "variables for the workers beside the allow-list", makes=True)
     options: Mapping[str, Any] = _setting((), "plain", "plain data for the bridge script", makes=True)
+    lms: LMPolicy | None = _setting(
+        None,
+        "lms",
+        "which language models user code in workers may ask for (dspy.LM): any, or only named (configured) ones; "
+        "unset: any in a program of your own, named in a service",
+        makes=True,
+    )
 
     def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:
         self._read({"name": name, **settings})
