@@ -248,6 +248,7 @@ class LM(HoldsSecrets):
         return {
             "ref": self.ref,
             "model": f"{prefix}/{self.name}",
+            "named": self.model,
             "provider": self.provider.id,
             "dialect": self.provider.dialect,
             "api_base": self.api_base,

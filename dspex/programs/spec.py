@@ -13,6 +13,7 @@ from ..scoped_defaults import scoped
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
 from ..adapters.validation import demo_to_wire
+from ..errors import NotConfigured
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -108,6 +109,21 @@ class ProgramSpec:
         return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
 
     @property
+    def lm_asked(self) -> LM | None:
+        """`lm_used`; None for a module of the user's where nothing is configured: its code may make its own.
+
+        Raises:
+            NotConfigured: there is none, and the module is DSPy's.
+            UnknownName: it is named, and no configured LM has the name.
+        """
+        try:
+            return self.lm_used
+        except NotConfigured:
+            if ":" not in self.module:
+                raise
+            return None
+
+    @property
     def lms_used(self) -> dict[str, LM]:
         """The language models of predictors that have one of their own.
 
@@ -187,18 +203,22 @@ class ProgramSpec:
         for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
-    def wire_adapter(self, lm: LM) -> str | dict[str, Any]:
-        """Return the adapter as a worker takes it."""
-        name, is_native = self.adapter_used or default_adapter(lm), self.use_native_function_calling
+    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
+        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
+        name, is_native = self.adapter_used, self.use_native_function_calling
+        if name is None and is_native is None and ":" in self.module:
+            return None
+        name = name or ("chat" if lm is None else default_adapter(lm))
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
-    def require_tools(self, lm: LM) -> None:
+    def require_tools(self, lm: LM | None) -> None:
         """Check that there are tools where the model is to give tool calls by its own interface.
 
         Raises:
             InvalidInput: no input holds tools.
         """
-        asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
+        if lm is not None:
+            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:

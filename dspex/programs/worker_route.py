@@ -88,12 +88,12 @@ class WorkerCalls:
         What can be refused is refused here, before workers start.
         """
         spec = self.spec
-        lm = spec.lm_used
+        lm = spec.lm_asked
         spec.require_tools(lm)
         typed, wire = crossed_inputs(spec.signature, inputs, allow_markers=spec.allow_markers)
         supervisor = spec.supervisor_used
         services = services_of(supervisor)
-        if lm.direct:
+        if lm is not None and lm.direct:
             services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
@@ -101,7 +101,7 @@ class WorkerCalls:
         arguments = {
             "spec": spec.to_wire() | spec.wire_lms(services),
             "inputs": wire,
-            "lm": services.lm_record(lm),
+            "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
@@ -135,8 +135,8 @@ class WorkerCalls:
 
     def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_used
-        if lm.direct:
+        lm = self.spec.lm_asked
+        if lm is not None and lm.direct:
             pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))

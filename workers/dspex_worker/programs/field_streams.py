@@ -48,7 +48,7 @@ def run_stream(
         try:
             call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
-            with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
+            with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **{WATCH: watch}), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
                 raise nothing_came(spec, call_usage)

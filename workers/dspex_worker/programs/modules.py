@@ -28,6 +28,7 @@ from .module_registry import MODULES, MajorityModule, module_class
 from .module_state import load_state
 from .user_imports import UserImports
 from .wire_values import to_input
+from .worker_lm import LMCache
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
@@ -90,8 +91,9 @@ def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -
 class Modules:
     """The programs of one worker, by their spec's digest."""
 
-    def __init__(self, imports: UserImports) -> None:
+    def __init__(self, imports: UserImports, lms: LMCache | None = None) -> None:
         self._imports = imports
+        self._lms = LMCache() if lms is None else lms
         self._lock = threading.Lock()
         self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
 
@@ -117,7 +119,15 @@ class Modules:
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        return BuiltProgram(build(spec, self._imports), *_fields(spec, self._imports))
+        program = build(spec, self._imports)
+        _give_lms(program, str(spec["module"]), lms_in(spec), self._lms)
+        return BuiltProgram(program, *_fields(spec, self._imports))
+
+
+def lms_in(spec: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the LM records of a spec, by predictor."""
+    found: Mapping[str, Mapping[str, Any]] = (spec or {}).get("lms") or {}
+    return found
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
@@ -152,6 +162,15 @@ def build(spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
     if spec.get("demos"):
         _give_demos(program, name, spec["demos"])
     return program
+
+
+def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str, Any]], lms: LMCache) -> None:
+    """Give predictors the LMs that the call names for them; before anything is asked."""
+    predictors = dict(program.named_predictors()) if records else {}
+    for predictor, record in records.items():
+        if predictor not in predictors:
+            raise unknown_name("predictor", predictor, predictors, where=name)
+        predictors[predictor].lm = lms.get(record)
 
 
 def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) -> None:
