@@ -34,7 +34,7 @@ def evaluate(
     program_options.require_seconds(timeout)
     if num_threads is not None:
         program_options.require_whole("num_threads", num_threads)
-    supervisor, lm = subject.supervisor_used, subject.lm_asked
+    supervisor, lm = subject.supervisor_used, subject.lm_of_workers
     services = services_of(supervisor)
     with services.metrics.described(metric) as described, subject.registered(services):
         arguments = {

@@ -141,7 +141,7 @@ class Program(ProgramSpec, Generic[S_co]):
     @property
     def decision(self) -> Decision:
         """Where it runs, and why: decided once for an LM and adapter, which may be those of a `dspex.context`."""
-        lm = None if self.implementation == "python" else self.lm_asked
+        lm = None if self.implementation == "python" else self.lm_of_workers
         known: tuple[LM | None, str | None, Decision] | None = self.__dict__.get("_decided")
         if known is not None and known[0] is lm and known[1] == self.adapter_used:
             return known[2]
@@ -184,7 +184,7 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def __repr__(self) -> str:
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
-        return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
+        return f"<{self.name_shown} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
     # ============================================================================================================
 

@@ -9,11 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
-from ..scoped_defaults import scoped
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import demo_to_wire
-from ..errors import NotConfigured
+from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
+from ..scoped_defaults import scoped
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -70,6 +69,16 @@ class ProgramSpec:
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
+        return False
+
+    @property
+    def name_shown(self) -> str:
+        """Its name for people."""
+        return self.module
+
     # -- the signature -------------------------------------------------------------------------------------------
 
     @property
@@ -109,21 +118,6 @@ class ProgramSpec:
         return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
 
     @property
-    def lm_asked(self) -> LM | None:
-        """`lm_used`; None for a module of the user's where nothing is configured: its code may make its own.
-
-        Raises:
-            NotConfigured: there is none, and the module is DSPy's.
-            UnknownName: it is named, and no configured LM has the name.
-        """
-        try:
-            return self.lm_used
-        except NotConfigured:
-            if ":" not in self.module:
-                raise
-            return None
-
-    @property
     def lms_used(self) -> dict[str, LM]:
         """The language models of predictors that have one of their own.
 
@@ -136,6 +130,15 @@ class ProgramSpec:
     def adapter_used(self) -> str | None:
         """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
         return self.adapter or scoped().adapter
+
+    @property
+    def lm_of_workers(self) -> LM | None:
+        """What workers get as its language model; None for a program that may need none.
+
+        Raises:
+            NotConfigured: it needs one, and none is configured.
+        """
+        return self.lm_used
 
     @property
     def config_used(self) -> Mapping[str, Any]:
@@ -168,6 +171,22 @@ class ProgramSpec:
         return is_native_by_default(adapter) if given is None else given
 
     # -- for a worker --------------------------------------------------------------------------------------------
+
+    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the checked inputs, and the same as plain data that a worker receives exactly.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a worker's outputs with their Python types.
+
+        Raises:
+            AdapterParseError: a value does not fit its type.
+        """
+        return typed_outputs(self.answered, outputs)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker builds the module from.
@@ -206,9 +225,9 @@ class ProgramSpec:
     def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
         """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
         name, is_native = self.adapter_used, self.use_native_function_calling
-        if name is None and is_native is None and ":" in self.module:
+        if name is None and is_native is None and self.is_own:
             return None
-        name = name or ("chat" if lm is None else default_adapter(lm))
+        name = name or _default_adapter(lm)
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
     def require_tools(self, lm: LM | None) -> None:
@@ -225,6 +244,10 @@ class ProgramSpec:
         """Register what `to_wire` refers to, for the time of the block: the tools."""
         with services.tools.registered(self.tool_set, self.tools):
             yield
+
+
+def _default_adapter(lm: LM | None) -> str:
+    return "chat" if lm is None else default_adapter(lm)
 
 
 def reasoned(sig: Signature) -> Signature:
