@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 
 from ..failure import Failure
 from . import signature_classes
 from .dspy_errors import invalid_input, unknown_name
+from .dspy_parts import CLIENT_KEYS
 from .host_tools import names_tools, tools_from, tools_in
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_class
