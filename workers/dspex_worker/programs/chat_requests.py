@@ -19,12 +19,13 @@ from ..failure import Failure
 from .lm_direct import Viewer
 from .lm_transport import PLACEHOLDER_KEY, ParentTransport, current_lm_call
 
+_DIALECTS = {"anthropic": "anthropic", "gemini": "gemini"}  # by the prefix of a record that names none
+_DEFAULT_BASE = "https://api.openai.com/v1"
 _NOT_SENT = frozenset({"cache", "rollout_id", "num_retries", "timeout", "api_key", "api_base", "base_url"})
 _BY_STATUS: dict[int, type[dspy_errors.LMError]] = {
     401: dspy_errors.LMAuthError,
     403: dspy_errors.LMAuthError,
     402: dspy_errors.LMBillingError,
-    404: dspy_errors.LMUnsupportedModelError,
     408: dspy_errors.LMTimeoutError,
     429: dspy_errors.LMRateLimitError,
 }
@@ -57,7 +58,8 @@ class ChatRequests:
         Raises:
             Failure: LMUnsupportedFeatureError.
         """
-        if self.record.get("dialect") == "openai" and (self.record.get("model_type") or "chat") == "chat":
+        dialect = self.record.get("dialect") or _DIALECTS.get(str(self.record["model"]).partition("/")[0], "openai")
+        if dialect == "openai" and (self.record.get("model_type") or "chat") == "chat":
             return
         raise Failure(
             "LMUnsupportedFeatureError",
@@ -77,7 +79,13 @@ class ChatRequests:
         if viewer is not None:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        head, chunks = self.transport.opened(_Request(self._url, text))
+        try:
+            return self._asked(_Request(self._url, text), viewer)
+        except MemoryError as error:  # as 3.4 does: optimizers swallow it, and whoever looks finds the cause
+            raise dspy_errors.LMUnexpectedError(f"{type(error).__name__} during the request") from error
+
+    def _asked(self, request: _Request, viewer: Viewer | None) -> ReplyPart:
+        head, chunks = self.transport.opened(request)
         with contextlib.closing(chunks):
             if head["status"] >= 400:
                 raise _refusal(head, b"".join(chunks), str(self.record["model"]))
@@ -97,7 +105,7 @@ class ChatRequests:
 
     @property
     def _url(self) -> str:
-        base, mark, query = str(self.record["api_base"]).partition("?")
+        base, mark, query = str(self.record.get("api_base") or _DEFAULT_BASE).partition("?")
         return f"{base.rstrip('/')}/chat/completions{mark}{query}"
 
 
