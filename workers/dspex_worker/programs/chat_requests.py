@@ -64,8 +64,8 @@ class ChatRequests:
         raise Failure(
             "LMUnsupportedFeatureError",
             f"DSPy {dspy.__version__} has no provider library of its own, so the parent can carry Chat Completions "
-            f"requests for it, and {self.record['model']} takes others. Use LM(..., direct=True), which lets the worker "
-            f"connect by itself, or install DSPy 3.4.",
+            f"requests for it, and {self.record['model']} takes others. Use LM(..., direct=True), which lets the "
+            f"worker connect by itself, or install DSPy 3.4.",
             model=str(self.record["model"]),
         )
 
