@@ -94,6 +94,6 @@ class PoolLifecycle:
             name = self._dispatcher.name
             raise PoolClosed(f"The fork server of pool {name!r} does not end, though it was killed.")
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
-        self._pool_workers.forget()
+        self._pool_workers.after_fork()

@@ -284,9 +284,9 @@ class TaskDriver:
             _, stubborn = await asyncio.wait(running, timeout=grace)
             for task in stubborn:
                 self._left_behind.add(task)
-                task.add_done_callback(self._forget)
+                task.add_done_callback(self._discard)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _discard(self, task: asyncio.Task[Any]) -> None:
         self._left_behind.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report it

@@ -124,7 +124,7 @@ class Engine:
         if self._thread is not None and not self.is_current:
             self._thread.join(timeout=1.0)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's, and unregister nothing, for the set is shared."""
         self._epoll.close()
         self._wakeup.close()

@@ -152,9 +152,9 @@ class ForkserverProcess:
         if not self._process.wait(PATIENCE):
             self.kill()
             self._process.wait()
-        self.forget()
+        self.after_fork()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Close what is ours; in a forked child of the host, what is the parent's."""
         with forks.held_back():
             self._control.close()
@@ -204,7 +204,7 @@ class ForkserverProcess:
         self._process.wait()  # it has ended: this takes its status and returns
         for descriptor in (self._control.fileno(), self._errors, self._process.pidfd):
             self._engine.unregister(descriptor)
-        self.forget()
+        self.after_fork()
         self._on_exit(self)
 
     def _cut_lifeline(self) -> None:

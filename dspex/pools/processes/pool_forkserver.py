@@ -80,7 +80,7 @@ class PoolForkserver:
             return
         try:
             branch = self.memory_cap.branch(self._config)
-            with forks.held_back():  # until `forget` knows of it
+            with forks.held_back():  # until `after_fork` knows of it
                 self.current = self._start(self._config, branch)
         except OSError as error:
             self.current = None
@@ -139,13 +139,13 @@ class PoolForkserver:
         self._is_over = True
         for process in self._all():
             process.end_without_engine()
-        self.memory_cap.forget()
+        self.memory_cap.after_fork()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         for process in self._all():
-            process.forget()
-        self.memory_cap.forget()
+            process.after_fork()
+        self.memory_cap.after_fork()
 
     def stderr_tail(self) -> str:
         """Return the end of what the fork server that serves has printed."""

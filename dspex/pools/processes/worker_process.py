@@ -173,7 +173,7 @@ class WorkerProcess:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         pipes = [] if self.channel is None or self.channel.is_closed else [self.channel.stdin, self.channel.stdout]
         for descriptor in (*pipes, self.pidfd, self._stderr_fd, self._lifeline):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .instructions import EndReason, Forget
+from .instructions import DropSession, EndReason
 from .model import NEVER, PoolModel
 from .records import CallRecord, SessionRecord, WorkerRecord
 
@@ -48,7 +48,7 @@ class Affinity:
         self.ended(record)
 
     def close(self, record: SessionRecord) -> None:
-        """Forget the session once the calls that it has have ended."""
+        """Drop the session once the calls that it has have ended."""
         self._end_life(record)
         record.is_closing = True
         self.ended(record)
@@ -60,7 +60,7 @@ class Affinity:
         self._evictable.pop(record.key, None)
 
     def ended(self, record: SessionRecord) -> None:
-        """Note that something of the session ended; after the last of this life, begin the next, or forget it."""
+        """Note that something of the session ended; after the last of this life, begin the next, or drop it."""
         if self._model.sessions.get(record.key) is not record:
             return
         while record.ends and not self._has_more(record):
@@ -115,11 +115,11 @@ class Affinity:
             record.is_stateful = held
 
     def evict_nothing(self) -> None:
-        """Forget no session to make room for another, until it is known again which may be forgotten."""
+        """Drop no session to make room for another, until it is known again which may be dropped."""
         self._evictable.clear()
 
     def settle_all(self) -> None:
-        """Find out anew which sessions have ended, and which may be forgotten."""
+        """Find out anew which sessions have ended, and which may be dropped."""
         self._evictable.clear()
         for record in sorted(self._model.sessions.values(), key=lambda record: record.last_used):
             self.ended(record)
@@ -127,7 +127,7 @@ class Affinity:
     # -- time and room --
 
     def sweep(self, now: float) -> None:
-        """Forget sessions that were not used for `session_ttl` (S7)."""
+        """Drop sessions that were not used for `session_ttl` (S7)."""
         if now >= self._next_sweep:
             oldest = now - self._model.rules.session_ttl
             for record in tuple(self._model.sessions.values()):
@@ -151,7 +151,7 @@ class Affinity:
             self._delete(record)
             return
         self._model.emit("session.expired", session=record.key)
-        self._forget_state(record)
+        self._drop_state(record)
         self.lose(record, "expired", record.generation)
 
     def _make_room(self) -> bool:
@@ -168,7 +168,7 @@ class Affinity:
         return bool(record.running) or (standing is not None and record.is_of_this_life(standing))
 
     def _reset(self, record: SessionRecord) -> None:
-        self._forget_state(record)
+        self._drop_state(record)
         self.unpin(record)
         record.is_stateful = record.must_restore = False
         record.lost = None
@@ -181,14 +181,14 @@ class Affinity:
             record.is_durable = True  # from the first write on, else the supervisor's copy would have gaps
 
     def _delete(self, record: SessionRecord) -> None:
-        self._forget_state(record)
+        self._drop_state(record)
         self.unpin(record)
         self._evictable.pop(record.key, None)
         del self._model.sessions[record.key]
 
-    def _forget_state(self, record: SessionRecord) -> None:
+    def _drop_state(self, record: SessionRecord) -> None:
         if record.is_stateful and (record.is_durable or record.pin in self._model.workers):
-            self._model.out.append(Forget(record.pin or 0, record.key))
+            self._model.out.append(DropSession(record.pin or 0, record.key))
 
     def _end_life(self, record: SessionRecord) -> None:
         if record.ends[-1:] != [self._model.order]:
@@ -201,7 +201,7 @@ class Affinity:
     def _move(self, record: SessionRecord, worker: WorkerRecord) -> None:
         """Unpin it: only its locality is lost, or, with `hint`, the state that it hoped to find (S5)."""
         if record.is_stateful and not record.must_restore:
-            self._forget_state(record)
+            self._drop_state(record)
             record.is_stateful = False
         self.unpin(record)
         self._model.emit("session.moved", session=record.key, generation=worker.generation)

@@ -22,7 +22,7 @@ from .lifecycle import Lifecycle
 from .model import NEVER, PoolModel, Rules
 from .poison import Poison
 from .records import READY, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
-from .restarts import FRUITFUL, Restarts
+from .restarts import ENOUGH_CALLS, Restarts
 from .scheduling import Scheduler
 
 __all__ = ["NEVER", "PoolState", "Rules"]
@@ -79,12 +79,12 @@ class PoolState(PoolModel):
             return self.flush()
         self._scheduler.leave_worker(call, worker)
         worker.answered += 1
-        if worker.answered == FRUITFUL:
+        if worker.answered == ENOUGH_CALLS:
             self.restarts.worked()
         if call.record is not None:
             self._finished_in_session(call, call.record, worker, now, held)
         if call.is_alone:
-            self.poison.acquit(call)
+            self.poison.clear(call)
             self._scheduler.reserve(now)
         if self.queued:
             self._admission.count_end(now)
@@ -148,7 +148,7 @@ class PoolState(PoolModel):
             self._deaths.settle(worker, now, by_itself=by_itself, unstarted=unstarted, cause=cause)
         return self.flush()
 
-    def condemn(self, generation: int, reason: str) -> list[Instruction]:
+    def kill(self, generation: int, reason: str) -> list[Instruction]:
         """Kill a worker whose pipes cannot be trusted any more; the fault is not its own."""
         worker = self.workers.get(generation)
         if worker is not None:
@@ -228,7 +228,7 @@ class PoolState(PoolModel):
         """Make the session known; `fresh` drops what it was.
 
         Raises:
-            KeyError: the pool holds `session_limit` sessions, and none of them can be forgotten (S7).
+            KeyError: the pool holds `session_limit` sessions, and none of them can be dropped (S7).
         """
         known = self.sessions.get(key)
         if known is not None and fresh:
@@ -238,18 +238,18 @@ class PoolState(PoolModel):
         return self._after_session(known, now)
 
     def close_session(self, key: str, now: float) -> list[Instruction]:
-        """Forget the session once nothing of it runs; what is called in it from now on begins afresh."""
+        """Drop the session once nothing of it runs; what is called in it from now on begins afresh."""
         record = self.sessions.get(key)
         if record is not None:
             self._affinity.close(record)
         return self._after_session(record, now)
 
     def evict_nothing(self) -> None:
-        """Forget no session to make room for another, until `settle_sessions` (see `recovery`)."""
+        """Drop no session to make room for another, until `settle_sessions` (see `recovery`)."""
         self._affinity.evict_nothing()
 
     def settle_sessions(self, now: float) -> None:
-        """Find out anew which sessions have ended, and which may be forgotten (see `recovery`)."""
+        """Find out anew which sessions have ended, and which may be dropped (see `recovery`)."""
         self._affinity.settle_all()
         for record in tuple(self.sessions.values()):
             self._scheduler.advance(record, now)
@@ -268,7 +268,7 @@ class PoolState(PoolModel):
         self._lifecycle.reconcile(now)
         self._scheduler.reserve(now)
         self._scheduler.feed_all(now)
-        self.poison.forget_old(now)
+        self.poison.drop_old(now)
         return self.flush()
 
     # -- how -----------------------------------------------------------------------------------------------------
