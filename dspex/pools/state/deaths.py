@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .affinity import Affinity
 from .instructions import EndReason
 from .lifecycle import Lifecycle
 from .model import PoolModel
@@ -12,6 +11,7 @@ from .poison import Poison
 from .records import CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
 from .restarts import ENOUGH_CALLS, Restarts
 from .scheduling import Scheduler
+from .session_table import SessionTable
 
 
 class Deaths:
@@ -20,14 +20,14 @@ class Deaths:
     def __init__(
         self,
         model: PoolModel,
-        affinity: Affinity,
+        sessions: SessionTable,
         scheduler: Scheduler,
         lifecycle: Lifecycle,
         poison: Poison,
         restarts: Restarts,
     ) -> None:
         self._model = model
-        self._affinity = affinity
+        self._sessions = sessions
         self._scheduler = scheduler
         self._lifecycle = lifecycle
         self._poison = poison
@@ -45,9 +45,9 @@ class Deaths:
         touched = self._end_calls(worker, now, unstarted, reason)
         self._leave_sessions(worker, reason, touched)
         for record in sorted(touched.values(), key=lambda record: record.key):
-            self._affinity.ended(record)
+            self._sessions.ended(record)
             self._scheduler.redirect(record, now)
-        self._lifecycle.gone(worker)
+        self._lifecycle.replacements.gone(worker)
         self._fail_queue_if_hopeless(now, is_boot_failure=is_boot_failure)
         self._lifecycle.reconcile(now)
         self._scheduler.reserve(now)
@@ -140,9 +140,9 @@ class Deaths:
         for key in sorted(worker.sessions):
             record = self._model.sessions[key]
             if self._model.binds(record) and not record.is_durable:
-                self._affinity.lose(record, reason, worker.generation)
+                self._sessions.lose(record, reason, worker.generation)
             else:
-                self._affinity.leave(record)
+                self._sessions.leave(record)
             touched[key] = record
         worker.sessions.clear()
 
@@ -162,7 +162,7 @@ class Deaths:
             self._model.dequeue(call)
             self._model.fail(call, why, retry_in=self._restarts.wait(now))
         for record in tuple(self._model.sessions.values()):
-            self._affinity.ended(record)
+            self._sessions.ended(record)
 
 
 def _loss(worker: WorkerRecord, cause: str) -> str:
