@@ -102,7 +102,7 @@ class PoolWorkers:
                 worker.attach(
                     pipes, on_end=partial(self.reaper.on_death, worker), on_torn=partial(self._on_torn, worker)
                 )
-                self._engine.register(pipes.stdout, lambda _: self._inbox.on_output(worker))
+                self._engine.poller.register(pipes.stdout, lambda _: self._inbox.on_output(worker))
         except OSError as error:
             self._not_started(worker, type(error).__name__, str(error))
 

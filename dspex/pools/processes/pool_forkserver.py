@@ -16,9 +16,10 @@ from ... import forks
 from ...config import PoolConfig
 from ...errors import WorkerBootError
 from ...events import Bus, Name
-from .engine import Engine, Timer
+from .engine import Engine
 from .forkserver_process import ForkserverMessage, ForkserverProcess
 from .memory_cap import MemoryCap
+from .timers import Timer
 
 Outcome = Callable[[WorkerBootError | None], None]
 
@@ -67,10 +68,10 @@ class PoolForkserver:
         self._failures = 0
         self._is_over = False
         self._on_end: Callable[[], None] | None = None
-        self._retry = Timer(engine, lambda now: self.launch())
-        self._warm_by = Timer(engine, lambda now: _kill(self.current))
-        self._candidate_by = Timer(engine, lambda now: _kill(self._candidate))
-        self._stop_check = Timer(engine, self._kill_stopped)
+        self._retry = Timer(engine.timers, lambda now: self.launch())
+        self._warm_by = Timer(engine.timers, lambda now: _kill(self.current))
+        self._candidate_by = Timer(engine.timers, lambda now: _kill(self._candidate))
+        self._stop_check = Timer(engine.timers, self._kill_stopped)
 
     def launch(self) -> None:
         """Start a fork server; workers can be spawned after `ForkserverWarm`."""
