@@ -205,7 +205,7 @@ class Inbox:
         if worker.pidfd is None:  # no call is sent to it before its end can be seen
             worker.watch_reported_pid()
         self._dispatcher.change(ready)
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _on_pong(self, worker: Worker, message: Message, size: int) -> None:
         def pong(now: float) -> list[Instruction]:

@@ -180,7 +180,7 @@ class Pool:
         self._ownership.check_own_process()
         with self._dispatcher.lock:
             self._dispatcher.state.is_closed = True
-        self._dispatcher.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
+        self._dispatcher.changes.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""

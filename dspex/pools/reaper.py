@@ -83,7 +83,7 @@ class Reaper:
             worker.reap()
         worker.close()
         self.release_forkservers()
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _count_end(self, worker: Worker) -> None:
         """Count a death, or remember why a worker could not start."""

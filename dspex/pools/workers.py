@@ -198,7 +198,7 @@ class PoolWorkers:
         waiting, self._waiting = self._waiting, []
         for start in waiting:
             self._dispatcher.change(partial(self._dispatcher.state.died, start.generation, cause="boot"))
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _on_forkserver_lost(self, process: ForkserverProcess) -> None:
         """Replace its workers, which go on meanwhile; those that it had not started yet are not coming (T6)."""
@@ -213,7 +213,7 @@ class PoolWorkers:
         orphans = [w.generation for w in self._dispatcher.workers.values() if w.forkserver is None]
         recycle = self._dispatcher.state.recycle
         self._dispatcher.change(lambda now: recycle(now, reason="forkserver_lost", generations=orphans))
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _is_awaited(self, worker: Worker) -> bool:
         """Return whether nothing was reported of it yet, neither good nor bad."""
