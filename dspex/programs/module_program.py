@@ -59,7 +59,7 @@ class ModuleProgram(Program[S_co]):
         Raises:
             UnknownName, InvalidInput, RemoteError: it cannot be made.
         """
-        return tuple(self.described["inputs"]) if self.is_open else super().inputs
+        return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
     def described(self) -> Mapping[str, Any]:
