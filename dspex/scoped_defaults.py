@@ -3,9 +3,9 @@
     with dspex.context(lm="cheap", adapter="json"):
         qa(question="...")
 
-Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open, unless
-it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map` do. Any
-thread.
+Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open,
+unless it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map`
+do. Any thread.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types, signature_to_wire
 from . import program_options
 from .native_route import default_adapter
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
-from .predictor_names import ONLY_PREDICTORS, require_predictors
 
 if TYPE_CHECKING:
     from ..lm.record import LM

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("commands", "worker_lm", "user_lms", "kept_options", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
+_MODULES = (
+    "commands",
+    "worker_lm",
+    "user_lms",
+    "kept_options",
+    "modules",
+    "metric_calls",
+    "retrievers",
+    "field_streams",
+    "evaluation",
+)
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:

@@ -72,6 +72,7 @@ def made_lm(record: Mapping[str, Any]) -> FallbackLM:
     """Return the LM for a record, with its fallbacks."""
     lm = direct_lm(record) if record.get("direct") else parent_lm(record)
     lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    lm.is_temperature_fixed = bool(record.get("is_temperature_fixed"))
     return lm
 
 
@@ -97,7 +98,7 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
-    own = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
     return lm
@@ -116,7 +117,9 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     if record is None:
         return ()
     texts = {name: value for name, value in (record.get("direct_options") or {}).items() if isinstance(value, str)}
-    own = tuple(value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name))
+    own = tuple(
+        value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
+    )
     return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
