@@ -43,6 +43,15 @@ class ScopedDefaults:
         return self.lm is not None or bool(self.lms)
 
 
+    @property
+    def identity(self) -> str:
+        """What tells these defaults from others, for caches of what is made under them; empty for none."""
+        if not (self.adapter or self.lms or self.config):
+            return ""  # the LM is told apart by whoever asks it
+        names = sorted((name, lm.ref) for name, lm in self.lms.items())
+        return repr((self.adapter, names, sorted(self.config.items(), key=lambda option: option[0])))
+
+
 NO_SCOPE = ScopedDefaults()
 _scope: ContextVar[ScopedDefaults] = ContextVar("dspex_scope", default=NO_SCOPE)
 
