@@ -36,13 +36,14 @@ def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
     _prepare_environment()
     import dspy  # noqa: F401  # pyright: ignore[reportUnusedImport] - to have it loaded
-    from dspy.clients.model_metadata import source_info
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     for name in _MODULES:
         importlib.import_module(f"dspex_worker.programs.{name}")
+    from .dspy_parts import load_model_table
+
     tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
-    source_info()  # the table of models: 0.1 s and 7 MB, shared by every fork
+    load_model_table()  # shared by every fork
     if optimizers:
         importlib.import_module("dspex_worker.programs.optimization")
         if importlib.util.find_spec("optuna"):
@@ -54,7 +55,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import call_threads, kept_options, user_lms, user_settings
+    from . import call_threads, kept_options, own_sources, shared_usage, user_lms, user_settings
     from .commands import Programs
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
@@ -64,7 +65,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (user_lms, user_settings, call_threads, kept_options):
+    for each in (user_lms, user_settings, call_threads, kept_options, own_sources, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
@@ -80,11 +81,13 @@ def _prepare_environment() -> None:
 
 def _let_rows_take_their_time() -> None:
     """Let DSPy's executor never run a row again: it would after 120 s, and pay for it twice (dspy#9574)."""
+    import dspy
     from dspy.utils.parallelizer import ParallelExecutor
 
-    start: Any = ParallelExecutor.__init__
-    optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
-    start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
+    functions: tuple[Any, ...] = (ParallelExecutor.__init__, dspy.Parallel.__init__, dspy.Module.batch)
+    for function in functions:
+        optional = [one for one in inspect.signature(function).parameters.values() if one.default is not one.empty]
+        function.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
 
 
 def _lower_log_levels() -> None:
