@@ -18,6 +18,7 @@ _HOMES = {
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
+    "context": "scoped_defaults",
     "default_supervisor": "defaults",
     "LM": "lm.record",
     "Signature": "signatures.signature",
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
+    from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature

@@ -22,8 +22,9 @@ from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
+    from ...adapters.adapter_names import Adapter
     from ...defaults import LMLike
-    from ...programs.program_options import Adapter, CallConfig
+    from ...programs.program_options import CallConfig
     from ...signatures.signature import SignatureLike
 
 

@@ -18,7 +18,7 @@ from dspy.clients import capabilities, execution
 from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils import exceptions as dspy_errors
 
-from .described_lms import LMS, CallLMs, headers_of
+from .asked_lms import LMS, CallLMs, headers_of
 from .dspy_errors import ParentRefused
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_transport import LMCallOptions
@@ -92,7 +92,9 @@ class CarriedCall:
         self._call = call
         self._headers = headers_of(lm, call.legacy)
         if call.legacy.get("model", lm.model) != lm.model:
-            raise dspy_errors.LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=lm.model)
+            raise dspy_errors.LMConfigurationError(
+                "model belongs to LM(), not to a call's configuration.", model=lm.model
+            )
 
     def execute(self, carrier: FallbackLM, execute: Any) -> Any:
         """Carry it out by DSPy's own `execute`."""
@@ -152,8 +154,8 @@ def _lms_of_call(lm: dspy.LM) -> CallLMs:
     lms: CallLMs | None = dspy.settings.get(LMS)
     if lms is None:
         raise dspy_errors.LMConfigurationError(
-            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that outlived "
-            f"its call. Ask it inside a call; making and configuring it is possible anywhere.",
+            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that is "
+            f"no call's. Ask it inside a call; making and configuring it is possible anywhere.",
             model=lm.model,
         )
     return lms
