@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
+_MODULES = (
+    "commands",
+    "worker_lm",
+    "modules",
+    "metric_calls",
+    "retrievers",
+    "field_streams",
+    "scored_rows",
+    "prediction_scores",
+)
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:

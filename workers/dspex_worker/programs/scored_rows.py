@@ -20,9 +20,9 @@ from ..failure import Failure
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
-from .metric_calls import BadMetric, Metric, metric_from, score_of
+from .metric_calls import ROW, BadMetric, Metric, metric_from, score_of
 from .modules import REWARDED, given
-from .program_calls import Record, Spec, result_of
+from .program_calls import Record, Spec, call_options, configured, result_of
 from .worker_lm import secrets_of
 
 DEFAULT_THREADS = 8
@@ -54,13 +54,17 @@ def evaluate(
     adapter: str | Mapping[str, Any] | None = None,
     num_threads: int | None = None,
     inputs: Sequence[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
-    built = programs.modules.get(spec)
+    options = call_options(config, rollout_id)
+    built = programs.modules.make(spec) if options else programs.modules.get(spec)
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, programs.imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    with programs.calling(ctx, lm, adapter, CallUsage()):
+    own_lm = configured(built, programs.lms.get(lm), options)
+    with programs.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=own_lm):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):
@@ -100,20 +104,32 @@ def scored(
 
 
 def examples_from(
-    rows: Iterable[Mapping[str, Any]], inputs: Sequence[str], annotations: Mapping[str, Any]
+    rows: Iterable[Mapping[str, Any]],
+    inputs: Sequence[str],
+    annotations: Mapping[str, Any],
+    *,
+    title: str = "",
+    plain: Sequence[str] = (),
 ) -> list[dspy.Example]:
     """Return DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
+
+    With a `title` they know their place in the list that the parent has under it. Labels that are `plain` data in the
+    parent stay so, as in DSPy; others get the types that `annotations` says.
 
     Raises:
         Failure: InvalidInput, when a row lacks an input or does not fit its type.
     """
     examples = []
+    types = {name: kind for name, kind in annotations.items() if name in inputs or name not in plain}
     for number, row in enumerate(rows):
         missing = [name for name in inputs if name not in row]
         if missing:
             raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
-        values = {name: given(name, value, annotations.get(name, Any)) for name, value in row.items()}
-        examples.append(dspy.Example(**values).with_inputs(*inputs))
+        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()}
+        example = dspy.Example(**values).with_inputs(*inputs)
+        if title:
+            setattr(example, ROW, (title, number))
+        examples.append(example)
     return examples
 
 
