@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
 
 from ..adapters.validation import to_wire
-from ..errors import InvalidInput, UnknownName
+from ..errors import InvalidInput, SettingsError, UnknownName
 from ..services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
-from ..services.metrics import checked_parameters, checked_score, named_metric, usable_result
+from ..services.metrics import UnusableMetric, checked_parameters, checked_score, named_metric, usable_result
 from ..signatures.wire_form import signature_to_wire
 from .devset import DevsetRow, declared_inputs
 from .evaluated import Evaluated, EvaluatedProgram, in_thread, is_asynchronous
@@ -129,8 +129,14 @@ class WorkerScorer:
         return str(self.named.get("import") or self.named["name"])
 
     def require(self, rows: Sequence[DevsetRow], subject: Evaluated) -> None:
+        """Check that the examples can be sent, and that a worker finds the metric.
+
+        Raises:
+            EncodeError, UnknownName, InvalidInput: one cannot, or it finds none.
+        """
         for at, row in enumerate(rows):
             to_wire(dict(row.example.items()), f"devset[{at}]")
+        self.supervisor.call(GENERAL_POOL, "score", {"metric": dict(self.named)})
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
         outputs = dict(prediction.items()) if hasattr(prediction, "items") else None
@@ -147,7 +153,10 @@ class WorkerScorer:
             "prediction": to_wire(outputs, "prediction"),
             **self._about_program(),
         }
-        found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
+        try:
+            found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
+        except SettingsError as error:  # of the metric: what it gives is no result
+            raise UnusableMetric(str(error), key="metric") from error
         value = found.get("score") if isinstance(found, Mapping) else None
         return float(checked_score(value, self.name)), feedback_in(found)
 

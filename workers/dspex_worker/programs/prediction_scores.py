@@ -21,26 +21,30 @@ def score(
     programs: Programs,
     ctx: Context,
     metric: Mapping[str, Any],
-    example: Mapping[str, Any],
-    prediction: Mapping[str, Any],
+    example: Mapping[str, Any] | None = None,
+    prediction: Mapping[str, Any] | None = None,
     inputs: Sequence[str] = (),
     plain: Sequence[str] = (),
     signature: Mapping[str, Any] | None = None,
     lm: Record | None = None,
     adapter: Adapter = None,
 ) -> dict[str, Any]:
-    """Return {"score"}, and "feedback" where the metric gives some; values have the signature's types.
+    """Return {"score"}, and "feedback" where the metric gives some; without a prediction, nothing but check the metric.
 
-    The example's `plain` fields do not: they were plain data in the parent, and stay so, as in DSPy.
+       Values have the signature's types.
+    The example's `plain` fields do not: they were plain data in the parent, and stay so, as in
+       DSPy.
 
-    Raises:
-        Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
+       Raises:
+           Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
     """
     scorer = metric_from(metric, programs.imports)
+    if prediction is None:
+        return {}
     known = None if signature is None else signature_classes.build(signature, programs.imports)
     types = {} if known is None else {name: field.annotation for name, field in known.fields.items()}
     rich = {name: kind for name, kind in types.items() if name not in plain}
-    labeled = dspy.Example(**_typed(example, rich)).with_inputs(*inputs)
+    labeled = dspy.Example(**_typed(example or {}, rich)).with_inputs(*inputs)
     with programs.calling(ctx, lm, adapter, CallUsage()):
         found = scorer(labeled, dspy.Prediction(**_typed(prediction, types)))
     feedback = getattr(found, "feedback", None)
