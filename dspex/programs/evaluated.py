@@ -39,24 +39,30 @@ class Evaluated(Protocol):
     @property
     def inputs(self) -> Sequence[str] | None:
         """The names of its inputs, None if it takes what it is given."""
+        ...
 
     @property
     def at_once(self) -> int:
         """How many rows it answers at a time."""
+        ...
 
     @property
     def signature(self) -> Signature | None:
         """The signature of its answers, if nothing but that says what they are."""
+        ...
 
     @property
     def pool(self) -> str:
         """The pool that it runs in, or "native"."""
+        ...
 
     def require(self, rows: Sequence[DevsetRow]) -> None:
         """Check what can be checked before anything is paid."""
+        ...
 
     async def ask(self, row: DevsetRow, threads: Executor) -> Any:
         """Return its answer to a row."""
+        ...
 
 
 def evaluated(what: Any, supervisor: Supervisor | None) -> Evaluated:

@@ -38,11 +38,9 @@ def same_example(one: Any, other: Any) -> bool:
 
 def fields_of(what: Any) -> dict[str, Any]:
     """Return the fields of an example or prediction; of a plain value, the value alone."""
-    items = getattr(what, "items", None)
-    if callable(items):
-        return dict(items())
-    keys = getattr(what, "keys", None)
-    return {name: what[name] for name in keys()} if callable(keys) else {"value": what}
+    if hasattr(what, "items"):
+        return dict(what.items())
+    return {name: what[name] for name in what.keys()} if hasattr(what, "keys") else {"value": what}  # noqa: SIM118
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -20,7 +20,7 @@ def as_frame(rows: Sequence[EvaluationRow]) -> Any:
         MissingDependency: pandas is not installed.
     """
     try:
-        import pandas
+        import pandas  # type: ignore[import-untyped]  # pyright: ignore[reportMissingImports] - an optional package
     except ImportError as error:
         raise MissingDependency("to_pandas needs pandas: pip install pandas.", package="pandas") from error
     return pandas.DataFrame([_cells(row) for row in rows], index=[row.index for row in rows])

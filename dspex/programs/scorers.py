@@ -33,12 +33,15 @@ class Scorer(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
+        ...
 
     def require(self, rows: Sequence[DevsetRow], subject: Evaluated) -> None:
         """Check what can be checked before anything is paid."""
+        ...
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
         """Return the score of a prediction."""
+        ...
 
 
 def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervisor]) -> Scorer:

@@ -220,9 +220,9 @@ def wire_score(value: Any, name: str) -> Any:
     score = checked_score(value, name)
     if not (isinstance(value, Mapping) or hasattr(value, "score")):
         return score
-    items = getattr(value, "items", None)
+    items: Any = value.items() if hasattr(value, "items") else ()
     beside: dict[str, Any] = {}
-    for key, each in items() if callable(items) else ():
+    for key, each in items:
         with contextlib.suppress(EncodeError):  # what cannot be sent is no part of what an optimizer reads
             beside[str(key)] = to_wire(each)
     feedback = feedback_in(value)

@@ -235,12 +235,17 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         found = inspect.signature(function)
         kinds = {one.kind for one in found.parameters.values()}
-        forward = getattr(function, "forward", None)
+        forward = getattr(type(function), "forward", None)  # of its class: DSPy warns of who looks at the object's own
         if kinds == {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} and callable(forward):
-            return inspect.signature(forward)
+            return _bound(inspect.signature(forward))
     except (TypeError, ValueError):
         return None
     return found
+
+
+def _bound(signature: inspect.Signature) -> inspect.Signature:
+    """Return a method's signature without `self`."""
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def _require_callable(function: Any, what: str, *, may_await: bool = False) -> None:

@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -137,7 +137,8 @@ def _simba(job: OptimizerTask) -> Compiling:
 def _infer_rules(job: OptimizerTask) -> Compiling:
     options = job.pick(*_BOOTSTRAP, "num_candidates", "num_rules")
     made = dspy.InferRules(metric=job.metric, num_threads=_threads(job), **options)
-    return partial(made.compile, job.program, trainset=list(job.trainset), valset=list(job.valset))
+    compiling = partial(made.compile, job.program, trainset=list(job.trainset), valset=list(job.valset))
+    return cast("Compiling", compiling)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
