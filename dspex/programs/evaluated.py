@@ -121,6 +121,8 @@ class EvaluatedProgram:
         if not self._is_users:
             _ = program.lm_used
         _ = program.decision
+        if set(program.inputs) != set(program.signature.input_fields):
+            return  # it finds some of them by itself, as RAG does
         for at, row in enumerate(rows):
             try:
                 checked_inputs(program.signature, row.inputs, allow_markers=program.allow_markers)

@@ -143,7 +143,7 @@ class EvaluationRun:
         return CallTimeout(self.subject.pool, "evaluate", timeout=self.timeout or 0.0, phase="running")
 
     def _failed(self, why: str) -> EvaluationFailed:
-        first = next(row.error for row in self.done.values() if row.error is not None)
+        first = self.done[min(at for at, row in self.done.items() if row.error is not None)].error
         error = EvaluationFailed(
             f"The evaluation by the metric {self.scorer.name} gave no score: {why}. The first error was "
             f"{type(first).__name__}: {first}",
