@@ -198,12 +198,12 @@ def test_a_function_gets_what_is_named_for_it(lm: FakeLM) -> None:
 @BOTH
 def test_all_call_options_count(sup: dspex.Supervisor, lm: FakeLM, implementation: Any) -> None:
     """process: the requests are those of plain calls."""
-    options: dict[str, Any] = {"adapter": "json", "config": {"temperature": 0.3, "max_tokens": 77}, "rollout_id": 5}
+    options: dict[str, Any] = {"adapter": "json", "config": {"temperature": 0.3, "top_p": 0.77}, "rollout_id": 5}
     program = dspex.predictor("predict", SIG, lm=lm, supervisor=sup, implementation=implementation, **options)
     dspex.evaluate(program, ROWS[:1], exact)
     program(question="q0")
     evaluated, called = lm.requests
-    assert evaluated.raw == called.raw and (called.body["temperature"], called.body["max_tokens"]) == (0.3, 77)
+    assert evaluated.raw == called.raw and (called.body["temperature"], called.body["top_p"]) == (0.3, 0.77)
     assert "JSON object" in called.body["messages"][0]["content"]
 
 
