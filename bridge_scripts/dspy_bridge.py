@@ -55,7 +55,7 @@ def render(ctx: Context, **call: Any) -> dict[str, Any]:
 def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
     from dspex_worker.programs.retrievers import retrieve
 
-    return retrieve(programs.imports, ctx, **call)
+    return retrieve(programs.imports_of(ctx), ctx, **call)
 
 
 @bridge.command()
@@ -70,6 +70,11 @@ def score(ctx: Context, **call: Any) -> dict[str, Any]:
     from dspex_worker.programs.prediction_scores import score
 
     return score(programs, ctx, **call)
+
+
+@bridge.command()
+def describe_program(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.describe_program(ctx, **call)
 
 
 @bridge.command()

@@ -33,6 +33,8 @@ _HOMES = {
     "apredict": "programs.predict",
     "predict_stream": "programs.predict",
     "apredict_stream": "programs.predict",
+    "module": "programs.module",
+    "function": "programs.module",
     "predictor": "programs.factories",
     "chain_of_thought": "programs.factories",
     "react": "programs.factories",
@@ -57,7 +59,7 @@ _HOMES = {
     "aevaluate": "programs.evaluate",
     "Evaluation": "programs.evaluation",
     "EvaluationRow": "programs.evaluation_row",
-    "Comparison": "programs.comparison",
+    "PairedComparison": "programs.paired_comparison",
     "ConfidenceInterval": "programs.confidence",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
@@ -117,7 +119,7 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
-    from .programs.comparison import Comparison as Comparison
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.confidence import ConfidenceInterval as ConfidenceInterval
     from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
@@ -134,6 +136,8 @@ if TYPE_CHECKING:
     from .programs.factories import refine as refine
     from .programs.map import amap as amap
     from .programs.map import map as map
+    from .programs.module import function as function
+    from .programs.module import module as module
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized

@@ -37,10 +37,10 @@ def evaluate(
 ) -> Evaluation:
     """Return a program's score on examples, with each row; blocks.
 
-    `program` is a program, a signature (which predicts), a pipeline, anything with `acall`, or a function of the inputs
-    or of the example. Each row is one call by the program's own route and with its own options: natively in this
-    process, or in a worker, over all workers of the pool. `num_threads` rows run at a time: None is as many as the
-    pool's workers take, and 8 natively.
+    `program` is a program, a signature (which predicts), a `dspy.Module` (its class, a live one, its import path: see
+    `module`), a pipeline, anything with `acall`, or a function of the inputs or of the example. Each row is one call by
+    the program's own route and with its own options: natively in this process, or in a worker, over all workers of the
+    pool. `num_threads` rows run at a time: None is as many as the pool's workers take, and 8 natively.
 
     `devset` holds mappings, or `dspy.Example`s; `inputs` names the fields that go in (default: the example's
     `with_inputs`, else the program's inputs). `metric(example, prediction)` is a function of this process, plain or
@@ -59,7 +59,7 @@ def evaluate(
         KeyboardInterrupt: rows that run are cancelled. This and the errors of a running evaluation have a `partial`:
             the Evaluation of the rows that were done.
     """
-    run = _prepared(program, devset, metric, num_threads, max_errors, timeout, inputs, supervisor)
+    run = _prepared(program, devset, metric, num_threads, max_errors, timeout, inputs, supervisor, awaits=False)
     loop, reports = LoopThread("dspex-evaluate-loop"), queue.SimpleQueue[dict[str, Any] | None]()
     try:
         future = loop.submit(run.run(reports.put))
@@ -91,10 +91,10 @@ async def aevaluate(
 ) -> Evaluation:
     """`evaluate`, awaited, on the running loop; cancelling the task cancels the rows that run.
 
-    The CancelledError has the `partial` too.
+    The CancelledError has the `partial` too. Of an own module it calls `aforward`, where there is one.
     """
     given = (program, devset, metric, num_threads, max_errors, timeout, inputs, supervisor)
-    run = await asyncio.to_thread(_prepared, *given)  # it may start workers
+    run = await asyncio.to_thread(_prepared, *given, awaits=True)  # it may start workers
 
     def report(facts: dict[str, Any]) -> None:
         if on_progress is not None:
@@ -112,6 +112,8 @@ def _prepared(
     timeout: float | None,
     inputs: Sequence[str] | None,
     supervisor: Supervisor | None,
+    *,
+    awaits: bool,
 ) -> EvaluationRun:
     """Return the evaluation, checked as far as it can be without asking anybody.
 
@@ -124,7 +126,7 @@ def _prepared(
     if max_errors is not None:
         program_options.require_whole("max_errors", max_errors, 0)
     program_options.require_supervisor(supervisor)
-    subject = evaluated(program, supervisor)
+    subject = evaluated(program, supervisor, awaits=awaits)
     rows = devset_rows(devset, input_names(inputs), subject.inputs)
 
     def workers() -> Supervisor:

@@ -16,12 +16,12 @@ from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..adapters.validation import checked_inputs
 from ..errors import InvalidInput, SettingsError
 from ..signatures.signature import Signature
 from ..types.prediction import Prediction
+from .asked_program import asked_program
 from .devset import DevsetRow
-from .factories import predictor
+from .module_program import ModuleProgram
 from .program import Program
 from .routing import GENERAL_POOL
 
@@ -65,23 +65,19 @@ class Evaluated(Protocol):
         ...
 
 
-def evaluated(what: Any, supervisor: Supervisor | None) -> Evaluated:
+def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False) -> Evaluated:
     """Return what was given as something to evaluate; a signature is a program that predicts.
 
     Raises:
         InvalidInput, SignatureError: it is nothing that answers.
     """
-    inner = getattr(what, "program", None)
-    if isinstance(inner, Program):
-        what = inner
-    if isinstance(what, str | Mapping | Signature) or (isinstance(what, type) and issubclass(what, Signature)):
-        what = predictor("predict", what)
-    if isinstance(what, Program):
-        program: Program = what if supervisor is None else what.using(supervisor=supervisor)
-        return EvaluatedProgram(program if program.timeout is not None else program.using(timeout=math.inf))
+    asked = asked_program(what)
+    if asked is not None:
+        program: Program = asked if supervisor is None else asked.using(supervisor=supervisor)
+        return EvaluatedProgram(program if program.timeout is not None else program.using(timeout=math.inf), awaits)
     if inspect.iscoroutinefunction(getattr(what, "acall", None)):
         return EvaluatedRunnable(what, supervisor)
-    if callable(what) and not isinstance(what, type):
+    if callable(what):
         return EvaluatedFunction(what)
     raise InvalidInput(
         f"evaluate needs a program, such as dspex.predictor('predict', 'question -> answer'), a signature, a pipeline "
@@ -94,15 +90,19 @@ def evaluated(what: Any, supervisor: Supervisor | None) -> Evaluated:
 class EvaluatedProgram:
     """A program, by its own route, one call for each row. It has no time limit but its own `timeout`."""
 
-    program: Program
+    program: Program[Any]
+    awaits: bool = False  # an own module's `aforward`, where it has one
 
     @property
     def inputs(self) -> Sequence[str]:
-        return self.program.inputs
+        # An input that an own module may do without could have a label's name: it is given if it is named.
+        program = self.program
+        is_open = isinstance(program, ModuleProgram) and program.is_open
+        return tuple(program.described["required"]) if is_open else program.inputs
 
     @property
     def signature(self) -> Signature | None:
-        return None if self._is_users else self.program.answered
+        return None if self.program.is_own else self.program.answered
 
     @property
     def pool(self) -> str:
@@ -118,14 +118,12 @@ class EvaluatedProgram:
 
     def require(self, rows: Sequence[DevsetRow]) -> None:
         program = self.program
-        if not self._is_users:
-            _ = program.lm_used
-        _ = program.decision
-        if set(program.inputs) != set(program.signature.input_fields):
+        _ = program.lm_of_workers, program.decision
+        if not self.is_open and set(program.inputs) != set(program.signature.input_fields):
             return  # it finds some of them by itself, as RAG does
         for at, row in enumerate(rows):
             try:
-                checked_inputs(program.signature, row.inputs, allow_markers=program.allow_markers)
+                program.crossed(row.inputs)
             except InvalidInput as error:
                 error.args = (f"devset[{at}]: {error}",)
                 raise
@@ -135,12 +133,14 @@ class EvaluatedProgram:
         blocks = hasattr(program, "attempts") and (program.is_native or program.module not in _WHOLE_IN_WORKERS)
         if blocks:  # rewards, checks and retrievers are functions of the user's, called between its requests
             return await in_thread(threads, partial(program, **row.inputs))
+        if program.is_own and not self.awaits:  # as DSPy's Evaluate: `forward`, where there is `aforward` too
+            return (await program.arun_in_worker(row.inputs, awaits=False))[0]
         return await program.acall(**row.inputs)
 
     @property
-    def _is_users(self) -> bool:
-        """Whether its module is a user's own, which may have other outputs, and other language models."""
-        return ":" in self.program.module
+    def is_open(self) -> bool:
+        """Whether it is a user's own module without a signature."""
+        return isinstance(self.program, ModuleProgram) and self.program.is_open
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,9 @@ class EvaluatedFunction:
         parameters = self._parameters
         if parameters is None or any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
             return None
-        return [each.name for each in parameters if each.kind in (*_BY_POSITION, Parameter.KEYWORD_ONLY)]
+        # One with a default could have a label's name: it is given if it is named.
+        by_name = [each for each in parameters if each.kind in (*_BY_POSITION, Parameter.KEYWORD_ONLY)]
+        return [each.name for each in by_name if each.default is Parameter.empty]
 
     def require(self, rows: Sequence[DevsetRow]) -> None:
         for row in rows:

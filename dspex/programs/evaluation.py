@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ..errors import InvalidInput
-from .comparison import Comparison
+from .paired_comparison import PairedComparison
 from .confidence import ConfidenceInterval, interval_of_mean
 from .evaluation_row import EvaluationRow, Usage, same_example
 from .evaluation_table import as_frame, as_html
@@ -61,7 +61,7 @@ class Evaluation:
         """
         return interval_of_mean(self.scores, level, scale=100)
 
-    def compare(self, other: Evaluation, level: float = 0.95) -> Comparison:
+    def compare(self, other: Evaluation, level: float = 0.95) -> PairedComparison:
         """Return how much better this one is than the other, on the same examples, row by row.
 
         Raises:
@@ -77,7 +77,7 @@ class Evaluation:
                 f"be paired: evaluate both programs on one data set, in one order.",
                 field="other",
             )
-        return Comparison.of([(mine[at].score, theirs[at].score) for at in shared], level)
+        return PairedComparison.of([(mine[at].score, theirs[at].score) for at in shared], level)
 
     def to_pandas(self) -> Any:
         """Return the rows as a Any: the example's fields and the prediction's, score, error, seconds and route.

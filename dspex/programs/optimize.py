@@ -21,9 +21,11 @@ from ..errors import InvalidInput
 from ..services.metrics import MetricJob
 from ..services.services import Services, services_of
 from . import program_options, worker_answers
+from .asked_program import asked_program
 from .devset import as_example, input_names
 from .factories import predictor
 from .jobs import Progress, followed, plain_labels, wire_examples
+from .module_program import ModuleProgram
 from .native_route import default_adapter
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
@@ -108,7 +110,7 @@ def optimize(
         "options": dict(options),
     }
     with services.metrics.described(metric, job) as described, student.registered(services):
-        arguments |= {"spec": student.to_wire(), "metric": described}
+        arguments |= {"spec": student.to_wire() | student.wire_lms(services), "metric": described}
         pool = student.supervisor_used.pool(OPTIMIZER_POOL)
         limit = math.inf if timeout is None else timeout
         stream = pool.stream("optimize", arguments, timeout=limit, session=session)
@@ -145,8 +147,7 @@ class _Stopped(BaseException):
 def _student(
     program: Asked[S], lm: LMLike | None, adapter: Adapter | None, supervisor: Supervisor | None
 ) -> Program[S]:
-    known: Any = program.program if isinstance(program, Optimized) else program
-    student: Program[S] = known if isinstance(known, Program) else predictor("predict", known)
+    student: Program[S] = asked_program(program) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
 
@@ -178,20 +179,20 @@ def _metric_job(student: Program, trainset: list[Any], valset: list[Any] | None,
     """Return what a metric of this process gets: the very examples that were given, and values of their types."""
     rows = {"train": trainset, "val": valset or []}
     examples = {title: [as_example(row, names) for row in given] for title, given in rows.items()}
-    return MetricJob(examples, student.answered)
+    return MetricJob(examples, None if isinstance(student, ModuleProgram) and student.is_open else student.answered)
 
 
 def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> dict[str, Any]:
     lm = student.lm_used
     return {
         "lm": services.lm_record(lm),
-        "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm)),
+        "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm, student.supervisor)),
         "adapter": student.wire_adapter(lm),
     }
 
 
 def _optimized(student: Program[S], optimizer: str, found: Mapping[str, Any], worker: str) -> Optimized[S]:
-    adapter = student.adapter or default_adapter(student.lm_used)
+    adapter = student.adapter_used or default_adapter(student.lm_used)
     best = student.with_state(checked_state(found["state"]), adapter=adapter)
     best = replace(best, prefix_sha256=rendered_prefix_hash(best))
     return Optimized(

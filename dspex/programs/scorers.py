@@ -170,9 +170,9 @@ class WorkerScorer:
         if not isinstance(subject, EvaluatedProgram):
             return {}
         program = subject.program
-        lm = program.lm_used
+        lm = program.lm_of_workers
         return {
-            "signature": signature_to_wire(program.answered),
-            "lm": services_of(self.supervisor).lm_record(lm),
+            "signature": None if subject.is_open else signature_to_wire(program.answered),
+            "lm": None if lm is None else services_of(self.supervisor).lm_record(lm),
             "adapter": program.wire_adapter(lm),
         }

@@ -68,7 +68,8 @@ def optimize(
     if asked is None:
         raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
     chosen, own = optimizer_named(optimizer, dict(options or {}))
-    built = programs.modules.make(spec)
+    imports = programs.imports_of(ctx)
+    built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
     name_predictors(built.program)
     names = inputs or built.inputs
     examples = examples_from(trainset, names, built.annotations, title="train", plain=plain)
@@ -76,7 +77,7 @@ def optimize(
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
     progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))
-    counted = progress.counted(metric_from(metric, programs.imports))
+    counted = progress.counted(metric_from(metric, imports))
     seed = own.get("seed", DEFAULT_SEED)
     given = {"seed": seed, **own} if "seed" in chosen.options else own
     task_lm = configured(built, asked, call_options(config, rollout_id))
@@ -88,7 +89,7 @@ def optimize(
     def work() -> dict[str, Any]:
         settings = {"num_threads": _threads(given), **dspy_settings(progress)}
         ctx.conceal(*progress.secrets)
-        calling = programs.calling(ctx, lm, adapter, call_usage, **settings)
+        calling = programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings)
         with calling, translated(progress.secrets), dspy.context(lm=task_lm):
             return _worked(compiling, job, progress, given)
 

@@ -9,10 +9,10 @@ import dspy
 
 from ..context import Context
 from . import signature_classes
+from .built_program import given
 from .call_context import CallUsage
 from .commands import Programs
 from .metric_calls import metric_from, score_of, title_of
-from .modules import given
 from .program_calls import Adapter, Record
 from .wire_values import to_wire
 
@@ -38,10 +38,11 @@ def score(
        Raises:
            Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
     """
-    scorer = metric_from(metric, programs.imports)
+    imports = programs.imports_of(ctx)
+    scorer = metric_from(metric, imports)
     if prediction is None:
         return {}
-    known = None if signature is None else signature_classes.build(signature, programs.imports)
+    known = None if signature is None else signature_classes.build(signature, imports)
     types = {} if known is None else {name: field.annotation for name, field in known.fields.items()}
     rich = {name: kind for name, kind in types.items() if name not in plain}
     labeled = dspy.Example(**_typed(example or {}, rich)).with_inputs(*inputs)

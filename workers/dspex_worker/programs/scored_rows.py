@@ -10,6 +10,7 @@ import contextvars
 import copy
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,11 +18,11 @@ import dspy
 
 from ..context import Context
 from ..failure import Failure
+from .built_program import REWARDED, BuiltProgram, given
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
 from .metric_calls import ROW, BadMetric, Metric, metric_from, score_of
-from .modules import REWARDED, given
 from .program_calls import Record, Spec, call_options, configured, result_of
 from .worker_lm import secrets_of
 
@@ -58,13 +59,12 @@ def evaluate(
     rollout_id: int | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
-    options = call_options(config, rollout_id)
-    built = programs.modules.make(spec) if options else programs.modules.get(spec)
+    options, imports = call_options(config, rollout_id), programs.imports_of(ctx)
+    built = programs.modules.make(spec, imports) if options else programs.modules.get(spec, imports)
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
-    scorer = metric_from(metric, programs.imports)
+    scorer = metric_from(metric, imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    own_lm = configured(built, programs.lms.get(lm), options)
-    with programs.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=own_lm):
+    with programs.calling(ctx, lm, adapter, CallUsage(), spec=spec), _configured(built, options):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):
@@ -75,6 +75,12 @@ def evaluate(
         "score": percent(total, len(examples)),
         "results": [row.to_wire(secrets_of(lm)) for row in rows if row is not None],
     }
+
+
+@contextmanager
+def _configured(built: BuiltProgram, options: Mapping[str, Any]) -> Generator[None]:
+    with dspy.context(lm=configured(built, dspy.settings.lm, options)):
+        yield
 
 
 def scored(
@@ -143,9 +149,11 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluat
         program = copy.copy(program)
     try:
         prediction = cast("dspy.Prediction | None", program(**example.inputs()))
-        if prediction is None:
+        if prediction is None and type(program) in REWARDED:
             raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
-        return EvaluatedRow(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
+        score = score_of(metric(example, prediction))
+        is_named = isinstance(prediction, dspy.Example | Mapping)
+        return EvaluatedRow(score, result_of(prediction)["outputs"] if is_named else None)
     except Exception as error:  # a failed row is a row of the result
         if is_out_of_memory(error) or isinstance(error, BadMetric):
             raise

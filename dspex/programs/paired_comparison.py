@@ -1,4 +1,4 @@
-"""`Comparison`: two evaluations of the same examples, paired row by row."""
+"""`PairedComparison`: two evaluations of the same examples, paired row by row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .confidence import ConfidenceInterval, interval_of_mean, sign_test
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """How much better one evaluation is than another: `difference` in percent points, and its confidence `interval`.
 
     `wins`, `losses` and `ties` count the rows; `p_value` is the sign test's over wins and losses, exact and two-sided
@@ -26,7 +26,7 @@ class Comparison:
     p_value: float
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[float, float]], level: float = 0.95) -> Comparison:
+    def of(cls, pairs: Sequence[tuple[float, float]], level: float = 0.95) -> PairedComparison:
         """Return the comparison of (this, other) scores.
 
         Raises:
