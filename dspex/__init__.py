@@ -119,7 +119,6 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
-    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.confidence import ConfidenceInterval as ConfidenceInterval
     from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
@@ -141,6 +140,7 @@ if TYPE_CHECKING:
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict

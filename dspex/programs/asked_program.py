@@ -25,7 +25,7 @@ def asked_program(what: Any) -> Program[Any] | None:
         return inner
     if _is_module(what):
         return module(what)
-    if isinstance(what, str | Mapping | Signature | type):
+    if isinstance(what, str | Mapping | Signature) or (isinstance(what, type) and hasattr(what, "input_fields")):
         return predictor("predict", what)
     return None
 

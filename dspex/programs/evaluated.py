@@ -77,7 +77,7 @@ def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False)
         return EvaluatedProgram(program if program.timeout is not None else program.using(timeout=math.inf), awaits)
     if inspect.iscoroutinefunction(getattr(what, "acall", None)):
         return EvaluatedRunnable(what, supervisor)
-    if callable(what):
+    if callable(what) and not isinstance(what, type):
         return EvaluatedFunction(what)
     raise InvalidInput(
         f"evaluate needs a program, such as dspex.predictor('predict', 'question -> answer'), a signature, a pipeline "
@@ -97,8 +97,9 @@ class EvaluatedProgram:
     def inputs(self) -> Sequence[str]:
         # An input that an own module may do without could have a label's name: it is given if it is named.
         program = self.program
-        is_open = isinstance(program, ModuleProgram) and program.is_open
-        return tuple(program.described["required"]) if is_open else program.inputs
+        if isinstance(program, ModuleProgram) and program.is_open:
+            return tuple(program.described["required"])
+        return program.inputs
 
     @property
     def signature(self) -> Signature | None:

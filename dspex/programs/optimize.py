@@ -35,11 +35,11 @@ from .saved_file import checked_state
 from .saving import rendered_prefix_hash
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .factories import Asked
     from .program import S
-    from .program_options import Adapter
 
 Examples = Sequence[Mapping[str, Any]]
 Metric = Callable[..., Any] | str | Mapping[str, Any]

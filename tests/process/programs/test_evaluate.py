@@ -24,6 +24,7 @@ from dspex.errors import (
     UnknownName,
     WorkerDied,
 )
+from dspex.scoped_defaults import context
 from dspex.testing import FakeLM, FakeReply
 from tests.support.paths import ROOT
 
@@ -154,7 +155,7 @@ def test_anything_that_answers_is_evaluated(sup: dspex.Supervisor, lm: FakeLM, n
 
 
 def test_a_signature_is_a_program_that_predicts(sup: dspex.Supervisor, lm: FakeLM) -> None:
-    """process: as a text and as a class, with the configured model and the supervisor that is named."""
+    """process: as a text and as a class, with the model of the open context and the supervisor that is named."""
 
     class QA(dspex.Signature):
         question: str = dspex.InputField()
@@ -162,12 +163,9 @@ def test_a_signature_is_a_program_that_predicts(sup: dspex.Supervisor, lm: FakeL
 
     with pytest.raises(NotConfigured):
         dspex.evaluate(SIG, ROWS, exact)
-    dspex.configure(lm=lm)
-    try:
+    with context(lm=lm):
         for sig in (SIG, QA, dspex.signature(SIG)):
             assert dspex.evaluate(sig, ROWS, exact, supervisor=sup).score == 50.0
-    finally:
-        dspex.defaults._defaults._lm = None
 
 
 def test_the_named_supervisor_runs_programs_and_pipelines(sup: dspex.Supervisor, lm: FakeLM) -> None:
@@ -187,7 +185,7 @@ def test_a_function_gets_what_is_named_for_it(lm: FakeLM) -> None:
     assert found.rows[3].prediction.seen == {"question": "q3"}
     text = dspex.evaluate(lambda question: "a", ROWS, lambda example, said: said == example.answer)
     assert text.score == 50.0 and text.rows[0].prediction == "a"
-    for function in (lambda **given: {}, lambda question, other: {}, dict):
+    for function in (lambda **given: {}, lambda question, other: {}):
         with pytest.raises(InvalidInput):
             dspex.evaluate(function, ROWS, exact)
 
@@ -473,3 +471,36 @@ def test_a_module_of_dspys_is_a_metric_by_its_path(sup: dspex.Supervisor) -> Non
     with FakeLM({"": {"response": "a", "reasoning": "r", "precision": "1.0", "recall": "0.5"}}) as lm:
         program = dspex.predictor("predict", "question -> response", lm=lm, supervisor=sup)
         assert dspex.evaluate(program, rows, "dspy.evaluate:SemanticF1").score == 66.67
+
+
+# -- own modules -----------------------------------------------------------------------------------------------------
+
+OWN = "tests.support.programs.own_programs"
+HOPS = {"question": "Whose?", "answer": "me"}
+
+
+def _hopping(messages: Any) -> dict[str, str]:
+    return {"reasoning": "r", "query": "q", "answer": "me"}
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_an_own_module_is_evaluated_as_it_is(sup: dspex.Supervisor, is_awaited: bool) -> None:
+    """process: by its import path, over all workers; an input that it may do without is given where it is named."""
+    rows = [{**HOPS, "question": f"Whose is {number}?", "extra": "!"} for number in range(12)]
+    with FakeLM(_hopping) as lm:
+        qa = dspex.module(f"{OWN}:MultiHop", hops=1, lm=lm, supervisor=sup)
+        found = asyncio.run(dspex.aevaluate(qa, rows, exact)) if is_awaited else dspex.evaluate(qa, rows, exact)
+        assert found.score == 100.0 and not any("!" in str(request.body) for request in lm.requests)
+        assert len(lm.requests) == 24 and {row.route for row in found.rows} == {f"python:dspy/{n}" for n in range(3)}
+        assert found.rows[0].prediction.queries == ["q"] and len(found.rows[0].usage) == 1
+        dspex.evaluate(qa, rows[:1], exact, inputs=["question", "extra"])
+        assert "Whose is 0?!" in str(lm.requests[-1].body)
+
+
+def test_an_evaluation_calls_forward_and_an_awaited_one_aforward(sup: dspex.Supervisor) -> None:
+    """process: as calls do; what is returned is no prediction, and goes to the metric as it is."""
+    both = dspex.module(f"{OWN}:Both", supervisor=sup)
+    rows = [{"expected": "forward"}]
+    assert dspex.evaluate(both, rows, lambda example, said: said == example.expected, inputs=[]).score == 100.0
+    found = asyncio.run(dspex.aevaluate(both, rows, lambda example, said: said == "aforward", inputs=[]))
+    assert found.score == 100.0 and found.rows[0].prediction == "aforward"
