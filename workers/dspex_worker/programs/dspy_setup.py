@@ -28,7 +28,8 @@ _MODULES = (
     "metric_calls",
     "retrievers",
     "field_streams",
-    "evaluation",
+    "scored_rows",
+    "prediction_scores",
 )
 
 
