@@ -1,28 +1,30 @@
 """Validate values: inputs checked and made plain, outputs given their Python types (RULES I2, X2).
 
-Both routes pass here, before anything is routed and after anything is answered, so that a value which cannot cross
-to a worker is refused natively too, and an enum, model or tuple in the outputs has the same type whoever produced it.
+Both routes pass here, before anything is routed and after anything is answered, so that an enum, model or tuple in the
+outputs has the same type whoever produced it.
 """
 
 from __future__ import annotations
 
-import enum
-import typing
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dspex_worker.types.annotation_facts import is_rich
 
-from ..errors import AdapterParseError, EncodeError, InvalidInput, UnknownName, UnsafeInput
+from ..errors import AdapterParseError, InvalidInput, UnknownName
 from ..signatures.annotations import allows_none, is_dspy_type
+from ..signatures.described_types import is_described
 from ..signatures.field import Field
 from ..signatures.signature import Signature
-from ..types.markers import START
+from ..types.dspy_objects import value_here
 from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
+from .injection import refuse_marked_input
 from .parsing import UNREADABLE, ValueParser
+from .plain_data import is_plain, to_wire
 from .rendering import render
 
-_EXACT: Final = frozenset({type(None), bool, float, str, bytes})
 _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`; others have a form of their own
 
 
@@ -31,29 +33,56 @@ def checked_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
 
     A missing input is an error unless it has a default or its type allows None (then it is left out, as in DSPy,
     which only warns in the other case). Plain types are taken as they are, as in DSPy: a list may go into a text
-    field.
+    field. Values of DSPy's own classes become those that stand for them here.
 
     Raises:
         InvalidInput: an input is missing, is none of the signature's, or does not fit its type.
         UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
-        EncodeError: a value could not cross to a worker.
     """
-    typed, _ = _checked(sig, inputs, allow_markers)
+    checks = sig.derive("input_checks", _input_checks)
+    if not inputs.keys() <= checks.keys():
+        raise _extra(sig, inputs)
+    typed: dict[str, Any] = {}
+    for name, check in checks.items():
+        if name in inputs:
+            value = inputs[name]
+        elif check.field.has_default:
+            value = check.field.make_default()
+        elif check.may_be_absent:
+            continue
+        else:
+            raise _missing(sig, inputs)
+        typed[name] = found = check.read(value)
+        if not allow_markers:
+            refuse_marked_input(name, found, check.field.annotation)
     return typed
 
 
-def crossed_inputs(
-    sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the checked inputs, and the same as plain data that a worker receives exactly.
+@dataclasses.dataclass(frozen=True, slots=True)
+class CrossedInputs:
+    """Checked inputs, and how they reach a worker: `plain` exactly as they are, `carried` as Python objects."""
+
+    typed: dict[str, Any]
+    plain: dict[str, Any]
+    carried: dict[str, Any]
+
+
+def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> CrossedInputs:
+    """Return the checked inputs, ready for a worker.
 
     Errors as for `checked_inputs`.
     """
-    typed, wire = _checked(sig, inputs, allow_markers)
-    for name, check in sig.derive("input_checks", _input_checks).items():
-        if check.is_history and wire.get(name) is not None:
-            wire[name] = _with_shown(wire[name], typed[name])
-    return typed, wire
+    typed = checked_inputs(sig, inputs, allow_markers=allow_markers)
+    checks = sig.derive("input_checks", _input_checks)
+    made = CrossedInputs(typed, {}, {})
+    for name, value in typed.items():
+        if type(value) is str or is_plain(value):
+            made.plain[name] = value
+        elif checks[name].crosses_as_data:
+            made.plain[name] = to_wire(value, name)
+        else:
+            made.carried[name] = value
+    return made
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,28 +125,6 @@ def _is_worker_type(kind: Any) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------------
 
 
-def _checked(sig: Signature, inputs: Mapping[str, Any], allow_markers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the inputs as native code takes them, and as plain data, which of plain types is the same."""
-    typed: dict[str, Any] = {}
-    plain: dict[str, Any] = {}
-    checks = sig.derive("input_checks", _input_checks)
-    if not inputs.keys() <= checks.keys():
-        raise _extra(sig, inputs)
-    for name, check in checks.items():
-        if name in inputs:
-            value = inputs[name]
-        elif check.field.has_default:
-            value = check.field.make_default()
-        elif check.may_be_absent:
-            continue
-        else:
-            raise _missing(sig, inputs)
-        typed[name], plain[name] = check.read(value)
-        if not allow_markers:
-            _refuse_marker(name, plain[name])
-    return typed, plain
-
-
 class _InputCheck:
     """The check of one input; `validate` is None for plain types."""
 
@@ -127,41 +134,33 @@ class _InputCheck:
         self.may_be_absent = allows_none(field.annotation)
         self.validate: Callable[[Any], Any] | None = _validator(field.annotation) if is_rich(field.annotation) else None
 
-    def read(self, value: Any) -> tuple[Any, Any]:
-        """Return the value as native code takes it, and as plain data; of a plain type both are the same."""
-        name = self.field.name
-        if self.validate is None:
-            plain = value if type(value) is str else to_wire(value, name)  # a tuple is a list to the worker, so here
-            if type(plain) is list and self.field.annotation is str:
-                _require_texts(name, plain)
-            return plain, plain
-        typed = None if value is None else self._typed(value)
-        return typed, to_wire(typed, name)
+    def read(self, value: Any) -> Any:
+        """Return the value as native code takes it."""
+        if type(value) is str and self.validate is None:
+            return value
+        value = value_here(value)
+        if self.validate is not None:
+            return None if value is None else self._typed(value)
+        if self.field.annotation is str and isinstance(value, list):
+            _require_texts(self.field.name, value)
+        return value
+
+    @functools.cached_property
+    def crosses_as_data(self) -> bool:
+        """Whether a worker makes the very value again from its plain form: its classes say all in their schemas."""
+        return self.validate is not None and not self.is_history and is_described(self.field.annotation)
 
     def _typed(self, value: Any) -> Any:
         assert self.validate is not None
         kind = self.field.annotation
+        make = self.validate
         if is_dspy_type(kind) and not isinstance(value, kind):
             value = {"messages": value} if isinstance(value, list) and self.is_history else value
             make = kind if kind.dspy_name in _MADE_BY_CALL and not isinstance(value, Mapping) else self.validate
-        else:
-            make = self.validate
         try:
-            return _listed(make(value)) if self.is_history else make(value)
+            return make(value)
         except UNREADABLE as error:
             raise InvalidInput(_misfit(self.field.name, error), field=self.field.name) from error
-
-
-def _listed(history: Any) -> Any:
-    """Return the conversation with lists for tuples and sets, as plain fields have them."""
-    turns = history.messages
-    if not any(type(value) in (tuple, set, frozenset) for turn in turns for value in turn.values()):
-        return history
-    plain = [
-        {name: list(value) if type(value) in (tuple, set, frozenset) else value for name, value in turn.items()}
-        for turn in turns
-    ]
-    return type(history)(messages=plain)
 
 
 def _input_checks(sig: Signature) -> dict[str, _InputCheck]:
@@ -204,116 +203,3 @@ def _missing(sig: Signature, inputs: Mapping[str, Any]) -> InvalidInput:
     missing = [n for n, c in checks.items() if n not in inputs and not c.field.has_default and not c.may_be_absent]
     names, given = ", ".join(map(repr, missing)), ", ".join(map(repr, inputs))
     return InvalidInput(f"The inputs of '{sig}' lack {names}; given: {given or 'none'}.", field=missing[0])
-
-
-# --- plain data ---------------------------------------------------------------------------------------------------
-
-
-def to_wire(value: Any, path: str = "value") -> Any:
-    """Return the value as None, bool, int of 64 bits, float, str, bytes, list, or dict with str keys.
-
-    Raises:
-        EncodeError: a part has no such form; `path` leads to it.
-    """
-    kind = type(value)
-    if kind in _EXACT:
-        return value
-    if kind is int:
-        return _within_64_bits(value, path)
-    if kind is list or kind is tuple or kind is set or kind is frozenset:
-        return [to_wire(item, f"{path}[{at}]") for at, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return {_key(key, path): to_wire(item, f"{path}.{key}") for key, item in value.items()}
-    if isinstance(value, enum.Enum):
-        return to_wire(value.value, path)
-    if is_dspy_type(kind):
-        return _dspy_to_wire(value, path)
-    return _by_pydantic(value, path)
-
-
-def _within_64_bits(value: int, path: str) -> int:
-    if -(2**63) <= value < 2**64:
-        return value
-    raise EncodeError(path, "int", "it needs more than 64 bits")
-
-
-def _key(key: Any, path: str) -> str:
-    if type(key) is str:
-        return key
-    plain = to_wire(key, f"a key of {path}")
-    if isinstance(plain, bool) or plain is None:
-        return {True: "true", False: "false", None: "None"}[plain]  # what pydantic makes of such keys in JSON
-    if isinstance(plain, str | int | float):
-        return str(plain)
-    raise EncodeError(f"a key of {path}", type(key).__name__)
-
-
-def demo_to_wire(value: Any, path: str) -> Any:
-    """Return a demo as plain data: values of DSPy's types as prompts show them, which is how DSPy itself saves demos.
-
-    Raises:
-        EncodeError: as `to_wire`.
-    """
-    if isinstance(value, Mapping):
-        return {_key(key, path): demo_to_wire(item, f"{path}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [demo_to_wire(item, f"{path}[{at}]") for at, item in enumerate(value)]
-    return to_wire(value.serialize_model() if hasattr(value, "serialize_model") else value, path)
-
-
-def _dspy_to_wire(value: Any, path: str) -> Any:
-    """Return the value's members, with the places of tool calls in a conversation: a mapping may look like them."""
-    if value.dspy_name == "dspy.History":
-        places = [[at, name] for at, turn in enumerate(value.messages) for name in turn if _is_calls(turn[name])]
-        plain = {"messages": to_wire(value.messages, f"{path}.messages")}
-        return plain | ({"tool_calls": places} if places else {})
-    members = value.to_wire() if hasattr(value, "to_wire") else dict(value)
-    return to_wire(members, path)
-
-
-def _with_shown(plain: dict[str, Any], history: Any) -> dict[str, Any]:
-    """Return a conversation's plain form, with images and their like in its turns as prompts show them, as in demos."""
-    shown = [
-        {name: turn[name] if _is_calls(value) else demo_to_wire(value, name) for name, value in given.items()}
-        for turn, given in zip(plain["messages"], history.messages, strict=True)
-    ]
-    return plain | {"messages": shown}
-
-
-def _is_calls(value: Any) -> bool:
-    return is_dspy_type(type(value)) and bool(value.dspy_name == "dspy.ToolCalls")
-
-
-def _by_pydantic(value: Any, path: str) -> Any:
-    from pydantic import TypeAdapter
-
-    kind: Any = type(value)
-    try:
-        plain = TypeAdapter(kind).dump_python(value, mode="json")
-    except Exception as error:  # pydantic raises several kinds; each means that the value has no JSON form
-        raise EncodeError(path, kind.__name__) from error
-    if type(plain) is kind:
-        raise EncodeError(path, kind.__name__)
-    return to_wire(plain, path)
-
-
-def _refuse_marker(name: str, plain: Any) -> None:
-    if START in plain if type(plain) is str else any(START in text for text in texts_in(plain)):
-        raise UnsafeInput(
-            f"The input {name!r} holds DSPy's custom-type marker, which would become a content block "
-            f"(a URL for the provider to fetch, for instance). Remove it, or pass allow_markers=True.",
-            field=name,
-        )
-
-
-def texts_in(plain: Any) -> typing.Iterator[str]:
-    """Yield every text in plain data, keys included."""
-    if isinstance(plain, str):
-        yield plain
-    elif isinstance(plain, list):
-        for item in plain:
-            yield from texts_in(item)
-    elif isinstance(plain, dict):
-        yield from plain
-        for item in plain.values():
-            yield from texts_in(item)

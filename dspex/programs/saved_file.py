@@ -17,10 +17,9 @@ from typing import Any
 from dspex_worker import saved_state
 
 from .. import defaults
-from ..adapters.validation import texts_in
 from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
-from ..types.markers import START
+from ..types.markers import START, texts_in
 from .program_options import ADAPTERS
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import demo_to_wire
+from ..adapters.plain_data import demo_to_wire
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput, SettingsError, UnknownName
 from .registry import Registry
 
