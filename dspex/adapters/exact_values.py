@@ -1,7 +1,7 @@
 """Make a worker's outputs again from forms that say of what they were made (`dspex_worker.programs.exact_outputs`).
 
-A worker may send anything: only classes that the signature leads to are made, without running their code, and each value
-is then compared with its field's type. Members of a model that has validators of its own are whatever these made.
+A worker may send anything: only classes that the signature leads to are made, without running their code, and each
+value is then compared with its field's type. Members of a model with validators are whatever these made.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import datetime
 import decimal
 import enum
 import pathlib
+import sys
+import typing
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from inspect import isclass
 from typing import Any, Final
 
 from dspex_worker.types.annotation_facts import classes_in
@@ -20,6 +23,7 @@ from dspex_worker.types.annotation_facts import classes_in
 from ..signatures.annotations import is_dspy_type
 
 DEPTH_MOST: Final = 100
+NUMBERS_MOST: Final = 4096  # members of a set that are no text
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 _SEQUENCES: Final[dict[str, Callable[[Any], Any]]] = {
     "list": list,
@@ -44,15 +48,29 @@ class UnreadableForm(ValueError):
 
 
 class KnownClasses:
-    """The classes that an annotation leads to, by the names that workers use for them."""
+    """The classes that an annotation leads to, by the names that workers use for them, and those of loaded packages."""
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, annotation: Any, packages: Collection[str] = ()) -> None:
         self._by_name: dict[str, Any] = {}
+        self._packages = frozenset(packages)
         self._add(annotation)
 
     def get(self, name: Any) -> Any:
-        """Return the class of that name; None if the annotation does not lead to it."""
-        return self._by_name.get(name) if isinstance(name, str) else None
+        """Return the class of that name; None if it is none of these."""
+        if not isinstance(name, str):
+            return None
+        return self._by_name[name] if name in self._by_name else self._loaded(name)
+
+    def _loaded(self, name: str) -> Any:
+        """Return a class that this process has loaded already; nothing is imported for what a worker says."""
+        module, _, qualified = name.partition(":")
+        if module.partition(".")[0] not in self._packages or module not in sys.modules:
+            return None
+        found: Any = sys.modules[module]
+        for part in qualified.split("."):
+            found = vars(found).get(part) if hasattr(found, "__dict__") else None
+        is_own = isclass(found) and f"{found.__module__}:{found.__qualname__}" == name
+        return found if is_own and _is_of_values(found) else None
 
     def _add(self, annotation: Any) -> None:
         for kind in classes_in(annotation):
@@ -64,12 +82,16 @@ class KnownClasses:
                 self._add(inner)
 
 
+def _is_of_values(kind: Any) -> bool:
+    """Whether instances are values: enums, models, dataclasses, named tuples."""
+    is_row = issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return issubclass(kind, enum.Enum) or hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind) or is_row
+
+
 def _member_types(kind: Any) -> list[Any]:
     if hasattr(kind, "model_fields"):
         return [field.annotation for field in kind.model_fields.values()]
     if dataclasses.is_dataclass(kind) or hasattr(kind, "__annotations__"):
-        import typing
-
         try:
             return list(typing.get_type_hints(kind).values())
         except Exception:  # any code may run in an annotation
@@ -88,6 +110,7 @@ def value_of(form: Any, known: KnownClasses, depth: int = 0) -> Any:
     kind, inside = _entry(form, depth)
     try:
         if kind in _SEQUENCES:
+            _require_cheap(kind, inside)
             return _SEQUENCES[kind]([value_of(item, known, depth + 1) for item in inside])
         if kind == "dict":
             return {value_of(key, known, depth + 1): value_of(item, known, depth + 1) for key, item in inside}
@@ -98,6 +121,12 @@ def value_of(form: Any, known: KnownClasses, depth: int = 0) -> Any:
         if isinstance(error, UnreadableForm):
             raise
         raise UnreadableForm(f"a {kind} cannot be made of a {type(inside).__name__}") from error
+
+
+def _require_cheap(kind: str, inside: Any) -> None:
+    """Refuse a large set of numbers: chosen ones make it cost their number squared."""
+    if kind in ("set", "frozenset") and len(inside) > NUMBERS_MOST and any(type(item) is not str for item in inside):
+        raise UnreadableForm(f"a set has over {NUMBERS_MOST:,} members that are no text")
 
 
 def plain_of(form: Any, depth: int = 0) -> Any:
@@ -117,12 +146,12 @@ def _entry(form: Any, depth: int) -> tuple[str, Any]:
 
 
 def _scalar(kind: str, inside: Any) -> Any:
-    if kind == "json":
+    if kind in ("json", "data"):
         return inside
     if kind == "text":
         return inside.decode("utf-8", "surrogatepass")
     if kind == "int":
-        return int(inside)
+        return int(inside, 16)
     if kind == "scalar":
         return _SCALARS[inside[0]](inside[1])
     raise UnreadableForm(f"{kind!r} is no kind of value")
@@ -147,7 +176,9 @@ def _model(inside: Any, known: KnownClasses, depth: int) -> Any:
         raise UnreadableForm(f"a {kind.__name__} has other members")
     made = kind.__new__(kind)
     put = object.__setattr__
-    put(made, "__dict__", {member: values[member] for member in kind.model_fields})
+    fields = kind.model_fields
+    typed = {each: _as_member(members[each], values[each], fields[each].annotation) for each in fields}
+    put(made, "__dict__", typed)
     put(made, "__pydantic_fields_set__", {str(member) for member in given})
     put(made, "__pydantic_extra__", None if extra is None else _values(extra, known, depth))
     put(made, "__pydantic_private__", None if private is None else _values(private, known, depth))
@@ -158,10 +189,27 @@ def _record(inside: Any, known: KnownClasses, depth: int) -> Any:
     kind, values = known.get(inside[0]), _values(inside[1], known, depth)
     if not dataclasses.is_dataclass(kind) or not isinstance(kind, type):
         return values
-    made = object.__new__(kind)
+    made, hints = object.__new__(kind), typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        object.__setattr__(made, field.name, values[field.name])
+        value = _as_member(inside[1][field.name], values[field.name], hints[field.name])
+        object.__setattr__(made, field.name, value)
     return made
+
+
+def _as_member(form: Any, value: Any, annotation: Any) -> Any:
+    """Return a member; of one that came as JSON (a URL, say) pydantic makes the type again."""
+    if not holds_json(form):
+        return value
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation).validate_python(value)
+
+
+def holds_json(form: Any) -> bool:
+    """Whether some part of a value came as JSON alone, because its class has no form of its own."""
+    if not isinstance(form, Mapping):
+        return isinstance(form, list) and any(map(holds_json, form))
+    return "json" in form or any(holds_json(part) for kind, part in form.items() if kind != "data")
 
 
 def _row(inside: Any, known: KnownClasses, depth: int) -> Any:
@@ -182,7 +230,8 @@ def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     if getattr(kind, "worker_only", False):
         return members
     # Not validated again: a fence in code would be taken off twice. Every member of these is a text or a list.
-    return kind.model_construct(**members)
+    made: Any = kind
+    return made.model_construct(**members)
 
 
 def _values(forms: Any, known: KnownClasses, depth: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import UnsafeInput
 from ..signatures.field import Field
 from ..types.dspy_objects import dspy_type_name
-from ..types.markers import END, START, texts_in
+from ..types.markers import END, START
 from .rendering import render
 
 _HEADER: Final = re.compile(r"\[\[ ## \w+ ## \]\]")
@@ -62,7 +62,7 @@ def refuse_marked_texts(values: Mapping[str, Any], *, but: Collection[str]) -> N
         UnsafeInput: one does; it names the field.
     """
     for name, value in values.items():
-        if name not in but and any(START in text for text in texts_in(value)):
+        if name not in but and _is_smuggled(value, Any):
             raise _unsafe("demos' field", name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from dspex_worker.types.annotation_facts import is_rich
@@ -20,6 +20,8 @@ from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.dspy_objects import value_here
 from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
+from .conformity import conforms
+from .exact_values import KnownClasses, UnreadableForm, plain_of, value_of
 from .injection import refuse_marked_input
 from .parsing import UNREADABLE, ValueParser
 from .plain_data import is_plain, to_wire
@@ -85,50 +87,116 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     return made
 
 
-def open_inputs(inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
-    """Return the inputs of a program without a signature as plain data that a worker receives exactly.
+def open_inputs(inputs: Mapping[str, Any], *, allow_markers: bool = False) -> CrossedInputs:
+    """Return the inputs of a program without a signature, ready for a worker.
 
     Raises:
         UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
-        EncodeError: a value could not cross to a worker.
     """
-    plain = {name: to_wire(value, name) for name, value in inputs.items()}
-    for name, value in plain.items() if not allow_markers else ():
-        _refuse_marker(name, value)
-    return plain
+    typed = {name: value_here(value) for name, value in inputs.items()}
+    for name, value in typed.items() if not allow_markers else ():
+        refuse_marked_input(name, value, Any)
+    plain = {name: value for name, value in typed.items() if is_plain(value)}
+    return CrossedInputs(typed, plain, {name: value for name, value in typed.items() if name not in plain})
 
 
-def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
+def typed_outputs(sig: Signature, wire: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a worker's outputs under the signature's types, in its order; additions (`reasoning`) follow as they are.
+
+    `objects` are the exact forms of those that are not plain data.
 
     Raises:
         AdapterParseError: a value does not fit its type.
     """
     readers = sig.derive(
-        "readers", lambda made: {name: ValueParser(field) for name, field in made.output_fields.items()}
+        "readers", lambda made: {name: _OutputReader(field) for name, field in made.output_fields.items()}
     )
+    given = objects or {}
     allowance = Allowance(CHARS_MOST)
     token = begin(allowance)
     try:
-        typed = {name: _typed(reader, wire[name], allowance) for name, reader in readers.items() if name in wire}
+        typed = {
+            name: reader.of_form(given[name], allowance) if name in given else reader.of_data(wire[name], allowance)
+            for name, reader in readers.items()
+            if name in wire
+        }
     finally:
         end(token)
-    return typed | {name: value for name, value in wire.items() if name not in readers}
+    return typed | added_outputs({name: value for name, value in wire.items() if name not in readers}, given)
 
 
-def _typed(reader: ValueParser, value: Any, allowance: Allowance) -> Any:
-    kind = reader.field.annotation
-    if value is None or kind is str or _is_worker_type(kind):
-        return value
+def added_outputs(
+    wire: Mapping[str, Any], objects: Mapping[str, Any], packages: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return outputs that no signature types; classes of `packages` that are loaded here are made again.
+
+    Raises:
+        AdapterParseError: what came is no form of a value.
+    """
+    known = KnownClasses(None, packages)
     try:
-        return reader.validated(value)
-    except UNREADABLE as error:
+        return {name: value_of(objects[name], known) if name in objects else value for name, value in wire.items()}
+    except UnreadableForm as error:
+        raise AdapterParseError(f"The worker's outputs cannot be read: {error}.", adapter="wire") from error
+
+
+class _OutputReader:
+    """Gives one output of a worker its type."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self._parser = ValueParser(field)
+        self._is_worker_type = _is_worker_type(field.annotation)
+
+    @functools.cached_property
+    def _known(self) -> KnownClasses | None:
+        """The classes of the type; None where its schema says all, and what comes is validated as data."""
+        annotation = self.field.annotation
+        return None if self._is_worker_type or is_described(annotation) else KnownClasses(annotation)
+
+    def of_data(self, value: Any, allowance: Allowance) -> Any:
+        """Return the value of plain data.
+
+        Raises:
+            AdapterParseError: it does not fit.
+        """
+        if value is None or self.field.annotation is str or self._is_worker_type:
+            return value
+        try:
+            return self._parser.validated(value)
+        except UNREADABLE as error:
+            raise self._misfit(allowance) from error
+
+    def of_form(self, form: Any, allowance: Allowance) -> Any:
+        """Return the value of an exact form: made, not validated a second time, where validators are the user's.
+
+        Raises:
+            AdapterParseError: it does not fit.
+        """
+        try:
+            if self._known is None:
+                return self.of_data(plain_of(form), allowance)
+            value = value_of(form, self._known)
+            is_made = conforms(value, self.field.annotation) and not _is_json(form)
+            return value if is_made else self._parser.validated(value)
+        except UNREADABLE as error:
+            raise self._misfit(allowance) from error
+
+    def _misfit(self, allowance: Allowance) -> AdapterParseError:
         why = f": {allowance.refusal}" if allowance.refusal else "."
-        raise AdapterParseError(
-            f"The worker's output {reader.field.name!r} does not fit its type{why}",
+        return AdapterParseError(
+            f"The worker's output {self.field.name!r} does not fit its type{why}",
             adapter="wire",
-            expected=(reader.field.name,),
-        ) from error
+            expected=(self.field.name,),
+        )
+
+
+def _is_json(form: Any) -> bool:
+    """Whether a value, or an item of it, came as JSON alone; members of models were seen to."""
+    if isinstance(form, Mapping) and len(form) == 1:
+        ((kind, inside),) = form.items()
+        return kind == "json" or (kind in ("list", "tuple", "set", "frozenset", "dict") and _is_json(inside))
+    return isinstance(form, list) and any(map(_is_json, form))
 
 
 def _is_worker_type(kind: Any) -> bool:

@@ -1,9 +1,9 @@
 """Pickle code and values of this process for its own workers: what stands for DSPy's types becomes DSPy's own there.
 
-cloudpickle does the work. Three things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also in
-a model that holds one, whose validators the worker makes anew; a tool becomes one that is called here; and classes that
-workers cannot import go under the digest by which the signature's types go too, so that a value is of the very class
-that its field has.
+cloudpickle does the work. Three things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
+in a model that holds one, whose validators the worker makes anew; a tool becomes one that is called here; and classes
+that workers cannot import go under the digest by which the signature's types go too, so that a value is of the very
+class that its field has.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
                 return _class_form(item, name_of, super().reducer_override)
             if type(item) is Tool:
                 return host_references.host_tool, (item.to_wire(),)
+            if item is dataclasses.MISSING:
+                return "MISSING"  # the one of its module: a copy would be a default like any other
             return super().reducer_override(item)
 
     return CodePickler

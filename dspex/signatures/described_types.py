@@ -41,7 +41,8 @@ def is_described_class(kind: Any) -> bool:
         return False
     if issubclass(kind, enum.Enum):
         return _is_plain_enum(kind)
-    return hasattr(kind, "model_json_schema") and _is_described_model(kind)
+    model: Any = kind
+    return hasattr(kind, "model_json_schema") and _is_described_model(model)
 
 
 @functools.lru_cache(maxsize=512)

@@ -1,9 +1,9 @@
 """Convert a signature to plain data and back: the form that the parent and its workers exchange.
 
 The form is {"instructions", "fields": [...], "types": {...}}; types are texts (`annotations.py`), and the classes
-they name are described in "types". Only this file knows the form. A class is described by its schema where that says all
-of it (`described_types`), and rebuilt models must give the very JSON schema that they were built from; every other class
-is imported by the worker, or sent to it by value.
+they name are described in "types". Only this file knows the form. A class is described by its schema where that says
+all of it (`described_types`), and rebuilt models must give the very JSON schema that they were built from; every other
+class is imported by the worker, or sent to it by value.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Sender(Protocol):
 def signature_to_wire(sig: Signature, sender: Sender | None = None, *, as_themselves: bool = False) -> dict[str, Any]:
     """Return a signature as JSON-able data from which a worker builds the same DSPy signature.
 
-    Equal signatures give equal data. Without a `sender` the data are to be kept, in a file, and name the classes that no
-    schema describes by their import path. `as_themselves` is for workers whose program has these classes too.
+    Equal signatures give equal data. Without a `sender` the data are to be kept, in a file, and name the classes that
+    no schema describes by their import path. `as_themselves` is for workers whose program has these classes too.
 
     Raises:
         SignatureError: a type that cannot be named or described.

@@ -1,9 +1,9 @@
 """DSPy's own value types, for the parent: code, reasoning, conversation history, and all of them by name.
 
-Each has the fields, the name and the prompt form of its DSPy namesake (dspy/adapters/types, 3.4.1). `Image`,
-`Audio`, `File` and `Tool` have files of their own, a tool's calls are in `tool_calls.py`. Types that only workers render (citations,
-documents) are present as names. Importing this file imports pydantic; a signature that names none of these types never
-does.
+Each has the fields, the name and the prompt form of its DSPy namesake (dspy/adapters/types, 3.4.1). `Image`, `Audio`,
+`File` and `Tool` have files of their own, a tool's calls are in `tool_calls.py`. Types that only workers render
+(citations, documents) are present as names. Importing this file imports pydantic; a signature that names none of these
+types never does.
 """
 
 from __future__ import annotations

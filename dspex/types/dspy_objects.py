@@ -1,7 +1,7 @@
 """Recognize DSPy's own classes and values in a host that has imported DSPy, and give what stands for them here.
 
-Nothing here imports DSPy: where it is not loaded, nothing can be one of its objects. Models of the user's that *hold* an
-image keep DSPy's class in them; prompts come from its own serializer, which gives the same text.
+Nothing here imports DSPy: where it is not loaded, nothing can be one of its objects. Models of the user's that *hold*
+an image keep DSPy's class in them; prompts come from its own serializer, which gives the same text.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def dspy_type_name(kind: Any) -> str | None:
     known = _known(dspy).get(kind)
     if known is not None:
         return f"dspy.{known}"
-    return f"dspy.Code[{kind.language!r}]" if _is_code(dspy, kind) else f"{kind.__module__}.{kind.__qualname__}"
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    return f"dspy.Code[{getattr(kind, 'language', '')!r}]" if _is_code(dspy, kind) else path
 
 
 def annotation_here(annotation: Any) -> Any:

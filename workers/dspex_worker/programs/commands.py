@@ -16,9 +16,11 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named
+from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
 from .dspy_errors import invalid_input, translated
-from .host_imports import HostImports
+from .host_imports import HostImports, SentTypeCache
+from .host_values import values_from
 from .module_registry import known_modules
 from .modules import Modules
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options
@@ -38,13 +40,14 @@ class Programs:
     imports: UserImports
     lms: LMCache
     modules: Modules
+    sent_types: SentTypeCache
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
         """Return what a worker with these settings serves."""
         imports = UserImports.of(settings.get("imports"))
         lms = LMCache()
-        return cls(imports, lms, Modules(lms.get))
+        return cls(imports, lms, Modules(lms.get), SentTypeCache())
 
     def run(
         self,
@@ -57,19 +60,33 @@ class Programs:
         rollout_id: int | None = None,
         tool_set: str | None = None,
         awaits: bool = False,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
-        module's `aforward` is called, where it has one.
+        module's `aforward` is called, where it has one. `carried` are inputs as Python objects, of the host's own
+        calls; the outputs of these are given back exactly too ("exact").
         """
-        built = self.modules.get(spec, self.imports_of(ctx))
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+        built, arguments = self.prepared(ctx, spec, inputs, tool_set, carried)
+        options = call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
         with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options, awaits=awaits)
-        return accounted(built, prediction, usage, call_usage)
+        return accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted)
+
+    def prepared(
+        self, ctx: Context, spec: Spec, inputs: Mapping[str, Any], tool_set: str | None, carried: bytes | None
+    ) -> tuple[BuiltProgram, dict[str, Any]]:
+        """Return the program of a spec, and its inputs as its call takes them.
+
+        Raises:
+            Failure: UnknownName, InvalidInput.
+        """
+        imports = self.imports_of(ctx)
+        built = self.modules.get(spec, imports)
+        return built, built.arguments(inputs, tool_set, values_from(carried, imports, tool_set))
 
     def render(
         self,
@@ -80,10 +97,11 @@ class Programs:
         lm: Record | None = None,
         config: Mapping[str, Any] | None = None,
         tool_set: str | None = None,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec, self.imports_of(ctx))
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
+        built, arguments = self.prepared(ctx, spec, inputs, tool_set, carried)
+        options = call_options(config, None)
         with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
             try:
                 call(built, arguments, options)
@@ -105,7 +123,7 @@ class Programs:
 
     def imports_of(self, ctx: Context) -> UserImports:
         """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""
-        return HostImports(self.imports.modules) if ctx.is_trusted else self.imports
+        return HostImports(self.imports.modules, self.sent_types) if ctx.is_trusted else self.imports
 
     def describe(self, ctx: Context) -> dict[str, Any]:
         """Return what this worker has: the versions that decide about parity, and the names it answers to."""

@@ -1,7 +1,7 @@
 """Write outputs so that the host can make the very values again: plain data that says of what it was made. Pure.
 
 A form is None, a bool, an int of 64 bits, a float, a valid text or bytes, which stand for themselves, or a map with one
-entry: {"data": plain}, {"int": digits}, {"text": bytes}, {"list" | "tuple" | "set" | "frozenset": [forms]},
+entry: {"data": plain}, {"int": hexadecimal digits}, {"text": bytes}, {"list" | "tuple" | "set" | "frozenset": [forms]},
 {"dict": [[form, form], ...]}, {"enum": [class, member, plain value]}, {"model": [class, {name: form}, names that were
 set, {extra: form} | None, {private: form} | None]}, {"record": [class, {name: form}]} for a dataclass,
 {"row": [class, [forms]]} for a named tuple, {"dspy": [name, {member: form}]}, {"scalar": [kind, text]} and
@@ -15,7 +15,7 @@ import datetime
 import decimal
 import pathlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..types.type_names import DSPY_TYPES
 
 _PLAIN = frozenset({type(None), bool, float, bytes})
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
-_SCALARS = {
+_SCALARS: dict[Any, Callable[[Any], str]] = {
     datetime.datetime: datetime.datetime.isoformat,
     datetime.date: datetime.date.isoformat,
     datetime.time: datetime.time.isoformat,
@@ -47,15 +47,17 @@ def exact(value: Any, depth: int = 0) -> Any:
     Raises:
         ValueError: it is nested too deeply, or within itself.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _PLAIN:
         return value
     if kind is str:
         return value if _is_unicode(value) else {"text": value.encode("utf-8", "surrogatepass")}
     if kind is int:
-        return value if -(2**63) <= value < 2**64 else {"int": str(value)}
+        return value if -(2**63) <= value < 2**64 else {"int": hex(value)}
     if depth > DEPTH_MOST:
         raise ValueError(f"an output is nested over {DEPTH_MOST} levels deep")
+    if (kind is list or kind is dict) and _is_plain(value):
+        return {"data": value}
     if kind in _SEQUENCES:
         return {_SEQUENCES[kind]: [exact(item, depth + 1) for item in value]}
     if kind is dict:
@@ -65,8 +67,8 @@ def exact(value: Any, depth: int = 0) -> Any:
     return _object(value, kind, depth + 1)
 
 
-def is_exact(form: Any) -> bool:
-    """Whether a form stands for itself: no map."""
+def stands_for_itself(form: Any) -> bool:
+    """Whether a form is the value: no map."""
     return not isinstance(form, dict)
 
 
@@ -146,6 +148,19 @@ def cleaned(plain: Any) -> Any:
     if type(plain) is dict:
         return {cleaned(str(key)): cleaned(item) for key, item in plain.items()}
     return plain
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return _is_unicode(value)
+    if kind is int:
+        return bool(-(2**63) <= value < 2**64)
+    if kind is list:
+        return all(map(_is_plain, value))
+    if kind is dict:
+        return all(type(key) is str and _is_unicode(key) for key in value) and all(map(_is_plain, value.values()))
+    return kind in _PLAIN
 
 
 def _is_unicode(text: str) -> bool:

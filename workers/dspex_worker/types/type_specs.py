@@ -1,4 +1,4 @@
-"""Make the classes that a signature's "types" describe: {"enum": ...}, {"model": ...}, {"import": path}, {"value": name}."""
+"""Make the classes in a signature's "types": {"enum": ...}, {"model": ...}, {"import": path}, {"value": name}."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def classes_from_specs(
 ) -> dict[str, Any]:
     """Return the classes that a signature's "types" describe, by name.
 
-    `imported` gives the class for a name and its path, or the name of code that was sent; `refused` makes what is raised
-    for a name and a reason.
+    `imported` gives the class for a name and its path, or the name of code that was sent; `refused` makes what is
+    raised for a name and a reason.
     """
     classes: dict[str, Any] = {}
     for name, spec in specs.items():
