@@ -82,6 +82,8 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
             made.plain[name] = value
         elif checks[name].crosses_as_data:
             made.plain[name] = to_wire(value, name)
+        elif checks[name].is_history and is_plain(value.messages):
+            made.plain[name] = {"messages": value.messages}
         else:
             made.carried[name] = value
     return made

@@ -45,7 +45,7 @@ def exact(value: Any, depth: int = 0) -> Any:
     """Return the form of a value.
 
     Raises:
-        ValueError: it is nested too deeply, or within itself.
+        ValueError: it is nested too deeply, or within itself, or has no form.
     """
     kind: Any = type(value)
     if kind in _PLAIN:
@@ -91,6 +91,8 @@ def _object(value: Any, kind: type, depth: int) -> Any:
     for base in _BASES:
         if isinstance(value, base):
             return exact(base(value), depth)
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return exact(value.tolist(), depth)
     return {"json": _json(value)}
 
 
@@ -130,11 +132,7 @@ def _name(kind: type) -> str:
 
 def _json(value: Any) -> Any:
     """Return what JSON would hold: the host validates it by the type that it knows, or takes it as it is."""
-    try:
-        plain = to_jsonable_python(value, fallback=str)
-    except Exception:  # half a surrogate pair, for one
-        plain = str(value)
-    return cleaned(plain)
+    return cleaned(to_jsonable_python(value))
 
 
 def cleaned(plain: Any) -> Any:

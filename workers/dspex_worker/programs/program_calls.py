@@ -82,15 +82,16 @@ def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict
     Raises:
         Failure: InvalidReturn, which names the program.
     """
-    if isinstance(value, dspy.Example) or (isinstance(value, Mapping) and not built.is_open):
-        return result_of(value, is_exact=is_exact)
     what = type(value).__name__
-    if not built.is_open:
+    is_prediction = isinstance(value, dspy.Example) or (isinstance(value, Mapping) and not built.is_open)
+    if not built.is_open and not is_prediction:
         raise Failure(
             "InvalidReturn",
             f"{built.name} returned a {what}; with a signature it must give a dspy.Prediction or a dict.",
         )
     try:
+        if is_prediction:
+            return result_of(value, is_exact=is_exact)
         return {"value": nested_values.write(value, _exactly if is_exact else _whole)}
     except (ValueError, TypeError) as error:  # pydantic's own errors are ValueErrors
         raise Failure(
