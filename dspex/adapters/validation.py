@@ -19,7 +19,7 @@ from ..signatures.described_types import is_described
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.dspy_objects import value_here
-from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
+from ..types.parse_budget import CHARS_MOST, ParseBudget, begin, end
 from .conformity import conforms
 from .exact_values import KnownClasses, UnreadableForm, plain_of, value_of
 from .injection import refuse_marked_input
@@ -114,11 +114,11 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any], objects: Mapping[str,
         "readers", lambda made: {name: _OutputReader(field) for name, field in made.output_fields.items()}
     )
     given = objects or {}
-    allowance = Allowance(CHARS_MOST)
-    token = begin(allowance)
+    budget = ParseBudget(CHARS_MOST)
+    token = begin(budget)
     try:
         typed = {
-            name: reader.of_form(given[name], allowance) if name in given else reader.of_data(wire[name], allowance)
+            name: reader.of_form(given[name], budget) if name in given else reader.of_data(wire[name], budget)
             for name, reader in readers.items()
             if name in wire
         }
@@ -156,7 +156,7 @@ class _OutputReader:
         annotation = self.field.annotation
         return None if self._is_worker_type or is_described(annotation) else KnownClasses(annotation)
 
-    def of_data(self, value: Any, allowance: Allowance) -> Any:
+    def of_data(self, value: Any, budget: ParseBudget) -> Any:
         """Return the value of plain data.
 
         Raises:
@@ -167,9 +167,9 @@ class _OutputReader:
         try:
             return self._parser.validated(value)
         except UNREADABLE as error:
-            raise self._misfit(allowance) from error
+            raise self._misfit(budget) from error
 
-    def of_form(self, form: Any, allowance: Allowance) -> Any:
+    def of_form(self, form: Any, budget: ParseBudget) -> Any:
         """Return the value of an exact form: made, not validated a second time, where validators are the user's.
 
         Raises:
@@ -177,15 +177,15 @@ class _OutputReader:
         """
         try:
             if self._known is None:
-                return self.of_data(plain_of(form), allowance)
+                return self.of_data(plain_of(form), budget)
             value = value_of(form, self._known)
             is_made = conforms(value, self.field.annotation) and not _is_json(form)
             return value if is_made else self._parser.validated(value)
         except UNREADABLE as error:
-            raise self._misfit(allowance) from error
+            raise self._misfit(budget) from error
 
-    def _misfit(self, allowance: Allowance) -> AdapterParseError:
-        why = f": {allowance.refusal}" if allowance.refusal else "."
+    def _misfit(self, budget: ParseBudget) -> AdapterParseError:
+        why = f": {budget.refusal}" if budget.refusal else "."
         return AdapterParseError(
             f"The worker's output {self.field.name!r} does not fit its type{why}",
             adapter="wire",

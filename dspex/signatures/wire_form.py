@@ -75,6 +75,10 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
 
 def imports_types(sig: Signature) -> bool:
     """Return whether a worker can find some type only by the module that holds it."""
+    return sig.derive("imports types", _imports_types)
+
+
+def _imports_types(sig: Signature) -> bool:
     kinds = (kind for field in sig.fields.values() for kind in classes_in(field.annotation))
     return any(not is_dspy_type(kind) and not is_described_class(kind) for kind in kinds)
 
@@ -153,6 +157,9 @@ _FIELD_KINDS: Mapping[str, tuple[type, ...]] = {
 # --- the classes that the types name ------------------------------------------------------------------------------
 
 
+_CONTAINERS: Any = (list, dict, set, tuple)
+
+
 class _Types:
     """The types of one signature: their names in its texts, and how a worker gets each."""
 
@@ -176,7 +183,10 @@ class _Types:
         return name
 
     def default(self, field: Field) -> dict[str, Any]:
-        """Return a field's default."""
+        """Return a field's default, or what makes it."""
+        factory = field.default_factory
+        if factory is not None and factory not in _CONTAINERS and self._sender is not None:
+            return {"factory": self._sender.by_value(factory, f"the default of {field.name!r}")}
         value = field.make_default()
         kinds = [kind for kind in classes_in(type(value)) if not is_described_class(kind)]
         if self._sender is None or not kinds:

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 
 from ..failure import Failure
 from . import signature_classes
 from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
+from .dspy_parts import CLIENT_KEYS
 from .host_code import MakeLM, is_by_value, loaded, no_lm
 from .host_meanings import HostMeanings
 from .host_tools import tools_from

@@ -94,17 +94,18 @@ def _field(spec: Mapping[str, Any], types: Mapping[str, Any], imports: UserImpor
     if spec.get("desc") is not None:
         options["desc"] = spec["desc"]
     if spec.get("default") is not None:
-        options["default"] = _default(name, spec["default"], annotation, imports)
+        options |= _default(name, spec["default"], annotation, imports)
     if spec.get("untyped") and is_input:
         options[IS_TYPE_UNDEFINED] = True
     return annotation, (dspy.InputField if is_input else dspy.OutputField)(**options)
 
 
-def _default(name: str, default: Mapping[str, Any], annotation: Any, imports: UserImports) -> Any:
-    code = default.get("code")
-    if code is not None:
-        return imports.sent(str(code), f"The default of {name!r}")
-    return to_input(name, default["value"], annotation)
+def _default(name: str, default: Mapping[str, Any], annotation: Any, imports: UserImports) -> dict[str, Any]:
+    """Return a field's default, as data, or as what the host sent by value: a value, or what makes one."""
+    for kind, option in (("code", "default"), ("factory", "default_factory")):
+        if default.get(kind) is not None:
+            return {option: imports.sent(str(default[kind]), f"The default of {name!r}")}
+    return {"default": to_input(name, default["value"], annotation)}
 
 
 def _annotation(text: str, types: Mapping[str, Any], field: str) -> Any:
