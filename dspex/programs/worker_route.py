@@ -98,7 +98,7 @@ class WorkerCalls:
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given, carried = tools_among(crossed.typed), spec.sent.carried(crossed.carried)
         arguments = {
-            "spec": spec.to_wire(),
+            "spec": spec.to_wire() | spec.wire_lms(services),
             "inputs": crossed.plain,
             "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
