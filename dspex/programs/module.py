@@ -100,7 +100,7 @@ def function(
     return made.using(idempotent=idempotent or None, **given)
 
 
-def own_module(name: str, sig: Signature, tools: Any, options: Mapping[str, Any], **more: Any) -> ModuleProgram:
+def own_module(name: str, sig: Signature | None, tools: Any, options: Mapping[str, Any], **more: Any) -> ModuleProgram:
     """Return the program of a module that is named "package.module:Class", over a signature; for `predictor`."""
     made = _described(name, sig, tools, options)
     return replace(made, **more)
@@ -111,12 +111,14 @@ def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> Modu
     source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
     plain = {key: value for key, value in init.items() if _is_plain(value)}
     sent = () if code is None else (code,)
-    given = None
-    if len(plain) < len(init):
-        arguments = SentCode.of({k: v for k, v in init.items() if k not in plain}, f"the arguments of {label}")
+    others, given = {key: value for key, value in init.items() if key not in plain}, None
+    if others:
+        arguments = SentCode.of(others, f"the arguments of {label}")
         given, sent = arguments.name, (*sent, arguments)
     known = OPEN if sig is None else signature(sig)
-    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given, source=source)
+    return ModuleProgram(
+        name, known, plain, tools, label=label, code=sent, given=given, given_names=tuple(others), source=source
+    )
 
 
 def _named(what: Any) -> tuple[str, str, SentCode | None]:

@@ -36,6 +36,7 @@ class ModuleProgram(Program[S_co]):
     label: str = ""
     code: tuple[SentCode, ...] = ()  # what of it is sent by value
     given: str | None = None  # the name of the arguments of its constructor that are sent by value
+    given_names: tuple[str, ...] = ()  # which they are
     source: str = ""  # of a class that is sent by value: DSPy's Refine shows it to a model
     is_function: bool = False
     isolate: bool = False
@@ -47,6 +48,10 @@ class ModuleProgram(Program[S_co]):
     @property
     def is_own(self) -> bool:
         return True
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        return self.given_names
 
     @property
     def name_shown(self) -> str:
@@ -67,7 +72,9 @@ class ModuleProgram(Program[S_co]):
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):
-            call = supervisor.pool(GENERAL_POOL).invoke("describe_program", {"spec": self.to_wire()})
+            pool = supervisor.pool(GENERAL_POOL)
+            arguments = {"spec": self.to_wire()}
+            call = pool.invoke("describe_program", arguments, is_trusted=not self.is_named_by_file)
         return worker_answers.describes(call.result(), call.worker_name)
 
     @property
