@@ -148,7 +148,7 @@ def _require_tools(saved: SavedFile, program: Program) -> None:
         InvalidInput: one is missing.
     """
     known, named_there = [tool.name for tool in program.tools], saved.own.get("tool_names", [])
-    if not all(isinstance(name, str) and name.isidentifier() for name in named_there):
+    if not all(isinstance(name, str) and name.isprintable() for name in named_there):
         raise InvalidInput(f"The program {saved.path!r} is damaged: its tool_names are no names.")
     if missing := [name for name in named_there if name not in known]:
         raise InvalidInput(
