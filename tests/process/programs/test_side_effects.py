@@ -13,13 +13,8 @@ import pydantic
 import pytest
 
 import dspex
-<<<<<<< HEAD
 from dspex.errors import EvaluationFailed, PipelineError, SettingsError, WorkerDied
-from dspex.pools.state.restarts import FRUITFUL
-=======
-from dspex.errors import PipelineError, SettingsError, WorkerDied
 from dspex.pools.state.restarts import ENOUGH_CALLS
->>>>>>> main
 from dspex.testing import FakeLM
 from tests.support.paths import ROOT
 
