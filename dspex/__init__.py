@@ -56,6 +56,11 @@ _HOMES = {
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
     "evaluate": "programs.evaluate",
+    "aevaluate": "programs.evaluate",
+    "Evaluation": "programs.evaluation",
+    "EvaluationRow": "programs.evaluation_row",
+    "PairedComparison": "programs.paired_comparison",
+    "ConfidenceInterval": "programs.confidence",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -114,7 +119,11 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
+    from .programs.evaluation import Evaluation as Evaluation
+    from .programs.evaluation_row import EvaluationRow as EvaluationRow
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -131,6 +140,7 @@ if TYPE_CHECKING:
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict

@@ -34,6 +34,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "signature": (dict,),
     "options": (dict,),
     "withheld": (list,),
+    "config": (dict,),
     "adapter": (str, type(None)),
     "use_native_function_calling": (bool, type(None)),
     "prefix_sha256": (str, type(None)),
@@ -197,6 +198,8 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
     stray += [
         f"{where}.options.{key}" for key in saved_state.stray_options(own.get("module", ""), own.get("options", {}))
     ]
+    if saved_state.kept_config(config := own.get("config", {})) != config:
+        stray.append(f"{where}.config")
     if own.get("adapter") not in (None, *ADAPTERS):
         stray.append(f"{where}.adapter")
     if stray:

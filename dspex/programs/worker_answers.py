@@ -92,15 +92,6 @@ def optimized(value: Any, worker: str) -> dict[str, Any]:
     return _checked("optimize", value, worker, rules)
 
 
-def evaluated(value: Any, worker: str) -> dict[str, Any]:
-    """Return the answer to an `evaluate`."""
-    rules: dict[str, _Rule] = {
-        "score": _is_score,
-        "results": lambda given: isinstance(given, list) and all(map(_is_map, given)),
-    }
-    return _checked("evaluate", value, worker, rules)
-
-
 def _checked(command: str, value: Any, worker: str, rules: dict[str, _Rule]) -> dict[str, Any]:
     if not _is_map(value):
         raise ProtocolError(f"Worker {worker} answered {command!r} with {type(value).__name__}, not with a map.")

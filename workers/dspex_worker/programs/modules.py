@@ -13,7 +13,8 @@ import inspect
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dspy
@@ -32,6 +33,7 @@ from .own_modules import program_from
 from .user_imports import UserImports
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
+Settings = AbstractContextManager[None]
 KEPT = 256  # programs kept per worker
 _ASKING = REWARDED | {MajorityModule}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
@@ -46,8 +48,10 @@ class Modules:
         self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
         self._building: dict[str, threading.Lock] = {}
 
-    def get(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
-        """Return the program for `spec`, safe to call beside others.
+    def get(
+        self, spec: Mapping[str, Any], imports: UserImports, within: Callable[[], Settings] = nullcontext
+    ) -> BuiltProgram:
+        """Return the program for `spec`, safe to call beside others; its constructor runs in `within()`.
 
         Raises:
             Failure: UnknownName, InvalidInput.
@@ -58,16 +62,19 @@ class Modules:
             with self._lock:
                 building = self._building.setdefault(digest, threading.Lock())
             with building:  # its code may take its time, and asks the host: others are not held up
-                built = self._kept(digest) or self._keep(digest, self.make(spec, imports))
+                built = self._kept(digest) or self._keep(digest, self.make(spec, imports, within))
         return built.separate()
 
-    def make(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
-        """Return a new program for `spec`, shared with nobody.
+    def make(
+        self, spec: Mapping[str, Any], imports: UserImports, within: Callable[[], Settings] = nullcontext
+    ) -> BuiltProgram:
+        """Return a new program for `spec`, shared with nobody; its constructor runs in `within()`.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        made = build(spec, imports, self._make_lm)
+        made = build(spec, imports, self._make_lm, within)
+        _give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
         is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
         return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated)
 
@@ -87,6 +94,12 @@ class Modules:
         return built
 
 
+def lms_in(spec: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the LM records of a spec, by predictor."""
+    found: Mapping[str, Mapping[str, Any]] = (spec or {}).get("lms") or {}
+    return found
+
+
 def digest_of(spec: Mapping[str, Any]) -> str:
     """Return the name of a spec's program."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
@@ -102,8 +115,13 @@ def no_lm(record: Mapping[str, Any]) -> Any:
     raise invalid_input("This program holds a language model, and none can be made for it here.")
 
 
-def build(spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM = no_lm) -> dspy.Module:
-    """Return a new program for `spec`.
+def build(
+    spec: Mapping[str, Any],
+    imports: UserImports,
+    make_lm: MakeLM = no_lm,
+    within: Callable[[], Settings] = nullcontext,
+) -> dspy.Module:
+    """Return a new program for `spec`. What its module configures of DSPy when it is imported holds for the process.
 
     Raises:
         Failure: UnknownName, InvalidInput.
@@ -111,7 +129,8 @@ def build(spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM = no_lm
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
     found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
-    program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
+    with within():
+        program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
     if spec.get("state") is not None:
         load_state(program, spec["state"])
     if spec.get("demos"):
@@ -137,6 +156,15 @@ def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports)
     return program
 
 
+def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str, Any]], make_lm: MakeLM) -> None:
+    """Give predictors the LMs that the call names for them; before anything is asked."""
+    predictors = dict(program.named_predictors()) if records else {}
+    for predictor, record in records.items():
+        if predictor not in predictors:
+            raise unknown_name("predictor", predictor, predictors, where=name)
+        predictors[predictor].lm = make_lm(record)
+
+
 def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
     """Return the user's program; its constructor gets what it takes of the signature and the host's tools."""
     init = dict(spec.get("options") or {})
@@ -150,7 +178,8 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     if spec.get("tools") is not None:
         parts["tools"] = tools_from(spec["tools"])
     program = program_from(found, label_of(spec), parts, init, is_function=bool(spec.get("function")))
-    is_shared_by_name = program is found and (spec.get("state") is not None or spec.get("demos"))
+    is_changed = spec.get("state") is not None or spec.get("demos") or lms_in(spec)
+    is_shared_by_name = program is found and is_changed
     return program.deepcopy() if is_shared_by_name else program
 
 
