@@ -18,6 +18,7 @@ _HOMES = {
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
+    "context": "scoped_defaults",
     "default_supervisor": "defaults",
     "LM": "lm.record",
     "Signature": "signatures.signature",
@@ -67,9 +68,9 @@ _HOMES = {
     "pipeline": "pipelines.pipeline",
     "native": "pipelines.steps.step_factories",
     "python": "pipelines.steps.step_factories",
-    "parallel": "pipelines.steps.step_factories",
-    "conditional": "pipelines.steps.step_factories",
-    "map_each": "pipelines.steps.step_factories",
+    "parallel": "pipelines.steps.composite_factories",
+    "conditional": "pipelines.steps.composite_factories",
+    "map_each": "pipelines.steps.composite_factories",
     "cache_step": "pipelines.core.step_cache",
     "command": "pipelines.steps.command_step",
     "Result": "pipelines.core.results",
@@ -112,10 +113,10 @@ if TYPE_CHECKING:
     from .pipelines.pipeline import Pipeline as Pipeline
     from .pipelines.pipeline import pipeline as pipeline
     from .pipelines.steps.command_step import command as command
-    from .pipelines.steps.step_factories import conditional as conditional
-    from .pipelines.steps.step_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import conditional as conditional
+    from .pipelines.steps.composite_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import parallel as parallel
     from .pipelines.steps.step_factories import native as native
-    from .pipelines.steps.step_factories import parallel as parallel
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
@@ -151,6 +152,7 @@ if TYPE_CHECKING:
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
+    from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature

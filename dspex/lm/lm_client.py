@@ -258,13 +258,13 @@ class LMClient:
     def _after_fork(self) -> None:
         """In a forked child: the parent's sockets, flights and locks are left alone, not used and not closed."""
         self._left_to_parent = (self._blocking, self._async)
-        self.cache.forget_locks()
-        self.usage.forget_locks()
+        self.cache.renew_locks()
+        self.usage.renew_locks()
         self._start()
 
 
 def _in_forked_child() -> None:
-    embedded.shared().forget()
+    embedded.shared().after_fork()
     for client in list(_clients):
         client._after_fork()
 

@@ -36,12 +36,12 @@ class ModuleProgram(Program[S_co]):
     label: str = ""
     code: tuple[SentCode, ...] = ()  # what of it is sent by value
     given: str | None = None  # the name of the arguments of its constructor that are sent by value
+    source: str = ""  # of a class that is sent by value: DSPy's Refine shows it to a model
     is_function: bool = False
     isolate: bool = False
 
     @property
     def is_open(self) -> bool:
-        """Whether it has no signature."""
         return self.signature is OPEN
 
     @property
@@ -80,6 +80,9 @@ class ModuleProgram(Program[S_co]):
     def candidate(self, lm: LM | None) -> Candidate:
         return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
 
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(inputs) if self.is_open else super().checked(inputs)
+
     def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if not self.is_open:
             return super().crossed(inputs)
@@ -92,7 +95,13 @@ class ModuleProgram(Program[S_co]):
         wire = super().to_wire()
         if self.is_open:
             wire["signature"] = None
-        more = {"label": self.label, "given": self.given, "isolate": self.isolate, "function": self.is_function}
+        more = {
+            "label": self.label,
+            "given": self.given,
+            "isolate": self.isolate,
+            "function": self.is_function,
+            "source": self.source,
+        }
         wire.update({name: value for name, value in more.items() if value})
         if any(code.lms for code in self.code):
             record = services_of(self.supervisor_used).lm_record

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
+from ..adapters.validation import checked_inputs, crossed_inputs, demo_to_wire, typed_outputs
 from ..scoped_defaults import scoped
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
@@ -20,9 +20,9 @@ from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types, signature_to_wire
 from . import program_options
 from .native_route import default_adapter
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
-from .predictor_names import ONLY_PREDICTORS, require_predictors
 
 if TYPE_CHECKING:
     from ..lm.record import LM
@@ -68,6 +68,11 @@ class ProgramSpec:
             require_predictors(self.module, self.lms)
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no signature: a user's module, which takes and gives what it likes."""
+        return False
 
     @property
     def is_own(self) -> bool:
@@ -171,6 +176,14 @@ class ProgramSpec:
         return is_native_by_default(adapter) if given is None else given
 
     # -- for a worker --------------------------------------------------------------------------------------------
+
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checked inputs as native code takes them.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
     def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the checked inputs, and the same as plain data that a worker receives exactly.

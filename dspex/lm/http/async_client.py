@@ -93,7 +93,7 @@ class AsyncHttp:
             elif not loop.is_closed():
                 close(pool.connections)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: leave the parent's loops and connections alone."""
         self._pools = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()

@@ -66,7 +66,7 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one that strikes during an LM call."""
+    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one during an LM call."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

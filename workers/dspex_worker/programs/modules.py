@@ -20,7 +20,7 @@ from typing import Any
 import dspy
 
 from ..failure import Failure
-from . import signature_classes
+from . import own_sources, signature_classes
 from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
 from .dspy_parts import CLIENT_KEYS
@@ -29,7 +29,7 @@ from .host_tools import tools_from
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_named
 from .module_state import load_state
-from .own_modules import program_from
+from .own_modules import FunctionModule, program_from
 from .user_imports import UserImports
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
@@ -130,7 +130,11 @@ def build(
     is_sent = imports.is_open and is_by_value(name)
     found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
     with within():
-        program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
+        program = (
+            _of_dspy(found, name, spec, imports, make_lm)
+            if name in MODULES
+            else _of_user(found, spec, imports, make_lm)
+        )
     if spec.get("state") is not None:
         load_state(program, spec["state"])
     if spec.get("demos"):
@@ -138,11 +142,11 @@ def build(
     return program
 
 
-def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
+def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
     options = dict(spec.get("options") or {})
     parts: dict[str, Any] = {}
     if cls in _ASKING:
-        parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
+        parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports, make_lm)
     elif spec.get("signature") is not None:
         parts["signature"] = signature_classes.build(spec["signature"], imports)
     if cls in REWARDED:
@@ -178,6 +182,8 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     if spec.get("tools") is not None:
         parts["tools"] = tools_from(spec["tools"])
     program = program_from(found, label_of(spec), parts, init, is_function=bool(spec.get("function")))
+    if imports.is_open and isinstance(spec.get("source"), str) and type(program) is not FunctionModule:
+        own_sources.keep(type(program), spec["source"])
     is_changed = spec.get("state") is not None or spec.get("demos") or lms_in(spec)
     is_shared_by_name = program is found and is_changed
     return program.deepcopy() if is_shared_by_name else program

@@ -17,7 +17,7 @@ _REASONINGS = ("rationale", "reasoning")
 
 
 @dataclass(frozen=True)
-class Comparison(Program[S_co]):
+class ChainComparison(Program[S_co]):
     """A program that takes M attempts beside its inputs: `completions=[{"reasoning": ..., "answer": ...}, ...]`.
 
     An attempt is a mapping or a prediction with the reasoning and the last output.
