@@ -1,6 +1,7 @@
 """How old was its designer when it opened? Two look-ups, a tool and an answer: a DSPy program that knows only DSPy."""
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 NOTES = [
     "Eiffel Tower: a tower in Paris. Gustave Eiffel designed it. It opened in 1889.",
@@ -49,12 +50,15 @@ class Ages(dspy.Module):
         self.hops = hops
         self.write_query = dspy.Predict(WriteQuery)
         self.count = dspy.ReAct("question, notes: list[str] -> years: int", tools=[years_between], max_iters=3)
-        self.answer = dspy.ChainOfThought("question, notes: list[str], years: int -> answer")
+        self.answer = dspy.ChainOfThought("question, notes: list[str], years: int | None -> answer")
 
     def forward(self, question: str):
         notes: list[str] = []
         for _ in range(self.hops):
             notes.append(search(self.write_query(question=question, notes=notes).query))
-        years = self.count(question=question, notes=notes).years
+        try:
+            years = self.count(question=question, notes=notes).years
+        except AdapterParseError:  # some models are too small for an agent
+            years = None
         answer = self.answer(question=question, notes=notes, years=years).answer
         return dspy.Prediction(answer=answer, notes=notes)
