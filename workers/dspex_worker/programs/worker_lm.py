@@ -7,6 +7,7 @@ lm15's, on a transport that sends each request to the parent (`lm_transport.py`)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import OrderedDict
@@ -198,10 +199,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
         accumulator = StreamAccumulator(request)
         for event in self.stream(request):
             accumulator.push(event)
-            if watch(event):
-                if (asked := current_lm_call()) is not None:
-                    asked.turn.was_shown = True
-                stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
+            _show(event, watch)
         return accumulator.response()
 
 
@@ -212,6 +210,25 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
         self._resolved: dict[str, Any] = {}
         super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
         self.declare(_abilities(record))
+
+    async def complete(self, request: Request) -> Response:
+        watch = dspy.settings.get(WATCH)
+        if watch is None:
+            return await super().complete(request)
+        accumulator = StreamAccumulator(request)
+        async with contextlib.aclosing(self.stream(request)) as events:
+            async for event in events:
+                accumulator.push(event)
+                _show(event, watch)
+        return accumulator.response()
+
+
+def _show(event: Any, watch: Any) -> None:
+    """Show an event to who watches; what was shown is not asked for again in another format, as in DSPy's streams."""
+    if watch(event):
+        if (asked := current_lm_call()) is not None:
+            asked.turn.was_shown = True
+        stream_emitted()
 
 
 def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
