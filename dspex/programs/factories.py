@@ -34,6 +34,7 @@ def predictor(
     what: Asked[S],
     *,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     adapter: Adapter | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     implementation: Implementation | None = None,
@@ -62,6 +63,7 @@ def predictor(
     program = _made(module, what, options)
     how = {
         "lm": lm,
+        "lms": lms,
         "adapter": adapter,
         "config": config,
         "implementation": implementation,

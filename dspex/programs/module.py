@@ -35,6 +35,7 @@ def module(
     *,
     signature: SignatureLike | Mapping[str, Any] | None = None,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     adapter: Adapter | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     tools: Sequence[Callable[..., Any]] = (),
@@ -53,7 +54,9 @@ def module(
 
     Workers import by name what they can, also what is in no `imports`: this process's calls may name anything. A class
     of a script or a notebook, and a live module (as it is now), are sent by value; so are arguments that are not plain
-    data. A language model in them does not travel: its requests come back to this process, which holds the key.
+    data. A language model in them does not travel: its requests come back to this process, which holds the key. So do
+    those of an LM that the code makes (`dspy.LM(...)`). `lms` gives LMs to predictors, by their names in
+    `named_predictors()`.
 
     Without `signature` the program takes what its `forward` or `aforward` takes and returns what that returns; with it,
     inputs and outputs are checked and typed. (A constructor with a parameter `signature` is given it.) `tools` run in
@@ -66,7 +69,7 @@ def module(
         UnknownName, SettingsError, SignatureError: see `predictor`.
     """
     made = _described(what, signature, named(tools), init)
-    how = {"lm": lm, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
+    how = {"lm": lm, "lms": lms, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
     return replace(made, isolate=isolate).using(idempotent=idempotent or None, **given)
 

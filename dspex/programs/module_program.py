@@ -78,7 +78,7 @@ class ModuleProgram(Program[S_co]):
             return None
 
     def candidate(self, lm: LM | None) -> Candidate:
-        return Candidate(self.label, None, self.adapter, bool(self.tools), lm is None or lm.native)
+        return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
 
     def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if not self.is_open:

@@ -12,6 +12,7 @@ from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
 from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
+from ..scoped_defaults import scoped
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -21,6 +22,7 @@ from . import program_options
 from .native_route import default_adapter
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 
 if TYPE_CHECKING:
     from ..lm.record import LM
@@ -46,7 +48,8 @@ class ProgramSpec:
     tools: tuple[Tool, ...] = ()
     state: Mapping[str, Any] | None = None
     demos: tuple[Mapping[str, Any], ...] = ()
-    lm: LM | None = None
+    lm: LM | str | None = None  # a name is looked up when a call is made
+    lms: Mapping[str, LM | str] = field(default_factory=dict)  # by predictor
     adapter: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     implementation: str = "auto"
@@ -61,6 +64,8 @@ class ProgramSpec:
 
     def __post_init__(self) -> None:
         program_options.require_valid(self)
+        if self.lms:
+            require_predictors(self.module, self.lms)
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
 
@@ -100,12 +105,31 @@ class ProgramSpec:
 
     @property
     def lm_used(self) -> LM:
-        """Its own language model, or the configured one.
+        """Its own language model, or the configured one; of a module of one predictor, what `lms` says of that.
 
         Raises:
             NotConfigured: there is neither.
+            UnknownName: it is named, and no configured LM has the name.
         """
-        return self.lm or defaults.configured_lm()
+        only = self.lms.get(ONLY_PREDICTORS.get(self.module, "")) if self.lms else None
+        own = only or self.lm
+        if own is None:
+            return defaults.configured_lm(self.supervisor)
+        return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+
+    @property
+    def lms_used(self) -> dict[str, LM]:
+        """The language models of predictors that have one of their own.
+
+        Raises:
+            UnknownName: one is named, and no configured LM has the name.
+        """
+        return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
+
+    @property
+    def adapter_used(self) -> str | None:
+        """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
+        return self.adapter or scoped().adapter
 
     @property
     def lm_of_workers(self) -> LM | None:
@@ -118,8 +142,9 @@ class ProgramSpec:
 
     @property
     def config_used(self) -> Mapping[str, Any]:
-        """The options of its LM calls."""
-        return self.config
+        """The options of its LM calls: its own, then those of the open `dspex.context`."""
+        outer = scoped().config
+        return {**outer, **self.config} if outer else self.config
 
     @property
     def supervisor_used(self) -> Supervisor:
@@ -183,6 +208,11 @@ class ProgramSpec:
             wire["tools"] = specs_of(self.tools, self.tool_set)
         return wire
 
+    def wire_lms(self, services: Services) -> dict[str, Any]:
+        """Return what a worker is told of the predictors' language models, beside `to_wire`."""
+        lms = {name: services.lm_record(lm) for name, lm in self.lms_used.items()}
+        return {"lms": lms} if lms else {}
+
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
         sig = self.signature
@@ -192,9 +222,12 @@ class ProgramSpec:
         for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
-    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any]:
-        """Return the adapter as a worker takes it."""
-        name, is_native = self.adapter or _default_adapter(lm), self.use_native_function_calling
+    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
+        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
+        name, is_native = self.adapter_used, self.use_native_function_calling
+        if name is None and is_native is None and self.is_own:
+            return None
+        name = name or _default_adapter(lm)
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
     def require_tools(self, lm: LM | None) -> None:
@@ -204,7 +237,7 @@ class ProgramSpec:
             InvalidInput: no input holds tools.
         """
         if lm is not None:
-            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
+            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:

@@ -98,7 +98,7 @@ class WorkerCalls:
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given = tools_among(typed)
         arguments = {
-            "spec": spec.to_wire(),
+            "spec": spec.to_wire() | spec.wire_lms(services),
             "inputs": wire,
             "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
-from .adapter_choice import adapter_named
+from .adapter_choice import adapter_named, default_adapter
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
+from .described_lms import LMS, CallLMs, Descriptions
 from .dspy_errors import invalid_input, translated
 from .host_imports import HostImports
 from .module_registry import known_modules
-from .modules import Modules
+from .modules import Modules, lms_in
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options
-from .prompt_capture import PromptCaptured, capturing
+from .prompt_capture import CAPTURE, PromptCaptured, capturing
 from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
@@ -38,6 +39,7 @@ class Programs:
     imports: UserImports
     lms: LMCache
     modules: Modules
+    described: Descriptions = field(default_factory=Descriptions)
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
@@ -67,7 +69,7 @@ class Programs:
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
-        with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
+        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options, awaits=awaits)
         return accounted(built, prediction, usage, call_usage)
 
@@ -84,7 +86,8 @@ class Programs:
         """Return the messages that the program's first LM call would send; nothing is sent."""
         built = self.modules.get(spec, self.imports_of(ctx))
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
-        with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
+        capturing_lm, none = self._capturing(lm or _NO_LM), CallUsage()
+        with self.calling(ctx, lm, adapter, none, spec=spec), dspy.context(lm=capturing_lm, **{CAPTURE: True}):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -124,14 +127,26 @@ class Programs:
 
     @contextmanager
     def calling(
-        self, ctx: Context, lm: Record | None, adapter: Adapter, call_usage: CallUsage, **settings: Any
+        self,
+        ctx: Context,
+        lm: Record | None,
+        adapter: Adapter,
+        call_usage: CallUsage,
+        *,
+        spec: Spec | None = None,
+        **settings: Any,
     ) -> Generator[None]:
-        """Enter DSPy's settings for one command, and translate its errors into failures."""
-        ctx.conceal(*secrets_of(lm))
-        with translated(secrets_of(lm)):
-            found = self.lms.get(lm)
-            chosen = adapter_named(adapter, found, lm)
-            own = {SETTING: ctx, USAGE: call_usage}
+        """Enter DSPy's settings for one command, and translate its errors into failures.
+
+        Without an LM and an adapter, those hold that the user's modules configured when they were imported.
+        """
+        records = tuple(record for record in (lm, *lms_in(spec).values()) if record is not None)
+        secrets = tuple(secret for record in records for secret in secrets_of(record))
+        ctx.conceal(*secrets)
+        with translated(secrets):
+            found = self.lms.get(lm) if lm is not None else dspy.settings.lm
+            chosen = adapter_named(adapter, found, lm) if adapter is not None else default_adapter(found, lm)
+            own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
                 yield

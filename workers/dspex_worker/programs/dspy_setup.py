@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
+_MODULES = ("commands", "worker_lm", "user_lms", "kept_options", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
@@ -44,15 +44,18 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
+    from . import call_threads, kept_options, user_lms, user_settings
     from .commands import Programs
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own.
-    dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
+    dspy.configure(disable_history=True, trace=None)
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    for each in (user_lms, user_settings, call_threads, kept_options):
+        each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
     return Programs.for_pool(settings)

@@ -61,7 +61,7 @@ def evaluate(
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    with programs.calling(ctx, lm, adapter, CallUsage()):
+    with programs.calling(ctx, lm, adapter, CallUsage(), spec=spec):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):

@@ -50,7 +50,8 @@ def run_stream(
         try:
             call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
-            with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
+            watching = {WATCH: watch}
+            with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
             outcome.append(accounted(built, prediction, usage, call_usage))
         except BaseException as error:  # it belongs to the thread that yields

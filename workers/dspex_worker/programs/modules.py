@@ -68,6 +68,7 @@ class Modules:
             Failure: UnknownName, InvalidInput.
         """
         made = build(spec, imports, self._make_lm)
+        _give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
         is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
         return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated)
 
@@ -85,6 +86,12 @@ class Modules:
             if len(self._built) > KEPT:
                 self._built.popitem(last=False)
         return built
+
+
+def lms_in(spec: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the LM records of a spec, by predictor."""
+    found: Mapping[str, Mapping[str, Any]] = (spec or {}).get("lms") or {}
+    return found
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
@@ -137,6 +144,15 @@ def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports)
     return program
 
 
+def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str, Any]], make_lm: MakeLM) -> None:
+    """Give predictors the LMs that the call names for them; before anything is asked."""
+    predictors = dict(program.named_predictors()) if records else {}
+    for predictor, record in records.items():
+        if predictor not in predictors:
+            raise unknown_name("predictor", predictor, predictors, where=name)
+        predictors[predictor].lm = make_lm(record)
+
+
 def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
     """Return the user's program; its constructor gets what it takes of the signature and the host's tools."""
     init = dict(spec.get("options") or {})
@@ -150,7 +166,8 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     if spec.get("tools") is not None:
         parts["tools"] = tools_from(spec["tools"])
     program = program_from(found, label_of(spec), parts, init, is_function=bool(spec.get("function")))
-    is_shared_by_name = program is found and (spec.get("state") is not None or spec.get("demos"))
+    is_changed = spec.get("state") is not None or spec.get("demos") or lms_in(spec)
+    is_shared_by_name = program is found and is_changed
     return program.deepcopy() if is_shared_by_name else program
 
 

@@ -81,7 +81,7 @@ def optimize(
     def work() -> dict[str, Any]:
         settings = {"num_threads": _threads(own), **dspy_settings(progress)}
         ctx.conceal(*progress.secrets)
-        with programs.calling(ctx, lm, adapter, call_usage, **settings), translated(progress.secrets):
+        with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings), translated(progress.secrets):
             return _worked(chosen, job, progress, own)
 
     with _reading_headings(progress):
