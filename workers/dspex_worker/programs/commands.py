@@ -16,6 +16,7 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
+from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
 from .described_lms import LMS, CallLMs, Descriptions
 from .dspy_errors import invalid_input, translated
@@ -65,7 +66,7 @@ class Programs:
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
         module's `aforward` is called, where it has one.
         """
-        built = self.modules.get(spec, self.imports_of(ctx))
+        built = self.built(ctx, spec, lm, adapter)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
@@ -84,7 +85,7 @@ class Programs:
         tool_set: str | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec, self.imports_of(ctx))
+        built = self.built(ctx, spec, lm, adapter)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
         capturing_lm, none = self._capturing(lm or _NO_LM), CallUsage()
         with self.calling(ctx, lm, adapter, none, spec=spec), dspy.context(lm=capturing_lm, **{CAPTURE: True}):
@@ -104,7 +105,13 @@ class Programs:
 
     def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
         """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
-        return self.modules.get(spec, self.imports_of(ctx)).describe()
+        return self.built(ctx, spec).describe()
+
+    def built(self, ctx: Context, spec: Spec, lm: Record | None = None, adapter: Adapter = None) -> BuiltProgram:
+        """Return a program; a constructor of the user's runs with DSPy configured as for the call."""
+        return self.modules.get(
+            spec, self.imports_of(ctx), lambda: self.calling(ctx, lm, adapter, CallUsage(), spec=spec)
+        )
 
     def imports_of(self, ctx: Context) -> UserImports:
         """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""

@@ -116,7 +116,9 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     if record is None:
         return ()
     texts = {name: value for name, value in (record.get("direct_options") or {}).items() if isinstance(value, str)}
-    own = tuple(value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name))
+    own = tuple(
+        value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
+    )
     return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
@@ -141,8 +143,6 @@ class WorkerLM(FallbackLM):
         )
         with counted(asked):
             yield
-        if asked.were_cached and all(asked.were_cached):
-            self._take_back_usage()
 
     def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:
         copied: WorkerLM = self.copy()  # its engine holds locks, and nothing that a copy should not share
@@ -150,12 +150,6 @@ class WorkerLM(FallbackLM):
 
     def dump_state(self) -> dict[str, Any]:
         return {"model": self.model}  # a state says what a program is: `module_state` leaves it out
-
-    def _take_back_usage(self) -> None:
-        """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
-        tracker = dspy.settings.usage_tracker
-        if tracker is not None and tracker.usage_data.get(self.model):
-            tracker.usage_data[self.model].pop()
 
 
 @contextmanager
