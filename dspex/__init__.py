@@ -62,9 +62,9 @@ _HOMES = {
     "pipeline": "pipelines.pipeline",
     "native": "pipelines.steps.step_factories",
     "python": "pipelines.steps.step_factories",
-    "parallel": "pipelines.steps.step_factories",
-    "conditional": "pipelines.steps.step_factories",
-    "map_each": "pipelines.steps.step_factories",
+    "parallel": "pipelines.steps.composite_factories",
+    "conditional": "pipelines.steps.composite_factories",
+    "map_each": "pipelines.steps.composite_factories",
     "cache_step": "pipelines.core.step_cache",
     "command": "pipelines.steps.command_step",
     "Result": "pipelines.core.results",
@@ -107,10 +107,10 @@ if TYPE_CHECKING:
     from .pipelines.pipeline import Pipeline as Pipeline
     from .pipelines.pipeline import pipeline as pipeline
     from .pipelines.steps.command_step import command as command
-    from .pipelines.steps.step_factories import conditional as conditional
-    from .pipelines.steps.step_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import conditional as conditional
+    from .pipelines.steps.composite_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import parallel as parallel
     from .pipelines.steps.step_factories import native as native
-    from .pipelines.steps.step_factories import parallel as parallel
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor

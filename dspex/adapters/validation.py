@@ -18,7 +18,7 @@ from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..types.markers import START
-from ..types.parse_budget import CHARS_MOST, Allowance, begin, end
+from ..types.parse_budget import CHARS_MOST, ParseBudget, begin, end
 from .parsing import UNREADABLE, ValueParser
 from .rendering import render
 
@@ -78,23 +78,23 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     readers = sig.derive(
         "readers", lambda made: {name: ValueParser(field) for name, field in made.output_fields.items()}
     )
-    allowance = Allowance(CHARS_MOST)
-    token = begin(allowance)
+    budget = ParseBudget(CHARS_MOST)
+    token = begin(budget)
     try:
-        typed = {name: _typed(reader, wire[name], allowance) for name, reader in readers.items() if name in wire}
+        typed = {name: _typed(reader, wire[name], budget) for name, reader in readers.items() if name in wire}
     finally:
         end(token)
     return typed | {name: value for name, value in wire.items() if name not in readers}
 
 
-def _typed(reader: ValueParser, value: Any, allowance: Allowance) -> Any:
+def _typed(reader: ValueParser, value: Any, budget: ParseBudget) -> Any:
     kind = reader.field.annotation
     if value is None or kind is str or _is_worker_type(kind):
         return value
     try:
         return reader.validated(value)
     except UNREADABLE as error:
-        why = f": {allowance.refusal}" if allowance.refusal else "."
+        why = f": {budget.refusal}" if budget.refusal else "."
         raise AdapterParseError(
             f"The worker's output {reader.field.name!r} does not fit its type{why}",
             adapter="wire",

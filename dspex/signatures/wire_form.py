@@ -26,7 +26,7 @@ from .signature import Signature, signature_of_fields
 
 
 def signature_to_wire(sig: Signature) -> dict[str, Any]:
-    """Return a signature as JSON-able data from which a worker builds the same DSPy signature.
+    """Return a signature as JSON-able data from which a worker builds the same DSPy signature; not to be changed.
 
     Equal signatures give equal data.
 
@@ -34,11 +34,9 @@ def signature_to_wire(sig: Signature) -> dict[str, Any]:
         SignatureError: a type that cannot be named or described.
         EncodeError: a default that is not JSON.
     """
-    return {
-        "instructions": sig.doc,
-        "fields": [_field_to_wire(field) for field in sig.fields.values()],
-        "types": _types_to_wire(sig),
-    }
+    if any(field.default_factory is not None for field in sig.fields.values()):
+        return _to_wire(sig)  # it may make another default each time
+    return sig.derive("wire form", _to_wire)
 
 
 def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any] | None = None) -> Signature:
@@ -62,6 +60,18 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
 
 def imports_types(sig: Signature) -> bool:
     """Return whether a worker can find some type only by the module that holds it."""
+    return sig.derive("imports types", _imports_types)
+
+
+def _to_wire(sig: Signature) -> dict[str, Any]:
+    return {
+        "instructions": sig.doc,
+        "fields": [_field_to_wire(field) for field in sig.fields.values()],
+        "types": _types_to_wire(sig),
+    }
+
+
+def _imports_types(sig: Signature) -> bool:
     kinds = (kind for field in sig.fields.values() for kind in classes_in(field.annotation))
     return any(not is_dspy_type(kind) and not _is_described(kind) for kind in kinds)
 

@@ -111,7 +111,7 @@ class PipelineRun:
     # -- its end -----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Forget the run's session in every pool that it went to; the caller's own stays open (P5)."""
+        """End the run's session in every pool that it went to; the caller's own stays open (P5)."""
         if not self._is_session_ours or self._supervisor is None:
             return
         with self._lock:

@@ -29,11 +29,11 @@ class CancelFlag:
         with self._lock:
             if not self.is_set:
                 self._callbacks.append(callback)
-                return lambda: self._forget(callback)
+                return lambda: self._discard(callback)
         callback()
         return _nothing
 
-    def _forget(self, callback: Callable[[], None]) -> None:
+    def _discard(self, callback: Callable[[], None]) -> None:
         with self._lock:
             if callback in self._callbacks:
                 self._callbacks.remove(callback)
@@ -54,11 +54,11 @@ class BranchFlag(CancelFlag):
     @contextlib.contextmanager
     def calling(self, callback: Callable[[], None]) -> Generator[None]:
         """`on_set` for the length of a block."""
-        forget = self.on_set(callback)
+        discard = self.on_set(callback)
         try:
             yield
         finally:
-            forget()
+            discard()
 
     def close(self) -> None:
         """Let go of the flag above it."""

@@ -14,7 +14,7 @@ import pytest
 
 import dspex
 from dspex.errors import PipelineError, SettingsError, WorkerDied
-from dspex.pools.state.restarts import FRUITFUL
+from dspex.pools.state.restarts import ENOUGH_CALLS
 from dspex.testing import FakeLM
 from tests.support.paths import ROOT
 
@@ -35,7 +35,7 @@ def running() -> Iterator[dspex.Supervisor]:
 @pytest.fixture
 def sup(running: dspex.Supervisor) -> dspex.Supervisor:
     """The supervisor, whose worker has answered so many calls that its next death delays no start."""
-    for _ in range(FRUITFUL):
+    for _ in range(ENOUGH_CALLS):
         running.call("dspy", "ping", {})
     return running
 

@@ -18,12 +18,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 
 from ..failure import Failure
 from . import signature_classes
 from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
+from .dspy_parts import CLIENT_KEYS
 from .host_code import MakeLM, is_by_value, loaded
 from .host_tools import tools_from
 from .metric_calls import reward_from
