@@ -68,7 +68,7 @@ class ModuleProgram(Program[S_co]):
 
     @cached_property
     def described(self) -> Mapping[str, Any]:
-        """What a worker says of it: "inputs", "required" (of them), "takes_any", "predictors"."""
+        """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
 
 from ..failure import Failure
 from .call_context import running
 from .dspy_errors import error_of
+from .dspy_parts import CLIENT_KEYS
 from .lm_fallbacks import FallbackLM
 from .worker_lm import LMCache, lm15_provider
 
