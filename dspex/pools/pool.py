@@ -138,6 +138,10 @@ class Pool:
 
     # -- the operator ------------------------------------------------------------------------------------------
 
+    def learn(self, module: str, version: str) -> None:
+        """Note that calls of this process have workers import a module: successors are forked with it."""
+        self._pool_workers.forkserver.learned.learn(module, version)
+
     def resize(self, size: int) -> None:
         """Aim at `size` workers; those too many finish their calls first."""
         self._ownership.check_own_process()
