@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import NotConfigured, SettingsError
@@ -116,8 +116,8 @@ class Defaults:
                     self._client = made
         return self._client
 
-    def supervisor(self) -> Supervisor:
-        """Return the default supervisor, started.
+    def supervisor(self, prepare: Callable[[Supervisor], None] | None = None) -> Supervisor:
+        """Return the default supervisor, started; one that is made for it is given to `prepare` first.
 
         Raises:
             ForkedSupervisor: it is one that the user gave and that was started before this process was forked.
@@ -128,6 +128,8 @@ class Defaults:
 
                 self._supervisor = Supervisor(self._settings())
                 self._is_given = False
+                if prepare is not None:
+                    prepare(self._supervisor)
             return self._supervisor.start()
 
     def running_supervisor(self) -> Supervisor | None:
@@ -277,6 +279,11 @@ def own_lms(supervisor: Supervisor | None) -> NamedLMs:
 def default_supervisor() -> Supervisor:
     """Return the process-wide supervisor; it is started at first need and ends with the process."""
     return _defaults.supervisor()
+
+
+def prepared_supervisor(prepare: Callable[[Supervisor], None]) -> Supervisor:
+    """Return the process-wide supervisor; if it is made for this, `prepare` gets it before it is started."""
+    return _defaults.supervisor(prepare)
 
 
 def running_supervisor() -> Supervisor | None:
