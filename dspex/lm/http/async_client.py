@@ -20,7 +20,8 @@ from ...errors import LMTransportError
 from .async_connection import AsyncConnection, connect
 from .connection_pool import CONNECT_TIMEOUT_S, IDLE_MOST, ConnectionPool, OnResend, ignore_resend
 from .endpoint import Endpoint
-from .http_message import Head, Reply, whole_request
+from .http_message import Reply, whole_request
+from .http_stream import HttpStream
 
 
 class AsyncHttp:
@@ -131,26 +132,22 @@ class AsyncHttp:
         return connection
 
 
-class AsyncHttpStream:
-    """A response whose body is still coming; iterate it or close it. `head` is there already."""
+class AsyncHttpStream(HttpStream[AsyncConnection]):
+    """A response for one task."""
 
     def __init__(
         self, pool: _LoopPool, target: Endpoint, connection: AsyncConnection, wait: float, until: float
     ) -> None:
-        assert connection.parser.head is not None
-        self.head: Head = connection.parser.head
+        super().__init__(connection, wait, until)
         self._pool = pool
         self._target = target
-        self._connection: AsyncConnection | None = connection
-        self._wait = wait
-        self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         connection = self._connection
         if connection is None:
             return
         try:
-            while (data := await connection.more(min(self._until, time.monotonic() + self._wait))) is not None:
+            while (data := await connection.more(self._deadline())) is not None:
                 yield data
         except BaseException:
             self.close()
@@ -169,7 +166,7 @@ class AsyncHttpStream:
 
     def close(self) -> None:
         """Close the connection at once unless the body was read to its end. On the loop's thread."""
-        connection, self._connection = self._connection, None
+        connection = self._release()
         if connection is not None:
             connection.close()
 
