@@ -188,7 +188,7 @@ class Client(OperatorClient):
                 if not (is_guess and self._answers()) and not request.future.done():
                     raise self._late(verb, fields, wait)
             return request.future.result()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: it is not wanted any more over there
             self._connection.cancel(request)
             raise
 
@@ -216,7 +216,7 @@ class Client(OperatorClient):
                 if not (is_guess and await asyncio.to_thread(self._answers)) and not answer.done():
                     raise self._late(verb, fields, wait)
             return answer.result()
-        except BaseException:
+        except BaseException:  # a cancelled task, as above
             self._connection.cancel(request)
             raise
 

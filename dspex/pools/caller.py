@@ -42,7 +42,7 @@ class Caller:
                 take_back = cancel(lambda: self.cancel(call))
             if not call.is_ended and not call.wait():
                 self._dispatcher.expire(call)
-        except BaseException:
+        except BaseException:  # a signal handler's: the call may have been sent, and nobody waits (C6)
             self._dispatcher.recover(call)
             raise
         finally:
@@ -61,7 +61,7 @@ class Caller:
             self._dispatcher.submit(call)
             if not call.is_ended:
                 await future
-        except BaseException:
+        except BaseException:  # CancelledError too: the call may have been sent, and nobody waits
             self._dispatcher.recover(call)
             raise
         return call
@@ -120,7 +120,7 @@ class Caller:
     def _submit_stream(self, call: Call) -> None:
         try:
             self._dispatcher.submit(call)
-        except BaseException:
+        except BaseException:  # a signal handler's, as in `invoke`
             self._dispatcher.recover(call)
             raise
         if call.is_ended and call.stream is not None:  # refused

@@ -119,7 +119,7 @@ class Dispatcher(Executor):
                 self.carry_out(event(monotonic()), channels)
                 self._is_torn = False
             self._follow_up(channels)
-        except BaseException:
+        except BaseException:  # also a signal handler's: the section may be half done (C5)
             self.recover()
             raise
 

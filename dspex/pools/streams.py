@@ -170,7 +170,7 @@ class Stream(_BaseStream, Iterator[Any]):
         self._pool.check_own_process()
         try:
             has_chunk, chunk = self._take()
-        except BaseException:
+        except BaseException:  # Ctrl-C while waiting: nobody reads the rest
             self._give_up()
             raise
         if has_chunk:
@@ -208,7 +208,7 @@ class AsyncStream(_BaseStream, AsyncIterator[Any]):
         self._pool.check_own_process()
         try:
             has_chunk, chunk = await self._take()
-        except BaseException:
+        except BaseException:  # CancelledError: nobody reads the rest
             self._give_up()
             raise
         if has_chunk:

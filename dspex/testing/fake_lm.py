@@ -49,7 +49,7 @@ class FakeLM(LM):
         options = {"cache": False, **options, "api_base": f"http://127.0.0.1:{server.port}/v1", "api_key": server.key}
         try:
             super().__init__(model, **options)
-        except BaseException:
+        except BaseException:  # also Ctrl-C, or a test's timeout: its thread would go on
             server.close()
             raise
 

@@ -119,14 +119,14 @@ class AsyncHttp:
                 kept.close()
                 if kept.answered:
                     raise
-            except BaseException:
+            except BaseException:  # a cancelled task: half a response serves no other request
                 kept.close()
                 raise
             on_resend()
         connection = await connect(target, min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
         try:
             await connection.request(data, deadline, whole=whole)
-        except BaseException:
+        except BaseException:  # as above
             connection.close()
             raise
         return connection
@@ -149,7 +149,7 @@ class AsyncHttpStream(HttpStream[AsyncConnection]):
         try:
             while (data := await connection.more(self._deadline())) is not None:
                 yield data
-        except BaseException:
+        except BaseException:  # as above, and a reader that ends early
             self.close()
             raise
         self._connection = None

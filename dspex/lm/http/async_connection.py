@@ -220,6 +220,6 @@ async def _open_tunnel(connection: AsyncConnection, target: Endpoint, timeout: f
         connection.raw = None
         if target.server_name is not None:
             await connection.start_tls(target.server_name)
-    except BaseException:
+    except BaseException:  # also a task that is cancelled, or out of time, halfway
         connection.close()
         raise

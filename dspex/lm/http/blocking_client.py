@@ -52,7 +52,7 @@ class BlockingHttp:
         try:
             while not parser.complete:
                 connection.receive(deadline)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: a connection with half a response serves no other request
             self._drop(connection)
             raise
         self._put(target, connection)
@@ -110,7 +110,7 @@ class BlockingHttp:
             if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
                 raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
             connection.exchange(data, deadline)
-        except BaseException:
+        except BaseException:  # as in `send`
             self._drop(connection)
             raise
         return connection
@@ -166,7 +166,7 @@ class BlockingHttpStream(HttpStream[BlockingConnection]):
                 if parser.complete and not parser.chunks:
                     break
                 connection.receive(self._deadline())
-        except BaseException:
+        except BaseException:  # as in `send`, and a reader that ends early
             self.close()
             raise
         self._connection = None

@@ -106,7 +106,7 @@ def connect(target: Endpoint, deadline: float) -> BlockingConnection:
             _open_tunnel(sock, target, deadline)
         if target.server_name is not None:
             sock = tls().wrap_socket(sock, server_hostname=target.server_name)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: nobody else closes it
         sock.close()
         if isinstance(error, LMError) or not isinstance(error, OSError):
             raise

@@ -104,7 +104,7 @@ class ThreadDriver:
                 raise
             future.cancel()
             raise Expired from None
-        except BaseException:
+        except BaseException:  # Ctrl-C while this thread waits: nobody wants the value
             future.cancel()
             raise
 
