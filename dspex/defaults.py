@@ -122,6 +122,11 @@ class Defaults:
         if supervisor is not None:
             supervisor.stop()
 
+    def release_client(self) -> None:
+        """Close what the LM client keeps open, if there is one; it may be used again."""
+        if self._client is not None:
+            self._client.close()
+
     def renew_lock(self) -> None:
         """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
@@ -213,6 +218,11 @@ def stop_default_supervisor() -> None:
 def client() -> LMClient:
     """Return the process's LM client."""
     return _defaults.client()
+
+
+def release_client() -> None:
+    """Close what the process's LM client keeps open for later requests; it opens anew when used."""
+    _defaults.release_client()
 
 
 def usage() -> UsageStats:

@@ -14,6 +14,7 @@ from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
+from .module import own_module
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
@@ -282,6 +283,8 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
         raise SignatureError(f"{module} adds the output 'reasoning', which is an input of '{known}': rename it.")
     tools = named(options.pop("tools", ()))
     allow_markers = options.pop("allow_markers", False)
+    if ":" in module:
+        return own_module(module, known, tools, options, allow_markers=allow_markers)
     return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

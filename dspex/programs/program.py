@@ -140,7 +140,7 @@ class Program(ProgramSpec, Generic[S_co]):
         """Where it runs, and why."""
         if self.implementation == "python":
             return decide(self.candidate(None), "python")
-        decision = decide(self.candidate(self.lm_used), self.implementation)
+        decision = decide(self.candidate(self.lm_of_workers), self.implementation)
         if decision.reason is Reason.PREFIX:
             defaults.client().emit(Name.ROUTE_CHANGED, module=self.module, pool=decision.pool, reason="prefix")
         return decision
@@ -174,7 +174,7 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def __repr__(self) -> str:
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
-        return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
+        return f"<{self.name_shown} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
     # ============================================================================================================
 

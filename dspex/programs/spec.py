@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import demo_to_wire
+from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -64,6 +64,16 @@ class ProgramSpec:
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
+        return False
+
+    @property
+    def name_shown(self) -> str:
+        """Its name for people."""
+        return self.module
+
     # -- the signature -------------------------------------------------------------------------------------------
 
     @property
@@ -98,6 +108,15 @@ class ProgramSpec:
         return self.lm or defaults.configured_lm()
 
     @property
+    def lm_of_workers(self) -> LM | None:
+        """What workers get as its language model; None for a program that may need none.
+
+        Raises:
+            NotConfigured: it needs one, and none is configured.
+        """
+        return self.lm_used
+
+    @property
     def config_used(self) -> Mapping[str, Any]:
         """The options of its LM calls."""
         return self.config
@@ -128,6 +147,22 @@ class ProgramSpec:
 
     # -- for a worker --------------------------------------------------------------------------------------------
 
+    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the checked inputs, and the same as plain data that a worker receives exactly.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a worker's outputs with their Python types.
+
+        Raises:
+            AdapterParseError: a value does not fit its type.
+        """
+        return typed_outputs(self.answered, outputs)
+
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker builds the module from.
 
@@ -157,24 +192,29 @@ class ProgramSpec:
         for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
-    def wire_adapter(self, lm: LM) -> str | dict[str, Any]:
+    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any]:
         """Return the adapter as a worker takes it."""
-        name, is_native = self.adapter or default_adapter(lm), self.use_native_function_calling
+        name, is_native = self.adapter or _default_adapter(lm), self.use_native_function_calling
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
-    def require_tools(self, lm: LM) -> None:
+    def require_tools(self, lm: LM | None) -> None:
         """Check that there are tools where the model is to give tool calls by its own interface.
 
         Raises:
             InvalidInput: no input holds tools.
         """
-        asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
+        if lm is not None:
+            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools."""
         with services.tools.registered(self.tool_set, self.tools):
             yield
+
+
+def _default_adapter(lm: LM | None) -> str:
+    return "chat" if lm is None else default_adapter(lm)
 
 
 def reasoned(sig: Signature) -> Signature:

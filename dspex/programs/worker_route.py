@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import defaults
 from ..adapters.injection import suspected_fields
-from ..adapters.validation import crossed_inputs, typed_outputs
 from ..events import Name
 from ..lm.usage import Account, counters_in
 from ..services.services import services_of
@@ -48,16 +47,16 @@ class WorkerCalls:
 
     spec: ProgramSpec
 
-    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
-        """Run it; return the prediction with the call that made it."""
+    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
+        """Run it; return the prediction (of an open program: what it returned) with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
             call = pool.invoke("run", arguments, cancel=how.get("cancel"), **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
-    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
+    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
         """`run`, awaited."""
-        with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
+        with self._sent(inputs, awaits=True) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
@@ -73,7 +72,7 @@ class WorkerCalls:
 
     async def astream(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream`, for `async for`."""
-        with self._sent(inputs) as (supervisor, arguments):
+        with self._sent(inputs, awaits=True) as (supervisor, arguments):
             with Account("call") as account:
                 chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
             async with chunks:
@@ -82,18 +81,18 @@ class WorkerCalls:
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
-    def _sent(self, inputs: Mapping[str, Any]) -> Generator[tuple[Supervisor, dict[str, Any]]]:
+    def _sent(self, inputs: Mapping[str, Any], *, awaits: bool = False) -> Generator[tuple[Supervisor, dict[str, Any]]]:
         """Yield the program's supervisor and the arguments of a `run`; tools are registered for the block.
 
         What can be refused is refused here, before workers start.
         """
         spec = self.spec
-        lm = spec.lm_used
+        lm = spec.lm_of_workers
         spec.require_tools(lm)
-        typed, wire = crossed_inputs(spec.signature, inputs, allow_markers=spec.allow_markers)
+        typed, wire = spec.crossed(inputs)
         supervisor = spec.supervisor_used
         services = services_of(supervisor)
-        if lm.direct:
+        if lm is not None and lm.direct:
             services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
@@ -101,11 +100,12 @@ class WorkerCalls:
         arguments = {
             "spec": spec.to_wire(),
             "inputs": wire,
-            "lm": services.lm_record(lm),
+            "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
             **({"tool_set": new_set_id()} if given else {}),
+            **({"awaits": True} if awaits and spec.is_own else {}),
         }
         with spec.registered(services), services.tools.registered(str(arguments.get("tool_set")), given):
             yield supervisor, arguments
@@ -118,14 +118,16 @@ class WorkerCalls:
             "idempotent": how.get("retry", True) and self.spec.may_repeat,
         }
 
-    def _prediction(self, reply: Any, worker: str, account: Account) -> Prediction:
+    def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)
-        known = self.spec.answered
-        completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}
         self._count_direct(usage, account)
+        if "value" in reply:
+            return worker_answers.returned(reply, worker)
+        typed = self.spec.typed
+        completions = [typed(each) for each in reply.get("completions") or ()]
         return Prediction(
-            typed_outputs(known, reply["outputs"]),
+            typed(reply["outputs"]),
             completions=completions,
             usage=usage,
             cached=bool(reply.get("cached", not usage)),
@@ -135,8 +137,8 @@ class WorkerCalls:
 
     def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_used
-        if lm.direct:
+        lm = self.spec.lm_of_workers
+        if lm is not None and lm.direct:
             pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))

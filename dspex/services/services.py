@@ -1,4 +1,4 @@
-"""Host services for workers: LM requests, tools, metrics.
+"""Host services for workers: LM requests, tools, metrics, code.
 
 `services_of` makes them once per supervisor and registers the handlers of the workers' callbacks; the pools do not know
 what these do.
@@ -22,6 +22,7 @@ from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
+from .code import CodeStore
 from .metrics import Metrics
 from .tools import ToolSets
 
@@ -29,13 +30,14 @@ _making = threading.Lock()
 
 
 class Services:
-    """The LM requests, tools and metrics of one supervisor's workers."""
+    """The LM requests, tools, metrics and code of one supervisor's workers."""
 
     def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
         self.supervisor = supervisor
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
+        self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
@@ -43,6 +45,8 @@ class Services:
         supervisor.register("lm.request", self._forward)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
+        supervisor.register("code.get", self.code.get)
+        supervisor.register("code.path", self.code.path)
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
         """Return what a pool, or one session in it, has used so far."""

@@ -329,6 +329,6 @@ def test_typed_programs_can_be_optimized() -> None:
     assert value["score"] == 100.0
     demos = json.loads(json.dumps(value["state"]))["demos"]
     assert demos and demos[0]["person"]["name"].startswith("n")
-    loaded = programs().modules.make(spec(sig=described) | {"state": value["state"]}).program
+    loaded = programs().modules.make(spec(sig=described) | {"state": value["state"]}, programs().imports).program
     assert '"name": "n' in dspy.ChatAdapter().format(loaded.signature, loaded.demos, {"person": "p"})[1]["content"]
     assert signature()

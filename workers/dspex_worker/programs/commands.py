@@ -18,9 +18,10 @@ from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
 from .dspy_errors import invalid_input, translated
+from .host_imports import HostImports
 from .module_registry import known_modules
 from .modules import Modules
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options
 from .prompt_capture import PromptCaptured, capturing
 from .user_imports import UserImports
 from .versions import versions
@@ -42,7 +43,8 @@ class Programs:
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
         """Return what a worker with these settings serves."""
         imports = UserImports.of(settings.get("imports"))
-        return cls(imports, LMCache(), Modules(imports))
+        lms = LMCache()
+        return cls(imports, lms, Modules(lms.get))
 
     def run(
         self,
@@ -54,17 +56,20 @@ class Programs:
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
         tool_set: str | None = None,
+        awaits: bool = False,
     ) -> dict[str, Any]:
-        """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one."""
-        built = self.modules.get(spec)
+        """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
+
+        What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
+        module's `aforward` is called, where it has one.
+        """
+        built = self.modules.get(spec, self.imports_of(ctx))
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
         with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
-            prediction = call(built, arguments, options)
-        if prediction is None:
-            raise nothing_came(spec, call_usage)
-        return accounted(prediction, usage, call_usage)
+            prediction = call(built, arguments, options, awaits=awaits)
+        return accounted(built, prediction, usage, call_usage)
 
     def render(
         self,
@@ -77,7 +82,7 @@ class Programs:
         tool_set: str | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec)
+        built = self.modules.get(spec, self.imports_of(ctx))
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
         with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
             try:
@@ -88,10 +93,19 @@ class Programs:
 
     def signature_of(self, ctx: Context, path: str) -> dict[str, Any]:
         """Return the wire spec of the signature class that `module:Class` names."""
-        found = self.imports.resolve(path, "signature")
+        imports = self.imports_of(ctx)
+        found = imports.resolve(path, "signature")
         if not (isinstance(found, type) and issubclass(found, dspy.Signature)):
             raise invalid_input(f"{path!r} is not a dspy.Signature class.")
-        return signature_classes.describe(found, self.imports)
+        return signature_classes.describe(found, imports)
+
+    def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
+        """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
+        return self.modules.get(spec, self.imports_of(ctx)).describe()
+
+    def imports_of(self, ctx: Context) -> UserImports:
+        """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""
+        return HostImports(self.imports.modules) if ctx.is_trusted else self.imports
 
     def describe(self, ctx: Context) -> dict[str, Any]:
         """Return what this worker has: the versions that decide about parity, and the names it answers to."""

@@ -26,13 +26,14 @@ def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
     _prepare_environment()
     import dspy  # noqa: F401  # pyright: ignore[reportUnusedImport] - to have it loaded
-    from dspy.clients.model_metadata import source_info
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     for name in _MODULES:
         importlib.import_module(f"dspex_worker.programs.{name}")
+    from .dspy_parts import load_model_table
+
     tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
-    source_info()  # the table of models: 0.1 s and 7 MB, shared by every fork
+    load_model_table()  # shared by every fork
     if optimizers:
         importlib.import_module("dspex_worker.programs.optimization")
         if importlib.util.find_spec("optuna"):

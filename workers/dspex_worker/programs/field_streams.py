@@ -6,6 +6,7 @@ format and queues the pieces; `run_stream` runs the program in a thread of its o
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 from collections.abc import Generator, Iterable, Mapping
@@ -20,7 +21,7 @@ from .call_context import CallUsage, in_call
 from .commands import Programs
 from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 from .lm_direct import beside_a_loop, is_direct
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options
 from .worker_lm import WATCH
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -37,9 +38,10 @@ def run_stream(
     config: Mapping[str, Any] | None = None,
     rollout_id: int | None = None,
     tool_set: str | None = None,
+    awaits: bool = False,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
-    built = programs.modules.get(spec)
+    built = programs.modules.get(spec, programs.imports_of(ctx))
     arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
@@ -49,10 +51,8 @@ def run_stream(
             call_usage = CallUsage()
             watch = FieldWatch(built.program, pieces)
             with programs.calling(ctx, lm, adapter, call_usage, **{WATCH: watch}), dspy.track_usage() as usage:
-                prediction = in_call(ctx, call, built, arguments, options)
-            if prediction is None:
-                raise nothing_came(spec, call_usage)
-            outcome.append(accounted(prediction, usage, call_usage))
+                prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
+            outcome.append(accounted(built, prediction, usage, call_usage))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
@@ -83,11 +83,11 @@ class FieldWatch:
     def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
         self._names = {id(predictor): name for name, predictor in program.named_predictors()}
         self._pieces = pieces
-        self._answers: dict[int, _AnswerFields] = {}  # by thread: a program may ask several LMs at once
+        self._answers: dict[int, _AnswerFields] = {}  # by thread or task: a program may ask several LMs at once
 
     def __call__(self, event: Any) -> bool:
         """Take one event; True if it showed text that cannot be taken back."""
-        me = threading.get_ident()
+        me = _asker()
         if event.type == "start":
             self._answers[me] = _AnswerFields(*self._asking())
             return False
@@ -116,6 +116,15 @@ class FieldWatch:
             shown = True
             self._pieces.put({"field": field, "text": text, "predictor": answer.predictor})
         return shown
+
+
+def _asker() -> int:
+    """Return what tells this thread's, or this task's, answer from others that arrive at the same time."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        task = None
+    return threading.get_ident() if task is None else id(task)
 
 
 class _Viewer:

@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 
+from .dspy_parts import HAS_LM15
 from .worker_lm import options_of
 
 
@@ -26,4 +27,5 @@ class CapturingLM(dspy.LM):  # type: ignore[misc]
 
 def capturing(record: Mapping[str, Any], real: dspy.LM) -> CapturingLM:
     """Return the capturing LM for a record; `real` is the one that would be asked."""
-    return CapturingLM(str(record["model"]), engine=real.engine, cache=False, num_retries=0, **options_of(record))
+    engine = {"engine": real.engine} if HAS_LM15 else {}
+    return CapturingLM(str(record["model"]), cache=False, num_retries=0, **engine, **options_of(record))

@@ -7,6 +7,8 @@ lm15's, on a transport that sends each request to the parent (`lm_transport.py`)
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import threading
 from collections import OrderedDict
@@ -15,15 +17,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import dspy
-from dspy.clients.call_context import stream_emitted
-from dspy.clients.capabilities import Capabilities, capabilities
-from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
-from dspy.clients.execution import StreamAccumulator
-from dspy.lm15 import Request, Response, RouterConfig
 from dspy.utils.exceptions import LMConfigurationError
 
 from ..failure import Failure
 from .call_context import USAGE, CallUsage
+from .chat_requests import ChatRequests
+from .dspy_parts import (
+    HAS_LM15,
+    AsyncLM15Engine,
+    Capabilities,
+    LM15Engine,
+    Request,
+    Response,
+    RouterConfig,
+    StreamAccumulator,
+    capabilities,
+    stream_emitted,
+)
 from .lm_direct import DirectLM
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
@@ -78,6 +88,8 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     transport = ParentTransport(
         str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
     )
+    if not HAS_LM15:
+        return _chat_lm(record, ChatRequests(record, transport))
     engine = ParentEngine(record, transport)
     return WorkerLM(
         model,
@@ -88,6 +100,13 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
         num_retries=0,
         **options_of(record),
     )
+
+
+def _chat_lm(record: Mapping[str, Any], requests: ChatRequests) -> ChatLM:
+    requests.require_possible()
+    lm = ChatLM(str(record["model"]), cache=False, num_retries=0, **options_of(record))
+    lm.requests = requests
+    return lm
 
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
@@ -159,6 +178,48 @@ class WorkerLM(FallbackLM):
             tracker.usage_data[self.model].pop()
 
 
+class ChatLM(WorkerLM):
+    """The LM of a DSPy without lm15, whose own would import LiteLLM and connect from here."""
+
+    requests: ChatRequests
+
+    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        watch = dspy.settings.get(WATCH)
+        asked = messages or [{"role": "user", "content": prompt}]
+        merged = {**self.kwargs, **options}
+        count, viewer = int(merged.pop("n", None) or 1), None if watch is None else watch.viewer()
+        replies = [self.requests.ask(asked, merged, viewer if at == 0 else None) for at in range(count)]
+        replies[0]["choices"] = [choice for reply in replies for choice in reply["choices"]]
+        return replies[0]
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        return await asyncio.to_thread(self.forward, prompt, messages, **options)
+
+    @property
+    def supports_function_calling(self) -> bool:
+        return self._supports("function_calling")
+
+    @property
+    def supports_reasoning(self) -> bool:
+        return self._supports("reasoning")
+
+    @property
+    def supports_response_schema(self) -> bool:
+        return self._supports("response_schema")
+
+    @property
+    def supported_params(self) -> set[str]:
+        params = {"temperature", "max_tokens", "top_p", "n", "stop", "seed"}
+        if self.supports_response_schema or self.supports_function_calling:
+            params.add("response_format")
+        if self.supports_function_calling:
+            params |= {"tools", "tool_choice", "parallel_tool_calls"}
+        return params | {"reasoning_effort"} if self.supports_reasoning else params
+
+    def _supports(self, ability: str) -> bool:
+        return bool((self.requests.record.get("supports") or {}).get(ability))
+
+
 class _Routed:
     """The common part of both engines: one look-up per model, and its abilities by DSPy's own table."""
 
@@ -198,10 +259,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
         accumulator = StreamAccumulator(request)
         for event in self.stream(request):
             accumulator.push(event)
-            if watch(event):
-                if (asked := current_lm_call()) is not None:
-                    asked.turn.was_shown = True
-                stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
+            _show(event, watch)
         return accumulator.response()
 
 
@@ -212,6 +270,25 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
         self._resolved: dict[str, Any] = {}
         super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
         self.declare(_abilities(record))
+
+    async def complete(self, request: Request) -> Response:
+        watch = dspy.settings.get(WATCH)
+        if watch is None:
+            return await super().complete(request)
+        accumulator = StreamAccumulator(request)
+        async with contextlib.aclosing(self.stream(request)) as events:
+            async for event in events:
+                accumulator.push(event)
+                _show(event, watch)
+        return accumulator.response()
+
+
+def _show(event: Any, watch: Any) -> None:
+    """Show an event to who watches; what was shown is not asked for again in another format, as in DSPy's streams."""
+    if watch(event):
+        if (asked := current_lm_call()) is not None:
+            asked.turn.was_shown = True
+        stream_emitted()
 
 
 def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
