@@ -28,6 +28,7 @@ class Caller:
         self._dispatcher = dispatcher
         self._call_factory = call_factory
         self._ownership = ownership
+        self.check_own_process = ownership.check_own_process  # for streams: asked for each chunk
 
     # -- calls --
 
@@ -156,10 +157,6 @@ class Caller:
             self._dispatcher.post(worker, messages.write(Kind.CREDIT, call.id, count))
 
     # -- what a stream asks for while it is read: see `StreamPool` --
-
-    def check_own_process(self) -> None:
-        """Raise ForkedSupervisor where the stream is read in a forked child of the host (C13)."""
-        self._ownership.check_own_process()
 
     def expire(self, call: Call) -> None:
         """End a call whose deadline has passed; nothing if it has an outcome already (C7)."""
