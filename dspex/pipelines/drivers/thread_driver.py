@@ -42,9 +42,7 @@ class ThreadDriver:
         self._loop = loop
         self._flag = flag
         self._is_cancellable = is_cancellable
-
-    def check(self) -> None:
-        self._flag.check()
+        self.check = flag.check
 
     def close(self) -> None:
         self._threads.close()
