@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -206,11 +206,9 @@ class ProgramSpec:
         if lm is not None:
             asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
 
-    @contextlib.contextmanager
-    def registered(self, services: Services) -> Generator[None]:
+    def registered(self, services: Services) -> AbstractContextManager[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools."""
-        with services.tools.registered(self.tool_set, self.tools):
-            yield
+        return services.tools.registered(self.tool_set, self.tools)
 
 
 def _default_adapter(lm: LM | None) -> str:
