@@ -229,7 +229,7 @@ class Dispatcher(Executor):
         self.run_deferred()
 
     def _emit(self, emit: Emit) -> None:
-        self._bus.emit(EVENTS[emit.event], pool=self.name, **emit.facts)
+        self._bus.emit(Name(f"dspex.{emit.event}"), pool=self.name, **emit.facts)
 
     def _end_callbacks(self, cancel: Cancel) -> None:
         """End the callbacks of a call that nobody waits for, without waiting for its worker.
@@ -297,18 +297,3 @@ class Dispatcher(Executor):
             if worker.channel is not None:
                 worker.channel.resume()
         self.run_deferred()
-
-
-EVENTS = {
-    "worker.ready": Name.WORKER_READY,
-    "worker.died": Name.WORKER_DIED,
-    "worker.stopped": Name.WORKER_STOPPED,
-    "worker.recycling": Name.WORKER_RECYCLING,
-    "worker.retiring": Name.WORKER_RETIRING,
-    "pool.degraded": Name.POOL_DEGRADED,
-    "session.moved": Name.SESSION_MOVED,
-    "session.lost": Name.SESSION_LOST,
-    "session.expired": Name.SESSION_EXPIRED,
-    "call.abandoned": Name.CALL_ABANDONED,
-    "call.redispatched": Name.CALL_REDISPATCHED,
-}
