@@ -13,7 +13,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 from dspex_worker import starting
@@ -21,6 +21,7 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
+from ..lm.named_lms import NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
@@ -37,9 +38,23 @@ class Supervisor:
     """Owns pools of workers. Usable from any thread and any event loop; `a`-twins await where the others block."""
 
     def __init__(
-        self, source: str | os.PathLike[str] | Config | None = None, *, pools: Sequence[PoolConfig] | None = None
+        self,
+        source: str | os.PathLike[str] | Config | None = None,
+        *,
+        pools: Sequence[PoolConfig] | None = None,
+        lm: Any | None = None,
+        lms: Mapping[str, Any] | None = None,
     ) -> None:
+        """Make it of settings (a TOML file's path or a `Config`) or of `pools`; nothing is started.
+
+        `lm` and `lms` are for the programs that name this supervisor, as in `dspex.configure`, and go before the [lm]
+        and [lms.<name>] tables of the settings.
+
+        Raises:
+            SettingsError: a value that cannot be; `key` says which.
+        """
         self.config = config_of(source, pools)
+        self.lms = _lms(self.config, lm, lms)
         self.handlers = CallbackHandlers()
         self.budgets = PoolBudgets()
         self._bus = bus = Bus()
@@ -290,6 +305,18 @@ class Supervisor:
         """End without graces as the interpreter exits (an atexit hook would run after other threads were joined)."""
         with contextlib.suppress(DspexError):
             self.stop(grace=0.0)
+
+
+def _lms(config: Config, lm: Any, lms: Mapping[str, Any] | None) -> NamedLMs:
+    """Return the language models of this supervisor's own, which its programs ask where they name none."""
+    own = NamedLMs(None, named(lms)).over(NamedLMs.of_tables(config.tables))
+    if lm is None:
+        return own
+    if not is_name(lm):
+        return NamedLMs(lm_from(lm), own.by_name)
+    if lm not in own.by_name:
+        raise unknown_lm(lm, own.by_name)
+    return NamedLMs(own.by_name[lm], own.by_name)
 
 
 def _check_not_being_started() -> None:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
+from .chain_comparison import ChainComparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .optimized import Optimized
     from .program import S
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
     from .routing import Implementation
 
     Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
@@ -52,6 +54,7 @@ def predictor(
     what: Asked[S],
     *,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     adapter: Adapter | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     implementation: Implementation | None = None,
@@ -80,6 +83,7 @@ def predictor(
     program = _made(module, what, options)
     how = {
         "lm": lm,
+        "lms": lms,
         "adapter": adapter,
         "config": config,
         "implementation": implementation,
@@ -285,7 +289,8 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     allow_markers = options.pop("allow_markers", False)
     if ":" in module:
         return own_module(module, known, tools, options, allow_markers=allow_markers)
-    return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
+    kind = ChainComparison if module == "dspy.MultiChainComparison" else Program
+    return kind(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 
 def _plain_options(module: str, options: dict[str, Any]) -> dict[str, Any]:

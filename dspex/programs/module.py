@@ -9,6 +9,7 @@ it has done so already.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +22,11 @@ from ..signatures.signature import Signature, signature
 from .module_program import OPEN, ModuleProgram
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from ..signatures.signature import SignatureLike
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -35,6 +37,7 @@ def module(
     *,
     signature: SignatureLike | Mapping[str, Any] | None = None,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     adapter: Adapter | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     tools: Sequence[Callable[..., Any]] = (),
@@ -53,7 +56,9 @@ def module(
 
     Workers import by name what they can, also what is in no `imports`: this process's calls may name anything. A class
     of a script or a notebook, and a live module (as it is now), are sent by value; so are arguments that are not plain
-    data. A language model in them does not travel: its requests come back to this process, which holds the key.
+    data. A language model in them does not travel: its requests come back to this process, which holds the key. So do
+    those of an LM that the code makes (`dspy.LM(...)`). `lms` gives LMs to predictors, by their names in
+    `named_predictors()`.
 
     Without `signature` the program takes what its `forward` or `aforward` takes and returns what that returns; with it,
     inputs and outputs are checked and typed. (A constructor with a parameter `signature` is given it.) `tools` run in
@@ -66,7 +71,7 @@ def module(
         UnknownName, SettingsError, SignatureError: see `predictor`.
     """
     made = _described(what, signature, named(tools), init)
-    how = {"lm": lm, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
+    how = {"lm": lm, "lms": lms, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
     return replace(made, isolate=isolate).using(idempotent=idempotent or None, **given)
 
@@ -103,6 +108,7 @@ def own_module(name: str, sig: Signature, tools: Any, options: Mapping[str, Any]
 
 def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> ModuleProgram:
     label, name, code = _named(what)
+    source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
     plain = {key: value for key, value in init.items() if _is_plain(value)}
     sent = () if code is None else (code,)
     given = None
@@ -110,7 +116,7 @@ def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> Modu
         arguments = SentCode.of({k: v for k, v in init.items() if k not in plain}, f"the arguments of {label}")
         given, sent = arguments.name, (*sent, arguments)
     known = OPEN if sig is None else signature(sig)
-    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given)
+    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given, source=source)
 
 
 def _named(what: Any) -> tuple[str, str, SentCode | None]:
@@ -122,7 +128,7 @@ def _named(what: Any) -> tuple[str, str, SentCode | None]:
             )
         if not what.startswith("__main__:"):
             return what, what, None
-        what = _in_main(what)
+        what = _main_object(what)
     if not callable(what):
         raise InvalidInput(
             f"What runs is a dspy.Module, its class, a function, or 'package.module:Class', not {what!r:.100}.",
@@ -136,13 +142,21 @@ def _named(what: Any) -> tuple[str, str, SentCode | None]:
     return label, code.name, code
 
 
+def _source_of(what: Any) -> str:
+    """Return the source of a class, or of a live module's; empty where it cannot be had."""
+    try:
+        return inspect.getsource(what if isinstance(what, type) else type(what))
+    except (OSError, TypeError):
+        return ""
+
+
 def _is_path(text: str) -> bool:
     module_name, colon, qualified = text.partition(":")
     parts = [*module_name.split("."), *qualified.split(".")]
     return bool(colon) and all(part.isidentifier() for part in parts)
 
 
-def _in_main(path: str) -> Any:
+def _main_object(path: str) -> Any:
     found: Any = sys.modules["__main__"]
     for part in path.partition(":")[2].split("."):
         if not hasattr(found, part):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
+from ..adapters.adapter_names import ADAPTERS, Adapter
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..lm.lm_options import GenerationOptions
 from .routing import Implementation
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
 
-Adapter = Literal["chat", "json", "xml", "two_step"]
-ADAPTERS: tuple[str, ...] = get_args(Adapter)
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
 
@@ -31,12 +30,16 @@ class CallConfig(GenerationOptions, total=False):
 class ProgramOptions(TypedDict, total=False):
     """How a program is called.
 
-    Without `lm` it asks the configured one. `timeout` is in seconds: None is the pool's default, math.inf no limit.
-    Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
-    worker dies, False forbids it; None allows it to what is made of LM requests alone.
+    `lm` is an LM, a model's name, or the name of a configured one; without it, the program asks the LM of the open
+    `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
+    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
+    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
+    cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
+    made of LM requests alone.
     """
 
     lm: LMLike | None
+    lms: Mapping[str, LMLike] | None
     adapter: Adapter | None
     config: CallConfig | Mapping[str, Any] | None
     implementation: Implementation
@@ -70,8 +73,7 @@ def require_valid(options: Any) -> None:
         value = getattr(options, key)
         if value is not None and not isinstance(value, bool):
             raise _mistyped(key, value, _SWITCHES[key])
-    if options.supervisor is not None and not callable(getattr(options.supervisor, "pool", None)):
-        raise _mistyped("supervisor", options.supervisor, "a dspex.Supervisor")
+    require_supervisor(options.supervisor)
 
 
 def checked_demos(demos: Any) -> tuple[Mapping[str, Any], ...]:
@@ -110,6 +112,16 @@ def require_seconds(timeout: Any) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout < 0:
         raise _mistyped("timeout", timeout, "a number of seconds, such as 3 or 0.5, or math.inf for no limit")
+
+
+def require_supervisor(supervisor: Any) -> None:
+    """Check a supervisor.
+
+    Raises:
+        SettingsError: it is neither None nor a supervisor.
+    """
+    if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
+        raise _mistyped("supervisor", supervisor, "a dspex.Supervisor")
 
 
 _SWITCHES = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import contextlib
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
+from ..adapters.plain_data import is_plain
+from ..adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
+from ..scoped_defaults import scoped
+from ..services.sent_types import SentTypes
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
 from ..signatures.signature import Signature
-from ..signatures.wire_form import imports_types, signature_to_wire
+from ..signatures.wire_form import imports_types
+from ..types.dspy_objects import value_here
 from . import program_options
 from .native_route import default_adapter
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
 
@@ -46,7 +53,8 @@ class ProgramSpec:
     tools: tuple[Tool, ...] = ()
     state: Mapping[str, Any] | None = None
     demos: tuple[Mapping[str, Any], ...] = ()
-    lm: LM | None = None
+    lm: LM | str | None = None  # a name is looked up when a call is made
+    lms: Mapping[str, LM | str] = field(default_factory=dict)  # by predictor
     adapter: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     implementation: str = "auto"
@@ -61,8 +69,15 @@ class ProgramSpec:
 
     def __post_init__(self) -> None:
         program_options.require_valid(self)
+        if self.lms:
+            require_predictors(self.module, self.lms)
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no signature: a user's module, which takes and gives what it likes."""
+        return False
 
     @property
     def is_own(self) -> bool:
@@ -80,6 +95,17 @@ class ProgramSpec:
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs."""
         return tuple(self.signature.input_fields)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What is known of its inputs: their names, those that are required, and whether it takes any others."""
+        fields = self.signature.input_fields
+        required = [name for name, field in fields.items() if not field.has_default]
+        return {"inputs": list(fields), "required": required, "takes_any": False}
+
+    def inputs_named(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the inputs that a caller gives, out of what is `described`."""
+        return tuple(described["inputs"])
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -100,12 +126,31 @@ class ProgramSpec:
 
     @property
     def lm_used(self) -> LM:
-        """Its own language model, or the configured one.
+        """Its own language model, or the configured one; of a module of one predictor, what `lms` says of that.
 
         Raises:
             NotConfigured: there is neither.
+            UnknownName: it is named, and no configured LM has the name.
         """
-        return self.lm or defaults.configured_lm()
+        only = self.lms.get(ONLY_PREDICTORS.get(self.module, "")) if self.lms else None
+        own = only or self.lm
+        if own is None:
+            return defaults.configured_lm(self.supervisor)
+        return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+
+    @property
+    def lms_used(self) -> dict[str, LM]:
+        """The language models of predictors that have one of their own.
+
+        Raises:
+            UnknownName: one is named, and no configured LM has the name.
+        """
+        return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
+
+    @property
+    def adapter_used(self) -> str | None:
+        """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
+        return self.adapter or scoped().adapter
 
     @property
     def lm_of_workers(self) -> LM | None:
@@ -118,8 +163,9 @@ class ProgramSpec:
 
     @property
     def config_used(self) -> Mapping[str, Any]:
-        """The options of its LM calls."""
-        return self.config
+        """The options of its LM calls: its own, then those of the open `dspex.context`."""
+        outer = scoped().config
+        return {**outer, **self.config} if outer else self.config
 
     @property
     def supervisor_used(self) -> Supervisor:
@@ -145,23 +191,45 @@ class ProgramSpec:
         given = self.use_native_function_calling
         return is_native_by_default(adapter) if given is None else given
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages whose classes it may give beside those of its signature; none, but for a user's own module."""
+        return frozenset()
+
     # -- for a worker --------------------------------------------------------------------------------------------
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the checked inputs, and the same as plain data that a worker receives exactly.
+    @property
+    def sent(self) -> SentTypes:
+        """How its types get to workers.
+
+        Raises:
+            SignatureError, EncodeError, FrameTooLarge, MissingDependency: one cannot.
+        """
+        return SentTypes.of(self.signature, as_themselves=self.is_own)
+
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checked inputs as native code takes them.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        """Return the checked inputs, ready for a worker.
 
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
         return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
-    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a worker's outputs with their Python types.
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return a worker's outputs with their Python types; `objects` are those that are not plain data.
 
         Raises:
             AdapterParseError: a value does not fit its type.
         """
-        return typed_outputs(self.answered, outputs)
+        return typed_outputs(self.answered, outputs, objects)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker builds the module from.
@@ -173,15 +241,29 @@ class ProgramSpec:
             self._refuse_marked_demos()
         wire: dict[str, Any] = {
             "module": self.module,
-            "signature": signature_to_wire(self.signature),
+            "signature": self.sent.wire,
             "options": dict(self.options),
             "state": self.state,
         }
         if self.demos:
-            wire["demos"] = [demo_to_wire(demo, f"demos[{at}]") for at, demo in enumerate(self.demos)]
+            wire |= self._demos_to_wire()
         if self.tools or self.module in _AGENTS:
             wire["tools"] = specs_of(self.tools, self.tool_set)
         return wire
+
+    def _demos_to_wire(self) -> dict[str, Any]:
+        """Return the demos: as data, with DSPy's types as prompts show them, or as Python objects in text."""
+        demos = [value_here(dict(demo.items())) for demo in self.demos]
+        if all(map(is_plain, demos)):
+            return {"demos": demos}
+        carried = self.sent.carried({"demos": demos})
+        assert carried is not None
+        return {"carried_demos": base64.b64encode(carried).decode("ascii")}
+
+    def wire_lms(self, services: Services) -> dict[str, Any]:
+        """Return what a worker is told of the predictors' language models, beside `to_wire`."""
+        lms = {name: services.lm_record(lm) for name, lm in self.lms_used.items()}
+        return {"lms": lms} if lms else {}
 
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
@@ -192,9 +274,12 @@ class ProgramSpec:
         for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
-    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any]:
-        """Return the adapter as a worker takes it."""
-        name, is_native = self.adapter or _default_adapter(lm), self.use_native_function_calling
+    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
+        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
+        name, is_native = self.adapter_used, self.use_native_function_calling
+        if name is None and is_native is None and self.is_own:
+            return None
+        name = name or _default_adapter(lm)
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
     def require_tools(self, lm: LM | None) -> None:
@@ -204,11 +289,18 @@ class ProgramSpec:
             InvalidInput: no input holds tools.
         """
         if lm is not None:
-            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
+            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
     def registered(self, services: Services) -> AbstractContextManager[None]:
-        """Register what `to_wire` refers to, for the time of the block: the tools."""
-        return services.tools.registered(self.tool_set, self.tools)
+        """Register what `to_wire` refers to, for the time of the block: the tools, and types that are sent by value."""
+        tools, codes = services.tools.registered(self.tool_set, self.tools), self.sent.codes.values()
+        return _both(tools, services.code.registered(codes)) if codes else tools
+
+
+@contextlib.contextmanager
+def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Generator[None]:
+    with one, other:
+        yield
 
 
 def _default_adapter(lm: LM | None) -> str:

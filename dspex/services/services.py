@@ -23,6 +23,7 @@ from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
 from .code import CodeStore
+from .described_lms import DescribedLMs
 from .metrics import Metrics
 from .tools import ToolSets
 
@@ -39,10 +40,12 @@ class Services:
         self.metrics = Metrics()
         self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
+        self.described_lms = DescribedLMs(supervisor, self.lm_record)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
+        supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
         supervisor.register("code.get", self.code.get)
@@ -57,7 +60,7 @@ class Services:
         self.client.register(lm)
         record = lm.to_wire()
         record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
-        return {**record, "api_key": lm.api_key} if lm.direct else record
+        return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
 
     def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""
@@ -79,7 +82,8 @@ class Services:
             session=call.session_name or None,
             call=call.id,
         )
-        return Origin(self.accounts.of(request.pool.name, call.session), emit)
+        own = self.described_lms.of(request.worker)
+        return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
 
 
 def services_of(supervisor: Supervisor) -> Services:

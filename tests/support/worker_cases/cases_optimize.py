@@ -220,7 +220,8 @@ def test_some_errors_are_counted_and_survived() -> None:
     def metric_call(sent: dict[str, Any]) -> Any:
         if next(calls) % 10 == 3:
             raise ValueError("now and then")
-        return sent["example"]["answer"] == sent["prediction"]["answer"]
+        title, at = sent["row"]
+        return title == "train" and ROWS[at]["answer"] == sent["prediction"]["answer"]
 
     call = parent(doubling, metric_call=metric_call)
     _, _, value = optimized(
@@ -312,7 +313,7 @@ def test_missing_optuna_is_found_before_anything_is_paid() -> None:
 
 def test_typed_programs_can_be_optimized() -> None:
     """unit: examples are given the signature's types; the state holds plain JSON."""
-    described = programs().signature_of(None, "tests.support.user_code:Describe")
+    described = programs().signature_of(parent(""), "tests.support.user_code:Describe")
     rows = [{"person": {"name": f"n{number}", "age": number}, "mood": "good", "score": 0.5} for number in range(6)]
     call = parent(chat(mood="good", score="0.5"))
     arguments: dict[str, Any] = {"trainset": rows, "inputs": ["person"], "options": {"max_labeled_demos": 2}}

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
-from .adapter_choice import adapter_named
+from .adapter_choice import adapter_named, default_adapter
+from .asked_lms import LMS, CallLMs, Descriptions
+from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
 from .dspy_errors import invalid_input, translated
-from .host_imports import HostImports
+from .host_imports import HostImports, SentTypeCache
+from .host_values import values_from
 from .module_registry import known_modules
-from .modules import Modules
+from .modules import Modules, lms_in
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options
-from .prompt_capture import PromptCaptured, capturing
+from .prompt_capture import CAPTURE, PromptCaptured, capturing
 from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
@@ -38,6 +41,8 @@ class Programs:
     imports: UserImports
     lms: LMCache
     modules: Modules
+    described: Descriptions = field(default_factory=Descriptions)
+    sent_types: SentTypeCache = field(default_factory=SentTypeCache)
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
@@ -57,19 +62,32 @@ class Programs:
         rollout_id: int | None = None,
         tool_set: str | None = None,
         awaits: bool = False,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
-        module's `aforward` is called, where it has one.
+        module's `aforward` is called, where it has one. `carried` are inputs as Python objects, of the host's own
+        calls; the outputs of these are given back exactly too ("exact").
         """
-        built = self.modules.get(spec, self.imports_of(ctx))
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+        built = self.built(ctx, spec, lm, adapter)
+        arguments = self.arguments(ctx, built, inputs, tool_set, carried)
+        options = call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
-        with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
+        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options, awaits=awaits)
-        return accounted(built, prediction, usage, call_usage)
+        return accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted)
+
+    def arguments(
+        self, ctx: Context, built: BuiltProgram, inputs: Mapping[str, Any], tool_set: str | None, carried: bytes | None
+    ) -> dict[str, Any]:
+        """Return the inputs as a program's call takes them; `carried` are those that came as Python objects.
+
+        Raises:
+            Failure: InvalidInput.
+        """
+        return built.arguments(inputs, tool_set, values_from(carried, self.imports_of(ctx), tool_set))
 
     def render(
         self,
@@ -80,11 +98,14 @@ class Programs:
         lm: Record | None = None,
         config: Mapping[str, Any] | None = None,
         tool_set: str | None = None,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec, self.imports_of(ctx))
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
-        with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
+        built = self.built(ctx, spec, lm, adapter)
+        arguments = self.arguments(ctx, built, inputs, tool_set, carried)
+        options = call_options(config, None)
+        capturing_lm, none = self._capturing(lm or _NO_LM), CallUsage()
+        with self.calling(ctx, lm, adapter, none, spec=spec), dspy.context(lm=capturing_lm, **{CAPTURE: True}):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -101,11 +122,17 @@ class Programs:
 
     def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
         """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
-        return self.modules.get(spec, self.imports_of(ctx)).describe()
+        return self.built(ctx, spec).describe()
+
+    def built(self, ctx: Context, spec: Spec, lm: Record | None = None, adapter: Adapter = None) -> BuiltProgram:
+        """Return a program; a constructor of the user's runs with DSPy configured as for the call."""
+        return self.modules.get(
+            spec, self.imports_of(ctx), lambda: self.calling(ctx, lm, adapter, CallUsage(), spec=spec)
+        )
 
     def imports_of(self, ctx: Context) -> UserImports:
         """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""
-        return HostImports(self.imports.modules) if ctx.is_trusted else self.imports
+        return HostImports(self.imports.modules, self.sent_types) if ctx.is_trusted else self.imports
 
     def describe(self, ctx: Context) -> dict[str, Any]:
         """Return what this worker has: the versions that decide about parity, and the names it answers to."""
@@ -124,14 +151,26 @@ class Programs:
 
     @contextmanager
     def calling(
-        self, ctx: Context, lm: Record | None, adapter: Adapter, call_usage: CallUsage, **settings: Any
+        self,
+        ctx: Context,
+        lm: Record | None,
+        adapter: Adapter,
+        call_usage: CallUsage,
+        *,
+        spec: Spec | None = None,
+        **settings: Any,
     ) -> Generator[None]:
-        """Enter DSPy's settings for one command, and translate its errors into failures."""
-        ctx.conceal(*secrets_of(lm))
-        with translated(secrets_of(lm)):
-            found = self.lms.get(lm)
-            chosen = adapter_named(adapter, found, lm)
-            own = {SETTING: ctx, USAGE: call_usage}
+        """Enter DSPy's settings for one command, and translate its errors into failures.
+
+        Without an LM and an adapter, those hold that the user's modules configured when they were imported.
+        """
+        records = tuple(record for record in (lm, *lms_in(spec).values()) if record is not None)
+        secrets = tuple(secret for record in records for secret in secrets_of(record))
+        ctx.conceal(*secrets)
+        with translated(secrets):
+            found = self.lms.get(lm) if lm is not None else dspy.settings.lm
+            chosen = adapter_named(adapter, found, lm) if adapter is not None else default_adapter(found, lm)
+            own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
                 yield

@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
+_MODULES = (
+    "commands",
+    "worker_lm",
+    "user_lms",
+    "kept_options",
+    "modules",
+    "metric_calls",
+    "retrievers",
+    "field_streams",
+    "scored_rows",
+    "prediction_scores",
+)
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
@@ -45,15 +56,19 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
+    from . import call_threads, forwarded_lms, kept_options, own_sources, shared_usage, user_lms, user_settings
     from .commands import Programs
+    from .dspy_parts import HAS_LM15
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own.
-    dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
+    dspy.configure(disable_history=True, trace=None)
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    for each in (user_lms if HAS_LM15 else forwarded_lms, user_settings, call_threads, kept_options, own_sources, shared_usage):
+        each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
     return Programs.for_pool(settings)
@@ -68,11 +83,13 @@ def _prepare_environment() -> None:
 
 def _let_rows_take_their_time() -> None:
     """Let DSPy's executor never run a row again: it would after 120 s, and pay for it twice (dspy#9574)."""
+    import dspy
     from dspy.utils.parallelizer import ParallelExecutor
 
-    start: Any = ParallelExecutor.__init__
-    optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
-    start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
+    functions: tuple[Any, ...] = (ParallelExecutor.__init__, dspy.Parallel.__init__, dspy.Module.batch)
+    for function in functions:
+        optional = [one for one in inspect.signature(function).parameters.values() if one.default is not one.empty]
+        function.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
 
 
 def _lower_log_levels() -> None:

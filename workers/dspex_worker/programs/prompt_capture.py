@@ -18,6 +18,19 @@ class PromptCaptured(BaseException):
         self.messages = messages
 
 
+CAPTURE = "dspex_capture"  # among DSPy's settings: nothing is sent
+
+
+def refuse_to_send(call: Any) -> None:
+    """Stop the program with the messages of a prepared LM call, where nothing is to be sent.
+
+    Raises:
+        PromptCaptured: they are wanted.
+    """
+    if dspy.settings.get(CAPTURE):
+        raise PromptCaptured(call.legacy.get("messages") or [])
+
+
 class CapturingLM(dspy.LM):  # type: ignore[misc]
     """An LM with the abilities of another that stops the program when the first messages are ready."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
@@ -47,6 +48,7 @@ from .lm_transport import (
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
+_NAMES = re.compile(r"key|token|secret|password|credential")  # of options that hold a secret
 
 
 class LMCache:
@@ -79,6 +81,7 @@ def made_lm(record: Mapping[str, Any]) -> FallbackLM:
     """Return the LM for a record, with its fallbacks."""
     lm = direct_lm(record) if record.get("direct") else parent_lm(record)
     lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    lm.is_temperature_fixed = bool(record.get("is_temperature_fixed"))
     return lm
 
 
@@ -111,15 +114,10 @@ def _chat_lm(record: Mapping[str, Any], requests: ChatRequests) -> ChatLM:
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
-    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
-    lm = DirectLM(
-        str(record["model"]),
-        model_type=record.get("model_type") or "chat",
-        cache=False,
-        num_retries=int(record.get("retries") or 3),
-        **connection,
-        **options_of(record),
-    )
+    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
+    further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
+    own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
     return lm
 
@@ -136,7 +134,10 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return what must not appear in an error of a call with this LM record."""
     if record is None:
         return ()
-    own = (str(record["api_key"]),) if record.get("api_key") else ()
+    texts = {name: value for name, value in (record.get("direct_options") or {}).items() if isinstance(value, str)}
+    own = tuple(
+        value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
+    )
     return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
@@ -159,23 +160,29 @@ class WorkerLM(FallbackLM):
         asked = LMCallOptions(
             options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn
         )
-        call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
-        try:
-            with lm_call(asked):
-                yield
-        except Exception as error:  # counted, since modules and optimizers swallow some
-            call_usage.failed(error)
-            raise
-        finally:
-            call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
-        if asked.were_cached and all(asked.were_cached):
-            self._take_back_usage()
+        with counted(asked):
+            yield
 
-    def _take_back_usage(self) -> None:
-        """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
-        tracker = dspy.settings.usage_tracker
-        if tracker is not None and tracker.usage_data.get(self.model):
-            tracker.usage_data[self.model].pop()
+    def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:
+        copied: WorkerLM = self.copy()  # its engine holds locks, and nothing that a copy should not share
+        return copied
+
+    def dump_state(self) -> dict[str, Any]:
+        return {"model": self.model}  # a state says what a program is: `module_state` leaves it out
+
+
+@contextmanager
+def counted(asked: LMCallOptions) -> Generator[None]:
+    """Make an LM call's requests inside, with these options, and count them for the running command."""
+    call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
+    try:
+        with lm_call(asked):
+            yield
+    except Exception as error:  # counted, since modules and optimizers swallow some
+        call_usage.failed(error)
+        raise
+    finally:
+        call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
 
 
 class ChatLM(WorkerLM):
@@ -302,6 +309,16 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
     )
 
 
+def lm15_provider(model: str) -> str | None:
+    """Return the provider of a model whose name says none ("gpt-4o-mini"), as DSPy understands it."""
+    if not HAS_LM15:
+        return "openai"
+    try:
+        return str(LM15Engine(RouterConfig(env={}), model_type="chat").resolve(model).provider)
+    except Exception:  # lm15 raises several kinds; each means that it knows no such model
+        return None
+
+
 def _provider(record: Mapping[str, Any]) -> str:
     engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
     try:
@@ -324,7 +341,7 @@ def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
 
 def _abilities(record: Mapping[str, Any]) -> Capabilities:
     """Return the model's abilities by DSPy's table, unless the record sets them otherwise."""
-    probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
+    probe = FallbackLM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
     found: Capabilities = capabilities(probe)
     stated = record.get("supports") or {}
     tools = bool(stated.get("function_calling", found.function_calling))
