@@ -267,11 +267,14 @@ class ProgramSpec:
 
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
+        demos = (*self.demos, *(demos_of(self.state) if ":" not in self.module else ()))
+        if not demos:
+            return
         sig = self.signature
         may_be_marked = {
             name for name, field in sig.input_fields.items() if any(map(is_dspy_type, classes_in(field.annotation)))
         }
-        for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
+        for demo in demos:
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
     def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
