@@ -22,7 +22,8 @@ from dspex_worker.wire import messages
 
 from ..config import PoolConfig
 from ..errors import CallTimeout, PoolClosed
-from ..events import Bus, Name
+from ..events import Bus
+from . import state_events
 from .call import Call, wake_all
 from .changes import Changes
 from .deferred import Deferred
@@ -229,7 +230,7 @@ class Dispatcher(Executor):
         self.run_deferred()
 
     def _emit(self, emit: Emit) -> None:
-        self._bus.emit(Name(f"dspex.{emit.event}"), pool=self.name, **emit.facts)
+        self._bus.emit(state_events.NAMES[emit.event], pool=self.name, **emit.facts)
 
     def _end_callbacks(self, cancel: Cancel) -> None:
         """End the callbacks of a call that nobody waits for, without waiting for its worker.
