@@ -41,5 +41,5 @@ def run(options: argparse.Namespace) -> int:
 
 def refused(error: Exception, more: str = "") -> int:
     """Print what is wrong with the command line or the settings; return the exit code."""
-    print_error(f"{error}{more}")
+    print_error(f"{str(error).splitlines()[0]}{more}")  # what follows shows a place in a text that is before their eyes
     return USAGE
