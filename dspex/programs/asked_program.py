@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..signatures.signature import Signature
 from .factories import predictor
 from .module import module
+from .module_program import ModuleProgram
 from .program import Program
 
 
@@ -28,6 +29,21 @@ def asked_program(what: Any) -> Program[Any] | None:
     if isinstance(what, str | Mapping | Signature) or (isinstance(what, type) and hasattr(what, "input_fields")):
         return predictor("predict", what)
     return None
+
+
+def known_inputs(program: Program[Any]) -> Sequence[str]:
+    """Return the inputs that an example's fields are taken for, where nothing names them.
+
+    An input that a user's own module may do without could have a label's name: it is given only if it is named.
+    """
+    if isinstance(program, ModuleProgram) and program.is_open:
+        return tuple(program.described["required"])
+    return program.inputs
+
+
+def is_open(program: Program[Any]) -> bool:
+    """Whether it is a user's own module without a signature."""
+    return isinstance(program, ModuleProgram) and program.is_open
 
 
 def _is_module(what: Any) -> bool:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InvalidInput, SettingsError
 from ..signatures.signature import Signature
 from ..types.prediction import Prediction
-from .asked_program import asked_program
+from .asked_program import asked_program, is_open, known_inputs
 from .devset import DevsetRow
-from .module_program import ModuleProgram
 from .program import Program
 from .routing import GENERAL_POOL
 
@@ -95,11 +94,7 @@ class EvaluatedProgram:
 
     @property
     def inputs(self) -> Sequence[str]:
-        # An input that an own module may do without could have a label's name: it is given if it is named.
-        program = self.program
-        if isinstance(program, ModuleProgram) and program.is_open:
-            return tuple(program.described["required"])
-        return program.inputs
+        return known_inputs(self.program)
 
     @property
     def signature(self) -> Signature | None:
@@ -141,7 +136,7 @@ class EvaluatedProgram:
     @property
     def is_open(self) -> bool:
         """Whether it is a user's own module without a signature."""
-        return isinstance(self.program, ModuleProgram) and self.program.is_open
+        return is_open(self.program)
 
 
 @dataclass(frozen=True)

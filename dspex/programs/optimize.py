@@ -21,11 +21,10 @@ from ..errors import InvalidInput
 from ..services.metrics import MetricJob
 from ..services.services import Services, services_of
 from . import program_options, worker_answers
-from .asked_program import asked_program
-from .devset import as_example, input_names
+from .asked_program import asked_program, is_open, known_inputs
+from .devset import as_example, declared_inputs, input_names
 from .factories import predictor
 from .jobs import Progress, followed, plain_labels, wire_examples
-from .module_program import ModuleProgram
 from .native_route import default_adapter
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
@@ -97,7 +96,7 @@ def optimize(
     program_options.require_seconds(timeout)
     student = _student(program, lm, adapter, supervisor)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
-    names = input_names(inputs) or list(student.inputs)
+    names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
     examples = _examples(student, learned, held_out, names)
     job = _metric_job(student, learned, held_out, names)
     services = services_of(student.supervisor_used)
@@ -175,11 +174,19 @@ def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, n
     }
 
 
+def _named_inputs(student: Program, rows: list[Any], inputs: Sequence[str] | None) -> list[str]:
+    """Return the fields that go in: those that are named, else those that DSPy's examples declare, else the known."""
+    if (named := input_names(inputs)) is not None:
+        return named
+    declared = dict.fromkeys(name for row in rows for name in declared_inputs(row) or ())
+    return list(declared) or [name for name in known_inputs(student) if any(name in row for row in rows)]
+
+
 def _metric_job(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> MetricJob:
     """Return what a metric of this process gets: the very examples that were given, and values of their types."""
     rows = {"train": trainset, "val": valset or []}
     examples = {title: [as_example(row, names) for row in given] for title, given in rows.items()}
-    return MetricJob(examples, None if isinstance(student, ModuleProgram) and student.is_open else student.answered)
+    return MetricJob(examples, None if is_open(student) else student.answered)
 
 
 def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> dict[str, Any]:

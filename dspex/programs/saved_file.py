@@ -18,10 +18,9 @@ from dspex_worker import saved_state
 
 from .. import defaults
 from ..adapters.adapter_names import ADAPTERS
-from ..adapters.validation import texts_in
 from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
-from ..types.markers import START
+from ..types.markers import START, texts_in
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small

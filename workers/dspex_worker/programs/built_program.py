@@ -55,20 +55,26 @@ class BuiltProgram:
 
     # -- its inputs --
 
-    def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
+    def arguments(
+        self, inputs: Mapping[str, Any], tool_set: str | None = None, objects: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return the inputs as its call takes them; tools among them are called in the parent, under the set's id.
+
+        `objects` are inputs that came as what they are.
 
         Raises:
             Failure: InvalidInput.
         """
+        whole = {**inputs, **(objects or {})}
         if self.is_own:
-            self._require_taken(inputs)
-        for name in _TAKEN.intersection(inputs) if not self.is_own else ():
+            self._require_taken(whole)
+        for name in _TAKEN.intersection(whole) if not self.is_own else ():
             raise invalid_input(
                 f"DSPy's modules take the word {name!r} for themselves, so no input of that name can be given to them.",
                 name,
             )
-        return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
+        made = {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
+        return {name: made[name] if name in made else whole[name] for name in whole}
 
     def _require_taken(self, inputs: Mapping[str, Any]) -> None:
         """Check that its method takes these inputs, before it runs and asks anybody."""

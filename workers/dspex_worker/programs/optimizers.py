@@ -18,11 +18,12 @@ import dspy
 
 from ..failure import Failure
 from .dspy_errors import invalid_input, unknown_name
-from .option_rules import given_options
+from .option_rules import given_options, require_demos
 
 Examples = Sequence[dspy.Example]
 Compiling = Callable[[], dspy.Module]
 _BOOTSTRAP = ("max_bootstrapped_demos", "max_labeled_demos", "metric_threshold", "max_rounds", "max_errors")
+_SETS = {"light": 6, "medium": 12, "heavy": 18}  # of demonstrations, that MIPROv2 draws by itself
 DEFAULT_THREADS = 4
 
 
@@ -64,6 +65,8 @@ def _miprov2(job: OptimizerTask) -> Compiling:
     if auto is None:
         candidates = candidates or max(3, (trials or 6) * 2 // 3)
         trials = trials or max(3, candidates * 3 // 2)
+    demos = {name: int(job.options.get(name, 4)) for name in ("max_bootstrapped_demos", "max_labeled_demos")}
+    require_demos(candidates or _SETS[auto or "light"], *demos.values())
     made = dspy.MIPROv2(
         metric=job.metric,
         prompt_model=job.prompt_lm,
@@ -73,7 +76,7 @@ def _miprov2(job: OptimizerTask) -> Compiling:
         num_threads=_threads(job),
         # compile(seed=0) would mean the constructor's seed.
         **job.pick("seed", "init_temperature", "metric_threshold", "max_errors"),
-        **job.pick("max_bootstrapped_demos", "max_labeled_demos"),
+        **demos,
     )
     validated = min(len(job.valset), {"light": 100, "medium": 300, "heavy": 1000}.get(auto or "", 10**9))
     batch = min(int(job.options.get("minibatch_size", 35)), validated)

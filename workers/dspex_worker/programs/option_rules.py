@@ -126,7 +126,19 @@ def _require_one_budget(optimizer: str, given: Mapping[str, Any]) -> None:
                 )
     budgets = [name for name in _EXCLUSIVE.get(optimizer, ()) if given.get(name) is not None]
     if len(budgets) > 1:
+        said = " and ".join(f"{name}={given[name]!r}" for name in budgets)
+        raise invalid_input(f"{said} of {optimizer} exclude each other: each is the budget, so give one.", budgets[1])
+
+
+def require_demos(sets: int, bootstrapped: int, labeled: int) -> None:
+    """Check that MIPROv2 can draw its sets of demonstrations: those after the third have at least one of its own.
+
+    Raises:
+        Failure: InvalidInput, which DSPy finds as an empty range for random numbers, once the program was paid for.
+    """
+    if bootstrapped == 0 and labeled > 0 and sets > 3:
         raise invalid_input(
-            f"{' and '.join(budgets)} of {optimizer} exclude each other: each is the whole budget, so give one.",
-            budgets[1],
+            f"max_bootstrapped_demos of miprov2 is 0, and {sets} candidates are asked for: DSPy draws at least one for "
+            f"each after the third. Give 1 or more, num_candidates=3, or max_labeled_demos=0 too.",
+            "max_bootstrapped_demos",
         )
