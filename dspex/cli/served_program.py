@@ -65,10 +65,14 @@ class ServedProgram:
             yield self._read(chunks.value)
 
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        _, wire = self.spec.crossed(inputs)
+        crossed = self.spec.crossed(inputs)
+        if crossed.carried:
+            raise InvalidInput(
+                f"The input {next(iter(crossed.carried))!r} can be given to workers of this process only."
+            )
         adapter = self.spec.adapter or "chat"
         spec, config = self.spec.to_wire(), dict(self.spec.config)
-        return {"spec": spec, "inputs": wire, "adapter": adapter, "config": config}
+        return {"spec": spec, "inputs": crossed.plain, "adapter": adapter, "config": config}
 
     def _read(self, reply: Any) -> Any:
         found = worker_answers.prediction(reply, self.where)
