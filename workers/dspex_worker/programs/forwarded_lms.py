@@ -13,11 +13,12 @@ from typing import Any
 import dspy
 from dspy.utils import exceptions as dspy_errors
 
+from .asked_lms import headers_of
 from .dspy_parts import CLIENT_KEYS
 from .lm_fallbacks import FallbackLine
 from .lm_transport import LMCallOptions
 from .prompt_capture import CAPTURE, PromptCaptured
-from .user_lms import headers_of, is_of_user, lms_of_call
+from .user_lms import is_of_user, lms_of_call
 from .worker_lm import counted
 
 
