@@ -86,6 +86,7 @@ class Dspy:
 
     def close(self) -> None:
         """End the process and wait for it."""
+        self._process.kill()
         self._process.communicate()
 
 
