@@ -88,10 +88,28 @@ def test_either_way_of_calling_runs_what_the_module_has(both: Any, how: str) -> 
     assert (dspex_.outcome, dspex_.sent) == (dspy.outcome, dspy.sent), dspex_.message
 
 
-PLAIN = (
-    "none text number float bool bytes dict empty list tuple prediction bare example predictions pair nested nothing numbers "
-    "unicode completions"
-).split()
+PLAIN = [
+    "none",
+    "text",
+    "number",
+    "float",
+    "bool",
+    "bytes",
+    "dict",
+    "empty",
+    "list",
+    "tuple",
+    "prediction",
+    "bare",
+    "example",
+    "predictions",
+    "pair",
+    "nested",
+    "nothing",
+    "numbers",
+    "unicode",
+    "completions",
+]
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -129,7 +147,7 @@ def _bare(value: Any) -> Any:
     return {key: _bare(item) for key, item in value.items()}
 
 
-FAILURES = "value key attribute assert own chained timeout stop missing forward unset other".split()
+FAILURES = ["value", "key", "attribute", "assert", "own", "chained", "timeout", "stop", "missing", "forward", "unset", "other"]
 
 
 @pytest.mark.parametrize("kind", FAILURES)
@@ -158,7 +176,7 @@ def test_a_constructor_that_fails_says_so_with_the_modules_name(both: Any) -> No
     assert "FailsToBuild" in dspex_.message
 
 
-INSIDE = "Copies Scoped AsksTheModel Options CalledBack Usage Traced".split()
+INSIDE = ["Copies", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]
 
 
 @pytest.mark.parametrize("what", INSIDE)
