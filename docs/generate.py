@@ -126,6 +126,7 @@ WHAT_HAPPENED = {
     Name.LM_RETRIED: "a request to a model failed and is tried again",
     Name.LM_RESENT: "a request was sent again, since its kept connection was closed",
     Name.LM_FAILED_OVER: "the next of `fallbacks` is asked",
+    Name.LM_TRUNCATED: "an answer was cut at its length: max_tokens, or the model's context, was used up",
     Name.LM_LIMITED: "a request waits for the rate limit",
     Name.LM_CIRCUIT_OPENED: "an endpoint kept failing and is not asked for a while",
     Name.LM_CIRCUIT_CLOSED: "it answers again",

@@ -28,6 +28,12 @@ _HOMES = {
     "template": "templates",
     "Prediction": "types.prediction",
     "Chunk": "types.chunk",
+    "TraceStep": "types.trace_step",
+    "BaseCallback": "types.base_callback",
+    "Component": "types.component",
+    "HistoryEntry": "lm.call_history",
+    "history": "defaults",
+    "inspect_history": "defaults",
     "Program": "programs.program",
     "predict": "programs.predict",
     "apredict": "programs.predict",
@@ -89,10 +95,13 @@ if TYPE_CHECKING:
     from .control import connect as connect
     from .defaults import configure as configure
     from .defaults import default_supervisor as default_supervisor
+    from .defaults import history as history
+    from .defaults import inspect_history as inspect_history
     from .defaults import usage as usage
     from .errors import *  # noqa: F403
     from .events import Event as Event
     from .lm.cache import Cache as Cache
+    from .lm.call_history import HistoryEntry as HistoryEntry
     from .lm.record import LM as LM
     from .lm.usage import Account as Account
     from .pipelines.core.results import Optimization as Optimization
@@ -142,11 +151,14 @@ if TYPE_CHECKING:
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.base_callback import BaseCallback as BaseCallback
     from .types.chunk import Chunk as Chunk
+    from .types.component import Component as Component
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults
     from .types.tool_calls import ToolCalls as ToolCalls
+    from .types.trace_step import TraceStep as TraceStep
     from .usage_stats import UsageStats as UsageStats
 
 

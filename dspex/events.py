@@ -57,6 +57,7 @@ class Name(StrEnum):
     LM_RETRIED = "dspex.lm.retried"  # info
     LM_RESENT = "dspex.lm.resent"  # info
     LM_FAILED_OVER = "dspex.lm.failed_over"  # warning
+    LM_TRUNCATED = "dspex.lm.truncated"  # warning
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
@@ -84,6 +85,7 @@ _LEVELS: dict[Name, int] = {
     Name.SESSION_LOST: logging.WARNING,
     Name.INPUT_SUSPECTED: logging.WARNING,
     Name.LM_FAILED_OVER: logging.WARNING,
+    Name.LM_TRUNCATED: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.CACHE_REFUSED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
 from ..adapters.validation import demo_to_wire
+from ..lm.call_history import CallHistory
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
     from ..services.services import Services
     from ..types.tool import Tool
+    from .observer import Observer
 
 _OF_REQUESTS = frozenset({"dspy.Predict", "dspy.ChainOfThought", "dspy.MultiChainComparison"})
+_sources = itertools.count(1)
 _AGENTS = frozenset({"dspy.ReAct", "dspy.ReActV2"})
 
 
@@ -56,6 +60,9 @@ class ProgramSpec:
     use_native_function_calling: bool | None = None  # None: as DSPy's adapter has it, json yes, chat no
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
+    trace: bool = False  # whether predictions have one
+    kept: CallHistory | bool | None = None  # its own history; False: in none; None: in the process's, if that is on
+    callbacks: tuple[Any, ...] = ()
     idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
     tool_set: str = ""  # the id under which workers ask for what is of the host's
 
@@ -125,6 +132,29 @@ class ProgramSpec:
         """Whether the model is to give tool calls by its own interface for them."""
         given = self.use_native_function_calling
         return is_native_by_default(adapter) if given is None else given
+
+    # -- seeing it -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def source(self) -> int:
+        """The number that tells it apart in a history that it shares."""
+        return next(_sources)
+
+    @property
+    def observer(self) -> Observer | None:
+        """What sees a call of it; None where nobody wants to see anything."""
+        observing = defaults.observing()
+        if observing.is_idle and self.kept is None and not self.trace and not self.callbacks:
+            return None
+        records = self.kept is not False and (observing.records or isinstance(self.kept, CallHistory))
+        own = (self.kept,) if isinstance(self.kept, CallHistory) else ()
+        histories = (observing.history, *own) if records else ()
+        callbacks = (*observing.callbacks, *self.callbacks)
+        if not (histories or callbacks or self.trace):
+            return None
+        from .observer import Observer, Watch  # at first need: a process that sees nothing imports nothing for it
+
+        return Observer(Watch(self.trace, histories, callbacks, observing, self.source))
 
     # -- for a worker --------------------------------------------------------------------------------------------
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from .. import defaults
 from ..adapters.injection import suspected_fields
 from ..adapters.validation import crossed_inputs, typed_outputs
+from ..errors import DspexError
 from ..events import Name
 from ..lm.usage import Account, counters_in
 from ..services.services import services_of
 from ..services.tools import new_set_id, tools_among
 from ..types.prediction import Prediction
+from ..types.trace_step import TraceStep
 from . import worker_answers
 from .routing import GENERAL_POOL
 
@@ -60,6 +62,19 @@ class WorkerCalls:
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
+
+    def render(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the messages of its first request; nothing is sent."""
+        with self._sent(inputs) as (supervisor, arguments):
+            call = supervisor.pool(GENERAL_POOL).invoke("render", _rendered(arguments), timeout=self.spec.timeout)
+        return worker_answers.messages(call)
+
+    async def arender(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """`render`, awaited."""
+        with self._sent(inputs) as (supervisor, arguments):
+            pool = supervisor.pool(GENERAL_POOL)
+            call = await pool.ainvoke("render", _rendered(arguments), timeout=self.spec.timeout)
+        return worker_answers.messages(call)
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Yield the output fields' text as it arrives, then the prediction."""
@@ -107,7 +122,12 @@ class WorkerCalls:
             "rollout_id": spec.rollout_id,
             **({"tool_set": new_set_id()} if given else {}),
         }
-        with spec.registered(services), services.tools.registered(str(arguments.get("tool_set")), given):
+        with contextlib.ExitStack() as registered:
+            if (observer := spec.observer) is not None:
+                arguments["want"] = observer.wanted(new_set_id())
+                registered.enter_context(services.sights.registered(arguments["want"]["id"], observer))
+            registered.enter_context(spec.registered(services))
+            registered.enter_context(services.tools.registered(str(arguments.get("tool_set")), given))
             yield supervisor, arguments
 
     def _options(self, how: WorkerCallOptions) -> dict[str, Any]:
@@ -123,7 +143,7 @@ class WorkerCalls:
         known = self.spec.answered
         completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}
-        self._count_direct(usage, account)
+        self._count_direct(usage, account, int(reply.get("truncated") or 0), worker)
         return Prediction(
             typed_outputs(known, reply["outputs"]),
             completions=completions,
@@ -131,12 +151,37 @@ class WorkerCalls:
             cached=bool(reply.get("cached", not usage)),
             cost_usd=account.cost,
             route=f"python:{worker}",
+            finish_reason=reply.get("finish_reason") or "",
+            trace=[self._step(step) for step in reply.get("trace") or ()],
         )
 
-    def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
+    def _step(self, told: Mapping[str, Any]) -> TraceStep:
+        """Return a step of the trace; the outputs of the program's own signature have its types."""
+        outputs, known = told["outputs"], self.spec.answered
+        if outputs and outputs.keys() == known.output_fields.keys():
+            with contextlib.suppress(DspexError):
+                outputs = typed_outputs(known, outputs)
+        facts = {name: told[name] for name in ("seconds", "usage", "finish_reason")}
+        flags = {name: told.get(name) is True for name in ("cached", "is_cut")}
+        return TraceStep(
+            told["predictor"], told["inputs"], outputs, error=str(told.get("error") or ""), **facts, **flags
+        )
+
+    def _count_direct(
+        self, usage: Mapping[str, Mapping[str, Any]], account: Account, truncated: int, worker: str
+    ) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
         lm = self.spec.lm_used
         if lm.direct:
             pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))
+            if truncated:
+                services_of(self.spec.supervisor_used).emit(
+                    Name.LM_TRUNCATED, model=lm.model, count=truncated, pool=GENERAL_POOL, worker=worker
+                )
+
+
+def _rendered(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a `render`, of those of a `run`."""
+    return {name: value for name, value in arguments.items() if name not in ("rollout_id", "want")}

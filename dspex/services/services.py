@@ -24,6 +24,7 @@ from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
 from .metrics import Metrics
+from .sights import Sights
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -37,6 +38,7 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
+        self.sights = Sights(client)
         self.accounts = Accounts(supervisor.budgets)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
@@ -44,6 +46,7 @@ class Services:
         supervisor.register("lm.request", self._forward)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
+        supervisor.register("call.seen", self.sights.seen)
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
         """Return what a pool, or one session in it, has used so far."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from dspy.utils.usage_tracker import UsageTracker
 
 from ..context import Context, current, running_context
 from ..failure import Failure
@@ -21,6 +22,7 @@ from .dspy_errors import ParentRefused
 T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
 USAGE = "dspex_usage"
+SIGHT = "dspex_sight"
 
 
 def running() -> Context:
@@ -42,6 +44,26 @@ def in_call(context: Context, function: Callable[..., T], *arguments: Any, **nam
         running_context.reset(token)
 
 
+class SharedUsage(UsageTracker):  # type: ignore[misc]
+    """DSPy's tracker of tokens, one for all threads of a call: DSPy's executors would give each a copy of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        with self._lock:
+            super().add_usage(lm, usage_entry)
+
+    def totals(self) -> dict[str, dict[str, Any]]:
+        """Return what each model used; nothing for one that only the cache answered."""
+        with self._lock:
+            return {model: used for model, used in self.get_total_tokens().items() if used}
+
+    def __deepcopy__(self, _: Any) -> SharedUsage:
+        return self
+
+
 @dataclass
 class CallUsage:
     """A command's LM calls: how many requests, how many the cache answered, what failed, whoever swallowed it."""
@@ -51,6 +73,9 @@ class CallUsage:
     lm_errors: int = 0
     last: Exception | None = None
     refused: Failure | None = None  # the parent will carry no request any more: a budget is spent, say
+    finish_reason: str = ""  # of the last answer
+    truncated: int = 0  # answers that were cut at length
+    tokens: SharedUsage = field(default_factory=SharedUsage)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -63,6 +88,12 @@ class CallUsage:
         with self._lock:
             self.requests += requests
             self.cached += cached
+
+    def ended(self, finish_reason: str) -> None:
+        """Note why an answer ended."""
+        with self._lock:
+            self.finish_reason = finish_reason
+            self.truncated += finish_reason == "length"
 
     def failed(self, error: Exception) -> None:
         """Count an LM call that failed."""

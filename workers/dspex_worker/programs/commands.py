@@ -16,12 +16,13 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named
-from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
+from .call_context import SETTING, USAGE, CallUsage
+from .call_sight import sight_of
 from .dspy_errors import invalid_input, translated
 from .module_registry import known_modules
 from .modules import Modules
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came
-from .prompt_capture import PromptCaptured, capturing
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came, watching
+from .prompt_capture import PromptCapture, PromptCaptured
 from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
@@ -54,17 +55,20 @@ class Programs:
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
         tool_set: str | None = None,
+        want: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one."""
+        """Call a program once: {"outputs", "usage", "cached", "finish_reason", "truncated"}.
+
+        "completions" come when there is more than one, "trace" when it is wanted; see `CallSight` for `want`.
+        """
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
-        call_usage = CallUsage()
-        watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
-        with self.calling(ctx, lm, adapter, call_usage, **watching), dspy.track_usage() as usage:
+        call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
+        with self.calling(ctx, lm, adapter, call_usage, **watching(built, call_usage, sight)):
             prediction = call(built, arguments, options)
         if prediction is None:
             raise nothing_came(spec, call_usage)
-        return accounted(prediction, usage, call_usage)
+        return accounted(prediction, call_usage, sight)
 
     def render(
         self,
@@ -79,7 +83,8 @@ class Programs:
         """Return the messages that the program's first LM call would send; nothing is sent."""
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
-        with self.calling(ctx, lm, adapter, CallUsage()), dspy.context(lm=self._capturing(lm or _NO_LM)):
+        capture = [*(dspy.settings.callbacks or []), PromptCapture()]
+        with self.calling(ctx, lm or _NO_LM, adapter, CallUsage(), callbacks=capture):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -102,11 +107,6 @@ class Programs:
             "retrievers": sorted(retrievers.NAMES),
             "metrics": sorted(metric_calls.BUILT_IN),
         }
-
-    def _capturing(self, record: Record) -> dspy.LM:
-        real = self.lms.get(record)
-        assert real is not None
-        return capturing(record, real)
 
     @contextmanager
     def calling(

@@ -44,11 +44,13 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
+    from . import lm_answers
     from .commands import Programs
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
-    # need a trace open their own.
-    dspy.configure(disable_history=True, trace=None, lm=None, adapter=None, callbacks=[])
+    # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
+    lm_answers.install()
+    dspy.configure(disable_history=False, trace=None, lm=None, adapter=None, callbacks=[])
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.

@@ -8,7 +8,8 @@ from typing import Any
 import dspy
 
 from ..failure import Failure
-from .call_context import CallUsage
+from .call_context import SIGHT, CallUsage, ErrorRecorder
+from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
 from .modules import BuiltProgram, check_config
 from .wire_values import to_wire
@@ -56,10 +57,31 @@ def result_of(prediction: Any) -> dict[str, Any]:
     return result
 
 
-def accounted(prediction: Any, usage: Any, call_usage: CallUsage) -> dict[str, Any]:
-    """Return a program's result with what it cost: usage by model, and whether the cache answered all of it."""
-    tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
-    return {**result_of(prediction), "usage": to_wire(tokens), "cached": call_usage.is_cached}
+def accounted(prediction: Any, call_usage: CallUsage, sight: CallSight | None = None) -> dict[str, Any]:
+    """Return a program's result with how it came about.
+
+    That is: usage by model, whether the cache answered all of it, why the last answer ended, and the trace if wanted.
+    """
+    return {
+        **result_of(prediction),
+        "usage": to_wire(call_usage.tokens.totals()),
+        "cached": call_usage.is_cached,
+        "finish_reason": call_usage.finish_reason,
+        "truncated": call_usage.truncated,
+        **({} if sight is None or sight.steps is None else {"trace": sight.steps}),
+    }
+
+
+def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
+    """Return the settings of DSPy under which a call's usage is counted, and its steps are seen."""
+    settings: dict[str, Any] = {"usage_tracker": call_usage.tokens}
+    seeing: list[Any] = [ErrorRecorder(call_usage)] if built.swallows_errors else []
+    if sight is not None:
+        settings[SIGHT] = sight
+        seeing.append(sight)
+    if seeing:
+        settings["callbacks"] = [*(dspy.settings.callbacks or []), *seeing]
+    return settings
 
 
 def nothing_came(spec: Spec, call_usage: CallUsage) -> Failure:

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -19,12 +20,12 @@ from dspy.clients.call_context import stream_emitted
 from dspy.clients.capabilities import Capabilities, capabilities
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
 from dspy.clients.execution import StreamAccumulator
-from dspy.lm15 import Request, Response, RouterConfig
+from dspy.lm15 import Request, Response, RouterConfig, Usage
 from dspy.utils.exceptions import LMConfigurationError
 
 from ..failure import Failure
 from .call_context import USAGE, CallUsage
-from .lm_direct import DirectLM
+from .lm_direct import DirectLM, Viewer
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
     PLACEHOLDER_KEY,
@@ -79,7 +80,7 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
         str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
     )
     engine = ParentEngine(record, transport)
-    return WorkerLM(
+    made = WorkerLM(
         model,
         model_type=record.get("model_type") or "chat",
         engine=engine,
@@ -88,6 +89,8 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
         num_retries=0,
         **options_of(record),
     )
+    made.ref = str(record["ref"])
+    return made
 
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
@@ -102,6 +105,7 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
         **options_of(record),
     )
     lm.watching = WATCH
+    lm.ref = str(record.get("ref") or "")
     return lm
 
 
@@ -149,14 +153,6 @@ class WorkerLM(FallbackLM):
             raise
         finally:
             call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
-        if asked.were_cached and all(asked.were_cached):
-            self._take_back_usage()
-
-    def _take_back_usage(self) -> None:
-        """Take back the usage that DSPy has just noted: the answer came from the parent's cache."""
-        tracker = dspy.settings.usage_tracker
-        if tracker is not None and tracker.usage_data.get(self.model):
-            tracker.usage_data[self.model].pop()
 
 
 class _Routed:
@@ -190,18 +186,14 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
 
     def complete(self, request: Request) -> Response:
         watch = dspy.settings.get(WATCH)
-        if watch is None:
-            return super().complete(request)
-        return self._watched(request, watch)
+        return _charged(super().complete(request) if watch is None else self._watched(request, watch.viewer()))
 
-    def _watched(self, request: Request, watch: Any) -> Response:
+    def _watched(self, request: Request, viewer: Viewer) -> Response:
         accumulator = StreamAccumulator(request)
         for event in self.stream(request):
             accumulator.push(event)
-            if watch(event):
-                if (asked := current_lm_call()) is not None:
-                    asked.turn.was_shown = True
-                stream_emitted()  # what was shown is not asked for again in another format, as in DSPy's streams
+            _show(event, viewer)
+        viewer.finish()
         return accumulator.response()
 
 
@@ -212,6 +204,33 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
         self._resolved: dict[str, Any] = {}
         super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
         self.declare(_abilities(record))
+
+    async def complete(self, request: Request) -> Response:
+        watch = dspy.settings.get(WATCH)
+        return _charged(await (super().complete(request) if watch is None else self._watched(request, watch.viewer())))
+
+    async def _watched(self, request: Request, viewer: Viewer) -> Response:
+        accumulator = StreamAccumulator(request)
+        async for event in self.stream(request):
+            accumulator.push(event)
+            _show(event, viewer)
+        viewer.finish()
+        return accumulator.response()
+
+
+def _show(event: Any, viewer: Viewer) -> None:
+    """Show an event of an answer that arrives; what was shown is not asked for again, as in DSPy's streams."""
+    if event.type == "delta" and event.delta.type == "text" and viewer.show(event.delta.text):
+        if (asked := current_lm_call()) is not None:
+            asked.turn.was_shown = True
+        stream_emitted()
+
+
+def _charged(response: Response) -> Response:
+    """Return the answer without its usage if it came from the parent's cache: that was paid before."""
+    asked = current_lm_call()
+    is_cached = asked is not None and bool(asked.were_cached) and asked.were_cached[-1]
+    return replace(response, usage=Usage()) if is_cached else response
 
 
 def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
