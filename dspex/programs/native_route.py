@@ -218,7 +218,7 @@ class NativePredictor:
             usage=total.usage,
             cached=total.is_cached,
             cost_usd=total.cost,
-            finish_reason=answer.completion.finish_reasons[0],
+            finish_reason=_finish_reason(answer.completion),
         )
 
     def _question(self, call: _Call, compiled: CompiledSignature) -> _Question:
@@ -288,6 +288,12 @@ def _next(
     except StopIteration as end:
         made: Prediction = end.value
         return made
+
+
+def _finish_reason(completion: ReadableCompletion) -> str:
+    """Return why the first answer ended; "" where whoever completes it does not say."""
+    reasons: Sequence[str] = getattr(completion, "finish_reasons", ())
+    return reasons[0] if reasons else ""
 
 
 def default_adapter(lm: LanguageModel) -> str:

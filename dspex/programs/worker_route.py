@@ -120,6 +120,7 @@ class WorkerCalls:
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
+            "want": {},  # why the answers ended, which every prediction says
             **({"tool_set": new_set_id()} if given else {}),
         }
         with contextlib.ExitStack() as registered:

@@ -203,8 +203,9 @@ _OPTIONS = frozenset({"config", "demos", "signature", "lm", "new_signature"})
 
 
 def sight_of(context: Context, program: dspy.Module, want: Mapping[str, Any] | None) -> CallSight | None:
-    """Return what sees a call; None where nobody wants to see anything."""
-    return CallSight(context, program, want) if want else None
+    """Return what sees a call; None where nobody wants to see its steps."""
+    is_seen = want and (want.get("trace") or want.get("history") or want.get("hooks"))
+    return CallSight(context, program, want) if want and is_seen else None
 
 
 def _is_cached() -> bool:

@@ -57,9 +57,9 @@ class Programs:
         tool_set: str | None = None,
         want: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Call a program once: {"outputs", "usage", "cached", "finish_reason", "truncated"}.
+        """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
-        "completions" come when there is more than one, "trace" when it is wanted; see `CallSight` for `want`.
+        With `want` (see `CallSight`) also "finish_reason", "truncated", and "trace" if that is wanted.
         """
         built = self.modules.get(spec)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
@@ -68,7 +68,7 @@ class Programs:
             prediction = call(built, arguments, options)
         if prediction is None:
             raise nothing_came(spec, call_usage)
-        return accounted(prediction, call_usage, sight)
+        return accounted(prediction, call_usage, want, sight)
 
     def render(
         self,

@@ -56,7 +56,7 @@ def run_stream(
                 prediction = in_call(ctx, call, built, arguments, options)
             if prediction is None:
                 raise nothing_came(spec, call_usage)
-            outcome.append(accounted(prediction, call_usage, sight))
+            outcome.append(accounted(prediction, call_usage, want, sight))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:

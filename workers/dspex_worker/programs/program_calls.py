@@ -57,19 +57,19 @@ def result_of(prediction: Any) -> dict[str, Any]:
     return result
 
 
-def accounted(prediction: Any, call_usage: CallUsage, sight: CallSight | None = None) -> dict[str, Any]:
-    """Return a program's result with how it came about.
+def accounted(
+    prediction: Any, call_usage: CallUsage, want: Mapping[str, Any] | None = None, sight: CallSight | None = None
+) -> dict[str, Any]:
+    """Return a program's result with what it cost: usage by model, and whether the cache answered all of it.
 
-    That is: usage by model, whether the cache answered all of it, why the last answer ended, and the trace if wanted.
+    For who wants to see more, also why the last answer ended, how many were cut at their length, and the trace.
     """
-    return {
-        **result_of(prediction),
-        "usage": to_wire(call_usage.tokens.totals()),
-        "cached": call_usage.is_cached,
-        "finish_reason": call_usage.finish_reason,
-        "truncated": call_usage.truncated,
-        **({} if sight is None or sight.steps is None else {"trace": sight.steps}),
-    }
+    result = {**result_of(prediction), "usage": to_wire(call_usage.tokens.totals()), "cached": call_usage.is_cached}
+    if want is not None:
+        result |= {"finish_reason": call_usage.finish_reason, "truncated": call_usage.truncated}
+    if sight is not None and sight.steps is not None:
+        result["trace"] = sight.steps
+    return result
 
 
 def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
