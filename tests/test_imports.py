@@ -32,13 +32,13 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
+    "wire, types, output_limit, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory",
     "session_state, user_code, error_report, reaping",
     "parent_calls",
     "context",
-    "bridge, builtin_commands",
+    "bridge, builtin_commands, output_log",
     "running_call, leader_follower, bridge_loader",
     "execution, interrupter",
     "runtime",
@@ -50,7 +50,17 @@ APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
 SHARED_WITH_WORKERS = tuple(
     f"dspex_worker.{name}"
-    for name in ("wire", "types", "lifeline", "memory", "signals", "starting", "saved_state", "user_calls")
+    for name in (
+        "wire",
+        "types",
+        "lifeline",
+        "memory",
+        "signals",
+        "starting",
+        "saved_state",
+        "user_calls",
+        "output_limit",
+    )
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 

@@ -13,8 +13,10 @@ import inspect
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from ..context import Context, running_context
 
 if TYPE_CHECKING:
     from .commands import Programs
@@ -56,6 +58,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     _let_rows_take_their_time()
+    _carry_the_call_along()
     _lower_log_levels()
     return Programs.for_pool(settings)
 
@@ -74,6 +77,27 @@ def _let_rows_take_their_time() -> None:
     start: Any = ParallelExecutor.__init__
     optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
     start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
+
+
+def _carry_the_call_along() -> None:
+    """Let the threads of DSPy's executors work for the call that started them: what they print is the call's."""
+    from dspy.utils.parallelizer import ParallelExecutor
+
+    wrap: Any = ParallelExecutor._wrap_function
+
+    def wrapped(self: Any, function: Any) -> Any:
+        context, plain = running_context.get(None), wrap(self, function)
+        return plain if context is None else lambda item: _in_call(context, plain, item)
+
+    ParallelExecutor._wrap_function = wrapped
+
+
+def _in_call(context: Context, function: Callable[[Any], Any], item: Any) -> Any:
+    token = running_context.set(context)
+    try:
+        return function(item)
+    finally:
+        running_context.reset(token)
 
 
 def _lower_log_levels() -> None:
