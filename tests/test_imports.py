@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
-    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates, setting_values, html_views",
+    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates, setting_values, html_views, "
+    "cancel_flag",
     "events, config, settings_exposure",
     "lm",
     "types",

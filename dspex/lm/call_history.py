@@ -20,9 +20,9 @@ class HistoryEntry:
     """One request to a language model and its answer.
 
     `messages` are those that DSPy's adapter made; `text` is the first answer's, `outputs` has all of them as DSPy does
-    (texts, or mappings with `text`, `tool_calls`, `reasoning_content`). `route` is "native" or "python:<pool>/<worker>",
-    `worker` the latter part of it. `cost_usd` is 0.0 for what was `cached`, None where the price is unknown. A request
-    that failed has an `error`, and no text. No key is in it.
+    (texts, or mappings with `text`, `tool_calls`, `reasoning_content`). `route` is "native" or
+    "python:<pool>/<worker>", `worker` the latter part of it. `cost_usd` is 0.0 for what was `cached`, None where the
+    price is unknown. A request that failed has an `error`, and no text. No key is in it.
     """
 
     messages: Sequence[Mapping[str, Any]]

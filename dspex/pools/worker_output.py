@@ -1,7 +1,7 @@
 """Log what workers print, warn, log and write to stderr: redacted, and bounded per worker. Engine's thread.
 
-Their Python code sends LOG messages; what C code and children write comes from the pipe of stderr, whose end is kept for
-errors as well. Whatever is over a worker's limit is dropped, and said to be, by the second.
+Their Python code sends LOG messages; what C code and children write comes from the pipe of stderr, whose end is kept
+for errors as well. Whatever is over a worker's limit is dropped, and said to be, by the second.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ..signatures.signature import Signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction, S_co
 from . import program_options
+from .mapped_rows import current_row
 from .native_route import NativePredictor
 from .program_options import ProgramOptions
 from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
@@ -93,19 +94,21 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def run_here(self, inputs: Mapping[str, Any]) -> Prediction[S_co]:
         """Run it natively, whatever was decided."""
-        return self._asked.predict(defaults.client(), inputs, deadline=self._deadline())
+        if (row := current_row()) is not None:
+            return row.run(self.arun_here(inputs))
+        return self._predictor.predict(defaults.client(), inputs, deadline=self._deadline())
 
     def arun_here(self, inputs: Mapping[str, Any]) -> Coroutine[Any, Any, Prediction[S_co]]:
         """`run_here`, awaited."""
-        return self._asked.apredict(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.apredict(defaults.client(), inputs, deadline=self._deadline())
 
     def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction[S_co]]:
         """Stream it natively, whatever was decided."""
-        return self._asked.stream(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.stream(defaults.client(), inputs, deadline=self._deadline())
 
     def astream_here(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction[S_co]]:
         """`stream_here`, for `async for`."""
-        return self._asked.astream(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.astream(defaults.client(), inputs, deadline=self._deadline())
 
     # -- in a worker ---------------------------------------------------------------------------------------------
 
@@ -210,6 +213,14 @@ class Program(ProgramSpec, Generic[S_co]):
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
         return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
+    def _repr_html_(self) -> str:
+        from ..html_views import table  # at first need: notebooks alone show it
+
+        return table(self.facts(), title=self.module)
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.facts()
+
     # ============================================================================================================
 
     def _worker_python(self) -> str | None:
@@ -235,7 +246,7 @@ class Program(ProgramSpec, Generic[S_co]):
         return known if known is not None and known.lm is self.lm else self._native_for(self.lm_used)
 
     @property
-    def _asked(self) -> NativePredictor:
+    def _predictor(self) -> NativePredictor:
         """The native predictor for one call: one that shows itself, if somebody wants to see it."""
         observer = self.observer
         if observer is None:

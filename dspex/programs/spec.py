@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,25 @@ class ProgramSpec:
     def served(self) -> NativeState:
         """What the native side serves: the signature with what the module adds and the state says, and the demos."""
         return native_state(self.module, self.answered, self.state, self.demos)
+
+    def facts(self) -> Iterator[tuple[str, Any]]:
+        """Yield what it is, as names and values, for who looks at it."""
+        yield "inputs", ", ".join(self.inputs)
+        yield "outputs", ", ".join(self.outputs)
+        yield "instructions", self.signature.instructions
+        for name, many in (("demos", self.demos), ("tools", self.tools)):
+            if many:
+                yield name, len(many)
+        for name in ("adapter", "timeout", "rollout_id", "idempotent"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+        if self.config:
+            yield "config", dict(self.config)
+        if self.lm is not None:
+            yield "lm", self.lm.model
+        yield "implementation", self.implementation
+        if self.state is not None:
+            yield "state", f"of {len(self.state)} parts"
 
     # -- how it is called ----------------------------------------------------------------------------------------
 

@@ -143,13 +143,15 @@ class _WatchedReader(ReplyReader):
 
     def read(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
         with self._shown(completion) as found:
-            found.append(super().read(completion))
-        return found[0]
+            outputs = super().read(completion)
+            found.append(outputs)
+        return outputs
 
     async def aread(self, completion: ReadableCompletion) -> Outputs | AdapterParseError:
         with self._shown(completion) as found:
-            found.append(await super().aread(completion))
-        return found[0]
+            outputs = await super().aread(completion)
+            found.append(outputs)
+        return outputs
 
     @contextlib.contextmanager
     def _shown(self, completion: ReadableCompletion) -> Generator[list[Any]]:
@@ -185,10 +187,10 @@ class _WatchedClient:
             return asking.answered(await self._client.acomplete(lm, messages, **options))
 
     def stream(self, lm: Any, messages: Sequence[Message], **options: Any) -> Generator[str | Completion, None, None]:
-        with _Asking(self._predictor, lm, messages, options) as asking:
-            with contextlib.closing(self._client.stream(lm, messages, **options)) as items:
-                for item in items:
-                    yield item if isinstance(item, str) else asking.answered(item)
+        items = self._client.stream(lm, messages, **options)
+        with _Asking(self._predictor, lm, messages, options) as asking, contextlib.closing(items):
+            for item in items:
+                yield item if isinstance(item, str) else asking.answered(item)
 
     async def astream(
         self, lm: Any, messages: Sequence[Message], **options: Any

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from .. import defaults
 from ..adapters.injection import suspected_fields
 from ..adapters.validation import crossed_inputs, typed_outputs
+from ..cancel_flag import current_flag
 from ..errors import DspexError
 from ..events import Name
 from ..lm.usage import Account, counters_in
@@ -54,7 +55,7 @@ class WorkerCalls:
         """Run it; return the prediction with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
-            call = pool.invoke("run", arguments, cancel=how.get("cancel"), **self._options(how))
+            call = pool.invoke("run", arguments, cancel=how.get("cancel") or _on_cancel(), **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
     async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
@@ -113,7 +114,7 @@ class WorkerCalls:
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given = tools_among(typed)
-        arguments = {
+        arguments: dict[str, Any] = {
             "spec": spec.to_wire(),
             "inputs": wire,
             "lm": services.lm_record(lm),
@@ -125,8 +126,9 @@ class WorkerCalls:
         }
         with contextlib.ExitStack() as registered:
             if (observer := spec.observer) is not None:
-                arguments["want"] = observer.wanted(new_set_id())
-                registered.enter_context(services.sights.registered(arguments["want"]["id"], observer))
+                id = new_set_id()
+                arguments["want"] = observer.wanted(id)
+                registered.enter_context(services.sights.registered(id, observer))
             registered.enter_context(spec.registered(services))
             registered.enter_context(services.tools.registered(str(arguments.get("tool_set")), given))
             yield supervisor, arguments
@@ -162,10 +164,16 @@ class WorkerCalls:
         if outputs and outputs.keys() == known.output_fields.keys():
             with contextlib.suppress(DspexError):
                 outputs = typed_outputs(known, outputs)
-        facts = {name: told[name] for name in ("seconds", "usage", "finish_reason")}
-        flags = {name: told.get(name) is True for name in ("cached", "is_cut")}
         return TraceStep(
-            told["predictor"], told["inputs"], outputs, error=str(told.get("error") or ""), **facts, **flags
+            told["predictor"],
+            told["inputs"],
+            outputs,
+            seconds=told["seconds"],
+            usage=told["usage"],
+            finish_reason=told["finish_reason"],
+            cached=told.get("cached") is True,
+            error=str(told.get("error") or ""),
+            is_cut=told.get("is_cut") is True,
         )
 
     def _count_direct(
@@ -181,6 +189,12 @@ class WorkerCalls:
                 services_of(self.spec.supervisor_used).emit(
                     Name.LM_TRUNCATED, model=lm.model, count=truncated, pool=GENERAL_POOL, worker=worker
                 )
+
+
+def _on_cancel() -> OnCancel | None:
+    """Return what cancels a blocking call that is one of many, such as a row of `dspex.map`."""
+    flag = current_flag()
+    return None if flag is None else flag.on_set
 
 
 def _rendered(arguments: Mapping[str, Any]) -> dict[str, Any]:

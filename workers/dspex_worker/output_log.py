@@ -193,4 +193,4 @@ def _tell_who_emits() -> None:
         finally:
             _emitting.reset(token)
 
-    logging.StreamHandler.emit = emit  # type: ignore[method-assign]
+    logging.StreamHandler.emit = emit  # type: ignore[method-assign,assignment]

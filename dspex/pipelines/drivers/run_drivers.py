@@ -19,8 +19,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...cancel_flag import CancelFlag
 from ...loop_thread import LoopThread
-from .cancel import BranchFlag, CancelFlag, cancelled
+from .cancel import BranchFlag, cancelled
 from .threads import Threads
 
 Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]

@@ -52,7 +52,7 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         self._names = PredictorNames(program)
         self._id = str(want.get("id") or "")
         self._records = bool(want.get("history"))
-        self._hooks = frozenset(want.get("hooks") or ())
+        self._hooks: frozenset[str] = frozenset(want.get("hooks") or ())
         self._open: dict[str, _Open] = {}
         self._size = 0
 

@@ -83,13 +83,14 @@ def _carry_the_call_along() -> None:
     """Let the threads of DSPy's executors work for the call that started them: what they print is the call's."""
     from dspy.utils.parallelizer import ParallelExecutor
 
-    wrap: Any = ParallelExecutor._wrap_function
+    executor: Any = ParallelExecutor
+    wrap = executor._wrap_function
 
     def wrapped(self: Any, function: Any) -> Any:
         context, plain = running_context.get(None), wrap(self, function)
         return plain if context is None else lambda item: _in_call(context, plain, item)
 
-    ParallelExecutor._wrap_function = wrapped
+    executor._wrap_function = wrapped
 
 
 def _in_call(context: Context, function: Callable[[Any], Any], item: Any) -> Any:
