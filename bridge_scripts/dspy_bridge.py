@@ -55,7 +55,7 @@ def render(ctx: Context, **call: Any) -> dict[str, Any]:
 def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
     from dspex_worker.programs.retrievers import retrieve
 
-    return retrieve(programs.imports, ctx, **call)
+    return retrieve(programs.imports_of(ctx), ctx, **call)
 
 
 @bridge.command()
@@ -63,6 +63,11 @@ def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[
     from dspex_worker.programs.evaluation import evaluate
 
     return (yield from evaluate(programs, ctx, **call))
+
+
+@bridge.command()
+def describe_program(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.describe_program(ctx, **call)
 
 
 @bridge.command()

@@ -39,6 +39,8 @@ _HOMES = {
     "apredict": "programs.predict",
     "predict_stream": "programs.predict",
     "apredict_stream": "programs.predict",
+    "module": "programs.module",
+    "function": "programs.module",
     "predictor": "programs.factories",
     "chain_of_thought": "programs.factories",
     "react": "programs.factories",
@@ -133,6 +135,8 @@ if TYPE_CHECKING:
     from .programs.factories import refine as refine
     from .programs.map import amap as amap
     from .programs.map import map as map
+    from .programs.module import function as function
+    from .programs.module import module as module
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized

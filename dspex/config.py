@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from .errors import SettingsError, UnknownName
-from .setting_values import GIB, Affinity, StartMethod, setting_value
+from .setting_values import GIB, Affinity, LMPolicy, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
 
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-TABLES = ("pools", "lm", "budget", "control")  # of a settings file
+TABLES = ("pools", "lm", "lms", "budget", "control")  # of a settings file
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:
@@ -65,6 +65,7 @@ class PoolSettings(TypedDict, total=False):
     path: Sequence[str]
     env: Mapping[str, str]
     options: Mapping[str, Any]
+    lms: LMPolicy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,13 @@ class PoolConfig:
     path: tuple[str, ...] = _setting((), "names", "folders added to the workers' import path", makes=True)
     env: Mapping[str, str] = _setting((), "variables", "variables for the workers beside the allow-list", makes=True)
     options: Mapping[str, Any] = _setting((), "plain", "plain data for the bridge script", makes=True)
+    lms: LMPolicy | None = _setting(
+        None,
+        "lms",
+        "which language models user code in workers may ask for (dspy.LM): any, or only named (configured) ones; "
+        "unset: any in a program of your own, named in a service",
+        makes=True,
+    )
 
     def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:
         self._read({"name": name, **settings})
@@ -172,7 +180,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `budget`, `control`)."""
+    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)

@@ -12,13 +12,15 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from .errors import InvalidInput, NotConfigured, SettingsError, UnknownName
+from .errors import InvalidInput, NotConfigured, SettingsError
 from .lm.observing import Observing
+from .scoped_defaults import scoped
 
 if TYPE_CHECKING:
     from .config import Config
     from .lm.call_history import HistoryEntry
     from .lm.lm_client import LMClient
+    from .lm.named_lms import NamedLMs
     from .lm.record import LM
     from .pools.supervisor import Supervisor
     from .usage_stats import UsageStats
@@ -32,7 +34,7 @@ class HasLM(Protocol):
 
 
 if TYPE_CHECKING:
-    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's name, a table of settings
+    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's or a configured name, settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"
@@ -43,8 +45,9 @@ class Defaults:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._lm: LM | None = None
-        self._found_lm: LM | None = None  # of the surroundings: a variable or the settings in force
+        self._given: NamedLMs | None = None  # by `configure`
+        self._found: LM | None = None  # of the surroundings: a variable or the settings in force
+        self._of_tables: NamedLMs | None = None  # of the settings in force
         self._source: str | os.PathLike[str] | Config | None = None
         self._supervisor: Supervisor | None = None
         self._is_given = False  # the supervisor is the user's own
@@ -55,6 +58,7 @@ class Defaults:
         self,
         *,
         lm: LMLike | None = None,
+        lms: Mapping[str, LMLike] | None = None,
         config: str | os.PathLike[str] | Config | None = None,
         supervisor: Supervisor | None = None,
         budget_usd: float | None = None,
@@ -67,14 +71,14 @@ class Defaults:
             self.observing.configure(history=history, callbacks=callbacks)
             if budget_usd is not None or budget_tokens is not None:
                 self.client().usage.total.set_budget(usd=budget_usd, tokens=budget_tokens)
-            if lm is not None:
-                self._lm = as_lm(lm)
             if config is not None or supervisor is not None:
                 self._require_idle()
                 self._source = config
-                self._found_lm = None
+                self._found = self._of_tables = None
                 self._supervisor = supervisor
                 self._is_given = supervisor is not None
+            if lm is not None or lms is not None:
+                self._give(lm, lms)
 
     def lm(self) -> LM:
         """Return the default LM.
@@ -82,12 +86,28 @@ class Defaults:
         Raises:
             NotConfigured: there is none.
         """
-        with self._lock:
-            if self._lm is not None:
-                return self._lm
-            if self._found_lm is None:
-                self._found_lm = self._lm_from_surroundings()
-            return self._found_lm
+        if self._given is not None and self._given.default is not None:
+            return self._given.default
+        found = self._found or self._find()
+        if found is not None:
+            return found
+        raise NotConfigured(
+            "No language model is configured. Say which one: dspex.configure(lm=dspex.LM('openai/gpt-4o-mini')), "
+            "lm= in the call, the environment variable DSPEX_LM, or an [lm] table in the settings file. "
+            "'local/smollm2' is a small model that runs here without a key.",
+            key="lm",
+        )
+
+    def lms(self) -> NamedLMs:
+        """Return all that are configured: those that were given, then those that were found."""
+        from .lm.named_lms import NO_LMS, NamedLMs
+
+        return (self._given or NO_LMS).over(NamedLMs(self._found or self._find(), self.names()))
+
+    def names(self) -> Mapping[str, LM]:
+        """Return the LMs that have names."""
+        found = self._of_settings()
+        return found.by_name if self._given is None else self._given.over(found).by_name
 
     def client(self) -> LMClient:
         """Return the process's LM client; it survives a fork of the host by itself."""
@@ -144,19 +164,38 @@ class Defaults:
         own = self._supervisor.config.tables if self._is_given and self._supervisor is not None else {}
         return own or self._settings().tables
 
-    def _lm_from_surroundings(self) -> LM:
-        name = os.environ.get(LM_VARIABLE)
-        if name:
-            return as_lm(name)
-        table = self._tables().get("lm")
-        if table is None:
-            raise NotConfigured(
-                "No language model is configured. Say which one: dspex.configure(lm=dspex.LM('openai/gpt-4o-mini')), "
-                "lm= in the call, the environment variable DSPEX_LM, or an [lm] table in the settings file. "
-                "'local/smollm2' is a small model that runs here without a key.",
-                key="lm",
-            )
-        return _lm_of_table(table)
+    def _give(self, lm: LMLike | None, lms: Mapping[str, LMLike] | None) -> None:
+        from .lm.named_lms import NO_LMS, NamedLMs, is_name, lm_from, named
+
+        before = self._given or NO_LMS
+        given = NamedLMs(before.default, before.by_name if lms is None else named(lms))
+        if lm is not None:
+            known = given.over(self._of_settings()).by_name if is_name(lm) else {}
+            given = NamedLMs(_named_among(str(lm), known) if is_name(lm) else lm_from(lm), given.by_name)
+        self._given = given
+
+    def _find(self) -> LM | None:
+        """Return what a variable or the settings in force say; what was found is kept."""
+        from .lm.named_lms import is_name, lm_from
+
+        with self._lock:
+            if self._found is None:
+                name = os.environ.get(LM_VARIABLE)
+                if not name:
+                    self._found = self._of_settings().default
+                else:
+                    self._found = _named_among(name, self.names()) if is_name(name) else lm_from(name)
+            return self._found
+
+    def _of_settings(self) -> NamedLMs:
+        if self._of_tables is None:
+            from .lm.named_lms import NO_LMS, NamedLMs
+
+            with self._lock:
+                if self._of_tables is None:
+                    own = own_lms(self._supervisor if self._is_given else None)
+                    self._of_tables = own if own != NO_LMS else NamedLMs.of_tables(self._tables())
+        return self._of_tables
 
     def _require_idle(self) -> None:
         if self.running_supervisor() is not None:
@@ -173,6 +212,7 @@ os.register_at_fork(after_in_child=_defaults.renew_lock)
 def configure(
     *,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     config: str | os.PathLike[str] | Config | None = None,
     supervisor: Supervisor | None = None,
     budget_usd: float | None = None,
@@ -180,16 +220,18 @@ def configure(
     history: bool | int | None = None,
     callbacks: Iterable[Any] | None = None,
 ) -> None:
-    """Set the process-wide defaults: the LM (a record or a name), and the default supervisor's settings.
+    """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
-    `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you start and stop. A
-    budget bounds what the whole process uses of language models: requests after it raise BudgetExceeded (math.inf
-    ends that). `history=True` keeps the last 1,000 requests to language models and their answers, a number so many,
-    False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps of every program's call:
-    see `dspex.BaseCallback`; an empty list ends that.
+    `lms` gives LMs names ({"cheap": "openai/gpt-4o-mini"}) by which `lm=` takes them anywhere; the mapping replaces one
+    that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you
+    start and stop. A budget bounds what the whole process uses of language models: requests after it raise
+    BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
+    answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
+    of every program's call: see `dspex.BaseCallback`; an empty list ends that.
 
     Raises:
         SettingsError: the default supervisor runs already, or a value cannot be.
+        UnknownName: `lm` is a name that no configured LM has.
     """
     if config is not None and not (isinstance(config, str | os.PathLike) or hasattr(config, "pools")):
         raise SettingsError(f"config is {config!r}; it is a TOML file's path or a dspex.Config.", key="config")
@@ -197,6 +239,7 @@ def configure(
         raise SettingsError(f"supervisor is {supervisor!r}; it is a dspex.Supervisor.", key="supervisor")
     _defaults.configure(
         lm=lm,
+        lms=lms,
         config=config,
         supervisor=supervisor,
         budget_usd=budget_usd,
@@ -206,13 +249,43 @@ def configure(
     )
 
 
-def configured_lm() -> LM:
-    """Return the default LM.
+def configured_lm(supervisor: Supervisor | None = None) -> LM:
+    """Return the LM of calls that name none: of the open `dspex.context`, of this supervisor, or the process's default.
 
     Raises:
         NotConfigured: there is none.
+        UnknownName: the block's is a name that no LM has.
     """
-    return _defaults.lm()
+    block = scoped().lm
+    if block is not None:
+        return named_lm(block, supervisor) if isinstance(block, str) else block
+    return own_lms(supervisor).default or _defaults.lm()
+
+
+def named_lm(name: str, supervisor: Supervisor | None = None) -> LM:
+    """Return the LM of this name: of the open `dspex.context`, of this supervisor, or of the process.
+
+    Raises:
+        UnknownName: there is none; it lists the near names.
+    """
+    named = {**own_lms(supervisor).by_name, **scoped().lms}
+    return named.get(name) or _named_among(name, {**_defaults.names(), **named})
+
+
+def configured_lms(supervisor: Supervisor | None = None) -> NamedLMs:
+    """Return every LM that is configured: in the open `dspex.context`, for this supervisor, and for the process."""
+    from .lm.named_lms import NamedLMs
+
+    block = scoped()
+    known = own_lms(supervisor).over(_defaults.lms())
+    return NamedLMs(block.lm if not isinstance(block.lm, str) else None, block.lms).over(known)
+
+
+def own_lms(supervisor: Supervisor | None) -> NamedLMs:
+    """Return the LMs of this supervisor's own: none for None, and for a stand-in of one that has none."""
+    from .lm.named_lms import NO_LMS
+
+    return getattr(supervisor, "lms", NO_LMS)
 
 
 def default_supervisor() -> Supervisor:
@@ -271,32 +344,33 @@ def usage() -> UsageStats:
     return _defaults.client().usage.total.stats()
 
 
-def as_lm(lm: Any) -> LM:
-    """Return the LM for an LM, a model's name, a table of its settings, or what holds an LM.
+def as_lm(lm: Any, supervisor: Supervisor | None = None) -> LM:
+    """Return the LM for an LM, a model's or a configured name, a table of its settings, or what holds an LM.
+
+    Raises:
+        SettingsError: it is none of these.
+        UnknownName: it is a name that no configured LM has.
+    """
+    from .lm.named_lms import is_name, lm_from
+
+    return named_lm(lm, supervisor) if is_name(lm) else lm_from(lm)
+
+
+def as_lm_or_name(lm: Any) -> LM | str:
+    """`as_lm`, leaving a name as it is: what it means is known when a call is made.
 
     Raises:
         SettingsError: it is none of these.
     """
-    from .lm.record import LM
+    from .lm.named_lms import is_name, lm_from
 
-    if isinstance(lm, LM):
-        return lm
-    if isinstance(lm, str):
-        return LM(lm)
-    if isinstance(lm, dict):
-        return _lm_of_table(lm)
-    inner = getattr(lm, "lm", None)  # a FakeLM
-    if isinstance(inner, LM):
-        return inner
-    raise SettingsError(f"An LM is a dspex.LM or a model's name, not {type(lm).__name__}.", key="lm")
+    return str(lm) if is_name(lm) else lm_from(lm)
 
 
-def _lm_of_table(table: Any) -> LM:
-    from .lm.record import LM
+def _named_among(name: str, known: Mapping[str, LM]) -> LM:
+    from .lm.named_lms import unknown_lm
 
-    if not isinstance(table, dict) or "model" not in table:
-        raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
-    try:
-        return LM(table["model"], **{key: value for key, value in table.items() if key != "model"})
-    except UnknownName as error:
-        raise SettingsError(f"[lm]: {error}", key=f"lm.{error.name}") from None
+    found = known.get(name)
+    if found is None:
+        raise unknown_lm(name, known)
+    return found

@@ -14,6 +14,7 @@ from .errors import SettingsError
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]
+LMPolicy = Literal["any", "named"]
 
 MIB = 1024**2
 GIB = 1024**3
@@ -54,6 +55,10 @@ def _required(reader: Any) -> Any:
         return result
 
     return read
+
+
+def _optional(reader: Any) -> Any:
+    return lambda value: None if value is None or value == "none" else reader(value)
 
 
 def _span(value: Any) -> float | None:
@@ -165,6 +170,7 @@ _READERS: dict[str, Any] = {
     "age": _age,
     "start": _choice(*get_args(StartMethod)),
     "affinity": _choice(*get_args(Affinity)),
+    "lms": _optional(_choice(*get_args(LMPolicy))),
     "budget": _budget,
     "names": _names,
     "plain": _plain,

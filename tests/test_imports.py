@@ -23,6 +23,7 @@ HOST_FLOORS = (
     "types",
     "signatures",
     "adapters, pools",
+    "scoped_defaults",
     "defaults",
     "services, control",
     "programs",

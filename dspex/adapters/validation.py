@@ -56,6 +56,19 @@ def crossed_inputs(
     return typed, wire
 
 
+def open_inputs(inputs: Mapping[str, Any], *, allow_markers: bool = False) -> dict[str, Any]:
+    """Return the inputs of a program without a signature as plain data that a worker receives exactly.
+
+    Raises:
+        UnsafeInput: a text holds DSPy's custom-type marker, unless `allow_markers`.
+        EncodeError: a value could not cross to a worker.
+    """
+    plain = {name: to_wire(value, name) for name, value in inputs.items()}
+    for name, value in plain.items() if not allow_markers else ():
+        _refuse_marker(name, value)
+    return plain
+
+
 def typed_outputs(sig: Signature, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return a worker's outputs under the signature's types, in its order; additions (`reasoning`) follow as they are.
 

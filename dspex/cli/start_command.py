@@ -100,8 +100,11 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
     chosen = model if model is not None else table
     services = services_of(supervisor)  # the workers' way to LMs and tools is there with or without a default LM
+    services.described_lms.policy = "named"  # what serves others asks only what its operator configured
+    for lm in supervisor.lms.by_name.values():
+        services.lm_record(lm)
     if chosen is not None:
-        lm = defaults.as_lm(chosen)
+        lm = defaults.as_lm(chosen, supervisor)
         defaults.configure(lm=lm, supervisor=supervisor)
         services.lm_record(lm)
 

@@ -131,6 +131,7 @@ class Handlers:
             timeout=request_fields.seconds(fields, "timeout"),
             idempotent=request_fields.flag(fields, "idempotent"),
             keeps_packed=True,
+            is_trusted=False,
         )
         return call.result()
 
@@ -141,6 +142,7 @@ class Handlers:
             session=self._session(fields),
             timeout=request_fields.seconds(fields, "timeout"),
             keeps_packed=True,
+            is_trusted=False,
         )
         async with stream:
             async for chunk in stream:

@@ -31,10 +31,11 @@ HEADERS_MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The source of a request: which accounts count it, and who receives its events, with its ids as facts."""
+    """The source of a request: which accounts count it, who receives its events, and which LMs are its alone, by ref."""
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=silent)
+    lms: Mapping[str, LM] = field(default_factory=dict)
 
 
 def require_request(request: Mapping[str, Any]) -> None:

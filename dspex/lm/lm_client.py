@@ -195,8 +195,8 @@ class LMClient:
     def _relayed(self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None) -> Effects[None]:
         """Check a worker's request now; the response comes as the returned generator is run."""
         require_request(request)
-        lm = self._registered(request["lm"])
         origin = origin or Origin(emit=self.emit)
+        lm = origin.lms.get(request["lm"]) or self._registered(request["lm"])
         if request.get("instead_of"):
             reason = str(request.get("reason") or "")
             origin.emit(events.Name.LM_FAILED_OVER, model=str(request["instead_of"]), to=lm.model, reason=reason)

@@ -6,6 +6,7 @@ Facts only, taken from DSPy 3.4.1's provider tables so that both routes send the
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,3 +141,10 @@ PROVIDERS: dict[str, Provider] = {
         _openai("local", "vllm", "http://embedded.invalid/v1", placeholder_key="EMPTY"),
     )
 }
+
+
+@functools.lru_cache(maxsize=256)
+def reached_by_dspy(prefix: str) -> Provider:
+    """Return a provider that only DSPy's own clients, in workers, know how to reach."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in prefix).upper()
+    return Provider(prefix, prefix, "openai", "", (f"{name}_API_KEY",), native=False)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Turn = Literal["opened", "closed"]  # what became of a circuit
 TRIP_AFTER = 10  # failures in a row without an answer
 OPEN_S = 5.0
+BREAKERS_MOST = 1000
 
 
 @dataclass(slots=True)
@@ -107,7 +108,10 @@ class RateLimits:
         if answered and (breaker is None or not breaker.failures):
             return None
         with self._lock:
-            return self._breakers.setdefault(api_base, Breaker()).record(answered, now)
+            breaker = self._breakers.setdefault(api_base, Breaker())
+            while len(self._breakers) > BREAKERS_MOST:  # user code in workers may name endpoints without end
+                self._breakers.pop(next(iter(self._breakers)))
+            return breaker.record(answered, now)
 
 
 def _bucket_key(lm: LM) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
@@ -32,6 +33,7 @@ from .record_checks import (
 )
 from .resolution import base_url_for, key_for, provider_of, proxy_for
 
+EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -62,9 +64,10 @@ class LMChanges(FurtherOptions, total=False):
 class HoldsSecrets:
     """What of a record is no field: loggers and encoders write down all fields of a dataclass."""
 
-    __slots__ = ("api_key", "headers", "proxy")
+    __slots__ = ("api_key", "direct_options", "headers", "proxy")
 
     api_key: str | None
+    direct_options: Mapping[str, Any]
     headers: tuple[tuple[str, str], ...]
     proxy: str | None
 
@@ -78,11 +81,11 @@ class LM(HoldsSecrets):
         api_base: The endpoint; default: `<PROVIDER>_BASE_URL` or `_API_BASE` in the environment, else the provider's.
         api_key: The key; default: the provider's environment name. Never shown, never sent to a worker.
         temperature: None leaves it out of the request.
-        max_tokens: None leaves it out of the request.
+        max_tokens: None leaves it out of the request; the embedded model (`local/...`) then gets 1,000.
         cache: Whether answers may be served from DSPex's cache.
         further: See `FurtherOptions`: what the client does (`n`, `timeout` in seconds of one attempt,
             default 600, `retries`, `headers`, `fallbacks`, `price`, ...), and what is sent (`top_p`, `seed`, `stop`,
-            ...).
+            ...). With `direct=True` any other option is passed to `dspy.LM`, in the worker that connects by itself.
 
     Raises:
         UnknownName: a provider or option that does not exist.
@@ -125,12 +128,14 @@ class LM(HoldsSecrets):
         **further: Unpack[FurtherOptions],
     ) -> None:
         put = self._put
-        provider, name = provider_of(model)
+        is_direct = further.get("direct", False) is True
+        provider, name = provider_of(model, is_direct=is_direct)
         key, source = key_for(provider, api_key)
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame
-        options = _known(further)
+        options, others = _sorted_out(further, is_direct=is_direct)
+        put("direct_options", MappingProxyType(others))
         require_kinds(options)
         base = options.pop("api_base", None) if api_base is None else api_base
         put("model", model)
@@ -138,7 +143,7 @@ class LM(HoldsSecrets):
         put("name", name)
         put("api_base", base_url_for(provider, base))
         put("temperature", temperature)
-        put("max_tokens", max_tokens)
+        put("max_tokens", EMBEDDED_MAX_TOKENS if max_tokens is None and provider.prefix == "local" else max_tokens)
         put("cache", switch("cache", cache))
         given = options.pop("n", None)
         put("n", 1 if given is None else whole("n", given, 1))
@@ -203,10 +208,16 @@ class LM(HoldsSecrets):
         return _REASONING.match(self.model.rsplit("/", 1)[-1].lower()) is not None
 
     @property
+    def is_temperature_fixed(self) -> bool:
+        """Whether it refuses a temperature that DSPex or DSPy chooses: OpenAI's reasoning families, and any that thinks."""
+        return self.is_reasoning_model or thinks(dict(self.config))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The secrets that no message may show: the key, those in headers, a proxy's password."""
         key = None if self.api_key == self.provider.placeholder_key else self.api_key
-        return secrets_of(key, self.headers, self.proxy)
+        texts = [(name, value) for name, value in self.direct_options.items() if isinstance(value, str)]
+        return secrets_of(key, (*self.headers, *texts), self.proxy)
 
     def options(self) -> dict[str, Any]:
         """Return the generation options of the record, as a call's configuration would give them; None is absent."""
@@ -229,7 +240,7 @@ class LM(HoldsSecrets):
         """Return the keyword arguments that make this record again, the key included."""
         names = (*HoldsSecrets.__slots__, *(field.name for field in fields(self)))
         plain = {name: getattr(self, name) for name in names if name not in _DERIVED}
-        return {**plain, **{option: thawed(value) for option, value in self.config}}
+        return {**plain, **{option: thawed(value) for option, value in self.config}, **self.direct_options}
 
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
@@ -237,6 +248,7 @@ class LM(HoldsSecrets):
         return {
             "ref": self.ref,
             "model": f"{prefix}/{self.name}",
+            "named": self.model,
             "provider": self.provider.id,
             "dialect": self.provider.dialect,
             "api_base": self.api_base,
@@ -252,6 +264,7 @@ class LM(HoldsSecrets):
                 "reasoning": self.supports_reasoning,
             },
             "structured_outputs": self.structured_outputs,
+            "is_temperature_fixed": self.is_temperature_fixed,
             "direct": self.direct,
             "fallbacks": [lm.to_wire() for lm in self.fallbacks],
         }
@@ -308,17 +321,27 @@ class LM(HoldsSecrets):
 
 
 _KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
-_DERIVED = frozenset({"config", "key_source", "provider", "name", "ref"})
+_DERIVED = frozenset({"config", "direct_options", "key_source", "provider", "name", "ref"})
 
 
-def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that are known here, and those that only DSPy knows, which a direct LM may have."""
     known: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for option, value in options.items():
         name = ALIASES.get(option, option)
-        if name not in _KNOWN:
+        if name in _KNOWN:
+            known[name] = value
+        elif is_direct:
+            others[option] = value
+        else:
             raise UnknownName("option", option, _KNOWN, where="LM()")
-        known[name] = value
-    return known
+    return known, others
+
+
+def thinks(options: Mapping[str, Any]) -> bool:
+    """Return whether these options make a model think: then Anthropic's takes no temperature but 1."""
+    return options.get("reasoning_effort") not in (None, "none")
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:

@@ -6,11 +6,11 @@ import os
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
 from .http.endpoint import target_of
-from .providers import PROVIDERS, Provider
+from .providers import PROVIDERS, Provider, reached_by_dspy
 
 
-def provider_of(model: str) -> tuple[Provider, str]:
-    """Return the provider and the model's name there.
+def provider_of(model: str, *, is_direct: bool = False) -> tuple[Provider, str]:
+    """Return the provider and the model's name there; a direct LM's may be any that DSPy knows.
 
     Raises:
         SettingsError, UnknownName: a name that says neither.
@@ -20,11 +20,13 @@ def provider_of(model: str) -> tuple[Provider, str]:
     prefix, slash, name = model.partition("/")
     if not slash:
         raise SettingsError(f"Name the provider too: LM('openai/{model}') or LM('anthropic/{model}').", key="model")
-    if prefix not in PROVIDERS:
-        raise UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
+    if prefix not in PROVIDERS and not (is_direct and prefix):
+        error = UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
+        error.args = (f"{error.args[0]} With direct=True, workers reach any that DSPy itself can.",)
+        raise error
     if not name:
         raise SettingsError(f"The model {model!r} has a provider but no name after it.", key="model")
-    return PROVIDERS[prefix], name
+    return PROVIDERS.get(prefix) or reached_by_dspy(prefix), name
 
 
 def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
@@ -44,6 +46,8 @@ def key_for(provider: Provider, given: str | None) -> tuple[str | None, str]:
 def base_url_for(provider: Provider, given: str | None) -> str:
     """Return the endpoint's URL, without a slash at its end."""
     url = given or next((os.environ[name] for name in provider.url_names if os.environ.get(name)), provider.base_url)
+    if not url and not provider.base_url:
+        return ""  # DSPy knows where it is
     if not isinstance(url, str):
         raise SettingsError(f"api_base must be a URL, not {url!r}.", key="api_base")
     target_of(url, "")

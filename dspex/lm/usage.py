@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .record import LM
 
 _COUNTERS_MOST = 32  # of a worker's report
+MODELS_MOST = 1000  # that an account tells apart
+OTHER_MODELS = "other models"
 _open: contextvars.ContextVar[tuple[Account, ...]] = contextvars.ContextVar("dspex_lm_accounts", default=())
 
 
@@ -95,7 +97,8 @@ class Account:
             self.tokens += _tokens_of(usage)
             total = self.usage.get(model)
             if total is None:
-                total = self.usage[model] = {}
+                model = model if len(self.usage) < MODELS_MOST else OTHER_MODELS
+                total = self.usage.setdefault(model, {})
             for name, value in usage.items():
                 if value.__class__ is dict:
                     inner = total.get(name) or {}

@@ -43,6 +43,7 @@ class Call(CallRecord):
         "future",
         "is_durable",
         "is_ended",
+        "is_trusted",
         "keeps_packed",
         "lock",
         "loop",
@@ -69,6 +70,7 @@ class Call(CallRecord):
         retries: int = 0,
         is_nested: bool = False,
         is_durable: bool = False,
+        is_trusted: bool = True,
     ) -> None:
         super().__init__(id, command, session=session, use=use, retries=retries, is_nested=is_nested)
         self.frame = frame
@@ -78,6 +80,7 @@ class Call(CallRecord):
         self.timeout = timeout
         self.deadline = deadline
         self.is_durable = is_durable
+        self.is_trusted = is_trusted  # made by this process itself, not for a client of its control socket
         self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
         self.worker_name = ""
         self.is_ended = False

@@ -30,6 +30,7 @@ _PLAIN = {  # classes that take a message and only these facts
     "NotConfigured": ("key",),
     "OptimizationFailed": (),
     "ProtocolError": (),
+    "InvalidReturn": (),
     "CallCancelled": (),
 }
 

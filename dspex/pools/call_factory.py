@@ -33,8 +33,12 @@ class CallFactory:
         arguments: dict[str, Any] | Packed | None,
         options: CallKeywords | StreamKeywords,
         credit: int | None = None,
+        *,
+        is_trusted: bool = True,
     ) -> Call:
         """Return the call, encoded and ready to be submitted; `credit` is of a stream's chunks.
+
+        A trusted call is one that this process makes by itself: its worker may import what it names.
 
         Raises:
             InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
@@ -58,6 +62,8 @@ class CallFactory:
             meta["credit"] = credit
         if is_nested:
             meta["nested"] = True
+        if is_trusted:
+            meta["trusted"] = True
         id = next_id()
         frame, start, end = _encode(id, command, NOTHING if arguments is None else arguments, meta)
         call = Call(
@@ -73,6 +79,7 @@ class CallFactory:
             retries=1 if options.get("idempotent") else 0,
             is_nested=is_nested,
             is_durable=is_durable,
+            is_trusted=is_trusted,
         )
         if outers:
             call.generation = outers[0].generation

@@ -51,10 +51,16 @@ class Caller:
         return call
 
     async def ainvoke(
-        self, command: str, arguments: Arguments, options: CallKeywords, *, keeps_packed: bool = False
+        self,
+        command: str,
+        arguments: Arguments,
+        options: CallKeywords,
+        *,
+        keeps_packed: bool = False,
+        is_trusted: bool = True,
     ) -> Call:
         """`invoke`, awaited; with `keeps_packed` a large value stays packed, for who only passes it on."""
-        call = self.make(command, arguments, options)
+        call = self.make(command, arguments, options, is_trusted=is_trusted)
         call.keeps_packed = keeps_packed
         future = call.wait_in_loop(self._dispatcher.loop_batches)
         try:  # no await stands between submitting and waiting (C6)
@@ -73,6 +79,8 @@ class Caller:
         options: CallKeywords | StreamKeywords,
         shape: Any = CallKeywords,
         credit: int | None = None,
+        *,
+        is_trusted: bool = True,
     ) -> Call:
         """Return the call, encoded and ready to be submitted.
 
@@ -83,7 +91,7 @@ class Caller:
         self._ownership.check_usable()
         if options:
             require_known(options, shape)
-        return self._call_factory.make(command, arguments, options, credit)
+        return self._call_factory.make(command, arguments, options, credit, is_trusted=is_trusted)
 
     def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
@@ -101,19 +109,32 @@ class Caller:
         return stream
 
     def astream(
-        self, command: str, arguments: Arguments, options: StreamKeywords, *, keeps_packed: bool = False
+        self,
+        command: str,
+        arguments: Arguments,
+        options: StreamKeywords,
+        *,
+        keeps_packed: bool = False,
+        is_trusted: bool = True,
     ) -> AsyncStream:
         """Run a streaming command, to be read by a coroutine of the running loop."""
-        call, buffer = self._make_stream(command, arguments, options, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        call, buffer = self._make_stream(command, arguments, options, loop, is_trusted=is_trusted)
         call.keeps_packed = keeps_packed
         stream = AsyncStream(call, buffer, self._grant, self)
         self._submit_stream(call)
         return stream
 
     def _make_stream(
-        self, command: str, arguments: Arguments, options: StreamKeywords, loop: asyncio.AbstractEventLoop | None
+        self,
+        command: str,
+        arguments: Arguments,
+        options: StreamKeywords,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        is_trusted: bool = True,
     ) -> tuple[Call, StreamBuffer]:
-        call = self.make(command, arguments, options, StreamKeywords, CREDIT)
+        call = self.make(command, arguments, options, StreamKeywords, CREDIT, is_trusted=is_trusted)
         buffer = call.stream = StreamBuffer(loop)
         return call, buffer
 

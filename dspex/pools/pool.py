@@ -103,13 +103,15 @@ class Pool:
         arguments: dict[str, Any] | Packed | None = None,
         *,
         keeps_packed: bool = False,
+        is_trusted: bool = True,
         **options: Unpack[CallKeywords],
     ) -> Coroutine[Any, Any, Call]:
         """`invoke`, to be awaited: the caller's own coroutine, for one more of them costs at every step.
 
-        With `keeps_packed` a large value stays packed, for who only passes it on.
+        With `keeps_packed` a large value stays packed, for who only passes it on. `is_trusted=False` is for calls that
+        another process asks for: their workers import what the pool's `imports` name, and nothing else.
         """
-        return self._caller.ainvoke(command, arguments, options, keeps_packed=keeps_packed)
+        return self._caller.ainvoke(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
 
     def stream(
         self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
@@ -123,10 +125,11 @@ class Pool:
         arguments: dict[str, Any] | Packed | None = None,
         *,
         keeps_packed: bool = False,
+        is_trusted: bool = True,
         **options: Unpack[StreamKeywords],
     ) -> AsyncStream:
-        """`stream`, for `async for`; needs a running event loop. `keeps_packed` as for `ainvoke`."""
-        return self._caller.astream(command, arguments, options, keeps_packed=keeps_packed)
+        """`stream`, for `async for`; needs a running event loop. The two flags are as for `ainvoke`."""
+        return self._caller.astream(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
 
     # -- the operator ------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 from dspex_worker import starting
@@ -23,6 +23,7 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig, checked_pools, load
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
+from ..lm.named_lms import NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
@@ -39,9 +40,23 @@ class Supervisor:
     """Owns pools of workers. Usable from any thread and any event loop; `a`-twins await where the others block."""
 
     def __init__(
-        self, source: str | os.PathLike[str] | Config | None = None, *, pools: Sequence[PoolConfig] | None = None
+        self,
+        source: str | os.PathLike[str] | Config | None = None,
+        *,
+        pools: Sequence[PoolConfig] | None = None,
+        lm: Any | None = None,
+        lms: Mapping[str, Any] | None = None,
     ) -> None:
+        """Make it of settings (a TOML file's path or a `Config`) or of `pools`; nothing is started.
+
+        `lm` and `lms` are for the programs that name this supervisor, as in `dspex.configure`, and go before the [lm]
+        and [lms.<name>] tables of the settings.
+
+        Raises:
+            SettingsError: a value that cannot be; `key` says which.
+        """
         self.config = _config(source, pools)
+        self.lms = _lms(self.config, lm, lms)
         self.handlers = CallbackHandlers()
         self.budgets = PoolBudgets()
         self._bus = bus = Bus()
@@ -307,6 +322,18 @@ def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[Pool
     if pools is not None:
         return Config(checked_pools(pools), {}, "arguments")
     return source if isinstance(source, Config) else load(source)
+
+
+def _lms(config: Config, lm: Any, lms: Mapping[str, Any] | None) -> NamedLMs:
+    """Return the language models of this supervisor's own, which its programs ask where they name none."""
+    own = NamedLMs(None, named(lms)).over(NamedLMs.of_tables(config.tables))
+    if lm is None:
+        return own
+    if not is_name(lm):
+        return NamedLMs(lm_from(lm), own.by_name)
+    if lm not in own.by_name:
+        raise unknown_lm(lm, own.by_name)
+    return NamedLMs(own.by_name[lm], own.by_name)
 
 
 def _check_not_being_started() -> None:

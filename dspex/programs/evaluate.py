@@ -34,14 +34,14 @@ def evaluate(
     program_options.require_seconds(timeout)
     if num_threads is not None:
         program_options.require_whole("num_threads", num_threads)
-    supervisor, lm = subject.supervisor_used, subject.lm_used
+    supervisor, lm = subject.supervisor_used, subject.lm_of_workers
     services = services_of(supervisor)
     with services.metrics.described(metric) as described, subject.registered(services):
         arguments = {
-            "spec": subject.to_wire(),
+            "spec": subject.to_wire() | subject.wire_lms(services),
             "devset": wire_examples(devset, subject.signature, "devset"),
             "metric": described,
-            "lm": services.lm_record(lm),
+            "lm": None if lm is None else services.lm_record(lm),
             "adapter": subject.wire_adapter(lm),
             "num_threads": num_threads,
             "inputs": input_names(inputs, subject),

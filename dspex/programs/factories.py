@@ -13,6 +13,7 @@ from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
+from .module import own_module
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
@@ -33,6 +34,7 @@ def predictor(
     what: Asked[S],
     *,
     lm: LMLike | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     adapter: Adapter | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     implementation: Implementation | None = None,
@@ -61,6 +63,7 @@ def predictor(
     program = _made(module, what, options)
     how = {
         "lm": lm,
+        "lms": lms,
         "adapter": adapter,
         "config": config,
         "implementation": implementation,
@@ -252,6 +255,8 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
         raise SignatureError(f"{module} adds the output 'reasoning', which is an input of '{known}': rename it.")
     tools = named(options.pop("tools", ()))
     allow_markers = options.pop("allow_markers", False)
+    if ":" in module:
+        return own_module(module, known, tools, options, allow_markers=allow_markers)
     return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

@@ -22,11 +22,14 @@ from ..adapters.reply_reader import Outputs, ReadableCompletion, ReplyReader
 from ..adapters.validation import checked_inputs
 from ..errors import AdapterParseError, InvalidInput
 from ..events import Name
+from ..lm.record import thinks
 from ..signatures.signature import Signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
+
+HEAT_OF_MANY = 0.7  # the temperature of several answers to one question
 
 
 class LanguageModel(Protocol):
@@ -87,10 +90,16 @@ class NativePredictor:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The options of each request; DSPy heats a model that is asked for several answers (predict/predict.py)."""
+        """The options of each request; DSPy heats a model that is asked for several answers (predict/predict.py).
+
+        Unlike DSPy, not one that refuses another temperature than its own.
+        """
         temperature = self.config.get("temperature") or self.lm.temperature
         is_cold = temperature is None or temperature <= 0.15
-        return {**self.config, "temperature": 0.7} if self.generations > 1 and is_cold else self.config
+        if self.generations == 1 or not is_cold:
+            return self.config
+        is_fixed = getattr(self.lm, "is_temperature_fixed", False) or thinks(self.config)
+        return self.config if is_fixed else {**self.config, "temperature": HEAT_OF_MANY}
 
     @cached_property
     def compiled(self) -> CompiledSignature:

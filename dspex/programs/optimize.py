@@ -100,7 +100,7 @@ def optimize(
         "options": dict(options),
     }
     with services.metrics.described(metric) as described, student.registered(services):
-        arguments |= {"spec": student.to_wire(), "metric": described}
+        arguments |= {"spec": student.to_wire() | student.wire_lms(services), "metric": described}
         pool = student.supervisor_used.pool(OPTIMIZER_POOL)
         limit = math.inf if timeout is None else timeout
         stream = pool.stream("optimize", arguments, timeout=limit, session=session)
@@ -160,13 +160,13 @@ def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> d
     lm = student.lm_used
     return {
         "lm": services.lm_record(lm),
-        "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm)),
+        "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm, student.supervisor)),
         "adapter": student.wire_adapter(lm),
     }
 
 
 def _optimized(student: Program[S], optimizer: str, found: Mapping[str, Any], worker: str) -> Optimized[S]:
-    adapter = student.adapter or default_adapter(student.lm_used)
+    adapter = student.adapter_used or default_adapter(student.lm_used)
     best = student.with_state(checked_state(found["state"]), adapter=adapter)
     best = replace(best, prefix_sha256=rendered_prefix_hash(best))
     return Optimized(

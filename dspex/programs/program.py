@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Self, Unpack
 
 from .. import defaults
@@ -25,12 +24,14 @@ from ..errors import UnknownName
 from ..events import Name
 from ..lm.call_history import CallHistory, HistoryEntry
 from ..lm.observing import checked_callbacks, entries_wanted
+from ..scoped_defaults import scoped
 from ..signatures.signature import Signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction, S_co
 from . import program_options
 from .mapped_rows import current_row
 from .native_route import NativePredictor
+from .predictor_names import ONLY_PREDICTORS, predictor_lms
 from .program_options import ProgramOptions
 from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 from .spec import ProgramSpec
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from ..lm.record import LM
     from ..pools.call import Call
+    from ..scoped_defaults import ScopedDefaults
     from .worker_route import WorkerCallOptions, WorkerCalls
 
     S = TypeVar("S", bound=Signature, default=Any)  # the class-style signature that a program is made of
@@ -172,12 +174,19 @@ class Program(ProgramSpec, Generic[S_co]):
 
     # -- where it runs -------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def decision(self) -> Decision:
-        """Where it runs, and why."""
-        if self.implementation == "python":
-            return decide(self.candidate(None), "python")
-        decision = decide(self.candidate(self.lm_used), self.implementation)
+        """Where it runs, and why: decided once for an LM and adapter, which may be those of a `dspex.context`."""
+        lm = None if self.implementation == "python" else self.lm_of_workers
+        known: tuple[LM | None, str | None, Decision] | None = self.__dict__.get("_decided")
+        if known is not None and known[0] is lm and known[1] == self.adapter_used:
+            return known[2]
+        decision = self._decide(lm)
+        self.__dict__["_decided"] = (lm, self.adapter_used, decision)
+        return decision
+
+    def _decide(self, lm: LM | None) -> Decision:
+        decision = decide(self.candidate(lm), self.implementation)
         if decision.reason is Reason.PREFIX:
             defaults.client().emit(Name.ROUTE_CHANGED, module=self.module, pool=decision.pool, reason="prefix")
         return decision
@@ -190,9 +199,9 @@ class Program(ProgramSpec, Generic[S_co]):
     def candidate(self, lm: LM | None) -> Candidate:
         """Return the facts that the router decides by."""
         if self.module not in NATIVE_MODULES:
-            return Candidate(self.module, None, self.adapter, bool(self.tools), lm is None or lm.native)
+            return Candidate(self.module, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
         native = None if lm is None else self._native_for(lm)
-        adapter = self.adapter if native is None else native.adapter
+        adapter = self.adapter_used if native is None else native.adapter
         unsupported: str | None = None
         prefix_differs = False
         if lm is not None and native is not None and adapter in ("chat", "json") and self.served.problem is None:
@@ -211,12 +220,12 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def __repr__(self) -> str:
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
-        return f"<{self.module} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
+        return f"<{self.name_shown} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
     def _repr_html_(self) -> str:
         from ..html_views import table  # at first need: notebooks alone show it
 
-        return table(self.facts(), title=self.module)
+        return table(self.facts(), title=self.name_shown)
 
     def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
         yield from self.facts()
@@ -242,8 +251,7 @@ class Program(ProgramSpec, Generic[S_co]):
     @property
     def _native(self) -> NativePredictor:
         """The native predictor for the LM that it uses now."""
-        known: NativePredictor | None = self.__dict__.get("_native_side")
-        return known if known is not None and known.lm is self.lm else self._native_for(self.lm_used)
+        return self._native_for(self.lm_used)
 
     @property
     def _predictor(self) -> NativePredictor:
@@ -256,22 +264,22 @@ class Program(ProgramSpec, Generic[S_co]):
         return WatchedPredictor.of(self._native, self.module, observer)
 
     def _native_for(self, lm: LM) -> NativePredictor:
-        """Return the native predictor for an LM, made once as long as the LM is the same."""
-        known: NativePredictor | None = self.__dict__.get("_native_side")
-        if known is not None and known.lm is lm:
-            return known
+        """Return the native predictor for an LM, made once as long as the LM and the open block are the same."""
+        known: tuple[ScopedDefaults, NativePredictor] | None = self.__dict__.get("_native_side")
+        if known is not None and known[1].lm is lm and known[0] is scoped():
+            return known[1]
         made = NativePredictor(
             self.served.signature,
             lm,
-            adapter=self.adapter,
+            adapter=self.adapter_used,
             demos=self.served.demos,
             config=self.config_used,
             rollout_id=self.rollout_id,
             allow_markers=self.allow_markers,
             use_native_function_calling=self.use_native_function_calling,
-            name="predict" if self.module == "dspy.ChainOfThought" else "self",
+            name=ONLY_PREDICTORS.get(self.module, "self"),
         )
-        self.__dict__["_native_side"] = made
+        self.__dict__["_native_side"] = (scoped(), made)
         return made
 
     def _deadline(self) -> float | None:
@@ -299,7 +307,9 @@ def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in program_options.NAMES:
             raise UnknownName("call option", name, program_options.NAMES, where="using()")
     if options.get("lm") is not None:
-        options["lm"] = defaults.as_lm(options["lm"])
+        options["lm"] = defaults.as_lm_or_name(options["lm"])
+    if "lms" in options:
+        options["lms"] = predictor_lms(options["lms"])
     if "demos" in options:
         options["demos"] = program_options.checked_demos(options["demos"])
     if "config" in options:

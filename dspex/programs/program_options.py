@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
+from ..adapters.adapter_names import ADAPTERS, Adapter
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..lm.lm_options import GenerationOptions
 from .routing import Implementation
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
 
-Adapter = Literal["chat", "json", "xml", "two_step"]
-ADAPTERS: tuple[str, ...] = get_args(Adapter)
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
 
@@ -31,8 +30,10 @@ class CallConfig(GenerationOptions, total=False):
 class ProgramOptions(TypedDict, total=False):
     """How a program is called.
 
-    Without `lm` it asks the configured one. `timeout` is in seconds: None is the pool's default, math.inf no limit.
-    Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
+    `lm` is an LM, a model's name, or the name of a configured one; without it, the program asks the LM of the open
+    `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
+    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
+    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
     worker dies, False forbids it; None allows it to what is made of LM requests alone.
 
     `trace=True` gives its predictions a `trace`. `history=True` keeps what it asks and is answered, in a history of its
@@ -41,6 +42,7 @@ class ProgramOptions(TypedDict, total=False):
     """
 
     lm: LMLike | None
+    lms: Mapping[str, LMLike] | None
     adapter: Adapter | None
     config: CallConfig | Mapping[str, Any] | None
     implementation: Implementation

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import demo_to_wire
+from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
 from ..lm.call_history import CallHistory
+from ..scoped_defaults import scoped
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
@@ -21,6 +22,7 @@ from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types, signature_to_wire
 from . import program_options
 from .native_route import default_adapter
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
 
@@ -50,7 +52,8 @@ class ProgramSpec:
     tools: tuple[Tool, ...] = ()
     state: Mapping[str, Any] | None = None
     demos: tuple[Mapping[str, Any], ...] = ()
-    lm: LM | None = None
+    lm: LM | str | None = None  # a name is looked up when a call is made
+    lms: Mapping[str, LM | str] = field(default_factory=dict)  # by predictor
     adapter: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     implementation: str = "auto"
@@ -68,8 +71,20 @@ class ProgramSpec:
 
     def __post_init__(self) -> None:
         program_options.require_valid(self)
+        if self.lms:
+            require_predictors(self.module, self.lms)
         if not self.tool_set and (self.tools or self.module not in NATIVE_MODULES):
             object.__setattr__(self, "tool_set", new_set_id())
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
+        return False
+
+    @property
+    def name_shown(self) -> str:
+        """Its name for people."""
+        return self.module
 
     # -- the signature -------------------------------------------------------------------------------------------
 
@@ -93,11 +108,15 @@ class ProgramSpec:
         """What the native side serves: the signature with what the module adds and the state says, and the demos."""
         return native_state(self.module, self.answered, self.state, self.demos)
 
-    def facts(self) -> Iterator[tuple[str, Any]]:
-        """Yield what it is, as names and values, for who looks at it."""
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        """Yield its inputs, outputs and instructions."""
         yield "inputs", ", ".join(self.inputs)
         yield "outputs", ", ".join(self.outputs)
         yield "instructions", self.signature.instructions
+
+    def facts(self) -> Iterator[tuple[str, Any]]:
+        """Yield what it is, as names and values, for who looks at it."""
+        yield from self.fields_shown()
         for name, many in (("demos", self.demos), ("tools", self.tools)):
             if many:
                 yield name, len(many)
@@ -107,7 +126,7 @@ class ProgramSpec:
         if self.config:
             yield "config", dict(self.config)
         if self.lm is not None:
-            yield "lm", self.lm.model
+            yield "lm", self.lm if isinstance(self.lm, str) else self.lm.model
         yield "implementation", self.implementation
         if self.state is not None:
             yield "state", f"of {len(self.state)} parts"
@@ -116,17 +135,46 @@ class ProgramSpec:
 
     @property
     def lm_used(self) -> LM:
-        """Its own language model, or the configured one.
+        """Its own language model, or the configured one; of a module of one predictor, what `lms` says of that.
 
         Raises:
             NotConfigured: there is neither.
+            UnknownName: it is named, and no configured LM has the name.
         """
-        return self.lm or defaults.configured_lm()
+        only = self.lms.get(ONLY_PREDICTORS.get(self.module, "")) if self.lms else None
+        own = only or self.lm
+        if own is None:
+            return defaults.configured_lm(self.supervisor)
+        return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+
+    @property
+    def lms_used(self) -> dict[str, LM]:
+        """The language models of predictors that have one of their own.
+
+        Raises:
+            UnknownName: one is named, and no configured LM has the name.
+        """
+        return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
+
+    @property
+    def adapter_used(self) -> str | None:
+        """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
+        return self.adapter or scoped().adapter
+
+    @property
+    def lm_of_workers(self) -> LM | None:
+        """What workers get as its language model; None for a program that may need none.
+
+        Raises:
+            NotConfigured: it needs one, and none is configured.
+        """
+        return self.lm_used
 
     @property
     def config_used(self) -> Mapping[str, Any]:
-        """The options of its LM calls."""
-        return self.config
+        """The options of its LM calls: its own, then those of the open `dspex.context`."""
+        outer = scoped().config
+        return {**outer, **self.config} if outer else self.config
 
     @property
     def supervisor_used(self) -> Supervisor:
@@ -177,6 +225,22 @@ class ProgramSpec:
 
     # -- for a worker --------------------------------------------------------------------------------------------
 
+    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the checked inputs, and the same as plain data that a worker receives exactly.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a worker's outputs with their Python types.
+
+        Raises:
+            AdapterParseError: a value does not fit its type.
+        """
+        return typed_outputs(self.answered, outputs)
+
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker builds the module from.
 
@@ -197,6 +261,11 @@ class ProgramSpec:
             wire["tools"] = specs_of(self.tools, self.tool_set)
         return wire
 
+    def wire_lms(self, services: Services) -> dict[str, Any]:
+        """Return what a worker is told of the predictors' language models, beside `to_wire`."""
+        lms = {name: services.lm_record(lm) for name, lm in self.lms_used.items()}
+        return {"lms": lms} if lms else {}
+
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
         sig = self.signature
@@ -206,24 +275,32 @@ class ProgramSpec:
         for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
-    def wire_adapter(self, lm: LM) -> str | dict[str, Any]:
-        """Return the adapter as a worker takes it."""
-        name, is_native = self.adapter or default_adapter(lm), self.use_native_function_calling
+    def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
+        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
+        name, is_native = self.adapter_used, self.use_native_function_calling
+        if name is None and is_native is None and self.is_own:
+            return None
+        name = name or _default_adapter(lm)
         return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
 
-    def require_tools(self, lm: LM) -> None:
+    def require_tools(self, lm: LM | None) -> None:
         """Check that there are tools where the model is to give tool calls by its own interface.
 
         Raises:
             InvalidInput: no input holds tools.
         """
-        asked_signature(self.signature, lm, self.uses_native_calls(self.adapter or default_adapter(lm)))
+        if lm is not None:
+            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools."""
         with services.tools.registered(self.tool_set, self.tools):
             yield
+
+
+def _default_adapter(lm: LM | None) -> str:
+    return "chat" if lm is None else default_adapter(lm)
 
 
 def reasoned(sig: Signature) -> Signature:

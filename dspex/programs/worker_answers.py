@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dspex_worker.types import nested_values
+
 from ..errors import ProtocolError
 from ..types.chunk import Chunk
+from ..types.prediction import Prediction
 
 if TYPE_CHECKING:
     from ..pools.call import Call
@@ -20,8 +23,9 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
     Raises:
         ProtocolError: it is none; so for the others here.
     """
+    is_value = _is_map(value) and "value" in value
     rules: dict[str, _Rule] = {
-        "outputs": _is_map,
+        "outputs": lambda given: _is_map(given) or (is_value and given is None),
         "completions": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
         "usage": lambda given: given is None or (_is_map(given) and all(map(_is_map, given.values()))),
         "finish_reason": lambda given: given is None or _is_text(given),
@@ -29,6 +33,31 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
         "trace": lambda given: given is None or (isinstance(given, list) and all(map(_is_step, given))),
     }
     return _checked("run", value, worker, rules)
+
+
+def returned(reply: dict[str, Any], worker: str) -> Any:
+    """Return what an open program returned that is no prediction: text, numbers, lists, tuples, dicts, predictions."""
+
+    def prediction_of(outputs: dict[str, Any]) -> Prediction:
+        return Prediction(outputs, route=f"python:{worker}")
+
+    try:
+        return nested_values.read(reply["value"], prediction_of)
+    except nested_values.UnreadableValue as error:
+        raise ProtocolError(f"Worker {worker} answered 'run' with an impossible 'value': {error}.") from error
+
+
+def describes(value: Any, worker: str) -> dict[str, Any]:
+    """Return the answer to a `describe_program`: the names of its inputs and predictors."""
+
+    def are_texts(given: Any) -> bool:
+        return isinstance(given, list) and all(map(_is_text, given))
+
+    rules: dict[str, _Rule] = {
+        **dict.fromkeys(("inputs", "required", "predictors"), are_texts),
+        "takes_any": lambda given: isinstance(given, bool),
+    }
+    return _checked("describe_program", value, worker, rules)
 
 
 def chunk(value: Any, worker: str) -> Chunk:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import defaults
 from ..adapters.injection import suspected_fields
-from ..adapters.validation import crossed_inputs, typed_outputs
 from ..cancel_flag import current_flag
 from ..errors import DspexError
 from ..events import Name
@@ -51,16 +50,16 @@ class WorkerCalls:
 
     spec: ProgramSpec
 
-    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
-        """Run it; return the prediction with the call that made it."""
+    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
+        """Run it; return the prediction (of an open program: what it returned) with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
             call = pool.invoke("run", arguments, cancel=how.get("cancel") or _on_cancel(), **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
-    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Prediction, Call]:
+    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
         """`run`, awaited."""
-        with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
+        with self._sent(inputs, awaits=True) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
@@ -89,7 +88,7 @@ class WorkerCalls:
 
     async def astream(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction]:
         """`stream`, for `async for`."""
-        with self._sent(inputs) as (supervisor, arguments):
+        with self._sent(inputs, awaits=True) as (supervisor, arguments):
             with Account("call") as account:
                 chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
             async with chunks:
@@ -98,31 +97,32 @@ class WorkerCalls:
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
-    def _sent(self, inputs: Mapping[str, Any]) -> Generator[tuple[Supervisor, dict[str, Any]]]:
+    def _sent(self, inputs: Mapping[str, Any], *, awaits: bool = False) -> Generator[tuple[Supervisor, dict[str, Any]]]:
         """Yield the program's supervisor and the arguments of a `run`; tools are registered for the block.
 
         What can be refused is refused here, before workers start.
         """
         spec = self.spec
-        lm = spec.lm_used
+        lm = spec.lm_of_workers
         spec.require_tools(lm)
-        typed, wire = crossed_inputs(spec.signature, inputs, allow_markers=spec.allow_markers)
+        typed, wire = spec.crossed(inputs)
         supervisor = spec.supervisor_used
         services = services_of(supervisor)
-        if lm.direct:
+        if lm is not None and lm.direct:
             services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given = tools_among(typed)
         arguments: dict[str, Any] = {
-            "spec": spec.to_wire(),
+            "spec": spec.to_wire() | spec.wire_lms(services),
             "inputs": wire,
-            "lm": services.lm_record(lm),
+            "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
             "want": {},  # why the answers ended, which every prediction says
             **({"tool_set": new_set_id()} if given else {}),
+            **({"awaits": True} if awaits and spec.is_own else {}),
         }
         with contextlib.ExitStack() as registered:
             if (observer := spec.observer) is not None:
@@ -141,14 +141,16 @@ class WorkerCalls:
             "idempotent": how.get("retry", True) and self.spec.may_repeat,
         }
 
-    def _prediction(self, reply: Any, worker: str, account: Account) -> Prediction:
+    def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)
-        known = self.spec.answered
-        completions = [typed_outputs(known, each) for each in reply.get("completions") or ()]
         usage = reply.get("usage") or {}
         self._count_direct(usage, account, int(reply.get("truncated") or 0), worker)
+        if "value" in reply:
+            return worker_answers.returned(reply, worker)
+        typed = self.spec.typed
+        completions = [typed(each) for each in reply.get("completions") or ()]
         return Prediction(
-            typed_outputs(known, reply["outputs"]),
+            typed(reply["outputs"]),
             completions=completions,
             usage=usage,
             cached=bool(reply.get("cached", not usage)),
@@ -163,7 +165,7 @@ class WorkerCalls:
         outputs, known = told["outputs"], self.spec.answered
         if outputs and outputs.keys() == known.output_fields.keys():
             with contextlib.suppress(DspexError):
-                outputs = typed_outputs(known, outputs)
+                outputs = self.spec.typed(outputs)
         return TraceStep(
             told["predictor"],
             told["inputs"],
@@ -180,8 +182,8 @@ class WorkerCalls:
         self, usage: Mapping[str, Mapping[str, Any]], account: Account, truncated: int, worker: str
     ) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_used
-        if lm.direct:
+        lm = self.spec.lm_of_workers
+        if lm is not None and lm.direct:
             pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
             for used in usage.values():
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))

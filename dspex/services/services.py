@@ -1,4 +1,4 @@
-"""Host services for workers: LM requests, tools, metrics.
+"""Host services for workers: LM requests, tools, metrics, code.
 
 `services_of` makes them once per supervisor and registers the handlers of the workers' callbacks; the pools do not know
 what these do.
@@ -23,6 +23,8 @@ from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
+from .code import CodeStore
+from .described_lms import DescribedLMs
 from .metrics import Metrics
 from .sights import Sights
 from .tools import ToolSets
@@ -31,7 +33,7 @@ _making = threading.Lock()
 
 
 class Services:
-    """The LM requests, tools and metrics of one supervisor's workers."""
+    """The LM requests, tools, metrics and code of one supervisor's workers."""
 
     def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
         self.supervisor = supervisor
@@ -39,14 +41,19 @@ class Services:
         self.tools = ToolSets()
         self.metrics = Metrics()
         self.sights = Sights(client)
+        self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
+        self.described_lms = DescribedLMs(supervisor, self.lm_record)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
+        supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
         supervisor.register("call.seen", self.sights.seen)
+        supervisor.register("code.get", self.code.get)
+        supervisor.register("code.path", self.code.path)
 
     def usage(self, pool: str, session: str | None = None) -> UsageStats:
         """Return what a pool, or one session in it, has used so far."""
@@ -57,7 +64,7 @@ class Services:
         self.client.register(lm)
         record = lm.to_wire()
         record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
-        return {**record, "api_key": lm.api_key} if lm.direct else record
+        return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
 
     def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""
@@ -83,7 +90,8 @@ class Services:
             session=call.session_name or None,
             call=call.id,
         )
-        return Origin(self.accounts.of(request.pool.name, call.session), emit)
+        own = self.described_lms.of(request.worker)
+        return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
 
 
 def services_of(supervisor: Supervisor) -> Services:

@@ -32,6 +32,7 @@ class CallInProgress(Protocol):
     identity: Identity
     deadline: float | None
     session_id: str | None
+    is_trusted: bool
     secrets: tuple[str, ...]
     user_code: UserCode
     parent: ParentCalls
@@ -72,6 +73,11 @@ class Context:
     @property
     def session_id(self) -> str | None:
         return self._running.session_id
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the supervisor's own process made the call, and no client of its control socket."""
+        return self._running.is_trusted
 
     @property
     def session(self) -> MutableMapping[str, Any]:

@@ -43,6 +43,7 @@ class RunningCall:
         self.session_id: str | None = meta.get("session")
         self.is_durable = bool(meta.get("durable"))
         self.is_nested = bool(meta.get("nested"))
+        self.is_trusted = meta.get("trusted") is True
         self.credit: int | None = meta.get("credit")  # None: the caller wants no chunks
         self.has_ended = False
         self.interrupt_at = 0.0  # when it is interrupted next, once it is cancelled; the leader's

@@ -17,6 +17,7 @@ from .http_message import ResponseParser, kept_for
 CONNECT_TIMEOUT_S = 10.0
 IDLE_LIMIT_S = 55.0  # under the 60 s after which common load balancers close
 IDLE_MOST = 64
+ADDRESSES_MOST = 256
 OnResend = Callable[[], object]  # called when a kept connection was closed and its request is sent once more
 
 
@@ -63,11 +64,20 @@ class ConnectionPool(Generic[C]):
         connections = self._idle.get(target.pool)
         if connections is None:
             connections = self._idle.setdefault(target.pool, deque())
+            self._forget_addresses()
         if not idle_s or len(connections) >= self._most:
             connection.close()
             return
         connection.idle_until = time.monotonic() + idle_s
         connections.append(connection)
+
+    def _forget_addresses(self) -> None:
+        """Close what is kept for the oldest address where there are too many."""
+        while len(self._idle) > ADDRESSES_MOST:
+            with contextlib.suppress(StopIteration, RuntimeError, IndexError):  # another thread was faster
+                connections = self._idle.pop(next(iter(self._idle)), None)
+                while connections:
+                    connections.popleft().close()
 
     def count(self, target: Endpoint) -> int:
         """Return how many connections to this address are kept."""

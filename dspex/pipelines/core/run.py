@@ -84,7 +84,7 @@ class PipelineRun:
     def lm_identity(self) -> str:
         """Return the identity of the run's language model; empty if it has none."""
         with contextlib.suppress(DspexError):
-            return (self.lm or defaults.configured_lm()).ref
+            return (self.lm or defaults.configured_lm(self._supervisor)).ref
         return ""
 
     def touch(self, pool: str) -> None:
@@ -140,4 +140,4 @@ def checked_options(options: RunOptions) -> dict[str, Any]:
         raise InvalidInput(f"timeout is {timeout!r}; it is a span in seconds, more than 0.", field="timeout")
     if session is not None and (not isinstance(session, str) or not session):
         raise InvalidInput("session is a name of the caller's: a str that is not empty.", field="session")
-    return {**options, "lm": None if lm is None else defaults.as_lm(lm)}
+    return {**options, "lm": None if lm is None else defaults.as_lm(lm, options.get("supervisor"))}

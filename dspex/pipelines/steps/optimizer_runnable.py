@@ -151,7 +151,8 @@ class OptimizerRunnable:
     def _shared(self, scope: Scope) -> SharedOptimization:
         """Return the optimization, running or done; runs share it, and a waiter that leaves does not end it."""
         kept = services_of(scope.supervisor).kept
-        lm = self.student.lm or scope.lm or defaults.configured_lm()
+        lm = self.student.lm or scope.lm
+        lm = defaults.configured_lm(scope.supervisor) if lm is None else defaults.as_lm(lm, scope.supervisor)
         key = self._key(lm)
         mine = SharedOptimization(self.name)
         shared = kept.setdefault(key, mine)

@@ -89,7 +89,7 @@ class ProgramStep(Step):
 
     def _all_text(self, program: Program) -> tuple[str, ...]:
         """Return the fields that can be streamed: none, where several generations are asked for."""
-        several = program.config.get("n") or (program.lm.n if program.lm is not None else 1) or 1
+        several = program.config.get("n") or (program.lm_used.n if program.lm is not None else 1) or 1
         return program.outputs if several == 1 else ()
 
     def _output(self, prediction: Prediction) -> StepOutput:

@@ -61,7 +61,7 @@ class Majority(RepeatingStrategy):
 
     @property
     def config_used(self) -> Mapping[str, Any]:
-        return {**self.config, "n": self.n}
+        return {**super().config_used, "n": self.n}
 
     @property
     def is_of_requests(self) -> bool:

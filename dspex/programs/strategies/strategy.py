@@ -22,6 +22,7 @@ from ...lm.usage import Account
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
 from ...types.prediction import Prediction, with_facts
+from ..predictor_names import require_predictors, within, without
 from ..program import DEFAULT_TIMEOUT, Program
 from ..routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
@@ -29,6 +30,7 @@ from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.call import Call
+    from ...services.services import Services
 
 _OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
 
@@ -38,6 +40,12 @@ class Strategy(Program):
     """A program over an inner one, whose call options, state and demos are its own."""
 
     inner_module: str = "dspy.Predict"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lms:
+            object.__setattr__(self, "lms", without(self.lms))
+            require_predictors(self.inner_module, self.lms)
 
     @classmethod
     def made(cls, module: str, inner: Program, **own: Any) -> Self:
@@ -94,6 +102,13 @@ class Strategy(Program):
         return dataclasses.replace(self, state=parts.get("module", parts), **changes)
 
     # -- looking at it -------------------------------------------------------------------------------------------
+
+    @property
+    def lm_used(self) -> LM:
+        return self.inner.lm_used
+
+    def wire_lms(self, services: Services) -> dict[str, Any]:
+        return {key: within(lms) for key, lms in super().wire_lms(services).items()}
 
     def candidate(self, lm: LM | None) -> Candidate:
         return self.inner.candidate(lm)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
+from dspy.clients import capabilities, execution
 
 from dspex_worker.bridge import Cancelled, Failure
 from dspex_worker.programs.lm_transport import PLACEHOLDER_KEY
@@ -30,6 +33,17 @@ RICH = signature(
 RICH_ANSWER = {"items": "[1, 2]", "kind": "a", "note": "n"}
 
 
+@contextmanager
+def plain_dspy() -> Iterator[None]:
+    """DSPy as it is without a worker: its own LMs connect by themselves."""
+    ours = execution.execute, capabilities._capabilities
+    execution.execute, capabilities._capabilities = (function.__wrapped__ for function in ours)
+    try:
+        yield
+    finally:
+        execution.execute, capabilities._capabilities = ours
+
+
 def _bodies_of(
     record: dict[str, Any], adapter: str, config: dict[str, Any], answer: str
 ) -> tuple[list[bytes], list[bytes]]:
@@ -40,7 +54,7 @@ def _bodies_of(
     with server(lambda body: answer) as (url, plain):
         lm = dspy.LM(**options, api_base=url, api_key="k", cache=False, engine="lm15")
         adapters = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}
-        with dspy.context(lm=lm, adapter=adapters[adapter]()):
+        with plain_dspy(), dspy.context(lm=lm, adapter=adapters[adapter]()):
             dspy.ChainOfThought(sig)(**inputs, **({"config": config} if config else {}))
         lm.close()
     with server(lambda body: answer) as (url, ours):

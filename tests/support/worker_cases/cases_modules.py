@@ -178,15 +178,19 @@ def test_multi_chain_comparison_takes_completions() -> None:
     assert result["outputs"]["answer"] == "b" and "«I'm trying to r2" in call.bodies[0]["messages"][-1]["content"]
 
 
-def test_users_modules_do_not_share_what_they_keep() -> None:
-    """unit: the program is cached by digest, but each call gets one of its own."""
+def test_users_modules_are_shared_as_dspy_shares_them_unless_they_are_isolated() -> None:
+    """unit: one instance by digest; with `isolate` each call gets one of its own."""
     call = parent(chat(answer="a"))
     counting = spec("tests.support.user_code:Counting", options={"times": 1})
+    for seen in (1, 2):
+        assert call.call(programs().run, call, counting, {"question": "q"}, RECORD)["outputs"]["seen"] == seen
+    isolated = counting | {"isolate": True}
     for _ in range(2):
-        assert call.call(programs().run, call, counting, {"question": "q"}, RECORD)["outputs"]["seen"] == 1
+        assert call.call(programs().run, call, isolated, {"question": "q"}, RECORD)["outputs"]["seen"] == 1
     call.call(programs().run, call, counting, {"question": "q"}, RECORD, None, {"temperature": 0.3}, 5)
     assert call.bodies[-1]["temperature"] == 0.3 and call.requests[-1]["rollout_id"] == 5  # by way of its LM
-    assert programs().modules.get(spec()).program is programs().modules.get(spec()).program
+    got = [programs().modules.get(spec(), MINE).program for _ in range(2)]
+    assert got[0] is got[1]
 
 
 def _optimized(module: str = "dspy.ChainOfThought") -> tuple[dict[str, Any], dict[str, Any]]:

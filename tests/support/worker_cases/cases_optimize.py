@@ -312,7 +312,7 @@ def test_missing_optuna_is_found_before_anything_is_paid() -> None:
 
 def test_typed_programs_can_be_optimized() -> None:
     """unit: examples are given the signature's types; the state holds plain JSON."""
-    described = programs().signature_of(None, "tests.support.user_code:Describe")
+    described = programs().signature_of(parent(""), "tests.support.user_code:Describe")
     rows = [{"person": {"name": f"n{number}", "age": number}, "mood": "good", "score": 0.5} for number in range(6)]
     call = parent(chat(mood="good", score="0.5"))
     arguments: dict[str, Any] = {"trainset": rows, "inputs": ["person"], "options": {"max_labeled_demos": 2}}
@@ -329,6 +329,6 @@ def test_typed_programs_can_be_optimized() -> None:
     assert value["score"] == 100.0
     demos = json.loads(json.dumps(value["state"]))["demos"]
     assert demos and demos[0]["person"]["name"].startswith("n")
-    loaded = programs().modules.make(spec(sig=described) | {"state": value["state"]}).program
+    loaded = programs().modules.make(spec(sig=described) | {"state": value["state"]}, programs().imports).program
     assert '"name": "n' in dspy.ChatAdapter().format(loaded.signature, loaded.demos, {"person": "p"})[1]["content"]
     assert signature()

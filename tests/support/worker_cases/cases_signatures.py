@@ -112,17 +112,17 @@ def test_unusable_specs_are_refused() -> None:
 
 def test_signature_of_exports_the_users_class() -> None:
     """unit: the command behind class-style signatures of the pool's imports."""
-    found = programs().signature_of(None, "tests.support.user_code:Describe")
+    found = programs().signature_of(parent(""), "tests.support.user_code:Describe")
     assert [field["name"] for field in found["fields"]] == ["person", "hints", "mood", "score"]
     with fails_with("InvalidInput"):
-        programs().signature_of(None, "tests.support.user_code:Mood")
+        programs().signature_of(parent(""), "tests.support.user_code:Mood")
     with fails_with("UnknownName"):
-        programs().signature_of(None, "tests.support.user_code:Describe.__init__")
+        programs().signature_of(parent(""), "tests.support.user_code:Describe.__init__")
 
 
 def test_rich_inputs_and_outputs_cross_exactly() -> None:
     """unit: models and enums come in from wire values and go out as wire values."""
-    described = programs().signature_of(None, "tests.support.user_code:Describe")
+    described = programs().signature_of(parent(""), "tests.support.user_code:Describe")
     call = parent(chat(mood="bad", score="0.25"))
     given = {"person": {"name": "Ann", "age": 3}, "hints": ["h"]}
     result = call.call(programs().run, call, spec(sig=described), given, RECORD)

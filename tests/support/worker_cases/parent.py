@@ -51,6 +51,7 @@ class Parent(Context):
     generation = 1
     session_id = None
     session = None
+    is_trusted = False
 
     @property
     def deadline(self) -> float | None:

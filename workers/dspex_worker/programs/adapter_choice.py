@@ -22,6 +22,12 @@ _DECIDED: Mapping[tuple[str, bool], dspy.Adapter] = {
 }
 
 
+def default_adapter(lm: dspy.LM | None, record: Mapping[str, Any] | None) -> dspy.Adapter:
+    """Return the adapter of a call that names none: what the user's modules configured, else what the LM suggests."""
+    configured = dspy.settings.adapter
+    return configured if isinstance(configured, dspy.Adapter) else adapter_named(None, lm, record)
+
+
 def adapter_named(
     adapter: str | Mapping[str, Any] | None, lm: dspy.LM | None, record: Mapping[str, Any] | None
 ) -> dspy.Adapter:

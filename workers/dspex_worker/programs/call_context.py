@@ -44,26 +44,6 @@ def in_call(context: Context, function: Callable[..., T], *arguments: Any, **nam
         running_context.reset(token)
 
 
-class SharedUsage(UsageTracker):  # type: ignore[misc]
-    """DSPy's tracker of tokens, one for all threads of a call: DSPy's executors would give each a copy of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
-        with self._lock:
-            super().add_usage(lm, usage_entry)
-
-    def totals(self) -> dict[str, dict[str, Any]]:
-        """Return what each model used; nothing for one that only the cache answered."""
-        with self._lock:
-            return {model: used for model, used in self.get_total_tokens().items() if used}
-
-    def __deepcopy__(self, _: Any) -> SharedUsage:
-        return self
-
-
 @dataclass
 class CallUsage:
     """A command's LM calls: how many requests, how many the cache answered, what failed, whoever swallowed it."""
@@ -75,7 +55,7 @@ class CallUsage:
     refused: Failure | None = None  # the parent will carry no request any more: a budget is spent, say
     finish_reason: str = ""  # of the last answer
     truncated: int = 0  # answers that were cut at length
-    tokens: SharedUsage = field(default_factory=SharedUsage)
+    tokens: UsageTracker = field(default_factory=UsageTracker)  # one for all threads: see shared_usage.py
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

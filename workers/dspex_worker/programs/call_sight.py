@@ -23,7 +23,7 @@ from ..failure import Failure
 from ..wire import OverLimit, Unencodable, codec
 from .lm_answers import Entry
 from .lm_transport import current_lm_call
-from .predictor_names import PredictorNames
+from .named_predictors import PredictorNames
 from .wire_values import to_wire
 
 TOLD_MOST = 8 * 1024 * 1024  # bytes of one thing that the parent is told

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
-from .adapter_choice import adapter_named
+from .adapter_choice import adapter_named, default_adapter
 from .call_context import SETTING, USAGE, CallUsage
 from .call_sight import sight_of
+from .described_lms import LMS, CallLMs, Descriptions
 from .dspy_errors import invalid_input, translated
+from .host_imports import HostImports
 from .module_registry import known_modules
-from .modules import Modules
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came, watching
-from .prompt_capture import PromptCapture, PromptCaptured
+from .modules import Modules, lms_in
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
+from .prompt_capture import CAPTURE, PromptCapture, PromptCaptured
 from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
@@ -38,12 +40,14 @@ class Programs:
     imports: UserImports
     lms: LMCache
     modules: Modules
+    described: Descriptions = field(default_factory=Descriptions)
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
         """Return what a worker with these settings serves."""
         imports = UserImports.of(settings.get("imports"))
-        return cls(imports, LMCache(), Modules(imports))
+        lms = LMCache()
+        return cls(imports, lms, Modules(lms.get))
 
     def run(
         self,
@@ -55,20 +59,21 @@ class Programs:
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
         tool_set: str | None = None,
+        awaits: bool = False,
         want: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
-        With `want` (see `CallSight`) also "finish_reason", "truncated", and "trace" if that is wanted.
+        What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
+        module's `aforward` is called, where it has one. With `want` (see `CallSight`) come also "finish_reason",
+        "truncated", and "trace" if that is wanted.
         """
-        built = self.modules.get(spec)
+        built = self.modules.get(spec, self.imports_of(ctx))
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
-        with self.calling(ctx, lm, adapter, call_usage, **watching(built, call_usage, sight)):
-            prediction = call(built, arguments, options)
-        if prediction is None:
-            raise nothing_came(spec, call_usage)
-        return accounted(prediction, call_usage, want, sight)
+        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching(built, call_usage, sight)):
+            prediction = call(built, arguments, options, awaits=awaits)
+        return accounted(built, prediction, call_usage, want, sight)
 
     def render(
         self,
@@ -81,10 +86,10 @@ class Programs:
         tool_set: str | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec)
+        built = self.modules.get(spec, self.imports_of(ctx))
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
-        capture = [*(dspy.settings.callbacks or []), PromptCapture()]
-        with self.calling(ctx, lm or _NO_LM, adapter, CallUsage(), callbacks=capture):
+        capture = {CAPTURE: True, "callbacks": [*(dspy.settings.callbacks or []), PromptCapture()]}
+        with self.calling(ctx, lm or _NO_LM, adapter, CallUsage(), spec=spec, **capture):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -93,10 +98,19 @@ class Programs:
 
     def signature_of(self, ctx: Context, path: str) -> dict[str, Any]:
         """Return the wire spec of the signature class that `module:Class` names."""
-        found = self.imports.resolve(path, "signature")
+        imports = self.imports_of(ctx)
+        found = imports.resolve(path, "signature")
         if not (isinstance(found, type) and issubclass(found, dspy.Signature)):
             raise invalid_input(f"{path!r} is not a dspy.Signature class.")
-        return signature_classes.describe(found, self.imports)
+        return signature_classes.describe(found, imports)
+
+    def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
+        """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
+        return self.modules.get(spec, self.imports_of(ctx)).describe()
+
+    def imports_of(self, ctx: Context) -> UserImports:
+        """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""
+        return HostImports(self.imports.modules) if ctx.is_trusted else self.imports
 
     def describe(self, ctx: Context) -> dict[str, Any]:
         """Return what this worker has: the versions that decide about parity, and the names it answers to."""
@@ -110,14 +124,26 @@ class Programs:
 
     @contextmanager
     def calling(
-        self, ctx: Context, lm: Record | None, adapter: Adapter, call_usage: CallUsage, **settings: Any
+        self,
+        ctx: Context,
+        lm: Record | None,
+        adapter: Adapter,
+        call_usage: CallUsage,
+        *,
+        spec: Spec | None = None,
+        **settings: Any,
     ) -> Generator[None]:
-        """Enter DSPy's settings for one command, and translate its errors into failures."""
-        ctx.conceal(*secrets_of(lm))
-        with translated(secrets_of(lm)):
-            found = self.lms.get(lm)
-            chosen = adapter_named(adapter, found, lm)
-            own = {SETTING: ctx, USAGE: call_usage}
+        """Enter DSPy's settings for one command, and translate its errors into failures.
+
+        Without an LM and an adapter, those hold that the user's modules configured when they were imported.
+        """
+        records = tuple(record for record in (lm, *lms_in(spec).values()) if record is not None)
+        secrets = tuple(secret for record in records for secret in secrets_of(record))
+        ctx.conceal(*secrets)
+        with translated(secrets):
+            found = self.lms.get(lm) if lm is not None else dspy.settings.lm
+            chosen = adapter_named(adapter, found, lm) if adapter is not None else default_adapter(found, lm)
+            own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
                 yield

@@ -13,15 +13,23 @@ import inspect
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from ..context import Context, running_context
 
 if TYPE_CHECKING:
     from .commands import Programs
 
-_MODULES = ("commands", "worker_lm", "modules", "metric_calls", "retrievers", "field_streams", "evaluation")
+_MODULES = (
+    "commands",
+    "worker_lm",
+    "user_lms",
+    "kept_options",
+    "modules",
+    "metric_calls",
+    "retrievers",
+    "field_streams",
+    "evaluation",
+)
 
 
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
@@ -46,19 +54,20 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import lm_answers
+    from . import call_threads, kept_options, lm_answers, user_lms, user_settings
     from .commands import Programs
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
     lm_answers.install()
-    dspy.configure(disable_history=False, trace=None, lm=None, adapter=None, callbacks=[])
+    dspy.configure(disable_history=False, trace=None)
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    for each in (user_lms, user_settings, call_threads, kept_options):
+        each.install()
     _let_rows_take_their_time()
-    _carry_the_call_along()
     _lower_log_levels()
     return Programs.for_pool(settings)
 
@@ -77,28 +86,6 @@ def _let_rows_take_their_time() -> None:
     start: Any = ParallelExecutor.__init__
     optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
     start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
-
-
-def _carry_the_call_along() -> None:
-    """Let the threads of DSPy's executors work for the call that started them: what they print is the call's."""
-    from dspy.utils.parallelizer import ParallelExecutor
-
-    executor: Any = ParallelExecutor
-    wrap = executor._wrap_function
-
-    def wrapped(self: Any, function: Any) -> Any:
-        context, plain = running_context.get(None), wrap(self, function)
-        return plain if context is None else lambda item: _in_call(context, plain, item)
-
-    executor._wrap_function = wrapped
-
-
-def _in_call(context: Context, function: Callable[[Any], Any], item: Any) -> Any:
-    token = running_context.set(context)
-    try:
-        return function(item)
-    finally:
-        running_context.reset(token)
 
 
 def _lower_log_levels() -> None:

@@ -17,11 +17,11 @@ import dspy
 
 from ..context import Context
 from ..failure import Failure
+from .built_program import REWARDED, given
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
 from .metric_calls import BadMetric, Metric, metric_from, score_of
-from .modules import REWARDED, given
 from .program_calls import Record, Spec, result_of
 from .worker_lm import secrets_of
 
@@ -56,11 +56,12 @@ def evaluate(
     inputs: Sequence[str] | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
-    built = programs.modules.get(spec)
+    imports = programs.imports_of(ctx)
+    built = programs.modules.get(spec, imports)
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
-    scorer = metric_from(metric, programs.imports)
+    scorer = metric_from(metric, imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    with programs.calling(ctx, lm, adapter, CallUsage()):
+    with programs.calling(ctx, lm, adapter, CallUsage(), spec=spec):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):

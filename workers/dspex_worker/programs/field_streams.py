@@ -22,8 +22,8 @@ from .call_sight import sight_of
 from .commands import Programs
 from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 from .lm_direct import beside_a_loop, is_direct
-from .predictor_names import PredictorNames, asking
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, nothing_came, watching
+from .named_predictors import PredictorNames, asking
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
 from .worker_lm import WATCH
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -40,10 +40,11 @@ def run_stream(
     config: Mapping[str, Any] | None = None,
     rollout_id: int | None = None,
     tool_set: str | None = None,
+    awaits: bool = False,
     want: Mapping[str, Any] | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
-    built = programs.modules.get(spec)
+    built = programs.modules.get(spec, programs.imports_of(ctx))
     arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
@@ -52,11 +53,9 @@ def run_stream(
         try:
             call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
             settings = {WATCH: FieldWatch(built.program, pieces), **watching(built, call_usage, sight)}
-            with programs.calling(ctx, lm, adapter, call_usage, **settings):
-                prediction = in_call(ctx, call, built, arguments, options)
-            if prediction is None:
-                raise nothing_came(spec, call_usage)
-            outcome.append(accounted(prediction, call_usage, want, sight))
+            with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings):
+                prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
+            outcome.append(accounted(built, prediction, call_usage, want, sight))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:

@@ -40,6 +40,7 @@ class LMCallOptions:
     turn: FallbackTurn = field(default_factory=FallbackTurn)  # whether it is a fallback's request
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
+    headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
 
 
 _current: ContextVar[LMCallOptions | None] = ContextVar("dspex_lm_call", default=None)
@@ -93,7 +94,7 @@ class ParentTransport:
             "lm": self._ref,
             "method": request.method,
             "url": request.url,
-            "headers": headers,
+            "headers": headers + asked.headers,
             "body": bytes(request.body),
             "stream": b'"stream":true' in request.body,
             "rollout_id": asked.rollout_id,

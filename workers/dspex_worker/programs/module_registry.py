@@ -43,8 +43,8 @@ MODULES: dict[str, type[dspy.Module]] = {  # pyright: ignore[reportAssignmentTyp
 """DSPy's modules by the names that calls use."""
 
 
-def module_class(name: str, imports: UserImports) -> Any:
-    """Return the class that `name` means: one of `MODULES`, or the user's `module:Class`.
+def module_named(name: str, imports: UserImports) -> Any:
+    """Return what `name` means: a class of `MODULES`, or the user's; for the host also a factory, a function, a module.
 
     Raises:
         Failure: UnknownName, for any other name; InvalidInput, when the user's object is no dspy.Module class.
@@ -54,6 +54,8 @@ def module_class(name: str, imports: UserImports) -> Any:
     if ":" not in name:
         raise unknown_name("module", name, known_modules(imports))
     found = imports.resolve(name, "module")
+    if imports.is_open:
+        return found
     if not (isinstance(found, type) and issubclass(found, dspy.Module)):
         raise invalid_input(f"{name!r} is not a class derived from dspy.Module.")
     if found.__module__.partition(".")[0] == "dspy":
@@ -63,5 +65,5 @@ def module_class(name: str, imports: UserImports) -> Any:
 
 
 def known_modules(imports: UserImports) -> Iterable[str]:
-    """Return every name that `module_class` accepts, with `module:...` for the user's."""
+    """Return every name that `module_named` accepts, with `module:...` for the user's."""
     return [*MODULES, *(f"{name}:..." for name in sorted(imports.modules))]

@@ -42,7 +42,10 @@ def load_state(program: dspy.Module, state: Mapping[str, Any]) -> None:
     if wrong := damage(given):
         raise invalid_input(f"The state is damaged: {wrong}.")
     cleaned, _ = without_lms(given)
+    own_lms = [(predictor, predictor.lm) for predictor in program.predictors()]
     program.load_state(copy.deepcopy(cleaned))
+    for predictor, lm in own_lms:  # DSPy takes a state without an LM for one that forbids it
+        predictor.lm = lm
 
 
 def _predictor_states(state: Mapping[str, Any]) -> list[dict[str, Any]]:

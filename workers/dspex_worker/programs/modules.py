@@ -1,19 +1,19 @@
 """Build DSPy programs from specs: once per digest, with their state, shared by the calls that name them.
 
-A spec is {"module", "signature", "options", "state", "demos", "tools"}. Calls get a copy of a program that keeps
-things on itself while it runs. Any thread; builds happen under one lock.
+A spec is {"module", "signature", "options", "state", "demos", "tools"}; of the host's calls also {"given", "held",
+"label", "isolate", "function"}, see the host's `ModuleProgram`. A user's module is shared, as threads share it in DSPy,
+unless its spec says `isolate`; modules of DSPy's that keep things on themselves while they run are copied. Any thread;
+one spec is built once.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import dspy
@@ -21,103 +21,77 @@ from dspy.clients.backend_selection import CLIENT_KEYS
 
 from ..failure import Failure
 from . import signature_classes
+from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
-from .host_tools import names_tools, tools_from, tools_in
+from .host_code import MakeLM, is_by_value, loaded
+from .host_tools import tools_from
 from .metric_calls import reward_from
-from .module_registry import MODULES, MajorityModule, module_class
+from .module_registry import MODULES, MajorityModule, module_named
 from .module_state import load_state
+from .own_modules import program_from
 from .user_imports import UserImports
-from .wire_values import to_input
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
 KEPT = 256  # programs kept per worker
-_SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
-REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
 _ASKING = REWARDED | {MajorityModule}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
-_TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltProgram:
-    """A program, and its signature's fields: the names of the inputs, the types of all."""
-
-    program: dspy.Module
-    inputs: tuple[str, ...]
-    annotations: Mapping[str, Any]
-
-    @property
-    def swallows_errors(self) -> bool:
-        """Whether it returns None, without an error, when all of its attempts failed."""
-        return type(self.program) in REWARDED
-
-    @property
-    def takes_config(self) -> bool:
-        """Whether its call accepts `config=`, as Predict does; other programs get such options through their LM."""
-        return type(self.program) in _SHARED
-
-    def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
-        """Return the inputs as its call takes them; tools among them are called in the parent, under the set's id.
-
-        Raises:
-            Failure: InvalidInput.
-        """
-        for name in _TAKEN.intersection(inputs):
-            raise invalid_input(
-                f"DSPy's modules take the word {name!r} for themselves, so no input of that name can be given to them.",
-                name,
-            )
-        return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
-
-    def separate(self) -> BuiltProgram:
-        """Return the same, safe to call beside others: a copy where the program keeps things on itself."""
-        if type(self.program) in _SHARED:
-            return self
-        is_ours = type(self.program) in MODULES.values()
-        own = copy.copy(self.program) if is_ours else self.program.deepcopy()
-        return BuiltProgram(own, self.inputs, self.annotations)
-
-
-def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:
-    """Return the Python value for a field; tools in it can be called only under a tool set's id.
-
-    Raises:
-        Failure: InvalidInput.
-    """
-    return to_input(name, tools_in(value, tool_set) if names_tools(annotation) else value, annotation)
 
 
 class Modules:
-    """The programs of one worker, by their spec's digest."""
+    """The programs of one worker, by their spec's digest; those of the host's calls apart from those of clients'."""
 
-    def __init__(self, imports: UserImports) -> None:
-        self._imports = imports
+    def __init__(self, make_lm: MakeLM) -> None:
+        self._make_lm = make_lm
         self._lock = threading.Lock()
         self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
+        self._building: dict[str, threading.Lock] = {}
 
-    def get(self, spec: Mapping[str, Any]) -> BuiltProgram:
+    def get(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
         """Return the program for `spec`, safe to call beside others.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        digest = digest_of(spec)
-        with self._lock:
-            built = self._built.get(digest)
-            if built is None:
-                built = self._built[digest] = self.make(spec)
-                if len(self._built) > KEPT:
-                    self._built.popitem(last=False)
-            self._built.move_to_end(digest)
+        digest = digest_of(spec) + ("/host" if imports.is_open else "")
+        built = self._kept(digest)
+        if built is None:
+            with self._lock:
+                building = self._building.setdefault(digest, threading.Lock())
+            with building:  # its code may take its time, and asks the host: others are not held up
+                built = self._kept(digest) or self._keep(digest, self.make(spec, imports))
         return built.separate()
 
-    def make(self, spec: Mapping[str, Any]) -> BuiltProgram:
+    def make(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
         """Return a new program for `spec`, shared with nobody.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        return BuiltProgram(build(spec, self._imports), *_fields(spec, self._imports))
+        made = build(spec, imports, self._make_lm)
+        _give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
+        is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
+        return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated)
+
+    def _kept(self, digest: str) -> BuiltProgram | None:
+        with self._lock:
+            built = self._built.get(digest)
+            if built is not None:
+                self._built.move_to_end(digest)
+            return built
+
+    def _keep(self, digest: str, built: BuiltProgram) -> BuiltProgram:
+        with self._lock:
+            self._built[digest] = built
+            self._building.pop(digest, None)
+            if len(self._built) > KEPT:
+                self._built.popitem(last=False)
+        return built
+
+
+def lms_in(spec: Mapping[str, Any] | None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the LM records of a spec, by predictor."""
+    found: Mapping[str, Mapping[str, Any]] = (spec or {}).get("lms") or {}
+    return found
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
@@ -125,14 +99,34 @@ def digest_of(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
-def build(spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
+def label_of(spec: Mapping[str, Any]) -> str:
+    """Return the name of a spec's program, for people."""
+    return str(spec.get("label") or spec["module"])
+
+
+def no_lm(record: Mapping[str, Any]) -> Any:
+    """Refuse a language model where none can be made."""
+    raise invalid_input("This program holds a language model, and none can be made for it here.")
+
+
+def build(spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM = no_lm) -> dspy.Module:
     """Return a new program for `spec`.
 
     Raises:
         Failure: UnknownName, InvalidInput.
     """
     name = str(spec["module"])
-    cls = module_class(name, imports)
+    is_sent = imports.is_open and is_by_value(name)
+    found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
+    program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
+    if spec.get("state") is not None:
+        load_state(program, spec["state"])
+    if spec.get("demos"):
+        _give_demos(program, label_of(spec), spec["demos"])
+    return program
+
+
+def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
     options = dict(spec.get("options") or {})
     parts: dict[str, Any] = {}
     if cls in _ASKING:
@@ -147,11 +141,39 @@ def build(spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
     if cls is dspy.Refine:
         # Refine shows the reward's source to the model; ours would only say that it is called elsewhere.
         program.reward_fn_code = _source_of_reward(spec, imports)  # pyright: ignore[reportAttributeAccessIssue] - Refine has it
-    if spec.get("state") is not None:
-        load_state(program, spec["state"])
-    if spec.get("demos"):
-        _give_demos(program, name, spec["demos"])
     return program
+
+
+def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str, Any]], make_lm: MakeLM) -> None:
+    """Give predictors the LMs that the call names for them; before anything is asked."""
+    predictors = dict(program.named_predictors()) if records else {}
+    for predictor, record in records.items():
+        if predictor not in predictors:
+            raise unknown_name("predictor", predictor, predictors, where=name)
+        predictors[predictor].lm = make_lm(record)
+
+
+def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
+    """Return the user's program; its constructor gets what it takes of the signature and the host's tools."""
+    init = dict(spec.get("options") or {})
+    for option, value in init.items():
+        _check_plain(option, value)
+    if imports.is_open and spec.get("given"):
+        init |= _loaded(spec, str(spec["given"]), make_lm)
+    parts: dict[str, Any] = {}
+    if spec.get("signature") is not None:
+        parts["signature"] = signature_classes.build(spec["signature"], imports)
+    if spec.get("tools") is not None:
+        parts["tools"] = tools_from(spec["tools"])
+    program = program_from(found, label_of(spec), parts, init, is_function=bool(spec.get("function")))
+    is_changed = spec.get("state") is not None or spec.get("demos") or lms_in(spec)
+    is_shared_by_name = program is found and is_changed
+    return program.deepcopy() if is_shared_by_name else program
+
+
+def _loaded(spec: Mapping[str, Any], name: str, make_lm: MakeLM) -> Any:
+    records = (spec.get("held") or {}).get(name, ())
+    return loaded(name, label_of(spec), records, make_lm)
 
 
 def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) -> None:

@@ -62,14 +62,15 @@ def optimize(
     if programs.lms.get(lm) is None:
         raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
     chosen = optimizer_named(optimizer, dict(options or {}))
-    built = programs.modules.make(spec)
+    imports = programs.imports_of(ctx)
+    built = programs.modules.make(spec, imports)
     names = inputs or built.inputs
     examples = examples_from(trainset, names, built.annotations)
     held_out = examples_from(valset, names, built.annotations) if valset else None
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
     progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm))
-    counted = progress.counted(metric_from(metric, programs.imports))
+    counted = progress.counted(metric_from(metric, imports))
     given = {"seed": DEFAULT_SEED, **dict(options or {})}
     own = {name: value for name, value in given.items() if name in chosen.options}
     job = OptimizerTask(
@@ -80,7 +81,7 @@ def optimize(
     def work() -> dict[str, Any]:
         settings = {"num_threads": _threads(own), **dspy_settings(progress)}
         ctx.conceal(*progress.secrets)
-        with programs.calling(ctx, lm, adapter, call_usage, **settings), translated(progress.secrets):
+        with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings), translated(progress.secrets):
             return _worked(chosen, job, progress, own)
 
     with _reading_headings(progress):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
 
 from ..failure import Failure
+from ..types import nested_values
+from .async_programs import result_from
+from .built_program import BuiltProgram
 from .call_context import SIGHT, CallUsage, ErrorRecorder
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
-from .modules import BuiltProgram, check_config
+from .modules import check_config
 from .wire_values import to_wire
 
 Spec = Mapping[str, Any]
@@ -19,15 +22,15 @@ Record = Mapping[str, Any]
 Adapter = str | Mapping[str, Any] | None  # see `adapter_named`
 
 
-def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any], *, awaits: bool = False) -> Any:
     """Call a program with options for its LM calls, in the way that it takes them."""
     if not options:
-        return built.program(**arguments)
+        return result_from(built.program, arguments, awaits=awaits)
     if built.takes_config:
         return built.program(**arguments, config=dict(options))
     lm = dspy.settings.lm
     with dspy.context(lm=None if lm is None else lm.copy(**options)):
-        return built.program(**arguments)
+        return result_from(built.program, arguments, awaits=awaits)
 
 
 def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> dict[str, Any]:
@@ -57,14 +60,54 @@ def result_of(prediction: Any) -> dict[str, Any]:
     return result
 
 
+def returned(built: BuiltProgram, value: Any) -> dict[str, Any]:
+    """Return the wire form of what a program returned: of an open one anything that has a form.
+
+    Raises:
+        Failure: InvalidReturn, which names the program.
+    """
+    if isinstance(value, dspy.Example) or (isinstance(value, Mapping) and not built.is_open):
+        return result_of(value)
+    what = type(value).__name__
+    if not built.is_open:
+        raise Failure(
+            "InvalidReturn",
+            f"{built.name} returned a {what}; with a signature it must give a dspy.Prediction or a dict.",
+        )
+    try:
+        return {"value": nested_values.write(value, _whole)}
+    except (ValueError, TypeError) as error:  # pydantic's own errors are ValueErrors
+        raise Failure(
+            "InvalidReturn",
+            f"{built.name} returned a {what} that cannot be sent to its caller: {error}. Return a dspy.Prediction, or "
+            f"text, numbers, lists, tuples and dicts of such.",
+        ) from error
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Iterator):  # pydantic would read it to its end, which may be never
+        raise TypeError("a generator can be read only in the process that made it")
+    return to_wire(value)
+
+
 def accounted(
-    prediction: Any, call_usage: CallUsage, want: Mapping[str, Any] | None = None, sight: CallSight | None = None
+    built: BuiltProgram,
+    value: Any,
+    call_usage: CallUsage,
+    want: Mapping[str, Any] | None = None,
+    sight: CallSight | None = None,
 ) -> dict[str, Any]:
     """Return a program's result with what it cost: usage by model, and whether the cache answered all of it.
 
     For who wants to see more, also why the last answer ended, how many were cut at their length, and the trace.
+
+    Raises:
+        Failure: it gave nothing that can be sent.
     """
-    result = {**result_of(prediction), "usage": to_wire(call_usage.tokens.totals()), "cached": call_usage.is_cached}
+    if value is None and built.swallows_errors:
+        raise nothing_came(built, call_usage)
+    tokens = {model: used for model, used in call_usage.tokens.get_total_tokens().items() if used}
+    result = {**returned(built, value), "usage": to_wire(tokens), "cached": call_usage.is_cached}
     if want is not None:
         result |= {"finish_reason": call_usage.finish_reason, "truncated": call_usage.truncated}
     if sight is not None and sight.steps is not None:
@@ -84,8 +127,8 @@ def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None
     return settings
 
 
-def nothing_came(spec: Spec, call_usage: CallUsage) -> Failure:
+def nothing_came(built: BuiltProgram, call_usage: CallUsage) -> Failure:
     """Return why a program gave None: BestOfN and Refine do so when every attempt failed."""
     if call_usage.last is not None:
         return failure_of(call_usage.last)
-    return Failure("NoPrediction", f"{spec['module']} gave no prediction: no attempt had a reward.")
+    return Failure("NoPrediction", f"{built.name} gave no prediction: no attempt had a reward.")

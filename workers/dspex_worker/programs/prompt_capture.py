@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import dspy
 from dspy.utils.callback import BaseCallback
 
 
@@ -12,6 +13,21 @@ class PromptCaptured(BaseException):
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self.messages = messages
+
+
+CAPTURE = "dspex_capture"  # among DSPy's settings: nothing is sent
+
+
+def refuse_to_send(call: Any) -> None:
+    """Stop the program with the messages of a prepared LM call, where nothing is to be sent.
+
+    Code that sets callbacks of its own takes `PromptCapture` out of the settings; this is reached in any case.
+
+    Raises:
+        PromptCaptured: they are wanted.
+    """
+    if dspy.settings.get(CAPTURE):
+        raise PromptCaptured(call.legacy.get("messages") or [])
 
 
 class PromptCapture(BaseCallback):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Resolve names in the user's modules: those that the pool named when it started (RULES X1).
+"""Resolve names in the user's modules for calls of clients: those that the pool named when it started (RULES X1).
 
 `module:QualName` names an object; a module outside the pool's `imports`, a name with an underscore, or a path through
 another module is refused. Read only after setup, by any thread.
@@ -25,6 +25,11 @@ class UserImports:
     @classmethod
     def of(cls, names: Iterable[str] | None) -> UserImports:
         return cls(frozenset(names or ()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any module may be named, and code be sent by value: in calls of the host itself."""
+        return False
 
     def resolve(self, path: str, what: str) -> Any:
         """Return the object that `module:QualName` names.

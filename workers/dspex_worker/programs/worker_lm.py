@@ -7,7 +7,9 @@ lm15's, on a transport that sends each request to the parent (`lm_transport.py`)
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
@@ -38,6 +40,7 @@ from .lm_transport import (
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
+_NAMES = re.compile(r"key|token|secret|password|credential")  # of options that hold a secret
 
 
 class LMCache:
@@ -95,15 +98,10 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
-    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name) is not None}
-    lm = DirectLM(
-        str(record["model"]),
-        model_type=record.get("model_type") or "chat",
-        cache=False,
-        num_retries=int(record.get("retries") or 3),
-        **connection,
-        **options_of(record),
-    )
+    connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
+    further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
+    own = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
     lm.ref = str(record.get("ref") or "")
     return lm
@@ -121,7 +119,10 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return what must not appear in an error of a call with this LM record."""
     if record is None:
         return ()
-    own = (str(record["api_key"]),) if record.get("api_key") else ()
+    texts = {name: value for name, value in (record.get("direct_options") or {}).items() if isinstance(value, str)}
+    own = tuple(
+        value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
+    )
     return own + tuple(key for fallback in record.get("fallbacks") or () for key in secrets_of(fallback))
 
 
@@ -144,15 +145,29 @@ class WorkerLM(FallbackLM):
         asked = LMCallOptions(
             options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn
         )
-        call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
-        try:
-            with lm_call(asked):
-                yield
-        except Exception as error:  # counted, since modules and optimizers swallow some
-            call_usage.failed(error)
-            raise
-        finally:
-            call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
+        with counted(asked):
+            yield
+
+    def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:
+        copied: WorkerLM = self.copy()  # its engine holds locks, and nothing that a copy should not share
+        return copied
+
+    def dump_state(self) -> dict[str, Any]:
+        return {"model": self.model}  # a state says what a program is: `module_state` leaves it out
+
+
+@contextmanager
+def counted(asked: LMCallOptions) -> Generator[None]:
+    """Make an LM call's requests inside, with these options, and count them for the running command."""
+    call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
+    try:
+        with lm_call(asked):
+            yield
+    except Exception as error:  # counted, since modules and optimizers swallow some
+        call_usage.failed(error)
+        raise
+    finally:
+        call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
 
 
 class _Routed:
@@ -211,9 +226,10 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
 
     async def _watched(self, request: Request, viewer: Viewer) -> Response:
         accumulator = StreamAccumulator(request)
-        async for event in self.stream(request):
-            accumulator.push(event)
-            _show(event, viewer)
+        async with contextlib.aclosing(self.stream(request)) as events:
+            async for event in events:
+                accumulator.push(event)
+                _show(event, viewer)
         viewer.finish()
         return accumulator.response()
 
@@ -244,6 +260,14 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
     )
 
 
+def lm15_provider(model: str) -> str | None:
+    """Return the provider of a model whose name says none ("gpt-4o-mini"), as DSPy understands it."""
+    try:
+        return str(LM15Engine(RouterConfig(env={}), model_type="chat").resolve(model).provider)
+    except Exception:  # lm15 raises several kinds; each means that it knows no such model
+        return None
+
+
 def _provider(record: Mapping[str, Any]) -> str:
     engine = LM15Engine(RouterConfig(env={}), model_type=record.get("model_type") or "chat")
     try:
@@ -266,7 +290,7 @@ def _unroutable(record: Mapping[str, Any], reason: str) -> Failure:
 
 def _abilities(record: Mapping[str, Any]) -> Capabilities:
     """Return the model's abilities by DSPy's table, unless the record sets them otherwise."""
-    probe = dspy.LM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
+    probe = FallbackLM(str(record["model"]), model_type=record.get("model_type") or "chat", engine="lm15")
     found: Capabilities = capabilities(probe)
     stated = record.get("supports") or {}
     tools = bool(stated.get("function_calling", found.function_calling))

@@ -1,0 +1,114 @@
+"""A user's own module or function as a program: it runs in workers, as it was written.
+
+With a signature its inputs and outputs are checked and typed. Without one it is *open*: it takes what its `forward` or
+`aforward` takes, which a worker says when it is asked, and gives what that returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.validation import open_inputs
+from ..errors import NotConfigured
+from ..services.code import SentCode
+from ..services.services import services_of
+from ..signatures.signature import Signature, signature_of_fields
+from ..types.prediction import S_co
+from . import worker_answers
+from .program import Program
+from .routing import GENERAL_POOL, Candidate
+
+if TYPE_CHECKING:
+    from ..lm.record import LM
+    from ..services.services import Services
+
+OPEN: Signature = signature_of_fields({}, "What the module itself takes and gives.")
+
+
+@dataclass(frozen=True)
+class ModuleProgram(Program[S_co]):
+    """A program of a user's own module, class, factory or function; `label` is its name for people."""
+
+    label: str = ""
+    code: tuple[SentCode, ...] = ()  # what of it is sent by value
+    given: str | None = None  # the name of the arguments of its constructor that are sent by value
+    is_function: bool = False
+    isolate: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no signature."""
+        return self.signature is OPEN
+
+    @property
+    def is_own(self) -> bool:
+        return True
+
+    @property
+    def name_shown(self) -> str:
+        return self.label
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs; of an open program a worker is asked for them, once.
+
+        Raises:
+            UnknownName, InvalidInput, RemoteError: it cannot be made.
+        """
+        return tuple(self.described["inputs"]) if self.is_open else super().inputs
+
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """What a worker says of it: "inputs", "required" (of them), "takes_any", "predictors"."""
+        supervisor = self.supervisor_used
+        services = services_of(supervisor)
+        with self.registered(services):
+            call = supervisor.pool(GENERAL_POOL).invoke("describe_program", {"spec": self.to_wire()})
+        return worker_answers.describes(call.result(), call.worker_name)
+
+    @property
+    def lm_of_workers(self) -> LM | None:
+        try:
+            return self.lm_used
+        except NotConfigured:  # it may need none, and says so itself if it does
+            return None
+
+    def candidate(self, lm: LM | None) -> Candidate:
+        return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
+
+    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self.is_open:
+            return super().crossed(inputs)
+        return dict(inputs), open_inputs(inputs, allow_markers=self.allow_markers)
+
+    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(outputs) if self.is_open else super().typed(outputs)
+
+    def to_wire(self) -> dict[str, Any]:
+        wire = super().to_wire()
+        if self.is_open:
+            wire["signature"] = None
+        more = {"label": self.label, "given": self.given, "isolate": self.isolate, "function": self.is_function}
+        wire.update({name: value for name, value in more.items() if value})
+        if any(code.lms for code in self.code):
+            record = services_of(self.supervisor_used).lm_record
+            wire["held"] = {code.name: [record(lm) for lm in code.lms] for code in self.code}
+        return wire
+
+    @contextlib.contextmanager
+    def registered(self, services: Services) -> Generator[None]:
+        with super().registered(services), services.code.registered(self.code):
+            yield
+
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        return iter(()) if self.is_open else super().fields_shown()  # else a worker would be asked
+
+    def __repr__(self) -> str:
+        if not self.is_open:
+            return super().__repr__()
+        repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
+        return f"<{self.label}{repeats}>"

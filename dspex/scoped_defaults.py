@@ -1,0 +1,96 @@
+"""`context`: other defaults for the calls that are made inside a block, per task and thread.
+
+    with dspex.context(lm="cheap", adapter="json"):
+        qa(question="...")
+
+Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open, unless
+it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map` do. Any
+thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .adapters.adapter_names import ADAPTERS
+from .errors import SettingsError, UnknownName
+from .lm.named_lms import is_name, lm_from, named
+
+if TYPE_CHECKING:
+    from .adapters.adapter_names import Adapter
+    from .lm.record import LM
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedDefaults:
+    """The defaults of the open blocks."""
+
+    lm: LM | str | None = None  # a name is looked up when a call is made
+    adapter: str | None = None
+    lms: Mapping[str, LM] = field(default_factory=lambda: NOTHING)
+    config: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+    @property
+    def is_of_lms(self) -> bool:
+        """Whether it says something of language models."""
+        return self.lm is not None or bool(self.lms)
+
+
+NO_SCOPE = ScopedDefaults()
+_scope: ContextVar[ScopedDefaults] = ContextVar("dspex_scope", default=NO_SCOPE)
+
+
+def scoped() -> ScopedDefaults:
+    """Return the defaults of the blocks that are open here."""
+    return _scope.get()
+
+
+@contextlib.contextmanager
+def context(
+    *,
+    lm: Any | None = None,
+    adapter: Adapter | None = None,
+    lms: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Generator[None]:
+    """Set defaults for the calls of this block, on both routes; what a program or a call names itself goes before them.
+
+    `lm` is an LM, a model's name or a configured name; `lms` gives LMs names inside the block; `config` is options of
+    LM calls, as in `Program.using`.
+
+    Raises:
+        SettingsError, UnknownName: a value that cannot be.
+    """
+    outer = scoped()
+    made = ScopedDefaults(
+        lm=outer.lm if lm is None else lm if is_name(lm) else lm_from(lm),
+        adapter=outer.adapter if adapter is None else _checked_adapter(adapter),
+        lms=outer.lms if lms is None else MappingProxyType({**outer.lms, **named(lms)}),
+        config=outer.config if config is None else MappingProxyType({**outer.config, **_checked_config(config)}),
+    )
+    token = _scope.set(made)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def _checked_adapter(adapter: Any) -> str:
+    if adapter not in ADAPTERS:
+        raise UnknownName("adapter", str(adapter), ADAPTERS, where="dspex.context()")
+    return str(adapter)
+
+
+def _checked_config(config: Any) -> Mapping[str, Any]:
+    if not isinstance(config, Mapping):
+        raise SettingsError(
+            f"config is {config!r}; it is a mapping of LM options, such as {{'temperature': 0.2}}.", key="config"
+        )
+    return config

@@ -1,0 +1,61 @@
+"""Call programs that await: with an event loop in the thread that runs the call. Any thread.
+
+A module is called as DSPy's users call it: `forward` by a plain call; `aforward` when the host awaits, or when there is
+nothing else. What a plain call gives to be awaited is awaited, and of a stream (`dspy.streamify`) the prediction at its
+end is the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from .call_context import running
+from .own_modules import method_of
+
+LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+
+
+def result_from(program: dspy.Module, arguments: Mapping[str, Any], *, awaits: bool = False) -> Any:
+    """Call a program and return its result; blocks."""
+    if _is_awaited(program, awaits=awaits):
+        return _run(program.acall(**arguments))
+    result = program(**arguments)
+    return _run(result) if inspect.isawaitable(result) or inspect.isasyncgen(result) else result
+
+
+def _is_awaited(program: dspy.Module, *, awaits: bool) -> bool:
+    if method_of(program, "aforward") is None:
+        return False
+    return awaits or method_of(program, "forward") is None
+
+
+def _run(result: Any) -> Any:
+    return asyncio.run(_heeding_cancel(result))
+
+
+async def _heeding_cancel(result: Any) -> Any:
+    """Wait for what the program awaits, and leave it when the caller has gone: no interrupt reaches a waiting loop."""
+    work = asyncio.ensure_future(_settled(result))
+    while not work.done():
+        await asyncio.wait([work], timeout=LOOK_EVERY)
+        running().check_cancelled()
+    return work.result()
+
+
+async def _settled(result: Any) -> Any:
+    value = result if inspect.isasyncgen(result) else await result
+    return await _last(value) if inspect.isasyncgen(value) else value
+
+
+async def _last(stream: Any) -> Any:
+    """Return the prediction that ends a stream; where there is none, the last thing that came."""
+    last = None
+    async for item in stream:
+        if isinstance(item, dspy.Prediction) or not isinstance(last, dspy.Prediction):
+            last = item
+    return last

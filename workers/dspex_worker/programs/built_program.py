@@ -1,0 +1,137 @@
+"""A program that was built from its spec: how it takes its inputs, and whether calls share it. Any thread."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dspy
+
+from .dspy_errors import invalid_input
+from .host_tools import names_tools, tools_in
+from .module_registry import MODULES
+from .own_modules import FunctionModule, method_of, signature_of
+from .wire_values import to_input
+
+_SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
+_COPIED = frozenset(MODULES.values()) - _SHARED  # they keep things on themselves while they run
+REWARDED = frozenset({dspy.BestOfN, dspy.Refine})
+_TAKEN = frozenset({"signature", "new_signature", "demos", "config", "lm"})  # by dspy.Predict, out of its inputs
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltProgram:
+    """A program, and its signature's fields: the names of the inputs, the types of all.
+
+    Without a signature it is open: its inputs are what it is called with, its outputs what it returns.
+    """
+
+    program: dspy.Module
+    inputs: tuple[str, ...]
+    annotations: Mapping[str, Any]
+    name: str = ""
+    is_open: bool = False
+    is_isolated: bool = False
+
+    @property
+    def swallows_errors(self) -> bool:
+        """Whether it returns None, without an error, when all of its attempts failed."""
+        return type(self.program) in REWARDED
+
+    @property
+    def takes_config(self) -> bool:
+        """Whether its call accepts `config=`, as Predict does; other programs get such options through their LM."""
+        return type(self.program) in _SHARED
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's: no module of DSPy's."""
+        return type(self.program) not in MODULES.values() and not type(self.program).__module__.startswith("dspy.")
+
+    # -- its inputs --
+
+    def arguments(self, inputs: Mapping[str, Any], tool_set: str | None = None) -> dict[str, Any]:
+        """Return the inputs as its call takes them; tools among them are called in the parent, under the set's id.
+
+        Raises:
+            Failure: InvalidInput.
+        """
+        if self.is_own:
+            self._require_taken(inputs)
+        for name in _TAKEN.intersection(inputs) if not self.is_own else ():
+            raise invalid_input(
+                f"DSPy's modules take the word {name!r} for themselves, so no input of that name can be given to them.",
+                name,
+            )
+        return {name: given(name, value, self.annotations.get(name, Any), tool_set) for name, value in inputs.items()}
+
+    def _require_taken(self, inputs: Mapping[str, Any]) -> None:
+        """Check that its method takes these inputs, before it runs and asks anybody."""
+        taken = self._taken
+        if taken is None:
+            return
+        names = list(taken.parameters)
+        if not any(one.kind is one.VAR_KEYWORD for one in taken.parameters.values()):
+            for name in inputs.keys() - taken.parameters.keys():
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'nothing'}."
+                raise invalid_input(f"{self.name} takes no input {name!r}; {hint}", name)
+        try:
+            taken.bind(**inputs)
+        except TypeError as error:
+            raise invalid_input(f"{self.name} takes {', '.join(names)}: {error}.") from None
+
+    @property
+    def _taken(self) -> inspect.Signature | None:
+        """How it is called; None where that is its own affair."""
+        program: Any = self.program
+        if isinstance(program, FunctionModule):
+            return signature_of(program.function)
+        if type(program).__call__ is not dspy.Module.__call__:
+            return None
+        method = method_of(program, "forward") or method_of(program, "aforward")
+        return None if method is None else signature_of(method)
+
+    def describe(self) -> dict[str, Any]:
+        """Return its inputs' names, those that must be given, whether it takes any, and its predictors' names."""
+        taken, names, required, takes_any = self._taken, list(self.inputs), list(self.inputs), True
+        if self.is_open and taken is not None:
+            parameters = [one for one in taken.parameters.values() if one.kind is not one.VAR_POSITIONAL]
+            takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+            named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+            names, required = [one.name for one in named], [one.name for one in named if one.default is one.empty]
+        if takes_any and not names:
+            names = required = _fields_of(self.program)
+        predictors = [name for name, _ in self.program.named_predictors()]
+        return {"inputs": names, "required": required, "takes_any": takes_any, "predictors": predictors}
+
+    # -- beside other calls --
+
+    def separate(self) -> BuiltProgram:
+        """Return the same, or a copy: of a user's that is isolated, and of DSPy's that keep things on themselves."""
+        if self.is_isolated:
+            return replace(self, program=self.program.deepcopy())
+        if type(self.program) in _COPIED:
+            return replace(self, program=copy.copy(self.program))
+        return self
+
+
+def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:
+    """Return the Python value for a field; tools in it can be called only under a tool set's id.
+
+    Raises:
+        Failure: InvalidInput.
+    """
+    return to_input(name, tools_in(value, tool_set) if names_tools(annotation) else value, annotation)
+
+
+def _fields_of(program: Any) -> list[str]:
+    """Return the inputs of the one signature that a module has, as DSPy's own have: they take any keyword."""
+    signature = getattr(program, "signature", None)
+    if signature is None and len(predictors := program.predictors()) == 1:
+        signature = predictors[0].signature
+    return list(getattr(signature, "input_fields", ()))

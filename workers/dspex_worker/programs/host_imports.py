@@ -1,0 +1,98 @@
+"""Resolve names for calls that the host itself makes: any module that it names, found where the host finds it.
+
+The host may import what it likes, and a worker is the host's own process. What a client of the control socket names is
+looked up in the pool's `imports` alone: see `UserImports`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import pkgutil
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .call_context import running
+from .dspy_errors import unknown_name
+from .user_imports import UserImports
+
+
+@dataclass(frozen=True)
+class HostImports(UserImports):
+    """What a call of the host may name: everything."""
+
+    @property
+    def is_open(self) -> bool:
+        return True
+
+    def resolve(self, path: str, what: str) -> Any:
+        """Return the object that `module:QualName` names; its module is imported at the first need.
+
+        Raises:
+            Failure: UnknownName, when there is no such module, or no such object in it.
+        """
+        module_name, _, qualified = path.partition(":")
+        module = imported(module_name)
+        found: Any = module
+        for part in qualified.split("."):
+            found = getattr(found, part, _NOTHING) if part else _NOTHING
+            if found is _NOTHING or isinstance(found, ModuleType):
+                public = (f"{module_name}:{name}" for name in vars(module) if not name.startswith("_"))
+                raise unknown_name(what, path, public, where=f"the module {module_name!r}")
+        return found
+
+    def resolve_own(self, path: str, what: str) -> Any:
+        return self.resolve(path, what)
+
+    def has(self, cls: type) -> bool:
+        found: Any = sys.modules.get(cls.__module__)
+        for part in cls.__qualname__.split("."):
+            found = getattr(found, part, None)
+        return found is cls and cls.__module__ != "__main__"
+
+
+def imported(name: str) -> ModuleType:
+    """Return a module by its name; it is looked for where the host looks.
+
+    Raises:
+        Failure: UnknownName, when there is none of that name. What its own code raises is raised as it is.
+    """
+    known = sys.modules.get(name)
+    if known is not None:
+        return known
+    follow_import_path()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise  # a module that it imports itself is missing
+        raise unknown_name("module", name, _own_modules(), where="the workers' import path") from None
+
+
+def follow_import_path() -> None:
+    """Look for modules where the host does: on its `sys.path` as it is now, in its order.
+
+    What stands before all that both have in common stays first: the pool's `path`.
+    """
+    entries = running().call_parent("code.path", {})
+    given = [entry for entry in entries if isinstance(entry, str)]
+    if not given:
+        return
+    common = set(given)
+    first = list(itertools.takewhile(lambda entry: entry not in common, sys.path))
+    others = [entry for entry in sys.path[len(first) :] if entry not in common]
+    merged = [*first, *given, *others]
+    if merged != sys.path:
+        sys.path[:] = merged
+    importlib.invalidate_caches()  # of a file that was written since
+
+
+def _own_modules() -> list[str]:
+    """Return the names of the modules that are of no installation: the user's own, to find near ones among."""
+    folders = [entry for entry in sys.path if not entry.startswith((sys.prefix, sys.base_prefix))]
+    return sorted(found.name for found in pkgutil.iter_modules(folders) if not found.name.startswith("_"))
+
+
+_NOTHING = object()

@@ -1,0 +1,166 @@
+"""Let the LMs that user code makes (`dspy.LM(...)`) work unchanged: their requests go through the parent.
+
+`install` takes the places of the functions in which DSPy carries out a prepared LM call (clients/execution.py), and of
+the one that says what a model can do (clients/capabilities.py). LMs with an engine of the user's, `DummyLM` and other
+classes are left alone. Everything else (copies, subclasses, `set_lm`, callbacks, history) is DSPy's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import dspy
+from dspy.clients import capabilities, execution
+from dspy.clients.backend_selection import CLIENT_KEYS
+from dspy.utils import exceptions as dspy_errors
+
+from .described_lms import LMS, CallLMs, headers_of
+from .dspy_errors import ParentRefused
+from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
+from .lm_transport import LMCallOptions
+from .prompt_capture import refuse_to_send
+from .worker_lm import counted
+
+
+def install() -> None:
+    """Carry the requests of user code's LMs through the parent, in this process from now on."""
+    execution.execute = _executing(execution.execute)
+    execution.aexecute = _aexecuting(execution.aexecute)
+    capabilities._capabilities = _telling(capabilities._capabilities)
+
+
+def is_of_user(lm: Any) -> bool:
+    """Whether user code made this LM, and DSPy would connect for it."""
+    return isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM) and isinstance(lm.engine, str)
+
+
+def _executing(execute: Any) -> Any:
+    @wraps(execute)
+    def execute_here(lm: Any, call: Any) -> Any:
+        refuse_to_send(call)
+        if not (call.managed and is_of_user(lm)):
+            return execute(lm, call)
+        lms, carried = _lms_of_call(lm), CarriedCall(lm, call)
+        try:
+            return carried.execute(lms.carrier(lm, call.legacy), execute)
+        except ParentRefused as refused:
+            if not _is_forgotten(refused) or not lms.forget(carried.carrier):
+                raise
+        return carried.execute(lms.carrier(lm, call.legacy), execute)
+
+    return execute_here
+
+
+def _aexecuting(aexecute: Any) -> Any:
+    @wraps(aexecute)
+    async def aexecute_here(lm: Any, call: Any) -> Any:
+        refuse_to_send(call)
+        if not (call.managed and is_of_user(lm)):
+            return await aexecute(lm, call)
+        lms, carried = _lms_of_call(lm), CarriedCall(lm, call)
+        try:
+            return await carried.aexecute(await asyncio.to_thread(lms.carrier, lm, call.legacy), aexecute)
+        except ParentRefused as refused:
+            if not _is_forgotten(refused) or not lms.forget(carried.carrier):
+                raise
+        return await carried.aexecute(await asyncio.to_thread(lms.carrier, lm, call.legacy), aexecute)
+
+    return aexecute_here
+
+
+def _telling(told: Any) -> Any:
+    @wraps(told)
+    def capabilities_here(lm: Any, options: Any = None) -> Any:
+        lms: CallLMs | None = dspy.settings.get(LMS)
+        if lms is None or not is_of_user(lm):
+            return told(lm, options)
+        return told(lms.carrier(lm, options or {}))
+
+    return capabilities_here
+
+
+class CarriedCall:
+    """One prepared call of a user's LM, asked of what carries it and of its fallbacks."""
+
+    carrier: FallbackLM
+
+    def __init__(self, lm: dspy.LM, call: Any) -> None:
+        self._call = call
+        self._headers = headers_of(lm, call.legacy)
+        if call.legacy.get("model", lm.model) != lm.model:
+            raise dspy_errors.LMConfigurationError(
+                "model belongs to LM(), not to a call's configuration.", model=lm.model
+            )
+
+    def execute(self, carrier: FallbackLM, execute: Any) -> Any:
+        """Carry it out by DSPy's own `execute`."""
+        self.carrier, line = carrier, FallbackLine(carrier)
+        for lm, turn in line:
+            try:
+                with counted(asked := self._asked(turn)):
+                    result = execute(lm, self._for(lm))
+                return _accounted(result, asked)
+            except dspy_errors.LMError as error:
+                line.failed(error)
+        raise AssertionError("the last failure is raised")
+
+    async def aexecute(self, carrier: FallbackLM, aexecute: Any) -> Any:
+        """`execute`, awaited."""
+        self.carrier, line = carrier, FallbackLine(carrier)
+        for lm, turn in line:
+            try:
+                with counted(asked := self._asked(turn)):
+                    result = await aexecute(lm, self._for(lm))
+                return _accounted(result, asked)
+            except dspy_errors.LMError as error:
+                line.failed(error)
+        raise AssertionError("the last failure is raised")
+
+    def _asked(self, turn: FallbackTurn) -> LMCallOptions:
+        rollout_id = self._call.legacy.get("rollout_id", self._call.kwargs.get("rollout_id"))
+        return LMCallOptions(rollout_id, bool(self._call.cache), turn, headers=self._headers)
+
+    def _for(self, lm: FallbackLM) -> Any:
+        """Return the call as this LM takes it: with its options where the code gives none, under its model's name."""
+        if self._call.request is not None:
+            return replace(self._call, request=replace(self._call.request, model=lm.model), cache=False)
+        given = {name: value for name, value in self._call.legacy.items() if name not in CLIENT_KEYS}
+        own = {name: value for name, value in lm.kwargs.items() if value is not None}
+        legacy = own | _without_rivals(given, own) | {"model": lm.model}
+        return replace(self._call, legacy=legacy, n=legacy.get("n") or 1, cache=False)
+
+
+def _without_rivals(given: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that the code gives; a limit under one name takes the place of one under the other."""
+    options = {name: value for name, value in given.items() if value is not None}
+    limits = ("max_tokens", "max_completion_tokens")
+    if any(name in options for name in limits):
+        for name in limits:
+            own.pop(name, None)
+    return options
+
+
+def _accounted(result: Any, asked: LMCallOptions) -> Any:
+    if asked.were_cached and all(asked.were_cached):
+        result.cache_hit, result.usage = True, {}  # the parent's cache answered, and nothing was used
+    return result
+
+
+def _lms_of_call(lm: dspy.LM) -> CallLMs:
+    lms: CallLMs | None = dspy.settings.get(LMS)
+    if lms is None:
+        raise dspy_errors.LMConfigurationError(
+            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that outlived "
+            f"its call. Ask it inside a call; making and configuring it is possible anywhere.",
+            model=lm.model,
+        )
+    return lms
+
+
+def _is_forgotten(refused: ParentRefused) -> bool:
+    """Whether the parent refused because it knows the LM no more."""
+    return refused.failure.kind == "UnknownName"
