@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
+from .comparison import Comparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
 from .program import Program
@@ -257,7 +258,8 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     allow_markers = options.pop("allow_markers", False)
     if ":" in module:
         return own_module(module, known, tools, options, allow_markers=allow_markers)
-    return Program(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
+    kind = Comparison if module == "dspy.MultiChainComparison" else Program
+    return kind(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 
 def _plain_options(module: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -268,3 +268,31 @@ def test_cancelling_reaches_a_module_that_awaits(how: dict[str, Any]) -> None:
         lasting.using(timeout=0.3)(seconds=600)
     eventually(lambda: how["supervisor"].stats()["dspy"]["in_flight"] == 0, what="nothing runs")
     assert dspex.function(os.getpid, **how)() == pid
+
+
+def test_rows_of_dspys_executors_are_accounted(how: dict[str, Any], lm: FakeLM) -> None:
+    """process: `dspy.Parallel` and `batch` add to the usage of the call; what the cache answered adds nothing."""
+    rows = dspex.module(f"{OWN}:InRowsOfOne", **how)
+    questions = [str(number) for number in range(6)]
+    out = rows(questions=questions)
+    used = out.usage["openai/fake"]
+    assert out.answers == ["Paris"] * 12
+    one = dspex.predictor("predict", "question -> answer", implementation="python", **how)(question="another")
+    paid = len(lm.requests) - 1  # rows that run at the same time may both ask
+    assert used["total_tokens"] == pytest.approx(paid * one.usage["openai/fake"]["total_tokens"], rel=0.05)
+    assert [each.answer for each in dspex.module(f"{OWN}:InRows", **how)(questions=["7"])] == ["Paris"] * 2
+
+
+def test_a_constructor_may_ask_already(how: dict[str, Any], lm: FakeLM) -> None:
+    """process: once for the shared instance."""
+    asking = dspex.module(f"{OWN}:AskingFirst", **how)
+    assert (asking(), asking(), len(lm.requests)) == ("Paris", "Paris", 1)
+
+
+def test_what_asyncify_and_streamify_make(how: dict[str, Any]) -> None:
+    """process: inside a module, and as the program itself."""
+    assert dspex.module(f"{OWN}:Streaming", **how)(question="q").answer == "Paris"
+    assert dspex.module(dspy.asyncify(own_programs.MultiHop(hops=1)), **how)(question="q").answer == "Paris"
+    streamed = dspex.module(dspy.streamify(own_programs.MultiHop(hops=1)), **how)
+    assert streamed(question="q").answer == "Paris"
+    assert asyncio.run(streamed.acall(question="q")).answer == "Paris"

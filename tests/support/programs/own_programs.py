@@ -138,3 +138,44 @@ def ask(question: str) -> Any:
 
 
 ready = MultiHop(hops=1)
+
+
+class InRows(dspy.Module):
+    """Asks in the rows of `dspy.Parallel`, and of `batch`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, questions: list[str]) -> list[dspy.Prediction]:
+        pairs = [(self.predict, dspy.Example(question=question).with_inputs("question")) for question in questions]
+        found = dspy.Parallel(num_threads=4, disable_progress_bar=True)(pairs)
+        rows = [dspy.Example(question=question).with_inputs("question") for question in questions]
+        return [*found, *self.predict.batch(rows, num_threads=4, disable_progress_bar=True)]
+
+
+class InRowsOfOne(InRows):
+    def forward(self, questions: list[str]) -> dspy.Prediction:
+        return dspy.Prediction(answers=[found.answer for found in super().forward(questions)])
+
+
+class AskingFirst(dspy.Module):
+    """Asks in its constructor already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.motto = dspy.Predict("question -> answer")(question="motto?").answer
+
+    def forward(self) -> str:
+        return self.motto
+
+
+class Streaming(dspy.Module):
+    """Holds what `dspy.asyncify` and `dspy.streamify` made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = MultiHop(hops=1)
+
+    async def aforward(self, question: str) -> Any:
+        return await dspy.asyncify(self.inner)(question=question)

@@ -22,7 +22,7 @@ from ..context import Context
 from ..failure import Failure
 from ..wire import OverLimit, Unencodable, codec
 from .lm_answers import Entry
-from .lm_transport import current_lm_call
+from .lm_transport import LMCallOptions
 from .named_predictors import PredictorNames
 from .wire_values import to_wire
 
@@ -101,9 +101,10 @@ class CallSight(BaseCallback):  # type: ignore[misc]
 
     # -- an LM's answer: see lm_answers ------------------------------------------------------------------------------
 
-    def answered(self, client: Any, entry: Entry, finish_reason: str) -> None:
-        """See an answer, inside the LM call that it is of."""
-        usage, cached = entry.get("usage") or {}, _is_cached()
+    def answered(self, client: Any, entry: Entry, finish_reason: str, asked: LMCallOptions | None) -> None:
+        """See an answer, inside the LM call that it is of; `asked` is how the parent was asked for it."""
+        usage = entry.get("usage") or {}
+        cached = asked is not None and bool(asked.were_cached) and all(asked.were_cached)
         begun = self._open.get(ACTIVE_CALL_ID.get() or "")
         if (step := self._step_around(begun)) is not None:
             step["finish_reason"] = finish_reason
@@ -113,7 +114,7 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         if self._records:
             facts = {
                 "model": str(entry.get("response_model") or entry.get("model") or ""),
-                "lm": str(getattr(client, "ref", "") or ""),
+                "lm": (asked.ref if asked is not None else "") or str(getattr(client, "ref", "") or ""),
                 "asked_model": str(entry.get("model") or ""),
                 "outputs": [_output(one) for one in entry.get("outputs") or ()],
                 "options": _shown_options(entry.get("kwargs") or {}),
@@ -206,12 +207,6 @@ def sight_of(context: Context, program: dspy.Module, want: Mapping[str, Any] | N
     """Return what sees a call; None where nobody wants to see its steps."""
     is_seen = want and (want.get("trace") or want.get("history") or want.get("hooks"))
     return CallSight(context, program, want) if want and is_seen else None
-
-
-def _is_cached() -> bool:
-    """Whether the parent's cache gave the answer that this thread or task has just got."""
-    asked = current_lm_call()
-    return asked is not None and bool(asked.were_cached) and all(asked.were_cached)
 
 
 def _positional(inputs: Mapping[str, Any]) -> dict[str, Any]:

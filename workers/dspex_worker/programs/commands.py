@@ -16,6 +16,7 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
+from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage
 from .call_sight import sight_of
 from .described_lms import LMS, CallLMs, Descriptions
@@ -68,7 +69,7 @@ class Programs:
         module's `aforward` is called, where it has one. With `want` (see `CallSight`) come also "finish_reason",
         "truncated", and "trace" if that is wanted.
         """
-        built = self.modules.get(spec, self.imports_of(ctx))
+        built = self.built(ctx, spec, lm, adapter)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
         call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
         with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching(built, call_usage, sight)):
@@ -86,7 +87,7 @@ class Programs:
         tool_set: str | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
-        built = self.modules.get(spec, self.imports_of(ctx))
+        built = self.built(ctx, spec, lm, adapter)
         arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
         capture = {CAPTURE: True, "callbacks": [*(dspy.settings.callbacks or []), PromptCapture()]}
         with self.calling(ctx, lm or _NO_LM, adapter, CallUsage(), spec=spec, **capture):
@@ -106,7 +107,13 @@ class Programs:
 
     def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
         """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
-        return self.modules.get(spec, self.imports_of(ctx)).describe()
+        return self.built(ctx, spec).describe()
+
+    def built(self, ctx: Context, spec: Spec, lm: Record | None = None, adapter: Adapter = None) -> BuiltProgram:
+        """Return a program; a constructor of the user's runs with DSPy configured as for the call."""
+        return self.modules.get(
+            spec, self.imports_of(ctx), lambda: self.calling(ctx, lm, adapter, CallUsage(), spec=spec)
+        )
 
     def imports_of(self, ctx: Context) -> UserImports:
         """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""

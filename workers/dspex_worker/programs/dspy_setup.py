@@ -54,7 +54,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import call_threads, kept_options, lm_answers, user_lms, user_settings
+    from . import call_threads, kept_options, lm_answers, shared_usage, user_lms, user_settings
     from .commands import Programs
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
@@ -65,7 +65,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (user_lms, user_settings, call_threads, kept_options):
+    for each in (user_lms, user_settings, call_threads, kept_options, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
@@ -81,11 +81,13 @@ def _prepare_environment() -> None:
 
 def _let_rows_take_their_time() -> None:
     """Let DSPy's executor never run a row again: it would after 120 s, and pay for it twice (dspy#9574)."""
+    import dspy
     from dspy.utils.parallelizer import ParallelExecutor
 
-    start: Any = ParallelExecutor.__init__
-    optional = [one for one in inspect.signature(start).parameters.values() if one.default is not one.empty]
-    start.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
+    functions: tuple[Any, ...] = (ParallelExecutor.__init__, dspy.Parallel.__init__, dspy.Module.batch)
+    for function in functions:
+        optional = [one for one in inspect.signature(function).parameters.values() if one.default is not one.empty]
+        function.__defaults__ = tuple(0 if one.name == "timeout" else one.default for one in optional)
 
 
 def _lower_log_levels() -> None:

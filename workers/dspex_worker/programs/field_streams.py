@@ -44,7 +44,7 @@ def run_stream(
     want: Mapping[str, Any] | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
-    built = programs.modules.get(spec, programs.imports_of(ctx))
+    built = programs.built(ctx, spec, lm, adapter)
     arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []

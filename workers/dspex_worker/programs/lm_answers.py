@@ -13,6 +13,7 @@ import dspy
 from dspy.clients import base_lm
 
 from .call_context import SIGHT, USAGE, CallUsage
+from .lm_transport import answered_lm_call, note_carried
 
 Entry = Mapping[str, Any]  # DSPy's record of one LM call
 _KNOWN = frozenset({"stop", "length", "tool_call", "content_filter", "error", "tool_calls", "function_call"})
@@ -25,12 +26,13 @@ def install() -> None:
 
 def note(client: Any, entry: Entry) -> None:
     """Note one LM's answer."""
-    reason = finish_reason_in(entry)
+    reason, asked = finish_reason_in(entry), answered_lm_call()
+    note_carried(None)
     call_usage: CallUsage | None = dspy.settings.get(USAGE)
     if call_usage is not None:
         call_usage.ended(reason)
     if (sight := dspy.settings.get(SIGHT)) is not None:
-        sight.answered(client, entry, reason)
+        sight.answered(client, entry, reason, asked)
 
 
 def finish_reason_in(entry: Entry) -> str:

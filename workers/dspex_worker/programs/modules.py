@@ -13,7 +13,8 @@ import inspect
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dspy
@@ -32,6 +33,7 @@ from .own_modules import program_from
 from .user_imports import UserImports
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
+Settings = AbstractContextManager[None]
 KEPT = 256  # programs kept per worker
 _ASKING = REWARDED | {MajorityModule}  # what asks another module
 _GIVEN_OTHERWISE = frozenset({"self", "signature", "tools", "callbacks"})
@@ -46,8 +48,10 @@ class Modules:
         self._built: OrderedDict[str, BuiltProgram] = OrderedDict()
         self._building: dict[str, threading.Lock] = {}
 
-    def get(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
-        """Return the program for `spec`, safe to call beside others.
+    def get(
+        self, spec: Mapping[str, Any], imports: UserImports, within: Callable[[], Settings] = nullcontext
+    ) -> BuiltProgram:
+        """Return the program for `spec`, safe to call beside others; its constructor runs in `within()`.
 
         Raises:
             Failure: UnknownName, InvalidInput.
@@ -58,16 +62,18 @@ class Modules:
             with self._lock:
                 building = self._building.setdefault(digest, threading.Lock())
             with building:  # its code may take its time, and asks the host: others are not held up
-                built = self._kept(digest) or self._keep(digest, self.make(spec, imports))
+                built = self._kept(digest) or self._keep(digest, self.make(spec, imports, within))
         return built.separate()
 
-    def make(self, spec: Mapping[str, Any], imports: UserImports) -> BuiltProgram:
-        """Return a new program for `spec`, shared with nobody.
+    def make(
+        self, spec: Mapping[str, Any], imports: UserImports, within: Callable[[], Settings] = nullcontext
+    ) -> BuiltProgram:
+        """Return a new program for `spec`, shared with nobody; its constructor runs in `within()`.
 
         Raises:
             Failure: UnknownName, InvalidInput.
         """
-        made = build(spec, imports, self._make_lm)
+        made = build(spec, imports, self._make_lm, within)
         _give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
         is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
         return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated)
@@ -109,8 +115,13 @@ def no_lm(record: Mapping[str, Any]) -> Any:
     raise invalid_input("This program holds a language model, and none can be made for it here.")
 
 
-def build(spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM = no_lm) -> dspy.Module:
-    """Return a new program for `spec`.
+def build(
+    spec: Mapping[str, Any],
+    imports: UserImports,
+    make_lm: MakeLM = no_lm,
+    within: Callable[[], Settings] = nullcontext,
+) -> dspy.Module:
+    """Return a new program for `spec`. What its module configures of DSPy when it is imported holds for the process.
 
     Raises:
         Failure: UnknownName, InvalidInput.
@@ -118,7 +129,8 @@ def build(spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM = no_lm
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
     found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
-    program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
+    with within():
+        program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
     if spec.get("state") is not None:
         load_state(program, spec["state"])
     if spec.get("demos"):
