@@ -33,8 +33,9 @@ class ProgramOptions(TypedDict, total=False):
     `lm` is an LM, a model's name, or the name of a configured one; without it, the program asks the LM of the open
     `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
     own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
-    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
-    worker dies, False forbids it; None allows it to what is made of LM requests alone.
+    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
+    cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
+    made of LM requests alone.
 
     `trace=True` gives its predictions a `trace`. `history=True` keeps what it asks and is answered, in a history of its
     own (`program.history`) and in the process's; a number keeps so many, False keeps none even where the process does.

@@ -15,14 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
-from ..errors import (
-    DspexError,
-    InvalidInput,
-    LMConfigurationError,
-    LMUnsupportedFeatureError,
-    SettingsError,
-    UnknownName,
-)
+from ..errors import DspexError, InvalidInput, LMConfigurationError, LMUnsupportedFeatureError, SettingsError, UnknownName
 from ..lm.named_lms import NamedLMs, is_name
 from ..lm.providers import PROVIDERS
 from ..lm.record import LM
@@ -109,9 +102,7 @@ def _checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _require_text(asked: Mapping[str, Any], name: str, most: int) -> None:
     text = asked.get(name, "x")
     if not isinstance(text, str) or not 0 < len(text) <= most or not text.isprintable():
-        raise InvalidInput(
-            f"The {name} of a language model is text of 1 to {most:,} characters on one line.", field=name
-        )
+        raise InvalidInput(f"The {name} of a language model is text of 1 to {most:,} characters on one line.", field=name)
 
 
 def _configured(known: NamedLMs, model: str) -> LM | None:
@@ -189,8 +180,8 @@ def _refused(asked: Mapping[str, Any], known: NamedLMs, pool: str, *, is_endpoin
         f"{', '.join(sorted(known.by_name)) or 'none'}; models: {', '.join(models) or 'none'})"
     )
     return LMConfigurationError(
-        f'{what}, and the pool {pool!r} takes configured ones only (its setting lms is "named", the default of a '
-        f'service). Configure it, in the [lm] table or as [lms.<name>], or set lms = "any" for the pool.',
+        f"{what}, and the pool {pool!r} takes configured ones only (its setting lms is \"named\", the default of a "
+        f"service). Configure it, in the [lm] table or as [lms.<name>], or set lms = \"any\" for the pool.",
         model=model,
     )
 

@@ -14,7 +14,7 @@ from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
-    *("use_native_function_calling", "idempotent"),
+    *("use_native_function_calling", "idempotent", "trace", "history", "callbacks"),
 )
 
 
