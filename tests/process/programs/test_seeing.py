@@ -1,4 +1,4 @@
-"""Process: what one sees of a call, on both routes: history, trace, callbacks, rendering, endings, streams' predictors."""
+"""Process: what one sees of a call, on both routes: history, trace, callbacks, prompts, endings, streams."""
 
 from __future__ import annotations
 
