@@ -35,10 +35,10 @@ def _blocks(entry: HistoryEntry, paint: Any) -> Iterator[str]:
 
 def _answer(outputs: Sequence[Any], paint: Any) -> Iterator[str]:
     first = outputs[0] if outputs else ""
-    text = first.get("text") if isinstance(first, Mapping) else first
+    text = str((first.get("text") if isinstance(first, Mapping) else first) or "")
     if text or not isinstance(first, Mapping):
         yield paint(RED, "Response:")
-        yield paint(GREEN, (text or "").strip())
+        yield paint(GREEN, text.strip())
     if isinstance(first, Mapping):
         yield from _tool_calls(first.get("tool_calls"), paint)
     if len(outputs) > 1:
@@ -49,33 +49,35 @@ def _content(content: Any, paint: Any) -> Iterator[str]:
     if isinstance(content, str):
         yield content.strip()
     for block in content if isinstance(content, list) else ():
-        if block["type"] == "text":
-            yield block["text"].strip()
+        if not isinstance(block, Mapping):
+            yield str(block)
+        elif block.get("type") == "text":
+            yield str(block.get("text") or "").strip()
         else:
             yield paint(BLUE, _media(block).strip())
 
 
 def _media(block: Mapping[str, Any]) -> str:
-    kind = block["type"]
+    kind = block.get("type")
     if kind == "image_url":
-        url = str(block["image_url"].get("url", ""))
+        url = str(_map(block.get("image_url")).get("url", ""))
         if "base64" not in url:
             return f"<image_url: {url}>"
         head, _, data = url.partition("base64,")
         return f"<{head}base64,<IMAGE BASE 64 ENCODED({len(data)})>"
     if kind == "input_audio":
-        audio = block["input_audio"]
-        return f"<audio format='{audio['format']}' base64-encoded, length={len(audio['data'])}>"
-    file = block.get("file", block.get("input_file")) or {}
+        audio = _map(block.get("input_audio"))
+        return f"<audio format='{audio.get('format')}' base64-encoded, length={len(str(audio.get('data', '')))}>"
+    file = _map(block.get("file", block.get("input_file")))
     name, id = file.get("filename", ""), file.get("file_id", "")
-    return f"<file: name:{name}, id:{id}, data_length:{len(file.get('file_data', ''))}>"
+    return f"<file: name:{name}, id:{id}, data_length:{len(str(file.get('file_data', '')))}>"
 
 
 def _tool_calls(calls: Any, paint: Any) -> Iterator[str]:
     if calls:
         yield paint(RED, "Tool calls:")
-    for call in calls or ():
-        function = call.get("function") or {}
+    for call in map(_map, calls if isinstance(calls, list) else ()):
+        function = _map(call.get("function"))
         arguments = function.get("arguments")
         arguments = call.get("args", call.get("arguments", {})) if arguments is None else arguments
         if isinstance(arguments, str):
@@ -85,6 +87,11 @@ def _tool_calls(calls: Any, paint: Any) -> Iterator[str]:
                 pass
         shown = json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict | list) else str(arguments)
         yield paint(GREEN, f"{function.get('name') or call.get('name', '<unknown>')}: {shown}")
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and nothing for what is none: a worker may say anything."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _painted(color: int, text: str, end: str = "\n") -> str:

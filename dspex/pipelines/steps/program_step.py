@@ -111,7 +111,7 @@ def _streamed(program: Program, inputs: dict[str, Any], job: StepJob) -> Predict
     for item in program.stream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node.name, item.field, item.text)
+        job.run.chunked(job.node.name, item)
     raise AssertionError("a stream ends with its prediction")
 
 
@@ -119,5 +119,5 @@ async def _astreamed(program: Program, inputs: dict[str, Any], job: StepJob) -> 
     async for item in program.astream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node.name, item.field, item.text)
+        job.run.chunked(job.node.name, item)
     raise AssertionError("a stream ends with its prediction")
