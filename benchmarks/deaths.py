@@ -1,6 +1,6 @@
 """How soon a worker's death is seen, its call has failed, and a successor serves: `python -m benchmarks deaths`.
 
-Each kill strikes the worker of a running call, whose caller waits in a thread. Times are from just before the SIGKILL
+Each kill hits the worker of a running call, whose caller waits in a thread. Times are from just before the SIGKILL
 to the event `dspex.worker.died`, to the error in the caller's hands, and to `dspex.worker.ready` of the successor. The
 workers have answered calls before: the successors of those that answer nothing are started with a back-off.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import dspex
 from benchmarks.report import Row, median, percentile, until
 
-FRUITFUL = 10  # calls that a worker answered before it is killed
+ENOUGH_CALLS = 10  # calls that a worker answered before it is killed
 GOALS = {"death seen": 10.0, "its call failed": 50.0, "capacity back": 100.0}  # ms, medians, start_method fork
 TEMPLATES: dict[str, dict[str, Any]] = {
     "bare": {},
@@ -63,7 +63,7 @@ def _measure(settings: dict[str, Any], kills: int) -> dict[str, list[float]]:
 
 
 def _kill_once(sup: dspex.Supervisor, times: Times) -> dict[str, float]:
-    while any(row["answered"] < FRUITFUL for row in _ready(sup)):
+    while any(row["answered"] < ENOUGH_CALLS for row in _ready(sup)):
         asyncio.run(_work(sup))
     with tempfile.TemporaryDirectory() as folder:
         caller = Caller(sup, Path(folder, "pid"))
@@ -83,7 +83,7 @@ def _kill_once(sup: dspex.Supervisor, times: Times) -> dict[str, float]:
 
 async def _work(sup: dspex.Supervisor) -> None:
     """Let every worker answer something: what they are given lasts long enough that none does it all."""
-    await asyncio.gather(*(sup.acall("deaths", "sleep", {"seconds": 0.001}) for _ in range(2 * FRUITFUL)))
+    await asyncio.gather(*(sup.acall("deaths", "sleep", {"seconds": 0.001}) for _ in range(2 * ENOUGH_CALLS)))
 
 
 class Caller:

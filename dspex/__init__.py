@@ -18,6 +18,7 @@ _HOMES = {
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
+    "context": "scoped_defaults",
     "default_supervisor": "defaults",
     "LM": "lm.record",
     "Signature": "signatures.signature",
@@ -51,6 +52,10 @@ _HOMES = {
     "rag": "programs.factories",
     "explain": "programs.factories",
     "majority_of": "programs.strategies.majority",
+    "Image": "types.image",
+    "Audio": "types.audio",
+    "File": "types.file",
+    "History": "types.content",
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
@@ -62,15 +67,20 @@ _HOMES = {
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
     "evaluate": "programs.evaluate",
+    "aevaluate": "programs.evaluate",
+    "Evaluation": "programs.evaluation",
+    "EvaluationRow": "programs.evaluation_row",
+    "PairedComparison": "programs.paired_comparison",
+    "ConfidenceInterval": "programs.confidence",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
     "pipeline": "pipelines.pipeline",
     "native": "pipelines.steps.step_factories",
     "python": "pipelines.steps.step_factories",
-    "parallel": "pipelines.steps.step_factories",
-    "conditional": "pipelines.steps.step_factories",
-    "map_each": "pipelines.steps.step_factories",
+    "parallel": "pipelines.steps.composite_factories",
+    "conditional": "pipelines.steps.composite_factories",
+    "map_each": "pipelines.steps.composite_factories",
     "cache_step": "pipelines.core.step_cache",
     "command": "pipelines.steps.command_step",
     "Result": "pipelines.core.results",
@@ -116,14 +126,18 @@ if TYPE_CHECKING:
     from .pipelines.pipeline import Pipeline as Pipeline
     from .pipelines.pipeline import pipeline as pipeline
     from .pipelines.steps.command_step import command as command
-    from .pipelines.steps.step_factories import conditional as conditional
-    from .pipelines.steps.step_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import conditional as conditional
+    from .pipelines.steps.composite_factories import map_each as map_each
+    from .pipelines.steps.composite_factories import parallel as parallel
     from .pipelines.steps.step_factories import native as native
-    from .pipelines.steps.step_factories import parallel as parallel
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
+    from .programs.evaluation import Evaluation as Evaluation
+    from .programs.evaluation_row import EvaluationRow as EvaluationRow
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -140,6 +154,7 @@ if TYPE_CHECKING:
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict
@@ -150,14 +165,19 @@ if TYPE_CHECKING:
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
+    from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.audio import Audio as Audio
     from .types.base_callback import BaseCallback as BaseCallback
     from .types.chunk import Chunk as Chunk
     from .types.component import Component as Component
+    from .types.content import History as History
+    from .types.file import File as File
+    from .types.image import Image as Image
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults

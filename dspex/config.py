@@ -100,12 +100,14 @@ class PoolConfig:
     recycle_after_memory: int | None = _setting(
         GIB, "size", "memory of worker and children, as for the cap, at which it is replaced", mipro=2 * GIB * 8 // 10
     )
-    session_ttl: float = _setting(3600.0, "span", "from the end of a session's last call until it is forgotten")
+    session_ttl: float = _setting(3600.0, "span", "from the end of a session's last call until it is dropped")
     session_limit: int = _setting(10_000, "count", "sessions at once")
     session_drain: float = _setting(900.0, "span", "how long a planned stop waits for sessions with state")
     startup_timeout: float = _setting(60.0, "span", "until a worker must be ready")
     restart_budget: tuple[int, float] = _setting(
-        (5, 30.0), "budget", "(deaths, seconds): more fruitless deaths make the pool degraded"
+        (5, 30.0),
+        "budget",
+        "(deaths, seconds): more deaths of workers that answered under ten calls degrade it",
     )
     imports: tuple[str, ...] = _setting(
         (), "names", "the user's modules whose classes, metrics and tools may be named", makes=True
@@ -180,7 +182,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
+    """A supervisor's settings: its pools, and tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)

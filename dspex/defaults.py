@@ -149,6 +149,11 @@ class Defaults:
         if supervisor is not None:
             supervisor.stop()
 
+    def release_client(self) -> None:
+        """Close what the LM client keeps open, if there is one; it may be used again."""
+        if self._client is not None:
+            self._client.close()
+
     def renew_lock(self) -> None:
         """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
@@ -223,8 +228,8 @@ def configure(
     """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
     `lms` gives LMs names ({"cheap": "openai/gpt-4o-mini"}) by which `lm=` takes them anywhere; the mapping replaces one
-    that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you
-    start and stop. A budget bounds what the whole process uses of language models: requests after it raise
+    that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which
+    you start and stop. A budget bounds what the whole process uses of language models: requests after it raise
     BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
     answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
     of every program's call: see `dspex.BaseCallback`; an empty list ends that.
@@ -306,6 +311,11 @@ def stop_default_supervisor() -> None:
 def client() -> LMClient:
     """Return the process's LM client."""
     return _defaults.client()
+
+
+def release_client() -> None:
+    """Close what the process's LM client keeps open for later requests; it opens anew when used."""
+    _defaults.release_client()
 
 
 def observing() -> Observing:

@@ -19,7 +19,8 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 PRIVATE = re.compile(
-    r"\b(?:desk|crew|nursery|holdings|roster|vigil|undertaker|burial|bury|buries|buried|reverse calls?)\b",
+    r"\b(?:desk|crew|nursery|holdings|roster|vigil|undertaker|burial|bury|buries|buried|reverse calls?|"
+    r"acquit\w*|condemn\w*|fruitless|fruitful|excus(?:e|es|ed)|allowances?)\b",
     re.IGNORECASE,
 )
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from ..errors import InvalidInput
 from ..signatures.field import Field
-from ..types.parse_budget import allowance_for
+from ..types.parse_budget import budget_for
 from .function_calling import is_tool_calls
 from .rendering import placeholder, render, type_name
 
@@ -87,7 +87,7 @@ def _headers(text: str) -> Iterator[tuple[int, int, str, str]]:
             # Matched on the stripped line, cut from the whole one: so DSPy treats the rest of an indented header.
             yield begin, end, header.group(1), text[begin + header.end() - at : end].strip()
         at = text.find(HEADER_BEGIN, end)
-    allowance_for(text).refuse(f"over {HEADERS_MOST:,} of its lines hold the begin of a field's header")
+    budget_for(text).refuse(f"over {HEADERS_MOST:,} of its lines hold the begin of a field's header")
 
 
 def section(name: str, value: Any, annotation: Any) -> str:

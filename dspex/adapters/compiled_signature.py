@@ -17,7 +17,7 @@ from ..errors import AdapterParseError, SignatureError, UnknownName, UsageError
 from ..signatures.field import Field
 from ..signatures.signature import Signature, SignatureLike, signature
 from ..types import markers
-from ..types.parse_budget import Allowance, begin, end
+from ..types.parse_budget import ParseBudget, begin, end
 from . import history as turns
 from .chat_adapter import ChatAdapter, section
 from .function_calling import is_native_by_default
@@ -140,40 +140,40 @@ class CompiledSignature:
 
     # --- reading the answer ---
 
-    def parse(self, text: str, *, allowance: Allowance | None = None) -> dict[str, Any]:
+    def parse(self, text: str, *, budget: ParseBudget | None = None) -> dict[str, Any]:
         """Return the outputs that DSPy would read from `text`, in the signature's order, as Python values.
 
-        The work is bounded by the text's length, or by the `allowance`.
+        The work is bounded by the text's length, or by the `budget`.
 
         Raises:
             AdapterParseError: a field is missing or does not fit its type, or reading would cost too
                 much.
-            Paused: the allowance of a trial is used up.
+            Paused: the budget of a trial is used up.
         """
         self._require_support()
-        allowance = Allowance(len(text)) if allowance is None else allowance
+        budget = ParseBudget(len(text)) if budget is None else budget
         values: dict[str, Any] = {}
-        token = begin(allowance)
+        token = begin(budget)
         try:
-            why, error = self._read(text, values, allowance)
+            why, error = self._read(text, values, budget)
         finally:
             end(token)
         if why is not None:
             raise self._unread(why, text, values) from _short(error)
         return self._complete(values, text)
 
-    def _read(self, text: str, values: dict[str, Any], allowance: Allowance) -> tuple[str | None, BaseException | None]:
+    def _read(self, text: str, values: dict[str, Any], budget: ParseBudget) -> tuple[str | None, BaseException | None]:
         """Put the fields into `values`; return why reading cannot go on, if it cannot."""
         try:
             parts = self._format.split(text, self._readers)
         except UNREADABLE as error:
-            return allowance.refusal or "it holds no JSON object", error
+            return budget.refusal or "it holds no JSON object", error
         for name, part in parts.items():
-            allowance.refusal = None  # of a field that was read in another way
+            budget.refusal = None  # of a field that was read in another way
             try:
                 values[name] = self._readers[name].read(part)
             except UNREADABLE as error:
-                why = f": {allowance.refusal}" if allowance.refusal else f" does not fit its type: {_reason(error)}"
+                why = f": {budget.refusal}" if budget.refusal else f" does not fit its type: {_reason(error)}"
                 return f"the field {name!r}{why}", error
         return None, None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import AdapterParseError, CallTimeout
 from ..signatures.signature import Signature
-from ..types.parse_budget import Allowance, Paused
+from ..types.parse_budget import ParseBudget, Paused
 from .compiled_signature import CompiledSignature
 from .function_calling import tool_fields, with_calls
 
@@ -124,7 +124,7 @@ class ReplyReader:
             return {}
 
     def _parsed(self, text: str, steps: int | None) -> dict[str, Any]:
-        return self.compiled.parse(text, allowance=Allowance(len(text), trial_steps=steps))
+        return self.compiled.parse(text, budget=ParseBudget(len(text), trial_steps=steps))
 
     def _left(self, began: float) -> float | None:
         """Return seconds until the deadline; None when there is none, or when it passed before the reply was there.

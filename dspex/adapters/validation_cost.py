@@ -21,7 +21,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, Union, cast, get_args, get_origin
 
-from ..types.parse_budget import allowance_for
+from ..types.parse_budget import budget_for
 
 VISITS_MOST: Final = 400_000  # of a part of a value by a choice of a union: 0.5 us each
 HASHED_MOST: Final = 4096  # numbers in one set; as many in several smaller ones cost less
@@ -146,7 +146,7 @@ def _require_few_visits(value: Any, mappings: int, lists: int) -> None:
         part, weight, depth = left.pop()
         visits += weight
         if visits > VISITS_MOST:
-            allowance_for("").refuse(
+            budget_for("").refuse(
                 f"its type is a union that holds itself, so that validating what is nested {depth} deep takes over "
                 f"{VISITS_MOST:,} steps",
                 "Give the union a discriminator (pydantic.Field(discriminator=...)), or ask for less nesting.",
@@ -164,7 +164,7 @@ def _require_few_quoted(value: Any, quoted: int) -> None:
         if isinstance(part, list | dict):
             parts += len(part)
             if parts > most:
-                allowance_for("").refuse(
+                budget_for("").refuse(
                     f"it has over {most:,} parts, and of its type some may be one of {quoted:,} characters of choices",
                     "Ask for a shorter list, or for text.",
                 )
@@ -180,7 +180,7 @@ def _require_few_hashed(value: Any) -> None:
         numbers = sum(map(_is_numeric, part))  # a mapping's keys
         pairs += numbers * numbers
         if pairs > HASHED_MOST * HASHED_MOST:
-            allowance_for("").refuse(
+            budget_for("").refuse(
                 f"it holds {numbers:,} numbers for a set, or for keys, which are at most {HASHED_MOST:,}",
                 "Ask for a list.",
             )

@@ -5,7 +5,7 @@
 
 Usable from any thread and any event loop; all share one connection and its one daemon thread. Errors are the classes
 of `dspex.errors`, as a Supervisor raises them. What a client started ends with it: its calls are cancelled and its
-sessions, but for shared ones, forgotten. A connection that ended stays so: connect again.
+sessions, but for shared ones, dropped. A connection that ended stays so: connect again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Client:
     # -- life --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the connection: calls under way are cancelled there and fail here, own sessions are forgotten."""
+        """End the connection: calls under way are cancelled there and fail here, own sessions are dropped."""
         self._connection.close()
 
     def __enter__(self) -> Client:

@@ -93,7 +93,7 @@ class ClientPool:
 
 
 class ClientSession:
-    """`with client.session("dspy") as s: s.call(...)`. Leaving the block forgets the state.
+    """`with client.session("dspy") as s: s.call(...)`. Leaving the block drops the state.
 
     Its calls take the options of `Client.call` but `session` and `shared`.
     """
@@ -131,7 +131,7 @@ class ClientSession:
         return self._client.astream(self._pool, command, arguments, **self._within(options))
 
     def close(self) -> None:
-        """Forget the session; its worker drops the state."""
+        """End the session; its worker drops the state."""
         fields = {"pool": self._pool, "id": self.id, "shared": self._is_shared}
         self._client.ask(Verb.CLOSE_SESSION, fields, what="closing a session")
 

@@ -77,7 +77,7 @@ class Handlers:
         }
 
     def end(self) -> None:
-        """Forget the sessions of the client: it is gone."""
+        """Drop the sessions of the client: it is gone."""
         for pool in self._supervisor.pools:
             self._supervisor.pool(pool).close_sessions_of(self._client)
 

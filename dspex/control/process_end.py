@@ -116,7 +116,7 @@ class ProcessEnd:
             case Life.ALIVE:
                 self._open(run.pid)
                 if self._pidfd >= 0 and not self._is_identified(run):
-                    self._forget_pidfd()  # it ended, and the number may have been given anew, between the two looks
+                    self._drop_pidfd()  # it ended, and the number may have been given anew, between the two looks
             case Life.UNKNOWN:
                 self.obstacle = "it cannot be identified from here (another pid namespace, or no /proc)"
             case Life.GONE:
@@ -142,7 +142,7 @@ class ProcessEnd:
         """Return whether somebody holds the run file; None where that says nothing."""
         return process_identity.is_locked(self._record) if self._record >= 0 and self._is_locked() else None
 
-    def _forget_pidfd(self) -> None:
+    def _drop_pidfd(self) -> None:
         os.close(self._pidfd)
         self._pidfd = -1
 

@@ -228,7 +228,7 @@ class Service:
 
     # -- forks --
 
-    def _forget_in_child(self) -> None:
+    def _after_fork(self) -> None:
         """In a forked child of the host: let go of our sockets, else clients would never see the parent's end.
 
         Each number is pointed at /dev/null rather than closed, so that what still owns it closes nothing else (C13).
@@ -243,12 +243,12 @@ class Service:
         os.close(null)
 
 
-def _forget_all_in_child() -> None:
+def _after_fork_of_all() -> None:
     for service in tuple(_living):
-        service._forget_in_child()
+        service._after_fork()
 
 
-os.register_at_fork(after_in_child=_forget_all_in_child)
+os.register_at_fork(after_in_child=_after_fork_of_all)
 
 
 def _path(path: str | os.PathLike[str] | None, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 Everything here runs on the service's loop. A client may have `MAX_IN_FLIGHT` requests under way; it must say hello
 within `HELLO_PATIENCE`, finish a frame that it began within `FRAME_PATIENCE`, and read what it is sent
-(`server_writer`). When it goes away its requests are cancelled and its own sessions forgotten.
+(`server_writer`). When it goes away its requests are cancelled and its own sessions dropped.
 """
 
 from __future__ import annotations
@@ -210,9 +210,9 @@ class ServerConnection:
             self._credits[id] = credit
         task = asyncio.get_running_loop().create_task(self._answer(id, verb, fields, credit))
         self._tasks[id] = task
-        task.add_done_callback(functools.partial(self._forget, id))
+        task.add_done_callback(functools.partial(self._discard, id))
 
-    def _forget(self, id: int, _: asyncio.Task[None]) -> None:
+    def _discard(self, id: int, _: asyncio.Task[None]) -> None:
         self._tasks.pop(id, None)
         self._credits.pop(id, None)
 
@@ -253,7 +253,7 @@ class ServerConnection:
         await self._answers.send(protocol.send_value(kind, id, value))
 
     async def _end(self) -> None:
-        """Cancel what it asked for, forget its sessions, close its socket."""
+        """Cancel what it asked for, drop its sessions, close its socket."""
         self._end_turn()
         tasks = tuple(self._tasks.values())
         for task in tasks:

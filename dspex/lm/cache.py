@@ -113,20 +113,20 @@ class Cache:
             self._disk.put(key, reply, expires)
 
     def drop(self, key: bytes) -> None:
-        """Forget one key in memory."""
+        """Drop one key in memory."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is not None:
                 self._bytes -= _size(entry[1])
 
-    def forget(self, key: bytes) -> None:
-        """Forget one key, in the disk layer too."""
+    def delete(self, key: bytes) -> None:
+        """Delete one key, in the disk layer too."""
         self.drop(key)
         if self._disk is not None:
             self._disk.drop(key)
 
     def clear(self) -> None:
-        """Forget everything, the disk layer too."""
+        """Delete everything, the disk layer too."""
         with self._lock:
             self._entries.clear()
             self._bytes = 0
@@ -138,11 +138,11 @@ class Cache:
         if self._disk is not None:
             self._disk.close()
 
-    def forget_locks(self) -> None:
+    def renew_locks(self) -> None:
         """In a forked child: another thread of the parent may have held the lock; entries stay."""
         self._lock = threading.Lock()
         if self._disk is not None:
-            self._disk.forget()
+            self._disk.after_fork()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -236,7 +236,7 @@ class _Disk:
                 self._database.close()
                 self._database = None
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """After a fork: SQLite connections must not be carried over, nor closed by the child."""
         self._lock = threading.Lock()
         self._left_to_parent = self._database

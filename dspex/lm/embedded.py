@@ -90,7 +90,7 @@ class EmbeddedServers:
     def start(self, name: str) -> _Server:
         """Start the server of a model and wait until it listens; as `routed`."""
         path, key = model_file(name), secrets.token_urlsafe(32)
-        with forks.held_back():  # until `forget` knows of its lifeline
+        with forks.held_back():  # until `after_fork` knows of its lifeline
             server = self._servers[name] = _launch(key)
         try:
             assert server.process.stdin is not None
@@ -114,7 +114,7 @@ class EmbeddedServers:
         for server in servers:
             server.stop()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: let go of the lifelines, or the servers would outlive the parent."""
         for server in self._servers.values():
             with contextlib.suppress(OSError):

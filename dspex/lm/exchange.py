@@ -39,7 +39,7 @@ def exchange(services: ExchangeServices, request: Request) -> Exchange:
 
 
 def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | None:
-    """Return the cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is forgotten."""
+    """Return the cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is deleted."""
     assert request.key is not None
     kept = services.cache.get(request.key)
     if kept is None:
@@ -48,7 +48,7 @@ def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | Non
     try:
         reply, answer = answer_of(request, Reply(head, kept.body))
     except LMError:
-        services.cache.forget(request.key)
+        services.cache.delete(request.key)
         return None
     return ExchangeOutcome(reply=reply, answer=answer, cached=True)
 

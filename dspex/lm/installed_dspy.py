@@ -32,7 +32,7 @@ def dspy_version() -> str | None:
 @cache
 def unlike_here(python: str) -> str:
     """Return how the packages that decide about prompts differ beside another interpreter; empty if not at all."""
-    sites = list(Path(python).parent.parent.glob("lib*/python*/site-packages"))
+    sites = {path.resolve() for path in Path(python).parent.parent.glob("lib*/python*/site-packages")}
     if not sites:
         return f"the packages beside {python} cannot be seen"
     for package in _DECIDING:

@@ -44,6 +44,12 @@ LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known a
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must learn of a fork
 
 
+def close_idle_connections(host: str, port: int) -> None:
+    """Close the connections to this address that the process's clients keep for later requests."""
+    for client in list(_clients):
+        client.close_idle(host, port)
+
+
 class LMEventListener(Protocol):
     """Receives the client's events: a supervisor's services."""
 
@@ -152,6 +158,12 @@ class LMClient:
         self._embedded.release(id(self))
         self.cache.close()
 
+    def close_idle(self, host: str, port: int) -> None:
+        """Close the idle connections to one address: it serves no longer."""
+        self._blocking.http.close_idle(host, port)
+        if self._async is not None:
+            self._async.http.close_idle(host, port)
+
     async def aclose(self) -> None:
         """`close`, and wait until this loop's connections are closed."""
         if self._async is not None:
@@ -250,13 +262,13 @@ class LMClient:
     def _after_fork(self) -> None:
         """In a forked child: the parent's sockets, flights and locks are left alone, not used and not closed."""
         self._left_to_parent = (self._blocking, self._async)
-        self.cache.forget_locks()
-        self.usage.forget_locks()
+        self.cache.renew_locks()
+        self.usage.renew_locks()
         self._start()
 
 
 def _in_forked_child() -> None:
-    embedded.shared().forget()
+    embedded.shared().after_fork()
     for client in list(_clients):
         client._after_fork()
 

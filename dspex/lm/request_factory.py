@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -23,6 +22,8 @@ from .redaction import Redactor, redactor_of
 from .request import Request
 
 USER_AGENT = "dspex"
+_HEADS_MOST = 1000
+_KEPT_MOST = 4096  # bytes of a head that is kept: a worker may send as much as it likes
 # What a worker may not decide: whose key is used, and how the connection is run.
 _OWNED_HERE = frozenset(
     """authorization x-api-key x-goog-api-key api-key proxy-authorization cookie host content-length connection
@@ -58,11 +59,10 @@ class _Head:
 
 
 class RequestFactory:
-    """Makes requests; keeps per LM the part of the HTTP head that does not change."""
+    """Makes requests; keeps the heads of the last ones, which rarely change. Any thread."""
 
     def __init__(self) -> None:
-        self._heads: dict[str, _Head] = {}
-        self._lock = threading.Lock()
+        self._heads: dict[tuple[Any, ...], _Head] = {}
 
     def native(self, plan: CallPlan, messages: Sequence[Message], candidate: int, *, stream: bool) -> Request:
         """Make the request for a call of the parent itself.
@@ -78,7 +78,7 @@ class RequestFactory:
             raise LMUnsupportedFeatureError(
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
-        head = self._heads.get(lm.ref) or self._remember(lm, dialect.endpoint(lm))
+        head = self._heads.get((lm.ref,)) or self._native_head(lm, dialect.endpoint(lm))
         try:
             body = dialect.body(lm, messages, plan.options, stream)
         except LMUnsupportedFeatureError:
@@ -98,7 +98,7 @@ class RequestFactory:
         url, dialect = str(given["url"]), dialect_of(lm)
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
-        head = _prepare(lm, url, _own_headers(lm, given.get("headers") or ()))
+        head = self._worker_head(lm, url, given.get("headers") or ())
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         if (reporting := dialect.reporting(asked)) is not asked:  # else a stream's tokens would be counted by nobody
@@ -112,12 +112,24 @@ class RequestFactory:
         made.for_worker = True
         return made
 
-    def _remember(self, lm: LM, url: str) -> _Head:
-        prepared = _prepare(lm, url, [("content-type", "application/json")])
-        if len(self._heads) > 1000:  # records made per call: keep the table bounded
+    def _native_head(self, lm: LM, url: str) -> _Head:
+        return self._keep((lm.ref,), _prepare(lm, url, [("content-type", "application/json")]))
+
+    def _worker_head(self, lm: LM, url: str, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Head:
+        named = cast("Any", given)
+        pairs = [(name, value) for name, value in (named.items() if isinstance(given, Mapping) else named)]
+        key = (lm.ref, url, *pairs)
+        head = self._heads.get(key)
+        if head is not None:
+            return head
+        head = _prepare(lm, url, _own_headers(lm, pairs))
+        return self._keep(key, head) if len(head.lines) <= _KEPT_MOST else head
+
+    def _keep(self, key: tuple[Any, ...], head: _Head) -> _Head:
+        if len(self._heads) >= _HEADS_MOST:  # records made per call, headers that change: keep the table bounded
             self._heads.clear()
-        self._heads[lm.ref] = prepared
-        return prepared
+        self._heads[key] = head
+        return head
 
     @staticmethod
     def _key(lm: LM, head: _Head, body: bytes, rollout_id: int | None, candidate: int) -> bytes:
@@ -142,11 +154,9 @@ def reroute(request: Request, api_base: str, key: str) -> Request:
     )
 
 
-def _own_headers(lm: LM, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _own_headers(lm: LM, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return a worker's headers without those that are ours to set."""
-    named = cast("Any", given)
-    pairs: Iterable[tuple[str, str]] = named.items() if isinstance(given, Mapping) else named
-    headers = [(name, value) for name, value in pairs if name.lower() not in _OWNED_HERE]
+    headers = [(name, value) for name, value in given if name.lower() not in _OWNED_HERE]
     odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
     if odd is not None:
         raise _refused(lm, f"{odd[:50]!r} is no name of a header.")

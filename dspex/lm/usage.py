@@ -155,7 +155,7 @@ class UsageMeter:
             account.add_cached()
         return 0.0
 
-    def forget_locks(self) -> None:
+    def renew_locks(self) -> None:
         """In a forked child."""
         for account in self._accounts():
             account._lock = threading.Lock()

@@ -20,7 +20,8 @@ from .core.run_events import AsyncEventStream, EventStream, Watcher
 from .core.runner import run_whole
 from .core.step import Step
 from .drivers.cancel import BranchFlag
-from .drivers.run_drivers import TaskDriver, ThreadDriver, completed
+from .drivers.task_driver import TaskDriver
+from .drivers.thread_driver import ThreadDriver, completed
 from .steps.composite_steps import PipelineStep
 from .steps.step_factories import as_step
 

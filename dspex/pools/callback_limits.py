@@ -161,7 +161,7 @@ class CallbackAdmission:
 
 
 def _take_one(counter: Counter[int], key: int, count: int = 1) -> None:
-    """Count down, and forget what is at nothing: workers and calls come and go."""
+    """Count down, and drop what is at nothing: workers and calls come and go."""
     counter[key] -= count
     if counter[key] <= 0:
         del counter[key]

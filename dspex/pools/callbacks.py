@@ -1,6 +1,7 @@
 """A callback: a request of a worker to the host (a tool, a metric, a language model) while a call runs.
 
-Handlers are registered by name on the supervisor; the pools know nothing of what they do. `callback_handlers` decides
+Handlers are registered by name on the supervisor; the pools know nothing of what they do. An async generator's items,
+and those of an async iterator that an `async` function returns, are sent as they come. `callback_handlers` decides
 when and where one runs: in the caller's contextvars, never on the engine's or the caller's thread (C14). A call that a
 handler makes is *nested*: see `nesting`.
 """
@@ -132,10 +133,11 @@ class Callback:
     async def _arun(self, handler: Handler) -> None:
         try:
             produced = handler(self)
-            if isinstance(produced, AsyncIterator):
-                await self._stream(produced)
+            value = produced if isinstance(produced, AsyncIterator) else await produced
+            if isinstance(value, AsyncIterator):
+                await self._stream(value)
             else:
-                self._answer(Kind.RESULT, await produced)
+                self._answer(Kind.RESULT, value)
         except asyncio.CancelledError:
             pass  # nobody waits for it
         except BaseException as error:  # as in `run`

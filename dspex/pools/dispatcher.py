@@ -21,9 +21,10 @@ from typing import Any
 from dspex_worker.wire import messages
 
 from ..config import PoolConfig
-from ..errors import CallTimeout
+from ..errors import CallTimeout, PoolClosed
 from ..events import Bus, Name
 from .call import Call, wake_all
+from .changes import Changes
 from .deferred import Deferred
 from .executor import Executor, rules_of
 from .loop_batching import LoopBatches
@@ -42,8 +43,8 @@ class Dispatcher(Executor):
 
     def __init__(self, config: PoolConfig, engine: Engine, bus: Bus) -> None:
         super().__init__(config, Deferred())
-        self.changed = threading.Condition()  # workers came or went; nobody waits for it on a hot path
         self.lock = threading.Lock()
+        self.changes = Changes(config.name, self.failure)
         self._engine = engine
         self._bus = bus
         self.deferred.on(Emit, self._emit)
@@ -191,7 +192,7 @@ class Dispatcher(Executor):
             ended = [call for call in self.live.values() if call.end(error=self.closed())]
             self.live.clear()
         wake_all(ended)
-        self.notify()
+        self.changes.notify()
 
     # -- time: the engine's thread -----------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class Dispatcher(Executor):
     def run_deferred(self) -> None:
         """Run what other threads deferred."""
         if self.deferred.run():
-            self.notify()
+            self.changes.notify()
 
     def catch_up(self) -> None:
         """Wait for a change under way in another thread, then run what it deferred."""
@@ -247,40 +248,13 @@ class Dispatcher(Executor):
         with self.lock:
             return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
 
+    def failure(self) -> PoolClosed | None:
+        """Return the error of a pool whose engine has ended; None while it runs."""
+        return self.closed() if self.broken is not None or not self._engine.is_alive else None
+
     def is_serving(self) -> bool:
         """Whether a worker is ready, and the engine reads its answers."""
         return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
-
-    def notify(self) -> None:
-        """Wake those who wait for workers to start or end."""
-        with self.changed:
-            self.changed.notify_all()
-
-    def wait_until(self, is_done: Callable[[], bool], timeout: float | None) -> bool:
-        """Block until `is_done()`; False if that took longer than `timeout`.
-
-        Raises:
-            PoolClosed: the engine has died.
-        """
-        deadline = inf if timeout is None else monotonic() + timeout
-        while not is_done():
-            if self.broken is not None or not self._engine.is_alive:
-                raise self.closed()
-            if monotonic() >= deadline:
-                return False
-            with self.changed:
-                self.changed.wait(0.01)  # calls end without notice
-        return True
-
-    def wait_or_raise(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
-        """Block until `is_done()`.
-
-        Raises:
-            TimeoutError: the pool did not do what was asked within `timeout` seconds.
-            PoolClosed: the engine has died.
-        """
-        if not self.wait_until(is_done, timeout):
-            raise TimeoutError(f"Pool {self.name!r} did not {what} within {timeout:g} s; it goes on.")
 
     # ============================================================================================================
     # under the lock

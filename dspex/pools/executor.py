@@ -20,7 +20,7 @@ from .call import Call, next_id
 from .deferred import Deferred
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
-from .state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
+from .state.instructions import Cancel, DropSession, Emit, EndReason, Fail, Instruction, Kill, Send, Start, Stop
 from .state.machine import PoolState, Rules
 from .worker import Worker
 
@@ -145,13 +145,13 @@ class Executor:
         end = call_errors.end_of(worker) if emit.event in ENDS else {}
         return Emit(emit.event, {"worker": worker.name, "pid": worker.pid, **emit.facts, **end})
 
-    def _send_control(self, instruction: Cancel | Forget | Stop, channels: list[Channel]) -> None:
+    def _send_control(self, instruction: Cancel | DropSession | Stop, channels: list[Channel]) -> None:
         match instruction:
             case Cancel(generation=generation, call_id=id):
                 self._append(generation, messages.write(Kind.CANCEL, id) + messages.write(Kind.PING, id), channels)
                 self.deferred.instructions.append(instruction)
-            case Forget(generation=generation, session=session):
-                self._append(generation, messages.write(Kind.FORGET, session), channels)
+            case DropSession(generation=generation, session=session):
+                self._append(generation, messages.write(Kind.DROP, session), channels)
                 self.durable.drop(session)
             case Stop(generation=generation):
                 self._append(generation, messages.write(Kind.STOP), channels)

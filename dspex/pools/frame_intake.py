@@ -55,8 +55,8 @@ class FrameIntake:
             known.size = size
         self._pause_or_resume(worker, now)
 
-    def forget(self, worker: Worker, now: float) -> None:
-        """Forget a worker of which nothing is kept any more."""
+    def remove(self, worker: Worker, now: float) -> None:
+        """Remove a worker of which nothing is kept any more."""
         self.note(worker, 0, now, is_new=False)
 
     def late(self, now: float) -> list[Worker]:

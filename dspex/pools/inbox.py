@@ -22,7 +22,8 @@ from .callbacks import Callback
 from .dispatcher import Dispatcher
 from .durable_sessions import pack
 from .frame_intake import PATIENCE, FrameIntake
-from .processes.engine import Engine, Timer
+from .processes.engine import Engine
+from .processes.timers import Timer
 from .worker import Worker
 from .worker_output import WorkerOutput
 
@@ -51,7 +52,7 @@ class Inbox:
         self._callbacks = handlers.of_pool(dispatcher, bus)
         self._reports = Reports(REPORTS_MOST)
         self._intake = FrameIntake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
-        self._late = Timer(engine, self._retire_late)
+        self._late = Timer(engine.timers, self._retire_late)
         self._output = WorkerOutput(engine, self._report_output)
 
     def on_output(self, worker: Worker) -> None:
@@ -214,7 +215,7 @@ class Inbox:
         if worker.pidfd is None:  # no call is sent to it before its end can be seen
             worker.watch_reported_pid()
         self._dispatcher.change(ready)
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _on_pong(self, worker: Worker, message: Message, size: int) -> None:
         def pong(now: float) -> list[Instruction]:

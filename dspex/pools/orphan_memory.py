@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from dspex_worker.memory.monitor import MemoryMonitor, MonitoredWorker
 
-from .processes.engine import Engine, Timer
+from .processes.engine import Engine
 from .processes.orphans import kill_with_descendants
+from .processes.timers import Timer
 from .worker import Worker
 
 
@@ -18,7 +19,7 @@ class OrphanMemory:
         self._report = measured
         self._workers: dict[int, Worker] = {}
         self._monitor = MemoryMonitor(report=self._measured, over=self._over)
-        self._timer = Timer(engine, self._look)
+        self._timer = Timer(engine.timers, self._look)
 
     def begin(self, worker: Worker) -> None:
         """Measure the worker from now on."""

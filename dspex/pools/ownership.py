@@ -76,27 +76,27 @@ class Ownership:
         return "running" if self.is_started else "not started"
 
 
-class ForgetsInChild(Protocol):
+class KnowsOfForks(Protocol):
     """An owner of descriptors that a forked child must close."""
 
-    def forget(self) -> None: ...
+    def after_fork(self) -> None: ...
 
 
-_living: weakref.WeakSet[ForgetsInChild] = weakref.WeakSet()
+_living: weakref.WeakSet[KnowsOfForks] = weakref.WeakSet()
 
 
-def forget_in_child(owner: ForgetsInChild) -> None:
-    """Have `owner.forget()` called in forked children of this process, as long as the owner is here."""
+def call_after_fork(owner: KnowsOfForks) -> None:
+    """Have `owner.after_fork()` called in forked children of this process, as long as the owner is here."""
     _living.add(owner)
 
 
-def _forget_all() -> None:
+def _after_fork_of_all() -> None:
     for owner in tuple(_living):
-        owner.forget()
+        owner.after_fork()
     _living.clear()  # once: a child of this child may have other files under these numbers
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_after_fork_of_all)
 
 
 def call_at_exit(method: Callable[[], None]) -> None:

@@ -184,7 +184,7 @@ class Pool:
         self._ownership.check_own_process()
         with self._dispatcher.lock:
             self._dispatcher.state.is_closed = True
-        self._dispatcher.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
+        self._dispatcher.changes.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
@@ -213,7 +213,7 @@ class Pool:
     # -- sessions ----------------------------------------------------------------------------------------------
 
     def open_session(self, key: str, *, is_durable: bool, fresh: bool) -> None:
-        """Make a session known; `fresh` forgets what it was.
+        """Make a session known; `fresh` drops what it was.
 
         Raises:
             SessionLimit: the pool holds as many as it may, and each of them holds state.
@@ -236,7 +236,7 @@ class Pool:
             raise SessionLimit(message, pool=self.name, session=key.partition("/")[2])
 
     def close_session(self, key: str) -> None:
-        """Forget a session once its calls have ended; its worker drops the state."""
+        """Drop a session once its calls have ended; its worker drops the state."""
         if self._ownership.is_forked:
             return  # the parent's; leaving a `with` block is no error
         self._dispatcher.change(lambda now: self._dispatcher.state.close_session(key, now))

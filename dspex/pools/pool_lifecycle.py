@@ -47,7 +47,7 @@ class PoolLifecycle:
         """
         dispatcher = self._dispatcher
         timeout = dispatcher.config.startup_timeout if timeout is None else timeout
-        if not dispatcher.wait_until(lambda: dispatcher.is_serving() or self._is_hopeless(), timeout):
+        if not dispatcher.changes.wait_until(lambda: dispatcher.is_serving() or self._is_hopeless(), timeout):
             raise WorkerBootError(
                 f"Pool {dispatcher.name!r} has no ready worker after {timeout:g} s. Its workers are still starting; "
                 f"raise startup_timeout, or look at what they print.",
@@ -78,9 +78,9 @@ class PoolLifecycle:
         dispatcher = self._dispatcher
         if dispatcher.broken is not None:  # its processes ended with the engine
             return
-        dispatcher.wait_until(dispatcher.is_idle, grace)
+        dispatcher.changes.wait_until(dispatcher.is_idle, grace)
         dispatcher.change(dispatcher.state.stop_workers)
-        dispatcher.wait_until(lambda: not dispatcher.workers, max(0.0, min(1.0, deadline - time.monotonic())))
+        dispatcher.changes.wait_until(lambda: not dispatcher.workers, max(0.0, min(1.0, deadline - time.monotonic())))
         self._is_stopped = True
         self._end_processes()
 
@@ -94,6 +94,6 @@ class PoolLifecycle:
             name = self._dispatcher.name
             raise PoolClosed(f"The fork server of pool {name!r} does not end, though it was killed.")
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
-        self._pool_workers.forget()
+        self._pool_workers.after_fork()

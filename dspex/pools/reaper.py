@@ -9,9 +9,10 @@ from . import call_errors
 from .dispatcher import Dispatcher
 from .inbox import Inbox
 from .orphan_memory import OrphanMemory
-from .processes.engine import Engine, Timer
+from .processes.engine import Engine
 from .processes.orphans import end_of, end_session
 from .processes.pool_forkserver import PoolForkserver
+from .processes.timers import Timer
 from .state.instructions import Instruction
 from .worker import Worker
 
@@ -32,7 +33,7 @@ class Reaper:
         self._forkserver = forkserver
         self._orphans = orphans
         self._dying: dict[int, float] = {}  # by generation: until when the fork server may report how it ended
-        self._timer = Timer(engine, self.reap_overdue)
+        self._timer = Timer(engine.timers, self.reap_overdue)
 
     def on_death(self, worker: Worker) -> None:
         """Handle a worker's end, seen by its pidfd: read its last reports, then end its calls (C9)."""
@@ -83,7 +84,7 @@ class Reaper:
             worker.reap()
         worker.close()
         self.release_forkservers()
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _count_end(self, worker: Worker) -> None:
         """Count a death, or remember why a worker could not start."""

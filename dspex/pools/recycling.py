@@ -56,7 +56,7 @@ class Recycler:
             outcomes.append(error)
 
         self._engine.call_soon(lambda: self._pool_workers.forkserver.renew(config, outcome))
-        self._dispatcher.wait_or_raise(lambda: bool(outcomes), timeout, "warm a new fork server")
+        self._dispatcher.changes.wait_or_raise(lambda: bool(outcomes), timeout, "warm a new fork server")
         if outcomes[0] is not None:
             raise outcomes[0]
         self._wait_for_end_of(old, None if timeout is None else max(0.0, until - monotonic()))
@@ -72,6 +72,6 @@ class Recycler:
         self._dispatcher.change(lambda now: self._dispatcher.state.recycle(now, generations=old))
 
     def _wait_for_end_of(self, old: set[int], timeout: float | None) -> None:
-        self._dispatcher.wait_or_raise(
+        self._dispatcher.changes.wait_or_raise(
             lambda: old.isdisjoint(self._dispatcher.state.workers), timeout, "replace its workers"
         )

@@ -17,7 +17,7 @@ LOCAL = "local"  # the client name of the process that owns the supervisor (S1)
 
 
 class Session:
-    """`with sup.session("dspy") as s: s.call(...)`. Leaving the block forgets the state."""
+    """`with sup.session("dspy") as s: s.call(...)`. Leaving the block drops the state."""
 
     def __init__(self, pool: Pool, id: str | None, *, durable: bool, fresh: bool, client: str, shared: bool) -> None:
         self.id = id if id is not None else secrets.token_hex(8)
@@ -58,7 +58,7 @@ class Session:
         return self._pool.usage(self.key)
 
     def close(self) -> None:
-        """Forget the session; its worker drops the state."""
+        """End the session; its worker drops the state."""
         self._pool.close_session(self.key)
 
     def __enter__(self) -> Session:

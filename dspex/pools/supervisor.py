@@ -27,7 +27,7 @@ from ..lm.named_lms import NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
-from .ownership import Ownership, call_at_exit, forget_in_child
+from .ownership import Ownership, call_after_fork, call_at_exit
 from .pool import Pool
 from .processes.engine import Engine
 from .session import LOCAL, Session, session_key
@@ -91,7 +91,7 @@ class Supervisor:
             self._engine.start()  # fails where no descriptors or threads are left: then it is not started
             self._bus.start()
             ownership.begin()
-            forget_in_child(self)
+            call_after_fork(self)
         for pool in self._pools.values():
             pool.lifecycle.start()
         self._bus.emit(Name.SUPERVISOR_STARTED, pools=",".join(self._pools), pid=os.getpid())
@@ -200,7 +200,7 @@ class Supervisor:
     ) -> Session:
         """Open a session: its calls keep their order and their worker.
 
-        `durable=True` keeps a copy of its state here, so that it survives its worker; `fresh=True` forgets what was.
+        `durable=True` keeps a copy of its state here, so that it survives its worker; `fresh=True` drops what was.
         A budget bounds what all its calls together use of language models: BudgetExceeded for the requests after it.
         """
         for name, value in (("budget_usd", budget_usd), ("budget_tokens", budget_tokens)):
@@ -288,11 +288,11 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor of {', '.join(self._pools)}; {self._ownership}>"
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what would keep the parent's workers from seeing its end (C13)."""
-        self._engine.forget()
+        self._engine.after_fork()
         for pool in self._pools.values():
-            pool.lifecycle.forget()
+            pool.lifecycle.after_fork()
 
     # ============================================================================================================
 

@@ -15,7 +15,8 @@ from typing import Any
 from dspex_worker.output_limit import NOTICE_S
 
 from ..lm.redaction import redact
-from .processes.engine import Engine, Timer
+from .processes.engine import Engine
+from .processes.timers import Timer
 from .worker import Worker
 
 INFO, WARNING = 20, 30  # levels of `logging`
@@ -31,7 +32,7 @@ class WorkerOutput:
     def __init__(self, engine: Engine, report: Report) -> None:
         self._report = report
         self._dropping: dict[int, Worker] = {}  # by generation
-        self._notices = Timer(engine, self._tell_dropped)
+        self._notices = Timer(engine.timers, self._tell_dropped)
 
     def logged(self, worker: Worker, call: int, level: int, logger: str, text: str, size: int) -> None:
         """Take a LOG message; what it says is part of what an error of the worker's carries, too."""

@@ -68,14 +68,14 @@ class PoolWorkers:
         """End all processes as the engine dies: nobody will look after them any more."""
         for worker in self._dispatcher.workers.values():
             worker.kill()
-            worker.forget()
+            worker.after_fork()
         self.forkserver.end_without_engine()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
-        self.forkserver.forget()
+        self.forkserver.after_fork()
         for worker in self._dispatcher.workers.values():
-            worker.forget()
+            worker.after_fork()
 
     # -- what the state asks for -------------------------------------------------------------------------------
 
@@ -97,13 +97,13 @@ class PoolWorkers:
         with self._dispatcher.lock:
             self._dispatcher.workers[generation] = worker
         try:
-            with forks.held_back():  # until `forget` knows of the pipes
+            with forks.held_back():  # until `after_fork` knows of the pipes
                 pipes = forkserver.spawn(generation)
                 self._inbox.watch_output(worker)
                 worker.attach(
                     pipes, on_end=partial(self.reaper.on_death, worker), on_torn=partial(self._on_torn, worker)
                 )
-                self._engine.register(pipes.stdout, lambda _: self._inbox.on_output(worker))
+                self._engine.poller.register(pipes.stdout, lambda _: self._inbox.on_output(worker))
         except OSError as error:
             self._not_started(worker, type(error).__name__, str(error))
 
@@ -136,11 +136,11 @@ class PoolWorkers:
 
     def _on_torn(self, worker: Worker) -> None:
         """Kill a worker whose pipe a signal handler's exception left torn: where its frames begin is uncertain (C5)."""
-        self._engine.call_soon(lambda: self._condemn(worker))
+        self._engine.call_soon(lambda: self._kill_torn(worker))
 
-    def _condemn(self, worker: Worker) -> None:
+    def _kill_torn(self, worker: Worker) -> None:
         worker.protocol_error = worker.protocol_error or "a writer was interrupted in the middle of a frame"
-        self._dispatcher.change(lambda now: self._dispatcher.state.condemn(worker.generation, "torn"))
+        self._dispatcher.change(lambda now: self._dispatcher.state.kill(worker.generation, "torn"))
 
     # -- what the fork server reports --------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class PoolWorkers:
         waiting, self._waiting = self._waiting, []
         for start in waiting:
             self._dispatcher.change(partial(self._dispatcher.state.died, start.generation, cause="boot"))
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _on_forkserver_lost(self, process: ForkserverProcess) -> None:
         """Replace its workers, which go on meanwhile; those that it had not started yet are not coming (T6)."""
@@ -214,7 +214,7 @@ class PoolWorkers:
         orphans = [w.generation for w in self._dispatcher.workers.values() if w.forkserver is None]
         recycle = self._dispatcher.state.recycle
         self._dispatcher.change(lambda now: recycle(now, reason="forkserver_lost", generations=orphans))
-        self._dispatcher.notify()
+        self._dispatcher.changes.notify()
 
     def _is_awaited(self, worker: Worker) -> bool:
         """Return whether nothing was reported of it yet, neither good nor bad."""

@@ -6,30 +6,49 @@ dspex.best_of_n("question -> answer", reward_fn=is_short, N=5)              # th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 
 from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
-from .comparison import Comparison
+from .chain_comparison import ChainComparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .optimized import Optimized
     from .program import S
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
     from .routing import Implementation
 
     Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
     Asked = Program[S] | Optimized[S] | type[S] | Signature | str | Mapping[str, Any]
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _with_kind(make: F) -> F:
+    """Let a call without a kind or a signature be told the right one, in the place of Python's TypeError."""
+
+    @functools.wraps(make)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        kind = arguments[0] if arguments else options.get("kind")
+        if (len(arguments) < 2 and "what" not in options) or not isinstance(kind, str) or "->" in kind:
+            raise _misplaced(kind)
+        return make(*arguments, **options)
+
+    return cast(F, checked)
+
+
+@_with_kind
 def predictor(
     kind: str,
     what: Asked[S],
@@ -83,6 +102,18 @@ def predictor(
     }
     given: Any = {name: value for name, value in how.items() if value is not None}
     return program.using(**given) if given else program
+
+
+def _misplaced(kind: Any) -> SettingsError:
+    """Return the error of `predictor` where the kind or the signature is missing; it names the right call."""
+    is_kind = isinstance(kind, str) and "->" not in kind
+    named, sig = (kind, "question -> answer") if is_kind else ("predict", kind)
+    shown = sig.name if isinstance(sig, Signature) else repr(sig)
+    return SettingsError(
+        f"A predictor is made of a kind, then a signature: dspex.predictor({named!r}, {shown}). Kinds are 'predict', "
+        f"'chain_of_thought', 'react' and others.",
+        key="what" if is_kind else "kind",
+    )
 
 
 def chain_of_thought(sig: Described[S], **options: Unpack[ModuleOptions]) -> Program[S]:
@@ -264,7 +295,7 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     allow_markers = options.pop("allow_markers", False)
     if ":" in module:
         return own_module(module, known, tools, options, allow_markers=allow_markers)
-    kind = Comparison if module == "dspy.MultiChainComparison" else Program
+    kind = ChainComparison if module == "dspy.MultiChainComparison" else Program
     return kind(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

@@ -151,7 +151,7 @@ class Program(ProgramSpec, Generic[S_co]):
         """
         if isinstance(self.kept, CallHistory):
             return self.kept.entries()
-        return defaults.observing().history.entries(self.source)
+        return defaults.observing().history.entries(self.history_key)
 
     def render(self, **inputs: Any) -> list[dict[str, Any]]:
         """Return the messages that its first request to the model would hold; no model is asked.

@@ -6,7 +6,6 @@ what these do.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
@@ -74,11 +73,7 @@ class Services:
         return True
 
     async def _forward(self, request: Callback) -> AsyncIterator[Any]:
-        async with contextlib.aclosing(
-            self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
-        ) as body:
-            async for part in body:
-                yield part
+        return self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
 
     def _origin(self, request: Callback) -> Origin:
         """Return who pays for a worker's request, and who emits its events with the call's ids."""

@@ -1,21 +1,26 @@
 """A loopback HTTP server that imitates a language model's endpoint, OpenAI's or Anthropic's by path.
 
 Owns one daemon thread with an event loop, one port of 127.0.0.1 and the record of what arrived. `close` ends all three.
+Made and closed from any thread, also one whose event loop runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import json
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from .replies import anthropic_replies, openai_replies
-from .script import FakeReply, FakeRequest, NoAnswerLeft, words_for
+from .script import FakeReply, FakeRequest, NoAnswerLeft, Player
+from .wording import words_for
 
 _REASONS = {
     200: "OK",
@@ -29,7 +34,7 @@ _REASONS = {
 class FakeServer:
     """Serves until `close`; `requests` holds what arrived, in order, also what was refused."""
 
-    def __init__(self, play: Callable[[FakeRequest], FakeReply], *, latency: float = 0.0) -> None:
+    def __init__(self, play: Player, *, latency: float = 0.0) -> None:
         self.key = secrets.token_urlsafe(24)
         self.requests: list[FakeRequest] = []
         self.arrived = threading.Condition()
@@ -38,20 +43,28 @@ class FakeServer:
         self.ids = itertools.count(1)
         self.connections: set[_FakeConnection] = set()
         self._empty = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._play = play
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
-        listening = self._loop.create_server(lambda: _FakeConnection(self), "127.0.0.1", 0)
-        self._server = self._loop.run_until_complete(listening)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._run, name="dspex-fake-lm", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="dspex-fake-lm", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop serving; waits for the thread. May be called twice."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._leaving.set)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    async def aclose(self) -> None:
+        """`close` that lets the running loop go on meanwhile."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._leaving.set)
+        await asyncio.wrap_future(self._ended)
+        self.close()
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
         """Wait until the condition holds; it is looked at again after every arrival and every hang-up.
@@ -61,7 +74,19 @@ class FakeServer:
         """
         with self.arrived:
             if not self.arrived.wait_for(condition, timeout):
-                raise TimeoutError(f"the fake model saw {len(self.requests)} request(s) and {self.hung_up} hang-up(s)")
+                raise self._not_in_time()
+
+    async def await_for(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        """`wait_for` that lets the running loop go on meanwhile.
+
+        Raises:
+            TimeoutError: it did not hold in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise self._not_in_time()
+            await asyncio.sleep(0.002)
 
     def take(self, request: FakeRequest) -> FakeReply:
         """Note the request and decide what it gets."""
@@ -96,15 +121,25 @@ class FakeServer:
             self.hung_up += 1
             self.arrived.notify_all()
 
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._server.close()
-            self._loop.run_until_complete(self._end())
-            self._loop.close()
+    def _not_in_time(self) -> TimeoutError:
+        return TimeoutError(f"the fake model saw {len(self.requests)} request(s) and {self.hung_up} hang-up(s)")
 
-    async def _end(self) -> None:
+    def _run(self, listener: socket.socket) -> None:
+        loop = self._loop
+        try:
+            loop.run_until_complete(self._serve(listener))
+        finally:
+            loop.close()
+            listener.close()
+            self._ended.set_result(None)
+
+    async def _serve(self, listener: socket.socket) -> None:
+        server = await self._loop.create_server(lambda: _FakeConnection(self), sock=listener)
+        await self._leaving.wait()
+        server.close()
+        await self._end_connections()
+
+    async def _end_connections(self) -> None:
         if not self.connections:
             return
         tasks = [connection.abort() for connection in list(self.connections)]

@@ -1,5 +1,8 @@
 """The pytest plugin: `fake_lm`, and `no_leaks`, which fails a test that leaves descriptors, threads or children behind.
 
+What DSPex keeps for the whole process, by design, is no leak of a test: the connections of the process's LM client, and
+the default supervisor if the test was the first to need it. `no_leaks` ends both, then looks again.
+
 Loaded in every pytest run by its entry point, so it imports nothing heavy. `no_leaks` is on request: name it in a test,
 in `usefixtures`, or switch it on for all tests with `dspex_leak_check = true` in pytest's settings.
 """
@@ -7,16 +10,19 @@ in `usefixtures`, or switch it on for all tests with `dspex_leak_check = true` i
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from .fake_lm import FakeLM
+    from .fake_lm import FakeLM, FakeLMMaker
 
 _PATIENCE_S = 5.0
 
@@ -27,16 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def fake_lm() -> Iterator[Callable[..., FakeLM]]:
-    """A maker of `FakeLM`s that are closed after the test: `lm = fake_lm(["Paris"])`."""
+def fake_lm() -> Iterator[FakeLMMaker]:
+    """A maker of `FakeLM`s that are closed after the test, also an async one: `lm = fake_lm(["Paris"])`."""
     from .fake_lm import FakeLM
 
     made: list[FakeLM] = []
 
     def make(*args: Any, **options: Any) -> FakeLM:
-        lm = FakeLM(*args, **options)
-        made.append(lm)
-        return lm
+        made.append(FakeLM(*args, **options))
+        return made[-1]
 
     yield make
     for lm in made:
@@ -46,10 +51,13 @@ def fake_lm() -> Iterator[Callable[..., FakeLM]]:
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
     """Fails the test if it leaves open descriptors, threads or child processes; they get five seconds to go away."""
-    before = _holdings()
+    before, had_supervisor = _holdings(), _default_supervisor_runs()
     yield
     deadline = time.monotonic() + _PATIENCE_S
     leaks = _leaks(before)
+    if leaks:
+        _release(keep_supervisor=had_supervisor)
+        leaks = _leaks(before)
     while leaks and time.monotonic() < deadline:
         gc.collect()
         threading.Event().wait(0.01)
@@ -60,8 +68,30 @@ def no_leaks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _dspex_leak_check(request: pytest.FixtureRequest) -> None:
-    if request.config.getini("dspex_leak_check"):
+    """Begins `no_leaks` before the test's other fixtures, in whichever order it names them: it ends after them."""
+    if request.config.getini("dspex_leak_check") or "no_leaks" in request.fixturenames:
         request.getfixturevalue("no_leaks")
+
+
+def _default_supervisor_runs() -> bool:
+    return _is_loaded() and _defaults().running_supervisor() is not None
+
+
+def _release(*, keep_supervisor: bool) -> None:
+    """End what DSPex keeps for the whole process; it comes back at its next use."""
+    if not _is_loaded():
+        return
+    if not keep_supervisor:
+        _defaults().stop_default_supervisor()
+    _defaults().release_client()
+
+
+def _is_loaded() -> bool:
+    return "dspex.defaults" in sys.modules
+
+
+def _defaults() -> ModuleType:
+    return importlib.import_module("dspex.defaults")
 
 
 def _holdings() -> tuple[dict[int, str], set[int | None], set[int]]:

@@ -1,15 +1,15 @@
-"""Script a fake model: the forms of a script, and the wording of a reply for a request. Pure."""
+"""Script a fake model: what it received, what it may reply, and the forms of a script. Pure."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import prompt_reader
+
 Plain = str | Mapping[str, Any]
-_WANTED = re.compile(r"`(?:\[\[ ## (\w+) ## \]\]|(\w+))`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,32 @@ class FakeRequest:
     def last(self) -> str:
         """The text of the last message."""
         return _text_of(self.messages[-1].get("content")) if self.messages else ""
+
+    @property
+    def ask(self) -> str:
+        """The text of the last message in which an adapter of DSPy's asks for fields; else of the last one."""
+        texts = [_text_of(message.get("content")) for message in self.messages if message.get("role") == "user"]
+        return next((text for text in reversed(texts) if "Respond with " in text), self.last)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The inputs' values as the prompt words them, by field; empty if no adapter of DSPy's wrote it."""
+        return prompt_reader.input_values(self.ask, self.input_names)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The input fields of the predictor that asks."""
+        return prompt_reader.input_names(self.text)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The output fields that are asked for."""
+        return prompt_reader.output_names(self.text, self.ask)
+
+    @property
+    def signature(self) -> str:
+        """The predictor's signature without types, such as "question -> reasoning, answer"."""
+        return f"{', '.join(self.input_names)} -> {', '.join(self.outputs)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +104,20 @@ class FakeReply:
         return dict(self.error or {"message": f"scripted status {self.status}"})
 
 
+Player = Callable[[FakeRequest], FakeReply]
 Answer = Plain | FakeReply
-Script = str | Sequence[Answer] | Mapping[Any, Answer] | Callable[[list[dict[str, Any]]], Answer]
+Scripted = Answer | Callable[[list[dict[str, Any]]], Answer]  # of the messages
+Script = str | Sequence[Scripted] | Mapping[Any, Scripted] | Callable[[list[dict[str, Any]]], Answer]
 
 
 class NoAnswerLeft(LookupError):
     """The script has no answer for this request; the message holds the reason."""
 
 
-def player(script: Script, *, cycle: bool) -> Callable[[FakeRequest], FakeReply]:
+def player(script: Script, *, cycle: bool) -> Player:
     """Return a function from requests to replies that plays the script."""
     if callable(script):
-        return lambda request: _reply(script(request.messages))
+        return lambda request: _played(script, request)
     if isinstance(script, str):
         return lambda request: FakeReply(script)
     if isinstance(script, Mapping):
@@ -97,44 +125,8 @@ def player(script: Script, *, cycle: bool) -> Callable[[FakeRequest], FakeReply]
     return _sequence(list(script), cycle)
 
 
-def words_for(request: FakeRequest, answer: Plain | None) -> str | None:
-    """Return the answer as text: a dict is worded as DSPy's chat, JSON or XML adapter would read it."""
-    if answer is None or isinstance(answer, str):
-        return answer
-    wanted = wanted_fields(request)
-    fields = dict(answer)
-    if "reasoning" in wanted and "reasoning" not in fields:
-        fields = {"reasoning": "It follows from the inputs.", **fields}
-    style = style_of(request)
-    if style == "chat":
-        blocks = [f"[[ ## {name} ## ]]\n{_value(value)}" for name, value in fields.items()]
-        return "\n\n".join([*blocks, "[[ ## completed ## ]]\n"])
-    if style == "xml":
-        return "\n\n".join(f"<{name}>\n{_value(value)}\n</{name}>" for name, value in fields.items())
-    return json.dumps(fields, ensure_ascii=False)
-
-
-def style_of(request: FakeRequest) -> str:
-    """Return which adapter wrote the request: "chat", "xml" or "json"."""
-    form = request.body.get("response_format") or (request.body.get("output_config") or {}).get("format")
-    text = request.text
-    if form is not None or "Outputs will be a JSON object" in text:
-        return "json"
-    if "[[ ## completed ## ]]" in text:
-        return "chat"
-    if re.search(r"<(\w+)>\n\{\1\}", text):
-        return "xml"
-    return "json"
-
-
-def wanted_fields(request: FakeRequest) -> list[str]:
-    """Return the output fields that the last message asks for."""
-    _, _, ask = request.last.rpartition("Respond with ")
-    return [first or second for first, second in _WANTED.findall(ask) if (first or second) != "completed"]
-
-
-def _sequence(answers: list[Answer], cycle: bool) -> Callable[[FakeRequest], FakeReply]:
-    left: Iterator[Answer] = iter(answers)
+def _sequence(answers: list[Scripted], cycle: bool) -> Player:
+    left: Iterator[Scripted] = iter(answers)
     played = 0
 
     def play(request: FakeRequest) -> FakeReply:
@@ -146,31 +138,32 @@ def _sequence(answers: list[Answer], cycle: bool) -> Callable[[FakeRequest], Fak
         if answer is None:
             raise NoAnswerLeft(f"FakeLM was given {len(answers)} answer(s) and received request number {played + 1}.")
         played += 1
-        return _reply(answer)
+        return _played(answer, request)
 
     return play
 
 
-def _matcher(answers: Mapping[Any, Answer]) -> Callable[[FakeRequest], FakeReply]:
+def _matcher(answers: Mapping[Any, Scripted]) -> Player:
     def play(request: FakeRequest) -> FakeReply:
         for where in (request.last, request.text):
             for pattern, answer in answers.items():
                 if pattern.search(where) if isinstance(pattern, re.Pattern) else str(pattern) in where:
-                    return _reply(answer)
+                    return _played(answer, request)
         raise NoAnswerLeft(f"None of FakeLM's {len(answers)} pattern(s) is in the request.")
 
     return play
 
 
-def _reply(answer: Answer) -> FakeReply:
+def reply_of(answer: Answer) -> FakeReply:
+    """Return the reply that an answer stands for."""
     return answer if isinstance(answer, FakeReply) else FakeReply(answer)
+
+
+def _played(answer: Scripted, request: FakeRequest) -> FakeReply:
+    return reply_of(answer(request.messages) if callable(answer) else answer)
 
 
 def _text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(str(block.get("text") or "") for block in content or () if isinstance(block, dict))
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

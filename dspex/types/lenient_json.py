@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, SupportsIndex
 
-from .parse_budget import CHARS_MOST, Allowance, allowance_for, require_short
+from .parse_budget import CHARS_MOST, ParseBudget, budget_for, require_short
 
 _COPIED = 64  # characters that are copied, or searched by the str itself, in the time of one step
 
@@ -64,10 +64,10 @@ def first_braced(text: str) -> str | None:
 def _repaired(text: str) -> Any:
     import json_repair
 
-    allowance = allowance_for(text)
+    budget = budget_for(text)
     if len(text) > CHARS_MOST:
-        allowance.refuse(f"its JSON is damaged, and {len(text):,} characters are over the {CHARS_MOST:,} of a repair")
-    return _plain(json_repair.loads(_Metered.of(text, allowance), skip_json_loads=True))
+        budget.refuse(f"its JSON is damaged, and {len(text):,} characters are over the {CHARS_MOST:,} of a repair")
+    return _plain(json_repair.loads(_Metered.of(text, budget), skip_json_loads=True))
 
 
 def _plain(value: Any) -> Any:
@@ -82,33 +82,33 @@ def _plain(value: Any) -> Any:
 class _Metered(str):
     """A str that charges a step for each access; so do the strs made from it."""
 
-    __slots__ = ("_allowance",)
-    _allowance: Allowance
+    __slots__ = ("_budget",)
+    _budget: ParseBudget
 
     @classmethod
-    def of(cls, text: str, allowance: Allowance) -> _Metered:
+    def of(cls, text: str, budget: ParseBudget) -> _Metered:
         made = cls(text)
-        made._allowance = allowance
+        made._budget = budget
         return made
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
-        allowance = self._allowance
-        allowance.left -= 1
-        if allowance.left <= allowance.watched:
-            allowance.look()
+        budget = self._budget
+        budget.left -= 1
+        if budget.left <= budget.watched:
+            budget.look()
         found = str.__getitem__(self, key)
         if not isinstance(key, slice):
             return found
-        allowance.charge(len(found) // _COPIED)
+        budget.charge(len(found) // _COPIED)
         # What begins at the begin is what a new text is joined from; other cuts become values, which are plain.
-        return _Metered.of(found, allowance) if key.start is None else found
+        return _Metered.of(found, budget) if key.start is None else found
 
     def __add__(self, more: str) -> str:
-        self._allowance.charge((len(self) + len(more)) // _COPIED)
-        return _Metered.of(str.__add__(self, more), self._allowance)
+        self._budget.charge((len(self) + len(more)) // _COPIED)
+        return _Metered.of(str.__add__(self, more), self._budget)
 
     def find(self, part: str, start: SupportsIndex | None = None, end: SupportsIndex | None = None) -> int:
         begin = 0 if start is None else start.__index__()
         found = str.find(self, part, begin, end)
-        self._allowance.charge(((len(self) if found < 0 else found) - begin) // _COPIED + 1)
+        self._budget.charge(((len(self) if found < 0 else found) - begin) // _COPIED + 1)
         return found

@@ -1,7 +1,7 @@
-"""Bound the work of reading one answer: an allowance that all its readers charge.
+"""Bound the work of reading one answer: a budget that all its readers charge.
 
 Some readers need time that grows with the square of a text's length, or worse: json_repair for a list without commas,
-Python's own parser for a long tuple. A model's text is untrusted, so each draws from the allowance of its answer, or
+Python's own parser for a long tuple. A model's text is untrusted, so each draws from the budget of its answer, or
 refuses what is too long. Steps are counted, not seconds: the same answer is read, or refused, on every machine.
 """
 
@@ -31,13 +31,13 @@ class TooCostly(ValueError):
 
 
 class Paused(Exception):
-    """The allowance of a first attempt is used up: the caller reads the answer elsewhere, with a whole one.
+    """The budget of a first attempt is used up: the caller reads the answer elsewhere, with a whole one.
 
     No ValueError: nothing that reads may take it for an unreadable text and go on.
     """
 
 
-class Allowance:
+class ParseBudget:
     """The steps that are left for one answer. For one thread at a time."""
 
     __slots__ = ("_is_trial", "_most", "_started_s", "left", "refusal", "watched")
@@ -93,15 +93,17 @@ class Allowance:
         return now_s - self._started_s > CPU_MOST_S
 
 
-# The allowance of the answer that this thread or task reads: a pydantic validator that parses once more draws from it.
-_of_answer: Final[contextvars.ContextVar[Allowance | None]] = contextvars.ContextVar("dspex_allowance", default=None)
+# The budget of the answer that this thread or task reads: a pydantic validator that parses once more draws from it.
+_of_answer: Final[contextvars.ContextVar[ParseBudget | None]] = contextvars.ContextVar(
+    "dspex_parse_budget", default=None
+)
 begin = _of_answer.set
 end = _of_answer.reset
 
 
-def allowance_for(text: str) -> Allowance:
-    """Return the allowance of the answer that is being read; of this text alone, when it is no part of one."""
-    return _of_answer.get() or Allowance(len(text))
+def budget_for(text: str) -> ParseBudget:
+    """Return the budget of the answer that is being read; of this text alone, when it is no part of one."""
+    return _of_answer.get() or ParseBudget(len(text))
 
 
 def require_short(text: str) -> None:
@@ -114,7 +116,7 @@ def require_short(text: str) -> None:
         return
     values = sum(map(text.count, "{[,"))
     if values > VALUES_MOST:
-        allowance_for(text).refuse(
+        budget_for(text).refuse(
             f"it has {len(text):,} characters, over {CHARS_MOST:,}, and some {values:,} values, over {VALUES_MOST:,}"
         )
 
@@ -126,6 +128,6 @@ def require_literal(text: str) -> None:
         TooCostly: it is too long.
     """
     if len(text) > LITERAL_CHARS_MOST:
-        allowance_for(text).refuse(
+        budget_for(text).refuse(
             f"it is no JSON, and {len(text):,} characters are over the {LITERAL_CHARS_MOST:,} of a Python literal"
         )

@@ -100,7 +100,7 @@ def test_more_sessions_than_the_limit_never_cost_state(supervise: Supervise, see
 
 
 def test_a_session_expires_only_once_it_rests(supervise: Supervise) -> None:
-    """Chaos (S7): used every 0.2 s it outlives its ttl of 1 s; left alone it is lost, and its worker forgets it."""
+    """Chaos (S7): used every 0.2 s it outlives its ttl of 1 s; left alone it is lost, and its worker drops it."""
     sup = supervise(size=1, session_ttl=1.0)
     session = sup.session("f", "long")
     session.call("remember", {"key": "k", "value": 1})

@@ -265,7 +265,7 @@ def _ms(found: list[float], share: float) -> str:
 
 
 def test_workers_that_live_shortly_are_replaced_with_back_off(supervise: Supervise, seeded: Random) -> None:
-    """Chaos (scorecard 25): fruitless deaths in a row: starts become rarer, callers fail fast, then it recovers."""
+    """Chaos (scorecard 25): early deaths in a row: starts become rarer, callers fail fast, then it recovers."""
     sup = supervise(size=1, restart_budget=(3, 20.0))
     starts = []
     for _ in range(6):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import dspex
 from tests.support.docs.pages import DOCS, ROOT, names
 
 pytest.importorskip("mkdocs", reason="the docs extra is not installed")
@@ -53,6 +55,31 @@ def test_the_api_pages_show_what_the_source_says(site: Path) -> None:
     assert "Owns pools of workers" in page
     assert "WorkerBootError" in page
     assert 'id="dspex.Supervisor.call"' in page
+
+
+def test_every_public_name_is_on_a_page_of_the_reference() -> None:
+    """contract"""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference" / "api").glob("*.md"))
+    assert [name for name in dspex._HOMES if f"\n::: dspex.{name}\n" not in pages] == []
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+@pytest.mark.parametrize("page", ["index.html", "concepts/pools.html"])
+def test_the_search_works_on_pages_opened_from_the_file_system(site: Path, tmp_path: Path, page: str) -> None:
+    """process: without a server, in a real browser."""
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=20000",
+    ]
+    done = subprocess.run(
+        ["chromium", *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"{(site / page).as_uri()}?q=session"],
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert re.search(r"\d+ matching documents", done.stdout)
+    assert "sessions.html" in "".join(re.findall(r'<a href="[^"]*" class="md-search-result__link[^>]*>', done.stdout))
 
 
 def test_pictures_of_the_source_are_there() -> None:

@@ -232,7 +232,7 @@ class ForkServer:
         kill_group(worker.pid)
         kill_orphans({known.pid for known in self._workers.values()})
         _, status, usage = os.wait4(worker.pid, 0)
-        self._forget(worker)
+        self._remove(worker)
         code = os.waitstatus_to_exitcode(status)
         facts = {"exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
         peak = max(worker.monitored.gauge.peak, usage.ru_maxrss * 1024)
@@ -242,7 +242,7 @@ class ForkServer:
             is_sacrificed = self._remove_group(worker, worker.group)
         self._send("exit", {"generation": worker.generation, "peak": peak, "sacrificed": is_sacrificed, **facts})
 
-    def _forget(self, worker: ForkedWorker) -> None:
+    def _remove(self, worker: ForkedWorker) -> None:
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         os.close(worker.pidfd)

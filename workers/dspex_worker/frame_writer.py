@@ -49,7 +49,7 @@ class FrameWriter:
         self._beside.append(frame)
         self._put_beside()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: write nowhere, or a reply could go into a file of the child's own."""
         self._descriptor = -1
         self._lock = threading.Lock()  # the other may be held by a thread that is not here

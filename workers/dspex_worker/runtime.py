@@ -158,8 +158,8 @@ class Runtime:
     def _on_ping(self, message: Message) -> None:
         self.writer.send(Kind.PONG, message[1])
 
-    def _on_forget(self, message: Message) -> None:
-        self.sessions.forget(message[1])
+    def _on_drop_session(self, message: Message) -> None:
+        self.sessions.drop(message[1])
 
     def _on_restore(self, message: Message) -> None:
         self.sessions.restore(message[2], message[3])
@@ -183,7 +183,7 @@ class Runtime:
         Kind.END: _on_answer,
         Kind.CREDIT: _on_credit,
         Kind.PING: _on_ping,
-        Kind.FORGET: _on_forget,
+        Kind.DROP: _on_drop_session,
         Kind.RESTORE: _on_restore,
         Kind.STOP: _on_stop,
         Kind.HELLO: _on_unexpected,
@@ -201,7 +201,7 @@ class Runtime:
         Once: a child of that child may have other files under these numbers.
         """
         private, self._private = self._private, ()
-        self.writer.forget()
+        self.writer.after_fork()
         for descriptor in private:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

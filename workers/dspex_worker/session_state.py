@@ -1,6 +1,6 @@
 """Keep session state in a worker: one mapping for each session, which commands reach as `ctx.session`.
 
-The leader restores and forgets mappings; the command that runs in a session writes it alone (the pool starts no other
+The leader restores and drops mappings; the command that runs in a session writes it alone (the pool starts no other
 command of that session meanwhile). A durable session's mapping holds wire values only, and each reply carries what its
 call wrote, so that the supervisor always has the state as of the last answered call. What could not be sent is taken
 back here too.
@@ -19,9 +19,9 @@ STATE_LIMIT = 1024 * 1024  # bytes of one durable session's values
 
 
 class State(dict[str, Any]):
-    """One session's mapping; `is_forgotten` once the supervisor has sent FORGET for it."""
+    """One session's mapping; `is_dropped` once the supervisor has sent DROP for it."""
 
-    is_forgotten = False
+    is_dropped = False
 
 
 class SessionView(MutableMapping[str, Any]):
@@ -91,7 +91,7 @@ class Sessions:
             Unencodable, OverLimit, Failure: a durable session holds something that the supervisor cannot keep, or
                 too much (SessionStateTooLarge); it is again as the supervisor has it.
         """
-        if view._state.is_forgotten:
+        if view._state.is_dropped:
             return {"held": False}
         notes: dict[str, Any] = {}
         try:
@@ -110,12 +110,12 @@ class Sessions:
         self._states[id] = State(values)
         self._packed[id] = {key: encode(value) for key, value in values.items()}
 
-    def forget(self, id: str) -> None:
+    def drop(self, id: str) -> None:
         """Drop the state; calls that still run keep what they see, and report nothing of it."""
         for states in (self._states, self._seen):
             state = states.pop(id, None)
             if state is not None:
-                state.is_forgotten = True
+                state.is_dropped = True
         self._packed.pop(id, None)
 
     def __len__(self) -> int:

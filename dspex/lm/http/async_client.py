@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 from ...errors import LMTransportError
 from .async_connection import AsyncConnection, connect
@@ -72,16 +72,28 @@ class AsyncHttp:
     def close(self) -> None:
         """Close the idle connections of every loop, each on its own thread."""
         pools, self._pools = self._pools, weakref.WeakKeyDictionary()
+        self._close(pools, ConnectionPool.close)
+
+    def close_idle(self, host: str, port: int) -> None:
+        """Close the idle connections of every loop to one address, each on its own thread."""
+        self._close(self._pools, lambda connections: connections.close_idle((host, port)))
+
+    def _close(
+        self,
+        pools: Mapping[asyncio.AbstractEventLoop, _LoopPool],
+        close: Callable[[ConnectionPool[AsyncConnection]], None],
+    ) -> None:
         if self._pid != os.getpid():
             return
+        here = asyncio._get_running_loop()
         for loop, pool in list(pools.items()):
-            if loop.is_running():
+            if loop.is_running() and loop is not here:
                 with contextlib.suppress(RuntimeError):  # closed between the two lines
-                    loop.call_soon_threadsafe(pool.connections.close)
+                    loop.call_soon_threadsafe(close, pool.connections)
             elif not loop.is_closed():
-                pool.connections.close()
+                close(pool.connections)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: leave the parent's loops and connections alone."""
         self._pools = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()

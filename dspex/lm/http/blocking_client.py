@@ -79,6 +79,10 @@ class BlockingHttp:
         """Close the idle connections; requests under way are not disturbed and close theirs."""
         self._pool.close()
 
+    def close_idle(self, host: str, port: int) -> None:
+        """Close the idle connections to one address."""
+        self._pool.close_idle((host, port))
+
     def end(self) -> None:
         """End the requests under way, and refuse any other."""
         self.is_over.set()

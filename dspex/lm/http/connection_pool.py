@@ -87,9 +87,18 @@ class ConnectionPool(Generic[C]):
         """Close all."""
         idle, self._idle = self._idle, {}
         for connections in idle.values():
-            with contextlib.suppress(IndexError):  # one was taken meanwhile
-                while connections:
-                    connections.pop().close()
+            _close(connections)
+
+    def close_idle(self, address: tuple[str, int]) -> None:
+        """Close those to one address."""
+        for key in [key for key in tuple(self._idle) if key[0] == address]:
+            _close(self._idle.pop(key, deque()))
+
+
+def _close(connections: deque[C]) -> None:
+    with contextlib.suppress(IndexError):  # one was taken meanwhile
+        while connections:
+            connections.pop().close()
 
 
 def ignore_resend() -> None:

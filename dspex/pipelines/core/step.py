@@ -23,7 +23,7 @@ from ...errors import (
     SettingsError,
     UsageError,
 )
-from ..drivers.run_drivers import Driver
+from ..drivers.driver import Driver
 from .dataflow import Flow
 from .parameters import Condition, missing
 from .results import Optimization, Status, StepRecord, Usage

@@ -24,11 +24,11 @@ class BranchFlag(CancelFlag):
     @contextlib.contextmanager
     def calling(self, callback: Callable[[], None]) -> Generator[None]:
         """`on_set` for the length of a block."""
-        forget = self.on_set(callback)
+        discard = self.on_set(callback)
         try:
             yield
         finally:
-            forget()
+            discard()
 
     def close(self) -> None:
         """Let go of the flag above it."""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import InvalidInput, KeyClash, SettingsError
-from ..core import runner
+from ..core import step_runner
 from ..core.dataflow import Flow, Reads, Writes, side_by_side
 from ..core.parameters import Condition, missing
 from ..core.plan import Plan, StepSequence
 from ..core.results import StepRecord, summed
+from ..core.runner import run_sequence
 from ..core.step import Node, Step, StepJob, StepOutput
 from ..core.step_cache import CacheStep
 from ..drivers.cancel import cancelled
-from ..drivers.run_drivers import Branch, BranchEnd
+from ..drivers.driver import Branch, BranchEnd
 
 IN_FLIGHT = 32  # branches or items at once, unless said otherwise
 GRACE = 1.0  # seconds that cancelled branches are waited for; the pools' cancel_grace
@@ -58,7 +59,7 @@ class ParallelStep(Step):
 
     async def perform(self, job: StepJob) -> StepOutput:
         def branch(node: Node) -> Branch:
-            return lambda driver: runner.run_step(job.run, node, job.state, driver, job.deadline)
+            return lambda driver: step_runner.run_step(job.run, node, job.state, driver, job.deadline)
 
         ended = await job.driver.gather(
             [branch(node) for node in job.node.parts], limit=self.max_in_flight, grace=self.cancel_grace
@@ -70,7 +71,7 @@ class ParallelStep(Step):
         merged = self._merged(done, job.node.name)
         return composed(merged, merged, records)
 
-    def _merged(self, done: Sequence[runner.StepEnd], name: str) -> dict[str, Any]:
+    def _merged(self, done: Sequence[step_runner.StepEnd], name: str) -> dict[str, Any]:
         """Return all that the branches wrote; clashes are found before anything is merged (P3)."""
         seen: set[str] = set()
         clashes: set[str] = set()
@@ -162,11 +163,11 @@ class MapStep(Step):
                 f"{job.node.name!r} needs a list in {self.field!r}; it is a {type(items).__name__}.", field=self.field
             )
         part = job.node.parts[0]
-        nodes = [runner.renamed(part, f"{part.name}[{i}]", i) for i in range(len(items))]
+        nodes = [step_runner.renamed(part, f"{part.name}[{i}]", i) for i in range(len(items))]
 
         def one(node: Node, value: Any) -> Branch:
             state = {**job.state, self.item: value}
-            return lambda driver: runner.run_step(job.run, node, state, driver, job.deadline)
+            return lambda driver: step_runner.run_step(job.run, node, state, driver, job.deadline)
 
         jobs = [one(node, value) for node, value in zip(nodes, items, strict=True)]
         ended = await job.driver.gather(jobs, limit=self.max_in_flight, grace=self.cancel_grace) if jobs else []
@@ -200,21 +201,21 @@ class PipelineStep(Step):
         sequence = StepSequence(job.node.parts, self.inner.sequence.reads, self.inner.sequence.stores)
         state = dict(job.state)
         try:
-            written = await runner.run_sequence(sequence, job.run, state, job.driver, job.deadline, records)
-        except runner.StepFailed as failed:
-            raise runner.PartsFailed(failed.step, failed.causes, records) from None
+            written = await run_sequence(sequence, job.run, state, job.driver, job.deadline, records)
+        except step_runner.StepFailed as failed:
+            raise step_runner.PartsFailed(failed.step, failed.causes, records) from None
         return composed(written, written, records)
 
 
-async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> runner.StepEnd:
+async def run_part(job: StepJob, node: Node, state: Mapping[str, Any]) -> step_runner.StepEnd:
     """Run the selected part of a composite step."""
     try:
-        return await runner.run_step(job.run, node, state, job.driver, job.deadline)
-    except runner.StepFailed as failed:
-        raise runner.PartsFailed(failed.step, failed.causes, [failed.record]) from None
+        return await step_runner.run_step(job.run, node, state, job.driver, job.deadline)
+    except step_runner.StepFailed as failed:
+        raise step_runner.PartsFailed(failed.step, failed.causes, [failed.record]) from None
 
 
-def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[runner.StepEnd]:
+def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[step_runner.StepEnd]:
     """Return the ends of the branches.
 
     Raises:
@@ -227,11 +228,11 @@ def all_done(ended: Sequence[BranchEnd], nodes: Sequence[Node]) -> list[runner.S
             raise cancelled()
         return [each.value for each in ended]
     for each in failed:
-        if each.error is not None and not isinstance(each.error, runner.StepFailed):
+        if each.error is not None and not isinstance(each.error, step_runner.StepFailed):
             raise each.error  # a cancellation, SystemExit, or a defect of ours
-    errors = [each.error for each in failed if isinstance(each.error, runner.StepFailed)]
+    errors = [each.error for each in failed if isinstance(each.error, step_runner.StepFailed)]
     children = [_record(each, node) for each, node in zip(ended, nodes, strict=True)]
-    raise runner.PartsFailed(errors[0].step, [cause for error in errors for cause in error.causes], children)
+    raise step_runner.PartsFailed(errors[0].step, [cause for error in errors for cause in error.causes], children)
 
 
 def composed(
@@ -251,9 +252,9 @@ def composed(
 
 
 def _record(ended: BranchEnd, node: Node) -> StepRecord:
-    if isinstance(ended.error, runner.StepFailed):
+    if isinstance(ended.error, step_runner.StepFailed):
         return ended.error.record
-    return ended.value.record if isinstance(ended.value, runner.StepEnd) else node.cancelled()
+    return ended.value.record if isinstance(ended.value, step_runner.StepEnd) else node.cancelled()
 
 
 def _refuse_caches(steps: Sequence[Step], kind: str) -> None:

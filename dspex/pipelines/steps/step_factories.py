@@ -1,34 +1,30 @@
-"""Make steps: `native`, `python`, `parallel`, `conditional`, `map_each`."""
+"""Make steps: `native` and `python`. Those of other steps are made in `composite_factories`."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SettingsError, UnknownName
-from ...programs.factories import predictor
-from ...programs.kinds import KINDS
-from ..core.parameters import Condition
+from ...errors import SettingsError
 from ..core.plan import Plan
 from ..core.step import Step, checked_policy, names_of
 from ..core.step_cache import cache_step
-from .composite_steps import GRACE, IN_FLIGHT, ConditionalStep, MapStep, ParallelStep, PipelineStep
+from .composite_steps import PipelineStep
 from .module_runnable import ModuleRunnable
+from .named_runnables import as_stateful, label_of, own_program, runnable_of
 from .native_step import function_step
-from .optimizer_runnable import OPTIMIZERS, OptimizerRunnable
+from .open_program_step import OpenProgramStep
 from .program_step import ProgramStep, signature_step
-from .retriever_runnable import RETRIEVERS, RetrieverRunnable
-from .runnable import Runnable
 from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
+    from ...adapters.adapter_names import Adapter
     from ...defaults import LMLike
-    from ...programs.program_options import Adapter, CallConfig
+    from ...programs.program_options import CallConfig
     from ...signatures.signature import SignatureLike
 
 
@@ -114,6 +110,8 @@ def python(
     - a module's name ("dspy.ChainOfThought", "dspy.ReAct", "package.module:Class") with `signature=`: it reads the
       signature's inputs and writes its outputs; what a module adds (`reasoning`, `trajectory`) and its `usage` are in
       the step's record, or written too where `keep` names them.
+    - a module of yours without a signature ("package.module:Class", the class, a live module): it reads what its
+      `forward` takes, and writes all that it returns.
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
@@ -141,98 +139,16 @@ def python(
         "idempotent": idempotent,
     }
     given = {key: value for key, value in how.items() if value is not None}
-    made = _runnable(what, signature, {**options, **given})
+    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
+    program = own_program(what, signature, {**options, **given})
+    if program is not None and program.is_open:
+        label, kept = program.name_shown, names_of(keep, "keep")
+        return OpenProgramStep(name=name, policy=policy, into=into, keep=kept, program=program, label=label)
+    made = runnable_of(what, signature, {**options, **given}) if program is None else ModuleRunnable(program)
     if stateful and not made.is_stateful:
-        made = _stateful(made)
-    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
-    label = what if isinstance(what, str) else _label(made)
+        made = as_stateful(made)
+    label = what if isinstance(what, str) else label_of(made)
     return RunnableStep(name=name, policy=policy, into=into, keep=names_of(keep, "keep"), runnable=made, label=label)
-
-
-def parallel(
-    steps: Sequence[Any],
-    *,
-    into: str | None = None,
-    name: str | None = None,
-    when: Callable[..., Any] | str | None = None,
-    timeout: float | None = None,
-    retry: int | None = None,
-    fallback: Any = None,
-    max_in_flight: int = IN_FLIGHT,
-    cancel_grace: float = GRACE,
-) -> Step:
-    """Return a step whose branches run at the same time, each on the state as it is before them.
-
-    With `into`, its value is the list of the branches' values, in the branches' order. Without, what they write is
-    merged, and no two may write the same name. A list among the steps is a branch of several steps. The first branch
-    that fails cancels the others, which get `cancel_grace` seconds to end.
-
-    Raises:
-        SettingsError: there is no branch, or a setting is out of range.
-    """
-    if isinstance(steps, str | bytes | Mapping) or not isinstance(steps, Iterable):
-        raise SettingsError(f"dspex.parallel is made of a list of steps, not of a {type(steps).__name__}.")
-    branches = tuple(map(as_step, steps))
-    if not branches:
-        raise SettingsError("dspex.parallel needs at least one step.")
-    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
-    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
-    return ParallelStep(name=name, policy=policy, into=into, branches=branches, max_in_flight=limit, cancel_grace=grace)
-
-
-def conditional(
-    predicate: Callable[..., Any] | str,
-    then: Any,
-    otherwise: Any = None,
-    *,
-    into: str | None = None,
-    name: str | None = None,
-    timeout: float | None = None,
-    fallback: Any = None,
-) -> Step:
-    """Return a step that runs `then` if the predicate of the state holds, else `otherwise`, if there is one.
-
-    Both are steps, functions, or lists of steps.
-    """
-    policy = checked_policy(timeout=timeout, fallback=fallback_step(fallback, into=into))
-    branches = tuple(as_step(step) for step in (then, otherwise) if step is not None)
-    return ConditionalStep(name=name, policy=policy, into=into, condition=Condition.of(predicate), branches=branches)
-
-
-def map_each(
-    field: str,
-    step: Any,
-    *,
-    into: str,
-    item: str = "item",
-    name: str | None = None,
-    when: Callable[..., Any] | str | None = None,
-    timeout: float | None = None,
-    fallback: Any = None,
-    max_in_flight: int = 8,
-    cancel_grace: float = GRACE,
-) -> Step:
-    """Return a step that runs `step` for each item of the list `field`, and writes the list of its values to `into`.
-
-    The step reads the item under the name `item`, beside the rest of the state. The first item that fails cancels the
-    others.
-    """
-    if into is None:  # pyright: ignore[reportUnnecessaryComparison] - from callers without a type checker
-        raise SettingsError("dspex.map_each needs into=, the name that the list of values is written to.", key="into")
-    names_of((field,), "field")
-    names_of((item,), "item")
-    policy = checked_policy(when=when, timeout=timeout, fallback=fallback_step(fallback, into=into))
-    limit, grace = _checked_limit(max_in_flight), _checked_grace(cancel_grace)
-    return MapStep(
-        name=name,
-        policy=policy,
-        into=into,
-        field=field,
-        item=item,
-        each=as_step(step),
-        max_in_flight=limit,
-        cancel_grace=grace,
-    )
 
 
 def as_step(given: Any) -> Step:
@@ -280,7 +196,8 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
         if options:
             raise SettingsError(f"A program takes no option {next(iter(options))!r} here: use program.using(...).")
         program = what.program if isinstance(what, Optimized) else what
-        return functools.partial(ProgramStep, program=program, label=program.module)
+        kind = OpenProgramStep if program.is_open else ProgramStep
+        return functools.partial(kind, program=program, label=program.name_shown)
     if isinstance(what, PromptTemplate):
         if options:
             raise SettingsError(f"A template takes no option {next(iter(options))!r}: it reads the state.")
@@ -293,69 +210,3 @@ def _made_with(make: Callable[..., Step], options: dict[str, Any], **common: Any
     if policy.when or policy.fallback or policy.retry or common.pop("into") or common.pop("keep"):
         raise SettingsError("A cache step takes ttl=, max_entries= and name= only.")
     return make(**options, **common)
-
-
-def _runnable(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
-    from ...programs.optimized import Optimized
-    from ...programs.program import Program
-
-    if isinstance(what, str):
-        return named_runnable(what, signature=sig, **options)
-    if sig is not None or options:
-        given = "signature" if sig is not None else next(iter(options))
-        raise SettingsError(f"{given}= goes with a name; this {type(what).__name__} has its own already.", key=given)
-    if isinstance(what, Optimized | Program):
-        return ModuleRunnable(what.program if isinstance(what, Optimized) else what)
-    if callable(getattr(what, "run", None)) and callable(getattr(what, "arun", None)) and hasattr(what, "inputs"):
-        made: Runnable = what
-        return made
-    raise SettingsError(
-        f"dspex.python takes a name such as 'dspy.ChainOfThought', or a program, not a {type(what).__name__}."
-    )
-
-
-def _stateful(made: Any) -> Runnable:
-    if dataclasses.is_dataclass(made) and not isinstance(made, type) and hasattr(made, "is_stateful"):
-        changed: Runnable = dataclasses.replace(made, is_stateful=True)  # type: ignore[assignment]
-        return changed
-    raise SettingsError(f"A {type(made).__name__} says itself whether it is stateful.", key="stateful")
-
-
-def _label(made: Any) -> str:
-    program = getattr(made, "program", None)
-    return program.module if program is not None else type(made).__name__
-
-
-def named_runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
-    """Return what runs DSPy's `name`: a module, a retriever or an optimizer.
-
-    Raises:
-        UnknownName: no module, retriever or optimizer of that name can be called.
-        SettingsError, SignatureError: its options or signature cannot be right.
-    """
-    if name in RETRIEVERS:
-        return RetrieverRunnable(name, **options)
-    if signature is None:
-        _require_known(name)
-        raise SettingsError(f"The step {name} needs a signature, such as 'question -> answer'.", key="signature")
-    if name in OPTIMIZERS:
-        return OptimizerRunnable(name, signature, **options)
-    _require_known(name)
-    return ModuleRunnable(predictor(name, signature, **options))
-
-
-def _require_known(name: str) -> None:
-    if name not in KINDS.values() and ":" not in name and name not in OPTIMIZERS:
-        raise UnknownName("DSPy module", name, [*KINDS.values(), *RETRIEVERS, *OPTIMIZERS])
-
-
-def _checked_limit(limit: int) -> int:
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise SettingsError(f"max_in_flight is {limit!r}; it is a number, 1 or more.", key="max_in_flight")
-    return limit
-
-
-def _checked_grace(grace: float) -> float:
-    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
-        raise SettingsError(f"cancel_grace is {grace!r}; it is a span in seconds, 0 or more.", key="cancel_grace")
-    return grace

@@ -1,4 +1,4 @@
-"""Run a supervisor's background thread: I/O, timers, and the ends of workers.
+"""Run a supervisor's background thread: what its `poller` and its `timers` bring, and what others leave to it.
 
 Handlers run on it and must not block; user code (tools, subscribers, log handlers) never does. If the engine dies, it
 says so to every pool, whose calls then fail with PoolClosed (C12).
@@ -6,26 +6,17 @@ says so to every pool, whose calls then fail with PoolClosed (C12).
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from io import FileIO
 from math import inf
 from typing import Protocol
 
-from ...descriptors import above_streams
+from .poller import Poller
+from .timers import Timers
 
-READABLE = select.EPOLLIN
-WRITABLE = select.EPOLLOUT
-MOST_EVENTS = 256
 LATE = 0.05  # seconds that a tick may come too late before the engine takes it that it was held up
-ONE = (1).to_bytes(8, "little")  # what an eventfd takes; little or big, it is not zero
-
-Handler = Callable[[int], None]
 
 
 class TimedPart(Protocol):
@@ -37,46 +28,15 @@ class TimedPart(Protocol):
     def tick(self, now: float) -> None: ...
 
 
-class Timer:
-    """A function that the engine calls with the time once it is due. Set and cleared on the engine's thread only."""
-
-    __slots__ = ("_engine", "_function", "due")
-
-    def __init__(self, engine: Engine, function: Callable[[float], None]) -> None:
-        self.due = inf
-        self._engine = engine
-        self._function = function
-        engine.timers.append(self)
-
-    def set(self, due: float) -> None:
-        """Call the function at `due`, and not at the time that was set before."""
-        self.due = due
-        self._engine.timers_due = min(due, self._engine.timers_due)
-
-    def clear(self) -> None:
-        """Do not call the function."""
-        self.due = inf
-
-    def run_if_due(self, now: float) -> None:
-        """Call the function if it is due."""
-        if self.due <= now:
-            self.due = inf
-            self._function(now)
-
-
 class Engine:
-    """An epoll loop with deadlines. `call_soon` and `wake_by` may be used from any thread; the rest only on it."""
+    """A loop that polls and keeps time. `call_soon` and `wake_by` may be used from any thread; the rest only on it."""
 
     def __init__(self, name: str = "dspex-engine") -> None:
-        self._epoll: select.epoll
-        self._wakeup: FileIO  # a file object: waking an engine that has ended is an error, not a stranger's descriptor
-        self._wakeup_fd = -1
-        self._handlers: dict[int, Handler] = {}
+        self.poller = Poller()
+        self.timers = Timers()
         self._soon: deque[Callable[[], None]] = deque()
         self._last: list[Callable[[], None]] = []
         self._timed: list[TimedPart] = []
-        self.timers: list[Timer] = []
-        self.timers_due = inf  # no timer is due earlier
         self._at_death: list[Callable[[BaseException], None]] = []
         self._sleeps_until = -inf
         self._is_noticed = False
@@ -89,11 +49,7 @@ class Engine:
 
     def start(self) -> None:
         """Open what it waits with, and start the thread."""
-        with above_streams():
-            self._epoll = select.epoll()
-            self._wakeup = FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
-        self._wakeup_fd = self._wakeup.fileno()
-        self._epoll.register(self._wakeup_fd, READABLE)
+        self.poller.open()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
@@ -109,52 +65,26 @@ class Engine:
         """Run `function` on the engine's thread. Takes no lock: finalizers may use it."""
         self._soon.append(function)
         if self._sleeps_until != -inf and not self.is_current:  # awake, it looks once more before it sleeps
-            self._wake()
+            self.poller.wake()
 
     def wake_by(self, due: float) -> None:
         """Wake the engine in time for a tick at `due`, if it would sleep beyond that."""
         self._is_noticed = True  # for an engine that is about to sleep, and has asked everybody already
         if due < self._sleeps_until:
-            self._wake()
+            self.poller.wake()
 
     def stop(self) -> None:
         """End the thread once the calls so far have run; waits a second at most."""
         self._is_stopping = True
-        self._wake()
+        self.poller.wake()
         if self._thread is not None and not self.is_current:
             self._thread.join(timeout=1.0)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's, and unregister nothing, for the set is shared."""
-        self._epoll.close()
-        self._wakeup.close()
-
-    def set_writable_wanted(self, descriptor: int, wanted: bool) -> None:
-        """Listen, or not, for room in a pipe. The caller holds the lock that keeps `descriptor` open."""
-        if descriptor in self._handlers:
-            self._epoll.modify(descriptor, WRITABLE if wanted else 0)
+        self.poller.close()
 
     # -- the engine's thread --
-
-    def register(self, descriptor: int, handler: Handler, events: int = READABLE) -> None:
-        self._handlers[descriptor] = handler
-        self._epoll.register(descriptor, events)
-
-    def unregister(self, descriptor: int) -> None:
-        if self._handlers.pop(descriptor, None) is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(descriptor)
-
-    def pause(self, descriptor: int) -> None:
-        """Look at the descriptor no more until `resume`, not even for its end."""
-        if descriptor in self._handlers:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(descriptor)
-
-    def resume(self, descriptor: int) -> None:
-        """Look at a paused descriptor again."""
-        if descriptor in self._handlers:
-            self._epoll.register(descriptor, READABLE)
 
     def add_timed(self, timed: TimedPart) -> None:
         self._timed.append(timed)
@@ -179,22 +109,16 @@ class Engine:
                 function(error)
             raise
         finally:
-            self._epoll.close()
-            self._wakeup.close()
+            self.poller.close()
 
     def _run_once(self, patience: float) -> bool:
         """Wait for events and handle them; False if there were none."""
         self._do_last()
-        events = self._epoll.poll(0.0 if self._soon else patience, MOST_EVENTS)
-        for descriptor, event in events:
-            if descriptor == self._wakeup_fd:
-                self._drain_wakeup()
-            elif (handler := self._handlers.get(descriptor)) is not None:
-                handler(event)
+        had_any = self.poller.handle_events(0.0 if self._soon else patience)
         self._sleeps_until = -inf
         while self._soon:
             self._soon.popleft()()
-        return bool(events)
+        return had_any
 
     def _keep_time(self) -> float:
         """Run what is due; return the seconds until the next. Other threads announce changes by `wake_by`."""
@@ -216,21 +140,16 @@ class Engine:
         for timed in self._timed:
             if timed.due <= now:
                 timed.tick(now)
-        if self.timers_due <= now:
-            self._ring(now)
+        if self.timers.due <= now:
+            self.timers.ring(now)
         return self._next_due()
 
     def _next_due(self) -> float:
-        next_due = self.timers_due
+        next_due = self.timers.due
         for timed in self._timed:
             if (due := timed.due) < next_due:
                 next_due = due
         return next_due
-
-    def _ring(self, now: float) -> None:
-        for timer in tuple(self.timers):
-            timer.run_if_due(now)
-        self.timers_due = min([timer.due for timer in self.timers], default=inf)
 
     def _catch_up(self, now: float) -> float:
         """Take what came while this thread could not run (the host sat in C, or was stopped); return the time.
@@ -246,12 +165,3 @@ class Engine:
             last, self._last = self._last, []
             for function in last:
                 function()
-
-    def _wake(self) -> None:
-        try:
-            self._wakeup.write(ONE)
-        except (OSError, ValueError):
-            pass  # full: it will wake anyway; closed: nobody is left to wake
-
-    def _drain_wakeup(self) -> None:
-        self._wakeup.read(len(ONE))

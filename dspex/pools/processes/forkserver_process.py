@@ -94,9 +94,9 @@ class ForkserverProcess:
         self._on_exit = on_exit
         self._process, self._control, self._lifeline, self._errors = _launch(config)
         self.pid = self._process.pid
-        engine.register(self._control.fileno(), self._on_control)
-        engine.register(self._errors, self._on_stderr)
-        engine.register(self._process.pidfd, self._on_death)
+        engine.poller.register(self._control.fileno(), self._on_control)
+        engine.poller.register(self._errors, self._on_stderr)
+        engine.poller.register(self._process.pidfd, self._on_death)
         with contextlib.suppress(OSError):  # it has ended already: its pidfd says so, and its output why
             self._send(["warm", _settings(config, cgroup)])
 
@@ -152,9 +152,9 @@ class ForkserverProcess:
         if not self._process.wait(PATIENCE):
             self.kill()
             self._process.wait()
-        self.forget()
+        self.after_fork()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Close what is ours; in a forked child of the host, what is the parent's."""
         with forks.held_back():
             self._control.close()
@@ -180,7 +180,7 @@ class ForkserverProcess:
             except OSError:
                 data, ancillary = b"", []
             if not data:
-                self._engine.unregister(self._control.fileno())
+                self._engine.poller.unregister(self._control.fileno())
                 return
             descriptor = _one_descriptor(ancillary)
             try:
@@ -194,7 +194,7 @@ class ForkserverProcess:
 
     def _on_stderr(self, event: int) -> None:
         if not self.stderr.read_from(self._errors):
-            self._engine.unregister(self._errors)
+            self._engine.poller.unregister(self._errors)
 
     def _on_death(self, event: int) -> None:
         self.stderr.read_from(self._errors)
@@ -203,8 +203,8 @@ class ForkserverProcess:
             self._process.kill_group()
         self._process.wait()  # it has ended: this takes its status and returns
         for descriptor in (self._control.fileno(), self._errors, self._process.pidfd):
-            self._engine.unregister(descriptor)
-        self.forget()
+            self._engine.poller.unregister(descriptor)
+        self.after_fork()
         self._on_exit(self)
 
     def _cut_lifeline(self) -> None:

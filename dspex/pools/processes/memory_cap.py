@@ -48,6 +48,6 @@ class MemoryCap:
         if branch is not None:
             cgroup.release(branch)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: they are the parent's."""
         self._branch = None

@@ -16,9 +16,10 @@ from ... import forks
 from ...config import PoolConfig
 from ...errors import WorkerBootError
 from ...events import Bus, Name
-from .engine import Engine, Timer
+from .engine import Engine
 from .forkserver_process import ForkserverMessage, ForkserverProcess
 from .memory_cap import MemoryCap
+from .timers import Timer
 
 Outcome = Callable[[WorkerBootError | None], None]
 
@@ -67,10 +68,10 @@ class PoolForkserver:
         self._failures = 0
         self._is_over = False
         self._on_end: Callable[[], None] | None = None
-        self._retry = Timer(engine, lambda now: self.launch())
-        self._warm_by = Timer(engine, lambda now: _kill(self.current))
-        self._candidate_by = Timer(engine, lambda now: _kill(self._candidate))
-        self._stop_check = Timer(engine, self._kill_stopped)
+        self._retry = Timer(engine.timers, lambda now: self.launch())
+        self._warm_by = Timer(engine.timers, lambda now: _kill(self.current))
+        self._candidate_by = Timer(engine.timers, lambda now: _kill(self._candidate))
+        self._stop_check = Timer(engine.timers, self._kill_stopped)
 
     def launch(self) -> None:
         """Start a fork server; workers can be spawned after `ForkserverWarm`."""
@@ -80,7 +81,7 @@ class PoolForkserver:
             return
         try:
             branch = self.memory_cap.branch(self._config)
-            with forks.held_back():  # until `forget` knows of it
+            with forks.held_back():  # until `after_fork` knows of it
                 self.current = self._start(self._config, branch)
         except OSError as error:
             self.current = None
@@ -139,13 +140,13 @@ class PoolForkserver:
         self._is_over = True
         for process in self._all():
             process.end_without_engine()
-        self.memory_cap.forget()
+        self.memory_cap.after_fork()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         for process in self._all():
-            process.forget()
-        self.memory_cap.forget()
+            process.after_fork()
+        self.memory_cap.after_fork()
 
     def stderr_tail(self) -> str:
         """Return the end of what the fork server that serves has printed."""

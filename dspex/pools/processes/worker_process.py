@@ -18,9 +18,10 @@ from dspex_worker.wire.shapes import MessageOrder
 from ... import forks
 from ...descriptors import above_streams
 from .channel import Channel
-from .engine import READABLE, Engine
+from .engine import Engine
 from .forkserver_process import WorkerPipes
 from .pipe_io import PipeReader
+from .poller import READABLE
 from .stderr_tail import StderrTail
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ class WorkerProcess:
         self._lifeline = pipes.lifeline
 
         def want_writable(wanted: bool) -> None:
-            engine.set_writable_wanted(pipes.stdin, wanted)
+            engine.poller.set_writable_wanted(pipes.stdin, wanted)
 
         channel = self.channel = Channel(pipes.stdin, pipes.stdout, want_writable, on_torn)
-        engine.register(pipes.stdin, lambda _: channel.resume(), 0)
-        engine.register(pipes.stderr, self._on_stderr, READABLE)
+        engine.poller.register(pipes.stdin, lambda _: channel.resume(), 0)
+        engine.poller.register(pipes.stderr, self._on_stderr, READABLE)
         channel.append(messages.write(Kind.HELLO, MAGIC, *PROTOCOL, self._settings()))
         channel.flush()
 
@@ -90,7 +91,7 @@ class WorkerProcess:
         self.pid = pid
         self.pidfd = pidfd
         if (on_end := self._on_end) is not None:
-            self._engine.register(pidfd, lambda _: on_end())
+            self._engine.poller.register(pidfd, lambda _: on_end())
 
     def watch_reported_pid(self) -> bool:
         """`watch` by the pid that the worker reported; False if there is none yet, or it has ended.
@@ -127,7 +128,7 @@ class WorkerProcess:
         except OSError:
             return b"", True
         if not data:
-            self._engine.unregister(self.channel.stdout)
+            self._engine.poller.unregister(self.channel.stdout)
         return data, not data
 
     def kill(self) -> None:
@@ -143,16 +144,16 @@ class WorkerProcess:
     def pause(self) -> None:
         """Stop reading until `resume`: its pipe fills, and it waits."""
         if self.channel is not None and not self.channel.is_closed:
-            self._engine.pause(self.channel.stdout)
+            self._engine.poller.pause(self.channel.stdout)
 
     def resume(self) -> None:
         """Read on."""
         if self.channel is not None and not self.channel.is_closed:
-            self._engine.resume(self.channel.stdout)
+            self._engine.poller.resume(self.channel.stdout)
 
     def stop_watching(self) -> None:
         if self.pidfd is not None:
-            self._engine.unregister(self.pidfd)
+            self._engine.poller.unregister(self.pidfd)
 
     def drain_stderr(self) -> None:
         if self._stderr_fd >= 0:
@@ -164,12 +165,12 @@ class WorkerProcess:
         with forks.held_back():  # a child would close the numbers again, which may be another file's by then
             for descriptor in (self.pidfd, self._stderr_fd, self._lifeline):
                 if descriptor is not None and descriptor >= 0:
-                    engine.unregister(descriptor)
+                    engine.poller.unregister(descriptor)
                     os.close(descriptor)
             self.pidfd, self._stderr_fd, self._lifeline = None, -1, -1
         if self.channel is not None and not self.channel.is_closed:
-            engine.unregister(self.channel.stdin)
-            engine.unregister(self.channel.stdout)
+            engine.poller.unregister(self.channel.stdin)
+            engine.poller.unregister(self.channel.stdout)
             self.channel.close()
 
     def reap(self) -> None:
@@ -178,7 +179,7 @@ class WorkerProcess:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child of the host: close what is the parent's."""
         pipes = [] if self.channel is None or self.channel.is_closed else [self.channel.stdin, self.channel.stdout]
         for descriptor in (*pipes, self.pidfd, self._stderr_fd, self._lifeline):
@@ -188,7 +189,7 @@ class WorkerProcess:
 
     def _on_stderr(self, event: int) -> None:
         if not self.stderr.read_from(self._stderr_fd, self.see_output):
-            self._engine.unregister(self._stderr_fd)
+            self._engine.poller.unregister(self._stderr_fd)
 
     def _settings(self) -> dict[str, Any]:
         config = self.config

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from .affinity import Affinity
 from .instructions import EndReason, Fail
 from .model import PoolModel
+from .placement import Placement
 from .poison import Poison
 from .records import CallRecord, SessionRecord
 from .restarts import Restarts
-from .scheduling import Scheduler
+from .session_table import SessionTable
 
 
 class Admission:
     """Refuses or admits the calls of one pool."""
 
     def __init__(
-        self, model: PoolModel, affinity: Affinity, scheduler: Scheduler, poison: Poison, restarts: Restarts
+        self, model: PoolModel, placement: Placement, sessions: SessionTable, poison: Poison, restarts: Restarts
     ) -> None:
         self._model = model
-        self._affinity = affinity
-        self._scheduler = scheduler
+        self._placement = placement
+        self._sessions = sessions
         self._poison = poison
         self._restarts = restarts
         self._pace = 0.0  # seconds between ends of calls while others wait, smoothed
@@ -42,7 +42,7 @@ class Admission:
 
     def enter_session(self, call: CallRecord, key: str, now: float) -> Fail | None:
         """Set the call's session record, or return why it cannot have one."""
-        record = self._model.sessions.get(key) or self._affinity.open(key, now)
+        record = self._model.sessions.get(key) or self._sessions.open(key, now)
         if record is None:
             return Fail(call, EndReason.SESSION_LIMIT)
         call.record = record
@@ -65,7 +65,7 @@ class Admission:
 
     def _can_start(self, call: CallRecord) -> bool:
         record = self._model.sessions.get(call.session) if call.session is not None else None
-        return self._scheduler.can_start(call, record)
+        return self._placement.can_start(call, record)
 
     def _busy_refusal(self, call: CallRecord, record: SessionRecord | None) -> Fail | None:
         if record is None or call.is_nested or not record.is_bound:
@@ -75,5 +75,5 @@ class Admission:
         worker = self._model.workers.get(record.pin or 0)
         if worker is None:
             return None
-        has_room = self._scheduler.has_room_for(worker, must_stay=self._model.binds(record))
+        has_room = self._placement.has_room_for(worker, must_stay=self._model.binds(record))
         return None if record.admits(call) and has_room else Fail(call, EndReason.SESSION_BUSY)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .affinity import Affinity
 from .instructions import EndReason
 from .lifecycle import Lifecycle
 from .model import PoolModel
 from .poison import Poison
 from .records import CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
-from .restarts import FRUITFUL, Restarts
+from .restarts import ENOUGH_CALLS, Restarts
 from .scheduling import Scheduler
+from .session_table import SessionTable
 
 
 class Deaths:
@@ -20,14 +20,14 @@ class Deaths:
     def __init__(
         self,
         model: PoolModel,
-        affinity: Affinity,
+        sessions: SessionTable,
         scheduler: Scheduler,
         lifecycle: Lifecycle,
         poison: Poison,
         restarts: Restarts,
     ) -> None:
         self._model = model
-        self._affinity = affinity
+        self._sessions = sessions
         self._scheduler = scheduler
         self._lifecycle = lifecycle
         self._poison = poison
@@ -39,15 +39,15 @@ class Deaths:
         """End or redispatch its calls, lose or free its sessions, replace it. It is out of the pool already."""
         is_boot_failure = worker.ready_at is None and worker.kill_reason in ("", "startup_timeout")
         is_planned = bool(worker.leave_reason or worker.kill_reason) and not is_boot_failure
-        is_excused = self._strike(worker, now) if by_itself and not worker.kill_reason else False
-        self._note(worker, now, is_planned=is_planned, is_excused=is_excused)
+        is_by_call = self._blame(worker, now) if by_itself and not worker.kill_reason else False
+        self._note(worker, now, is_planned=is_planned, is_by_call=is_by_call)
         reason = _loss(worker, cause)
         touched = self._end_calls(worker, now, unstarted, reason)
         self._leave_sessions(worker, reason, touched)
         for record in sorted(touched.values(), key=lambda record: record.key):
-            self._affinity.ended(record)
+            self._sessions.ended(record)
             self._scheduler.redirect(record, now)
-        self._lifecycle.gone(worker)
+        self._lifecycle.replacements.gone(worker)
         self._fail_queue_if_hopeless(now, is_boot_failure=is_boot_failure)
         self._lifecycle.reconcile(now)
         self._scheduler.reserve(now)
@@ -55,7 +55,7 @@ class Deaths:
 
     # -- who is to blame --
 
-    def _strike(self, worker: WorkerRecord, now: float) -> bool:
+    def _blame(self, worker: WorkerRecord, now: float) -> bool:
         """Record who may be to blame (C7b); True if the death counts against a call and not against the worker."""
         if not worker.running:
             return False
@@ -64,9 +64,9 @@ class Deaths:
             for call in worker.running.values():
                 self._poison.suspect(call, now)
             return False
-        if not self._poison.strike(alone, now):
+        if not self._poison.count_kill(alone, now):
             return False
-        self._restarts.excuse()
+        self._restarts.uncount_last()
         return True
 
     def _alone(self, worker: WorkerRecord) -> CallRecord | None:
@@ -78,14 +78,14 @@ class Deaths:
         is_family = all(t is outer[0] or (t.session is not None and t.session == outer[0].session) for t in calls)
         return outer[0] if is_family else None
 
-    def _note(self, worker: WorkerRecord, now: float, *, is_planned: bool, is_excused: bool) -> None:
+    def _note(self, worker: WorkerRecord, now: float, *, is_planned: bool, is_by_call: bool) -> None:
         reason = worker.kill_reason or worker.leave_reason or "died"
         event = "worker.stopped" if is_planned else "worker.died"
         self._model.emit(event, worker, reason=reason, calls=len(worker.running))
-        if is_planned or is_excused or worker.answered >= FRUITFUL:
+        if is_planned or is_by_call or worker.answered >= ENOUGH_CALLS:
             return
         was_degraded = self._restarts.is_degraded
-        self._restarts.fruitless(now, self._model.random.uniform(0.5, 1.0))
+        self._restarts.count_early_death(now, self._model.random.uniform(0.5, 1.0))
         if self._restarts.is_degraded and not was_degraded:
             self._model.emit("pool.degraded", reason="restart_budget", deaths=self._restarts.recent)
 
@@ -140,9 +140,9 @@ class Deaths:
         for key in sorted(worker.sessions):
             record = self._model.sessions[key]
             if self._model.binds(record) and not record.is_durable:
-                self._affinity.lose(record, reason, worker.generation)
+                self._sessions.lose(record, reason, worker.generation)
             else:
-                self._affinity.leave(record)
+                self._sessions.leave(record)
             touched[key] = record
         worker.sessions.clear()
 
@@ -162,7 +162,7 @@ class Deaths:
             self._model.dequeue(call)
             self._model.fail(call, why, retry_in=self._restarts.wait(now))
         for record in tuple(self._model.sessions.values()):
-            self._affinity.ended(record)
+            self._sessions.ended(record)
 
 
 def _loss(worker: WorkerRecord, cause: str) -> str:

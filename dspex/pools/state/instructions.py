@@ -75,7 +75,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class DropSession:
     """Drop a session's state: in the worker (0: none has it), and the supervisor's copy."""
 
     generation: int
@@ -90,4 +90,4 @@ class Emit:
     facts: dict[str, Any]
 
 
-Instruction = Send | Fail | Start | Stop | Kill | Cancel | Forget | Emit
+Instruction = Send | Fail | Start | Stop | Kill | Cancel | DropSession | Emit

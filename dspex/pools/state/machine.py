@@ -4,9 +4,10 @@ Events are methods; each takes `now` (seconds on one monotonic clock) and return
 carry out, in order. `due` says when `tick` wants to be called next. The tests call `invariants.check` after each step
 of random histories.
 
-The decisions live in the parts: `admission` (which calls are taken), `scheduling` (which worker gets which call),
-`affinity` (sessions and their pins), `lifecycle` (workers come and go), `deaths` (what a dead one leaves behind). The
-parts share the `PoolModel` that this is.
+The decisions live in the parts: `admission` (which calls are taken), `placement` (which worker may take one),
+`scheduling` (sent or queued), `session_table` and `affinity` (sessions and their workers), `lifecycle`, `replacements`
+and `timeouts` (workers come and go), `deaths` (what a dead one leaves behind). The parts share the `PoolModel` that
+this is.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from .deaths import Deaths
 from .instructions import Cancel, EndReason, Fail, Instruction
 from .lifecycle import Lifecycle
 from .model import NEVER, PoolModel, Rules
+from .placement import Placement
 from .poison import Poison
 from .records import READY, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
-from .restarts import FRUITFUL, Restarts
+from .restarts import ENOUGH_CALLS, Restarts
 from .scheduling import Scheduler
+from .session_table import SessionTable
+from .timeouts import WorkerTimeouts
 
 __all__ = ["NEVER", "PoolState", "Rules"]
 
@@ -36,10 +40,13 @@ class PoolState(PoolModel):
         self.poison = Poison()
         self.restarts = Restarts(*rules.restart_budget)
         self._affinity = Affinity(self)
-        self._scheduler = Scheduler(self, self._affinity, self.poison)
-        self._lifecycle = Lifecycle(self, self._affinity, self._scheduler, self.restarts)
-        self._admission = Admission(self, self._affinity, self._scheduler, self.poison, self.restarts)
-        self._deaths = Deaths(self, self._affinity, self._scheduler, self._lifecycle, self.poison, self.restarts)
+        self._sessions = SessionTable(self, self._affinity)
+        self._placement = Placement(self)
+        self._scheduler = Scheduler(self, self._placement, self._affinity, self._sessions, self.poison)
+        self._lifecycle = Lifecycle(self, self._sessions, self._scheduler, self.restarts)
+        self._timeouts = WorkerTimeouts(self, self._lifecycle, self.restarts)
+        self._admission = Admission(self, self._placement, self._sessions, self.poison, self.restarts)
+        self._deaths = Deaths(self, self._sessions, self._scheduler, self._lifecycle, self.poison, self.restarts)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -79,12 +86,12 @@ class PoolState(PoolModel):
             return self.flush()
         self._scheduler.leave_worker(call, worker)
         worker.answered += 1
-        if worker.answered == FRUITFUL:
+        if worker.answered == ENOUGH_CALLS:
             self.restarts.worked()
         if call.record is not None:
             self._finished_in_session(call, call.record, worker, now, held)
         if call.is_alone:
-            self.poison.acquit(call)
+            self.poison.clear(call)
             self._scheduler.reserve(now)
         if self.queued:
             self._admission.count_end(now)
@@ -115,7 +122,7 @@ class PoolState(PoolModel):
 
     def has_room(self, session: str) -> bool:
         """Whether a worker that may run the session's calls could take one now."""
-        return self._scheduler.has_room(self.sessions.get(session))
+        return self._placement.has_room(self.sessions.get(session))
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -130,7 +137,7 @@ class PoolState(PoolModel):
         worker = self.workers.get(generation)
         if worker is not None and worker.phase is WorkerPhase.STARTING:
             self._lifecycle.ready(worker, now)
-            self._lifecycle.check_calm(now)
+            self._timeouts.check_calm(now)
         return self.flush()
 
     def died(
@@ -148,7 +155,7 @@ class PoolState(PoolModel):
             self._deaths.settle(worker, now, by_itself=by_itself, unstarted=unstarted, cause=cause)
         return self.flush()
 
-    def condemn(self, generation: int, reason: str) -> list[Instruction]:
+    def kill(self, generation: int, reason: str) -> list[Instruction]:
         """Kill a worker whose pipes cannot be trusted any more; the fault is not its own."""
         worker = self.workers.get(generation)
         if worker is not None:
@@ -183,7 +190,7 @@ class PoolState(PoolModel):
         self.size = rules.size
         self.restarts.adopt(*rules.restart_budget)
         self._lifecycle.reschedule(now)
-        self._affinity.reschedule(now)
+        self._sessions.reschedule(now)
         for record in tuple(self.sessions.values()):
             self._scheduler.redirect(record, now)
         self._lifecycle.reconcile(now)
@@ -207,7 +214,7 @@ class PoolState(PoolModel):
         for worker in self.workers.values():
             worker.exclusive = None
         for record in tuple(self.sessions.values()):
-            self._affinity.ended(record)
+            self._sessions.ended(record)
         return self.flush()
 
     def stop_workers(self, now: float) -> list[Instruction]:
@@ -220,7 +227,7 @@ class PoolState(PoolModel):
     @property
     def is_recycling(self) -> bool:
         """Whether planned replacements are under way or wait for their turn."""
-        return self._lifecycle.is_replacing
+        return self._lifecycle.replacements.is_under_way
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -228,29 +235,29 @@ class PoolState(PoolModel):
         """Make the session known; `fresh` drops what it was.
 
         Raises:
-            KeyError: the pool holds `session_limit` sessions, and none of them can be forgotten (S7).
+            KeyError: the pool holds `session_limit` sessions, and none of them can be dropped (S7).
         """
         known = self.sessions.get(key)
         if known is not None and fresh:
-            self._affinity.begin_afresh(known)
-        if self._affinity.open(key, now, is_durable=is_durable) is None:
+            self._sessions.begin_afresh(known)
+        if self._sessions.open(key, now, is_durable=is_durable) is None:
             raise KeyError(key)
         return self._after_session(known, now)
 
     def close_session(self, key: str, now: float) -> list[Instruction]:
-        """Forget the session once nothing of it runs; what is called in it from now on begins afresh."""
+        """Drop the session once nothing of it runs; what is called in it from now on begins afresh."""
         record = self.sessions.get(key)
         if record is not None:
-            self._affinity.close(record)
+            self._sessions.close(record)
         return self._after_session(record, now)
 
     def evict_nothing(self) -> None:
-        """Forget no session to make room for another, until `settle_sessions` (see `recovery`)."""
-        self._affinity.evict_nothing()
+        """Drop no session to make room for another, until `settle_sessions` (see `recovery`)."""
+        self._sessions.evict_nothing()
 
     def settle_sessions(self, now: float) -> None:
-        """Find out anew which sessions have ended, and which may be forgotten (see `recovery`)."""
-        self._affinity.settle_all()
+        """Find out anew which sessions have ended, and which may be dropped (see `recovery`)."""
+        self._sessions.settle_all()
         for record in tuple(self.sessions.values()):
             self._scheduler.advance(record, now)
 
@@ -260,15 +267,15 @@ class PoolState(PoolModel):
         """Do what is due: graces that ran out, recycling by age, sessions that expired, starts after a back-off."""
         self.due = NEVER
         for worker in tuple(self.workers.values()):
-            self._lifecycle.check(worker, now)
-        self._affinity.sweep(now)
+            self._timeouts.check(worker, now)
+        self._sessions.sweep(now)
         for worker in tuple(self.workers.values()):
             self._lifecycle.go_if_done(worker, now)
-        self._lifecycle.check_calm(now)
+        self._timeouts.check_calm(now)
         self._lifecycle.reconcile(now)
         self._scheduler.reserve(now)
         self._scheduler.feed_all(now)
-        self.poison.forget_old(now)
+        self.poison.drop_old(now)
         return self.flush()
 
     # -- how -----------------------------------------------------------------------------------------------------

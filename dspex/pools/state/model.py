@@ -1,6 +1,6 @@
 """The data that the parts of `PoolState` share: rules, workers, sessions, queues, pending instructions.
 
-Pure; the pool's lock guards it. It decides nothing: `scheduling`, `affinity`, `lifecycle` and `deaths` do.
+Pure; the pool's lock guards it. It decides nothing: the parts of `machine` do.
 """
 
 from __future__ import annotations

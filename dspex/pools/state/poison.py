@@ -1,4 +1,4 @@
-"""Quarantine calls that kill their workers: strikes and suspects (C7b). Pure."""
+"""Quarantine calls that kill their workers (C7b). Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 from .records import CallRecord
 
-QUARANTINE = 600.0  # seconds after the last strike
-STRIKES = 2
+QUARANTINE = 600.0  # seconds after the last kill
+KILLS = 2
 
 
 class Poison:
-    """Records which call killed a worker while alone (a strike), and which were there when one died (a suspect)."""
+    """Records which call killed a worker while it ran alone, and which were there when one died (suspects)."""
 
     def __init__(self) -> None:
-        self._strikes: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
+        self._kills: dict[str, tuple[int, float]] = {}  # digest: (how many, when the last)
         self._suspects: dict[str, float] = {}
         self.is_quiet = True  # no call is under suspicion, so none needs to be looked at
 
@@ -23,21 +23,21 @@ class Poison:
         if self.is_quiet:
             return None
         digest = call.digest()
-        strikes, last = self._strikes.get(digest, (0, 0.0))
+        kills, last = self._kills.get(digest, (0, 0.0))
         until = last + QUARANTINE
-        if strikes >= STRIKES and now < until:
-            return {"digest": digest, "strikes": strikes, "until": until, "until_s": until - now}
+        if kills >= KILLS and now < until:
+            return {"digest": digest, "strikes": kills, "until": until, "until_s": until - now}
         if self.is_suspect(call) and not call.is_nested:
             call.is_alone = True
         return None
 
-    def strike(self, call: CallRecord, now: float) -> bool:
-        """Count a strike: its worker ended by itself while it ran alone; True if that was once too often."""
+    def count_kill(self, call: CallRecord, now: float) -> bool:
+        """Count a worker that ended by itself while the call ran there alone; True if that was once too often."""
         digest = call.digest()
-        strikes, last = self._strikes.get(digest, (0, now))
+        kills, last = self._kills.get(digest, (0, now))
         self.is_quiet = False
-        self._strikes[digest] = (strikes + 1 if now < last + QUARANTINE else 1, now)
-        return self._strikes[digest][0] >= STRIKES
+        self._kills[digest] = (kills + 1 if now < last + QUARANTINE else 1, now)
+        return self._kills[digest][0] >= KILLS
 
     def suspect(self, call: CallRecord, now: float) -> None:
         """Suspect a call: its worker ended by itself while it and others ran."""
@@ -46,30 +46,30 @@ class Poison:
 
     def is_suspect(self, call: CallRecord) -> bool:
         digest = call.digest()
-        return digest in self._suspects or digest in self._strikes
+        return digest in self._suspects or digest in self._kills
 
-    def acquit(self, call: CallRecord) -> None:
+    def clear(self, call: CallRecord) -> None:
         """Clear a call that ran alone and answered."""
         digest = call.digest()
         self._suspects.pop(digest, None)
-        self._strikes.pop(digest, None)
+        self._kills.pop(digest, None)
 
     def forgive(self, digest: str) -> bool:
         """End a quarantine early; False if there is none."""
         self._suspects.pop(digest, None)
-        return self._strikes.pop(digest, None) is not None
+        return self._kills.pop(digest, None) is not None
 
-    def forget_old(self, now: float) -> None:
+    def drop_old(self, now: float) -> None:
         """Drop what is too old to count."""
         if not self.is_quiet:
-            self._strikes = {d: (n, last) for d, (n, last) in self._strikes.items() if now < last + QUARANTINE}
+            self._kills = {d: (n, last) for d, (n, last) in self._kills.items() if now < last + QUARANTINE}
             self._suspects = {d: last for d, last in self._suspects.items() if now < last + QUARANTINE}
-            self.is_quiet = not (self._strikes or self._suspects)
+            self.is_quiet = not (self._kills or self._suspects)
 
     def in_quarantine(self, now: float) -> dict[str, float]:
         """Return the digests that are refused, with the seconds that are left."""
         return {
             digest: last + QUARANTINE - now
-            for digest, (strikes, last) in self._strikes.items()
-            if strikes >= STRIKES and now < last + QUARANTINE
+            for digest, (kills, last) in self._kills.items()
+            if kills >= KILLS and now < last + QUARANTINE
         }

@@ -198,7 +198,7 @@ class SessionRecord:
 
     @property
     def is_evictable(self) -> bool:
-        """Whether nothing is lost when the pool forgets it (S7)."""
+        """Whether nothing is lost when the pool drops it (S7)."""
         return self.is_idle and not self.is_stateful and (not self.is_durable or self.lost is not None)
 
     def admits(self, call: CallRecord) -> bool:

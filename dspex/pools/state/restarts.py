@@ -1,6 +1,6 @@
 """Count restarts against a budget, and back off (DESIGN §5 `restart_budget`). Pure.
 
-Only *fruitless* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is
+Only *early* deaths count: of workers that answered fewer than ten calls. A worker that worked and died is
 replaced at once; workers that cannot live make the pool degraded, and are tried again ever more slowly.
 """
 
@@ -10,7 +10,7 @@ from collections import deque
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 30.0
-FRUITFUL = 10  # answered calls that make a worker's death nobody's fault
+ENOUGH_CALLS = 10  # answered: the death of a worker that answered so many is not early
 
 
 class Restarts:
@@ -38,7 +38,7 @@ class Restarts:
         """Return when a worker that lives now proves that workers can live."""
         return self._deaths[-1] + self.period if self._deaths else 0.0
 
-    def fruitless(self, now: float, jitter: float) -> None:
+    def count_early_death(self, now: float, jitter: float) -> None:
         """Count a worker that died before it did any work; `jitter` scales the wait before the next start."""
         self._deaths.append(now)
         while self._deaths and self._deaths[0] <= now - self.period:
@@ -50,8 +50,8 @@ class Restarts:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self._in_a_row, 20)) * jitter
             self.not_before = max(self.not_before, now + wait)
 
-    def excuse(self) -> None:
-        """Uncount the last fruitless death: it was a poisonous call's doing."""
+    def uncount_last(self) -> None:
+        """Uncount the last early death: a call killed the worker."""
         if self._deaths and not self.is_degraded:
             self._deaths.pop()
             self._in_a_row = max(0, self._in_a_row - 1)

@@ -1,4 +1,4 @@
-"""Decide which worker gets which call, and which calls wait where. Pure.
+"""Send calls to workers, and queue those that must wait. Pure; `placement` says which worker may take one.
 
 A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
 behind another call of its own session, in that session's own queue. Free slots go to the call whose turn it is among
@@ -11,8 +11,10 @@ from __future__ import annotations
 from .affinity import Affinity
 from .instructions import EndReason, Send
 from .model import PoolModel
+from .placement import Placement
 from .poison import Poison
-from .records import READY, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
+from .records import CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
+from .session_table import SessionTable
 
 RUNNING, DONE = Phase.RUNNING, Phase.DONE  # for hot paths, as READY
 
@@ -20,8 +22,12 @@ RUNNING, DONE = Phase.RUNNING, Phase.DONE  # for hot paths, as READY
 class Scheduler:
     """Assigns the calls of one pool to its workers."""
 
-    def __init__(self, model: PoolModel, affinity: Affinity, poison: Poison) -> None:
+    def __init__(
+        self, model: PoolModel, placement: Placement, affinity: Affinity, sessions: SessionTable, poison: Poison
+    ) -> None:
         self._model = model
+        self._placement = placement
+        self._sessions = sessions
         self._affinity = affinity
         self._poison = poison
 
@@ -29,23 +35,13 @@ class Scheduler:
 
     def submit(self, call: CallRecord, record: SessionRecord, now: float) -> None:
         """Send a session's new call, or queue it where it belongs."""
-        self._affinity.use(record, now)
+        self._sessions.use(record, now)
         if record.pin is None:
             call.is_nested = False  # the call that it was made for is gone: it waits like any other
         if call.is_nested or (not record.waiting.calls and record.admits(call)):
             self.place(call, now)
         else:
             self._model.enqueue_in_session(call, record)
-
-    def can_start(self, call: CallRecord, record: SessionRecord | None) -> bool:
-        """Whether the new call would be sent at once."""
-        if call.is_nested:
-            return True
-        if record is not None and (record.waiting or not record.admits(call)):
-            return False
-        if call.is_alone:
-            return not self._model.suspects and any(not worker.running for worker in self._ready())
-        return self._destination(record) is not None
 
     def place(self, call: CallRecord, now: float) -> None:
         """Send the call to the worker that suits it best, or queue it."""
@@ -57,7 +53,7 @@ class Scheduler:
         elif call.is_alone:
             self._model.enqueue(call, self._model.suspects)
             self.reserve(now)
-        elif (worker := self._destination(record)) is not None:
+        elif (worker := self._placement.destination(record)) is not None:
             self.send(call, worker)
         elif record is not None and record.pin in self._model.workers and self._model.binds(record):
             self._model.enqueue(call, self._model.workers[record.pin].queue)
@@ -78,41 +74,6 @@ class Scheduler:
             record.writing += call.use == "write"
         self._model.out.append(Send(call, worker.generation, restore))
 
-    def _destination(self, record: SessionRecord | None) -> WorkerRecord | None:
-        """Return the worker that may start a call of the session (or of none) now."""
-        if record is not None and record.pin is not None:
-            pinned = self._model.workers[record.pin]
-            must_stay = self._model.binds(record)
-            is_others_turn = pinned.phase is READY and self._model.queue.calls  # whoever frees a slot feeds it then
-            if not is_others_turn and self.has_room_for(pinned, must_stay=must_stay):
-                return pinned
-            if must_stay:
-                return None
-        return None if self._model.queue.calls else self._best_worker()
-
-    def has_room_for(self, worker: WorkerRecord, *, must_stay: bool) -> bool:
-        """Whether the worker can start a call that is pinned to it; one that leaves only takes those that must."""
-        if worker.load >= worker.concurrency or worker.exclusive is not None or worker.queue.calls:
-            return False
-        return worker.phase is WorkerPhase.READY or (must_stay and worker.is_serving)
-
-    def has_room(self, record: SessionRecord | None) -> bool:
-        """Whether a worker that may run the session's calls could take one now."""
-        if record is not None and record.pin is not None and self._model.binds(record):
-            return self.has_room_for(self._model.workers[record.pin], must_stay=True)
-        return self._best_worker() is not None
-
-    def _best_worker(self) -> WorkerRecord | None:
-        """Return the ready worker with room that has the fewest calls, then the fewest sessions (S2)."""
-        best: WorkerRecord | None = None
-        for worker in self._model.workers.values():
-            load = worker.load
-            if load >= worker.concurrency or worker.phase is not READY or worker.exclusive is not None:
-                continue
-            if best is None or load < best.load or (load == best.load and len(worker.sessions) < len(best.sessions)):
-                best = worker
-        return best
-
     def _place_nested(self, call: CallRecord, record: SessionRecord | None, now: float) -> None:
         """Send a call that a running call's tool waits for beyond `concurrency`, or fail it at once (C14)."""
         generation = call.generation if record is None else record.pin  # where the call runs whose tool asks
@@ -121,7 +82,7 @@ class Scheduler:
             self.send(call, pinned)
         elif pinned is not None and record is not None and self._model.binds(record):
             self._model.fail(call, EndReason.DEADLOCK)
-        elif ready := self._ready():
+        elif ready := self._placement.ready():
             self.send(call, min(ready, key=lambda worker: (worker.exclusive is not None, len(worker.running))))
         elif self._model.is_over:
             self._model.fail(call, EndReason.CLOSED)
@@ -190,7 +151,7 @@ class Scheduler:
         if not self._model.suspects or any(w.exclusive is not None for w in self._model.workers.values()):
             return
         for call in self._model.suspects:
-            worker = self._place_for_suspect(call)
+            worker = self._placement.for_suspect(call)
             if worker is not None:
                 worker.exclusive = call
                 self.feed(worker, now)
@@ -202,16 +163,6 @@ class Scheduler:
             worker.exclusive = None
             self.feed(worker, now)
             self.reserve(now)
-
-    def _place_for_suspect(self, call: CallRecord) -> WorkerRecord | None:
-        record = call.record
-        if record is not None and record.pin in self._model.workers and self._model.binds(record):
-            pinned = self._model.workers[record.pin]
-            return pinned if pinned.is_serving else None
-        return min(self._ready(), key=lambda worker: worker.load, default=None)
-
-    def _ready(self) -> list[WorkerRecord]:
-        return [worker for worker in self._model.workers.values() if worker.phase is WorkerPhase.READY]
 
     # -- a call ends --
 
@@ -245,7 +196,7 @@ class Scheduler:
         record = call.record
         if record is not None:
             record.last_used = now
-            self._affinity.ended(record)
+            self._sessions.ended(record)
             self.advance(record, now)
 
     def to_its_worker(self, record: SessionRecord) -> None:

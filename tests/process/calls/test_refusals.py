@@ -119,7 +119,7 @@ def test_a_dead_pool_of_two_does_not_hurt_the_other() -> None:
 
 
 def test_the_restart_budget_ignores_workers_that_worked(supervise: Supervise) -> None:
-    """Process (C7b): a worker that answered ten calls is fruitful; its death is no sign of trouble."""
+    """Process (C7b): a worker that answered ten calls has worked; its death is no sign of trouble."""
     sup = supervise(size=1, restart_budget=(2, 60.0))
     for n in range(4):
         for _ in range(10):

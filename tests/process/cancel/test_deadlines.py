@@ -83,7 +83,7 @@ def test_a_stuck_call_retires_its_worker_without_harm_to_its_neighbours(supervis
 
 
 def test_a_worker_whose_gil_is_held_is_killed_and_its_neighbours_told(supervise: Supervise) -> None:
-    """Process (K4): nobody in it can progress; the neighbors hear who it was, and earn no strike."""
+    """Process (K4): nobody in it can progress; the neighbors hear who it was, and are not blamed."""
     sup = supervise(size=1, concurrency=8, cancel_grace=0.3)
     with Gate(sup) as gate:
         neighbor = Caller(sup.call, *gate.command)

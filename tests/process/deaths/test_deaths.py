@@ -181,7 +181,7 @@ def test_a_living_workers_daemons_survive_their_neighbours_death(supervise: Supe
 
 
 def test_a_call_that_kills_its_worker_twice_alone_is_poison(supervise: Supervise) -> None:
-    """Process (C7b): two strikes; then PoisonCall at once, and other arguments still run."""
+    """Process (C7b): it kills two workers; then PoisonCall at once, and other arguments still run."""
     sup = supervise(size=1)
     for _ in range(2):
         with pytest.raises(WorkerDied):
@@ -207,7 +207,7 @@ def test_a_poison_call_can_be_forgiven(supervise: Supervise) -> None:
         sup.call("f", "exit", {"code": 7})
 
 
-def test_kills_from_outside_are_no_strikes(supervise: Supervise) -> None:
+def test_kills_from_outside_do_not_count(supervise: Supervise) -> None:
     """Process (C7b): the same call may lose its worker to SIGKILL as often as the operator likes."""
     sup = supervise(size=1)
     for _ in range(3):
@@ -232,8 +232,8 @@ def test_poison_does_not_burn_the_restart_budget(supervise: Supervise) -> None:
     assert sup.call("f", "ping")["generation"] == 7
 
 
-def test_a_suspect_runs_alone_and_is_acquitted(supervise: Supervise) -> None:
-    """Process (C7b): innocent company of a call that crashed its worker runs alone next, and is then acquitted."""
+def test_a_suspect_that_answers_alone_is_cleared(supervise: Supervise) -> None:
+    """Process (C7b): innocent company of a call that crashed its worker runs alone next, and is then cleared."""
     sup = supervise(size=1)
     with Gate(sup) as gate:
         innocent = Caller(sup.call, *gate.command)
@@ -264,7 +264,7 @@ def test_a_reply_that_was_written_before_the_death_counts(supervise: Supervise) 
     """Process (C9): the reply pipe is drained before the rest fails; thirty deaths right after a reply."""
     sup = supervise(size=1)
     for n in range(30):
-        for _ in range(10):  # a fruitful worker is replaced at once
+        for _ in range(10):  # a worker that has worked is replaced at once
             sup.call("f", "ping")
         assert sup.call("f", "reply_then_die", {"n": n}) == n
         eventually(lambda n=n: sup.stats()["f"]["counts"]["deaths"] == n + 1)
@@ -321,7 +321,7 @@ def test_the_event_of_a_death_says_whose_it_was_and_how_it_ended(supervise: Supe
 def test_how_a_worker_died_is_known_though_its_forkserver_is_slow(
     supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would earn no strike."""
+    """Process (T3, C7b): the kernel knows until the worker is reaped; else a poisonous call would not be blamed."""
     monkeypatch.setattr(reaper, "EXIT_PATIENCE", 0.02)
     sup = supervise(size=2)
     all_ready(sup, 2)
@@ -354,7 +354,7 @@ def test_calls_handed_over_just_after_an_idle_worker_was_killed_go_elsewhere(sup
     sup = supervise(size=2, concurrency=16)
     for _ in range(20):
         all_ready(sup, 2)
-        for _ in range(20):  # a fruitful worker is replaced at once
+        for _ in range(20):  # a worker that has worked is replaced at once
             sup.call("f", "ping")
         busiest = max(sup.stats()["f"]["workers"], key=lambda worker: worker["answered"])
         os.kill(busiest["pid"], signal.SIGKILL)

@@ -76,7 +76,7 @@ def test_odd_words_retire_the_worker_that_says_them(odd: Callable[..., Superviso
 
     sup.register("never", never)
     before = pids(sup)
-    messages = [*ATTACKS[attack], [int(Kind.FORGET), "x"]] if attack.startswith("credit") else ATTACKS[attack]
+    messages = [*ATTACKS[attack], [int(Kind.DROP), "x"]] if attack.startswith("credit") else ATTACKS[attack]
     with pytest.raises(ProtocolError) as caught:
         _write(sup, *messages)
     assert "f/0" in str(caught.value)

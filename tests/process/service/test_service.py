@@ -174,7 +174,7 @@ def test_sessions_end_with_their_client(service: Service, supervisor: Supervisor
         going.session("faults").call("remember", {"key": "k", "value": 1})
         going.call("faults", "remember", {"key": "k", "value": 1}, session="implicit")
         assert supervisor.stats()["faults"]["sessions"] == before + 2
-    eventually(lambda: supervisor.stats()["faults"]["sessions"] == before, what="its sessions are forgotten")
+    eventually(lambda: supervisor.stats()["faults"]["sessions"] == before, what="its sessions are dropped")
 
 
 def test_status_and_health_are_those_of_the_supervisor(client: Client, supervisor: Supervisor) -> None:

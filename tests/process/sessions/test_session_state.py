@@ -77,13 +77,13 @@ def test_a_nested_call_that_empties_a_session_does_not_lose_what_comes_after() -
     assert dict(sessions.view("s", is_writable=False)) == {"a": 1}
 
 
-def test_a_session_that_was_forgotten_meanwhile_is_not_held_again() -> None:
+def test_a_session_that_was_dropped_meanwhile_is_not_held_again() -> None:
     """Unit (S6): the call that still runs in it writes into nothing."""
     sessions = Sessions()
     view = sessions.view("s", is_writable=True)
     view["a"] = 1
     sessions.commit(view, is_durable=False)
-    sessions.forget("s")
+    sessions.drop("s")
     view["b"] = 2
     assert sessions.commit(view, is_durable=True) == {"held": False}
     assert len(sessions) == 0

@@ -73,7 +73,7 @@ def test_two_clients_with_one_id_do_not_meet(supervise: Supervise) -> None:
         assert two.call("recall", {"key": "k"})["value"] == 2
 
 
-def test_a_closed_session_is_forgotten_by_its_worker(supervise: Supervise) -> None:
+def test_a_closed_session_is_dropped_by_its_worker(supervise: Supervise) -> None:
     """Process: a new session of the same name begins empty."""
     sup = supervise(size=1)
     with sup.session("f", "a") as session:

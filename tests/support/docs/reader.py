@@ -93,7 +93,7 @@ class Reader:
         has_lm = any(block.title == "dspex.toml" and "[lm]" in block.text for block in shown)
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DSPEX_", "OPENAI_"))},
-            "PYTHONPATH": os.pathsep.join((str(pages.ROOT), str(pages.ROOT / "workers"))),
+            "PYTHONPATH": f"{pages.ROOT}{os.pathsep}{pages.ROOT / 'workers'}",
             "DSPEX_RUNTIME_DIR": str(self.folder / "run"),  # short: the path of a socket has 107 bytes at most
             "DSPEX_CONFIG": str(place / "hidden.toml"),
             "OPENAI_BASE_URL": self.model.api_base or "",

@@ -168,7 +168,7 @@ def _examples(call: int) -> list[list[Any]]:
         [int(Kind.PONG), 1],
         [int(Kind.LOG), call, 20, "logger", "text"],
         [int(Kind.EVENT), call, "event", {"fact": 1}],
-        [int(Kind.FORGET), "session"],
+        [int(Kind.DROP), "session"],
         [int(Kind.RESTORE), 2_000_010, "session", {}],
         [int(Kind.STOP)],
     ]

@@ -9,7 +9,18 @@ from __future__ import annotations
 from random import Random
 
 from dspex.pools.state import invariants
-from dspex.pools.state.instructions import Cancel, Emit, EndReason, Fail, Forget, Instruction, Kill, Send, Start, Stop
+from dspex.pools.state.instructions import (
+    Cancel,
+    DropSession,
+    Emit,
+    EndReason,
+    Fail,
+    Instruction,
+    Kill,
+    Send,
+    Start,
+    Stop,
+)
 from dspex.pools.state.machine import PoolState, Rules
 from dspex.pools.state.records import CallRecord, Phase, SessionUse, WorkerPhase
 
@@ -78,7 +89,7 @@ class World:
         self.calls.append(call)
         if session is not None:
             call.life = self.lives.get(session, 0)
-        self._forget_forgotten(session or "")
+        self._note_dropped(session or "")
         was_lost = session in self.lost
         self.carry_out(self.state.submit(call, self.now))
         if was_lost and not is_nested:
@@ -106,7 +117,7 @@ class World:
     def open_session(self, key: str, *, is_durable: bool = False, fresh: bool = False) -> None:
         if fresh:
             self._next_life(key)
-        self._forget_forgotten(key)
+        self._note_dropped(key)
         try:
             instructions = self.state.open_session(key, self.now, is_durable=is_durable, fresh=fresh)
         except KeyError:
@@ -118,8 +129,8 @@ class World:
         self._next_life(key)
         self.carry_out(self.state.close_session(key, self.now))
 
-    def _forget_forgotten(self, key: str) -> None:
-        """So many sessions came that the pool had to forget that this one was lost (S7)."""
+    def _note_dropped(self, key: str) -> None:
+        """So many sessions came that the pool had to drop the note that this one was lost (S7)."""
         if key not in self.state.sessions:
             self.lost.discard(key)
 
@@ -269,7 +280,7 @@ class World:
                 case Cancel(generation=generation, call_id=id):
                     assert generation in self.alive | set(self.doomed)
                     assert self.calls[id - 1].phase in (Phase.ABANDONED, Phase.DONE)
-                case Forget(session=key):
+                case DropSession(session=key):
                     self.holds.pop(key, None)
                 case Emit(event=event, facts=facts):
                     assert event in EVENTS

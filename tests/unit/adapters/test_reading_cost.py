@@ -21,7 +21,7 @@ from dspex.errors import AdapterParseError
 from dspex.types import lenient_json, markers, parse_budget
 from dspex.types.content import Code
 from dspex.types.markers import END, START, expand
-from dspex.types.parse_budget import Allowance, Paused, TooCostly
+from dspex.types.parse_budget import ParseBudget, Paused, TooCostly
 from dspex.types.tool_calls import ToolCalls
 from tests.support.adapters.hostile_replies import ATOMS, Fork, Leaf, Mood, colliding, grown, nested, signature_of
 
@@ -59,9 +59,9 @@ def test_repairing_takes_steps_in_proportion_to_the_length(name: str) -> None:
     for prefix in ("", "[", '{"a":', '{"a":['):
         for size in SIZES:
             text = grown(ATOMS[name], size, prefix)
-            allowance = Allowance(len(text))
-            most = allowance.left
-            token = parse_budget.begin(allowance)
+            budget = ParseBudget(len(text))
+            most = budget.left
+            token = parse_budget.begin(budget)
             try:
                 lenient_json.loads(text)
             except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ def test_repairing_takes_steps_in_proportion_to_the_length(name: str) -> None:
             finally:
                 parse_budget.end(token)
             cut = len(text) // 16 + 2  # what is cut out or searched last may go over it by itself
-            assert most - allowance.left <= parse_budget.STEPS_LEAST + parse_budget.STEPS_PER_CHAR * size + cut, prefix
+            assert most - budget.left <= parse_budget.STEPS_LEAST + parse_budget.STEPS_PER_CHAR * size + cut, prefix
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
@@ -169,8 +169,8 @@ def test_lists_that_are_scanned_without_looking_at_the_text_are_refused_by_the_c
     assert "or 1 s" in _refusal(text, adapter="json") and time.thread_time() - begun < SLOWEST_S
 
 
-def test_tool_calls_share_the_allowance_of_their_answer() -> None:
-    """unit: the arguments of each call are repaired; a small allowance for each of many would be a large one."""
+def test_tool_calls_share_the_budget_of_their_answer() -> None:
+    """unit: the arguments of each call are repaired; a small budget for each of many would be a large one."""
     call = {"name": "f", "arguments": '{"x": ' + '["a" ' * 300}
     text = json.dumps({"a": {"tool_calls": [call] * 400}})
     assert "steps" in _refusal(text, ToolCalls, "json")
@@ -253,17 +253,17 @@ def _parts(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_usual_damage_is_repaired_as_ever_with_a_tenth_of_the_steps(name: str) -> None:
-    """unit: the metered text gives what json_repair gives, and stays far from its allowance."""
+    """unit: the metered text gives what json_repair gives, and stays far from its budget."""
     text = DAMAGED[name]
-    allowance = Allowance(len(text))
-    most = allowance.left
-    token = parse_budget.begin(allowance)
+    budget = ParseBudget(len(text))
+    most = budget.left
+    token = parse_budget.begin(budget)
     try:
         found = lenient_json.loads(text)
         assert found == json_repair.loads(text) and set(map(type, _parts(found))) <= PLAIN
     finally:
         parse_budget.end(token)
-    assert most - allowance.left < most / 8
+    assert most - budget.left < most / 8
 
 
 @pytest.mark.parametrize(
@@ -384,25 +384,25 @@ def test_markers_become_blocks_as_by_dspys_expression() -> None:
         assert content == (wanted if START in text else text), text
 
 
-# --- the allowance ------------------------------------------------------------------------------------------------
+# --- the budget ------------------------------------------------------------------------------------------------
 
 
 def test_a_trial_pauses_instead_of_refusing() -> None:
-    """unit: and with a whole allowance the same answer is read."""
+    """unit: and with a whole budget the same answer is read."""
     compiled = compile_signature(LISTS, "json")
     text = '{"a": [' + "'x', " * 3000 + "]"
     with pytest.raises(Paused):
-        compiled.parse(text, allowance=Allowance(len(text), trial_steps=100))
+        compiled.parse(text, budget=ParseBudget(len(text), trial_steps=100))
     assert len(compiled.parse(text)["a"]) == 3000
 
 
 def test_texts_that_are_cut_out_or_joined_are_counted_on() -> None:
     """unit: json_repair goes on with a copy of the text where a key is repeated."""
-    allowance = Allowance(0)
-    text: Any = lenient_json._Metered.of("abc", allowance)
-    before = allowance.left
+    budget = ParseBudget(0)
+    text: Any = lenient_json._Metered.of("abc", budget)
+    before = budget.left
     joined = text[:2] + "{" + text[2:]
-    assert joined == "ab{c" and joined[1] == "b" and joined.find("c") == 3 and before - allowance.left >= 4
+    assert joined == "ab{c" and joined[1] == "b" and joined.find("c") == 3 and before - budget.left >= 4
     with pytest.raises(TooCostly):
         for _ in range(parse_budget.STEPS_LEAST + 65):
             joined[0]

@@ -46,7 +46,7 @@ def test_forty_frames_held_back_by_a_byte_stay_within_the_room() -> None:
         assert late
         for name in late:
             gone.append(name)
-            readers.intake.forget(cast("Worker", name), now)
+            readers.intake.remove(cast("Worker", name), now)
     assert len(gone) >= 30 and not readers.paused
     assert readers.intake.held <= ROOM + FRAME_LIMIT
 

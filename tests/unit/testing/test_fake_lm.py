@@ -1,25 +1,23 @@
-"""Contract: FakeLM, as users' tests use it, on both routes; and the pytest plugin."""
+"""Contract: FakeLM, as users' tests use it, on both routes, in threads and in event loops."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
+import psutil
 import pytest
 
+import dspex
 from dspex.errors import LMAuthError, LMInvalidRequestError
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
-from dspex.testing import FakeLM, FakeReply
+from dspex.testing import FakeLM, FakeReply, FakeRequest
 from tests.support.lm.requests import ASK, Probe
-from tests.support.paths import ROOT
 
 Fake = Callable[..., FakeLM]
 CHAT_SYSTEM = {"role": "system", "content": "[[ ## question ## ]]\n{question}\n\n[[ ## completed ## ]]"}
@@ -107,75 +105,66 @@ def test_it_ends_with_its_block_and_with_its_last_reference() -> None:
     assert not any(thread.name == "dspex-fake-lm" for thread in threading.enumerate())
 
 
-def test_importing_the_plugin_is_cheap() -> None:
-    """contract: it is loaded in every pytest run; no asyncio, no client, no server."""
-    code = (
-        "import pytest, sys; before = set(sys.modules); import dspex.testing.plugin; "
-        "print([m for m in set(sys.modules) - before "
-        "if m.startswith(('dspex.lm', 'dspex.signatures', 'dspex.adapters')) or m in ('ssl', 'sqlite3')])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert said.strip() == "[]"
+async def answer_of(lm: FakeLM) -> str:
+    out = await dspex.apredict("question -> answer", {"question": "q"}, lm=lm)
+    return str(out.answer)
 
 
-LEAKS = """
-import os, subprocess, threading
-import dspex.testing.plugin
+def test_it_is_made_used_and_closed_in_a_running_loop(fake: Fake) -> None:
+    """contract: by either kind of block, with calls that await and calls that block."""
 
-dspex.testing.plugin._PATIENCE_S = 0.05
-kept = []
+    async def body() -> list[str]:
+        said = [await answer_of(fake([{"answer": "made by the fixture"}]))]
+        with FakeLM(by_field={"answer": "with"}) as lm:
+            said += [await answer_of(lm), dspex.predict("question -> answer", {"question": "q"}, lm=lm).answer]
+        async with FakeLM(by_field={"answer": "async with"}) as lm:
+            said += await asyncio.gather(answer_of(lm), answer_of(lm))
+        return said
 
-def test_descriptor(no_leaks):
-    kept.append(os.pipe())
-
-def test_thread(no_leaks):
-    event = threading.Event()
-    kept.append(event)
-    threading.Thread(target=event.wait, daemon=True, name="left-behind").start()
-
-def test_child(no_leaks):
-    kept.append(subprocess.Popen(["sleep", "60"]))
-
-def test_clean(no_leaks, fake_lm):
-    from dspex.lm.lm_client import LMClient
-    with LMClient() as client:
-        assert client.complete(fake_lm(["Paris"]), [{"role": "user", "content": "?"}]).text == "Paris"
-
-def teardown_module():
-    kept[2].kill()
-    kept[2].wait()
-    kept[1].set()
-"""
+    assert asyncio.run(body()) == ["made by the fixture", "with", "with", "async with", "async with"]
 
 
-def test_no_leaks_finds_what_is_left_behind(tmp_path: Path) -> None:
-    """process: descriptors, threads and children each fail the test that left them; a clean test passes."""
-    (tmp_path / "test_leaks.py").write_text(LEAKS)
-    command = [sys.executable, "-m", "pytest", "-p", "no:dspex", "-p", "dspex.testing.plugin", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    done = subprocess.run(
-        [*command, "-rA", "-q", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        check=False,
-    )
-    said = done.stdout
-    assert "PASSED test_leaks.py::test_clean\n" in said, said
-    assert "ERROR test_leaks.py::test_clean" not in said
-    for name, what in (("descriptor", "descriptor"), ("thread", "thread left-behind"), ("child", "child process")):
-        assert re.search(rf"teardown of test_{name} _+\nThe test left behind: {what}", said), said
+def test_closing_does_not_wait_for_a_function_that_needs_the_loop() -> None:
+    """contract: `async with` and `await_for` let the loop go on, so that an answer may come from it."""
+
+    async def body() -> tuple[str, int]:
+        loop = asyncio.get_running_loop()
+
+        async def later() -> str:
+            await asyncio.sleep(0.01)
+            return "from the loop"
+
+        def ask(request: FakeRequest) -> str:
+            return asyncio.run_coroutine_threadsafe(later(), loop).result(timeout=20)
+
+        async with FakeLM(by_field={"answer": ask}) as lm:
+            task = asyncio.create_task(answer_of(lm))
+            await lm.await_for(lambda: len(lm.requests) == 1)
+            with pytest.raises(TimeoutError, match=r"saw 1 request\(s\) and 0 hang-up\(s\)"):
+                await lm.await_for(lambda: False, timeout=0.01)
+            return await task, len(lm.requests)
+
+    assert asyncio.run(body()) == ("from the loop", 1)
 
 
-def test_leak_check_can_be_switched_on_for_all(tmp_path: Path) -> None:
-    """process: by pytest's settings."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\ndspex_leak_check = true\n")
-    body = LEAKS.split("def test_thread")[0].replace("(no_leaks)", "()")
-    (tmp_path / "test_leaks.py").write_text(body)
-    command = [sys.executable, "-m", "pytest", "-p", "no:dspex", "-p", "dspex.testing.plugin", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    done = subprocess.run(
-        [*command, "-q", str(tmp_path)], capture_output=True, env=environment, cwd=tmp_path, check=False
-    )
-    assert b"The test left behind: descriptor" in done.stdout, done.stdout
+def sockets_to(port: int) -> list[str]:
+    """This process's connections to a port, of either side."""
+    found = psutil.Process().net_connections("tcp")
+    return [str(one) for one in found if port in (one.laddr.port, one.raddr.port if one.raddr else 0)]
+
+
+def test_kept_connections_are_closed_with_their_endpoint(client: LMClient) -> None:
+    """contract: of threads and of loops, of the process's client and others; those to other endpoints stay."""
+
+    async def body() -> None:
+        with FakeLM("[[ ## answer ## ]]\nstays") as other, FakeLM("[[ ## answer ## ]]\ngoes") as lm:
+            for one in (other, lm):
+                await answer_of(one)
+                dspex.predict("question -> answer", {"question": "q"}, lm=one)
+                client.complete(one, ASK)
+            ports = [int(one.api_base.split(":")[2].split("/")[0]) for one in (other, lm)]
+            await lm.aclose()
+            assert sockets_to(ports[1]) == []
+            assert len(sockets_to(ports[0])) == 1 + 2 * 3
+
+    asyncio.run(body())

@@ -14,7 +14,9 @@ from dspy.utils import exceptions as dspy_errors
 
 from ..failure import Failure
 from ..wire.error_codec import without
+from .dspy_parts import lm_error_kinds
 
+_NOT_IN_3_3 = ("LMStreamAssemblyError", "LMLockTimeoutError", "LMCollectionLimitError")
 LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMError": dspy_errors.LMError,
     "LMTransportError": dspy_errors.LMTransportError,
@@ -22,9 +24,6 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMNotConfiguredError": dspy_errors.LMNotConfiguredError,
     "LMUnsupportedFeatureError": dspy_errors.LMUnsupportedFeatureError,
     "LMUnexpectedError": dspy_errors.LMUnexpectedError,
-    "LMStreamAssemblyError": dspy_errors.LMStreamAssemblyError,
-    "LMLockTimeoutError": dspy_errors.LMLockTimeoutError,
-    "LMCollectionLimitError": dspy_errors.LMCollectionLimitError,
     "LMProviderError": dspy_errors.LMProviderError,
     "LMAuthError": dspy_errors.LMAuthError,
     "LMBillingError": dspy_errors.LMBillingError,
@@ -34,6 +33,7 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     "LMUnsupportedModelError": dspy_errors.LMUnsupportedModelError,
     "LMTimeoutError": dspy_errors.LMTimeoutError,
     "LMServerError": dspy_errors.LMServerError,
+    **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
 
@@ -66,7 +66,7 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one that strikes during an LM call."""
+    """Whether a MemoryError is behind it; DSPy makes LMUnexpectedError of one during an LM call."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

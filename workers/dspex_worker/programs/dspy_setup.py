@@ -28,7 +28,8 @@ _MODULES = (
     "metric_calls",
     "retrievers",
     "field_streams",
-    "evaluation",
+    "scored_rows",
+    "prediction_scores",
 )
 
 
@@ -36,13 +37,14 @@ def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
     _prepare_environment()
     import dspy  # noqa: F401  # pyright: ignore[reportUnusedImport] - to have it loaded
-    from dspy.clients.model_metadata import source_info
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     for name in _MODULES:
         importlib.import_module(f"dspex_worker.programs.{name}")
+    from .dspy_parts import load_model_table
+
     tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
-    source_info()  # the table of models: 0.1 s and 7 MB, shared by every fork
+    load_model_table()  # shared by every fork
     if optimizers:
         importlib.import_module("dspex_worker.programs.optimization")
         if importlib.util.find_spec("optuna"):
@@ -54,8 +56,18 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import call_threads, kept_options, lm_answers, shared_usage, user_lms, user_settings
+    from . import (
+        call_threads,
+        forwarded_lms,
+        kept_options,
+        lm_answers,
+        own_sources,
+        shared_usage,
+        user_lms,
+        user_settings,
+    )
     from .commands import Programs
+    from .dspy_parts import HAS_LM15
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
@@ -65,7 +77,8 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (user_lms, user_settings, call_threads, kept_options, shared_usage):
+    carrying = user_lms if HAS_LM15 else forwarded_lms
+    for each in (carrying, user_settings, call_threads, kept_options, own_sources, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()

@@ -42,10 +42,12 @@ def run_stream(
     tool_set: str | None = None,
     awaits: bool = False,
     want: Mapping[str, Any] | None = None,
+    carried: bytes | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
     built = programs.built(ctx, spec, lm, adapter)
-    arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+    arguments = programs.arguments(ctx, built, inputs, tool_set, carried)
+    options = call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
 
@@ -55,7 +57,7 @@ def run_stream(
             settings = {WATCH: FieldWatch(built.program, pieces), **watching(built, call_usage, sight)}
             with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings):
                 prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
-            outcome.append(accounted(built, prediction, call_usage, want, sight))
+            outcome.append(accounted(built, prediction, call_usage, want, sight, is_exact=ctx.is_trusted))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.clients._deprecation import adapter_message_call
 from dspy.utils import exceptions as dspy_errors
+
+from .dspy_parts import as_the_adapters_call, lm_error_kinds
 
 _PASSED_ON = (
     dspy_errors.LMTransportError,
     dspy_errors.LMRateLimitError,
     dspy_errors.LMTimeoutError,
     dspy_errors.LMServerError,
-    dspy_errors.LMLockTimeoutError,
     dspy_errors.LMAuthError,
     dspy_errors.LMBillingError,
     dspy_errors.LMUnsupportedModelError,
+    *lm_error_kinds("LMLockTimeoutError"),
 )
 
 
@@ -42,6 +43,7 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
 
     fallbacks: tuple[FallbackLM, ...] = ()
     ref: str = ""  # by which the parent knows it
+    is_temperature_fixed = False  # it refuses another than its own
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
         line = FallbackLine(self)
@@ -96,7 +98,7 @@ class FallbackLine:
 
     def origin(self, lm: FallbackLM, messages: Any) -> AbstractContextManager[None]:
         """Return a block in which DSPy takes a fallback's call for the adapter's own, which 3.4 lets pass messages."""
-        return nullcontext() if self._at == 0 else adapter_message_call(lm, messages)
+        return nullcontext() if self._at == 0 else as_the_adapters_call(lm, messages)
 
     def failed(self, error: Exception) -> None:
         """Go on to the next one, or raise what the caller gets: the first of such failures."""

@@ -8,7 +8,7 @@ real one, retries, caches and limits. Any thread; cancelling the call wakes a wa
 from __future__ import annotations
 
 import asyncio
-import importlib
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
@@ -19,13 +19,8 @@ from typing import Any
 from ..failure import Failure
 from .call_context import running
 from .dspy_errors import error_of
+from .dspy_parts import AsyncTransportResponse, NoAnswer, TransportResponse
 from .lm_fallbacks import FallbackTurn
-
-# By name, because lm15's typing marker inside untyped DSPy makes a type checker lose the rest of DSPy.
-_lm15 = importlib.import_module("dspy._vendor.lm15.transports")
-TransportResponse = _lm15.TransportResponse
-AsyncTransportResponse = _lm15.AsyncTransportResponse
-NoAnswer = _lm15.TransportError
 
 PLACEHOLDER_KEY = "held-by-the-parent"
 _END = object()
@@ -81,7 +76,8 @@ class ParentTransport:
         self._timeout = timeout
         self._cache = cache
 
-    def stream(self, request: Any) -> Any:
+    def opened(self, request: Any) -> tuple[dict[str, Any], Generator[bytes]]:
+        """Send a request; return the response's head, and its body's chunks."""
         call = running()
         call.check_cancelled()  # threads that an optimizer left behind must not ask for what nobody waits for
         chunks = call.stream_parent("lm.request", self.described(request))
@@ -89,12 +85,16 @@ class ParentTransport:
             head = next(chunks)
         if (asked := _current.get()) is not None:
             asked.were_cached.append(bool(head.get("cached")))
+        return head, _body(chunks)
+
+    def stream(self, request: Any) -> Any:
+        head, chunks = self.opened(request)
         return TransportResponse(
             status=head["status"],
             reason="",
             headers=[(name, value) for name, value in head["headers"]],
             http_version="HTTP/1.1",
-            chunks=_body(chunks),
+            chunks=chunks,
             release=lambda _consumed: chunks.close(),
         )
 
@@ -162,8 +162,8 @@ class _AsyncResponse:
             self._response.close()
 
 
-def _body(chunks: Any) -> Iterator[bytes]:
-    with _as_lm15():
+def _body(chunks: Any) -> Generator[bytes]:
+    with contextlib.closing(chunks), _as_lm15():
         yield from chunks
 
 

@@ -7,6 +7,7 @@ lm15's, on a transport that sends each request to the parent (`lm_transport.py`)
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -18,15 +19,24 @@ from dataclasses import replace
 from typing import Any
 
 import dspy
-from dspy.clients.call_context import stream_emitted
-from dspy.clients.capabilities import Capabilities, capabilities
-from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine
-from dspy.clients.execution import StreamAccumulator
-from dspy.lm15 import Request, Response, RouterConfig, Usage
 from dspy.utils.exceptions import LMConfigurationError
 
 from ..failure import Failure
 from .call_context import USAGE, CallUsage
+from .chat_requests import ChatRequests
+from .dspy_parts import (
+    HAS_LM15,
+    AsyncLM15Engine,
+    Capabilities,
+    LM15Engine,
+    Request,
+    Response,
+    RouterConfig,
+    StreamAccumulator,
+    Usage,
+    capabilities,
+    stream_emitted,
+)
 from .lm_direct import DirectLM, Viewer
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
@@ -73,6 +83,7 @@ def made_lm(record: Mapping[str, Any]) -> FallbackLM:
     """Return the LM for a record, with its fallbacks."""
     lm = direct_lm(record) if record.get("direct") else parent_lm(record)
     lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    lm.is_temperature_fixed = bool(record.get("is_temperature_fixed"))
     return lm
 
 
@@ -82,6 +93,8 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     transport = ParentTransport(
         str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
     )
+    if not HAS_LM15:
+        return _chat_lm(record, ChatRequests(record, transport))
     engine = ParentEngine(record, transport)
     made = WorkerLM(
         model,
@@ -96,11 +109,18 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     return made
 
 
+def _chat_lm(record: Mapping[str, Any], requests: ChatRequests) -> ChatLM:
+    requests.require_possible()
+    lm = ChatLM(str(record["model"]), cache=False, num_retries=0, **options_of(record))
+    lm.requests = requests
+    return lm
+
+
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
-    own = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
     lm.ref = str(record.get("ref") or "")
@@ -168,6 +188,48 @@ def counted(asked: LMCallOptions) -> Generator[None]:
         raise
     finally:
         call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
+
+
+class ChatLM(WorkerLM):
+    """The LM of a DSPy without lm15, whose own would import LiteLLM and connect from here."""
+
+    requests: ChatRequests
+
+    def forward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        watch = dspy.settings.get(WATCH)
+        asked = messages or [{"role": "user", "content": prompt}]
+        merged = {**self.kwargs, **options}
+        count, viewer = int(merged.pop("n", None) or 1), None if watch is None else watch.viewer()
+        replies = [self.requests.ask(asked, merged, viewer if at == 0 else None) for at in range(count)]
+        replies[0]["choices"] = [choice for reply in replies for choice in reply["choices"]]
+        return replies[0]
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        return await asyncio.to_thread(self.forward, prompt, messages, **options)
+
+    @property
+    def supports_function_calling(self) -> bool:
+        return self._supports("function_calling")
+
+    @property
+    def supports_reasoning(self) -> bool:
+        return self._supports("reasoning")
+
+    @property
+    def supports_response_schema(self) -> bool:
+        return self._supports("response_schema")
+
+    @property
+    def supported_params(self) -> set[str]:
+        params = {"temperature", "max_tokens", "top_p", "n", "stop", "seed"}
+        if self.supports_response_schema or self.supports_function_calling:
+            params.add("response_format")
+        if self.supports_function_calling:
+            params |= {"tools", "tool_choice", "parallel_tool_calls"}
+        return params | {"reasoning_effort"} if self.supports_reasoning else params
+
+    def _supports(self, ability: str) -> bool:
+        return bool((self.requests.record.get("supports") or {}).get(ability))
 
 
 class _Routed:
@@ -262,6 +324,8 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
 
 def lm15_provider(model: str) -> str | None:
     """Return the provider of a model whose name says none ("gpt-4o-mini"), as DSPy understands it."""
+    if not HAS_LM15:
+        return "openai"
     try:
         return str(LM15Engine(RouterConfig(env={}), model_type="chat").resolve(model).provider)
     except Exception:  # lm15 raises several kinds; each means that it knows no such model

@@ -39,7 +39,7 @@ class Kind(IntEnum):
     PONG = 11  # [n]
     LOG = 12  # [call id or 0, level, logger, text]
     EVENT = 13  # [call id or 0, name, facts]
-    FORGET = 14  # [session]: drop its state
+    DROP = 14  # [session]: drop its state
     RESTORE = 15  # [id, session, mapping]: take this state, answered by a RESULT
     STOP = 16  # []: finish what runs, then exit
 
@@ -60,7 +60,7 @@ _SHAPES: Final[dict[Kind, tuple[object, ...]]] = {
     Kind.PONG: (int,),
     Kind.LOG: (int, int, str, str),
     Kind.EVENT: (int, str, dict),
-    Kind.FORGET: (str,),
+    Kind.DROP: (str,),
     Kind.RESTORE: (int, str, dict),
     Kind.STOP: (),
 }

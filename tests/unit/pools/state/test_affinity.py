@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspex.pools.state.instructions import EndReason, Forget, Send
+from dspex.pools.state.instructions import DropSession, EndReason, Send
 from dspex.pools.state.records import Phase
 from tests.support.pools.pool_state import NOW, Pool, events, facts_of, failed, sent
 
@@ -166,11 +166,11 @@ def test_a_session_that_has_state_already_cannot_become_durable() -> None:
     assert failed(pool.submit("s")[1])[0][1] is EndReason.SESSION_LOST
 
 
-def test_closing_a_session_forgets_its_state() -> None:
+def test_closing_a_session_drops_its_state() -> None:
     """unit: S7."""
     pool = Pool()
     pool.stateful("s")
-    assert pool.state.close_session("s", NOW) == [Forget(1, "s")]
+    assert pool.state.close_session("s", NOW) == [DropSession(1, "s")]
     assert pool.state.sessions == {}
 
 
@@ -181,7 +181,7 @@ def test_a_call_after_close_never_sees_the_former_state() -> None:
     pool.state.close_session("s", NOW)
     after, instructions = pool.submit("s")
     assert instructions == []
-    assert pool.state.finished(running, NOW, held=True) == [Forget(1, "s"), Send(after, 1, None)]
+    assert pool.state.finished(running, NOW, held=True) == [DropSession(1, "s"), Send(after, 1, None)]
 
 
 def test_opening_fresh_ends_the_queued_calls_of_the_former_life() -> None:
@@ -200,7 +200,7 @@ def test_a_session_expires_a_ttl_after_the_end_of_its_last_call_and_is_lost() ->
     pool.state.finished(call, NOW + 500.0, held=True)
     pool.state.tick(NOW + 590.0)
     assert not pool.state.sessions["s"].lost
-    assert Forget(1, "s") in pool.state.tick(NOW + 611.0)
+    assert DropSession(1, "s") in pool.state.tick(NOW + 611.0)
     assert facts_of(pool.submit("s")[1])["reason"] == "expired"
 
 

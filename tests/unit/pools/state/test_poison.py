@@ -36,7 +36,7 @@ def test_a_poison_call_is_let_in_again_after_ten_minutes_or_forgiveness() -> Non
     assert not pool.state.poison.forgive(digest)
 
 
-def test_strikes_more_than_ten_minutes_apart_do_not_add_up() -> None:
+def test_kills_more_than_ten_minutes_apart_do_not_add_up() -> None:
     """unit: C7b."""
     pool = Pool(size=3)
     for generation, now in ((1, NOW), (2, NOW + QUARANTINE)):
@@ -82,7 +82,7 @@ def test_a_suspect_that_answered_alone_is_acquitted() -> None:
 
 
 def test_queued_twins_of_a_poison_call_are_refused_before_they_kill_more_workers() -> None:
-    """unit: C7b: two strikes are enough, however many are queued already."""
+    """unit: C7b: two kills are enough, however many are queued already."""
     pool = Pool(restart_budget=(50, 30.0))
     twins = [pool.submit(packed=b"x")[0] for _ in range(4)]
     seen: list[tuple[CallRecord, EndReason]] = []

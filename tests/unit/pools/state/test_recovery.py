@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dspex.pools.state import invariants
-from dspex.pools.state.instructions import Fail, Forget, Send
+from dspex.pools.state.instructions import DropSession, Fail, Send
 from dspex.pools.state.records import CallRecord
 from dspex.pools.state.recovery import repair
 from tests.support.pools.pool_state import NOW, Pool, sent
@@ -13,7 +13,7 @@ def mended(pool: Pool, running: list[CallRecord], queued: list[CallRecord]) -> l
     """Interrupt the pool where only `running` had been sent, and mend it."""
     instructions = repair(pool.state, [*queued, *running], {1: [call.id for call in running]}, NOW)
     invariants.check(pool.state)
-    return [one for one in instructions if isinstance(one, Send | Fail | Forget)]
+    return [one for one in instructions if isinstance(one, Send | Fail | DropSession)]
 
 
 def test_a_draining_pool_keeps_what_it_has_taken() -> None:
@@ -47,7 +47,7 @@ def test_queued_calls_of_a_closed_session_see_its_state_and_later_ones_do_not() 
     new, _ = pool.submit("s", "write")
     assert mended(pool, [running], [old, new]) == []
     assert sent(pool.state.finished(running, NOW)) == [old]
-    assert pool.state.finished(old, NOW, held=True) == [Forget(1, "s"), Send(new, 1, None)]
+    assert pool.state.finished(old, NOW, held=True) == [DropSession(1, "s"), Send(new, 1, None)]
     invariants.check(pool.state)
 
 
@@ -59,7 +59,7 @@ def test_a_life_that_had_ended_is_over_and_the_next_goes_on() -> None:
     record.ends.append(pool.state.order)  # interrupted in the middle of closing it
     record.is_closing = True
     new = pool.new_call("s", "write")
-    assert mended(pool, [], [new]) == [Forget(1, "s"), Send(new, 1, None)]
+    assert mended(pool, [], [new]) == [DropSession(1, "s"), Send(new, 1, None)]
 
 
 def test_a_call_that_was_just_coming_comes_last() -> None:

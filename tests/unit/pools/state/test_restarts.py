@@ -45,7 +45,7 @@ def test_waits_between_restarts_grow() -> None:
 
 
 def test_a_worker_that_answered_ten_calls_may_die_without_burning_the_budget() -> None:
-    """unit: DESIGN §5: only fruitless deaths count."""
+    """unit: only early deaths count."""
     pool = Pool(restart_budget=(1, 30.0))
     for _ in range(10):
         pool.state.finished(pool.call(), NOW)

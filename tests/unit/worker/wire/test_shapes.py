@@ -60,7 +60,7 @@ BAD: list[Message] = [
     [int(Kind.EVENT), 1, "", {}],
     [int(Kind.EVENT), 1, "event", {"pool": "another"}],
     [int(Kind.PING), 1],
-    [int(Kind.FORGET), "session"],
+    [int(Kind.DROP), "session"],
     [int(Kind.RESTORE), 1, "session", {}],
     [int(Kind.STOP)],
 ]
