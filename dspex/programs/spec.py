@@ -235,18 +235,19 @@ class ProgramSpec:
     @property
     def observer(self) -> Observer | None:
         """What sees a call of it; None where nobody wants to see anything."""
-        observing = defaults.observing()
-        if observing.is_idle and self.kept is None and not self.trace and not self.callbacks:
+        observing, scope = defaults.observing(), scoped()
+        if observing.is_idle and self.kept is None and not (self.trace or self.callbacks or scope.sees):
             return None
-        records = self.kept is not False and (observing.records or isinstance(self.kept, CallHistory))
         own = (self.kept,) if isinstance(self.kept, CallHistory) else ()
-        histories = (observing.history, *own) if records else ()
-        callbacks = (*observing.callbacks, *self.callbacks)
-        if not (histories or callbacks or self.trace):
+        records = observing.records if scope.history is None else scope.history
+        histories = (observing.history, *own) if own or (records and self.kept is not False) else ()
+        callbacks = (*observing.callbacks, *scope.callbacks, *self.callbacks)
+        trace = self.trace or scope.trace
+        if not (histories or callbacks or trace):
             return None
         from .observer import Observer, Watch  # at first need: a process that sees nothing imports nothing for it
 
-        return Observer(Watch(self.trace, histories, callbacks, observing, self.history_key))
+        return Observer(Watch(trace, histories, callbacks, observing, self.history_key))
 
     # -- for a worker --------------------------------------------------------------------------------------------
 

@@ -117,6 +117,19 @@ def test_the_process_keeps_it_for_all_programs_or_for_none(lm: FakeLM, sup: dspe
 
 
 @BOTH
+def test_a_block_sees_its_calls(lm: FakeLM, sup: dspex.Supervisor, route: str) -> None:
+    """process: `dspex.context(history=, trace=, callbacks=)`, of the calls inside it alone."""
+    qa, seen = asked("predict", lm.lm, sup, route), Recording()
+    with dspex.context(history=True, trace=True, callbacks=[seen]):
+        assert len(qa(question="inside").trace) == 1
+    assert qa(question="outside").trace == ()
+    assert ["inside" in str(entry.messages) for entry in qa.history] == [True]
+    assert [facts[2] for kind, facts in seen.seen if kind == "module"] == ["inside"]
+    with pytest.raises(dspex.SettingsError), dspex.context(history=3):  # type: ignore[arg-type]
+        pass
+
+
+@BOTH
 def test_requests_that_failed_or_could_not_be_read_are_kept_too(sup: dspex.Supervisor, route: str) -> None:
     """process: one sees the prompt of an answer that no adapter can read, and of a request that was refused."""
     with FakeLM(["no field", "{}", FakeReply(status=400, error="too odd")]) as fake:

@@ -41,15 +41,15 @@ def finish_reason_in(entry: Entry) -> str:
     response = entry.get("response")
     if isinstance(response, list | tuple):  # several choices, an answer each
         response = response[0] if response else None
-    if hasattr(response, "finish_reason"):
+    choices = _value(response, "choices")
+    if not choices:
         return _of_lm15(response)
-    choices = _value(response, "choices") or ()
-    found = str(_value(choices[0], "finish_reason") or "") if choices else ""
+    found = str(_value(choices[0], "finish_reason") or "")
     return "tool_call" if found in ("tool_calls", "function_call") else found
 
 
 def _of_lm15(response: Any) -> str:
-    found = str(response.finish_reason or "")
+    found = str(getattr(response, "finish_reason", None) or "")
     data = getattr(response, "provider_data", None)
     choices = data.get("choices") if found == "stop" and isinstance(data, Mapping) else None
     if not isinstance(choices, list | tuple) or not choices or not isinstance(choices[0], Mapping):
