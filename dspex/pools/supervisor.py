@@ -31,6 +31,7 @@ from .pool import Pool
 from .processes.engine import Engine
 from .session import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
+from .stats_views import shown_pools
 from .streams import AsyncStream, Stream
 
 
@@ -228,7 +229,7 @@ class Supervisor:
     def stats(self) -> dict[str, PoolStats]:
         """Return what each pool is doing now."""
         self._ownership.check_own_process()
-        return {name: pool.stats() for name, pool in self._pools.items()}
+        return shown_pools({name: pool.stats() for name, pool in self._pools.items()})
 
     def health(self) -> dict[str, PoolHealth]:
         """Return whether each pool can take a call now, and why not."""

@@ -20,7 +20,7 @@ from .asked_lms import LMS, CallLMs, headers_of
 from .dspy_errors import ParentRefused
 from .dspy_parts import CLIENT_KEYS, module_of_dspy
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
-from .lm_transport import LMCallOptions
+from .lm_transport import LMCallOptions, note_carried
 from .prompt_capture import refuse_to_send
 from .worker_lm import counted
 
@@ -145,6 +145,7 @@ def _without_rivals(given: Mapping[str, Any], own: dict[str, Any]) -> dict[str, 
 
 
 def _accounted(result: Any, asked: LMCallOptions) -> Any:
+    note_carried(asked)
     if asked.were_cached and all(asked.were_cached):
         result.cache_hit, result.usage = True, {}  # the parent's cache answered, and nothing was used
     return result
