@@ -18,7 +18,7 @@ from dspex.errors import LMAuthError, LMConfigurationError, LMUnsupportedFeature
 from dspex.services.described_lms import KEPT
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
-from tests.support.programs import own_lms
+from tests.support.programs.lm_ways import WAYS
 
 OWN = "tests.support.programs.own_lms"
 CONFIGURED = "tests.support.programs.configured"
@@ -99,7 +99,7 @@ def asked(main: FakeLM, strong: FakeLM, cheap: FakeLM) -> dict[str, FakeLM]:
     return fakes
 
 
-@pytest.mark.parametrize("way", own_lms.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_an_lm_that_user_code_makes_works_unchanged(way: str, sup: dspex.Supervisor, asked: dict[str, FakeLM]) -> None:
     """process: however it is put to use, its requests reach its own endpoint, with the host's key and its options."""
     program = dspex.module(f"{OWN}:Asking", way=way, temperature=0.3, cache=False, supervisor=sup)

@@ -93,12 +93,6 @@ class Asking(dspy.Module):
             return self.predict(question=question)
 
 
-WAYS = (
-    *("context", "argument", "predictor.lm", "set_lm", "copy", "config", "direct_call", "configure", "json", "thread"),
-    *("executor", "parallel", "awaited"),
-)
-
-
 class OnlyAwaiting(dspy.Module):
     """Awaits, with an LM of its own."""
 

@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
 
 from ..failure import Failure
 from .call_context import running
-from .dspy_errors import error_of
+from .dspy_errors import ParentRefused, error_of
+from .dspy_parts import CLIENT_KEYS
 from .lm_fallbacks import FallbackLM
 from .worker_lm import LMCache, lm15_provider
 
 LMS = "dspex_lms"  # among DSPy's settings: the CallLMs of the running call
 KEPT = 256  # descriptions kept per worker
+SECRET_LEAST = 4  # characters; what is shorter is a word of any error's text
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _CARRIED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
@@ -106,7 +108,7 @@ class CallLMs:
         if record is not None:
             return record
         call = running()
-        if (key := description.get("api_key")) is not None:
+        if len(key := description.get("api_key", "")) >= SECRET_LEAST:
             call.conceal(key)
         try:
             answer = call.call_parent("lm.describe", description)
@@ -115,6 +117,42 @@ class CallLMs:
         found: Record = answer["record"]
         (self._shared if answer["is_shared"] else self._asked).put(digest, found)
         return found
+
+
+def lms_of_call(lm: dspy.LM) -> CallLMs:
+    """Return the LMs of the call that this thread works for.
+
+    Raises:
+        LMConfigurationError: it works for none.
+    """
+    lms: CallLMs | None = dspy.settings.get(LMS)
+    if lms is None:
+        raise LMConfigurationError(
+            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that is "
+            f"no call's. Ask it inside a call; making and configuring it is possible anywhere.",
+            model=lm.model,
+        )
+    return lms
+
+
+def is_of_user(lm: Any) -> bool:
+    """Whether user code made this LM, and DSPy would connect for it."""
+    is_dspys = isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM)
+    return is_dspys and isinstance(getattr(lm, "engine", "auto"), str)
+
+
+def options_for(carrier: FallbackLM, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a user's LM call as what carries it takes them: its own where the code gives none."""
+    options = {name: value for name, value in given.items() if value is not None and name not in CLIENT_KEYS}
+    own = {name: value for name, value in carrier.kwargs.items() if value is not None}
+    if any(name in options for name in _LIMITS):  # one limit takes the place of the other
+        own = {name: value for name, value in own.items() if name not in _LIMITS}
+    return own | options
+
+
+def is_forgotten(refused: ParentRefused) -> bool:
+    """Whether the parent refused because it knows the LM no more."""
+    return refused.failure.kind == "UnknownName"
 
 
 def headers_of(lm: dspy.LM, options: Mapping[str, Any]) -> list[list[str]]:
