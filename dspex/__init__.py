@@ -46,6 +46,10 @@ _HOMES = {
     "rag": "programs.factories",
     "explain": "programs.factories",
     "majority_of": "programs.strategies.majority",
+    "Image": "types.image",
+    "Audio": "types.audio",
+    "File": "types.file",
+    "History": "types.content",
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
@@ -57,6 +61,11 @@ _HOMES = {
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
     "evaluate": "programs.evaluate",
+    "aevaluate": "programs.evaluate",
+    "Evaluation": "programs.evaluation",
+    "EvaluationRow": "programs.evaluation_row",
+    "PairedComparison": "programs.paired_comparison",
+    "ConfidenceInterval": "programs.confidence",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -115,7 +124,11 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
+    from .programs.evaluation import Evaluation as Evaluation
+    from .programs.evaluation_row import EvaluationRow as EvaluationRow
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -132,6 +145,7 @@ if TYPE_CHECKING:
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict
@@ -148,7 +162,11 @@ if TYPE_CHECKING:
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.audio import Audio as Audio
     from .types.chunk import Chunk as Chunk
+    from .types.content import History as History
+    from .types.file import File as File
+    from .types.image import Image as Image
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults

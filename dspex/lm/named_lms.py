@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
+from .dspy_lms import is_dspy_lm, lm_of_dspy
 from .record import LM
 
 NAME_MOST = 200  # characters
@@ -76,13 +77,15 @@ def named(given: Any) -> Mapping[str, LM]:
 
 
 def lm_from(given: Any, key: str = "lm") -> LM:
-    """Return the LM for an LM, a model's name, a table of its settings, or what holds an LM.
+    """Return the LM for an LM, a `dspy.LM`, a model's name, a table of its settings, or what holds an LM.
 
     Raises:
         SettingsError: it is none of these.
     """
     if isinstance(given, LM):
         return given
+    if is_dspy_lm(given):
+        return lm_of_dspy(given, key)
     if isinstance(given, str):
         return LM(given)
     if isinstance(given, dict):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.validation import open_inputs
+from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
 from ..errors import NotConfigured
 from ..services.code import SentCode
 from ..services.services import services_of
@@ -59,11 +59,11 @@ class ModuleProgram(Program[S_co]):
         Raises:
             UnknownName, InvalidInput, RemoteError: it cannot be made.
         """
-        return tuple(self.described["inputs"]) if self.is_open else super().inputs
+        return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
     def described(self) -> Mapping[str, Any]:
-        """What a worker says of it: "inputs", "required" (of them), "takes_any", "predictors"."""
+        """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):
@@ -83,13 +83,18 @@ class ModuleProgram(Program[S_co]):
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(inputs) if self.is_open else super().checked(inputs)
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not self.is_open:
-            return super().crossed(inputs)
-        return dict(inputs), open_inputs(inputs, allow_markers=self.allow_markers)
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        return open_inputs(inputs, allow_markers=self.allow_markers) if self.is_open else super().crossed(inputs)
 
-    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(outputs) if self.is_open else super().typed(outputs)
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if not self.is_open:
+            return super().typed(outputs, objects)
+        return added_outputs(outputs, objects or {}, self.packages)
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages whose classes it may give, where they are loaded here: its own, and the script's."""
+        return frozenset({"__main__", self.module.partition(":")[0].partition(".")[0]})
 
     def to_wire(self) -> dict[str, Any]:
         wire = super().to_wire()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...adapters.validation import to_wire
+from ...adapters.plain_data import to_wire
 from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
 from ...programs.factories import predictor
 from ...programs.optimize import OptimizeOptions, optimize

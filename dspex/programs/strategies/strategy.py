@@ -28,8 +28,10 @@ from ..routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 
 if TYPE_CHECKING:
+    from ...adapters.validation import CrossedInputs
     from ...lm.record import LM
     from ...pools.call import Call
+    from ...services.sent_types import SentTypes
     from ...services.services import Services
 
 _OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
@@ -120,6 +122,10 @@ class Strategy(Program):
         return self.inner.inputs
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        return self.inner.described
+
+    @property
     def is_open(self) -> bool:
         return self.inner.is_open
 
@@ -130,11 +136,19 @@ class Strategy(Program):
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return self.inner.checked(inputs)
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    @property
+    def sent(self) -> SentTypes:
+        return self.inner.sent
+
+    @property
+    def packages(self) -> frozenset[str]:
+        return self.inner.packages
+
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
         return self.inner.crossed(inputs)
 
-    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self.inner.typed(outputs)
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.inner.typed(outputs, objects)
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:

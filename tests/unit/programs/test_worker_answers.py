@@ -42,8 +42,6 @@ def test_what_is_no_prediction_is_a_protocol_error(value: Any) -> None:
         (worker_answers.optimized, {"state": None}),
         (worker_answers.optimized, {"state": {}, "score": "high"}),
         (worker_answers.optimized, None),
-        (worker_answers.evaluated, {"score": 1.0, "results": {}}),
-        (worker_answers.evaluated, {"score": None, "results": []}),
     ],
 )
 def test_other_odd_answers_are_protocol_errors_too(check: Callable[[Any, str], Any], value: Any) -> None:
@@ -62,10 +60,12 @@ def test_odd_passages_are_a_protocol_error(passages: Any) -> None:
 
 def test_what_a_worker_answers_passes() -> None:
     """unit: also with entries that this version does not know, and without those that may be absent."""
-    assert worker_answers.prediction(GOOD_RUN, "w") == GOOD_RUN
-    assert worker_answers.prediction({"outputs": {}}, "w") == {"outputs": {}}
+    count = 1 + len(GOOD_RUN["completions"])
+    assert worker_answers.prediction(GOOD_RUN, "w") == {**GOOD_RUN, "exact": [{}] * count}
+    assert worker_answers.prediction({"outputs": {}}, "w") == {"outputs": {}, "exact": [{}]}
+    with pytest.raises(ProtocolError, match="2 'exact' for 1"):
+        worker_answers.prediction({"outputs": {}, "exact": [{}, {}]}, "w")
     assert worker_answers.chunk({"field": "a", "text": "b", "predictor": ""}, "w").text == "b"
     call: Any = SimpleNamespace(result=lambda: {"passages": [{"text": "t"}, {"text": "", "score": 1}]}, worker_name="w")
     assert len(worker_answers.passages(call)) == 2
     assert worker_answers.optimized({"state": {}, "score": 1.0, "trials": []}, "w")["score"] == 1.0
-    assert worker_answers.evaluated({"score": 50.0, "results": [{"score": 1}, {"score": 0}]}, "w")["score"] == 50.0

@@ -8,6 +8,7 @@ one spec is built once.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import inspect
 import json
@@ -24,8 +25,10 @@ from . import own_sources, signature_classes
 from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
 from .dspy_parts import CLIENT_KEYS
-from .host_code import MakeLM, is_by_value, loaded
+from .host_code import MakeLM, is_by_value, loaded, no_lm
+from .host_meanings import HostMeanings
 from .host_tools import tools_from
+from .host_values import values_from
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_named
 from .module_state import load_state
@@ -110,11 +113,6 @@ def label_of(spec: Mapping[str, Any]) -> str:
     return str(spec.get("label") or spec["module"])
 
 
-def no_lm(record: Mapping[str, Any]) -> Any:
-    """Refuse a language model where none can be made."""
-    raise invalid_input("This program holds a language model, and none can be made for it here.")
-
-
 def build(
     spec: Mapping[str, Any],
     imports: UserImports,
@@ -128,7 +126,7 @@ def build(
     """
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
-    found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
+    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, imports)
     with within():
         program = (
             _of_dspy(found, name, spec, imports, make_lm)
@@ -137,8 +135,8 @@ def build(
         )
     if spec.get("state") is not None:
         load_state(program, spec["state"])
-    if spec.get("demos"):
-        _give_demos(program, label_of(spec), spec["demos"])
+    if spec.get("demos") or spec.get("carried_demos"):
+        _give_demos(program, label_of(spec), _demos(spec, imports))
     return program
 
 
@@ -175,7 +173,7 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     for option, value in init.items():
         _check_plain(option, value)
     if imports.is_open and spec.get("given"):
-        init |= _loaded(spec, str(spec["given"]), make_lm)
+        init |= _loaded(spec, str(spec["given"]), imports, make_lm)
     parts: dict[str, Any] = {}
     if spec.get("signature") is not None:
         parts["signature"] = signature_classes.build(spec["signature"], imports)
@@ -189,16 +187,25 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     return program.deepcopy() if is_shared_by_name else program
 
 
-def _loaded(spec: Mapping[str, Any], name: str, make_lm: MakeLM) -> Any:
+def _loaded(spec: Mapping[str, Any], name: str, imports: UserImports, make_lm: MakeLM) -> Any:
     records = (spec.get("held") or {}).get(name, ())
-    return loaded(name, label_of(spec), records, make_lm)
+    return loaded(name, label_of(spec), HostMeanings(imports), records, make_lm)
+
+
+def _demos(spec: Mapping[str, Any], imports: UserImports) -> list[dict[str, Any]]:
+    """Return the demos; of those that came as Python objects, in text since a spec is named by its JSON."""
+    demos = [dict(demo) for demo in spec.get("demos") or ()]
+    sent = spec.get("carried_demos")
+    if sent is not None:
+        demos += values_from(base64.b64decode(sent), imports, (spec.get("tools") or [{}])[0].get("id"))["demos"]
+    return demos
 
 
 def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) -> None:
     predictors = program.predictors()
     if len(predictors) != 1:
         raise invalid_input(f"demos are for modules with one predictor; {name} has {len(predictors)}.")
-    predictors[0].demos = [dict(demo) for demo in demos]
+    predictors[0].demos = demos
 
 
 def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:

@@ -15,10 +15,9 @@ from typing import Any
 import dspy
 from dspy.utils import exceptions as dspy_errors
 
-from . import forwarded_lms
 from .asked_lms import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .dspy_errors import ParentRefused
-from .dspy_parts import HAS_LM15
+from .dspy_parts import module_of_dspy
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_transport import LMCallOptions
 from .prompt_capture import refuse_to_send
@@ -27,11 +26,7 @@ from .worker_lm import counted
 
 def install() -> None:
     """Carry the requests of user code's LMs through the parent, in this process from now on."""
-    if not HAS_LM15:
-        forwarded_lms.install()
-        return
-    from dspy.clients import capabilities, execution
-
+    execution, capabilities = module_of_dspy("clients.execution"), module_of_dspy("clients.capabilities")
     execution.execute = _executing(execution.execute)
     execution.aexecute = _aexecuting(execution.aexecute)
     capabilities._capabilities = _telling(capabilities._capabilities)

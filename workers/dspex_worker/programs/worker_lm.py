@@ -311,6 +311,8 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
 
 def lm15_provider(model: str) -> str | None:
     """Return the provider of a model whose name says none ("gpt-4o-mini"), as DSPy understands it."""
+    if not HAS_LM15:
+        return "openai"
     try:
         return str(LM15Engine(RouterConfig(env={}), model_type="chat").resolve(model).provider)
     except Exception:  # lm15 raises several kinds; each means that it knows no such model
