@@ -10,6 +10,7 @@ import pytest
 import dspex
 from dspex.errors import LMConfigurationError, LMServerError, UnknownName
 from dspex.testing import FakeLM, FakeReply
+from tests.support.lm.embedding_endpoint import embedding_endpoint
 from tests.support.programs.lm_ways import WAYS
 
 Fake = Callable[..., FakeLM]
@@ -81,3 +82,13 @@ def test_a_refusal_is_dspys_error(supervisor: dspex.Supervisor, monkeypatch: pyt
         dspex.module(f"{OWN}:Asking", model="openai/strong-model", api_key="k", supervisor=supervisor, **headers)(
             question="q"
         )
+
+
+def test_an_embedder_asks_through_the_host(supervisor: dspex.Supervisor) -> None:
+    """process: with the host's key."""
+    with embedding_endpoint() as endpoint:
+        lm = dspex.LM("openai/small-embedder", api_base=endpoint.url, api_key="sk-of-the-embedder")
+        with dspex.context(lms={"embedder": lm}):
+            found = dspex.module(f"{OWN}:Embedding", supervisor=supervisor)(texts=["a", "bbb"])
+        assert found["vectors"] == [[1.0, 1.0], [3.0, 1.0]]
+        assert endpoint.requests[0][1]["authorization"] == "Bearer sk-of-the-embedder"

@@ -11,7 +11,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import dspy
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
@@ -31,6 +31,17 @@ _CARRIED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_heade
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 Record = Mapping[str, Any]
+
+
+class AskedLM(Protocol):
+    """What the parent is told of, as `dspy.LM` has it."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_type(self) -> str: ...
+    @property
+    def num_retries(self) -> int: ...
 
 
 class Descriptions:
@@ -74,12 +85,14 @@ class CallLMs:
         Raises:
             LMError: of the kinds that DSPy knows; the parent refused, or cannot carry it.
         """
-        clients = {name: value for name, value in lm.kwargs.items() if name in CLIENT_KEYS}
-        clients |= {name: value for name, value in options.items() if name in CLIENT_KEYS}
-        record = self._of_call(lm, clients) or self._described(lm, clients)
-        found = self._made.get(record)
+        found = self._made.get(self.record(lm, {**lm.kwargs, **options}))
         assert isinstance(found, FallbackLM)
         return found
+
+    def record(self, lm: AskedLM, options: Mapping[str, Any]) -> Record:
+        """Return the parent's record of a language model; as `carrier`."""
+        clients = {name: value for name, value in options.items() if name in CLIENT_KEYS}
+        return self._of_call(lm, clients) or self._described(lm, clients)
 
     def forget(self, carrier: FallbackLM) -> bool:
         """Forget what described this LM, which the parent knows no more; False if it came with the call."""
@@ -91,7 +104,7 @@ class CallLMs:
                     answers.forget(record)
         return True
 
-    def _of_call(self, lm: dspy.LM, clients: Mapping[str, Any]) -> Record | None:
+    def _of_call(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record | None:
         """Return the record of the call's own that is of this model, without its options for answers."""
         if any(clients.get(name) is not None for name in ("api_key", "api_base", "base_url")):
             return None
@@ -101,7 +114,7 @@ class CallLMs:
                 return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}}
         return None
 
-    def _described(self, lm: dspy.LM, clients: Mapping[str, Any]) -> Record:
+    def _described(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record:
         description = _description(lm, clients)
         digest = json.dumps(description, sort_keys=True)
         record = self._asked.get(digest) or self._shared.get(digest)
@@ -155,16 +168,15 @@ def is_forgotten(refused: ParentRefused) -> bool:
     return refused.failure.kind == "UnknownName"
 
 
-def headers_of(lm: dspy.LM, options: Mapping[str, Any]) -> list[list[str]]:
+def headers_of(lm: AskedLM, options: Mapping[str, Any]) -> list[list[str]]:
     """Return the headers that user code adds to its LM's requests; the parent drops those that are its own to set.
 
     Raises:
         LMConfigurationError: one is a credential, or they are no text.
     """
     given: dict[str, Any] = {}
-    for source in (lm.kwargs, options):
-        for name in ("headers", "extra_headers"):
-            given |= dict(source.get(name) or {})
+    for name in ("headers", "extra_headers"):
+        given |= dict(options.get(name) or {})
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise LMConfigurationError("The headers of an LM are text.", model=lm.model)
@@ -176,7 +188,7 @@ def headers_of(lm: dspy.LM, options: Mapping[str, Any]) -> list[list[str]]:
     return [[name, value] for name, value in given.items()]
 
 
-def _description(lm: dspy.LM, clients: Mapping[str, Any]) -> dict[str, Any]:
+def _description(lm: AskedLM, clients: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the parent is told of an LM."""
     if lm.model_type != "chat":
         raise _uncarried(lm, f"model_type={lm.model_type!r}")
@@ -204,7 +216,7 @@ def _seconds(timeout: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _uncarried(lm: dspy.LM, what: str) -> LMUnsupportedFeatureError:
+def _uncarried(lm: AskedLM, what: str) -> LMUnsupportedFeatureError:
     return LMUnsupportedFeatureError(
         f"dspy.LM({lm.model!r}) has {what}, which requests through the parent cannot have. Configure "
         f"dspex.LM({lm.model!r}, direct=True) with it in the host, as lm or in lms: then a worker connects by itself.",

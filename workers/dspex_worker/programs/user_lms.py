@@ -84,7 +84,7 @@ class CarriedCall:
 
     def __init__(self, lm: dspy.LM, call: Any) -> None:
         self._call = call
-        self._headers = headers_of(lm, call.legacy)
+        self._headers = headers_of(lm, {**lm.kwargs, **call.legacy})
         if call.legacy.get("model", lm.model) != lm.model:
             raise dspy_errors.LMConfigurationError(
                 "model belongs to LM(), not to a call's configuration.", model=lm.model
