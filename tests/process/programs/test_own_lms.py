@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import LMAuthError, LMConfigurationError, LMUnsupportedFeatureError, NotConfigured, UnknownName
+from dspex.errors import (
+    InvalidInput,
+    LMAuthError,
+    LMConfigurationError,
+    LMUnsupportedFeatureError,
+    NotConfigured,
+    UnknownName,
+)
 from dspex.services.described_lms import KEPT
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
@@ -348,6 +355,9 @@ def test_dspys_own_agents_take_lms_by_predictor(sup: dspex.Supervisor, asked: di
         "question -> answer", reward_fn=lambda i, p: 1.0, N=1, supervisor=sup, implementation="python"
     )
     assert best.using(lms={"module": "cheap"})(question="q").answer == "cheap"
+    two = dspex.module(f"{OWN}:TwoSteps", lms={"answer": "cheap"}, supervisor=sup)
+    with pytest.raises(InvalidInput, match="one language model"):
+        dspex.best_of_n(two, reward_fn=lambda inputs, prediction: 1.0, N=2)(question="q")
     with pytest.raises(UnknownName, match="'react'"):
         dspex.react("question -> answer", [look], lms={"raect": "cheap"})
 
