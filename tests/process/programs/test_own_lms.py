@@ -394,3 +394,20 @@ def test_several_answers_of_other_models_are_asked_for_as_in_dspy(
     """process"""
     dspex.module(f"{OWN}:Heating", model="strong", supervisor=sup)(question="q")
     assert [request.body["temperature"] for request in asked["strong"].requests] == [0.7, 0.7]
+
+
+def test_a_direct_lm_of_any_provider_is_asked_by_dspy_itself(sup: dspex.Supervisor) -> None:
+    """process: by programs and by user code that names it; with DSPy's own options, and counted."""
+    with _fake("openai/behind", "direct") as lm:
+        own: dict[str, Any] = {"extra_body": {"x": 1}, "seed": 3}
+        reached = dspex.LM("together_ai/llama", direct=True, api_base=lm.api_base, api_key=lm.api_key, **own)
+        with dspex.context(lms={"reached": reached}), dspex.Account("direct") as account:
+            assert (
+                dspex.predict("question -> answer", {"question": "q"}, lm="reached", supervisor=sup).answer == "direct"
+            )
+            assert (lm.requests[-1].body["x"], lm.requests[-1].body["seed"]) == (1, 3)
+            for model in ("reached", "together_ai/llama"):
+                program = dspex.module(f"{OWN}:Asking", model=model, temperature=0.4, supervisor=sup)
+                assert program(question=model).answer == "direct"
+                assert lm.requests[-1].body["temperature"] == 0.4
+        assert account.requests == 3 and account.tokens > 0
