@@ -190,15 +190,16 @@ class WorkerCalls:
         self, usage: Mapping[str, Mapping[str, Any]], account: Account, truncated: int, worker: str
     ) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_of_workers
-        if lm is not None and lm.direct:
-            pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
-            for used in usage.values():
+        direct = self.spec.direct_lms if usage else {}
+        if not direct:
+            return
+        pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
+        for model, used in usage.items():
+            if (lm := direct.get(model)) is not None:
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))
-            if truncated:
-                services_of(self.spec.supervisor_used).emit(
-                    Name.LM_TRUNCATED, model=lm.model, count=truncated, pool=GENERAL_POOL, worker=worker
-                )
+        if truncated:
+            facts = {"model": ", ".join(direct), "count": truncated, "pool": GENERAL_POOL, "worker": worker}
+            services_of(self.spec.supervisor_used).emit(Name.LM_TRUNCATED, **facts)
 
 
 def _on_cancel() -> OnCancel | None:

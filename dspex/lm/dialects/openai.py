@@ -18,9 +18,9 @@ from ...errors import (
     LMUnsupportedModelError,
 )
 from . import error_classes
+from .answer import Answer, Details, arguments_of, count, counters, no_answer, refused, tool_call
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
-from .answer import Answer, Details, arguments_of, count, counters, no_answer, refused, tool_call
 from .error_envelopes import complaint_in, fault_in
 from .json_body import as_object, decode, encode
 from .openai_request import body as body
