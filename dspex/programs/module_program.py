@@ -7,7 +7,7 @@ With a signature its inputs and outputs are checked and typed. Without one it is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,9 @@ class ModuleProgram(Program[S_co]):
         self.announce(services.supervisor)
         with super().registered(services), services.code.registered(self.code):
             yield
+
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        return iter(()) if self.is_open else super().fields_shown()  # else a worker would be asked
 
     def __repr__(self) -> str:
         if not self.is_open:
