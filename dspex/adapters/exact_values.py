@@ -21,6 +21,7 @@ from typing import Any, Final
 from dspex_worker.types.annotation_facts import classes_in
 
 from ..signatures.annotations import is_dspy_type
+from ..types.prediction import Prediction
 
 DEPTH_MOST: Final = 100
 NUMBERS_MOST: Final = 4096  # members of a set that are no text
@@ -53,6 +54,7 @@ class KnownClasses:
     def __init__(self, annotation: Any, packages: Collection[str] = ()) -> None:
         self._by_name: dict[str, Any] = {}
         self._packages = frozenset(packages)
+        self.makes_predictions = bool(packages)  # of a user's own module, which may return them within others
         self._add(annotation)
 
     def get(self, name: Any) -> Any:
@@ -218,6 +220,11 @@ def _row(inside: Any, known: KnownClasses, depth: int) -> Any:
     return tuple.__new__(kind, values) if is_row else tuple(values)
 
 
+def _prediction(inside: Any, known: KnownClasses, depth: int) -> Any:
+    values = _values(inside, known, depth)
+    return Prediction(values) if known.makes_predictions else values
+
+
 def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     from ..types import content
     from ..types.tool_calls import ToolCall, ToolCallResult
@@ -244,5 +251,6 @@ _OBJECTS: Final[dict[str, Callable[[Any, KnownClasses, int], Any]]] = {
     "record": _record,
     "row": _row,
     "dspy": _dspy,
+    "prediction": _prediction,
 }
 _NOTHING: Final = KnownClasses(None)

@@ -60,9 +60,14 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
             raise MemoryError("the worker ran out of memory during an LM call") from error
         raise failure_of(error, secrets) from error
     except ValueError as error:
-        if not str(error).startswith(_NO_LM):
+        if not is_lm_missing(error):
             raise
         raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
+
+
+def is_lm_missing(error: BaseException) -> bool:
+    """Whether it is how DSPy says that no LM is configured."""
+    return isinstance(error, ValueError) and str(error).startswith(_NO_LM)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
