@@ -303,8 +303,8 @@ def test_a_constructor_whose_model_refuses_raises_the_models_error(sup: dspex.Su
     with FakeLM(lambda messages: {"answer": "x"}) as lm:
         wrong = dspex.LM("openai/fake", api_base=lm.lm.api_base, api_key="sk-another")
         with pytest.raises(dspex.LMAuthError):
-            dspex.module(f"{OWN}:AskingFirst", supervisor=sup, lm=wrong)()
-        with pytest.raises(RemoteError, match="Broken could not be made: .*no index") as caught:
+            dspex.module(f"{OWN}:AskingFirst", isolate=True, supervisor=sup, lm=wrong)()
+        with pytest.raises(RemoteError, match=r"Broken could not be made: .*no index") as caught:
             dspex.module(f"{OWN}:Broken", supervisor=sup, lm=lm)()
         assert caught.value.type == "LookupError" and "own_programs.py" in caught.value.traceback
 
