@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from ...cancel_flag import CancelFlag
 from ...loop_thread import LoopThread
-from .cancel import BranchFlag, CancelFlag, cancelled
+from .cancel import BranchFlag, cancelled
 from .driver import Branch, BranchEnd, Expired, innermost, is_cancellation, left, settle
 from .threads import Threads
 
