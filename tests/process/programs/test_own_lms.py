@@ -411,3 +411,19 @@ def test_a_direct_lm_of_any_provider_is_asked_by_dspy_itself(sup: dspex.Supervis
                 assert program(question=model).answer == "direct"
                 assert lm.requests[-1].body["temperature"] == 0.4
         assert account.requests == 3 and account.tokens > 0
+
+
+def test_code_that_reads_its_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """process: gets a placeholder, which means the host's key, in "named" pools too, but at no address of the code."""
+    with _fake("openai/gpt-4o-mini", "by variables") as lm:
+        monkeypatch.setenv("OPENAI_API_KEY", str(lm.api_key))
+        monkeypatch.setenv("OPENAI_BASE_URL", lm.api_base)
+        for policy in ("named", "any"):
+            sup = dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=1, lms=policy)], lm="openai/gpt-4o-mini")
+            with sup:
+                assert dspex.module(f"{OWN}:ReadsItsKey", supervisor=sup)(question=policy).answer == "by variables"
+        with dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=1)]) as sup, _fake("openai/x", "x") as other:
+            assert dspex.module(f"{OWN}:ReadsItsKey", supervisor=sup)(question="q").answer == "by variables"
+            with pytest.raises(LMAuthError):
+                dspex.module(f"{OWN}:ReadsItsKey", api_base=other.api_base, supervisor=sup)(question="q")
+            assert str(lm.api_key) not in str([request.headers for request in other.requests])
