@@ -126,7 +126,8 @@ def build(
     """
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
-    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, imports)
+    named = imports.at(str(spec.get("version") or ""))
+    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, named)
     with within():
         program = (
             _of_dspy(found, name, spec, imports, make_lm)
