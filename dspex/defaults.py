@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InvalidInput, NotConfigured, SettingsError
 from .lm.observing import Observing
@@ -20,21 +20,12 @@ if TYPE_CHECKING:
     from .config import Config
     from .lm.call_history import HistoryEntry
     from .lm.lm_client import LMClient
+    from .lm.named_lms import LMLike as LMLike
     from .lm.named_lms import NamedLMs
     from .lm.record import LM
     from .pools.supervisor import Supervisor
     from .usage_stats import UsageStats
 
-
-class HasLM(Protocol):
-    """An object with a language model, such as a FakeLM."""
-
-    @property
-    def lm(self) -> LM: ...
-
-
-if TYPE_CHECKING:
-    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's or a configured name, settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"

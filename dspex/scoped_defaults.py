@@ -24,6 +24,7 @@ from .lm.observing import checked_callbacks
 
 if TYPE_CHECKING:
     from .adapters.adapter_names import Adapter
+    from .lm.named_lms import LMLike
     from .lm.record import LM
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -72,9 +73,9 @@ def scoped() -> ScopedDefaults:
 @contextlib.contextmanager
 def context(
     *,
-    lm: Any | None = None,
+    lm: LMLike | None = None,
     adapter: Adapter | None = None,
-    lms: Mapping[str, Any] | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     config: Mapping[str, Any] | None = None,
     history: bool | None = None,
     trace: bool | None = None,
@@ -91,7 +92,7 @@ def context(
     """
     outer = scoped()
     made = ScopedDefaults(
-        lm=outer.lm if lm is None else lm if is_name(lm) else lm_from(lm),
+        lm=outer.lm if lm is None else str(lm) if is_name(lm) else lm_from(lm),
         adapter=outer.adapter if adapter is None else _checked_adapter(adapter),
         lms=outer.lms if lms is None else MappingProxyType({**outer.lms, **named(lms)}),
         config=outer.config if config is None else MappingProxyType({**outer.config, **_checked_config(config)}),

@@ -34,7 +34,8 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, types, output_limit, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
+    "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
+    "__init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory",
     "session_state, user_code, error_report, reaping",

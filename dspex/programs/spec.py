@@ -6,6 +6,7 @@ import base64
 import contextlib
 import itertools
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,7 @@ class ProgramSpec:
     kept: CallHistory | bool | None = None  # its own history; False: in none; None: in the process's, if that is on
     callbacks: tuple[Any, ...] = ()
     idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
+    is_named_by_file: bool = False  # a file named its module: the pool's `imports` say whether workers may import it
     tool_set: str = ""  # the id under which workers ask for what is of the host's
 
     def __post_init__(self) -> None:
@@ -89,6 +91,11 @@ class ProgramSpec:
     def is_own(self) -> bool:
         """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
         return False
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """The names of its constructor's arguments that no file can hold."""
+        return ()
 
     @property
     def name_shown(self) -> str:
@@ -175,6 +182,16 @@ class ProgramSpec:
             UnknownName: one is named, and no configured LM has the name.
         """
         return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
+
+    @property
+    def direct_lms(self) -> dict[str, LM]:
+        """The language models that connect from workers, by the names under which their use is reported there."""
+        known = defaults.configured_lms(self.supervisor)
+        asked = [self.lm_of_workers, known.default, *self.lms_used.values(), *known.by_name.values()]
+        every = [each for lm in asked if lm is not None for each in (lm, *lm.fallbacks)]
+        carried = {lm.model for lm in every if not lm.direct}  # what passes by this process is counted there
+        named = {name: lm for name, lm in known.by_name.items() if lm.direct}
+        return named | {lm.model: lm for lm in every if lm.direct and lm.model not in carried}
 
     @property
     def adapter_used(self) -> str | None:
@@ -320,11 +337,14 @@ class ProgramSpec:
 
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
+        demos = (*self.demos, *(demos_of(self.state) if ":" not in self.module else ()))
+        if not demos:
+            return
         sig = self.signature
         may_be_marked = {
             name for name, field in sig.input_fields.items() if any(map(is_dspy_type, classes_in(field.annotation)))
         }
-        for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
+        for demo in demos:
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
     def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
@@ -344,12 +364,16 @@ class ProgramSpec:
         if lm is not None:
             asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
-    @contextlib.contextmanager
-    def registered(self, services: Services) -> Generator[None]:
+    def registered(self, services: Services) -> AbstractContextManager[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools, and types that are sent by value."""
-        codes = self.sent.codes.values()
-        with services.tools.registered(self.tool_set, self.tools), services.code.registered(codes):
-            yield
+        tools, codes = services.tools.registered(self.tool_set, self.tools), self.sent.codes.values()
+        return _both(tools, services.code.registered(codes)) if codes else tools
+
+
+@contextlib.contextmanager
+def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Generator[None]:
+    with one, other:
+        yield
 
 
 def _default_adapter(lm: LM | None) -> str:

@@ -84,7 +84,7 @@ class WorkerCalls:
         """Yield the output fields' text as it arrives, then the prediction."""
         with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:  # the call keeps the context that it is made in
-                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
+                chunks = supervisor.pool(GENERAL_POOL).stream("run_stream", arguments, **self._stream_options)
             with chunks:
                 for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -94,7 +94,7 @@ class WorkerCalls:
         """`stream`, for `async for`."""
         with self._sent(inputs, awaits=True) as (supervisor, arguments):
             with Account("call") as account:
-                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
+                chunks = supervisor.pool(GENERAL_POOL).astream("run_stream", arguments, **self._stream_options)
             async with chunks:
                 async for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -144,7 +144,12 @@ class WorkerCalls:
             "session": how.get("session"),
             "timeout": self.spec.timeout if timeout is None else timeout,
             "idempotent": how.get("retry", True) and self.spec.may_repeat,
+            "is_trusted": not self.spec.is_named_by_file,
         }
+
+    @property
+    def _stream_options(self) -> dict[str, Any]:
+        return {"timeout": self.spec.timeout, "is_trusted": not self.spec.is_named_by_file}
 
     def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)
@@ -187,15 +192,16 @@ class WorkerCalls:
         self, usage: Mapping[str, Mapping[str, Any]], account: Account, truncated: int, worker: str
     ) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_of_workers
-        if lm is not None and lm.direct:
-            pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
-            for used in usage.values():
+        direct = self.spec.direct_lms if usage else {}
+        if not direct:
+            return
+        pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
+        for model, used in usage.items():
+            if (lm := direct.get(model)) is not None:
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))
-            if truncated:
-                services_of(self.spec.supervisor_used).emit(
-                    Name.LM_TRUNCATED, model=lm.model, count=truncated, pool=GENERAL_POOL, worker=worker
-                )
+        if truncated:
+            facts = {"model": ", ".join(direct), "count": truncated, "pool": GENERAL_POOL, "worker": worker}
+            services_of(self.spec.supervisor_used).emit(Name.LM_TRUNCATED, **facts)
 
 
 def _on_cancel() -> OnCancel | None:

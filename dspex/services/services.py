@@ -61,8 +61,9 @@ class Services:
     def lm_record(self, lm: LM) -> dict[str, Any]:
         """Let workers ask this LM, and return what they need of it: no key, unless the LM is `direct`."""
         self.client.register(lm)
-        record = lm.to_wire()
-        record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
+        record = dict(_described(lm))
+        if lm.fallbacks:
+            record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
         return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
 
     def emit(self, name: Name, **facts: Any) -> bool:
@@ -87,6 +88,11 @@ class Services:
         )
         own = self.described_lms.of(request.worker)
         return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
+
+
+@functools.lru_cache(maxsize=256)
+def _described(lm: LM) -> dict[str, Any]:
+    return lm.to_wire()  # an LM never changes, and calls name the same few
 
 
 def services_of(supervisor: Supervisor) -> Services:

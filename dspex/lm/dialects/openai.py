@@ -19,6 +19,8 @@ from ...errors import (
 )
 from . import error_classes
 from .answer import Answer, Details, arguments_of, count, counters, no_answer, refused, tool_call
+from .asked_body import names_another as names_another
+from .asked_body import streams as streams
 from .error_envelopes import complaint_in, fault_in
 from .json_body import as_object, decode, encode
 from .openai_request import body as body
@@ -51,16 +53,6 @@ def endpoint(lm: LM) -> str:
 def owns(lm: LM, url: str) -> bool:
     """Return whether the URL is a completion of the LM's model."""
     return url == endpoint(lm)
-
-
-def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for a stream."""
-    return bool(asked.get("stream"))
-
-
-def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request's body names another model than the record."""
-    return asked.get("model") != lm.name
 
 
 def reporting(asked: dict[str, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class AsyncEventStream(AsyncIterator[PipelineEvent]):
             raise StopAsyncIteration
         try:
             item = await self._inbox.get()
-        except BaseException:
+        except BaseException:  # CancelledError while waiting
             await self.aclose()
             raise
         if isinstance(item, PipelineEvent):

@@ -43,9 +43,7 @@ class ThreadDriver:
         self._loop = loop
         self._flag = flag
         self._is_cancellable = is_cancellable
-
-    def check(self) -> None:
-        self._flag.check()
+        self.check = flag.check
 
     def close(self) -> None:
         self._threads.close()
@@ -105,7 +103,7 @@ class ThreadDriver:
                 raise
             future.cancel()
             raise Expired from None
-        except BaseException:
+        except BaseException:  # Ctrl-C while this thread waits: nobody wants the value
             future.cancel()
             raise
 

@@ -23,6 +23,7 @@ _MODULES = (
     "commands",
     "worker_lm",
     "user_lms",
+    "user_embedders",
     "kept_options",
     "modules",
     "metric_calls",
@@ -63,6 +64,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
         lm_answers,
         own_sources,
         shared_usage,
+        user_embedders,
         user_lms,
         user_settings,
     )
@@ -78,7 +80,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     carrying = user_lms if HAS_LM15 else forwarded_lms
-    for each in (carrying, user_settings, call_threads, kept_options, own_sources, shared_usage):
+    for each in (carrying, user_embedders, user_settings, call_threads, kept_options, own_sources, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
