@@ -193,7 +193,7 @@ class Handlers:
     # -- status and events -------------------------------------------------------------------------------------
 
     async def _status(self, fields: Fields) -> dict[str, Any]:
-        pools = self._supervisor.stats()
+        pools: dict[str, Any] = {name: dict(stats) for name, stats in self._supervisor.stats().items()}
         for stats in pools.values():
             stats["last_boot_error"] = redact(stats["last_boot_error"]) if stats["last_boot_error"] else None
         return {

@@ -77,7 +77,7 @@ class FakeLM(LM):
                 cache=cache,
                 **further,
             )
-        except BaseException:
+        except BaseException:  # also Ctrl-C, or a test's timeout: its thread would go on
             server.close()
             raise
 
