@@ -48,6 +48,7 @@ class MetricJob:
 
     examples: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "train" and "val"
     signature: Signature | None = None  # of the program's answers; None: nothing is known of their types
+    is_reward: bool = False
 
     def example(self, arguments: Mapping[str, Any]) -> Any:
         """Return the example that a worker names, else one of the fields that it sent."""
@@ -130,7 +131,7 @@ class Metrics:
         value = usable_result(metric(*placed, **named), metric)
         if inspect.isawaitable(value):
             value = self._awaited(value, request)
-        return wire_score(value, name_of(metric))
+        return float(value) if job.is_reward else wire_score(value, name_of(metric))
 
     def _awaited(self, value: Any, request: Callback) -> Any:
         """Return an asynchronous metric's result: from the caller's loop if it has one, else from the kept one."""

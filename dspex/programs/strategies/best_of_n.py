@@ -23,6 +23,7 @@ from dspex_worker.user_calls import Mismatch, require_result, score_in
 
 from ...adapters.validation import checked_inputs, typed_outputs
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
+from ...services.metrics import MetricJob
 from ...types.example import Example
 from ...types.prediction import Prediction
 from ..program import Program
@@ -133,7 +134,7 @@ class BestOfN(Strategy):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.registered(self.tool_set, self._rewarded):
+            with services.metrics.registered(self.tool_set, self._rewarded, MetricJob(is_reward=True)):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:
@@ -249,7 +250,7 @@ def score_of(given: Any) -> float:
     """Return a reward as a number: a number, a bool, or what holds one as `score`.
 
     Raises:
-        InvalidInput: it is anything else, or not finite.
+        InvalidInput: it is anything else.
         NoReward: it is a coroutine or a generator.
     """
     try:
@@ -257,7 +258,7 @@ def score_of(given: Any) -> float:
     except Mismatch as error:
         raise NoReward(str(error), key="reward_fn") from error
     try:
-        return float(score_in(given, "reward"))
+        return float(score_in(given, "reward", may_be_odd=True))
     except Mismatch as error:
         raise InvalidInput(str(error), field="reward_fn") from error
 

@@ -67,9 +67,16 @@ def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict
     """
     if "import" in spec:
         function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
-        return _recording(lambda arguments, prediction: score_of(in_call(running(), function, arguments, prediction)))
+        return _recording(lambda arguments, prediction: _reward_of(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
-    return _recording(lambda arguments, prediction: score_of(metric(dspy.Example(**arguments), prediction)))
+    return _recording(lambda arguments, prediction: _reward_of(metric(dspy.Example(**arguments), prediction)))
+
+
+def _reward_of(value: Any) -> float:
+    try:
+        return float(score_in(value, "reward", may_be_odd=True))
+    except Mismatch as error:
+        raise invalid_input(str(error), "reward_fn") from error
 
 
 def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
