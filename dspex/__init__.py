@@ -18,6 +18,7 @@ _HOMES = {
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
+    "context": "scoped_defaults",
     "default_supervisor": "defaults",
     "LM": "lm.record",
     "Signature": "signatures.signature",
@@ -45,6 +46,10 @@ _HOMES = {
     "rag": "programs.factories",
     "explain": "programs.factories",
     "majority_of": "programs.strategies.majority",
+    "Image": "types.image",
+    "Audio": "types.audio",
+    "File": "types.file",
+    "History": "types.content",
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
@@ -151,12 +156,17 @@ if TYPE_CHECKING:
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
+    from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
     from .templates import template as template
+    from .types.audio import Audio as Audio
     from .types.chunk import Chunk as Chunk
+    from .types.content import History as History
+    from .types.file import File as File
+    from .types.image import Image as Image
     from .types.prediction import Prediction as Prediction
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
-from typing import Any, Final
+from inspect import isclass
+from typing import Any, Final, get_origin
 
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import Field
@@ -74,7 +74,12 @@ def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
 def _require_schemas(sig: Signature) -> None:
     """Check that every class has a schema: DSPy refuses others when the signature is made; here, when compiled."""
     for field in sig.input_fields.values():
-        if any(inspect.isclass(kind) for kind in classes_in(field.annotation)):
+        if any(True for _ in classes_in(field.annotation)) or _is_odd(field.annotation):
             from pydantic import TypeAdapter
 
             TypeAdapter(field.annotation)
+
+
+def _is_odd(annotation: Any) -> bool:
+    """Whether this is a form of typing alone, such as Never, that no value has."""
+    return get_origin(annotation) is None and not isclass(annotation) and annotation is not Any

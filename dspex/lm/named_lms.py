@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
+from .dspy_lms import is_dspy_lm, lm_of_dspy
 from .record import LM
 
 NAME_MOST = 200  # characters
@@ -66,13 +67,15 @@ def named(given: Any) -> Mapping[str, LM]:
 
 
 def lm_from(given: Any, key: str = "lm") -> LM:
-    """Return the LM for an LM, a model's name, a table of its settings, or what holds an LM.
+    """Return the LM for an LM, a `dspy.LM`, a model's name, a table of its settings, or what holds an LM.
 
     Raises:
         SettingsError: it is none of these.
     """
     if isinstance(given, LM):
         return given
+    if is_dspy_lm(given):
+        return lm_of_dspy(given, key)
     if isinstance(given, str):
         return LM(given)
     if isinstance(given, dict):
@@ -120,8 +123,8 @@ def unknown_lm(name: str, known: Iterable[str]) -> UnknownName:
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or "/" in name or not name.isprintable():
         raise SettingsError(
-            f"An LM cannot be named {name!r}: a name is text of 1 to {NAME_MOST} characters without a slash, which only "
-            f"models' names have.",
+            f"An LM cannot be named {name!r}: a name is text of 1 to {NAME_MOST} characters without a slash, which "
+            f"only models' names have.",
             key="lms",
         )
     return name

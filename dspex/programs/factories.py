@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
 from ..signatures.signature import Signature, signature
-from .comparison import Comparison
+from .chain_comparison import ChainComparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .optimized import Optimized
     from .program import S
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
     from .routing import Implementation
 
     Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
@@ -288,7 +289,7 @@ def _plain(module: str, sig: Any, options: dict[str, Any]) -> Program:
     allow_markers = options.pop("allow_markers", False)
     if ":" in module:
         return own_module(module, known, tools, options, allow_markers=allow_markers)
-    kind = Comparison if module == "dspy.MultiChainComparison" else Program
+    kind = ChainComparison if module == "dspy.MultiChainComparison" else Program
     return kind(module, known, _plain_options(module, options), tools, allow_markers=allow_markers)
 
 

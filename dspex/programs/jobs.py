@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput
 from ..signatures.signature import Signature
 

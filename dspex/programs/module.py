@@ -9,6 +9,7 @@ it has done so already.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +22,11 @@ from ..signatures.signature import Signature, signature
 from .module_program import OPEN, ModuleProgram
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from ..signatures.signature import SignatureLike
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -106,6 +108,7 @@ def own_module(name: str, sig: Signature, tools: Any, options: Mapping[str, Any]
 
 def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> ModuleProgram:
     label, name, code = _named(what)
+    source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
     plain = {key: value for key, value in init.items() if _is_plain(value)}
     sent = () if code is None else (code,)
     given = None
@@ -113,7 +116,7 @@ def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> Modu
         arguments = SentCode.of({k: v for k, v in init.items() if k not in plain}, f"the arguments of {label}")
         given, sent = arguments.name, (*sent, arguments)
     known = OPEN if sig is None else signature(sig)
-    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given)
+    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given, source=source)
 
 
 def _named(what: Any) -> tuple[str, str, SentCode | None]:
@@ -125,7 +128,7 @@ def _named(what: Any) -> tuple[str, str, SentCode | None]:
             )
         if not what.startswith("__main__:"):
             return what, what, None
-        what = _in_main(what)
+        what = _main_object(what)
     if not callable(what):
         raise InvalidInput(
             f"What runs is a dspy.Module, its class, a function, or 'package.module:Class', not {what!r:.100}.",
@@ -139,13 +142,21 @@ def _named(what: Any) -> tuple[str, str, SentCode | None]:
     return label, code.name, code
 
 
+def _source_of(what: Any) -> str:
+    """Return the source of a class, or of a live module's; empty where it cannot be had."""
+    try:
+        return inspect.getsource(what if isinstance(what, type) else type(what))
+    except (OSError, TypeError):
+        return ""
+
+
 def _is_path(text: str) -> bool:
     module_name, colon, qualified = text.partition(":")
     parts = [*module_name.split("."), *qualified.split(".")]
     return bool(colon) and all(part.isidentifier() for part in parts)
 
 
-def _in_main(path: str) -> Any:
+def _main_object(path: str) -> Any:
     found: Any = sys.modules["__main__"]
     for part in path.partition(":")[2].split("."):
         if not hasattr(found, part):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.validation import open_inputs
+from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
 from ..errors import NotConfigured
 from ..services.code import SentCode
 from ..services.services import services_of
@@ -36,12 +36,12 @@ class ModuleProgram(Program[S_co]):
     label: str = ""
     code: tuple[SentCode, ...] = ()  # what of it is sent by value
     given: str | None = None  # the name of the arguments of its constructor that are sent by value
+    source: str = ""  # of a class that is sent by value: DSPy's Refine shows it to a model
     is_function: bool = False
     isolate: bool = False
 
     @property
     def is_open(self) -> bool:
-        """Whether it has no signature."""
         return self.signature is OPEN
 
     @property
@@ -59,11 +59,11 @@ class ModuleProgram(Program[S_co]):
         Raises:
             UnknownName, InvalidInput, RemoteError: it cannot be made.
         """
-        return tuple(self.described["inputs"]) if self.is_open else super().inputs
+        return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
     def described(self) -> Mapping[str, Any]:
-        """What a worker says of it: "inputs", "required" (of them), "takes_any", "predictors"."""
+        """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):
@@ -80,19 +80,33 @@ class ModuleProgram(Program[S_co]):
     def candidate(self, lm: LM | None) -> Candidate:
         return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not self.is_open:
-            return super().crossed(inputs)
-        return dict(inputs), open_inputs(inputs, allow_markers=self.allow_markers)
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(inputs) if self.is_open else super().checked(inputs)
 
-    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(outputs) if self.is_open else super().typed(outputs)
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        return open_inputs(inputs, allow_markers=self.allow_markers) if self.is_open else super().crossed(inputs)
+
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if not self.is_open:
+            return super().typed(outputs, objects)
+        return added_outputs(outputs, objects or {}, self.packages)
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages whose classes it may give, where they are loaded here: its own, and the script's."""
+        return frozenset({"__main__", self.module.partition(":")[0].partition(".")[0]})
 
     def to_wire(self) -> dict[str, Any]:
         wire = super().to_wire()
         if self.is_open:
             wire["signature"] = None
-        more = {"label": self.label, "given": self.given, "isolate": self.isolate, "function": self.is_function}
+        more = {
+            "label": self.label,
+            "given": self.given,
+            "isolate": self.isolate,
+            "function": self.is_function,
+            "source": self.source,
+        }
         wire.update({name: value for name, value in more.items() if value})
         if any(code.lms for code in self.code):
             record = services_of(self.supervisor_used).lm_record

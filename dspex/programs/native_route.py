@@ -29,7 +29,6 @@ from ..types.prediction import Prediction
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
 
-
 HEAT_OF_MANY = 0.7  # the temperature of several answers to one question
 
 

@@ -32,9 +32,10 @@ class ProgramOptions(TypedDict, total=False):
 
     `lm` is an LM, a model's name, or the name of a configured one; without it, the program asks the LM of the open
     `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
-    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in seconds: None is the pool's default, math.inf no limit.
-    Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
-    worker dies, False forbids it; None allows it to what is made of LM requests alone.
+    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
+    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
+    cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
+    made of LM requests alone.
     """
 
     lm: LMLike | None

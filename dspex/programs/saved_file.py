@@ -17,11 +17,10 @@ from typing import Any
 from dspex_worker import saved_state
 
 from .. import defaults
-from ..adapters.validation import texts_in
+from ..adapters.adapter_names import ADAPTERS
 from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
-from ..types.markers import START
-from .program_options import ADAPTERS
+from ..types.markers import START, texts_in
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small

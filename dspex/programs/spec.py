@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.validation import crossed_inputs, demo_to_wire, typed_outputs
+from ..adapters.plain_data import is_plain
+from ..adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
 from ..scoped_defaults import scoped
+from ..services.sent_types import SentTypes
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import OutputField
 from ..signatures.signature import Signature
-from ..signatures.wire_form import imports_types, signature_to_wire
+from ..signatures.wire_form import imports_types
+from ..types.dspy_objects import value_here
 from . import program_options
 from .native_route import default_adapter
+from .predictor_names import ONLY_PREDICTORS, require_predictors
 from .program_state import NativeState, demos_of, native_state
 from .routing import NATIVE_MODULES
-from .predictor_names import ONLY_PREDICTORS, require_predictors
 
 if TYPE_CHECKING:
     from ..lm.record import LM
@@ -70,6 +74,11 @@ class ProgramSpec:
             object.__setattr__(self, "tool_set", new_set_id())
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has no signature: a user's module, which takes and gives what it likes."""
+        return False
+
+    @property
     def is_own(self) -> bool:
         """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
         return False
@@ -85,6 +94,17 @@ class ProgramSpec:
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs."""
         return tuple(self.signature.input_fields)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """What is known of its inputs: their names, those that are required, and whether it takes any others."""
+        fields = self.signature.input_fields
+        required = [name for name, field in fields.items() if not field.has_default]
+        return {"inputs": list(fields), "required": required, "takes_any": False}
+
+    def inputs_named(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the inputs that a caller gives, out of what is `described`."""
+        return tuple(described["inputs"])
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -170,23 +190,45 @@ class ProgramSpec:
         given = self.use_native_function_calling
         return is_native_by_default(adapter) if given is None else given
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages whose classes it may give beside those of its signature; none, but for a user's own module."""
+        return frozenset()
+
     # -- for a worker --------------------------------------------------------------------------------------------
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the checked inputs, and the same as plain data that a worker receives exactly.
+    @property
+    def sent(self) -> SentTypes:
+        """How its types get to workers.
+
+        Raises:
+            SignatureError, EncodeError, FrameTooLarge, MissingDependency: one cannot.
+        """
+        return SentTypes.of(self.signature, as_themselves=self.is_own)
+
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checked inputs as native code takes them.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
+        """
+        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        """Return the checked inputs, ready for a worker.
 
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
         return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
 
-    def typed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a worker's outputs with their Python types.
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return a worker's outputs with their Python types; `objects` are those that are not plain data.
 
         Raises:
             AdapterParseError: a value does not fit its type.
         """
-        return typed_outputs(self.answered, outputs)
+        return typed_outputs(self.answered, outputs, objects)
 
     def to_wire(self) -> dict[str, Any]:
         """Return what a worker builds the module from.
@@ -198,15 +240,24 @@ class ProgramSpec:
             self._refuse_marked_demos()
         wire: dict[str, Any] = {
             "module": self.module,
-            "signature": signature_to_wire(self.signature),
+            "signature": self.sent.wire,
             "options": dict(self.options),
             "state": self.state,
         }
         if self.demos:
-            wire["demos"] = [demo_to_wire(demo, f"demos[{at}]") for at, demo in enumerate(self.demos)]
+            wire |= self._demos_to_wire()
         if self.tools or self.module in _AGENTS:
             wire["tools"] = specs_of(self.tools, self.tool_set)
         return wire
+
+    def _demos_to_wire(self) -> dict[str, Any]:
+        """Return the demos: as data, with DSPy's types as prompts show them, or as Python objects in text."""
+        demos = [value_here(dict(demo.items())) for demo in self.demos]
+        if all(map(is_plain, demos)):
+            return {"demos": demos}
+        carried = self.sent.carried({"demos": demos})
+        assert carried is not None
+        return {"carried_demos": base64.b64encode(carried).decode("ascii")}
 
     def wire_lms(self, services: Services) -> dict[str, Any]:
         """Return what a worker is told of the predictors' language models, beside `to_wire`."""
@@ -241,8 +292,9 @@ class ProgramSpec:
 
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
-        """Register what `to_wire` refers to, for the time of the block: the tools."""
-        with services.tools.registered(self.tool_set, self.tools):
+        """Register what `to_wire` refers to, for the time of the block: the tools, and types that are sent by value."""
+        codes = self.sent.codes.values()
+        with services.tools.registered(self.tool_set, self.tools), services.code.registered(codes):
             yield
 
 

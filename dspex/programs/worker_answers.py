@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.types import nested_values
 
+from ..adapters.exact_values import KnownClasses, UnreadableForm, value_of
 from ..errors import ProtocolError
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
@@ -28,19 +29,29 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
         "outputs": lambda given: _is_map(given) or (is_value and given is None),
         "completions": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
         "usage": lambda given: given is None or (_is_map(given) and all(map(_is_map, given.values()))),
+        "exact": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
     }
-    return _checked("run", value, worker, rules)
+    found = _checked("run", value, worker, rules)
+    count = 1 + len(found.get("completions") or ())
+    exact = found.get("exact") or [{}] * count
+    if len(exact) != count:
+        raise ProtocolError(f"Worker {worker} answered 'run' with {len(exact)} 'exact' for {count} sets of outputs.")
+    return found | {"exact": exact}
 
 
-def returned(reply: dict[str, Any], worker: str) -> Any:
-    """Return what an open program returned that is no prediction: text, numbers, lists, tuples, dicts, predictions."""
+def returned(reply: dict[str, Any], worker: str, packages: Collection[str] = ()) -> Any:
+    """Return what an open program returned that is no prediction: text, numbers, lists, tuples, dicts, predictions.
+
+    Objects of the `packages` that are loaded here come as what they are.
+    """
+    known = KnownClasses(None, packages)
 
     def prediction_of(outputs: dict[str, Any]) -> Prediction:
         return Prediction(outputs, route=f"python:{worker}")
 
     try:
-        return nested_values.read(reply["value"], prediction_of)
-    except nested_values.UnreadableValue as error:
+        return nested_values.read(reply["value"], prediction_of, lambda form: value_of(form, known))
+    except (nested_values.UnreadableValue, UnreadableForm) as error:
         raise ProtocolError(f"Worker {worker} answered 'run' with an impossible 'value': {error}.") from error
 
 
@@ -51,7 +62,7 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
         return isinstance(given, list) and all(map(_is_text, given))
 
     rules: dict[str, _Rule] = {
-        **dict.fromkeys(("inputs", "required", "predictors"), are_texts),
+        **dict.fromkeys(("inputs", "required", "texts", "predictors"), are_texts),
         "takes_any": lambda given: isinstance(given, bool),
     }
     return _checked("describe_program", value, worker, rules)

@@ -91,21 +91,22 @@ class WorkerCalls:
         spec = self.spec
         lm = spec.lm_of_workers
         spec.require_tools(lm)
-        typed, wire = spec.crossed(inputs)
+        crossed = spec.crossed(inputs)
         supervisor = spec.supervisor_used
         services = services_of(supervisor)
         if lm is not None and lm.direct:
             services.client.usage.check(services.accounts.of(GENERAL_POOL, None))  # others are checked as they pass by
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
-        given = tools_among(typed)
+        given, carried = tools_among(crossed.typed), spec.sent.carried(crossed.carried)
         arguments = {
             "spec": spec.to_wire() | spec.wire_lms(services),
-            "inputs": wire,
+            "inputs": crossed.plain,
             "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
+            **({"carried": carried} if carried else {}),
             **({"tool_set": new_set_id()} if given else {}),
             **({"awaits": True} if awaits and spec.is_own else {}),
         }
@@ -125,11 +126,11 @@ class WorkerCalls:
         usage = reply.get("usage") or {}
         self._count_direct(usage, account)
         if "value" in reply:
-            return worker_answers.returned(reply, worker)
-        typed = self.spec.typed
-        completions = [typed(each) for each in reply.get("completions") or ()]
+            return worker_answers.returned(reply, worker, self.spec.packages)
+        typed, (objects, *others) = self.spec.typed, reply["exact"]
+        completions = list(map(typed, reply.get("completions") or (), others))
         return Prediction(
-            typed(reply["outputs"]),
+            typed(reply["outputs"], objects),
             completions=completions,
             usage=usage,
             cached=bool(reply.get("cached", not usage)),

@@ -23,6 +23,7 @@ from dspex_worker.wire import FRAME_LIMIT
 
 from .. import defaults
 from ..errors import EncodeError, FrameTooLarge, MissingDependency, UnknownName
+from .code_pickler import NameOf, pickler_class
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -120,10 +121,28 @@ def _finds(finder: Any, name: str) -> bool:
     return isinstance(found, importlib.machinery.ModuleSpec)
 
 
+def _no_name(kind: Any) -> None:
+    return None
+
+
 # --- pickling -----------------------------------------------------------------------------------------------------
 
 
-def _pickled(thing: Any, label: str) -> tuple[bytes, tuple[LM, ...]]:
+def carried(values: dict[str, Any], name_of: NameOf) -> bytes:
+    """Return a call's values as a worker reads them; classes that `name_of` knows go under their names.
+
+    Raises:
+        EncodeError: one cannot be pickled, or is a language model, whose key would leave this process.
+        MissingDependency: cloudpickle is not installed here.
+    """
+    parts = {name: _pickled(value, name, name_of) for name, value in values.items()}
+    for name, (_, lms) in parts.items():
+        if lms:
+            raise EncodeError(name, "LM", "its key would leave this process; give it as lm=")
+    return pickle.dumps({name: data for name, (data, _) in parts.items()})
+
+
+def _pickled(thing: Any, label: str, name_of: NameOf = _no_name) -> tuple[bytes, tuple[LM, ...]]:
     try:
         import cloudpickle  # type: ignore[import-untyped]
     except ImportError as error:
@@ -132,8 +151,9 @@ def _pickled(thing: Any, label: str) -> tuple[bytes, tuple[LM, ...]]:
             package="cloudpickle",
         ) from error
     lms: list[LM] = []
+    base: Any = pickler_class(cloudpickle, name_of)
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(base):  # type: ignore[misc]
         def persistent_id(self, item: Any) -> int | None:
             lm = _lm_of(item)
             if lm is None:

@@ -1,8 +1,8 @@
 """`DescribedLMs`: find or make the LM that user code in a worker asks for, as in `dspy.LM("openai/gpt-4o-mini")`.
 
 What is configured is found by its name or its model. Where the pool's setting `lms` is "any", another LM is made of the
-host's variables; it is the worker's own, and no other worker's. The host's keys go nowhere but to the endpoints that the
-host knows; a key that the user's code gives goes where that code says. Any thread.
+host's variables; it is the worker's own, and no other worker's. The host's keys go nowhere but to the endpoints that
+the host knows; a key that the user's code gives goes where that code says. Any thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
-from ..errors import DspexError, InvalidInput, LMConfigurationError, LMUnsupportedFeatureError, SettingsError, UnknownName
+from ..errors import (
+    DspexError,
+    InvalidInput,
+    LMConfigurationError,
+    LMUnsupportedFeatureError,
+    SettingsError,
+    UnknownName,
+)
 from ..lm.named_lms import NamedLMs, is_name
 from ..lm.providers import PROVIDERS
 from ..lm.record import LM
@@ -102,7 +109,9 @@ def _checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _require_text(asked: Mapping[str, Any], name: str, most: int) -> None:
     text = asked.get(name, "x")
     if not isinstance(text, str) or not 0 < len(text) <= most or not text.isprintable():
-        raise InvalidInput(f"The {name} of a language model is text of 1 to {most:,} characters on one line.", field=name)
+        raise InvalidInput(
+            f"The {name} of a language model is text of 1 to {most:,} characters on one line.", field=name
+        )
 
 
 def _configured(known: NamedLMs, model: str) -> LM | None:
@@ -180,8 +189,8 @@ def _refused(asked: Mapping[str, Any], known: NamedLMs, pool: str, *, is_endpoin
         f"{', '.join(sorted(known.by_name)) or 'none'}; models: {', '.join(models) or 'none'})"
     )
     return LMConfigurationError(
-        f"{what}, and the pool {pool!r} takes configured ones only (its setting lms is \"named\", the default of a "
-        f"service). Configure it, in the [lm] table or as [lms.<name>], or set lms = \"any\" for the pool.",
+        f'{what}, and the pool {pool!r} takes configured ones only (its setting lms is "named", the default of a '
+        f'service). Configure it, in the [lm] table or as [lms.<name>], or set lms = "any" for the pool.',
         model=model,
     )
 
@@ -189,7 +198,7 @@ def _refused(asked: Mapping[str, Any], known: NamedLMs, pool: str, *, is_endpoin
 def _unsupported(model: str, error: UnknownName) -> DspexError:
     return LMUnsupportedFeatureError(
         f"{error} The host cannot carry requests to {model!r}. If DSPy itself can reach it, configure "
-        f"dspex.LM({model!r}, direct=True) in the host, as lm or in lms: then dspy.LM({model!r}) in a worker connects by "
-        f"itself.",
+        f"dspex.LM({model!r}, direct=True) in the host, as lm or in lms: then dspy.LM({model!r}) in a worker connects "
+        f"by itself.",
         model=model,
     )

@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput, SettingsError, UnknownName
+from ..types.dspy_objects import value_here
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def tools_among(value: Any) -> tuple[Tool, ...]:
 def _tool_of(function: Any) -> Tool:
     from ..types.tool import Tool
 
+    function = value_here(function)
     if isinstance(function, Tool):
         return function
     if not callable(function):

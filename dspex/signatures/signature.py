@@ -10,17 +10,19 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import SignatureError, UnknownName
+from ..types.dspy_objects import annotation_here, is_signature_class
 from .annotations import annotation_text, without_metadata
 from .field import Field
 from .grammar import check_name, read_fields
 
-SignatureLike = typing.Union["str", "Signature", "type[Signature]"]
+SignatureLike = typing.Union["str", "Signature", "type[Signature]"]  # or a class of DSPy's, which has no types
 _T = typing.TypeVar("_T")
 
 
@@ -32,9 +34,9 @@ def signature(
 ) -> Signature:
     """Return the signature that `spec` describes.
 
-    `spec` is DSPy's string form, a signature, or `{name: InputField(...)}` / `{name: (type, OutputField(...))}`.
-    `custom_types` maps the names in a string to enums, pydantic models or other classes; nothing is ever imported.
-    Without instructions the text is DSPy's own default.
+    `spec` is DSPy's string form, a signature, a class derived from `dspy.Signature`, or `{name: InputField(...)}` /
+    `{name: (type, OutputField(...))}`. `custom_types` maps the names in a string to enums, pydantic models or other
+    classes; nothing is ever imported. Without instructions the text is DSPy's own default.
 
     Raises:
         SignatureError: it is none; the message has the position, and near names.
@@ -49,12 +51,22 @@ def signature(
         return spec if instructions is None else spec.with_instructions(instructions)
     if isinstance(spec, Mapping):
         return Signature._of(dict(_named_fields(spec)), instructions or "")
+    if is_signature_class(spec):
+        made = _of_dspy_class(spec)
+        return made if instructions is None else made.with_instructions(instructions)
     raise SignatureError(f"A signature is a string, a Signature or a mapping of fields, not {type(spec).__name__}.")
 
 
 def signature_of_fields(fields: Mapping[str, Field], doc: str) -> Signature:
     """Return the signature of fields that are complete already; for `wire_form`."""
     return Signature._of(fields, doc) if doc else _with_exact_doc(fields, doc, "StringSignature")
+
+
+def _of_dspy_class(cls: Any) -> Signature:
+    """Return the signature of a class, which may change: its instructions can be set."""
+    from .dspy_signatures import fields_of_class
+
+    return _with_exact_doc(fields_of_class(cls), cls.__doc__ or "", cls.__name__)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -231,6 +243,14 @@ class Signature(metaclass=_ClassForm):
         return (Signature,)  # so that `class Narrower(QA): ...` works although QA is a value
 
 
+# What `make_signature` of DSPy takes for a type; `typing.List` alone is none of these.
+_TYPE_FORMS: Any = (
+    type,
+    getattr(typing, "_GenericAlias"),  # noqa: B009 - private, as in DSPy
+    getattr(typing, "_SpecialForm"),  # noqa: B009
+    types.GenericAlias,
+    types.UnionType,
+)
 _CHANGEABLE = ("annotation", "constraints", "default", "default_factory", "desc")
 
 
@@ -246,15 +266,36 @@ def _default_instructions(inputs: Mapping[str, Field], outputs: Mapping[str, Fie
 
 def _side_text(fields: Mapping[str, Field]) -> str:
     return ", ".join(
-        name if field.annotation is str else f"{name}: {annotation_text(field.annotation)}"
+        name if field.annotation is str else f"{name}: {_shown_type(field.annotation)}"
         for name, field in fields.items()
     )
 
 
+def _shown_type(annotation: Any) -> str:
+    try:
+        return annotation_text(annotation)
+    except SignatureError:  # a callable, say: it runs natively
+        return str(annotation)
+
+
 def _named_fields(spec: Mapping[str, Any]) -> Iterator[tuple[str, Field]]:
     for name, value in spec.items():
+        if not isinstance(name, str):
+            raise SignatureError(f"The name of a field is a string, not {name!r}.")
         type_, field = value if isinstance(value, tuple) and len(value) == 2 else (None, value)
+        _require_type(name, type_)
         yield name, _named(name, field, type_)
+
+
+def _require_type(name: str, type_: Any) -> None:
+    """Check what a mapping gives as a type, as DSPy does (`make_signature`): a NewType or a text is none.
+
+    Raises:
+        SignatureError: it is none.
+    """
+    if type_ is None or isinstance(type_, _TYPE_FORMS):
+        return
+    raise SignatureError(f"The type of the field {name!r} is {type_!r}, which is no type.")
 
 
 def _named(name: str, field: Any, type_: Any) -> Field:
@@ -271,6 +312,7 @@ def _named(name: str, field: Any, type_: Any) -> Field:
 
 
 def _own_type(name: str, type_: Any) -> Any:
+    type_ = annotation_here(type_)
     if typing.get_origin(type_) is typing.Annotated:
         for item in type_.__metadata__:  # pydantic's Field(default=...), say, which DSPy takes for the field's own
             if hasattr(item, "is_required") and not item.is_required():

@@ -1,42 +1,57 @@
 """Convert a signature to plain data and back: the form that the parent and its workers exchange.
 
 The form is {"instructions", "fields": [...], "types": {...}}; types are texts (`annotations.py`), and the classes
-they name are described in "types". Only this file knows the form. Rebuilt models must give the very JSON schema
-that they were built from, or they are refused: prompts quote it.
+they name are described in "types". Only this file knows the form. A class is described by its schema where that says
+all of it (`described_types`), and rebuilt models must give the very JSON schema that they were built from; every other
+class is imported by the worker, or sent to it by value.
 """
 
 from __future__ import annotations
 
 import copy
-import enum
 import functools
-import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
+from dspex_worker.types import annotation_writer
+from dspex_worker.types.annotation_writer import Unwritable
 from dspex_worker.types.enum_specs import enum_spec
 from dspex_worker.types.type_names import CONSTRAINT_WORDS
 from dspex_worker.types.type_specs import classes_from_specs
 
 from ..errors import EncodeError, SignatureError
-from .annotations import annotation_text, classes_in, is_dspy_type, read_canonical
+from .annotations import classes_in, is_dspy_type, read_canonical
+from .described_types import is_described_class
 from .field import Field
 from .grammar import check_name
 from .signature import Signature, signature_of_fields
 
+IMPORTED = "__dspex_import__"  # on a class that stands for one that only workers import
 
-def signature_to_wire(sig: Signature) -> dict[str, Any]:
-    """Return a signature as JSON-able data from which a worker builds the same DSPy signature; not to be changed.
 
-    Equal signatures give equal data.
+class Sender(Protocol):
+    """Gets classes and values to workers as they are."""
+
+    def of_class(self, kind: type) -> dict[str, str]:
+        """Return how a worker gets the class: {"import": path} or {"value": name of sent code}."""
+
+    def by_value(self, thing: Any, label: str) -> str:
+        """Return the name under which a worker gets the thing itself."""
+
+
+def signature_to_wire(sig: Signature, sender: Sender | None = None, *, as_themselves: bool = False) -> dict[str, Any]:
+    """Return a signature as JSON-able data from which a worker builds the same DSPy signature.
+
+    Equal signatures give equal data. Without a `sender` the data are to be kept, in a file, and name the classes that
+    no schema describes by their import path. `as_themselves` is for workers whose program has these classes too.
 
     Raises:
         SignatureError: a type that cannot be named or described.
-        EncodeError: a default that is not JSON.
+        EncodeError: a default that cannot be sent, or kept.
     """
-    if any(field.default_factory is not None for field in sig.fields.values()):
-        return _to_wire(sig)  # it may make another default each time
-    return sig.derive("wire form", _to_wire)
+    types = _Types(sig, sender, as_themselves)
+    fields = [_field_to_wire(field, types) for field in sig.fields.values()]
+    return {"instructions": sig.doc, "fields": fields, "types": types.specs}
 
 
 def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any] | None = None) -> Signature:
@@ -63,33 +78,24 @@ def imports_types(sig: Signature) -> bool:
     return sig.derive("imports types", _imports_types)
 
 
-def _to_wire(sig: Signature) -> dict[str, Any]:
-    return {
-        "instructions": sig.doc,
-        "fields": [_field_to_wire(field) for field in sig.fields.values()],
-        "types": _types_to_wire(sig),
-    }
-
-
 def _imports_types(sig: Signature) -> bool:
     kinds = (kind for field in sig.fields.values() for kind in classes_in(field.annotation))
-    return any(not is_dspy_type(kind) and not _is_described(kind) for kind in kinds)
+    return any(not is_dspy_type(kind) and not is_described_class(kind) for kind in kinds)
 
 
-def _field_to_wire(field: Field) -> dict[str, Any]:
+def _field_to_wire(field: Field, types: _Types) -> dict[str, Any]:
     return {
         "name": field.name,
         "kind": field.kind,
-        "annotation": annotation_text(field.annotation),
+        "annotation": types.text(field),
         "untyped": field.untyped,
         "desc": field.desc,
         "constraints": dict(field.constraints) if field.constraints else None,
-        "default": {"value": _default_to_wire(field)} if field.has_default else None,
+        "default": types.default(field) if field.has_default else None,
     }
 
 
-def _default_to_wire(field: Field) -> Any:
-    value = field.make_default()
+def _default_to_wire(field: Field, value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     from pydantic import TypeAdapter
@@ -151,60 +157,76 @@ _FIELD_KINDS: Mapping[str, tuple[type, ...]] = {
 # --- the classes that the types name ------------------------------------------------------------------------------
 
 
-def _types_to_wire(sig: Signature) -> dict[str, Any]:
-    named: dict[str, type] = {}
-    for field in sig.fields.values():
-        for kind in classes_in(field.annotation):
-            if is_dspy_type(kind):
-                continue
-            if named.setdefault(kind.__name__, kind) is not kind:
-                raise SignatureError(f"Two different types of {sig} are called {kind.__name__!r}; rename one.")
-    return {name: _type_to_wire(kind) for name, kind in named.items()}
+_CONTAINERS: Any = (list, dict, set, tuple)
 
 
-def _type_to_wire(kind: type) -> dict[str, Any]:
-    if issubclass(kind, enum.Enum):
-        return enum_spec(kind, functools.partial(_plain_value, kind.__name__))
-    if _is_described(kind):
-        described: Any = kind
-        return {"model": described.model_json_schema()}
-    if kind.__module__ == "__main__" or "<" in kind.__qualname__ or not inspect.isclass(kind):
-        raise SignatureError(
-            f"The type {kind.__name__!r} is no enum and no model that its schema describes wholly (it may have aliases "
-            f"or serializers), and no worker could import it either: define it at the top level of a module."
-        )
-    return {"import": f"{kind.__module__}:{kind.__qualname__}"}
+class _Types:
+    """The types of one signature: their names in its texts, and how a worker gets each."""
+
+    def __init__(self, sig: Signature, sender: Sender | None, as_themselves: bool) -> None:
+        self.specs: dict[str, dict[str, Any]] = {}
+        self._sig = sig
+        self._sender = sender
+        self._as_themselves = as_themselves
+        self._names: dict[Any, str] = {}
+
+    def text(self, field: Field) -> str:
+        """Return the text of a field's type."""
+        try:
+            return annotation_writer.annotation_text(field.annotation, self._name_of)
+        except Unwritable as error:
+            if self._sender is None:
+                raise SignatureError(f"The field {field.name!r}: {error}") from None
+        label = f"the type of {field.name!r}"
+        name = f"TypeOf_{field.name}"
+        self.specs[name] = {"value": self._sender.by_value(field.annotation, label)}
+        return name
+
+    def default(self, field: Field) -> dict[str, Any]:
+        """Return a field's default, or what makes it."""
+        factory = field.default_factory
+        if factory is not None and factory not in _CONTAINERS and self._sender is not None:
+            return {"factory": self._sender.by_value(factory, f"the default of {field.name!r}")}
+        value = field.make_default()
+        kinds = [kind for kind in classes_in(type(value)) if not is_described_class(kind)]
+        if self._sender is None or not kinds:
+            return {"value": _default_to_wire(field, value)}
+        return {"code": self._sender.by_value(value, f"the default of {field.name!r}")}
+
+    def _name_of(self, kind: type) -> str:
+        if is_dspy_type(kind):
+            return str(getattr(kind, "dspy_name"))  # noqa: B009 - pydantic brings it
+        name = self._names.get(kind)
+        if name is None:
+            name = self._names[kind] = self._new_name(kind)
+            self.specs[name] = self._spec(name, kind)
+        return name
+
+    def _new_name(self, kind: type) -> str:
+        name = kind.__name__
+        if name.isidentifier() and name not in self.specs:
+            return name
+        if self._sender is None:
+            raise SignatureError(f"Two different types of {self._sig} are called {name!r}; rename one.")
+        stem = "".join(letter if letter.isalnum() else "_" for letter in name)
+        return f"{stem}_{len(self.specs)}"
+
+    def _spec(self, name: str, kind: type) -> dict[str, Any]:
+        path = getattr(kind, IMPORTED, None)
+        if path is not None:
+            return {"import": path}
+        if is_described_class(kind) and kind.__name__ == name and not (self._as_themselves and self._sender):
+            return _description(kind)
+        if self._sender is not None:
+            return dict(self._sender.of_class(kind))
+        is_local = kind.__module__ == "__main__" or "<" in kind.__qualname__
+        return {"local" if is_local else "import": f"{kind.__module__}:{kind.__qualname__}"}
 
 
-def _is_described(kind: Any) -> bool:
-    return issubclass(kind, enum.Enum) or (hasattr(kind, "model_json_schema") and _says_all(kind))
-
-
-def _says_all(model: Any) -> bool:
-    """Whether the schema describes what prompts show of a value: no aliases, no serializers, no computed members."""
-    return all(
-        each.model_json_schema(by_alias=False) == each.model_json_schema()
-        and not (own := each.__pydantic_decorators__).field_serializers
-        and not own.model_serializers
-        and not own.computed_fields
-        for each in _models_in(model, {})
-    )
-
-
-def _models_in(kind: Any, seen: dict[Any, None]) -> list[Any]:
-    if kind not in seen:
-        seen[kind] = None
-        for field in kind.model_fields.values():
-            for inner in classes_in(field.annotation):
-                if hasattr(inner, "model_fields"):
-                    _models_in(inner, seen)
-    return list(seen)
-
-
-def _plain_value(enum_name: str, value: Any) -> Any:
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise SignatureError(f"The enum {enum_name!r} has a value that is no text, number, bool or None.")
+def _description(kind: Any) -> dict[str, Any]:
+    if hasattr(kind, "model_json_schema"):
+        return {"model": kind.model_json_schema()}
+    return enum_spec(kind, lambda value: value)
 
 
 def _refuse_import(name: str, path: str) -> Any:

@@ -8,12 +8,26 @@ here.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 from .lenient_json import loads
 
 START: Final = "<<CUSTOM-TYPE-START-IDENTIFIER>>"
 END: Final = "<<CUSTOM-TYPE-END-IDENTIFIER>>"
+
+
+def texts_in(plain: Any) -> Iterator[str]:
+    """Yield every text in plain data, keys included."""
+    if isinstance(plain, str):
+        yield plain
+    elif isinstance(plain, list):
+        for item in plain:
+            yield from texts_in(item)
+    elif isinstance(plain, dict):
+        yield from (key for key in plain if isinstance(key, str))
+        for item in plain.values():
+            yield from texts_in(item)
 
 
 def expand(message: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ import pydantic
 import pydantic_core
 
 from ..errors import InvalidInput, SettingsError, UnknownName
+from . import mcp_tools
 from .custom_type import DspyType
+from .mcp_tools import ResultMode
 
 
 class Tool(DspyType):
@@ -80,6 +82,27 @@ class Tool(DspyType):
         """`__call__`, awaited where the function is asynchronous."""
         given = self.func(**self.typed(arguments))
         return await given if inspect.isawaitable(given) else given
+
+    @classmethod
+    def from_mcp_tool(cls, session: Any, tool: Any, *, result_mode: ResultMode = "text") -> Tool:
+        """Return a tool that an MCP server offers; `session` is the client's, `tool` one of its `list_tools()`.
+
+        Calls are made in the event loop that this is called in, where the session was opened: await the programs that
+        use it (`acall`), since a loop that waits for a blocking call can carry no tool's. "text" gives a call's texts,
+        "structured" its structured content where it has some.
+
+        Raises:
+            ValueError: another result_mode.
+            SettingsError: the schema of an argument refers to itself.
+        """
+        if result_mode not in ("text", "structured"):
+            raise ValueError(f"Unsupported MCP result mode: {result_mode!r}")
+        try:
+            args, arg_types = mcp_tools.arguments_of(tool)
+        except RecursionError:
+            raise SettingsError(f"The schema of the MCP tool {tool.name!r} refers to itself.", key="tools") from None
+        caller = mcp_tools.caller_of(session, tool.name, result_mode)
+        return cls(caller, name=tool.name, desc=tool.description, args=args, arg_types=arg_types)
 
     def typed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments under the function's own types.

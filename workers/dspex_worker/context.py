@@ -5,7 +5,8 @@ Its methods may be used from any thread that the command starts.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -118,6 +119,10 @@ class Context:
     def conceal(self, *secrets: str) -> None:
         """Keep these out of what the caller gets of the call's error: its message, its facts, its traceback."""
         self._running.secrets += secrets
+
+    def when_cancelled(self, ring: Callable[[], object]) -> AbstractContextManager[None]:
+        """Return a block in which `ring` is called, from another thread, when the caller has gone."""
+        return self._running.parent.told(ring)
 
     def check_cancelled(self) -> None:
         """Raise `Cancelled` if the caller has gone; for long loops in C or in threads of their own."""

@@ -26,6 +26,18 @@ CANCELLED = None  # what a wait gets instead of a message when its call is cance
 Wait = SimpleQueue[Message | None]
 
 
+class Bell:
+    """Calls a function when its call is cancelled: a wait that waits for nothing else."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self._ring = ring
+
+    def put(self, _: None) -> None:
+        self._ring()
+
+
 class PendingCallbacks:
     """The callbacks of a worker whose answers are still to come, by their (even) ids."""
 
@@ -79,7 +91,7 @@ class ParentCalls:
         self.writer = pending.writer
         self._call_id = call_id
         self._pending = pending
-        self._waits: set[Wait] = set()
+        self._waits: set[Wait | Bell] = set()
 
     def call(self, name: str, arguments: dict[str, Any], timeout: float | None) -> Any:
         """Make one, and return its result; see `Context.call_parent`."""
@@ -105,6 +117,18 @@ class ParentCalls:
         finally:
             self._waits.discard(wait)
             self._pending.stop(id)
+
+    @contextlib.contextmanager
+    def told(self, ring: Callable[[], object]) -> Generator[None]:
+        """Call `ring` if the call is cancelled within the block, from the leader's thread; at once if it has been."""
+        bell = Bell(ring)
+        self._waits.add(bell)
+        try:
+            if self.user_code.is_cancelled:
+                ring()
+            yield
+        finally:
+            self._waits.discard(bell)
 
     def cancel(self) -> None:
         """Wake every wait; the call is cancelled."""

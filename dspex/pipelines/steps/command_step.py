@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...adapters.validation import to_wire
+from ...adapters.plain_data import to_wire
 from ...errors import InvalidReturn
 from ..core.step import Step, checked_policy, names_of
 from .runnable import RunnableOutcome, Scope

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_worker.user_calls import Mismatch, require_result, score_in
 
-from ...adapters.validation import checked_inputs, typed_outputs
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...services.metrics import MetricJob
 from ...types.example import Example
@@ -107,17 +106,13 @@ class BestOfN(Strategy):
         return is_built_in and self.inner.is_of_requests
 
     def to_wire(self) -> dict[str, Any]:
-        inner = self.inner.to_wire()
-        asked = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
         options = {
-            "module": asked,
             "N": self.N,
             "threshold": self._threshold_sent(),
             "fail_count": self.fail_count,
             "reward_fn": self._reward_sent(),
         }
-        outer: dict[str, Any] = {key: inner[key] for key in ("signature", "tools") if key in inner}
-        return {**outer, "module": self.module, "options": options, "state": None}
+        return self.asked_wire(self.module, options)
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         with self._rewards_errors():
@@ -138,9 +133,9 @@ class BestOfN(Strategy):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:
-        inputs = checked_inputs(self.signature, example.to_dict(), allow_markers=True)
+        inputs = replace(self.inner, allow_markers=True).checked(example.to_dict())
         try:
-            return score_of(self.reward_fn(inputs, Prediction(typed_outputs(self.answered, prediction.to_dict()))))
+            return score_of(self.reward_fn(inputs, Prediction(self.inner.typed(prediction.to_dict()))))
         except Exception as error:
             self.raised.append(error)
             raise

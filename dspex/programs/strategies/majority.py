@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from ...errors import InvalidInput, UnknownName
+from ...errors import InvalidInput, SettingsError, UnknownName
 from ...types.prediction import Prediction
 from ..program import Program
 from .attempts import Attempt, Loop
@@ -50,6 +50,12 @@ class Majority(RepeatingStrategy):
         """
         if n < 1:
             raise InvalidInput(f"At least one answer is needed, not {n}.", field="n")
+        if inner.is_open:
+            raise SettingsError(
+                f"majority asks a model for n answers at once, and {inner!r} makes requests of its own: call it n "
+                f"times, each under another rollout_id, and take dspex.majority_of(predictions).",
+                key="module",
+            )
         known = inner.answered.output_fields
         if field is not None and field not in known:
             raise UnknownName("output", field, known, where=repr(inner))
@@ -68,15 +74,7 @@ class Majority(RepeatingStrategy):
         return self.normalize is None and self.inner.is_of_requests
 
     def to_wire(self) -> dict[str, Any]:
-        inner = self.inner.to_wire()
-        described = {key: inner[key] for key in ("module", "options", "state", "demos") if key in inner}
-        outer: dict[str, Any] = {key: inner[key] for key in ("signature", "tools") if key in inner}
-        return {
-            **outer,
-            "module": self.module,
-            "options": {"module": described, "field": self._compared},
-            "state": None,
-        }
+        return self.asked_wire(self.module, {"field": self._compared})
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         if self._is_counted_here:

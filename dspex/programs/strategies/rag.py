@@ -58,6 +58,11 @@ class RetrievalAugmented(Strategy):
         _check_retriever(retriever, settings)
         if k < 1:
             raise InvalidInput(f"At least one passage is needed, not {k}.", field="k")
+        if inner.is_open:
+            if query is None:
+                raise SettingsError(f"Which input of {inner!r} is looked up? Say it: query='question'.", key="query")
+            own = {"retriever": retriever, "k": k, "query": query, "context": context, "settings": settings}
+            return cls.made("dspex.RAG", inner, **own)
         if context not in inner.signature.fields:
             if inner.state is not None:
                 raise SettingsError(f"A saved program needs the input {context!r} for its passages.", key="context")
@@ -119,7 +124,10 @@ class RetrievalAugmented(Strategy):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(name for name in self.signature.input_fields if name != self.context)
+        return self.inputs_named(self.described)
+
+    def inputs_named(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name in described["inputs"] if name != self.context)
 
     def to_wire(self) -> dict[str, Any]:
         raise SettingsError(

@@ -6,17 +6,17 @@ included. A strategy has no text to stream: its stream gives the prediction alon
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from dspex_worker.user_calls import Mismatch, require_arguments
 
-from ...adapters.validation import checked_inputs
 from ...errors import CallTimeout, SettingsError
 from ...lm.usage import Account
 from ...signatures.signature import Signature
@@ -28,8 +28,10 @@ from ..routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 
 if TYPE_CHECKING:
+    from ...adapters.validation import CrossedInputs
     from ...lm.record import LM
     from ...pools.call import Call
+    from ...services.sent_types import SentTypes
     from ...services.services import Services
 
 _OWN = frozenset(field.name for field in dataclasses.fields(Program)) - {"module"}
@@ -40,6 +42,7 @@ class Strategy(Program):
     """A program over an inner one, whose call options, state and demos are its own."""
 
     inner_module: str = "dspy.Predict"
+    asked: Program | None = None  # the program that it was made of, for what is its alone
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,12 +60,13 @@ class Strategy(Program):
         if isinstance(inner, Strategy) or inner.module in _STRATEGY_NAMES:
             raise SettingsError(f"{module} asks a module of DSPy's, not {inner.module}.", key="module")
         shared = {name: getattr(inner, name) for name in _OWN}
-        return cls(module=module, inner_module=inner.module, **shared, **own)
+        return cls(module=module, inner_module=inner.module, asked=inner, **shared, **own)
 
     @cached_property
     def inner(self) -> Program:
         """The program that it asks, with its own call options."""
-        return Program(module=self.inner_module, **{name: getattr(self, name) for name in _OWN})
+        shared = {name: getattr(self, name) for name in _OWN}
+        return dataclasses.replace(self.asked or Program(self.inner_module, self.signature), **shared)
 
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
         """Return the loop over the checked inputs."""
@@ -114,6 +118,50 @@ class Strategy(Program):
         return self.inner.candidate(lm)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.inner.inputs
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        return self.inner.described
+
+    @property
+    def is_open(self) -> bool:
+        return self.inner.is_open
+
+    @property
+    def is_own(self) -> bool:
+        return self.inner.is_own
+
+    def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.inner.checked(inputs)
+
+    @property
+    def sent(self) -> SentTypes:
+        return self.inner.sent
+
+    @property
+    def packages(self) -> frozenset[str]:
+        return self.inner.packages
+
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        return self.inner.crossed(inputs)
+
+    def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return self.inner.typed(outputs, objects)
+
+    @contextlib.contextmanager
+    def registered(self, services: Services) -> Generator[None]:
+        with self.inner.registered(services):
+            yield
+
+    def asked_wire(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the wire form of DSPy's module `name` over the inner program, with these options beside that."""
+        inner = self.inner.to_wire()
+        outer: dict[str, Any] = {key: inner.pop(key) for key in ("signature", "tools") if key in inner}
+        return {**outer, "module": name, "options": {"module": inner, **options}, "state": None}
+
+    @property
     def first_rollout(self) -> int:
         """The rollout id that attempts are counted from."""
         return int(self.rollout_id or self.config.get("rollout_id") or 0)
@@ -132,13 +180,13 @@ class Strategy(Program):
     # ============================================================================================================
 
     def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+        return self.inner.checked(inputs)
 
     def _asking(self, attempt: Attempt, inputs: Mapping[str, Any], limit: Limit) -> tuple[Program, Mapping[str, Any]]:
         """Return the program that an attempt asks, and its inputs."""
         changes = {"config": self.config_used, "timeout": limit.left(), **self._differing(attempt)}
         program = dataclasses.replace(self.inner, **changes)
-        if not attempt.feedback:
+        if not attempt.feedback or program.is_own:  # a user's module has no place for a hint: it is asked anew
             return program, inputs
         return hinted(program), {**inputs, HINT: "\n".join(attempt.feedback)}
 

@@ -51,7 +51,6 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
     },
     # what DSPex refuses before either route (the oracle applies the same rules: native_dspy.admitted)
     ("entry", "InvalidInput"): "InvalidInput",
-    ("entry", "EncodeError"): "EncodeError",
 }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ are expected, not excused.
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import sys
@@ -175,8 +174,7 @@ def admitted(sig: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _admitted(name: str, info: Any, value: Any) -> Any:
     if not _is_rich(info.annotation):
-        value = as_data(value)
-        if isinstance(value, list):
+        if info.annotation is str and isinstance(value, list):
             try:
                 format_field_value(info, value)
             except TypeError as error:
@@ -190,14 +188,7 @@ def _admitted(name: str, info: Any, value: Any) -> Any:
         value = pydantic.TypeAdapter(info.annotation).validate_python(value)
     except (ValueError, TypeError) as error:
         raise Refused("InvalidInput", f"{name}: {type(error).__name__}") from error
-    as_data(value)
-    if isinstance(value, dspy.History):
-        return dspy.History(messages=[{name: _listed(item) for name, item in turn.items()} for turn in value.messages])
     return value
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
 
 
 def _is_rich(annotation: Any) -> bool:
@@ -209,40 +200,6 @@ def _is_rich(annotation: Any) -> bool:
     if origin is typing.Annotated:  # constraints are shown to the model, not enforced
         return _is_rich(typing.get_args(annotation)[0])
     return origin in (tuple, set, frozenset) or any(_is_rich(part) for part in typing.get_args(annotation))
-
-
-def as_data(value: Any) -> Any:
-    """The value as what crosses to a worker and comes back. Raises: Refused."""
-    if isinstance(value, enum.Enum):
-        return as_data(value.value)
-    if isinstance(value, bool | float | str | bytes | type(None)):
-        return value
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**64:
-            raise Refused("EncodeError", "more than 64 bits")
-        return value
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_data(item) for item in value]
-    if isinstance(value, Mapping):
-        return {_key(key): as_data(item) for key, item in value.items()}
-    if isinstance(value, dspy.History):
-        return as_data(value.messages)
-    if isinstance(value, dspy.Type):
-        return value
-    try:
-        dumped = pydantic.TypeAdapter(type(value)).dump_python(value, mode="json")
-    except Exception as error:
-        raise Refused("EncodeError", type(error).__name__) from error
-    if type(dumped) is type(value):
-        raise Refused("EncodeError", type(value).__name__)
-    return as_data(dumped)
-
-
-def _key(key: Any) -> str:
-    found = as_data(key)
-    if found is None or isinstance(found, bool):
-        return {True: "true", False: "false", None: "None"}[found]
-    return str(found)
 
 
 # --- pieces -------------------------------------------------------------------------------------------------------

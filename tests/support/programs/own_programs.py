@@ -179,3 +179,8 @@ class Streaming(dspy.Module):
 
     async def aforward(self, question: str) -> Any:
         return await dspy.asyncify(self.inner)(question=question)
+
+
+class Reading(dspy.Module):
+    def forward(self, question: str, context: list[str]) -> dspy.Prediction:
+        return dspy.Prediction(read=context)

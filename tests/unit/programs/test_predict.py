@@ -6,6 +6,8 @@ import asyncio
 import datetime
 import pickle
 import random
+import threading
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from dspex.errors import (
 )
 from dspex.lm.record import LM
 from dspex.programs.factories import predictor
+from dspex.services.code import carried
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import signature
 from dspex.types.chunk import Chunk
@@ -344,7 +347,8 @@ def test_rich_inputs_become_plain_for_the_wire_and_typed_here() -> None:
     assert typed["o"] == Item(name="x") and typed["c"] is Color.RED and typed["t"] == (1, "y")
     assert typed["d"] == datetime.date(2026, 1, 2)
     plain = {"o": {"name": "x", "qty": 1, "price": None}, "c": "red", "t": [1, "y"], "d": "2026-01-02", "q": ["free"]}
-    assert crossed_inputs(sig, given)[1] == plain
+    crossed = crossed_inputs(sig, given)
+    assert crossed.plain == plain and not crossed.carried
     with pytest.raises(InvalidInput) as caught:
         checked_inputs(sig, {**given, "o": {"name": "secret", "qty": "many"}})
     assert "qty" in str(caught.value) and "many" not in str(caught.value)
@@ -357,7 +361,7 @@ def test_media_cross_as_data() -> None:
         "i": "http://h/a.png", "a": Audio(b"\0"), "f": File(file_id="f1"), "c": "x = 1", "r": Reasoning(content="so"),
         "h": [{"i": "x", "o": "y"}],
     }  # fmt: skip
-    _, wire = crossed_inputs(signature(text), given)
+    wire = crossed_inputs(signature(text), given).plain
     assert wire["i"] == {"url": "http://h/a.png"} and wire["a"] == {"data": "AA==", "audio_format": "wav"}
     assert wire["f"]["file_id"] == "f1" and wire["c"] == "x = 1" and wire["r"] == "so"
     assert wire["h"] == {"messages": [{"i": "x", "o": "y"}]}
@@ -366,12 +370,20 @@ def test_media_cross_as_data() -> None:
         checked_inputs(signature("i: dspy.Image -> o"), {"i": "not a url"})
 
 
-@pytest.mark.parametrize("value", [object(), 2**70, [1, {"k": object()}], {(1, 2): 3}, lambda: 1])
-def test_what_cannot_cross_is_refused_on_both_routes(value: Any) -> None:
-    """unit: RULES I2: before anything is routed."""
+@pytest.mark.parametrize("value", [2**70, (1, "a"), [1, {"k": {2}}], {(1, 2): 3}, defaultdict(list), Item(name="x")])
+def test_what_is_more_than_plain_data_crosses_as_what_it_is(value: Any) -> None:
+    """unit: DSPy in a worker is to show it as here."""
+    crossed = crossed_inputs(signature("q: Any, p -> a"), {"q": value, "p": "plain"})
+    assert crossed.carried == {"q": value} and type(crossed.carried["q"]) is type(value)
+    assert crossed.plain == {"p": "plain"}
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), (1, threading.Lock()), LM("openai/m", api_key="secret-key")])
+def test_what_cannot_be_pickled_or_holds_a_key_does_not_cross(value: Any) -> None:
+    """unit: RULES I2, X3: refused before anything is sent, with the input's name."""
     with pytest.raises(EncodeError) as caught:
-        checked_inputs(signature("q: Any -> a"), {"q": value})
-    assert "q" in caught.value.path
+        carried({"q": value}, lambda kind: None)
+    assert caught.value.path == "q" and "secret-key" not in str(caught.value)
 
 
 def test_outputs_of_a_worker_get_their_types() -> None:

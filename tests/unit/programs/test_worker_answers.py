@@ -60,8 +60,11 @@ def test_odd_passages_are_a_protocol_error(passages: Any) -> None:
 
 def test_what_a_worker_answers_passes() -> None:
     """unit: also with entries that this version does not know, and without those that may be absent."""
-    assert worker_answers.prediction(GOOD_RUN, "w") == GOOD_RUN
-    assert worker_answers.prediction({"outputs": {}}, "w") == {"outputs": {}}
+    count = 1 + len(GOOD_RUN["completions"])
+    assert worker_answers.prediction(GOOD_RUN, "w") == {**GOOD_RUN, "exact": [{}] * count}
+    assert worker_answers.prediction({"outputs": {}}, "w") == {"outputs": {}, "exact": [{}]}
+    with pytest.raises(ProtocolError, match="2 'exact' for 1"):
+        worker_answers.prediction({"outputs": {}, "exact": [{}, {}]}, "w")
     assert worker_answers.chunk({"field": "a", "text": "b", "predictor": ""}, "w").text == "b"
     call: Any = SimpleNamespace(result=lambda: {"passages": [{"text": "t"}, {"text": "", "score": 1}]}, worker_name="w")
     assert len(worker_answers.passages(call)) == 2

@@ -44,7 +44,11 @@ def test_bare_generics_are_types_only_in_canonical_text(text: str) -> None:
 @pytest.mark.parametrize("annotation", [typing.List, dict, Sequence[int], type(None), set[str]])  # noqa: UP006
 def test_what_a_class_style_signature_names_comes_back(annotation: Any) -> None:
     """unit: from the wire form, on the host too."""
-    wire = signature_to_wire(signature({"q": (annotation, InputField()), "a": OutputField()}))
+    class QA(Signature):
+        q: annotation = InputField()  # type: ignore[valid-type]
+        a: str = OutputField()
+
+    wire = signature_to_wire(QA)
     assert signature_to_wire(signature_from_wire(wire)) == wire
 
 

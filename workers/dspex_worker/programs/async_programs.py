@@ -8,6 +8,7 @@ end is the result.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +17,6 @@ import dspy
 
 from .call_context import running
 from .own_modules import method_of
-
-LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 
 
 def result_from(program: dspy.Module, arguments: Mapping[str, Any], *, awaits: bool = False) -> Any:
@@ -40,11 +39,19 @@ def _run(result: Any) -> Any:
 
 async def _heeding_cancel(result: Any) -> Any:
     """Wait for what the program awaits, and leave it when the caller has gone: no interrupt reaches a waiting loop."""
-    work = asyncio.ensure_future(_settled(result))
-    while not work.done():
-        await asyncio.wait([work], timeout=LOOK_EVERY)
-        running().check_cancelled()
-    return work.result()
+    loop, work = asyncio.get_running_loop(), asyncio.ensure_future(_settled(result))
+
+    def leave() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(work.cancel)
+
+    context = running()
+    with context.when_cancelled(leave):
+        try:
+            return await work
+        except asyncio.CancelledError:
+            context.check_cancelled()
+            raise
 
 
 async def _settled(result: Any) -> Any:

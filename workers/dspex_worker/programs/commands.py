@@ -16,11 +16,12 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
+from .asked_lms import LMS, CallLMs, Descriptions
 from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
-from .described_lms import LMS, CallLMs, Descriptions
 from .dspy_errors import invalid_input, translated
-from .host_imports import HostImports
+from .host_imports import HostImports, SentTypeCache
+from .host_values import values_from
 from .module_registry import known_modules
 from .modules import Modules, lms_in
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options
@@ -41,6 +42,7 @@ class Programs:
     lms: LMCache
     modules: Modules
     described: Descriptions = field(default_factory=Descriptions)
+    sent_types: SentTypeCache = field(default_factory=SentTypeCache)
 
     @classmethod
     def for_pool(cls, settings: Mapping[str, Any]) -> Programs:
@@ -60,19 +62,32 @@ class Programs:
         rollout_id: int | None = None,
         tool_set: str | None = None,
         awaits: bool = False,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
-        module's `aforward` is called, where it has one.
+        module's `aforward` is called, where it has one. `carried` are inputs as Python objects, of the host's own
+        calls; the outputs of these are given back exactly too ("exact").
         """
         built = self.built(ctx, spec, lm, adapter)
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+        arguments = self.arguments(ctx, built, inputs, tool_set, carried)
+        options = call_options(config, rollout_id)
         call_usage = CallUsage()
         watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
         with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
             prediction = call(built, arguments, options, awaits=awaits)
-        return accounted(built, prediction, usage, call_usage)
+        return accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted)
+
+    def arguments(
+        self, ctx: Context, built: BuiltProgram, inputs: Mapping[str, Any], tool_set: str | None, carried: bytes | None
+    ) -> dict[str, Any]:
+        """Return the inputs as a program's call takes them; `carried` are those that came as Python objects.
+
+        Raises:
+            Failure: InvalidInput.
+        """
+        return built.arguments(inputs, tool_set, values_from(carried, self.imports_of(ctx), tool_set))
 
     def render(
         self,
@@ -83,10 +98,12 @@ class Programs:
         lm: Record | None = None,
         config: Mapping[str, Any] | None = None,
         tool_set: str | None = None,
+        carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Return the messages that the program's first LM call would send; nothing is sent."""
         built = self.built(ctx, spec, lm, adapter)
-        arguments, options = built.arguments(inputs, tool_set), call_options(config, None)
+        arguments = self.arguments(ctx, built, inputs, tool_set, carried)
+        options = call_options(config, None)
         capturing_lm, none = self._capturing(lm or _NO_LM), CallUsage()
         with self.calling(ctx, lm, adapter, none, spec=spec), dspy.context(lm=capturing_lm, **{CAPTURE: True}):
             try:
@@ -115,7 +132,7 @@ class Programs:
 
     def imports_of(self, ctx: Context) -> UserImports:
         """Return what a call may name: for the host's own anything, for others the modules of the pool's `imports`."""
-        return HostImports(self.imports.modules) if ctx.is_trusted else self.imports
+        return HostImports(self.imports.modules, self.sent_types) if ctx.is_trusted else self.imports
 
     def describe(self, ctx: Context) -> dict[str, Any]:
         """Return what this worker has: the versions that decide about parity, and the names it answers to."""

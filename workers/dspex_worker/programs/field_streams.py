@@ -39,10 +39,12 @@ def run_stream(
     rollout_id: int | None = None,
     tool_set: str | None = None,
     awaits: bool = False,
+    carried: bytes | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
     built = programs.built(ctx, spec, lm, adapter)
-    arguments, options = built.arguments(inputs, tool_set), call_options(config, rollout_id)
+    arguments = programs.arguments(ctx, built, inputs, tool_set, carried)
+    options = call_options(config, rollout_id)
     pieces: SimpleQueue[Any] = SimpleQueue()
     outcome: list[Any] = []
 
@@ -53,7 +55,7 @@ def run_stream(
             watching = {WATCH: watch}
             with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
                 prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
-            outcome.append(accounted(built, prediction, usage, call_usage))
+            outcome.append(accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:

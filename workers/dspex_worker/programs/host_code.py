@@ -13,13 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..failure import Failure
+from ..types.host_references import meaning
 from .call_context import running
 from .dspy_errors import invalid_input
+from .host_meanings import HostMeanings
 
 VALUE = "value:"
 _DIGITS = 64  # of a SHA-256 in hexadecimal
 
 MakeLM = Callable[[Mapping[str, Any]], Any]
+
+
+def no_lm(record: Mapping[str, Any]) -> Any:
+    """Refuse a language model where none can be made."""
+    raise invalid_input("This program holds a language model, and none can be made for it here.")
 
 
 def is_by_value(name: str) -> bool:
@@ -28,7 +35,9 @@ def is_by_value(name: str) -> bool:
     return name.startswith(VALUE) and len(digits) == _DIGITS and digits.isalnum()
 
 
-def loaded(name: str, label: str, records: Sequence[Mapping[str, Any]], make_lm: MakeLM) -> Any:
+def loaded(
+    name: str, label: str, meanings: HostMeanings, records: Sequence[Mapping[str, Any]] = (), make_lm: MakeLM = no_lm
+) -> Any:
     """Return what the host sent under this name; `records` are those of the language models in it.
 
     Raises:
@@ -36,7 +45,10 @@ def loaded(name: str, label: str, records: Sequence[Mapping[str, Any]], make_lm:
     """
     data = _fetched(name.removeprefix(VALUE))
     try:
-        return _CodeReader(data, records, make_lm).load()
+        with meaning(meanings):
+            found = _CodeReader(data, records, make_lm).load()
+        meanings.complete()
+        return found
     except (ImportError, AttributeError) as error:
         raise invalid_input(
             f"{label} cannot be loaded in the worker: {error}. What it refers to by name must be importable there: "

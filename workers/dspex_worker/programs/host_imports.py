@@ -10,22 +10,60 @@ import importlib
 import itertools
 import pkgutil
 import sys
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from .call_context import running
 from .dspy_errors import unknown_name
+from .host_code import loaded
+from .host_meanings import HostMeanings
 from .user_imports import UserImports
+
+KEPT = 256  # types kept per worker
+
+
+class SentTypeCache:
+    """The types that the host sent to this worker by value; those that were not used for long are forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Any] = OrderedDict()
+
+    def get(self, name: str, load: Callable[[], Any]) -> Any:
+        """Return the type of that name, loaded once."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        found = load()
+        with self._lock:
+            found = self._kept.setdefault(name, found)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
 
 
 @dataclass(frozen=True)
 class HostImports(UserImports):
     """What a call of the host may name: everything."""
 
+    sent_types: SentTypeCache = field(default_factory=SentTypeCache)
+
     @property
     def is_open(self) -> bool:
         return True
+
+    def sent(self, name: str, label: str) -> Any:
+        """Return a class, or another type, that the host sent by value; the same one each time.
+
+        Raises:
+            Failure: InvalidInput, when it cannot be loaded here.
+        """
+        return self.sent_types.get(name, lambda: loaded(name, label, HostMeanings(self)))
 
     def resolve(self, path: str, what: str) -> Any:
         """Return the object that `module:QualName` names; its module is imported at the first need.

@@ -8,6 +8,7 @@ one spec is built once.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import inspect
 import json
@@ -20,16 +21,18 @@ from typing import Any
 import dspy
 
 from ..failure import Failure
-from . import signature_classes
+from . import own_sources, signature_classes
 from .built_program import REWARDED, BuiltProgram
 from .dspy_errors import invalid_input, unknown_name
 from .dspy_parts import CLIENT_KEYS
-from .host_code import MakeLM, is_by_value, loaded
+from .host_code import MakeLM, is_by_value, loaded, no_lm
+from .host_meanings import HostMeanings
 from .host_tools import tools_from
+from .host_values import values_from
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_named
 from .module_state import load_state
-from .own_modules import program_from
+from .own_modules import FunctionModule, program_from
 from .user_imports import UserImports
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
@@ -110,11 +113,6 @@ def label_of(spec: Mapping[str, Any]) -> str:
     return str(spec.get("label") or spec["module"])
 
 
-def no_lm(record: Mapping[str, Any]) -> Any:
-    """Refuse a language model where none can be made."""
-    raise invalid_input("This program holds a language model, and none can be made for it here.")
-
-
 def build(
     spec: Mapping[str, Any],
     imports: UserImports,
@@ -128,21 +126,25 @@ def build(
     """
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
-    found = _loaded(spec, name, make_lm) if is_sent else module_named(name, imports)
+    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, imports)
     with within():
-        program = _of_dspy(found, name, spec, imports) if name in MODULES else _of_user(found, spec, imports, make_lm)
+        program = (
+            _of_dspy(found, name, spec, imports, make_lm)
+            if name in MODULES
+            else _of_user(found, spec, imports, make_lm)
+        )
     if spec.get("state") is not None:
         load_state(program, spec["state"])
-    if spec.get("demos"):
-        _give_demos(program, label_of(spec), spec["demos"])
+    if spec.get("demos") or spec.get("carried_demos"):
+        _give_demos(program, label_of(spec), _demos(spec, imports))
     return program
 
 
-def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports) -> dspy.Module:
+def _of_dspy(cls: Any, name: str, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
     options = dict(spec.get("options") or {})
     parts: dict[str, Any] = {}
     if cls in _ASKING:
-        parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports)
+        parts["module"] = build(_inner_spec(spec, options.pop("module", None)), imports, make_lm)
     elif spec.get("signature") is not None:
         parts["signature"] = signature_classes.build(spec["signature"], imports)
     if cls in REWARDED:
@@ -171,28 +173,39 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
     for option, value in init.items():
         _check_plain(option, value)
     if imports.is_open and spec.get("given"):
-        init |= _loaded(spec, str(spec["given"]), make_lm)
+        init |= _loaded(spec, str(spec["given"]), imports, make_lm)
     parts: dict[str, Any] = {}
     if spec.get("signature") is not None:
         parts["signature"] = signature_classes.build(spec["signature"], imports)
     if spec.get("tools") is not None:
         parts["tools"] = tools_from(spec["tools"])
     program = program_from(found, label_of(spec), parts, init, is_function=bool(spec.get("function")))
+    if imports.is_open and isinstance(spec.get("source"), str) and type(program) is not FunctionModule:
+        own_sources.keep(type(program), spec["source"])
     is_changed = spec.get("state") is not None or spec.get("demos") or lms_in(spec)
     is_shared_by_name = program is found and is_changed
     return program.deepcopy() if is_shared_by_name else program
 
 
-def _loaded(spec: Mapping[str, Any], name: str, make_lm: MakeLM) -> Any:
+def _loaded(spec: Mapping[str, Any], name: str, imports: UserImports, make_lm: MakeLM) -> Any:
     records = (spec.get("held") or {}).get(name, ())
-    return loaded(name, label_of(spec), records, make_lm)
+    return loaded(name, label_of(spec), HostMeanings(imports), records, make_lm)
+
+
+def _demos(spec: Mapping[str, Any], imports: UserImports) -> list[dict[str, Any]]:
+    """Return the demos; of those that came as Python objects, in text since a spec is named by its JSON."""
+    demos = [dict(demo) for demo in spec.get("demos") or ()]
+    sent = spec.get("carried_demos")
+    if sent is not None:
+        demos += values_from(base64.b64decode(sent), imports, (spec.get("tools") or [{}])[0].get("id"))["demos"]
+    return demos
 
 
 def _give_demos(program: dspy.Module, name: str, demos: list[dict[str, Any]]) -> None:
     predictors = program.predictors()
     if len(predictors) != 1:
         raise invalid_input(f"demos are for modules with one predictor; {name} has {len(predictors)}.")
-    predictors[0].demos = [dict(demo) for demo in demos]
+    predictors[0].demos = demos
 
 
 def check_config(config: Mapping[str, Any], where: str, *, kind: str = "LMConfigurationError") -> dict[str, Any]:

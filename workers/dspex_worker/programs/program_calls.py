@@ -13,6 +13,7 @@ from .async_programs import result_from
 from .built_program import BuiltProgram
 from .call_context import CallUsage
 from .dspy_errors import failure_of, invalid_input
+from .exact_outputs import cleaned, exact, stands_for_itself
 from .modules import check_config
 from .wire_values import to_wire
 
@@ -53,8 +54,11 @@ def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> di
     return options if rollout_id is None else {**options, "rollout_id": rollout_id}
 
 
-def result_of(prediction: Any) -> dict[str, Any]:
-    """Return the wire form of a program's result.
+def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
+    """Return the wire form of a program's result: plain data, cleaned so that any message can hold it.
+
+    With `is_exact`, what is not plain is None there, and in "exact" as what it is: for the outputs first, then for each
+    of the completions.
 
     Raises:
         Failure: InvalidInput, when it is neither a prediction nor a mapping.
@@ -63,29 +67,43 @@ def result_of(prediction: Any) -> dict[str, Any]:
         raise invalid_input(
             f"The program gave a {type(prediction).__name__}; it must give a dspy.Prediction or a dict."
         )
-    result = {"outputs": to_wire(dict(prediction.items()))}
     completions = getattr(prediction, "completions", None)
-    if completions is not None and len(completions) > 1:
-        result["completions"] = [to_wire(dict(one.items())) for one in completions]
+    several = completions if completions is not None and len(completions) > 1 else ()
+    forms = [split(dict(one.items()), is_exact) for one in (prediction, *several)]
+    result: dict[str, Any] = {"outputs": forms[0][0]}
+    if several:
+        result["completions"] = [plain for plain, _ in forms[1:]]
+    if any(objects for _, objects in forms):
+        result["exact"] = [objects for _, objects in forms]
     return result
 
 
-def returned(built: BuiltProgram, value: Any) -> dict[str, Any]:
+def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return outputs as plain data, and those that are more than that in their exact forms."""
+    if not is_exact:
+        return cleaned(to_wire(outputs)), {}
+    forms = {str(name): exact(value) for name, value in outputs.items()}
+    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
+    return {name: None if name in objects else form for name, form in forms.items()}, objects
+
+
+def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict[str, Any]:
     """Return the wire form of what a program returned: of an open one anything that has a form.
 
     Raises:
         Failure: InvalidReturn, which names the program.
     """
-    if isinstance(value, dspy.Example) or (isinstance(value, Mapping) and not built.is_open):
-        return result_of(value)
     what = type(value).__name__
-    if not built.is_open:
+    is_prediction = isinstance(value, dspy.Example) or (isinstance(value, Mapping) and not built.is_open)
+    if not built.is_open and not is_prediction:
         raise Failure(
             "InvalidReturn",
             f"{built.name} returned a {what}; with a signature it must give a dspy.Prediction or a dict.",
         )
     try:
-        return {"value": nested_values.write(value, _whole)}
+        if is_prediction:
+            return result_of(value, is_exact=is_exact)
+        return {"value": nested_values.write(value, _exactly if is_exact else _whole)}
     except (ValueError, TypeError) as error:  # pydantic's own errors are ValueErrors
         raise Failure(
             "InvalidReturn",
@@ -94,13 +112,24 @@ def returned(built: BuiltProgram, value: Any) -> dict[str, Any]:
         ) from error
 
 
-def _whole(value: Any) -> Any:
+def _exactly(value: Any) -> dict[str, Any]:
+    _require_whole(value)
+    return {"exact": exact(value)}
+
+
+def _whole(value: Any) -> dict[str, Any]:
+    _require_whole(value)
+    return {"data": cleaned(to_wire(value))}
+
+
+def _require_whole(value: Any) -> None:
     if isinstance(value, Iterator):  # pydantic would read it to its end, which may be never
         raise TypeError("a generator can be read only in the process that made it")
-    return to_wire(value)
 
 
-def accounted(built: BuiltProgram, value: Any, usage: Any, call_usage: CallUsage) -> dict[str, Any]:
+def accounted(
+    built: BuiltProgram, value: Any, usage: Any, call_usage: CallUsage, *, is_exact: bool = False
+) -> dict[str, Any]:
     """Return a program's result with what it cost: usage by model, and whether the cache answered all of it.
 
     Raises:
@@ -109,7 +138,7 @@ def accounted(built: BuiltProgram, value: Any, usage: Any, call_usage: CallUsage
     if value is None and built.swallows_errors:
         raise nothing_came(built, call_usage)
     tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
-    return {**returned(built, value), "usage": to_wire(tokens), "cached": call_usage.is_cached}
+    return {**returned(built, value, is_exact=is_exact), "usage": to_wire(tokens), "cached": call_usage.is_cached}
 
 
 def nothing_came(built: BuiltProgram, call_usage: CallUsage) -> Failure:

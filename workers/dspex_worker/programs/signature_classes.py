@@ -26,6 +26,7 @@ from ..types.enum_specs import enum_spec
 from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
 from ..types.type_specs import classes_from_specs
 from .dspy_errors import invalid_input
+from .host_code import is_by_value
 from .user_imports import UserImports
 from .wire_values import to_input, to_wire
 
@@ -39,7 +40,7 @@ def build(spec: Mapping[str, Any], imports: UserImports) -> type[dspy.Signature]
         Failure: InvalidInput for a spec that is no signature, UnknownName for a type outside the pool's imports.
     """
     types = _types(spec.get("types") or {}, imports)
-    fields = {str(field["name"]): _field(field, types) for field in spec["fields"]}
+    fields = {str(field["name"]): _field(field, types, imports) for field in spec["fields"]}
     if len(fields) != len(spec["fields"]):
         raise invalid_input("Two fields of the signature have the same name.")
     try:
@@ -73,7 +74,10 @@ def describe(signature: type[dspy.Signature], imports: UserImports) -> dict[str,
 
 
 def _types(specs: Mapping[str, Any], imports: UserImports) -> dict[str, Any]:
-    return classes_from_specs(specs, lambda name, path: imports.resolve(path, "type"), _refused)
+    def imported(name: str, path: str) -> Any:
+        return imports.sent(path, f"The type {name!r}") if is_by_value(path) else imports.resolve(path, "type")
+
+    return classes_from_specs(specs, imported, _refused)
 
 
 def _refused(name: str, reason: str) -> Failure:
@@ -83,17 +87,25 @@ def _refused(name: str, reason: str) -> Failure:
     )
 
 
-def _field(spec: Mapping[str, Any], types: Mapping[str, Any]) -> tuple[Any, FieldInfo]:
+def _field(spec: Mapping[str, Any], types: Mapping[str, Any], imports: UserImports) -> tuple[Any, FieldInfo]:
     name, is_input = str(spec["name"]), spec["kind"] == "input"
     annotation = _annotation(spec.get("annotation") or "str", types, name)
     options: dict[str, Any] = dict(spec.get("constraints") or {})
     if spec.get("desc") is not None:
         options["desc"] = spec["desc"]
     if spec.get("default") is not None:
-        options["default"] = to_input(name, spec["default"]["value"], annotation)
+        options |= _default(name, spec["default"], annotation, imports)
     if spec.get("untyped") and is_input:
         options[IS_TYPE_UNDEFINED] = True
     return annotation, (dspy.InputField if is_input else dspy.OutputField)(**options)
+
+
+def _default(name: str, default: Mapping[str, Any], annotation: Any, imports: UserImports) -> dict[str, Any]:
+    """Return a field's default, as data, or as what the host sent by value: a value, or what makes one."""
+    for kind, option in (("code", "default"), ("factory", "default_factory")):
+        if default.get(kind) is not None:
+            return {option: imports.sent(str(default[kind]), f"The default of {name!r}")}
+    return {"default": to_input(name, default["value"], annotation)}
 
 
 def _annotation(text: str, types: Mapping[str, Any], field: str) -> Any:

@@ -51,6 +51,14 @@ class UserImports:
                 raise unknown_name(what, path, (f"{module_name}:{name}" for name in public), where="the pool's imports")
         return found
 
+    def sent(self, name: str, label: str) -> Any:
+        """Return what the host sent by value; a client's call has none.
+
+        Raises:
+            Failure: InvalidInput.
+        """
+        raise invalid_input(f"{label} is named {name[:20]}..., but a client of the control socket sends no code.")
+
     def resolve_own(self, path: str, what: str) -> Any:
         """`resolve`, for what will be called or constructed: nothing that the module merely imported.
 

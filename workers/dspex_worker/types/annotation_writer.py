@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import enum
 import types
 import typing
@@ -39,8 +40,8 @@ def annotation_text(annotation: Any, name_of: NameOf) -> str:
         return f"Annotated[{annotation_text(arguments[0], name_of)}, {metadata}]"
     if origin is tuple and not arguments:
         return "tuple[()]"
-    inner = ", ".join("..." if each is ... else annotation_text(each, name_of) for each in arguments)
-    return f"{_origin_text(annotation, origin, name_of)}[{inner}]"
+    name = _origin_text(annotation, origin, name_of)
+    return f"{name}[{', '.join('...' if each is ... else annotation_text(each, name_of) for each in arguments)}]"
 
 
 def _origin_text(annotation: Any, origin: Any, name_of: NameOf) -> str:
@@ -51,6 +52,10 @@ def _origin_text(annotation: Any, origin: Any, name_of: NameOf) -> str:
 
 
 def _class_text(annotation: Any, name_of: NameOf) -> str:
+    if annotation is collections.abc.Callable or isinstance(annotation, list):  # and the arguments of one
+        raise Unwritable(
+            "A callable cannot be written as text, so no worker could read it; use dspy.Tool for functions."
+        )
     if annotation in TEXT_OF:
         return TEXT_OF[annotation]
     if not isclass(annotation):

@@ -2,7 +2,8 @@
 
 None, bool, int, float, str and bytes stand for themselves. A container is a map with one entry, its kind:
 {"list": [...]}, {"tuple": [...]}, {"set": [...]}, {"dict": [[key, value], ...]}, {"prediction": {name: value}}.
-Whatever else a value holds is written by the caller's `leaf` ("data"), and comes back as plain data.
+Whatever else a value holds is written by the caller's `leaf`: {"data": plain}, which comes back as plain data, or
+{"exact": form}, which the reader's `exact` reads.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ class UnreadableValue(ValueError):
 
 
 def write(value: Any, leaf: Callable[[Any], Any], depth: int = 0) -> Any:
-    """Return the form of a value; `leaf` writes what is neither plain nor a container, as plain data.
+    """Return the form of a value; `leaf` writes what is neither plain nor a container.
 
     Raises:
         ValueError: it is nested too deeply, or within itself.
     """
     kind = type(value)
     if kind in _PLAIN:
-        return value
+        return value if _fits(value) else leaf(value)
     if depth > DEPTH_MOST:
         raise ValueError(f"it is nested over {DEPTH_MOST} levels deep")
     if kind in _SEQUENCES:
@@ -37,11 +38,24 @@ def write(value: Any, leaf: Callable[[Any], Any], depth: int = 0) -> Any:
         return {"dict": [[write(key, leaf, depth + 1), write(item, leaf, depth + 1)] for key, item in value.items()]}
     if hasattr(value, "toDict"):  # a dspy.Prediction or a dspy.Example
         return {"prediction": {str(name): write(item, leaf, depth + 1) for name, item in value.items()}}
-    return {"data": leaf(value)}
+    return leaf(value)
 
 
-def read(form: Any, prediction: Callable[[dict[str, Any]], Any], depth: int = 0) -> Any:
-    """Return the value of a form; `prediction` makes one of its outputs.
+def _fits(value: Any) -> bool:
+    """Whether a message can hold it: half a surrogate pair and an integer over 64 bits cannot be sent."""
+    if type(value) is int:
+        return bool(-(2**63) <= value < 2**64)
+    if type(value) is not str:
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read(form: Any, prediction: Callable[[dict[str, Any]], Any], exact: Callable[[Any], Any], depth: int = 0) -> Any:
+    """Return the value of a form; `prediction` makes one of its outputs, `exact` a value of its exact form.
 
     Raises:
         UnreadableValue: it is no form, or is nested too deeply.
@@ -53,13 +67,18 @@ def read(form: Any, prediction: Callable[[dict[str, Any]], Any], depth: int = 0)
     ((kind, inside),) = form.items()
     try:
         if kind in _MAKERS:
-            return _MAKERS[kind]([read(item, prediction, depth + 1) for item in inside])
+            return _MAKERS[kind]([read(item, prediction, exact, depth + 1) for item in inside])
         if kind == "dict":
-            return {read(key, prediction, depth + 1): read(item, prediction, depth + 1) for key, item in inside}
+            return {
+                read(key, prediction, exact, depth + 1): read(item, prediction, exact, depth + 1)
+                for key, item in inside
+            }
         if kind == "prediction":
-            return prediction({str(name): read(item, prediction, depth + 1) for name, item in inside.items()})
+            return prediction({str(name): read(item, prediction, exact, depth + 1) for name, item in inside.items()})
     except (TypeError, AttributeError) as error:  # what is inside is of another shape, or a key that cannot be one
         raise UnreadableValue(f"a {kind} cannot be made of a {type(inside).__name__}") from error
     if kind == "data":
         return inside
+    if kind == "exact":
+        return exact(inside)
     raise UnreadableValue(f"{kind!r} is no kind of value")

@@ -1,4 +1,4 @@
-"""Convert the classes in a signature to specs and back: {"enum": ...}, {"model": ...} or {"import": path}."""
+"""Make the classes in a signature's "types": {"enum": ...}, {"model": ...}, {"import": path}, {"value": name}."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def classes_from_specs(
 ) -> dict[str, Any]:
     """Return the classes that a signature's "types" describe, by name.
 
-    `imported` gives the class for a name and its path; `refused` makes what is raised for a name and a reason.
+    `imported` gives the class for a name and its path, or the name of code that was sent; `refused` makes what is
+    raised for a name and a reason.
     """
     classes: dict[str, Any] = {}
     for name, spec in specs.items():
@@ -22,7 +23,7 @@ def classes_from_specs(
                 classes[name] = enum_class(name, members, spec.get("doc"))
             case {"model": dict() as schema}:
                 classes[name] = _model(name, schema, classes, refused)
-            case {"import": str() as path}:
+            case {"import": str() as path} | {"value": str() as path} | {"local": str() as path}:
                 classes[name] = imported(name, path)
             case _:
                 raise refused(name, "is described neither as an enum, nor as a model, nor as an import")

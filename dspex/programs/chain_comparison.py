@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
+from ..adapters.validation import CrossedInputs
 from ..errors import InvalidInput
 from ..types.prediction import S_co
 from .program import Program
@@ -17,7 +18,7 @@ _REASONINGS = ("rationale", "reasoning")
 
 
 @dataclass(frozen=True)
-class Comparison(Program[S_co]):
+class ChainComparison(Program[S_co]):
     """A program that takes M attempts beside its inputs: `completions=[{"reasoning": ..., "answer": ...}, ...]`.
 
     An attempt is a mapping or a prediction with the reasoning and the last output.
@@ -27,10 +28,10 @@ class Comparison(Program[S_co]):
     def inputs(self) -> tuple[str, ...]:
         return (*super().inputs, _FIELD)
 
-    def crossed(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        attempts = self._attempts(inputs.get(_FIELD))
-        typed, wire = super().crossed({name: value for name, value in inputs.items() if name != _FIELD})
-        return typed | {_FIELD: attempts}, wire | {_FIELD: attempts}
+    def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
+        attempts = {_FIELD: self._attempts(inputs.get(_FIELD))}
+        found = super().crossed({name: value for name, value in inputs.items() if name != _FIELD})
+        return CrossedInputs(found.typed | attempts, found.plain | attempts, found.carried)
 
     def _attempts(self, given: Any) -> list[dict[str, Any]]:
         if isinstance(given, str | Mapping) or not isinstance(given, Sequence):

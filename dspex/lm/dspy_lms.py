@@ -1,0 +1,57 @@
+"""Make an `LM` of a `dspy.LM`, in a host that has imported DSPy; DSPy is never imported here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..errors import LMUnsupportedFeatureError, SettingsError
+from .record import LM
+
+
+def is_dspy_lm(given: Any) -> bool:
+    """Whether this is a language model of DSPy's, or of a class below one."""
+    base = getattr(sys.modules.get("dspy"), "BaseLM", None)
+    return isinstance(base, type) and isinstance(given, base)
+
+
+def lm_of_dspy(given: Any, key: str = "lm") -> LM:
+    """Return the LM with the model, options, endpoint and key of a `dspy.LM`.
+
+    Its callbacks and history stay with it. Requests are DSPex's own, under its cache, budgets and limits.
+
+    Raises:
+        SettingsError: it is of a class of the user's, or has an engine of its own: no record could do what it does.
+        LMUnsupportedFeatureError: it is no chat model.
+        UnknownName, SettingsError: a provider or option that DSPex does not know.
+    """
+    _require_plain(given, key)
+    options = {name: value for name, value in given.kwargs.items() if value is not None}
+    limit = options.pop("max_completion_tokens", None)
+    if limit is not None:
+        options["max_tokens"] = limit
+    model = given.model if "/" in given.model else f"openai/{given.model}"  # as DSPy reads it
+    return LM(model, cache=bool(given.cache), retries=given.num_retries, **options)
+
+
+def _require_plain(given: Any, key: str) -> None:
+    dspy: Any = sys.modules["dspy"]
+    name = type(given).__name__
+    if type(given) is not dspy.LM:
+        raise SettingsError(
+            f"{key} is a {name}: a language model of a class of your own has no record here. Use it inside a module of "
+            f"yours (dspex.module), or give dspex.LM its endpoint.",
+            key=key,
+        )
+    if not isinstance(getattr(given, "engine", "auto"), str):
+        raise SettingsError(f"{key} is a dspy.LM with an engine object of its own, which has no record here.", key=key)
+    if given.model_type != "chat":
+        raise LMUnsupportedFeatureError(
+            f"{key} is a dspy.LM of the type {given.model_type!r}; DSPex asks chat models.", model=given.model
+        )
+    if given.kwargs.get("rollout_id") is not None:
+        raise SettingsError(
+            f"{key} is a dspy.LM with a rollout_id; give that to the program: using(rollout_id=...).", key=key
+        )
+    if getattr(given, "use_developer_role", False):
+        raise SettingsError(f"{key} is a dspy.LM with use_developer_role=True, which DSPex does not send.", key=key)

@@ -1,0 +1,120 @@
+"""Pickle code and values of this process for its own workers: what stands for DSPy's types becomes DSPy's own there.
+
+cloudpickle does the work. Three things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
+in a model that holds one, whose validators the worker makes anew; a tool becomes one that is called here; and classes
+that workers cannot import go under the digest by which the signature's types go too, so that a value is of the very
+class that its field has.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import typing
+from collections.abc import Callable
+from inspect import isclass
+from typing import Any, Final
+
+from dspex_worker.types import host_references
+
+from ..types.dspy_objects import dspy_type_name
+from ..types.tool import Tool
+from ..types.tool_calls import ToolCall, ToolCallResult
+
+_INNER: Final[dict[Any, str]] = {ToolCall: "ToolCalls.ToolCall", ToolCallResult: "ToolCallResults.ToolCallResult"}
+_COMPILED: Final = (
+    "__pydantic_core_schema__",
+    "__pydantic_validator__",
+    "__pydantic_serializer__",
+    "__pydantic_complete__",
+)
+NameOf = Callable[[Any], str | None]
+
+
+def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
+    """Return a pickler; `name_of` gives the name of a class that is sent apart, None for one that is not."""
+
+    class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """cloudpickle's, with the three exceptions."""
+
+        def reducer_override(self, item: Any) -> Any:
+            if isclass(item):
+                return _class_form(item, name_of, super().reducer_override)
+            if type(item) is Tool:
+                return host_references.host_tool, (item.to_wire(),)
+            if item is dataclasses.MISSING:
+                return "MISSING"  # the one of its module: a copy would be a default like any other
+            return super().reducer_override(item)
+
+    return CodePickler
+
+
+def stand_in_name(kind: Any) -> str | None:
+    """Return what DSPy calls the class that this one stands for; None for any other."""
+    inner = _INNER.get(kind)
+    if inner is not None:
+        return inner
+    is_ours = kind.__module__.startswith("dspex.types.")
+    return str(dspy_type_name(kind)).removeprefix("dspy.") if is_ours and dspy_type_name(kind) else None
+
+
+def _class_form(kind: Any, name_of: NameOf, usual: Callable[[Any], Any]) -> Any:
+    stands_for = stand_in_name(kind)
+    if stands_for is not None:
+        return host_references.dspy_type, (stands_for,)
+    name = name_of(kind)
+    if name is not None:
+        return host_references.sent_code, (name, kind.__qualname__)
+    form = usual(kind)
+    if form is NotImplemented or len(form) < 3:
+        return form
+    make, arguments, (members, slots), *others = form
+    members = _with_types(kind, members)
+    if not (hasattr(kind, "model_fields") and _holds_stand_ins(kind)):
+        return (make, arguments, (members, slots), *others)
+    # Without what pydantic made for the stand-ins: the worker has it made again for DSPy's types.
+    plain = {name: member for name, member in members.items() if name not in _COMPILED}
+    return make, arguments, (plain, slots), None, None, host_references.set_members
+
+
+def _holds_stand_ins(model: Any) -> bool:
+    from dspex_worker.types.annotation_facts import classes_in
+
+    seen: set[Any] = set()
+    waiting = [model]
+    while waiting:
+        kind = waiting.pop()
+        for field in getattr(kind, "model_fields", {}).values():
+            for inner in set(classes_in(field.annotation)) - seen:
+                if stand_in_name(inner) is not None:
+                    return True
+                seen.add(inner)
+                waiting.append(inner)
+    return False
+
+
+def _with_types(kind: Any, members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members with types for the texts of types: the module that gives these their meaning stays here."""
+    written = members.get("__annotations__")
+    if not isinstance(written, dict) or not any(map(_is_text, written.values())):
+        return members
+    try:
+        hints = typing.get_type_hints(kind, include_extras=True)
+    except Exception:  # any code may run in an annotation; the worker then says what it misses
+        return members
+    typed = members | {"__annotations__": {name: hints.get(name, text) for name, text in written.items()}}
+    if dataclasses.is_dataclass(kind):
+        typed["__dataclass_fields__"] = {
+            name: _typed_field(field, hints) for name, field in kind.__dataclass_fields__.items()
+        }
+    return typed
+
+
+def _is_text(annotation: Any) -> bool:
+    return isinstance(annotation, str | typing.ForwardRef)
+
+
+def _typed_field(field: Any, hints: dict[str, Any]) -> Any:
+    made = copy.copy(field)
+    made.type = hints.get(field.name, field.type)
+    return made
