@@ -144,6 +144,10 @@ def test_an_answer_in_a_passage_is_found_by_dspy(sup: dspex.Supervisor, lm: Fake
 def test_a_host_that_has_dspy_gives_its_objects() -> None:
     """parity: live modules, classes, signatures, examples, SemanticF1: see the script."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.programs.dspy_host"], cwd=ROOT, capture_output=True, text=True, timeout=180
+        [sys.executable, "-m", "tests.support.programs.dspy_host"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr[-3000:]

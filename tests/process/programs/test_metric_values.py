@@ -13,8 +13,8 @@ import pydantic
 import pytest
 
 import dspex
-from dspex.errors import OptimizationFailed
-from dspex.testing import FakeLM
+from dspex.errors import OptimizationFailed, SettingsError, UnknownName
+from dspex.testing import FakeLM, FakeReply
 from tests.support.paths import ROOT
 
 OWN = "tests.support.programs.own_programs"
@@ -231,3 +231,57 @@ def test_gepas_metric_is_told_which_predictor_is_looked_at(sup: dspex.Supervisor
         ("generate_query.predict", "generate_query.predict", ("reasoning", "query")),
         ("answer", "answer", ("answer",)),
     }
+
+
+# -- awaited ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_awaited_optimization_is_the_same(sup: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: its asynchronous metric meets one event loop, whatever it holds on to, and its reports come."""
+    loops: set[Any] = set()
+    reports: list[Any] = []
+
+    async def metric(example: Any, pred: Any, trace: Any = None) -> bool:
+        loops.add(asyncio.get_running_loop())
+        return bool(await awaited(example, pred, trace))
+
+    async def main() -> Any:
+        program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+        best = await dspex.aoptimize(
+            program, ROWS, optimizer="bootstrap", metric=metric, on_progress=reports.append, max_labeled_demos=0
+        )
+        assert len(loops) == 1
+        return best
+
+    best = asyncio.run(main())
+    assert best.score == 50.0 and best.errors["metric"] == 0 and reports[-1]["stage"] == "score"
+    assert {demo["text"] for demo in best.program.state["demos"]} == {"t1", "t3", "t5"}
+
+
+def test_a_cancelled_optimization_ends_at_once(sup: dspex.Supervisor) -> None:
+    """process: though its model is silent and nothing is reported; the worker is free for the next."""
+    with FakeLM(lambda messages: FakeReply(hang=True)) as lm:
+        program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+
+        async def main() -> None:
+            task = asyncio.create_task(dspex.aoptimize(program, ROWS, optimizer="bootstrap", metric=typed))
+            await asyncio.to_thread(lm.wait_for, lambda: bool(lm.requests))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        asked = len(lm.requests)
+        lm.wait_for(lambda: lm.hung_up == asked)
+    with FakeLM({"": ANSWER}) as other:
+        best = dspex.optimize(program.using(lm=other), ROWS, optimizer="labeled", metric=typed)
+    assert best.score == 50.0
+
+
+@pytest.mark.parametrize("given", [{"optimizr": "gepa"}, {"optimizer": "labeled", "breadth": 3}, {"timeout": "3s"}])
+def test_an_awaited_optimization_refuses_what_the_other_does(sup: dspex.Supervisor, lm: FakeLM, given: Any) -> None:
+    """process: before anything is paid."""
+    program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+    with pytest.raises((UnknownName, SettingsError)):
+        asyncio.run(dspex.aoptimize(program, ROWS, metric=typed, **given))
+    assert not lm.requests
