@@ -22,7 +22,7 @@ from . import program_options
 from .asked_program import asked_program, is_open, known_inputs
 from .devset import as_example, declared_inputs, input_names
 from .factories import predictor
-from .jobs import Progress, followed, plain_labels, wire_examples
+from .jobs import Progress, SplitExamples, followed, require_inputs
 from .optimization_job import OptimizationJob
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
@@ -171,14 +171,19 @@ def _listed(rows: Any, name: str) -> list[Any]:
 
 
 def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    examples = wire_examples(trainset, student.signature)
-    if not examples:
+    rows = [*trainset, *(valset or ())]
+    require_inputs(rows, student.signature)
+    if not trainset:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
+    learned, held_out = SplitExamples.of(trainset), SplitExamples.of(valset or ())
+    objects = {"train": learned.objects, "val": held_out.objects}
+    carried = None if learned.are_plain and held_out.are_plain else student.sent.carried(objects)
     return {
-        "trainset": examples,
-        "valset": None if valset is None else wire_examples(valset, student.signature),
+        "trainset": learned.plain,
+        "valset": None if valset is None else held_out.plain,
         "inputs": list(names),
-        "plain": plain_labels([*trainset, *(valset or ())], names),
+        "plain": list(dict.fromkeys(name for row in rows for name in row.keys() if name not in names)),  # noqa: SIM118
+        **({} if carried is None else {"carried": carried}),
     }
 
 
@@ -194,7 +199,7 @@ def _metric_job(student: Program, trainset: list[Any], valset: list[Any] | None,
     """Return what a metric of this process gets: the very examples that were given, and values of their types."""
     rows = {"train": trainset, "val": valset or []}
     examples = {title: [as_example(row, names) for row in given] for title, given in rows.items()}
-    return MetricJob(examples, None if is_open(student) else student.answered)
+    return MetricJob(examples, None if is_open(student) else student.answered, student.typed, student.packages)
 
 
 def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import secrets
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from dspex_worker.user_calls import (
 )
 
 from ..adapters.plain_data import to_wire
-from ..adapters.validation import checked_inputs, typed_outputs
+from ..adapters.validation import added_outputs, checked_inputs
 from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
 from ..loop_thread import LoopThread
 from ..types.example import Example
@@ -49,6 +49,8 @@ class MetricJob:
 
     examples: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "train" and "val"
     signature: Signature | None = None  # of the program's answers; None: nothing is known of their types
+    typed: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] | None = None
+    packages: Collection[str] = ()  # whose classes, where they are loaded here, other outputs may be of
     is_reward: bool = False
 
     def example(self, arguments: Mapping[str, Any]) -> Any:
@@ -61,23 +63,25 @@ class MetricJob:
         given = arguments.get("example")
         return Example(given if isinstance(given, Mapping) else {}, arguments.get("inputs"))
 
-    def prediction(self, outputs: Mapping[str, Any]) -> Prediction:
-        """Return outputs as a prediction, with values of the signature's types where its fields are among them."""
-        return Prediction(outputs if self.signature is None else typed_outputs(self.signature, outputs))
+    def prediction(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Prediction:
+        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data."""
+        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}))
 
     def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
         """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
         return None if steps is None else [self._step(*step) for step in steps]
 
-    def _step(self, about: Any, inputs: Any, outputs: Any) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
-        predictor = TracedPredictor.of(about)
-        if self.signature is None or predictor.signature.output_fields.keys() != self.signature.output_fields.keys():
-            return predictor, dict(inputs), Prediction(outputs)
-        try:
-            typed = checked_inputs(self.signature, inputs, allow_markers=True)
-            return predictor, typed, self.prediction(outputs)
-        except (InvalidInput, AdapterParseError):  # another predictor whose fields are called the same
-            return predictor, dict(inputs), Prediction(outputs)
+    def _step(
+        self, about: Any, inputs: Any, outputs: Any, forms: Any
+    ) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
+        predictor, (given, made) = TracedPredictor.of(about), forms
+        known = self.signature
+        if known is not None and predictor.signature.output_fields.keys() == known.output_fields.keys():
+            with contextlib.suppress(InvalidInput, AdapterParseError):  # another whose fields are called the same
+                plain = added_outputs(inputs, given, self.packages)
+                return predictor, checked_inputs(known, plain, allow_markers=True), self.prediction(outputs, made)
+        others = Prediction(added_outputs(outputs, made, self.packages))
+        return predictor, added_outputs(inputs, given, self.packages), others
 
 
 _NO_JOB = MetricJob()
@@ -234,10 +238,17 @@ def wire_score(value: Any, name: str) -> Any:
 def _dspy_arguments(arguments: Mapping[str, Any], job: MetricJob) -> tuple[Any, ...]:
     """Return what DSPy gave to the metric in the worker, as far as it can be sent."""
     trace, pred_trace = job.trace(arguments.get("trace")), job.trace(arguments.get("pred_trace"))
-    prediction = arguments["value"] if "value" in arguments else job.prediction(arguments["prediction"])
+    prediction = _prediction_of(arguments, job)
     every = (job.example(arguments), prediction, trace, arguments.get("pred_name"), pred_trace)
     count = arguments.get("given")
     return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _prediction_of(arguments: Mapping[str, Any], job: MetricJob) -> Any:
+    if "value" in arguments:
+        return arguments["value"]
+    objects = arguments.get("objects")
+    return job.prediction(arguments["prediction"], objects if isinstance(objects, dict) else None)
 
 
 def _require_lm(metric: Any) -> None:

@@ -129,13 +129,15 @@ class BestOfN(Strategy):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.registered(self.tool_set, self._rewarded, MetricJob(is_reward=True)):
+            with services.metrics.registered(
+                self.tool_set, self._rewarded, MetricJob(typed=self.inner.typed, is_reward=True)
+            ):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:
         inputs = replace(self.inner, allow_markers=True).checked(example.to_dict())
         try:
-            return score_of(self.reward_fn(inputs, Prediction(self.inner.typed(prediction.to_dict()))))
+            return score_of(self.reward_fn(inputs, prediction))
         except Exception as error:
             self.raised.append(error)
             raise

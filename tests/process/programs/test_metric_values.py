@@ -187,6 +187,72 @@ def test_checks_get_typed_values(sup: dspex.Supervisor, lm: FakeLM, implementati
     require_typed(program(text="t", sent=DAY))
 
 
+# -- types that no schema describes ----------------------------------------------------------------------------------
+
+
+class Aliased(pydantic.BaseModel):
+    """An alias, a validator, a computed field."""
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+    subject: str = pydantic.Field(alias="Subject-Line")
+    words: tuple[str, ...] = ()
+
+    @pydantic.field_validator("subject")
+    @classmethod
+    def _is_short(cls, value: str) -> str:
+        if len(value) > 9:
+            raise ValueError("too long")
+        return value.title()
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def length(self) -> int:
+        return len(self.subject)
+
+
+class Sorted(dspex.Signature):
+    mail: Aliased = dspex.InputField()
+    best: Aliased = dspex.OutputField()
+    others: dict[str, list[Aliased]] = dspex.OutputField()
+
+
+SORTED = [
+    {"mail": Aliased(subject=f"m{n}"), "best": Aliased(subject="hello" if n % 2 else "bye"), "seen": {1, 2}}
+    for n in range(4)
+]
+BEST = {"best": '{"Subject-Line": "hello", "words": ["a"]}', "others": '{"x": [{"Subject-Line": "more"}]}'}
+
+
+def by_subject(example: Any, pred: Any, trace: Any = None) -> bool:
+    assert type(pred.best).__name__ == type(example.best).__name__ == type(example.mail).__name__ == "Aliased"
+    assert pred.best.length == 5 and pred.best.words == ("a",) and pred.others["x"][0].subject == "More"
+    assert example.seen == {1, 2}
+    for _, inputs, outputs in trace or ():
+        assert inputs["mail"].length == 2 and outputs.best.subject == "Hello"
+    return bool(example.best.subject == pred.best.subject)
+
+
+@pytest.mark.parametrize("implementation", ["native", "python"])
+def test_an_evaluations_metric_gets_the_users_own_classes(sup: dspex.Supervisor, implementation: Any) -> None:
+    """process: here and in workers."""
+    with FakeLM({"": BEST}) as lm:
+        program = dspex.predictor("predict", Sorted, lm=lm, supervisor=sup, implementation=implementation)
+        for metric in (by_subject, f"{__name__}:by_subject"):
+            found = dspex.evaluate(program, SORTED, metric)
+            assert found.score == 50.0 and not found.errors
+        assert type(found.rows[0].prediction.best) is Aliased
+
+
+@pytest.mark.parametrize("metric", [by_subject, f"{__name__}:by_subject"])
+def test_an_optimizers_metric_gets_the_users_own_classes(sup: dspex.Supervisor, metric: Any) -> None:
+    """process: here and in the worker, in examples, predictions and traces."""
+    with FakeLM({"": BEST}) as lm:
+        program = dspex.predictor("predict", Sorted, lm=lm, supervisor=sup)
+        best = dspex.optimize(program, SORTED, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+        assert best.errors["metric"] == 0 and best.score == 50.0
+        assert dspex.evaluate(best, SORTED, by_subject).score == 50.0
+
+
 # -- many predictors -------------------------------------------------------------------------------------------------
 
 HOPS = [{"question": f"Whose is {number}?", "answer": "me" if number % 2 else "you"} for number in range(4)]
