@@ -31,7 +31,7 @@ class OptimizationJob(Generic[S_co]):
     metric: Any
     metric_job: MetricJob
     arguments: Mapping[str, Any]
-    how: Mapping[str, Any]  # the call's timeout and session
+    how: Mapping[str, Any]  # the call's timeout, session and trust
 
     @property
     def pool(self) -> Pool:
@@ -58,7 +58,7 @@ class OptimizationJob(Generic[S_co]):
             ProtocolError, InvalidInput: the answer is none.
         """
         found, student = worker_answers.optimized(value, worker), self.student
-        adapter = student.adapter_used or default_adapter(student.lm_used)
+        adapter = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
         best = student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(

@@ -147,7 +147,11 @@ def _job(
         "optimizer": optimizer,
         "options": dict(options or {}),
     }
-    how: Any = {"timeout": math.inf if timeout is None else timeout, "session": session}
+    how: Any = {
+        "timeout": math.inf if timeout is None else timeout,
+        "session": session,
+        "is_trusted": not student.is_named_by_file,
+    }
     return OptimizationJob(student, optimizer, metric, _metric_job(student, learned, held_out, names), arguments, how)
 
 

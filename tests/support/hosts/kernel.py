@@ -45,7 +45,9 @@ def kernel(folder: Any, env: Mapping[str, str]) -> Iterator[Kernel]:
 
     paths = f"{ROOT}{os.pathsep}{ROOT / 'workers'}"
     manager = KernelManager()  # the kernel of this very interpreter, if no other is installed
-    manager.start_kernel(cwd=str(folder), env={**os.environ, "HOME": str(folder), "IPYTHONDIR": str(folder), "PYTHONPATH": paths, **env})
+    manager.start_kernel(
+        cwd=str(folder), env={**os.environ, "HOME": str(folder), "IPYTHONDIR": str(folder), "PYTHONPATH": paths, **env}
+    )
     client = manager.blocking_client()
     client.start_channels()
     try:
