@@ -76,12 +76,15 @@ class MetricJob:
     ) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
         predictor, (given, made) = TracedPredictor.of(about), forms
         known = self.signature
-        if known is not None and predictor.signature.output_fields.keys() == known.output_fields.keys():
-            with contextlib.suppress(InvalidInput, AdapterParseError):  # another whose fields are called the same
-                plain = added_outputs(inputs, given, self.packages)
-                return predictor, checked_inputs(known, plain, allow_markers=True), self.prediction(outputs, made)
-        others = Prediction(added_outputs(outputs, made, self.packages))
-        return predictor, added_outputs(inputs, given, self.packages), others
+        if known is not None and predictor.signature.output_fields.keys() != known.output_fields.keys():
+            known = None  # another predictor's, of whose types nothing is known here
+        taken = added_outputs(inputs, given, self.packages)
+        with contextlib.suppress(InvalidInput, EncodeError):  # tools, and fields that are only called the same
+            taken = taken if known is None else checked_inputs(known, taken, allow_markers=True)
+        if known is not None:
+            with contextlib.suppress(AdapterParseError):
+                return predictor, taken, self.prediction(outputs, made)
+        return predictor, taken, Prediction(added_outputs(outputs, made, self.packages))
 
 
 _NO_JOB = MetricJob()

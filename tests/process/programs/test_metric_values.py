@@ -351,3 +351,22 @@ def test_an_awaited_optimization_refuses_what_the_other_does(sup: dspex.Supervis
     with pytest.raises((UnknownName, SettingsError)):
         asyncio.run(dspex.aoptimize(program, ROWS, metric=typed, **given))
     assert not lm.requests
+
+
+def look_up(query: str) -> str:
+    """Look it up."""
+    return query
+
+
+def test_examples_of_an_optimization_may_hold_tools(sup: dspex.Supervisor) -> None:
+    """process: the metric gets the example with its tools; a trace, which cannot hold their functions, their text."""
+    rows = [{"question": f"q{n}", "tools": [dspex.Tool(look_up)], "answer": "yes"} for n in range(3)]
+
+    def metric(example: Any, pred: Any, trace: Any = None) -> bool:
+        assert example.tools[0].func is look_up and (trace is None or "look_up" in str(trace[0][1]["tools"]))
+        return bool(example.answer == pred.answer)
+
+    with FakeLM({"": {"answer": "yes"}}, model="openai/gpt-4o-mini") as lm:
+        program = dspex.predictor("predict", "question, tools: list[dspy.Tool] -> answer", lm=lm, supervisor=sup)
+        best = dspex.optimize(program, rows, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+    assert best.errors["metric"] == 0 and best.score == 100.0

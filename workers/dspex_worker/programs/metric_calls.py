@@ -276,9 +276,22 @@ def _traced(trace: Any, *, in_full: bool, is_exact: bool) -> list[Any] | None:
 
 
 def _step(predictor: Any, inputs: Any, outputs: Any, *, is_exact: bool) -> list[Any]:
-    given, given_objects = split(dict(inputs), is_exact)
-    made, made_objects = split(dict(outputs.items()) if hasattr(outputs, "items") else {}, is_exact)
+    given, given_objects = _crossing(dict(inputs), is_exact)
+    made, made_objects = _crossing(dict(outputs.items()) if hasattr(outputs, "items") else {}, is_exact)
     return [_about(predictor), given, made, [given_objects, made_objects]]
+
+
+def _crossing(values: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of a step as they cross; of what cannot (a tool, whose function is the parent's), the text."""
+    plain: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            one, more = split({name: value}, is_exact)
+        except (ValueError, TypeError):  # pydantic's own errors are ValueErrors
+            one, more = {name: str(value)}, {}
+        plain, objects = {**plain, **one}, {**objects, **more}
+    return plain, objects
 
 
 def _about(predictor: Any) -> dict[str, Any]:
