@@ -71,6 +71,9 @@ model = "openai/gpt-4o-mini"
 temperature = 0.2
 price = [0.15, 0.60]             # USD per million input and output tokens
 
+[lms.strong]                     # another, for lm="strong"
+model = "openai/gpt-4o"
+
 [budget]                         # for the whole process
 usd = 20.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .errors import NotConfigured, SettingsError
 from .scoped_defaults import scoped
@@ -17,21 +17,12 @@ from .scoped_defaults import scoped
 if TYPE_CHECKING:
     from .config import Config
     from .lm.lm_client import LMClient
+    from .lm.named_lms import LMLike as LMLike
     from .lm.named_lms import NamedLMs
     from .lm.record import LM
     from .pools.supervisor import Supervisor
     from .usage_stats import UsageStats
 
-
-class HasLM(Protocol):
-    """An object with a language model, such as a FakeLM."""
-
-    @property
-    def lm(self) -> LM: ...
-
-
-if TYPE_CHECKING:
-    LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's or a configured name, settings
 
 LM_VARIABLE = "DSPEX_LM"
 CONFIG_VARIABLE = "DSPEX_CONFIG"

@@ -23,6 +23,7 @@ from .lm.named_lms import is_name, lm_from, named
 
 if TYPE_CHECKING:
     from .adapters.adapter_names import Adapter
+    from .lm.named_lms import LMLike
     from .lm.record import LM
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -41,7 +42,6 @@ class ScopedDefaults:
     def is_of_lms(self) -> bool:
         """Whether it says something of language models."""
         return self.lm is not None or bool(self.lms)
-
 
     @property
     def identity(self) -> str:
@@ -64,9 +64,9 @@ def scoped() -> ScopedDefaults:
 @contextlib.contextmanager
 def context(
     *,
-    lm: Any | None = None,
+    lm: LMLike | None = None,
     adapter: Adapter | None = None,
-    lms: Mapping[str, Any] | None = None,
+    lms: Mapping[str, LMLike] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Generator[None]:
     """Set defaults for the calls of this block, on both routes; what a program or a call names itself goes before them.
@@ -79,7 +79,7 @@ def context(
     """
     outer = scoped()
     made = ScopedDefaults(
-        lm=outer.lm if lm is None else lm if is_name(lm) else lm_from(lm),
+        lm=outer.lm if lm is None else str(lm) if is_name(lm) else lm_from(lm),
         adapter=outer.adapter if adapter is None else _checked_adapter(adapter),
         lms=outer.lms if lms is None else MappingProxyType({**outer.lms, **named(lms)}),
         config=outer.config if config is None else MappingProxyType({**outer.config, **_checked_config(config)}),

@@ -23,7 +23,7 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig, checked_pools, load
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
-from ..lm.named_lms import NamedLMs, is_name, lm_from, named, unknown_lm
+from ..lm.named_lms import LMLike, NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
@@ -43,8 +43,8 @@ class Supervisor:
         source: str | os.PathLike[str] | Config | None = None,
         *,
         pools: Sequence[PoolConfig] | None = None,
-        lm: Any | None = None,
-        lms: Mapping[str, Any] | None = None,
+        lm: LMLike | None = None,
+        lms: Mapping[str, LMLike] | None = None,
     ) -> None:
         """Make it of settings (a TOML file's path or a `Config`) or of `pools`; nothing is started.
 
@@ -323,16 +323,17 @@ def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[Pool
     return source if isinstance(source, Config) else load(source)
 
 
-def _lms(config: Config, lm: Any, lms: Mapping[str, Any] | None) -> NamedLMs:
+def _lms(config: Config, lm: LMLike | None, lms: Mapping[str, LMLike] | None) -> NamedLMs:
     """Return the language models of this supervisor's own, which its programs ask where they name none."""
     own = NamedLMs(None, named(lms)).over(NamedLMs.of_tables(config.tables))
     if lm is None:
         return own
     if not is_name(lm):
         return NamedLMs(lm_from(lm), own.by_name)
-    if lm not in own.by_name:
-        raise unknown_lm(lm, own.by_name)
-    return NamedLMs(own.by_name[lm], own.by_name)
+    name = str(lm)
+    if name not in own.by_name:
+        raise unknown_lm(name, own.by_name)
+    return NamedLMs(own.by_name[name], own.by_name)
 
 
 def _check_not_being_started() -> None:

@@ -147,6 +147,16 @@ class ProgramSpec:
         return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
 
     @property
+    def direct_lms(self) -> dict[str, LM]:
+        """The language models that connect from workers, by the names under which their use is reported there."""
+        known = defaults.configured_lms(self.supervisor)
+        asked = [self.lm_of_workers, known.default, *self.lms_used.values(), *known.by_name.values()]
+        every = [each for lm in asked if lm is not None for each in (lm, *lm.fallbacks)]
+        carried = {lm.model for lm in every if not lm.direct}  # what passes by this process is counted there
+        named = {name: lm for name, lm in known.by_name.items() if lm.direct}
+        return named | {lm.model: lm for lm in every if lm.direct and lm.model not in carried}
+
+    @property
     def adapter_used(self) -> str | None:
         """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
         return self.adapter or scoped().adapter

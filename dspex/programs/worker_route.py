@@ -140,8 +140,10 @@ class WorkerCalls:
 
     def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
-        lm = self.spec.lm_of_workers
-        if lm is not None and lm.direct:
-            pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
-            for used in usage.values():
+        direct = self.spec.direct_lms if usage else {}
+        if not direct:
+            return
+        pools = services_of(self.spec.supervisor_used).accounts.of(GENERAL_POOL, None)
+        for model, used in usage.items():
+            if (lm := direct.get(model)) is not None:
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))

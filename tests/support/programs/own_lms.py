@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -93,10 +94,15 @@ class Asking(dspy.Module):
             return self.predict(question=question)
 
 
-WAYS = (
-    *("context", "argument", "predictor.lm", "set_lm", "copy", "config", "direct_call", "configure", "json", "thread"),
-    *("executor", "parallel", "awaited"),
-)
+class ReadsItsKey(dspy.Module):
+    """Reads its key from the environment, as DSPy's documentation has it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.lm = dspy.LM("openai/gpt-4o-mini", api_key=os.environ["OPENAI_API_KEY"], **options)
+
+    def forward(self, question: str) -> Any:
+        return dspy.Predict(SIG)(question=question, lm=self.lm)
 
 
 class OnlyAwaiting(dspy.Module):
@@ -158,3 +164,28 @@ class Heating(dspy.Module):
 
     def forward(self, question: str) -> Any:
         return self.predict(question=question, lm=self.lm)
+
+
+class Embedding(dspy.Module):
+    """Embeds texts, as modules that retrieve do."""
+
+    def __init__(self, model: str = "openai/small-embedder", **options: Any) -> None:
+        super().__init__()
+        self.embedder = dspy.Embedder(model, batch_size=2, **options)
+
+    def forward(self, texts: list[str]) -> Any:
+        return {"vectors": self.embedder(texts).tolist(), "one": self.embedder(texts[0]).tolist()}
+
+
+class EmbeddingAwaited(Embedding):
+    async def aforward(self, texts: list[str]) -> Any:
+        return {"vectors": (await self.embedder.acall(texts)).tolist()}
+
+
+class Searching(dspy.Module):
+    """Retrieves by DSPy's own index."""
+
+    def forward(self, question: str) -> Any:
+        embedder = dspy.Embedder("openai/small-embedder")
+        search = dspy.retrievers.Embeddings(["aa", "a", "aaaa"], embedder, k=1)
+        return {"passages": search(question).passages}

@@ -165,6 +165,11 @@ def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str
         if predictor not in predictors:
             raise unknown_name("predictor", predictor, predictors, where=name)
         predictors[predictor].lm = make_lm(record)
+    if records and type(program) in REWARDED and len({id(each.lm) for each in predictors.values()}) > 1:
+        raise invalid_input(
+            f"{name} asks all predictors of its module with one language model: give the program lm= instead of lms=, "
+            f"or each of {', '.join(predictors)} the same."
+        )
 
 
 def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:
