@@ -33,7 +33,7 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, __init__",
+    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, own_imports, __init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory",
     "session_state, user_code, error_report, reaping",

@@ -31,9 +31,17 @@ class Caller:
 
     # -- calls --
 
-    def invoke(self, command: str, arguments: Arguments, options: CallKeywords, cancel: Cancel | None = None) -> Call:
+    def invoke(
+        self,
+        command: str,
+        arguments: Arguments,
+        options: CallKeywords,
+        cancel: Cancel | None = None,
+        *,
+        is_trusted: bool = True,
+    ) -> Call:
         """Run the command and return its ended call; blocks."""
-        call = self.make(command, arguments, options)
+        call = self.make(command, arguments, options, is_trusted=is_trusted)
         call.wait_in_thread()
         take_back = None
         try:
@@ -101,9 +109,9 @@ class Caller:
 
     # -- streams --
 
-    def stream(self, command: str, arguments: Arguments, options: StreamKeywords) -> Stream:
+    def stream(self, command: str, arguments: Arguments, options: StreamKeywords, *, is_trusted: bool = True) -> Stream:
         """Run a streaming command, to be read by a thread."""
-        call, buffer = self._make_stream(command, arguments, options, None)
+        call, buffer = self._make_stream(command, arguments, options, None, is_trusted=is_trusted)
         stream = Stream(call, buffer, self._grant, self)
         self._submit_stream(call)
         return stream

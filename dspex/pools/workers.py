@@ -87,6 +87,7 @@ class PoolWorkers:
         forkserver = self.forkserver.current
         if forkserver is not None and self.forkserver.is_warm:
             self._spawn(start, forkserver)
+            self.forkserver.catch_up()
         elif start not in self._waiting:
             self._waiting.append(start)
 

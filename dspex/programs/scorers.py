@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
 from ..services.metrics import UnusableMetric, checked_parameters, checked_score, named_metric, usable_result

@@ -64,6 +64,7 @@ class ProgramSpec:
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
     idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
+    is_named_by_file: bool = False  # a file named its module: the pool's `imports` say whether workers may import it
     tool_set: str = ""  # the id under which workers ask for what is of the host's
 
     def __post_init__(self) -> None:
@@ -82,6 +83,11 @@ class ProgramSpec:
     def is_own(self) -> bool:
         """Whether it is the user's own module or function, whose code may behave otherwise when it is awaited."""
         return False
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """The names of its constructor's arguments that no file can hold."""
+        return ()
 
     @property
     def name_shown(self) -> str:

@@ -11,6 +11,7 @@ from ..adapters.exact_values import KnownClasses, UnreadableForm, value_of
 from ..errors import ProtocolError
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
+from .saved_file import checked_state
 
 if TYPE_CHECKING:
     from ..pools.call import Call
@@ -53,6 +54,12 @@ def returned(reply: dict[str, Any], worker: str, packages: Collection[str] = ())
         return nested_values.read(reply["value"], prediction_of, lambda form: value_of(form, known))
     except (nested_values.UnreadableValue, UnreadableForm) as error:
         raise ProtocolError(f"Worker {worker} answered 'run' with an impossible 'value': {error}.") from error
+
+
+def state(value: Any, worker: str) -> dict[str, Any]:
+    """Return the answer to a `state_of`, checked by the rules of files."""
+    found: dict[str, Any] = checked_state(_checked("state_of", value, worker, {"state": _is_map})["state"])
+    return found
 
 
 def describes(value: Any, worker: str) -> dict[str, Any]:

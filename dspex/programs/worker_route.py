@@ -66,7 +66,7 @@ class WorkerCalls:
         """Yield the output fields' text as it arrives, then the prediction."""
         with self._sent(inputs) as (supervisor, arguments):
             with Account("call") as account:  # the call keeps the context that it is made in
-                chunks = supervisor.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
+                chunks = supervisor.pool(GENERAL_POOL).stream("run_stream", arguments, **self._stream_options)
             with chunks:
                 for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -76,7 +76,7 @@ class WorkerCalls:
         """`stream`, for `async for`."""
         with self._sent(inputs, awaits=True) as (supervisor, arguments):
             with Account("call") as account:
-                chunks = supervisor.astream(GENERAL_POOL, "run_stream", arguments, timeout=self.spec.timeout)
+                chunks = supervisor.pool(GENERAL_POOL).astream("run_stream", arguments, **self._stream_options)
             async with chunks:
                 async for chunk in chunks:
                     yield worker_answers.chunk(chunk, chunks.worker)
@@ -119,7 +119,12 @@ class WorkerCalls:
             "session": how.get("session"),
             "timeout": self.spec.timeout if timeout is None else timeout,
             "idempotent": how.get("retry", True) and self.spec.may_repeat,
+            "is_trusted": not self.spec.is_named_by_file,
         }
+
+    @property
+    def _stream_options(self) -> dict[str, Any]:
+        return {"timeout": self.spec.timeout, "is_trusted": not self.spec.is_named_by_file}
 
     def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)

@@ -25,7 +25,8 @@ from dspex_worker.user_calls import (
     score_in,
 )
 
-from ..adapters.validation import checked_inputs, to_wire, typed_outputs
+from ..adapters.plain_data import to_wire
+from ..adapters.validation import checked_inputs, typed_outputs
 from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
 from ..loop_thread import LoopThread
 from ..types.example import Example

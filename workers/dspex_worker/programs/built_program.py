@@ -37,6 +37,7 @@ class BuiltProgram:
     name: str = ""
     is_open: bool = False
     is_isolated: bool = False
+    taken: inspect.Signature | None = None  # how a user's is called; None where that is its own affair
 
     @property
     def swallows_errors(self) -> bool:
@@ -78,7 +79,7 @@ class BuiltProgram:
 
     def _require_taken(self, inputs: Mapping[str, Any]) -> None:
         """Check that its method takes these inputs, before it runs and asks anybody."""
-        taken = self._taken
+        taken = self.taken
         if taken is None:
             return
         names = list(taken.parameters)
@@ -92,20 +93,9 @@ class BuiltProgram:
         except TypeError as error:
             raise invalid_input(f"{self.name} takes {', '.join(names)}: {error}.") from None
 
-    @property
-    def _taken(self) -> inspect.Signature | None:
-        """How it is called; None where that is its own affair."""
-        program: Any = self.program
-        if isinstance(program, FunctionModule):
-            return signature_of(program.function)
-        if type(program).__call__ is not dspy.Module.__call__:
-            return None
-        method = method_of(program, "forward") or method_of(program, "aforward")
-        return None if method is None else signature_of(method)
-
     def describe(self) -> dict[str, Any]:
         """Return its inputs' names, which must be given and which are text, whether it takes any, and its predictors."""
-        taken, names, required, takes_any = self._taken, list(self.inputs), list(self.inputs), True
+        taken, names, required, takes_any = self.taken, list(self.inputs), list(self.inputs), True
         texts = [name for name in names if takes_text(self.annotations.get(name, Any))]
         if self.is_open and taken is not None:
             parameters = [one for one in taken.parameters.values() if one.kind is not one.VAR_POSITIONAL]
@@ -130,6 +120,16 @@ class BuiltProgram:
         if type(self.program) in _COPIED:
             return replace(self, program=copy.copy(self.program))
         return self
+
+
+def taken_by(program: Any) -> inspect.Signature | None:
+    """Return how a module is called; None where that is its own affair."""
+    if isinstance(program, FunctionModule):
+        return signature_of(program.function)
+    if type(program).__call__ is not dspy.Module.__call__:
+        return None
+    method = method_of(program, "forward") or method_of(program, "aforward")
+    return None if method is None else signature_of(method)
 
 
 def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:

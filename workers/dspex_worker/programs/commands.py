@@ -23,6 +23,7 @@ from .dspy_errors import invalid_input, translated
 from .host_imports import HostImports, SentTypeCache
 from .host_values import values_from
 from .module_registry import known_modules
+from .module_state import dump_state
 from .modules import Modules, lms_in
 from .program_calls import Adapter, Record, Spec, accounted, call, call_options
 from .prompt_capture import CAPTURE, PromptCaptured, capturing
@@ -123,6 +124,10 @@ class Programs:
     def describe_program(self, ctx: Context, spec: Spec) -> dict[str, Any]:
         """Return the inputs and predictors of a program; see `BuiltProgram.describe`."""
         return self.built(ctx, spec).describe()
+
+    def state_of(self, ctx: Context, spec: Spec) -> dict[str, Any]:
+        """Return the state of a program, with its demos, as DSPy saves it: {"state"}."""
+        return {"state": dump_state(self.built(ctx, spec).program)}
 
     def built(self, ctx: Context, spec: Spec, lm: Record | None = None, adapter: Adapter = None) -> BuiltProgram:
         """Return a program; a constructor of the user's runs with DSPy configured as for the call."""
