@@ -11,6 +11,7 @@ from ..failure import Failure
 from ..types import nested_values
 from .async_programs import result_from
 from .built_program import BuiltProgram
+from .call_arguments import placed
 from .call_context import SIGHT, CallUsage, ErrorRecorder
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
@@ -25,13 +26,14 @@ Adapter = str | Mapping[str, Any] | None  # see `adapter_named`
 
 def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any], *, awaits: bool = False) -> Any:
     """Call a program with options for its LM calls, in the way that it takes them."""
+    first, named = placed(built.taken, arguments) if built.is_own else ((), arguments)
     if not options:
-        return result_from(built.program, arguments, awaits=awaits)
+        return result_from(built.program, first, named, awaits=awaits)
     if built.takes_config:
         return built.program(**arguments, config=dict(options))
     lm = dspy.settings.lm
     with dspy.context(lm=None if lm is None else lm.copy(**options)):
-        return result_from(built.program, arguments, awaits=awaits)
+        return result_from(built.program, first, named, awaits=awaits)
 
 
 def configured(built: BuiltProgram, lm: Any, options: Mapping[str, Any]) -> Any:
