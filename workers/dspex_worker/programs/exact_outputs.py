@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from ..types.type_names import DSPY_TYPES
+from .wire_values import to_wire
 
 _PLAIN = frozenset({type(None), bool, float, bytes})
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
@@ -65,6 +66,15 @@ def exact(value: Any, depth: int = 0) -> Any:
     if kind in _SCALARS:
         return {"scalar": [kind.__name__, _SCALARS[kind](value)]}
     return _object(value, kind, depth + 1)
+
+
+def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return outputs as plain data, and those that are more than that in their exact forms."""
+    if not is_exact:
+        return cleaned(to_wire(outputs)), {}
+    forms = {str(name): exact(value) for name, value in outputs.items()}
+    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
+    return {name: None if name in objects else form for name, form in forms.items()}, objects
 
 
 def stands_for_itself(form: Any) -> bool:
