@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -17,7 +17,7 @@ class Color(enum.Enum):
 
 @pytest.mark.parametrize(
     "annotation",
-    [str, Any, object, inspect.Parameter.empty, str | None, Optional[str], int | str, Annotated[str, "note"], Color,
+    [str, Any, object, inspect.Parameter.empty, str | None, int | str, Annotated[str, "note"], Color,
      Literal["a", "b"], "str", "str | None", "int | str", "Optional[str]", "Any"],
 )  # fmt: skip
 def test_a_text_is_a_value_of_it(annotation: Any) -> None:
