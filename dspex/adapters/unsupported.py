@@ -9,6 +9,7 @@ from typing import Any, Final, get_origin
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
+from ..signatures.wire_form import IMPORTED
 
 _NATIVE_INPUTS: Final = frozenset(
     {
@@ -22,6 +23,9 @@ _CALLS: Final = "dspy.ToolCalls"
 def unsupported_reason(sig: Signature) -> str | None:
     """Return why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
     for field in sig.fields.values():
+        own = next((kind for kind in classes_in(field.annotation) if hasattr(kind, IMPORTED)), None)
+        if own is not None:
+            return f"the type of {field.name!r} is {getattr(own, IMPORTED)}, which only workers import"
         kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
         if not kinds:
             continue

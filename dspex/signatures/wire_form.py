@@ -65,12 +65,35 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
     custom_types = custom_types or {}
     try:
         unknown = {name: spec for name, spec in wire["types"].items() if name not in custom_types}
-        types = {**custom_types, **classes_from_specs(unknown, _refuse_import, _refused)}
+        types = {**custom_types, **_classes(unknown)}
         fields = [_field_from_wire(field, types) for field in wire["fields"]]
         doc = wire["instructions"]
     except (KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"A signature's description is not whole: {error!r}.") from error
     return signature_of_fields({field.name: field for field in fields}, doc)
+
+
+def _classes(specs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the classes; of those that only workers import, what stands for them here."""
+    made = classes_from_specs({name: spec for name, spec in specs.items() if not _is_both(spec)}, _refuse_import, _refused)
+    return made | {name: _worker_class(name, spec) for name, spec in specs.items() if _is_both(spec)}
+
+
+def _is_both(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and "import" in spec and ("model" in spec or "enum" in spec)
+
+
+def _worker_class(name: str, spec: Mapping[str, Any]) -> Any:
+    """Return a class with the schema of one that only workers import; what has none that can be made takes anything."""
+    described = {key: part for key, part in spec.items() if key != "import"}
+    try:
+        made = classes_from_specs({name: described}, _refuse_import, _refused)[name]
+    except SignatureError:
+        from pydantic import RootModel, create_model
+
+        made = create_model(name, __base__=RootModel[Any])
+    setattr(made, IMPORTED, spec["import"])
+    return made
 
 
 def imports_types(sig: Signature) -> bool:
