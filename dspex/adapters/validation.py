@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from dspex_worker.types.annotation_facts import is_rich
+from dspex_worker.types.annotation_facts import classes_in, is_rich
 
 from ..errors import AdapterParseError, InvalidInput, UnknownName
 from ..signatures.annotations import allows_none, is_dspy_type
@@ -231,7 +231,12 @@ class _InputCheck:
     @functools.cached_property
     def crosses_as_data(self) -> bool:
         """Whether a worker makes the very value again from its plain form: its classes say all in their schemas."""
-        return self.validate is not None and not self.is_history and is_described(self.field.annotation)
+        return self.validate is not None and not self._holds_history and is_described(self.field.annotation)
+
+    @property
+    def _holds_history(self) -> bool:
+        """Whether conversations are among its values: any value may be in their turns."""
+        return any(getattr(kind, "dspy_name", "") == "dspy.History" for kind in classes_in(self.field.annotation))
 
     def _typed(self, value: Any) -> Any:
         assert self.validate is not None

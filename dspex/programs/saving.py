@@ -195,4 +195,4 @@ def _require_same(program: Program, own: Mapping[str, Any]) -> None:
 def _imported_types(wire: Mapping[str, Any]) -> list[str]:
     types = wire.get("types")
     described = types.items() if isinstance(types, Mapping) else ()
-    return [name for name, spec in described if isinstance(spec, Mapping) and "import" in spec]
+    return [name for name, spec in described if isinstance(spec, Mapping) and spec.keys() & {"import", "local"}]

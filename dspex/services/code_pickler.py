@@ -18,6 +18,7 @@ from typing import Any, Final
 from dspex_worker.types import host_references
 
 from ..types.dspy_objects import dspy_type_name
+
 _OURS: Final = "dspex.types."
 _INNER: Final = {"ToolCall": "ToolCalls.ToolCall", "ToolCallResult": "ToolCallResults.ToolCallResult"}
 _COMPILED: Final = (
