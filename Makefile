@@ -32,8 +32,10 @@ $(DOCS): $(READY)
 	$(PIP) install --editable '.[docs]'
 	touch $@
 
-demo: $(READY)   ## the research assistant on the embedded model, end to end
+demo: $(READY)   ## the research assistant on the embedded model, then a program of one's own on a scripted one
 	$(BIN)/python examples/research_assistant.py $(ARGS)
+	@echo; echo "A program of one's own, examples/own_program, which knows only DSPy:"
+	env -u DSPEX_LM $(BIN)/python examples/own_program/run.py
 
 quick: $(READY)  ## the unit tests alone: no worker process, under a minute
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit tests/test_imports.py tests/test_style.py $(ARGS)

@@ -60,9 +60,16 @@ def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.evaluation import evaluate
+    from dspex_worker.programs.scored_rows import evaluate
 
     return (yield from evaluate(programs, ctx, **call))
+
+
+@bridge.command()
+def score(ctx: Context, **call: Any) -> dict[str, Any]:
+    from dspex_worker.programs.prediction_scores import score
+
+    return score(programs, ctx, **call)
 
 
 @bridge.command()

@@ -43,6 +43,6 @@ def optimize(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.evaluation import evaluate
+    from dspex_worker.programs.scored_rows import evaluate
 
     return (yield from evaluate(programs, ctx, **call))

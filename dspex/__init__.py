@@ -18,6 +18,7 @@ _HOMES = {
     "Config": "config",
     "Event": "events",
     "configure": "defaults",
+    "context": "scoped_defaults",
     "default_supervisor": "defaults",
     "LM": "lm.record",
     "Signature": "signatures.signature",
@@ -60,6 +61,11 @@ _HOMES = {
     "optimize": "programs.optimize",
     "aoptimize": "programs.optimize",
     "evaluate": "programs.evaluate",
+    "aevaluate": "programs.evaluate",
+    "Evaluation": "programs.evaluation",
+    "EvaluationRow": "programs.evaluation_row",
+    "PairedComparison": "programs.paired_comparison",
+    "ConfidenceInterval": "programs.confidence",
     "load": "programs.saving",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -118,7 +124,11 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
+    from .programs.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluate import aevaluate as aevaluate
     from .programs.evaluate import evaluate as evaluate
+    from .programs.evaluation import Evaluation as Evaluation
+    from .programs.evaluation_row import EvaluationRow as EvaluationRow
     from .programs.factories import assertions as assertions
     from .programs.factories import best_of_n as best_of_n
     from .programs.factories import chain_of_thought as chain_of_thought
@@ -135,6 +145,7 @@ if TYPE_CHECKING:
     from .programs.optimize import aoptimize as aoptimize
     from .programs.optimize import optimize as optimize
     from .programs.optimized import Optimized as Optimized
+    from .programs.paired_comparison import PairedComparison as PairedComparison
     from .programs.predict import apredict as apredict
     from .programs.predict import apredict_stream as apredict_stream
     from .programs.predict import predict as predict
@@ -145,6 +156,7 @@ if TYPE_CHECKING:
     from .programs.saving import load as load
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
+    from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature

@@ -182,7 +182,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and plain tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
+    """A supervisor's settings: its pools, and tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)

@@ -218,8 +218,8 @@ def configure(
     """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
     `lms` gives LMs names ({"cheap": "openai/gpt-4o-mini"}) by which `lm=` takes them anywhere; the mapping replaces one
-    that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which you
-    start and stop. A budget bounds what the whole process uses of language models: requests after it raise
+    that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which
+    you start and stop. A budget bounds what the whole process uses of language models: requests after it raise
     BudgetExceeded (math.inf ends that).
 
     Raises:

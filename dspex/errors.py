@@ -27,6 +27,7 @@ class DspexError(Exception):
     """The root of everything that DSPex raises."""
 
     retryable: ClassVar[Retryable] = "no"
+    partial: Any = None  # of an error that ended an evaluation: the `Evaluation` of the rows that were done
 
 
 # --- the settings are wrong ---------------------------------------------------------------------------------------
@@ -449,6 +450,19 @@ class ToolFailed(DspexError, RuntimeError):
 
 class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
+
+
+class EvaluationFailed(DspexError):
+    """An evaluation ended without a score: no row could be scored, or `max_errors` rows failed; `partial` has the rows.
+
+    `metric` names the metric, `failed` counts the rows with an error; `__cause__` is the first of these.
+    """
+
+    def __init__(self, message: str, *, metric: str, failed: int, partial: Any) -> None:
+        super().__init__(message)
+        self.metric = metric
+        self.failed = failed
+        self.partial = partial
 
 
 class CheckFailed(DspexError, ValueError):

@@ -3,9 +3,9 @@
     with dspex.context(lm="cheap", adapter="json"):
         qa(question="...")
 
-Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open, unless
-it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map` do. Any
-thread.
+Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open,
+unless it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map`
+do. Any thread.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ class ScopedDefaults:
     def is_of_lms(self) -> bool:
         """Whether it says something of language models."""
         return self.lm is not None or bool(self.lms)
+
+
+    @property
+    def identity(self) -> str:
+        """What tells these defaults from others, for caches of what is made under them; empty for none."""
+        if not (self.adapter or self.lms or self.config):
+            return ""  # the LM is told apart by whoever asks it
+        names = sorted((name, lm.ref) for name, lm in self.lms.items())
+        return repr((self.adapter, names, sorted(self.config.items(), key=lambda option: option[0])))
 
 
 NO_SCOPE = ScopedDefaults()

@@ -15,10 +15,27 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="dspex", description="Pools of DSPy workers, as a service.")
     root.add_argument("--debug", action="store_true", help="show the traceback of an error")
     root.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
-    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events, _doctor, _bench):
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
+    for add in (_run, _evaluate, _start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events):
+        add(commands)
+    for add in (_doctor, _bench):
         add(commands)
     return root
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """A command's parser: options may stand anywhere among its words."""
+
+    _is_within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._is_within:  # argparse's own two passes
+            return super().parse_known_args(args, namespace)
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_within = False
 
 
 class _ShowVersion(argparse.Action):
@@ -39,6 +56,55 @@ def _command(commands: Any, name: str, text: str, run: Runner, *, finds: bool = 
         added.add_argument("--name", metavar="NAME", help="the supervisor's name (default: default)")
         added.add_argument("--socket", metavar="PATH", help="its control socket, instead of a name")
     return added
+
+
+def _run(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .run_command import run as run_program
+
+        return run_program(options)
+
+    command = _command(commands, "run", "run a program once and print what it returns", run)
+    _program(command)
+    command.add_argument("inputs", nargs="*", metavar="NAME=VALUE", help="text, or JSON where the input is no text; "
+                         "NAME:=JSON; NAME=@FILE; NAME=- is standard input; or one JSON object, or '-'")  # fmt: skip
+    command.add_argument("--stream", action="store_true", help="print the fields as they arrive")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _evaluate(commands: Any) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from .evaluate_command import evaluate
+
+        return evaluate(options)
+
+    command = _command(commands, "evaluate", "score a program on the rows of a file", run)
+    _program(command)
+    command.add_argument("data", metavar="FILE", help=".jsonl, .json or .csv; '-' is JSON lines from standard input")
+    command.add_argument("--metric", required=True, metavar="METRIC", help="exact_match, f1, ..., or module:function")
+    command.add_argument("--inputs", type=_names, default=(), metavar="A,B", help="the fields that go in (default: "
+                         "the program's inputs)")  # fmt: skip
+    command.add_argument("--num-threads", type=_positive, metavar="N", help="rows at a time (default: as many as fit)")
+    command.add_argument("--max-errors", type=_count, metavar="N", help="end when N rows have failed (default: never)")
+    command.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
+    command.add_argument("--json", action="store_true", help="print JSON, with every row")
+
+
+def _program(command: argparse.ArgumentParser) -> None:
+    """Add the words that say which program runs, and how."""
+    command.add_argument("program", metavar="PROGRAM", help="package.module:Class, file.py:Class, "
+                         "'question -> answer', or a saved program's file (.json)")  # fmt: skip
+    command.add_argument("--init", action="append", default=[], metavar="NAME=VALUE", help="an argument of its "
+                         "constructor; JSON, or else text; may be given several times")  # fmt: skip
+    command.add_argument("--signature", metavar="TEXT", help="what a module takes and gives: 'question -> answer'")
+    command.add_argument("--kind", metavar="KIND", help="of a signature: predict (the default), chain_of_thought, ...")
+    command.add_argument("--lm", metavar="MODEL", help="the language model; of a service, one of its names")
+    command.add_argument("--adapter", metavar="NAME", help="chat, json, xml, ...")
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="of each call (default: the pool's)")
+    command.add_argument(
+        "--private", action="store_true", help="by workers of its own, also where $DSPEX_SOCKET is set"
+    )
+    command.add_argument("--config", metavar="FILE", help="settings of its own workers (default: $DSPEX_CONFIG)")
 
 
 def _start(commands: Any) -> None:

@@ -63,11 +63,16 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 def print_line(text: str) -> None:
     """Print one line now, also into a pipe."""
+    print_piece(text + "\n")
+
+
+def print_piece(text: str) -> None:
+    """Print text now, without an end of the line."""
     if sys.stdout is None:  # the shell closed it, as with `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
     if not _can_print(text):
         text = text.encode("ascii", "backslashreplace").decode()
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

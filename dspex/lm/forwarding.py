@@ -31,7 +31,7 @@ HEADERS_MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The source of a request: which accounts count it, who receives its events, and which LMs are its alone, by ref."""
+    """The source of a request: which accounts count it, who gets its events, and which LMs are its alone, by ref."""
 
     accounts: Sequence[Account] = ()
     emit: Callable[..., object] = field(default=silent)

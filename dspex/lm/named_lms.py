@@ -123,8 +123,8 @@ def unknown_lm(name: str, known: Iterable[str]) -> UnknownName:
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or "/" in name or not name.isprintable():
         raise SettingsError(
-            f"An LM cannot be named {name!r}: a name is text of 1 to {NAME_MOST} characters without a slash, which only "
-            f"models' names have.",
+            f"An LM cannot be named {name!r}: a name is text of 1 to {NAME_MOST} characters without a slash, which "
+            f"only models' names have.",
             key="lms",
         )
     return name

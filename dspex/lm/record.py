@@ -209,7 +209,7 @@ class LM(HoldsSecrets):
 
     @property
     def is_temperature_fixed(self) -> bool:
-        """Whether it refuses a temperature that DSPex or DSPy chooses: OpenAI's reasoning families, and any that thinks."""
+        """Whether it refuses a temperature that others choose: OpenAI's reasoning families, and any that thinks."""
         return self.is_reasoning_model or thinks(dict(self.config))
 
     @property

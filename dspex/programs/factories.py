@@ -21,11 +21,12 @@ from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .optimized import Optimized
     from .program import S
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
     from .routing import Implementation
 
     Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class

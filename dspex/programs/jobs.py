@@ -1,55 +1,35 @@
-"""Prepare and follow a job over many examples, for `optimize` and `evaluate`."""
+"""Prepare and follow a job over many examples, for `optimize`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput
 from ..signatures.signature import Signature
-from .optimized import Optimized
-from .program import Program
 
+_PLAIN = (type(None), bool, int, float, str, bytes)
 Progress = Callable[[dict[str, Any]], object]
 
 
-def program_of(given: Any, job: str) -> Program:
-    """Return the program that was given, or the one in an `Optimized`.
-
-    Raises:
-        InvalidInput: it is none.
-    """
-    program = given.program if isinstance(given, Optimized) else given
-    if not isinstance(program, Program):
-        raise InvalidInput(
-            f"{job} needs a program, such as dspex.predictor('predict', 'question -> answer'), not {given!r}.",
-            field="program",
-        )
-    return program
-
-
-def wire_examples(rows: Any, sig: Signature, name: str) -> list[dict[str, Any]]:
+def wire_examples(rows: Iterable[Any], sig: Signature) -> list[dict[str, Any]]:
     """Return the examples as plain data.
 
     Raises:
-        InvalidInput: they are no list of mappings, or one lacks an input of the signature.
+        InvalidInput: one is no mapping, or lacks an input of the signature.
     """
-    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        raise InvalidInput(f"{name} is a list of examples, not a {type(rows).__name__}.", field=name)
     return [_wire_example(row, sig) for row in rows]
 
 
-def input_names(inputs: Sequence[str] | None, program: Program) -> list[str]:
-    """Return the names of the examples' inputs: those given, else the program's.
+def plain_labels(rows: Iterable[Any], inputs: Sequence[str]) -> list[str]:
+    """Return the labels that are plain data in every row: metrics get these as they are, whatever the signature says.
 
-    Raises:
-        InvalidInput: they are no list of names.
+    Others (enums, models, dates) cross as plain data, and are given their types again.
     """
-    names = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, str) else inputs
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise InvalidInput(f"inputs is {inputs!r}; it is a list of field names.", field="inputs")
-    return list(names or program.inputs)
+    fields = [dict(row.items()) for row in rows]
+    names = dict.fromkeys(name for each in fields for name in each if name not in inputs)
+    return [name for name in names if all(_is_plain(each[name]) for each in fields if name in each)]
 
 
 def followed(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
@@ -68,3 +48,11 @@ def _wire_example(row: Any, sig: Signature) -> dict[str, Any]:
     if missing:
         raise InvalidInput(f"An example lacks the input {missing[0]!r}; it has {', '.join(row)}.", field=missing[0])
     return {name: to_wire(value, f"example[{name!r}]") for name, value in row.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, value.values()))
+    return type(value) in _PLAIN

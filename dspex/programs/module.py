@@ -23,10 +23,11 @@ from .module_program import OPEN, ModuleProgram
 from .named_signatures import signature_for
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from ..signatures.signature import SignatureLike
-    from .program_options import Adapter, CallConfig
+    from .program_options import CallConfig
 
 _PLAIN = (bool, int, float, str, type(None))
 

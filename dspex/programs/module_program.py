@@ -59,11 +59,11 @@ class ModuleProgram(Program[S_co]):
         Raises:
             UnknownName, InvalidInput, RemoteError: it cannot be made.
         """
-        return tuple(self.described["inputs"]) if self.is_open else super().inputs
+        return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
     def described(self) -> Mapping[str, Any]:
-        """What a worker says of it: "inputs", "required" (of them), "takes_any", "predictors"."""
+        """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):

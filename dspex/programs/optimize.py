@@ -12,16 +12,19 @@ import asyncio
 import functools
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import defaults
 from ..errors import InvalidInput
+from ..services.metrics import MetricJob
 from ..services.services import Services, services_of
 from . import program_options, worker_answers
+from .asked_program import asked_program, is_open, known_inputs
+from .devset import as_example, declared_inputs, input_names
 from .factories import predictor
-from .jobs import Progress, followed, input_names, wire_examples
+from .jobs import Progress, followed, plain_labels, wire_examples
 from .native_route import default_adapter
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
@@ -31,11 +34,11 @@ from .saved_file import checked_state
 from .saving import rendered_prefix_hash
 
 if TYPE_CHECKING:
+    from ..adapters.adapter_names import Adapter
     from ..defaults import LMLike
     from ..pools.supervisor import Supervisor
     from .factories import Asked
     from .program import S
-    from .program_options import Adapter
 
 Examples = Sequence[Mapping[str, Any]]
 Metric = Callable[..., Any] | str | Mapping[str, Any]
@@ -92,14 +95,20 @@ def optimize(
     require_optimizer(optimizer, options)
     program_options.require_seconds(timeout)
     student = _student(program, lm, adapter, supervisor)
+    learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
+    names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
+    examples = _examples(student, learned, held_out, names)
+    job = _metric_job(student, learned, held_out, names)
     services = services_of(student.supervisor_used)
     arguments = {
-        **_examples(student, trainset, valset, inputs),
+        **examples,
         **_models(student, prompt_lm, services),
+        "config": dict(student.config_used),
+        "rollout_id": student.rollout_id,
         "optimizer": optimizer,
         "options": dict(options),
     }
-    with services.metrics.described(metric) as described, student.registered(services):
+    with services.metrics.described(metric, job) as described, student.registered(services):
         arguments |= {"spec": student.to_wire() | student.wire_lms(services), "metric": described}
         pool = student.supervisor_used.pool(OPTIMIZER_POOL)
         limit = math.inf if timeout is None else timeout
@@ -137,23 +146,47 @@ class _Stopped(BaseException):
 def _student(
     program: Asked[S], lm: LMLike | None, adapter: Adapter | None, supervisor: Supervisor | None
 ) -> Program[S]:
-    known: Any = program.program if isinstance(program, Optimized) else program
-    student: Program[S] = known if isinstance(known, Program) else predictor("predict", known)
+    student: Program[S] = asked_program(program) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
 
 
-def _examples(
-    student: Program, trainset: Examples, valset: Examples | None, inputs: Sequence[str] | None
-) -> dict[str, Any]:
-    examples = wire_examples(trainset, student.signature, "trainset")
+def _listed(rows: Any, name: str) -> list[Any]:
+    """Return the rows as a list, which is gone through more than once.
+
+    Raises:
+        InvalidInput: they are no list of examples.
+    """
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise InvalidInput(f"{name} is a list of examples, not a {type(rows).__name__}.", field=name)
+    return list(rows)
+
+
+def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    examples = wire_examples(trainset, student.signature)
     if not examples:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
     return {
         "trainset": examples,
-        "valset": None if valset is None else wire_examples(valset, student.signature, "valset"),
-        "inputs": input_names(inputs, student),
+        "valset": None if valset is None else wire_examples(valset, student.signature),
+        "inputs": list(names),
+        "plain": plain_labels([*trainset, *(valset or ())], names),
     }
+
+
+def _named_inputs(student: Program, rows: list[Any], inputs: Sequence[str] | None) -> list[str]:
+    """Return the fields that go in: those that are named, else those that DSPy's examples declare, else the known."""
+    if (named := input_names(inputs)) is not None:
+        return named
+    declared = dict.fromkeys(name for row in rows for name in declared_inputs(row) or ())
+    return list(declared) or [name for name in known_inputs(student) if any(name in row for row in rows)]
+
+
+def _metric_job(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> MetricJob:
+    """Return what a metric of this process gets: the very examples that were given, and values of their types."""
+    rows = {"train": trainset, "val": valset or []}
+    examples = {title: [as_example(row, names) for row in given] for title, given in rows.items()}
+    return MetricJob(examples, None if is_open(student) else student.answered)
 
 
 def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> dict[str, Any]:

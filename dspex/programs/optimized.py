@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, Unpack
 
-from dspex_worker.saved_state import stray_options
+from dspex_worker.saved_state import kept_config, stray_options
 
 from ..errors import SettingsError
 from ..signatures.wire_form import signature_to_wire
@@ -46,8 +46,9 @@ class Optimized(Generic[S_co]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex`.
 
-        No LM, no key, no call options, and no option of a module that names an endpoint: a file without one of the
-        module's options is loaded with `program=`.
+        No LM, no key, no option of a module that names an endpoint: a file without one of the module's options is
+        loaded with `program=`. Of the call options, `config` as far as it says how the model generates (temperature,
+        max_tokens, n, ...), the adapter, and whether tools are called natively: the program was optimized with these.
         """
         write(path, self._document())
 
@@ -67,6 +68,7 @@ class Optimized(Generic[S_co]):
             "signature": signature_to_wire(program.signature),
             "options": {name: value for name, value in program.options.items() if name not in withheld},
             "withheld": withheld,
+            "config": kept_config(program.config),
             "adapter": program.adapter,
             "use_native_function_calling": program.use_native_function_calling,
             "prefix_sha256": program.prefix_sha256,

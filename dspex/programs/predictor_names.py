@@ -45,8 +45,8 @@ def require_predictors(module: str, lms: Mapping[str, Any]) -> None:
     Raises:
         UnknownName: it has no such predictor.
     """
-    known = PREDICTORS.get(module)
-    for name in lms if known is not None else ():
+    known = PREDICTORS.get(module, ())
+    for name in lms if known else ():
         if name not in known:
             raise UnknownName("predictor", name, known, where=module)
 

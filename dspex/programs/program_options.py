@@ -32,9 +32,10 @@ class ProgramOptions(TypedDict, total=False):
 
     `lm` is an LM, a model's name, or the name of a configured one; without it, the program asks the LM of the open
     `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
-    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in seconds: None is the pool's default, math.inf no limit.
-    Calls under another `rollout_id` are not answered from a cache. `idempotent=True` lets a call run once more when its
-    worker dies, False forbids it; None allows it to what is made of LM requests alone.
+    own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
+    seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
+    cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
+    made of LM requests alone.
     """
 
     lm: LMLike | None
@@ -72,8 +73,7 @@ def require_valid(options: Any) -> None:
         value = getattr(options, key)
         if value is not None and not isinstance(value, bool):
             raise _mistyped(key, value, _SWITCHES[key])
-    if options.supervisor is not None and not callable(getattr(options.supervisor, "pool", None)):
-        raise _mistyped("supervisor", options.supervisor, "a dspex.Supervisor")
+    require_supervisor(options.supervisor)
 
 
 def checked_demos(demos: Any) -> tuple[Mapping[str, Any], ...]:
@@ -112,6 +112,16 @@ def require_seconds(timeout: Any) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout < 0:
         raise _mistyped("timeout", timeout, "a number of seconds, such as 3 or 0.5, or math.inf for no limit")
+
+
+def require_supervisor(supervisor: Any) -> None:
+    """Check a supervisor.
+
+    Raises:
+        SettingsError: it is neither None nor a supervisor.
+    """
+    if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
+        raise _mistyped("supervisor", supervisor, "a dspex.Supervisor")
 
 
 _SWITCHES = {

@@ -17,10 +17,10 @@ from typing import Any
 from dspex_worker import saved_state
 
 from .. import defaults
+from ..adapters.adapter_names import ADAPTERS
 from ..errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ..events import Name
 from ..types.markers import START, texts_in
-from .program_options import ADAPTERS
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
@@ -33,6 +33,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "signature": (dict,),
     "options": (dict,),
     "withheld": (list,),
+    "config": (dict,),
     "adapter": (str, type(None)),
     "use_native_function_calling": (bool, type(None)),
     "prefix_sha256": (str, type(None)),
@@ -196,6 +197,8 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
     stray += [
         f"{where}.options.{key}" for key in saved_state.stray_options(own.get("module", ""), own.get("options", {}))
     ]
+    if saved_state.kept_config(config := own.get("config", {})) != config:
+        stray.append(f"{where}.config")
     if own.get("adapter") not in (None, *ADAPTERS):
         stray.append(f"{where}.adapter")
     if stray:

@@ -59,7 +59,10 @@ def load(
     if program is not None:
         _require_same(program, own)
     base: Program[S] = program or _described(saved)
-    loaded = replace(base, state=saved.state or None, **{name: own[name] for name in _KEPT if name in own})
+    kept = {name: own[name] for name in _KEPT if name in own}
+    config = own.get("config", {})
+    _require_bounded(saved.path, config)
+    loaded = replace(base, state=saved.state or None, config={**config, **base.config}, **kept)
     if options:
         loaded = loaded.using(**options)
     if program is None:

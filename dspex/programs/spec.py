@@ -96,6 +96,17 @@ class ProgramSpec:
         return tuple(self.signature.input_fields)
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        """What is known of its inputs: their names, those that are required, and whether it takes any others."""
+        fields = self.signature.input_fields
+        required = [name for name, field in fields.items() if not field.has_default]
+        return {"inputs": list(fields), "required": required, "takes_any": False}
+
+    def inputs_named(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the inputs that a caller gives, out of what is `described`."""
+        return tuple(described["inputs"])
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The output fields of the signature as it was written; what a module adds (`reasoning`) is not among them."""
         return tuple(self.signature.output_fields)

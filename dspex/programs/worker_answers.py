@@ -62,7 +62,7 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
         return isinstance(given, list) and all(map(_is_text, given))
 
     rules: dict[str, _Rule] = {
-        **dict.fromkeys(("inputs", "required", "predictors"), are_texts),
+        **dict.fromkeys(("inputs", "required", "texts", "predictors"), are_texts),
         "takes_any": lambda given: isinstance(given, bool),
     }
     return _checked("describe_program", value, worker, rules)
@@ -101,15 +101,6 @@ def optimized(value: Any, worker: str) -> dict[str, Any]:
         "errors": lambda given: given is None or _is_map(given),
     }
     return _checked("optimize", value, worker, rules)
-
-
-def evaluated(value: Any, worker: str) -> dict[str, Any]:
-    """Return the answer to an `evaluate`."""
-    rules: dict[str, _Rule] = {
-        "score": _is_score,
-        "results": lambda given: isinstance(given, list) and all(map(_is_map, given)),
-    }
-    return _checked("evaluate", value, worker, rules)
 
 
 def _checked(command: str, value: Any, worker: str, rules: dict[str, _Rule]) -> dict[str, Any]:

@@ -33,12 +33,14 @@ class WorkerCallOptions(TypedDict, total=False):
     """How one call is made in a worker: in which session (by its key), and within what time.
 
     `retry=False` forbids a second run after a worker's death; `cancel` is as in `Pool.invoke`, for blocking calls only.
+    `awaits=False` has an awaited call run an own module's `forward` nevertheless.
     """
 
     session: str | None
     timeout: float | None
     retry: bool
     cancel: OnCancel | None
+    awaits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class WorkerCalls:
 
     async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
         """`run`, awaited."""
-        with self._sent(inputs, awaits=True) as (supervisor, arguments), Account("call") as account:
+        with self._sent(inputs, awaits=how.get("awaits", True)) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 

@@ -1,8 +1,8 @@
 """`DescribedLMs`: find or make the LM that user code in a worker asks for, as in `dspy.LM("openai/gpt-4o-mini")`.
 
 What is configured is found by its name or its model. Where the pool's setting `lms` is "any", another LM is made of the
-host's variables; it is the worker's own, and no other worker's. The host's keys go nowhere but to the endpoints that the
-host knows; a key that the user's code gives goes where that code says. Any thread.
+host's variables; it is the worker's own, and no other worker's. The host's keys go nowhere but to the endpoints that
+the host knows; a key that the user's code gives goes where that code says. Any thread.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _refused(asked: Mapping[str, Any], known: NamedLMs, pool: str, *, is_endpoin
 def _unsupported(model: str, error: UnknownName) -> DspexError:
     return LMUnsupportedFeatureError(
         f"{error} The host cannot carry requests to {model!r}. If DSPy itself can reach it, configure "
-        f"dspex.LM({model!r}, direct=True) in the host, as lm or in lms: then dspy.LM({model!r}) in a worker connects by "
-        f"itself.",
+        f"dspex.LM({model!r}, direct=True) in the host, as lm or in lms: then dspy.LM({model!r}) in a worker connects "
+        f"by itself.",
         model=model,
     )

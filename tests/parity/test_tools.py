@@ -275,11 +275,11 @@ def test_streams_end_with_the_calls() -> None:
 
 
 def test_examples_may_hold_tools(sup: dspex.Supervisor) -> None:
-    """collaboration: an evaluation in a worker shows them to the model as a call does."""
+    """collaboration: an evaluation shows them to the model as a call does."""
     rows = [{"question": "q", "tools": [Tool(search)], "answer": "yes"}]
     with FakeLM([{"answer": "yes"}, {"answer": "yes"}], model="openai/gpt-4o-mini") as lm:
         program = dspex.predictor("predict", ANSWERED, lm=lm, adapter="json", supervisor=sup)
-        assert dspex.evaluate(program, rows, metric="answer_exact_match", num_threads=1)["score"] == 100.0
+        assert dspex.evaluate(program, rows, "answer_exact_match", num_threads=1).score == 100.0
         program(question="q", tools=[search])
         assert lm.requests[0].raw == lm.requests[1].raw and "tools" in lm.requests[0].body
 

@@ -21,7 +21,10 @@ class Host:
         indented = textwrap.indent(textwrap.dedent(body), "    ")
         code = HOST.format(body=indented, concurrency=concurrency, start_method=start_method)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE
+            [sys.executable, "-W", "ignore:This process", "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE,
         )
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], 60)

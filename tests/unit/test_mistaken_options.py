@@ -110,7 +110,18 @@ OTHERS: list[Callable[[], Any]] = [
     lambda: dspex.rag(search, SIG, k="x"),  # type: ignore[arg-type]
     lambda: dspex.rag(search, SIG, context=5),  # type: ignore[arg-type]
     lambda: dspex.optimize(SIG, ROWS, metric="f1", timeout="3s"),  # type: ignore[arg-type]
-    lambda: dspex.evaluate(SIG, ROWS, metric="f1"),  # type: ignore[arg-type]
+    lambda: dspex.evaluate(5, ROWS, "f1"),
+    lambda: dspex.evaluate(SIG, 5, "f1"),  # type: ignore[arg-type]
+    lambda: dspex.evaluate(SIG, [], "f1"),
+    lambda: dspex.evaluate(SIG, [5], "f1"),
+    lambda: dspex.evaluate(SIG, ROWS, "f1", timeout="3s"),  # type: ignore[arg-type]
+    lambda: dspex.evaluate(SIG, ROWS, "f1", num_threads=0),
+    lambda: dspex.evaluate(SIG, ROWS, "f1", max_errors=-1),
+    lambda: dspex.evaluate(SIG, ROWS, "f1", inputs="question"),
+    lambda: dspex.evaluate(SIG, ROWS, None),  # type: ignore[arg-type]
+    lambda: dspex.evaluate(SIG, ROWS, ""),
+    lambda: dspex.evaluate(SIG, ROWS, "f1", supervisor="x"),  # type: ignore[arg-type]
+    lambda: dspex.evaluate(lambda **inputs: "x", ROWS, "f1"),
     lambda: dspex.load(5),  # type: ignore[arg-type]
     lambda: dspex.map(5, []),  # type: ignore[arg-type]
     lambda: dspex.map(predictor(), 5),  # type: ignore[arg-type]

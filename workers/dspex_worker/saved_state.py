@@ -64,6 +64,11 @@ def stray_options(module: str, options: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a program's LM calls that a file may hold: how the model generates, not which or where."""
+    return {name: value for name, value in config.items() if name in _GENERATION and not any(addresses_in(value, name))}
+
+
 def addresses_in(value: Any, path: str = "") -> Iterator[str]:
     """Yield the paths of keys, at any depth, that set how or with whom to call something, and of URLs."""
     if isinstance(value, Mapping):

@@ -7,8 +7,12 @@ none of these. The parent and its workers ask here, so that a metric scores the 
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -63,10 +67,10 @@ def metric_parameters(metric: Callable[..., Any]) -> MetricParameters:
     Raises:
         Mismatch: it cannot be called as a metric in any way that DSPy has.
     """
-    _require_callable(metric, "metric")
+    _require_callable(metric, "metric", may_await=True)
     for is_one in (inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         if any(map(is_one, (metric, type(metric).__call__))):
-            raise Mismatch(f"The metric {_name(metric)} is a generator; it must return its result.")
+            raise Mismatch(f"The metric {name_of(metric)} is a generator; it must return its result.")
     signature = _signature(metric)
     if signature is None:
         return _AS_GIVEN
@@ -77,27 +81,98 @@ def metric_parameters(metric: Callable[..., Any]) -> MetricParameters:
             signature.bind(*placed, **named)
         except TypeError as error:
             raise Mismatch(
-                f"The metric {_name(metric)}{signature} cannot be called as metric(example, prediction, trace=None): "
+                f"The metric {name_of(metric)}{signature} cannot be called as metric(example, prediction, trace=None): "
                 f"{error}. Give its own parameters defaults, or bind them with functools.partial."
             ) from None
     return found
 
 
-def require_result(value: Any, what: str, function: Callable[..., Any] | None = None) -> Any:
-    """Return what a function gave; a coroutine (of a wrapper around an asynchronous one) or a generator is no result.
+def require_result(
+    value: Any, what: str, function: Callable[..., Any] | None = None, *, may_await: bool = False
+) -> Any:
+    """Return what a function gave; a generator is no result, nor is a coroutine unless it `may_await`.
 
     Raises:
         Mismatch: it is one; it is closed, so that Python does not warn of it as well.
     """
+    if inspect.isawaitable(value) and may_await:
+        return value
     if not (inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value)):
         return value
     if callable(close := getattr(value, "close", None)):
         close()
-    given_by = what if function is None else f"{what} {_name(function)}"
+    given_by = what if function is None else f"{what} {name_of(function)}"
     raise Mismatch(
         f"The {given_by} gave a {type(value).__name__}; it must give its result at once, so run what it awaits, or "
         f"return a number."
     )
+
+
+def score_in(value: Any, what: str) -> float | bool:
+    """Return the number in what a metric or reward gave: a number, a bool, or what holds one as `score`.
+
+    A number is whatever Python makes a float of (numpy's and torch's scalars, Decimal), but no text. A bool stays one.
+
+    Raises:
+        Mismatch: there is none, or it is not finite.
+    """
+    score = _held_score(value)
+    if isinstance(score, bool):
+        return score
+    if isinstance(score, str | bytes | bytearray) or not (hasattr(score, "__float__") or hasattr(score, "__index__")):
+        held = "" if score is value else " as its score"
+        raise Mismatch(f"The {what} gave a {type(score).__name__}{held}; a number or a bool is needed.")
+    try:
+        number = float(score)
+    except (TypeError, ValueError, OverflowError, AttributeError, LookupError) as error:
+        raise Mismatch(
+            f"The {what} gave a {type(score).__name__} that is no number ({error}); a number or a bool is needed."
+        ) from None
+    if not math.isfinite(number):
+        raise Mismatch(f"The {what} gave {number}; a score must be finite, or no mean of scores is.")
+    return number
+
+
+def feedback_in(value: Any) -> str | None:
+    """Return the feedback that GEPA's metrics give beside a score."""
+    given = value.get("feedback") if isinstance(value, Mapping) else getattr(value, "feedback", None)
+    return None if given is None else str(given)
+
+
+def awaited(value: Awaitable[Any]) -> Any:
+    """Return the result of what a plain caller got from an asynchronous function, on a loop of its own.
+
+    Blocks. Where this thread runs a loop already, it is done in another thread.
+    """
+
+    async def result() -> Any:
+        return await value
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(result())
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append((asyncio.run(result()), None))
+        except BaseException as error:  # it belongs to the thread that waits
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="dspex-awaited")
+    thread.start()
+    thread.join()
+    found, error = outcome[0]
+    if error is not None:
+        raise error
+    return found
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function, of what a functools.partial calls, or of an object's class."""
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__name__", type(inner).__name__))
 
 
 def require_arguments(function: Callable[..., Any], what: str, *names: str, may_await: bool = False) -> None:
@@ -114,8 +189,16 @@ def require_arguments(function: Callable[..., Any], what: str, *names: str, may_
         signature.bind(*names)
     except TypeError as error:
         raise Mismatch(
-            f"The {what} {_name(function)}{signature} cannot be called with ({', '.join(names)}): {error}."
+            f"The {what} {name_of(function)}{signature} cannot be called with ({', '.join(names)}): {error}."
         ) from None
+
+
+def _held_score(value: Any) -> Any:
+    """Return `score` of what holds one; a dspy.Prediction without it says so by a KeyError or AttributeError."""
+    try:
+        return value["score"] if isinstance(value, Mapping) else getattr(value, "score", value)
+    except (LookupError, AttributeError):
+        return None
 
 
 def _convention(parameters: Mapping[str, Parameter]) -> MetricParameters:
@@ -152,12 +235,17 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         found = inspect.signature(function)
         kinds = {one.kind for one in found.parameters.values()}
-        forward = getattr(function, "forward", None)
+        forward = getattr(type(function), "forward", None)  # of its class: DSPy warns of who looks at the object's own
         if kinds == {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD} and callable(forward):
-            return inspect.signature(forward)
+            return _bound(inspect.signature(forward))
     except (TypeError, ValueError):
         return None
     return found
+
+
+def _bound(signature: inspect.Signature) -> inspect.Signature:
+    """Return a method's signature without `self`."""
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def _require_callable(function: Any, what: str, *, may_await: bool = False) -> None:
@@ -168,9 +256,4 @@ def _require_callable(function: Any, what: str, *, may_await: bool = False) -> N
     if not callable(function):
         raise Mismatch(f"The {what} is a {type(function).__name__}, which cannot be called.")
     if not may_await and any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
-        raise Mismatch(f"The {what} {_name(function)} is asynchronous; it must give its result at once.")
-
-
-def _name(function: Any) -> str:
-    inner = getattr(function, "func", function)  # of a functools.partial
-    return str(getattr(inner, "__name__", type(inner).__name__))
+        raise Mismatch(f"The {what} {name_of(function)} is asynchronous; it must give its result at once.")

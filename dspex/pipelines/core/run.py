@@ -14,6 +14,7 @@ from ... import defaults
 from ...errors import DspexError, InvalidInput, UnknownName
 from ...lm.usage import Account
 from ...pools.session import session_key
+from ...scoped_defaults import scoped
 from .results import Result, StepRecord, Steps
 from .run_events import EventKind, PipelineEvent
 
@@ -82,10 +83,11 @@ class PipelineRun:
         return self._supervisor is not None
 
     def lm_identity(self) -> str:
-        """Return the identity of the run's language model; empty if it has none."""
+        """Return the identity of the run's language model, and of an open `dspex.context`; empty if it has none."""
+        block = scoped().identity
         with contextlib.suppress(DspexError):
-            return (self.lm or defaults.configured_lm(self._supervisor)).ref
-        return ""
+            return (self.lm or defaults.configured_lm(self._supervisor)).ref + block
+        return block
 
     def touch(self, pool: str) -> None:
         """Note that a call of this run's session goes to the pool."""

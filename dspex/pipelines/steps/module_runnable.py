@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...programs.program import Program
 from ...programs.routing import GENERAL_POOL
 from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
+
+if TYPE_CHECKING:
+    from ...pools.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class ModuleRunnable:
     @property
     def outputs(self) -> tuple[str, ...]:
         return self.program.outputs
+
+    @property
+    def own_supervisor(self) -> Supervisor | None:
+        """The program's own, whose workers run it whatever the run's are."""
+        return self.program.supervisor
 
     @property
     def may_repeat(self) -> bool:

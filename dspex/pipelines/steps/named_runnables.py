@@ -8,10 +8,15 @@ from typing import Any
 from ...errors import SettingsError, UnknownName
 from ...programs.factories import predictor
 from ...programs.kinds import KINDS
+from ...programs.module import module
+from ...programs.optimized import Optimized
+from ...programs.program import Program
 from .module_runnable import ModuleRunnable
 from .optimizer_runnable import OPTIMIZERS, OptimizerRunnable
 from .retriever_runnable import RETRIEVERS, RetrieverRunnable
 from .runnable import Runnable
+
+_BY_USING = ("demos", "rollout_id", "use_native_function_calling")  # call options that `dspex.module` does not take
 
 
 def runnable_of(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
@@ -20,9 +25,6 @@ def runnable_of(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
     Raises:
         UnknownName, SettingsError, SignatureError: it is none of these, or its options cannot be right.
     """
-    from ...programs.optimized import Optimized
-    from ...programs.program import Program
-
     if isinstance(what, str):
         return named_runnable(what, signature=sig, **options)
     if sig is not None or options:
@@ -36,6 +38,24 @@ def runnable_of(what: Any, sig: Any, options: dict[str, Any]) -> Runnable:
     raise SettingsError(
         f"dspex.python takes a name such as 'dspy.ChainOfThought', or a program, not a {type(what).__name__}."
     )
+
+
+def own_program(what: Any, sig: Any, options: dict[str, Any]) -> Program | None:
+    """Return the program of a user's own module, class or name; None if it is none of these.
+
+    Raises:
+        SettingsError, UnknownName, EncodeError: it cannot be made.
+    """
+    if isinstance(what, Optimized):
+        what = what.program
+    if isinstance(what, Program):
+        return what if what.is_open and sig is None and not options else None
+    is_name = isinstance(what, str) and ":" in what
+    if not is_name and not hasattr(what, "named_predictors"):  # of a dspy.Module, or its class
+        return None
+    how: Any = {name: options.pop(name) for name in _BY_USING if name in options}
+    made = module(what, signature=sig, **options)
+    return made.using(**how) if how else made
 
 
 def named_runnable(name: str, *, signature: Any = None, **options: Any) -> Runnable:
@@ -76,4 +96,4 @@ def as_stateful(made: Any) -> Runnable:
 def label_of(made: Any) -> str:
     """Return what a step of it is called where nothing names it."""
     program = getattr(made, "program", None)
-    return program.module if program is not None else type(made).__name__
+    return program.name_shown if program is not None else type(made).__name__

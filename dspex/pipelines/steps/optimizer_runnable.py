@@ -180,13 +180,14 @@ class OptimizerRunnable:
         """Return the key of equal optimizations (P8). A bare function is equal for this step alone."""
         facts = {
             "spec": self.student.to_wire() | {"tools": [tool.name for tool in self.student.tools]},
-            "adapter": self.student.adapter,
+            "adapter": self.student.adapter_used,
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
             "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),
             "metric": self.token if callable(self.metric) else _identity(self.metric),
             "options": {key: repr(value) for key, value in self.options.items()},
             "optimizer": self.name,
             "lm": lm.ref,
+            "lms": {name: each.ref for name, each in replace(self.student, lm=lm).lms_used.items()},
             "dspy": _dspy_version(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()

@@ -13,15 +13,18 @@ from ..core.plan import Plan
 from ..core.step import Step, checked_policy, names_of
 from ..core.step_cache import cache_step
 from .composite_steps import PipelineStep
-from .named_runnables import as_stateful, label_of, runnable_of
+from .module_runnable import ModuleRunnable
+from .named_runnables import as_stateful, label_of, own_program, runnable_of
 from .native_step import function_step
+from .open_program_step import OpenProgramStep
 from .program_step import ProgramStep, signature_step
 from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
+    from ...adapters.adapter_names import Adapter
     from ...defaults import LMLike
-    from ...programs.program_options import Adapter, CallConfig
+    from ...programs.program_options import CallConfig
     from ...signatures.signature import SignatureLike
 
 
@@ -107,6 +110,8 @@ def python(
     - a module's name ("dspy.ChainOfThought", "dspy.ReAct", "package.module:Class") with `signature=`: it reads the
       signature's inputs and writes its outputs; what a module adds (`reasoning`, `trajectory`) and its `usage` are in
       the step's record, or written too where `keep` names them.
+    - a module of yours without a signature ("package.module:Class", the class, a live module): it reads what its
+      `forward` takes, and writes all that it returns.
     - a program: `dspex.predictor(...)`, `dspex.optimize(...)`, `dspex.load(...)`.
     - a retriever's name ("dspy.ColBERTv2"): reads `query` (`query="other_name"`), gives `passages`, or `into=`.
     - an optimizer's name ("dspy.MIPROv2") with `signature=`, `trainset=`, `metric=`, `task=`, `max_examples=` and its
@@ -134,10 +139,14 @@ def python(
         "idempotent": idempotent,
     }
     given = {key: value for key, value in how.items() if value is not None}
-    made = runnable_of(what, signature, {**options, **given})
+    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
+    program = own_program(what, signature, {**options, **given})
+    if program is not None and program.is_open:
+        label, kept = program.name_shown, names_of(keep, "keep")
+        return OpenProgramStep(name=name, policy=policy, into=into, keep=kept, program=program, label=label)
+    made = runnable_of(what, signature, {**options, **given}) if program is None else ModuleRunnable(program)
     if stateful and not made.is_stateful:
         made = as_stateful(made)
-    policy = checked_policy(when=when, timeout=timeout, retry=retry, fallback=fallback_step(fallback, into=into))
     label = what if isinstance(what, str) else label_of(made)
     return RunnableStep(name=name, policy=policy, into=into, keep=names_of(keep, "keep"), runnable=made, label=label)
 
@@ -189,7 +198,8 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
         if options:
             raise SettingsError(f"A program takes no option {next(iter(options))!r} here: use program.using(...).")
         program = what.program if isinstance(what, Optimized) else what
-        return functools.partial(ProgramStep, program=program, label=program.module)
+        kind = OpenProgramStep if program.is_open else ProgramStep
+        return functools.partial(kind, program=program, label=program.name_shown)
     if isinstance(what, PromptTemplate):
         if options:
             raise SettingsError(f"A template takes no option {next(iter(options))!r}: it reads the state.")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InvalidReturn, SettingsError
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.step import Step, StepJob, StepOutput, inputs_of, remaining
 from .retriever_runnable import RetrieverRunnable
 from .runnable import Runnable, RunnableOutcome, Scope
+
+if TYPE_CHECKING:
+    from ...pools.supervisor import Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +59,19 @@ class RunnableStep(Step):
         )
         return self._output(outcome, job)
 
+    @property
+    def _own_supervisor(self) -> Supervisor | None:
+        found: Supervisor | None = getattr(self.runnable, "own_supervisor", None)
+        return found
+
     def _scope(self, job: StepJob) -> Scope:
-        run = job.run
-        supervisor = run.supervisor()
-        run.touch(self.runnable.pool)
+        run, own = job.run, self._own_supervisor
+        if own is None:
+            run.touch(self.runnable.pool)
         return Scope(
-            supervisor,
+            own or run.supervisor(),
             run.lm,
-            run.session,
+            run.session if own is None else None,  # the run closes the sessions of its own supervisor
             remaining(job, run.timeout, self.policy.timeout),
             # The attempts are counted here, and each is recorded. A second try of the pool's own would be one more than
             # `retry` allows, and nobody would see it.
@@ -79,7 +87,7 @@ class RunnableStep(Step):
                 f"The step {job.node.name!r} is to give {lacking[0]!r}; it gave {', '.join(outputs) or 'nothing'}."
             )
         is_one = not self.runnable.outputs or isinstance(self.runnable, RetrieverRunnable)
-        if outcome.route.startswith("python:"):
+        if outcome.route.startswith("python:") and self._own_supervisor is None:
             job.run.touch(
                 outcome.route.removeprefix("python:").partition("/")[0]
             )  # an optimizer's winner runs elsewhere

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dspex_worker.user_calls import Mismatch, require_result
+from dspex_worker.user_calls import Mismatch, require_result, score_in
 
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
 from ...types.example import Example
@@ -244,17 +244,17 @@ def score_of(given: Any) -> float:
     """Return a reward as a number: a number, a bool, or what holds one as `score`.
 
     Raises:
-        InvalidInput: it is anything else.
+        InvalidInput: it is anything else, or not finite.
         NoReward: it is a coroutine or a generator.
     """
     try:
         require_result(given, "reward")
     except Mismatch as error:
         raise NoReward(str(error), key="reward_fn") from error
-    score: Any = given.get("score") if isinstance(given, Mapping) else getattr(given, "score", given)
-    if isinstance(score, bool | int | float) or hasattr(score, "__float__"):
-        return float(score)
-    raise InvalidInput(f"A reward gives a number or a bool, not {type(given).__name__}.")
+    try:
+        return float(score_in(given, "reward"))
+    except Mismatch as error:
+        raise InvalidInput(str(error), field="reward_fn") from error
 
 
 def _feedback(given: Any, score: float, threshold: float | None) -> str:

@@ -124,7 +124,10 @@ class RetrievalAugmented(Strategy):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(name for name in self.inner.inputs if name != self.context)
+        return self.inputs_named(self.described)
+
+    def inputs_named(self, described: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name in described["inputs"] if name != self.context)
 
     def to_wire(self) -> dict[str, Any]:
         raise SettingsError(

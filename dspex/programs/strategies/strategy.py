@@ -122,6 +122,10 @@ class Strategy(Program):
         return self.inner.inputs
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        return self.inner.described
+
+    @property
     def is_open(self) -> bool:
         return self.inner.is_open
 

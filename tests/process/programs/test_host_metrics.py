@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import subprocess
@@ -56,8 +57,8 @@ METRICS = [exact, functools.partial(exact, frac=0.7), graded, Strict(), lambda e
 @pytest.mark.parametrize("metric", METRICS)
 def test_evaluate_scores_with_the_metrics_own_defaults(sup: dspex.Supervisor, lm: FakeLM, metric: Any) -> None:
     """collaboration: no row fails, and half of them are right."""
-    found = dspex.evaluate(dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup), ROWS, metric=metric)
-    assert found["score"] == 50.0 and not any("error" in row for row in found["results"])
+    found = dspex.evaluate(dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup), ROWS, metric)
+    assert found.score == 50.0 and not found.errors
 
 
 def test_dspys_own_metric_scores_as_in_dspy(sup: dspex.Supervisor, lm: FakeLM) -> None:
@@ -75,7 +76,7 @@ def test_dspys_own_metric_scores_as_in_dspy(sup: dspex.Supervisor, lm: FakeLM) -
     program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup)
     theirs = json.loads(done.stdout.splitlines()[-1])
     for metric in (exact, "dspy.evaluate:answer_exact_match"):
-        assert dspex.evaluate(program, ROWS, metric=metric)["score"] == theirs == 50.0
+        assert dspex.evaluate(program, ROWS, metric).score == theirs == 50.0
 
 
 @pytest.mark.parametrize("metric", [exact, graded, Strict()])
@@ -124,8 +125,10 @@ def test_gepa_tells_a_metric_about_the_predictor_only_where_it_asks(
     best = dspex.optimize(program, ROWS, optimizer="gepa", metric=metric, **options)
     assert best.errors["metric"] == 0 and best.score == 50.0
     if is_gepas_form:
-        ((name, inputs, outputs),) = next(trace for name, trace in seen if name is not None)
-        assert name == "Predict" and inputs["question"].startswith("q") and outputs.answer == "a"
+        ((predictor, inputs, outputs),) = next(trace for name, trace in seen if name is not None)
+        assert predictor.name == "self" and predictor.signature.output_fields.keys() == {"answer"}
+        assert inputs["question"].startswith("q") and outputs.answer == "a"
+        assert {name for name, _ in seen} == {None, "self"}
 
 
 @pytest.mark.parametrize("metric", [lambda example: 1.0, lambda e, p, trace, mine: 1.0, Strict])
@@ -139,19 +142,43 @@ def test_a_metric_that_cannot_be_called_costs_nothing(sup: dspex.Supervisor, lm:
     assert not lm.requests
 
 
-async def _late(example: Any, pred: Any, trace: Any = None) -> float:
-    return 1.0
+async def late(example: Any, pred: Any, trace: Any = None) -> float:
+    await asyncio.sleep(0)
+    return float(example.answer == pred.answer)
 
 
 def wrapped(*given: Any) -> Any:
     """A decorator's wrapper, which does not look asynchronous; imported by workers too."""
-    return _late(*given)
+    return late(*given)
 
 
-@pytest.mark.parametrize("metric", [wrapped, f"{__name__}:wrapped", lambda *given: (0.5 for _ in given)])
-@pytest.mark.parametrize("start", [dspex.evaluate, functools.partial(dspex.optimize, optimizer="bootstrap")])
+class Judging:
+    async def __call__(self, example: Any, pred: Any) -> dict[str, Any]:
+        return {"score": await late(example, pred), "feedback": "as it is"}
+
+
+LATE = [late, wrapped, Judging(), f"{__name__}:late", f"{__name__}:wrapped"]
+
+
+@pytest.mark.parametrize("metric", LATE)
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_metric_that_gives_a_coroutine_ends_the_job_at_the_first_row(
+def test_an_asynchronous_metric_is_awaited(sup: dspex.Supervisor, lm: FakeLM, metric: Any) -> None:
+    """collaboration: in evaluations, awaited or not, and by optimizers; here and in workers."""
+    program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup)
+    assert dspex.evaluate(program, ROWS, metric).score == 50.0
+    assert asyncio.run(dspex.aevaluate(program, ROWS, metric)).score == 50.0
+    best = dspex.optimize(program, ROWS, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+    assert best.errors["metric"] == 0 and best.score == 50.0
+    assert {demo["answer"] for demo in best.program.state["demos"]} == {"a"}
+
+
+def endless(*given: Any) -> Any:
+    return (0.5 for _ in given)
+
+
+@pytest.mark.parametrize("metric", [endless, f"{__name__}:endless"])
+@pytest.mark.parametrize("start", [dspex.evaluate, functools.partial(dspex.optimize, optimizer="bootstrap")])
+def test_a_metric_that_gives_a_generator_ends_the_job_at_the_first_row(
     sup: dspex.Supervisor, lm: FakeLM, start: Any, metric: Any
 ) -> None:
     """collaboration: with one error that says why; only the rows that ran beside it were paid."""
@@ -160,4 +187,4 @@ def test_a_metric_that_gives_a_coroutine_ends_the_job_at_the_first_row(
     with pytest.raises(SettingsError, match="at once") as refused:
         start(program, rows, metric=metric)
     assert refused.value.key == "metric"
-    assert len(lm.requests) < 30
+    assert len(lm.requests) < 45

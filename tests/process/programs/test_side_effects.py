@@ -13,7 +13,7 @@ import pydantic
 import pytest
 
 import dspex
-from dspex.errors import PipelineError, SettingsError, WorkerDied
+from dspex.errors import EvaluationFailed, PipelineError, SettingsError, WorkerDied
 from dspex.pools.state.restarts import ENOUGH_CALLS
 from dspex.testing import FakeLM
 from tests.support.paths import ROOT
@@ -77,12 +77,20 @@ def test_a_users_module_runs_once_when_its_worker_dies(
     assert _lines(sent) == 1
 
 
-def test_evaluation_of_a_users_module_is_not_begun_again(sup: dspex.Supervisor, lm: FakeLM, sent: Path) -> None:
-    """process: whatever the program says of its calls, an evaluation is one run."""
-    program = dspex.predictor(MAILING, "path -> answer", lm=lm, supervisor=sup, idempotent=True)
-    with pytest.raises(WorkerDied):
-        dspex.evaluate(program, [{"path": str(sent), "answer": "sent"}], metric="exact_match")
-    assert _lines(sent) == 1
+@pytest.mark.parametrize(("said", "times"), [({}, 1), ({"idempotent": True}, 2)])
+def test_a_row_of_an_evaluation_is_a_call_like_others(
+    sup: dspex.Supervisor, lm: FakeLM, sent: Path, said: dict[str, bool], times: int
+) -> None:
+    """process: its worker's death is the row's error, unless the program says that it may run once more."""
+    program = dspex.predictor(MAILING, "path -> answer", lm=lm, supervisor=sup, **said)
+    rows = [{"path": str(sent), "answer": "sent"}]
+    if said:
+        assert dspex.evaluate(program, rows, "exact_match").score == 100.0
+    else:
+        with pytest.raises(EvaluationFailed) as failed:
+            dspex.evaluate(program, rows, "exact_match")
+        assert isinstance(failed.value.partial.errors[0].error, WorkerDied)
+    assert _lines(sent) == times
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -436,16 +436,13 @@ def test_what_a_strategy_lends_is_lent_while_its_call_runs(sup: dspex.Supervisor
     assert metrics._metrics.get(program.tool_set) is None
 
 
-def test_a_strategy_is_evaluated_in_a_worker_and_cannot_be_saved(sup: dspex.Supervisor, tmp_path: Any) -> None:
-    """collaboration: DSPy's evaluation calls the reward here; a file could hold no function."""
+def test_a_strategy_is_evaluated_and_cannot_be_saved(sup: dspex.Supervisor, tmp_path: Any) -> None:
+    """collaboration: each row calls the reward here; a file could hold no function."""
     with FakeLM(answers("a", "bbb", "bbb", "a")) as lm:
         program = dspex.best_of_n("question -> answer", reward_fn=by_length, N=2, lm=lm, supervisor=sup)
         rows = [{"question": "x", "answer": "bbb"}, {"question": "y", "answer": "no"}]
-        found = dspex.evaluate(program, rows, metric="exact_match", num_threads=1)
-        assert found["score"] == 50.0
-        with pytest.raises(SettingsError, match=r"dspex\.RAG"):
-            looking = dspex.rag(lambda q, k: [q], "question -> answer", lm=lm, supervisor=sup)
-            dspex.evaluate(looking, rows, metric="exact_match")
+        found = dspex.evaluate(program, rows, "exact_match", num_threads=1)
+        assert found.score == 50.0
     with pytest.raises(SettingsError, match="save the program that it asks"):
         dspex.Optimized(program, 1.0, 0.5).save(tmp_path / "best.json")
 

@@ -9,8 +9,8 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs.evaluation import EvaluatedRow, evaluate
-from dspex_worker.programs.metric_calls import metric_from, reward_from
+from dspex_worker.programs.metric_calls import metric_from, name_predictors, reward_from
+from dspex_worker.programs.scored_rows import EvaluatedRow, evaluate
 from dspex_worker.programs.user_imports import UserImports
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 
@@ -184,10 +184,13 @@ def test_metrics_in_the_parent_are_told_what_dspy_gave() -> None:
 
 
 def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
-    """unit: its steps as DSPy has them, the predictor by its class's name."""
+    """unit: its steps as DSPy has them, the predictor by its name in the program and its signature."""
     call = parent(_echo, metric_call=lambda sent: 1.0)
     row = dspy.Example(question="q", answer="1").with_inputs("question")
-    predictor = dspy.Predict("question -> answer")
+    module = dspy.Module()
+    module.solve = dspy.Predict("question -> answer")
+    name_predictors(module)
+    predictor = module.deepcopy().solve  # as optimizers copy them
     trace = [(predictor, {"question": "q"}, dspy.Prediction(answer="1")), (predictor, {"question": 2}, ValueError("x"))]
 
     def asked() -> None:
@@ -197,7 +200,14 @@ def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
 
     call.call(asked)
     sent = [each for _, each in call.asked]
-    whole = [["Predict", {"question": "q"}, {"answer": "1"}], ["Predict", {"question": 2}, {}]]
+    about = {
+        "name": "solve",
+        "module": "Predict",
+        "instructions": predictor.signature.instructions,
+        "inputs": {"question": "${question}"},
+        "outputs": {"answer": "${answer}"},
+    }
+    whole = [[about, {"question": "q"}, {"answer": "1"}], [about, {"question": 2}, {}]]
     assert [each["trace"] for each in sent] == [whole, [], []]
     assert [each["pred_trace"] for each in sent] == [[], whole[:1], []] and sent[0]["inputs"] == ["question"]
 

@@ -42,8 +42,6 @@ def test_what_is_no_prediction_is_a_protocol_error(value: Any) -> None:
         (worker_answers.optimized, {"state": None}),
         (worker_answers.optimized, {"state": {}, "score": "high"}),
         (worker_answers.optimized, None),
-        (worker_answers.evaluated, {"score": 1.0, "results": {}}),
-        (worker_answers.evaluated, {"score": None, "results": []}),
     ],
 )
 def test_other_odd_answers_are_protocol_errors_too(check: Callable[[Any, str], Any], value: Any) -> None:
@@ -71,4 +69,3 @@ def test_what_a_worker_answers_passes() -> None:
     call: Any = SimpleNamespace(result=lambda: {"passages": [{"text": "t"}, {"text": "", "score": 1}]}, worker_name="w")
     assert len(worker_answers.passages(call)) == 2
     assert worker_answers.optimized({"state": {}, "score": 1.0, "trials": []}, "w")["score"] == 1.0
-    assert worker_answers.evaluated({"score": 50.0, "results": [{"score": 1}, {"score": 0}]}, "w")["score"] == 50.0

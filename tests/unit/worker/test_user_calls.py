@@ -123,7 +123,6 @@ async def _late_some(a: Any, b: Any) -> AsyncIterator[float]:
         _four,
         lambda *, example, pred: 1,
         lambda a, b, *, mine: 1,
-        _late,
         _some,
         _late_some,
         Judge,

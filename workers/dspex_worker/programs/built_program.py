@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 
+from ..types.annotation_facts import takes_text
 from .dspy_errors import invalid_input
 from .host_tools import names_tools, tools_in
 from .module_registry import MODULES
@@ -103,17 +104,22 @@ class BuiltProgram:
         return None if method is None else signature_of(method)
 
     def describe(self) -> dict[str, Any]:
-        """Return its inputs' names, those that must be given, whether it takes any, and its predictors' names."""
+        """Return its inputs' names, which must be given and which are text, whether it takes any, and its predictors."""
         taken, names, required, takes_any = self._taken, list(self.inputs), list(self.inputs), True
+        texts = [name for name in names if takes_text(self.annotations.get(name, Any))]
         if self.is_open and taken is not None:
             parameters = [one for one in taken.parameters.values() if one.kind is not one.VAR_POSITIONAL]
             takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
             named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
             names, required = [one.name for one in named], [one.name for one in named if one.default is one.empty]
+            texts = [one.name for one in named if takes_text(one.annotation)]
         if takes_any and not names:
-            names = required = _fields_of(self.program)
+            fields = _fields_of(self.program)
+            names = required = list(fields)
+            texts = [name for name, field in fields.items() if takes_text(field.annotation)]
         predictors = [name for name, _ in self.program.named_predictors()]
-        return {"inputs": names, "required": required, "takes_any": takes_any, "predictors": predictors}
+        found = {"inputs": names, "required": required, "texts": texts, "predictors": predictors}
+        return {**found, "takes_any": takes_any}
 
     # -- beside other calls --
 
@@ -135,9 +141,10 @@ def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -
     return to_input(name, tools_in(value, tool_set) if names_tools(annotation) else value, annotation)
 
 
-def _fields_of(program: Any) -> list[str]:
+def _fields_of(program: Any) -> Mapping[str, Any]:
     """Return the inputs of the one signature that a module has, as DSPy's own have: they take any keyword."""
     signature = getattr(program, "signature", None)
     if signature is None and len(predictors := program.predictors()) == 1:
         signature = predictors[0].signature
-    return list(getattr(signature, "input_fields", ()))
+    fields: Mapping[str, Any] = getattr(signature, "input_fields", {})
+    return fields

@@ -44,8 +44,8 @@ def _submitting(submit: Any) -> Any:
             return future
         within = contextvars.copy_context().run
         # In no context: a thread that is started for it serves other calls later.
-        future = contextvars.Context().run(submit, self, within, function, *arguments, **named)
-        return future
+        submitted: Future[Any] = contextvars.Context().run(submit, self, within, function, *arguments, **named)
+        return submitted
 
     return submit_within_call
 

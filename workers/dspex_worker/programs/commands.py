@@ -16,9 +16,9 @@ import dspy
 from ..context import Context
 from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
+from .asked_lms import LMS, CallLMs, Descriptions
 from .built_program import BuiltProgram
 from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
-from .described_lms import LMS, CallLMs, Descriptions
 from .dspy_errors import invalid_input, translated
 from .host_imports import HostImports, SentTypeCache
 from .host_values import values_from

@@ -30,6 +30,11 @@ def part(module: str, name: str, missing: Any = None) -> Any:
         return missing
 
 
+def module_of_dspy(name: str) -> Any:
+    """Return a module of DSPy's that this version is known to have."""
+    return importlib.import_module(f"dspy.{name}")
+
+
 HAS_LM15 = importlib.util.find_spec("dspy.lm15") is not None
 _TRANSPORTS = "dspy._vendor.lm15.transports"
 

@@ -28,7 +28,8 @@ _MODULES = (
     "metric_calls",
     "retrievers",
     "field_streams",
-    "evaluation",
+    "scored_rows",
+    "prediction_scores",
 )
 
 
@@ -55,8 +56,9 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import call_threads, kept_options, own_sources, shared_usage, user_lms, user_settings
+    from . import call_threads, forwarded_lms, kept_options, own_sources, shared_usage, user_lms, user_settings
     from .commands import Programs
+    from .dspy_parts import HAS_LM15
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own.
@@ -65,7 +67,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (user_lms, user_settings, call_threads, kept_options, own_sources, shared_usage):
+    for each in (user_lms if HAS_LM15 else forwarded_lms, user_settings, call_threads, kept_options, own_sources, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()

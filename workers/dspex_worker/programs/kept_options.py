@@ -6,9 +6,8 @@ from functools import wraps
 from typing import Any
 
 import dspy
-from dspy.clients.lm import _is_openai_reasoning_model
 
-from .described_lms import LMS, CallLMs
+from .asked_lms import LMS, CallLMs
 from .lm_fallbacks import FallbackLM
 from .user_lms import is_of_user
 
@@ -51,6 +50,6 @@ def _refuses_heat(lm: Any, config: dict[str, Any]) -> bool:
     """Whether a model takes no temperature but its own: OpenAI's reasoning families, and what thinks."""
     lms: CallLMs | None = dspy.settings.get(LMS)
     asked = lm if lms is None or not is_of_user(lm) else lms.carrier(lm, config)  # it may only bear a configured name
-    options = {**(getattr(asked, "kwargs", None) or {}), **(getattr(lm, "kwargs", None) or {}), **config}
-    name = str(getattr(asked, "model", ""))
-    return _is_openai_reasoning_model(name) or options.get("reasoning_effort") not in (None, "none")
+    options = {**(getattr(lm, "kwargs", None) or {}), **config}
+    is_fixed = isinstance(asked, FallbackLM) and asked.is_temperature_fixed
+    return is_fixed or options.get("reasoning_effort") not in (None, "none")

@@ -6,6 +6,7 @@ A metric argument is {"name": built-in, "field"?, "threshold"?}, {"import": "mod
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,16 @@ from dspy.evaluate.metrics import EM, F1, answer_passage_match, normalize_text
 
 from ..context import Context
 from ..failure import Failure
-from ..user_calls import ROLES, Mismatch, metric_parameters, require_arguments, require_result
+from ..user_calls import (
+    ROLES,
+    Mismatch,
+    awaited,
+    feedback_in,
+    metric_parameters,
+    require_arguments,
+    require_result,
+    score_in,
+)
 from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
 from .user_imports import UserImports
@@ -25,6 +35,8 @@ class BadMetric(Failure):
     """A metric that can score no example, whatever the program answers: it ends the job at the first one."""
 
 
+ROW = "_dspex_row"  # of an example: (its list, its place there), by which the parent finds the very one it was given
+NAME = "_dspex_name"  # of a predictor
 Metric = Callable[..., Any]
 Compare = Callable[[str, str], float]
 DEFAULT_THRESHOLD = 0.8  # from which partial score on an example counts as a success worth a demonstration
@@ -55,9 +67,9 @@ def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict
     """
     if "import" in spec:
         function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
-        return _recording(lambda arguments, prediction: float(in_call(running(), function, arguments, prediction)))
+        return _recording(lambda arguments, prediction: score_of(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
-    return _recording(lambda arguments, prediction: float(metric(dspy.Example(**arguments), prediction)))
+    return _recording(lambda arguments, prediction: score_of(metric(dspy.Example(**arguments), prediction)))
 
 
 def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
@@ -74,16 +86,49 @@ def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict
     return recording
 
 
-def score_of(value: Any) -> float:
+def title_of(spec: Mapping[str, Any]) -> str:
+    """Return what a metric is called in messages."""
+    return str(spec.get("title") or spec.get("import") or spec.get("name") or "the host's")
+
+
+def score_of(value: Any, title: str = "") -> float:
     """Return a metric's result as a number; GEPA's metrics give an object with a score and feedback.
 
     Raises:
-        Failure: InvalidInput, when it is none.
+        Failure: InvalidInput, when it is none, or not finite.
     """
-    score = value.get("score") if isinstance(value, Mapping) else getattr(value, "score", value)
-    if isinstance(score, bool | int | float):
-        return float(score)
-    raise invalid_input(f"The metric gave a {type(value).__name__}; a number or a bool is needed.")
+    try:
+        return float(score_in(value, f"metric {title}".strip()))
+    except Mismatch as error:
+        raise invalid_input(str(error), "metric") from error
+
+
+class Score(dspy.Prediction):  # type: ignore[misc]
+    """A score with feedback and the like, as GEPA's metrics give it; false if its score is.
+
+    DSPy's BootstrapFewShot asks for the truth of what a metric gave, and a Prediction with a score of 0 is true.
+    """
+
+    def __bool__(self) -> bool:
+        return bool(self.score)
+
+
+def comparable(value: Any, title: str = "") -> Any:
+    """Return a metric's result as DSPy's optimizers can use it: a number, or a `Score`, of whatever it gave.
+
+    Raises:
+        Failure: InvalidInput, when it is no score.
+    """
+    try:
+        score = score_in(value, f"metric {title}".strip())
+    except Mismatch as error:
+        raise invalid_input(str(error), "metric") from error
+    if isinstance(value, Mapping | dspy.Example):
+        return Score(**{**dict(value.items()), "score": score})
+    if hasattr(value, "score"):
+        feedback = feedback_in(value)
+        return Score(score=score, **({} if feedback is None else {"feedback": feedback}))
+    return score
 
 
 # --- built in -----------------------------------------------------------------------------------------------------
@@ -142,6 +187,8 @@ def _compare_values(compare: Compare, predicted: Any, expected: Any) -> float:
 
 
 def _imported(function: Any, path: str) -> Metric:
+    if isinstance(function, type) and issubclass(function, dspy.Module):
+        function = _module_metric(function, path)  # SemanticF1 and its like, which ask the program's LM
     try:
         parameters = metric_parameters(function)
     except Mismatch as error:
@@ -149,13 +196,25 @@ def _imported(function: Any, path: str) -> Metric:
 
     def metric(*given: Any) -> Any:
         placed, named = parameters.arguments(given)
-        value = in_call(running(), function, *placed, **named)
         try:
-            return require_result(value, "metric", function)
+            return in_call(running(), _result, function, placed, named)
         except Mismatch as error:
             raise BadMetric("SettingsError", f"{path}: {error}", key="metric") from error
 
     return metric
+
+
+def _module_metric(cls: type[dspy.Module], path: str) -> dspy.Module:
+    try:
+        return cls()
+    except TypeError as error:
+        raise invalid_input(f"{path} is a module that cannot be made without arguments: {error}.") from error
+
+
+def _result(function: Metric, placed: list[Any], named: dict[str, Any]) -> Any:
+    """Return what a metric gives, once it is there."""
+    value = require_result(function(*placed, **named), "metric", function, may_await=True)
+    return awaited(value) if inspect.isawaitable(value) else value
 
 
 def _checked_reward(function: Any) -> Callable[..., Any]:
@@ -173,13 +232,11 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
     def metric(*given: Any) -> Any:
         context: Context = running()
         values = dict(zip(ROLES, given, strict=False))
-        sent = {
-            "id": ident,
-            "given": len(given),
-            "example": to_wire(values["example"]),
-            "inputs": to_wire(getattr(values["example"], "_input_keys", None)),
-            "prediction": to_wire(values["prediction"]),
-        }
+        sent = {"id": ident, "given": len(given), **_named_example(values["example"])}
+        if hasattr(values["prediction"], "items"):
+            sent["prediction"] = to_wire(values["prediction"])
+        else:  # a module may give a text or nothing; SIMBA gives None where the program failed
+            sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):
             sent[role] = _traced(values.get(role), in_full=role in sees)
         if values.get("pred_name") is not None:
@@ -190,16 +247,43 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
             if failure.kind == "UnusableMetric":
                 raise BadMetric("SettingsError", failure.message, key="metric") from failure
             raise
-        return dspy.Prediction(**given) if isinstance(given, dict) else given
+        return Score(**given) if isinstance(given, dict) else given
 
     return metric
 
 
+def _named_example(example: Any) -> dict[str, Any]:
+    """Return where the parent has the example, or the example itself where an optimizer made it."""
+    where = getattr(example, ROW, None)
+    if where is not None:
+        return {"row": list(where)}
+    return {"example": to_wire(example), "inputs": to_wire(getattr(example, "_input_keys", None))}
+
+
 def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
-    """Return [the predictor's class name, inputs, outputs] for each step; empty for a metric that sees no trace."""
+    """Return [the predictor, inputs, outputs] for each step; empty for a metric that sees no trace."""
     if trace is None or not in_full or not isinstance(trace, list | tuple):
         return None if trace is None else []
     return [
-        [type(predictor).__name__, to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
+        [_about(predictor), to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
         for predictor, inputs, outputs in trace
     ]
+
+
+def _about(predictor: Any) -> dict[str, Any]:
+    """Return what a metric of the parent sees of a predictor: its name, its class's, and its signature's words."""
+    signature = getattr(predictor, "signature", None)
+    about = {"name": str(getattr(predictor, NAME, "")), "module": type(predictor).__name__}
+    if signature is None:
+        return about
+    described = {
+        side: {name: str((field.json_schema_extra or {}).get("desc", "")) for name, field in fields.items()}
+        for side, fields in (("inputs", signature.input_fields), ("outputs", signature.output_fields))
+    }
+    return {**about, "instructions": signature.instructions, **described}
+
+
+def name_predictors(program: dspy.Module) -> None:
+    """Note the predictors' names on themselves, where copies keep them: traces hold predictors of many copies."""
+    for name, predictor in program.named_predictors():
+        object.__setattr__(predictor, NAME, name)

@@ -1,7 +1,7 @@
 """Optimize a program: checked before anything is paid for, with progress; an error is never a success.
 
 The generator runs on the worker's main thread, where a signal can interrupt it, and yields progress; the optimizer
-runs in a thread beside it. Baseline and result are scored by `evaluation.scored` on the same examples. DSPy's
+runs in a thread beside it. Baseline and result are scored by `scored_rows.scored` on the same examples. DSPy's
 optimizers take any Exception for a score of zero; here a job whose metric or LM only failed is `OptimizationFailed`,
 and one that ran out of memory raises MemoryError.
 """
@@ -24,12 +24,12 @@ from ..failure import Cancelled, Failure
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, translated
-from .evaluation import EvaluatedRow, examples_from, percent, scored
-from .metric_calls import metric_from
+from .metric_calls import metric_from, name_predictors, title_of
 from .module_state import dump_state
-from .optimizers import DEFAULT_THREADS, Optimizer, OptimizerTask, optimizer_named, split
-from .program_calls import Record, Spec
+from .optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, optimizer_named, prepared, split
+from .program_calls import Record, Spec, call_options, configured
 from .progress import HeadingReader, JobEnded, Progress, ProgressQueue, dspy_settings
+from .scored_rows import EvaluatedRow, examples_from, percent, scored
 from .versions import versions
 from .worker_lm import secrets_of
 
@@ -52,48 +52,57 @@ def optimize(
     options: Mapping[str, Any] | None = None,
     prompt_lm: Record | None = None,
     adapter: str | Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
+    plain: Sequence[str] = (),
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
+
+    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions.
 
     Raises:
         Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
         MemoryError: the worker ran out of memory on the way.
     """
-    if programs.lms.get(lm) is None:
+    asked = programs.lms.get(lm)
+    if asked is None:
         raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
-    chosen = optimizer_named(optimizer, dict(options or {}))
+    chosen, own = optimizer_named(optimizer, dict(options or {}))
     imports = programs.imports_of(ctx)
-    built = programs.modules.make(spec, imports)
+    built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
+    name_predictors(built.program)
     names = inputs or built.inputs
-    examples = examples_from(trainset, names, built.annotations)
-    held_out = examples_from(valset, names, built.annotations) if valset else None
+    examples = examples_from(trainset, names, built.annotations, title="train", plain=plain)
+    held_out = examples_from(valset, names, built.annotations, title="val", plain=plain) if valset else None
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
-    progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm))
+    progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))
     counted = progress.counted(metric_from(metric, imports))
-    given = {"seed": DEFAULT_SEED, **dict(options or {})}
-    own = {name: value for name, value in given.items() if name in chosen.options}
-    job = OptimizerTask(
-        built.program, counted, learned, validated, programs.lms.get(lm), programs.lms.get(prompt_lm), own
-    )
-    random.seed(given["seed"])
+    seed = own.get("seed", DEFAULT_SEED)
+    given = {"seed": seed, **own} if "seed" in chosen.options else own
+    task_lm = configured(built, asked, call_options(config, rollout_id))
+    prompting = programs.lms.get(prompt_lm) or asked
+    job = OptimizerTask(built.program, counted, learned, validated, task_lm, prompting, given)
+    compiling = prepared(optimizer, chosen, job)
+    random.seed(seed)
 
     def work() -> dict[str, Any]:
-        settings = {"num_threads": _threads(own), **dspy_settings(progress)}
+        settings = {"num_threads": _threads(given), **dspy_settings(progress)}
         ctx.conceal(*progress.secrets)
-        with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings), translated(progress.secrets):
-            return _worked(chosen, job, progress, own)
+        calling = programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings)
+        with calling, translated(progress.secrets), dspy.context(lm=task_lm):
+            return _worked(compiling, job, progress, given)
 
     with _reading_headings(progress):
         found = yield from _beside(ctx, work, reports, progress)
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
-def _worked(optimizer: Optimizer, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _worked(compiling: Compiling, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
     progress.enter("baseline")
     baseline = _score(job.program, job, progress, options)
     progress.enter("optimize")
-    best = optimizer.compile(job)
+    best = compiling()
     progress.enter("score")
     score = _score(best, job, progress, options)
     return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
@@ -117,12 +126,13 @@ def _score(program: dspy.Module, job: OptimizerTask, progress: Progress, options
 
 def _failed(progress: Progress, error: BaseException | None) -> Failure:
     errors = progress.errors
-    last = None if error is None else failure_of(error, progress.secrets)
-    cause = "" if last is None else f" The last error was {last.kind}: {last.message}"
+    first = progress.first_error or error
+    told = None if first is None else failure_of(first, progress.secrets)
+    cause = "" if told is None else f" The first error was {told.kind}: {told.message}"
     return Failure(
         "OptimizationFailed",
-        f"No example could be scored: the metric failed {errors['metric']} and the language model {errors['lm']} "
-        f"times.{cause}",
+        f"No example could be scored: the metric {progress.title} failed {errors['metric']} and the language model "
+        f"{errors['lm']} times.{cause}",
         metric_errors=errors["metric"],
         lm_errors=errors["lm"],
     )

@@ -33,6 +33,17 @@ def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str
         return result_from(built.program, arguments, awaits=awaits)
 
 
+def configured(built: BuiltProgram, lm: Any, options: Mapping[str, Any]) -> Any:
+    """Have a program of one's own make its LM calls with options, as `call` would; return the LM that it is to ask."""
+    if not options:
+        return lm
+    if not built.takes_config:
+        return None if lm is None else lm.copy(**options)
+    for _, predictor in built.program.named_predictors():
+        predictor.config = {**predictor.config, **options}
+    return lm
+
+
 def call_options(config: Mapping[str, Any] | None, rollout_id: int | None) -> dict[str, Any]:
     """Return the options of one call's LM requests.
 

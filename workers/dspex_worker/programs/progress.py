@@ -20,7 +20,7 @@ from dspy.utils.callback import BaseCallback
 from ..context import Context
 from .call_context import CallUsage, in_call
 from .dspy_errors import is_out_of_memory
-from .metric_calls import BadMetric, Metric, score_of
+from .metric_calls import BadMetric, Metric, comparable
 
 _ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")
@@ -40,11 +40,18 @@ class Progress:
     """Counts and events of one job."""
 
     def __init__(
-        self, ctx: Context, call_usage: CallUsage, put: Callable[[dict[str, Any]], None], secrets: tuple[str, ...] = ()
+        self,
+        ctx: Context,
+        call_usage: CallUsage,
+        put: Callable[[dict[str, Any]], None],
+        secrets: tuple[str, ...] = (),
+        title: str = "",
     ) -> None:
         self.secrets = secrets  # which no error of the job may hold
+        self.title = title  # of the metric
         self.metric_calls = 0
         self.metric_errors = 0
+        self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.fatal: BaseException | None = None
         self.trials: list[dict[str, Any]] = []
@@ -84,7 +91,8 @@ class Progress:
     def counted(self, metric: Metric) -> Metric:
         """Return the metric, counting its calls and errors; it has the five parameters that GEPA looks for.
 
-        It gets as many of them as DSPy gave: that is how a metric with parameters of its own keeps them.
+        It gets as many of them as DSPy gave: that is how a metric with parameters of its own keeps them. What it gives
+        is what DSPy's optimizers can use, whichever of them runs: see `comparable`.
         """
 
         def counting(
@@ -93,13 +101,13 @@ class Progress:
             self.check()
             about = itertools.takewhile(lambda each: each is not _ABSENT, (trace, pred_name, pred_trace))
             try:
-                value = in_call(self._ctx, metric, example, prediction, *about)
-                score_of(value)
+                value = comparable(in_call(self._ctx, metric, example, prediction, *about), self.title)
             except (MemoryError, BadMetric) as error:
                 self.stop(error)
             except Exception as error:  # the metric is the user's code
                 with self._lock:
                     self.metric_errors += 1
+                    self.first_error = self.first_error or error
                     self.last_error = error
                 raise
             with self._lock:

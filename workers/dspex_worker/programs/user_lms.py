@@ -14,12 +14,11 @@ from functools import wraps
 from typing import Any
 
 import dspy
-from dspy.clients import capabilities, execution
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils import exceptions as dspy_errors
 
-from .described_lms import LMS, CallLMs, headers_of
+from .asked_lms import LMS, CallLMs, headers_of
 from .dspy_errors import ParentRefused
+from .dspy_parts import CLIENT_KEYS, module_of_dspy
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_transport import LMCallOptions
 from .prompt_capture import refuse_to_send
@@ -28,6 +27,7 @@ from .worker_lm import counted
 
 def install() -> None:
     """Carry the requests of user code's LMs through the parent, in this process from now on."""
+    execution, capabilities = module_of_dspy("clients.execution"), module_of_dspy("clients.capabilities")
     execution.execute = _executing(execution.execute)
     execution.aexecute = _aexecuting(execution.aexecute)
     capabilities._capabilities = _telling(capabilities._capabilities)
@@ -35,7 +35,7 @@ def install() -> None:
 
 def is_of_user(lm: Any) -> bool:
     """Whether user code made this LM, and DSPy would connect for it."""
-    return isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM) and isinstance(lm.engine, str)
+    return isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM) and isinstance(getattr(lm, "engine", ""), str)
 
 
 def _executing(execute: Any) -> Any:
@@ -44,7 +44,7 @@ def _executing(execute: Any) -> Any:
         refuse_to_send(call)
         if not (call.managed and is_of_user(lm)):
             return execute(lm, call)
-        lms, carried = _lms_of_call(lm), CarriedCall(lm, call)
+        lms, carried = lms_of_call(lm), CarriedCall(lm, call)
         try:
             return carried.execute(lms.carrier(lm, call.legacy), execute)
         except ParentRefused as refused:
@@ -61,7 +61,7 @@ def _aexecuting(aexecute: Any) -> Any:
         refuse_to_send(call)
         if not (call.managed and is_of_user(lm)):
             return await aexecute(lm, call)
-        lms, carried = _lms_of_call(lm), CarriedCall(lm, call)
+        lms, carried = lms_of_call(lm), CarriedCall(lm, call)
         try:
             return await carried.aexecute(await asyncio.to_thread(lms.carrier, lm, call.legacy), aexecute)
         except ParentRefused as refused:
@@ -92,7 +92,9 @@ class CarriedCall:
         self._call = call
         self._headers = headers_of(lm, call.legacy)
         if call.legacy.get("model", lm.model) != lm.model:
-            raise dspy_errors.LMConfigurationError("model belongs to LM(), not to a call's configuration.", model=lm.model)
+            raise dspy_errors.LMConfigurationError(
+                "model belongs to LM(), not to a call's configuration.", model=lm.model
+            )
 
     def execute(self, carrier: FallbackLM, execute: Any) -> Any:
         """Carry it out by DSPy's own `execute`."""
@@ -148,12 +150,17 @@ def _accounted(result: Any, asked: LMCallOptions) -> Any:
     return result
 
 
-def _lms_of_call(lm: dspy.LM) -> CallLMs:
+def lms_of_call(lm: dspy.LM) -> CallLMs:
+    """Return the LMs of the running call.
+
+    Raises:
+        LMConfigurationError: none runs.
+    """
     lms: CallLMs | None = dspy.settings.get(LMS)
     if lms is None:
         raise dspy_errors.LMConfigurationError(
-            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that outlived "
-            f"its call. Ask it inside a call; making and configuring it is possible anywhere.",
+            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that is "
+            f"no call's. Ask it inside a call; making and configuring it is possible anywhere.",
             model=lm.model,
         )
     return lms

@@ -81,6 +81,7 @@ def made_lm(record: Mapping[str, Any]) -> FallbackLM:
     """Return the LM for a record, with its fallbacks."""
     lm = direct_lm(record) if record.get("direct") else parent_lm(record)
     lm.fallbacks = tuple(made_lm(fallback) for fallback in record.get("fallbacks") or ())
+    lm.is_temperature_fixed = bool(record.get("is_temperature_fixed"))
     return lm
 
 
@@ -115,7 +116,7 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
-    own = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
     return lm
@@ -310,6 +311,8 @@ def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
 
 def lm15_provider(model: str) -> str | None:
     """Return the provider of a model whose name says none ("gpt-4o-mini"), as DSPy understands it."""
+    if not HAS_LM15:
+        return "openai"
     try:
         return str(LM15Engine(RouterConfig(env={}), model_type="chat").resolve(model).provider)
     except Exception:  # lm15 raises several kinds; each means that it knows no such model

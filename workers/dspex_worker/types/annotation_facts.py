@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import inspect
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from .type_names import TEXT_OF
 
+_TEXT_WORDS: Final = frozenset({"str", "Any", "typing.Any", "object", "Optional[str]", "typing.Optional[str]"})
 _AS_SENT: Final = frozenset({str, int, float, bool, type(None), list, dict, Any})
 
 
@@ -36,6 +40,22 @@ def allows_none(annotation: Any) -> bool:
     if origin is typing.Annotated:
         return allows_none(get_args(annotation)[0])
     return (origin is Union or origin is types.UnionType) and any(map(allows_none, get_args(annotation)))
+
+
+def takes_text(annotation: Any) -> bool:
+    """Whether a text is a value of this type as it is; of a parameter without a type too. It may be text itself."""
+    if isinstance(annotation, str):  # of code that postpones its annotations
+        return not _TEXT_WORDS.isdisjoint(re.split(r"\s*\|\s*", annotation.strip()))
+    if annotation is Any or annotation is inspect.Parameter.empty or annotation is object:
+        return True
+    origin = get_origin(annotation)
+    if origin is typing.Annotated:
+        return takes_text(get_args(annotation)[0])
+    if origin is Union or origin is types.UnionType:
+        return any(map(takes_text, get_args(annotation)))
+    if origin is Literal:
+        return all(isinstance(value, str) for value in get_args(annotation))
+    return isclass(annotation) and issubclass(annotation, str | enum.Enum)
 
 
 def without_metadata(annotation: Any) -> Any:

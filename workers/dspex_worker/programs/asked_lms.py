@@ -1,8 +1,8 @@
 """`CallLMs`: find what carries the requests of an LM that user code made, as in `dspy.LM("openai/gpt-4o-mini")`.
 
-An LM of the call's own (of its `lm` and `lms`) is recognized by its model; any other is described to the parent, once
-per worker, which answers with a record or refuses. Options for answers (temperature, max_tokens, ...) stay with the code
-that asks; the key and the address that the code gives go to the parent, and come back to no error. Any thread.
+An LM of the call's own (of its `lm` and `lms`) is recognized by its model; any other is described to the parent,
+once per worker, which answers with a record or refuses. Options for answers (temperature, max_tokens, ...) stay with
+the code that asks; the key and the address that it gives go to the parent, and come back in no error. Any thread.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
 
 from ..failure import Failure
 from .call_context import running
 from .dspy_errors import error_of
+from .dspy_parts import CLIENT_KEYS
 from .lm_fallbacks import FallbackLM
 from .worker_lm import LMCache, lm15_provider
 

@@ -10,6 +10,7 @@ import contextvars
 import copy
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,12 +18,12 @@ import dspy
 
 from ..context import Context
 from ..failure import Failure
-from .built_program import REWARDED, given
+from .built_program import REWARDED, BuiltProgram, given
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, invalid_input, is_out_of_memory
-from .metric_calls import BadMetric, Metric, metric_from, score_of
-from .program_calls import Record, Spec, result_of
+from .metric_calls import ROW, BadMetric, Metric, metric_from, score_of
+from .program_calls import Record, Spec, call_options, configured, result_of
 from .worker_lm import secrets_of
 
 DEFAULT_THREADS = 8
@@ -54,14 +55,16 @@ def evaluate(
     adapter: str | Mapping[str, Any] | None = None,
     num_threads: int | None = None,
     inputs: Sequence[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"done", "total", "score"} after each row; the return value holds the score and every row in order."""
-    imports = programs.imports_of(ctx)
-    built = programs.modules.get(spec, imports)
+    options, imports = call_options(config, rollout_id), programs.imports_of(ctx)
+    built = programs.modules.make(spec, imports) if options else programs.modules.get(spec, imports)
     examples = examples_from(devset, inputs or built.inputs, built.annotations)
     scorer = metric_from(metric, imports)
     rows: list[EvaluatedRow | None] = [None] * len(examples)
-    with programs.calling(ctx, lm, adapter, CallUsage(), spec=spec):
+    with programs.calling(ctx, lm, adapter, CallUsage(), spec=spec), _configured(built, options):
         context = contextvars.copy_context()
     total = 0.0
     for done, (index, row) in enumerate(scored(built.program, examples, scorer, context, num_threads), start=1):
@@ -72,6 +75,12 @@ def evaluate(
         "score": percent(total, len(examples)),
         "results": [row.to_wire(secrets_of(lm)) for row in rows if row is not None],
     }
+
+
+@contextmanager
+def _configured(built: BuiltProgram, options: Mapping[str, Any]) -> Generator[None]:
+    with dspy.context(lm=configured(built, dspy.settings.lm, options)):
+        yield
 
 
 def scored(
@@ -101,20 +110,32 @@ def scored(
 
 
 def examples_from(
-    rows: Iterable[Mapping[str, Any]], inputs: Sequence[str], annotations: Mapping[str, Any]
+    rows: Iterable[Mapping[str, Any]],
+    inputs: Sequence[str],
+    annotations: Mapping[str, Any],
+    *,
+    title: str = "",
+    plain: Sequence[str] = (),
 ) -> list[dspy.Example]:
     """Return DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
+
+    With a `title` they know their place in the list that the parent has under it. Labels that are `plain` data in the
+    parent stay so, as in DSPy; others get the types that `annotations` says.
 
     Raises:
         Failure: InvalidInput, when a row lacks an input or does not fit its type.
     """
     examples = []
+    types = {name: kind for name, kind in annotations.items() if name in inputs or name not in plain}
     for number, row in enumerate(rows):
         missing = [name for name in inputs if name not in row]
         if missing:
             raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
-        values = {name: given(name, value, annotations.get(name, Any)) for name, value in row.items()}
-        examples.append(dspy.Example(**values).with_inputs(*inputs))
+        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()}
+        example = dspy.Example(**values).with_inputs(*inputs)
+        if title:
+            setattr(example, ROW, (title, number))
+        examples.append(example)
     return examples
 
 
@@ -128,9 +149,11 @@ def _row(program: dspy.Module, example: dspy.Example, metric: Metric) -> Evaluat
         program = copy.copy(program)
     try:
         prediction = cast("dspy.Prediction | None", program(**example.inputs()))
-        if prediction is None:
+        if prediction is None and type(program) in REWARDED:
             raise Failure("NoPrediction", f"{type(program).__name__} gave no prediction: every attempt failed.")
-        return EvaluatedRow(score_of(metric(example, prediction)), result_of(prediction)["outputs"])
+        score = score_of(metric(example, prediction))
+        is_named = isinstance(prediction, dspy.Example | Mapping)
+        return EvaluatedRow(score, result_of(prediction)["outputs"] if is_named else None)
     except Exception as error:  # a failed row is a row of the result
         if is_out_of_memory(error) or isinstance(error, BadMetric):
             raise

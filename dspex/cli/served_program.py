@@ -1,0 +1,100 @@
+"""Run the program that a command line names in the workers of a running service: there `imports` decides.
+
+Programs are described in this process and run over there; keys and settings are the service's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..control.client import Client, connect
+from ..errors import InvalidInput, SettingsError
+from ..programs import worker_answers
+from ..programs.routing import GENERAL_POOL
+from ..types.prediction import Prediction
+from .shell_program import InputRules, described_rules, is_file, named_program, signature_rules
+
+if TYPE_CHECKING:
+    from ..programs.program import Program
+
+_DEFAULT_LM = "default"  # the service's own
+
+
+@dataclass(frozen=True)
+class ServedProgram:
+    """A program of this process's, run by a service; `lm` is one of the service's, by its name."""
+
+    client: Client
+    program: Program[Any]
+    lm: str | None
+    where: str
+
+    @cached_property
+    def rules(self) -> InputRules:
+        """What it takes."""
+        if not getattr(self.program, "is_open", False):
+            return signature_rules(self.program)
+        answer = self.client.call(GENERAL_POOL, "describe_program", {"spec": self.program.to_wire()})
+        return described_rules(worker_answers.describes(answer, self.where))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        return self.rules.names
+
+    def call(self, inputs: Mapping[str, Any]) -> Any:
+        """Run it and return what it returns."""
+        return self._read(self.client.call(GENERAL_POOL, "run", self._arguments(inputs), timeout=self.program.timeout))
+
+    async def acall(self, **inputs: Any) -> Any:
+        """`call`, awaited."""
+        arguments = self._arguments(inputs)
+        return self._read(await self.client.acall(GENERAL_POOL, "run", arguments, timeout=self.program.timeout))
+
+    def stream(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield chunks, then what it returns."""
+        arguments = self._arguments(inputs)
+        with self.client.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout) as chunks:
+            for chunk in chunks:
+                yield worker_answers.chunk(chunk, self.where)
+            yield self._read(chunks.value)
+
+    def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        _, wire = self.program.crossed(inputs)
+        adapter = self.program.adapter or "chat"
+        found = {"spec": self.program.to_wire(), "inputs": wire, "lm": self.lm or _DEFAULT_LM, "adapter": adapter}
+        return {**found, "config": dict(self.program.config)}
+
+    def _read(self, reply: Any) -> Any:
+        found = worker_answers.prediction(reply, self.where)
+        if "value" in found:
+            return worker_answers.returned(found, self.where)
+        return Prediction(
+            self.program.typed(found["outputs"]), usage=found.get("usage") or {}, route=f"python:{self.where}"
+        )
+
+
+@contextlib.contextmanager
+def served_program(options: argparse.Namespace) -> Generator[ServedProgram]:
+    """Yield the program that the options name, over a connection to the service that they name.
+
+    Raises:
+        SettingsError, InvalidInput: something was given that only workers of this process can heed.
+        NotRunning, TooManyClients: nobody answers there, or has a place.
+    """
+    if options.config is not None:
+        raise SettingsError("--config is for workers of this command's own: a service has its settings.", key="config")
+    if is_file(options.program):
+        raise InvalidInput(
+            f"{options.program!r} is a file; a service runs what its pool's imports name: write package.module:Class."
+        )
+    program = named_program(options)
+    with connect(options.socket, name=options.name) as client:
+        if GENERAL_POOL not in client.pools:
+            raise SettingsError(f"The service has no pool {GENERAL_POOL!r}, in which programs run.", key="pools")
+        yield ServedProgram(client, program, options.lm, str(client.greeting.get("name") or GENERAL_POOL))

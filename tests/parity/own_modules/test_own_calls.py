@@ -1,0 +1,109 @@
+"""Parity: what is done with a module of a user's own beside calling it once: streams, batches, usage, saved states.
+
+Told anew after DSPy's tests/streaming, tests/predict/test_parallel.py, tests/primitives and tests/utils/test_saving.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex.testing import FakeLM
+from tests.support.own_modules.beside import HERE, Dspy, here, sent
+
+pytestmark = pytest.mark.parity
+
+COMPOSED = f"{HERE}.compositions"
+
+
+@pytest.fixture
+def nested(supervisor: dspex.Supervisor, lm: FakeLM) -> Any:
+    return dspex.module(f"{COMPOSED}:Nested", supervisor=supervisor, lm=lm)
+
+
+@pytest.mark.parametrize(
+    ("what", "inputs"),
+    [("Nested", {"question": "q"}), ("Collections", {"text": "q"}), ("OwnLoop", {"question": "q"})],
+)
+def test_streams_give_every_predictors_text(
+    supervisor: dspex.Supervisor, lm: FakeLM, beside: Dspy, what: str, inputs: dict[str, Any]
+) -> None:
+    """parity: the text of each predictor's fields, as DSPy's own listeners give it, then the prediction."""
+    program = dspex.module(f"{COMPOSED}:{what}", supervisor=supervisor, lm=lm)
+    *chunks, last = program.stream(**inputs)
+    texts: dict[str, str] = {}
+    for chunk in chunks:
+        key = f"{chunk.predictor}.{chunk.field}"
+        texts[key] = texts.get(key, "") + chunk.text
+    wanted = beside.ask(lm, f"{COMPOSED}:{what}", how="stream", inputs=inputs)
+    assert wanted.error is None, wanted.message
+    assert texts == wanted.outcome["dict"]["texts"]["dict"]
+    assert {"prediction": dict(last.items())} == wanted.outcome["dict"]["final"]
+
+
+def test_a_batch_is_a_map(nested: Any, lm: FakeLM, beside: Dspy) -> None:
+    """parity: `batch` in DSPy, `map` here: the same answers in the rows' order."""
+    rows = [{"question": f"q{at}"} for at in range(6)]
+    wanted = beside.ask(lm, f"{COMPOSED}:Nested", how="batch", inputs={"rows": rows})
+    before = len(lm.requests)
+    found = [{"prediction": dict(row.result().items())} for row in dspex.map(nested, rows)]
+    assert (found, sent(lm, before)) == (wanted.outcome, wanted.sent)
+
+
+def test_failed_rows_of_a_map_are_where_they_failed(supervisor: dspex.Supervisor, lm: FakeLM, beside: Dspy) -> None:
+    """parity: a row that fails is None in DSPy's batch; here its `result()` raises, and the others are whole."""
+    kinds = ["text", "none", "no such kind", "number"]
+    program = dspex.module(f"{HERE}.returns:Returns", supervisor=supervisor, lm=lm)
+    rows = [{"kind": kind} for kind in kinds]
+    wanted = beside.ask(lm, f"{HERE}.returns:Returns", how="batch", inputs={"rows": rows})
+    found = [row.error if row.error is not None else row.result() for row in dspex.map(program, rows)]
+    assert [found[0], found[1], found[3]] == [wanted.outcome[0], None, wanted.outcome[3]]
+    assert wanted.outcome[2] is None and "no such kind" in str(found[2])
+
+
+def test_usage_is_dspys(nested: Any, lm: FakeLM, beside: Dspy) -> None:
+    """parity: the tokens of all predictors, by model, as `track_usage` counts them."""
+    wanted = beside.ask(lm, f"{COMPOSED}:Nested", how="usage", inputs={"question": "q"})
+    (model, tokens), *more = wanted.outcome["dict"].items()
+    used = nested(question="q").usage
+    assert list(used) == [model] and not more
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert used[model][name] == tokens["dict"][name] > 0
+
+
+def test_a_state_of_dspy_is_loaded_here(nested: Any, lm: FakeLM, beside: Dspy, tmp_path: Path) -> None:
+    """parity: what `module.save` wrote, with demonstrations and instructions of its own, sends the same here."""
+    path = tmp_path / "state.json"
+    beside.ask(lm, f"{COMPOSED}:Nested", how="save", inputs={"path": str(path)})
+    state = json.loads(path.read_text())
+    state["hops.first"]["demos"] = [{"question": "a", "query": "b"}]
+    state["check.predict"]["signature"]["instructions"] = "Be strict."
+    path.write_text(json.dumps(state))
+    wanted = beside.ask(lm, f"{COMPOSED}:Nested", how="call", inputs={"question": "q"}, load=str(path))
+    found = here(dspex.load(path, program=nested), lm, inputs={"question": "q"})
+    assert "Be strict." in "".join(wanted.sent) and wanted.sent != here(nested, lm, inputs={"question": "q"}).sent
+    assert (found.outcome, found.sent) == (wanted.outcome, wanted.sent)
+
+
+def test_an_optimized_state_is_loaded_by_dspy(nested: Any, lm: FakeLM, beside: Dspy, tmp_path: Path) -> None:
+    """parity: what `optimize` saved is read by DSPy's own `load`, and sends the same there."""
+    rows = [{"question": f"q{at}", "answer": f"answer of query of q{at}"} for at in range(4)]
+    best = dspex.optimize(nested, rows, metric="exact_match", optimizer="bootstrap")
+    assert best.score == 100.0
+    best.save(tmp_path / "best.json")
+    wanted = beside.ask(lm, f"{COMPOSED}:Nested", inputs={"question": "q"}, load=str(tmp_path / "best.json"))
+    assert wanted.error is None and any("query of q0" in request for request in wanted.sent), wanted.message
+    for program in (best, dspex.load(tmp_path / "best.json", program=nested)):
+        found = here(program, lm, inputs={"question": "q"})
+        assert (found.outcome, found.sent) == (wanted.outcome, wanted.sent)
+
+
+def test_a_state_of_another_module_is_refused(nested: Any, supervisor: dspex.Supervisor, tmp_path: Path) -> None:
+    """parity: DSPy raises KeyError and changes nothing; here the call is refused, with what is missing."""
+    (tmp_path / "other.json").write_text(json.dumps({"elsewhere": {"demos": []}, "metadata": {}}))
+    with pytest.raises(dspex.InvalidInput, match=r"hops\.first|elsewhere"):
+        dspex.load(tmp_path / "other.json", program=nested)(question="q")

@@ -1,0 +1,57 @@
+"""Score one prediction by a metric that the pool's `imports` hold, for an evaluation that the parent runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from ..context import Context
+from . import signature_classes
+from .built_program import given
+from .call_context import CallUsage
+from .commands import Programs
+from .metric_calls import metric_from, score_of, title_of
+from .program_calls import Adapter, Record
+from .wire_values import to_wire
+
+
+def score(
+    programs: Programs,
+    ctx: Context,
+    metric: Mapping[str, Any],
+    example: Mapping[str, Any] | None = None,
+    prediction: Mapping[str, Any] | None = None,
+    inputs: Sequence[str] = (),
+    plain: Sequence[str] = (),
+    signature: Mapping[str, Any] | None = None,
+    lm: Record | None = None,
+    adapter: Adapter = None,
+) -> dict[str, Any]:
+    """Return {"score"}, and "feedback" where the metric gives some; without a prediction, nothing but check the metric.
+
+       Values have the signature's types.
+    The example's `plain` fields do not: they were plain data in the parent, and stay so, as in
+       DSPy.
+
+       Raises:
+           Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
+    """
+    imports = programs.imports_of(ctx)
+    scorer = metric_from(metric, imports)
+    if prediction is None:
+        return {}
+    known = None if signature is None else signature_classes.build(signature, imports)
+    types = {} if known is None else {name: field.annotation for name, field in known.fields.items()}
+    rich = {name: kind for name, kind in types.items() if name not in plain}
+    labeled = dspy.Example(**_typed(example or {}, rich)).with_inputs(*inputs)
+    with programs.calling(ctx, lm, adapter, CallUsage()):
+        found = scorer(labeled, dspy.Prediction(**_typed(prediction, types)))
+    feedback = getattr(found, "feedback", None)
+    said = {} if feedback is None else {"feedback": to_wire(str(feedback))}
+    return {"score": score_of(found, title_of(metric)), **said}
+
+
+def _typed(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given(name, value, types.get(name, Any)) for name, value in values.items()}
