@@ -24,7 +24,7 @@ from . import program_options, worker_answers
 from .asked_program import asked_program, is_open, known_inputs
 from .devset import as_example, declared_inputs, input_names
 from .factories import predictor
-from .jobs import Progress, followed, plain_labels, wire_examples
+from .jobs import Progress, crossed_examples, followed, plain_labels
 from .native_route import default_adapter
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
@@ -163,12 +163,15 @@ def _listed(rows: Any, name: str) -> list[Any]:
 
 
 def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    examples = wire_examples(trainset, student.signature)
+    examples, train = crossed_examples(trainset, student.signature)
     if not examples:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
+    held_out, val = crossed_examples(valset or (), student.signature)
+    is_carried = any(train) or any(val)
     return {
         "trainset": examples,
-        "valset": None if valset is None else wire_examples(valset, student.signature),
+        "valset": None if valset is None else held_out,
+        "carried": student.sent.carried({"train": train, "val": val}) if is_carried else None,
         "inputs": list(names),
         "plain": plain_labels([*trainset, *(valset or ())], names),
     }

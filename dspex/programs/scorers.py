@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import is_plain
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
 from ..services.metrics import UnusableMetric, checked_parameters, checked_score, named_metric, usable_result
-from ..signatures.wire_form import signature_to_wire
+from ..services.sent_types import SentTypes
 from .devset import DevsetRow, declared_inputs
 from .evaluated import Evaluated, EvaluatedProgram, in_thread, is_asynchronous
 from .jobs import plain_labels
+from .module_program import OPEN
 from .routing import GENERAL_POOL
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
+    from ..signatures.signature import Signature
 
 Scored = tuple[float, str | None]  # the score, and the feedback that the metric gave beside it
 
@@ -138,10 +140,12 @@ class WorkerScorer:
             EncodeError, UnknownName, InvalidInput: one cannot, or it finds none.
         """
         for at, row in enumerate(rows):
-            to_wire(dict(row.example.items()), f"devset[{at}]")
+            self._crossed(row.example, f"devset[{at}]")
         self.supervisor.call(GENERAL_POOL, "score", {"metric": dict(self.named)})
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
+        from ..services.services import services_of
+
         outputs = dict(prediction.items()) if hasattr(prediction, "items") else None
         if outputs is None:
             raise InvalidInput(
@@ -150,29 +154,52 @@ class WorkerScorer:
             )
         arguments = {
             "metric": dict(self.named),
-            "example": to_wire(dict(example.items()), "example"),
             "inputs": declared_inputs(example) or [],
             "plain": plain_labels([example], declared_inputs(example) or []),
-            "prediction": to_wire(outputs, "prediction"),
+            **self._values(example, outputs),
             **self._about_program(),
         }
         try:
-            found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
+            with services_of(self.supervisor).code.registered(self._sent.codes.values()):
+                found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
         except SettingsError as error:  # of the metric: what it gives is no result
             raise UnusableMetric(str(error), key="metric") from error
         value = found.get("score") if isinstance(found, Mapping) else None
         return float(checked_score(value, self.name)), feedback_in(found)
 
-    def _about_program(self) -> dict[str, Any]:
-        from ..services.services import services_of
+    @property
+    def _known(self) -> Signature:
+        """The types of its values; a signature without fields where nothing says them."""
+        subject = self.subject
+        is_typed = isinstance(subject, EvaluatedProgram) and not subject.is_open
+        return subject.program.answered if is_typed and isinstance(subject, EvaluatedProgram) else OPEN
 
+    @property
+    def _sent(self) -> SentTypes:
+        return SentTypes.of(self._known, as_themselves=True)
+
+    def _values(self, example: Any, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Return an example and a prediction: what is plain as it is, everything else as Python objects."""
+        labeled, objects = self._crossed(example, "example")
+        predicted, others = self._crossed(outputs, "prediction")
+        carried = self._sent.carried({"example": objects, "prediction": others}) if objects or others else None
+        return {"example": labeled, "prediction": predicted, "carried": carried}
+
+    def _crossed(self, record: Any, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        given = dict(record.items())
+        plain = {key: value for key, value in given.items() if is_plain(value)}
+        return plain, {key: value for key, value in given.items() if key not in plain}
+
+    def _about_program(self) -> dict[str, Any]:
         subject = self.subject
         if not isinstance(subject, EvaluatedProgram):
             return {}
+        from ..services.services import services_of
+
         program = subject.program
         lm = program.lm_of_workers
         return {
-            "signature": None if subject.is_open else signature_to_wire(program.answered),
+            "signature": None if subject.is_open else self._sent.wire,
             "lm": None if lm is None else services_of(self.supervisor).lm_record(lm),
             "adapter": program.wire_adapter(lm),
         }

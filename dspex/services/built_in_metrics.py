@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..adapters.validation import to_wire
+from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput, UnknownName
 
 Compare = Callable[[str, str], float]

@@ -25,7 +25,8 @@ from dspex_worker.user_calls import (
     score_in,
 )
 
-from ..adapters.validation import checked_inputs, to_wire, typed_outputs
+from ..adapters.plain_data import to_wire
+from ..adapters.validation import added_outputs, checked_inputs, typed_outputs
 from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
 from ..loop_thread import LoopThread
 from ..types.example import Example
@@ -59,9 +60,14 @@ class MetricJob:
         given = arguments.get("example")
         return Example(given if isinstance(given, Mapping) else {}, arguments.get("inputs"))
 
-    def prediction(self, outputs: Mapping[str, Any]) -> Prediction:
-        """Return outputs as a prediction, with values of the signature's types where its fields are among them."""
-        return Prediction(outputs if self.signature is None else typed_outputs(self.signature, outputs))
+    def prediction(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Prediction:
+        """Return outputs as a prediction, with values of the signature's types where its fields are among them.
+
+        `objects` are the exact forms of those that are not plain data.
+        """
+        if self.signature is None:
+            return Prediction(added_outputs(outputs, objects or {}))
+        return Prediction(typed_outputs(self.signature, outputs, objects))
 
     def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
         """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
@@ -232,7 +238,12 @@ def wire_score(value: Any, name: str) -> Any:
 def _dspy_arguments(arguments: Mapping[str, Any], job: MetricJob) -> tuple[Any, ...]:
     """Return what DSPy gave to the metric in the worker, as far as it can be sent."""
     trace, pred_trace = job.trace(arguments.get("trace")), job.trace(arguments.get("pred_trace"))
-    prediction = arguments["value"] if "value" in arguments else job.prediction(arguments["prediction"])
+    objects = arguments.get("objects")
+    prediction = (
+        arguments["value"]
+        if "value" in arguments
+        else job.prediction(arguments["prediction"], objects if isinstance(objects, dict) else None)
+    )
     every = (job.example(arguments), prediction, trace, arguments.get("pred_name"), pred_trace)
     count = arguments.get("given")
     return every[: max(2, count)] if isinstance(count, int) else every

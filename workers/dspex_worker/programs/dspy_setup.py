@@ -67,7 +67,14 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (user_lms if HAS_LM15 else forwarded_lms, user_settings, call_threads, kept_options, own_sources, shared_usage):
+    for each in (
+        user_lms if HAS_LM15 else forwarded_lms,
+        user_settings,
+        call_threads,
+        kept_options,
+        own_sources,
+        shared_usage,
+    ):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()

@@ -67,9 +67,23 @@ def exact(value: Any, depth: int = 0) -> Any:
     return _object(value, kind, depth + 1)
 
 
-def stands_for_itself(form: Any) -> bool:
-    """Whether a form is the value: no map."""
-    return not isinstance(form, dict)
+def parted(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return outputs as plain data, with None for what is more, and the exact forms of the latter.
+
+    Raises:
+        ValueError: as `exact`.
+    """
+    forms = {str(name): exact(value) for name, value in outputs.items()}
+    plain = {name: _plain_of(form) for name, form in forms.items()}
+    objects = {name: form for name, form in forms.items() if plain[name] is None and form is not None}
+    return plain, objects
+
+
+def _plain_of(form: Any) -> Any:
+    """Return the data that a form stands for; None for an object."""
+    if not isinstance(form, dict):
+        return form
+    return form.get("data")
 
 
 def _object(value: Any, kind: type, depth: int) -> Any:

@@ -27,6 +27,7 @@ from ..user_calls import (
 )
 from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
+from .exact_outputs import parted
 from .user_imports import UserImports
 from .wire_values import to_wire
 
@@ -234,7 +235,7 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
         values = dict(zip(ROLES, given, strict=False))
         sent = {"id": ident, "given": len(given), **_named_example(values["example"])}
         if hasattr(values["prediction"], "items"):
-            sent["prediction"] = to_wire(values["prediction"])
+            sent["prediction"], sent["objects"] = parted(dict(values["prediction"].items()))
         else:  # a module may give a text or nothing; SIMBA gives None where the program failed
             sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):

@@ -13,7 +13,7 @@ from .async_programs import result_from
 from .built_program import BuiltProgram
 from .call_context import CallUsage
 from .dspy_errors import failure_of, invalid_input
-from .exact_outputs import cleaned, exact, stands_for_itself
+from .exact_outputs import cleaned, exact, parted
 from .modules import check_config
 from .wire_values import to_wire
 
@@ -69,7 +69,7 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
         )
     completions = getattr(prediction, "completions", None)
     several = completions if completions is not None and len(completions) > 1 else ()
-    forms = [split(dict(one.items()), is_exact) for one in (prediction, *several)]
+    forms = [_split(dict(one.items()), is_exact) for one in (prediction, *several)]
     result: dict[str, Any] = {"outputs": forms[0][0]}
     if several:
         result["completions"] = [plain for plain, _ in forms[1:]]
@@ -78,13 +78,11 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
     return result
 
 
-def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return outputs as plain data, and those that are more than that in their exact forms."""
     if not is_exact:
         return cleaned(to_wire(outputs)), {}
-    forms = {str(name): exact(value) for name, value in outputs.items()}
-    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
-    return {name: None if name in objects else form for name, form in forms.items()}, objects
+    return parted(outputs)
 
 
 def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict[str, Any]:
