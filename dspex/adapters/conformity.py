@@ -31,6 +31,8 @@ def conforms(value: Any, annotation: Any) -> bool:
         return isinstance(value, origin) and (not arguments or all(conforms(item, arguments[0]) for item in value))
     if annotation is None or annotation is type(None):
         return value is None
+    if annotation is Any:  # a class, since Python 3.11
+        return True
     return _is_of_class(value, annotation) if origin is None and isclass(annotation) else True
 
 

@@ -16,7 +16,7 @@ from dspex_worker.types.annotation_facts import classes_in, is_rich
 from ..errors import AdapterParseError, InvalidInput, UnknownName
 from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.described_types import is_described
-from ..signatures.field import Field
+from ..signatures.field import MISSING, Field
 from ..signatures.signature import Signature
 from ..types.dspy_objects import value_here
 from ..types.parse_budget import CHARS_MOST, ParseBudget, begin, end
@@ -162,7 +162,7 @@ class _OutputReader:
         Raises:
             AdapterParseError: it does not fit.
         """
-        if value is None or self.field.annotation is str or self._is_worker_type:
+        if value is None or self.field.annotation is str or self._is_worker_type or self._is_default(value):
             return value
         try:
             return self._parser.validated(value)
@@ -179,10 +179,15 @@ class _OutputReader:
             if self._known is None:
                 return self.of_data(plain_of(form), budget)
             value = value_of(form, self._known)
-            is_made = conforms(value, self.field.annotation) and not _is_json(form)
+            is_made = (conforms(value, self.field.annotation) and not _is_json(form)) or self._is_default(value)
             return value if is_made else self._parser.validated(value)
         except UNREADABLE as error:
             raise self._misfit(budget) from error
+
+    def _is_default(self, value: Any) -> bool:
+        """Whether this is what an answer that left the field out gives: of whatever type, as in DSPy."""
+        default = self.field.default
+        return default is not MISSING and type(value) is type(default) and bool(value == default)
 
     def _misfit(self, budget: ParseBudget) -> AdapterParseError:
         why = f": {budget.refusal}" if budget.refusal else "."

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dspex_worker.types import annotation_writer
+from dspex_worker.types.annotation_facts import is_rich
 from dspex_worker.types.annotation_writer import Unwritable
 from dspex_worker.types.enum_specs import enum_spec
 from dspex_worker.types.type_names import CONSTRAINT_WORDS
@@ -207,9 +208,8 @@ class _Types:
         if factory is not None and factory not in _CONTAINERS and self._sender is not None:
             return {"factory": self._sender.by_value(factory, f"the default of {field.name!r}")}
         value = field.make_default()
-        kinds = [kind for kind in classes_in(type(value)) if not is_described_class(kind)]
         label = f"the default of {field.name!r}"
-        if self._sender is not None and kinds:
+        if self._sender is not None and value is not None and is_rich(field.annotation):  # it may be of another type
             return {"code": self._sender.by_value(value, label)}
         try:
             return {"value": _default_to_wire(field, value)}

@@ -75,6 +75,15 @@ class Report:
         said = f"{case['text'] or case['fields']} ({case['kind']}, {case.get('adapter')})"
         self.differences += [f"{said}\n  {each}" for each in found]
 
+    def add_calls(self, case: Case, ours: list[dict[str, Any]], dspy: Mapping[str, Any]) -> None:
+        """Compare calls that were made by another route than the native one."""
+        comparison, found = _Comparison(self, {}, dspy), list[str]()
+        if is_error(dspy["signature"]):
+            return
+        for call, own, theirs in zip(case["calls"], ours, dspy["calls"], strict=True):
+            found += comparison.call(call, own, theirs)
+        self.differences += [f"{case['fields']} ({case['adapter']})\n  inputs {case['inputs']}\n  {each}" for each in found]
+
     def merge(self, other: Report) -> None:
         """Take in what another process found."""
         for name in ("comparisons", "errors", "routed", "rules"):
@@ -110,7 +119,7 @@ class _Comparison:
         for text, ours, theirs in zip(case["answers"], self.native["parsed"], self.dspy["parsed"], strict=True):
             yield from self.alike("parse", "parsed answers", ours, theirs, repr(text))
         for call, ours, theirs in zip(case["calls"], self.native["calls"], self.dspy["calls"], strict=True):
-            yield from self._call(call, ours, theirs)
+            yield from self.call(call, ours, theirs)
 
     def _named(self, described: Outcome) -> Outcome:
         """DSPy's description, but for the odd name that its string form gives to Code['java']."""
@@ -134,7 +143,8 @@ class _Comparison:
             if ours[1] and not theirs[1]:  # DSPy compares descriptions only; DSPex types and defaults too
                 yield f"equality after {operation}: native says equal, DSPy says not"
 
-    def _call(self, call: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    def call(self, call: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+        """One call: its outcome, and the body of each request."""
         point = "entry" if theirs.get("refused") else "call" if theirs["bodies"] else "unsent"
         if _is_routed(ours["outcome"]):
             self.report.routed[_general(ours["outcome"][1])] += 1

@@ -273,10 +273,36 @@ def saved(case: Case) -> dict[str, Any]:
     return {"document": document, "calls": [side.call(sig, case, call, second) for call in case["calls"]]}
 
 
+def own(case: Case) -> Any:
+    """DSPy's messages for a class of its own, and DSPex's for the same class and values, in this very process."""
+    import dspex
+    from dspex.adapters import compile_signature
+    from dspex.adapters.validation import checked_inputs
+
+    side = Side()
+    sig = side.make(case)
+    try:
+        inputs = admitted(sig, values(case["inputs"], dspy))
+    except Refused as refused:
+        return ("error", refused.args[0], str(refused.args[1]))
+
+    def native() -> Any:
+        compiled = compile_signature(dspex.signature(sig), case["adapter"])
+        if compiled.unsupported:
+            return ("routed", compiled.unsupported)
+        checked = checked_inputs(compiled.signature, inputs, allow_markers=True)
+        return compiled.messages(checked, values(case["demos"], dspy), allow_markers=True)
+
+    theirs = outcome(lambda: _adapter(case).format(sig, values(case["demos"], dspy), inputs))
+    return {"dspy": theirs, "native": outcome(native)}
+
+
 def _served(case: Case) -> Any:
     forget_types()
     if case["kind"] == "wire":
         return {"messages": outcome(lambda: rebuilt(case))}
+    if case["kind"] == "own":
+        return outcome(lambda: own(case))
     if case["kind"] in ("export", "saved"):
         return outcome(lambda: exported(case) if case["kind"] == "export" else saved(case))
     made = results(case, Side())
