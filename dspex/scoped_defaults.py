@@ -42,7 +42,6 @@ class ScopedDefaults:
         """Whether it says something of language models."""
         return self.lm is not None or bool(self.lms)
 
-
     @property
     def identity(self) -> str:
         """What tells these defaults from others, for caches of what is made under them; empty for none."""

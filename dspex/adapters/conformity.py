@@ -49,7 +49,7 @@ def _has_entries(value: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def _is_of_class(value: Any, kind: Any) -> bool:
-    if typing.is_typeddict(kind):
+    if issubclass(kind, dict) and hasattr(kind, "__total__"):  # a TypedDict, of typing or of typing_extensions
         return isinstance(value, dict)
     if hasattr(kind, "__get_pydantic_core_schema__") and not hasattr(kind, "model_fields"):
         return True  # a type that makes what it likes

@@ -78,10 +78,10 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     checks = sig.derive("input_checks", _input_checks)
     made = CrossedInputs(typed, {}, {})
     for name, value in typed.items():
-        if type(value) is str or is_plain(value):
+        if is_plain(value):
             made.plain[name] = value
-        elif checks[name].crosses_as_data:
-            made.plain[name] = to_wire(value, name)
+        elif checks[name].crosses_as_data and is_plain(data := to_wire(value, name)):
+            made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}
         else:
@@ -165,6 +165,8 @@ class _OutputReader:
         if value is None or self.field.annotation is str or self._is_worker_type or self._is_default(value):
             return value
         try:
+            if conforms(value, self.field.annotation):  # True for Literal[1], say, is what DSPy gives
+                return value
             return self._parser.validated(value)
         except UNREADABLE as error:
             raise self._misfit(budget) from error
@@ -179,8 +181,12 @@ class _OutputReader:
             if self._known is None:
                 return self.of_data(plain_of(form), budget)
             value = value_of(form, self._known)
-            is_made = (conforms(value, self.field.annotation) and not _is_json(form)) or self._is_default(value)
-            return value if is_made else self._parser.validated(value)
+            if (conforms(value, self.field.annotation) and not _is_json(form)) or self._is_default(value):
+                return value
+            made = self._parser.validated(value)
+            if not conforms(made, self.field.annotation):  # pydantic takes an object of the class as it is
+                raise self._misfit(budget)
+            return made
         except UNREADABLE as error:
             raise self._misfit(budget) from error
 

@@ -67,7 +67,9 @@ class ServedProgram:
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         crossed = self.program.crossed(inputs)
         if crossed.carried:
-            raise InvalidInput(f"The input {next(iter(crossed.carried))!r} is no plain data, and a service takes no other.")
+            raise InvalidInput(
+                f"The input {next(iter(crossed.carried))!r} is no plain data, and a service takes no other."
+            )
         wire = crossed.plain
         adapter = self.program.adapter or "chat"
         found = {"spec": self.program.to_wire(), "inputs": wire, "lm": self.lm or _DEFAULT_LM, "adapter": adapter}

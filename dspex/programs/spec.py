@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.plain_data import is_plain
+from ..adapters.plain_data import is_json
 from ..adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
 from ..scoped_defaults import scoped
 from ..services.sent_types import SentTypes
@@ -258,7 +258,7 @@ class ProgramSpec:
     def _demos_to_wire(self) -> dict[str, Any]:
         """Return the demos: as data, with DSPy's types as prompts show them, or as Python objects in text."""
         demos = [value_here(dict(demo.items())) for demo in self.demos]
-        if all(map(is_plain, demos)):
+        if all(map(is_json, demos)):
             return {"demos": demos}
         carried = self.sent.carried({"demos": demos})
         assert carried is not None

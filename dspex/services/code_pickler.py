@@ -67,7 +67,9 @@ def _class_form(kind: Any, name_of: NameOf, usual: Callable[[Any], Any]) -> Any:
     if form is NotImplemented or len(form) < 3:
         return form
     make, arguments, (members, slots), *others = form
-    members = _with_types(kind, members)
+    members = {**_with_types(kind, members), "__qualname__": kind.__qualname__}  # by which values come back
+    if "__pydantic_parent_namespace__" in members:  # the variables of the function that made the class
+        members["__pydantic_parent_namespace__"] = None
     if not (hasattr(kind, "model_fields") and _holds_stand_ins(kind)):
         return (make, arguments, (members, slots), *others)
     # Without what pydantic made for the stand-ins: the worker has it made again for DSPy's types.

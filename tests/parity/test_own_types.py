@@ -13,7 +13,6 @@ from tests.support.parity.cases import Cases
 from tests.support.parity.comparison import Report
 from tests.support.parity.oracle import Oracle, is_error
 from tests.support.parity.worker_side import WorkerSide, worker_case
-from tests.support.paths import ROOT
 
 CASES = int(os.environ.get("DSPEX_PARITY_CASES", "60"))
 SEED = int(os.environ.get("DSPEX_PARITY_SEED", "20261130"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,7 +44,9 @@ def kernel(folder: Any, env: Mapping[str, str]) -> Iterator[Kernel]:
 
     paths = f"{ROOT}{os.pathsep}{ROOT / 'workers'}"
     manager = KernelManager()  # the kernel of this very interpreter, if no other is installed
-    manager.start_kernel(cwd=str(folder), env={**os.environ, "HOME": str(folder), "IPYTHONDIR": str(folder), "PYTHONPATH": paths, **env})
+    manager.start_kernel(
+        cwd=str(folder), env={**os.environ, "HOME": str(folder), "IPYTHONDIR": str(folder), "PYTHONPATH": paths, **env}
+    )
     client = manager.blocking_client()
     client.start_channels()
     try:

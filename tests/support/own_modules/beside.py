@@ -18,7 +18,9 @@ from tests.support.own_modules.plain_values import plain
 from tests.support.paths import ROOT
 
 HERE = "tests.support.own_modules"
-_WANTED = re.compile(r"`\[\[ ## (\w+) ## \]\]`(?: \(must be formatted as a valid Python ([^)]+)\))?|`(\w+)`(?: \(must[^)]*Python ([^)]+)\))?")
+_WANTED = re.compile(
+    r"`\[\[ ## (\w+) ## \]\]`(?: \(must be formatted as a valid Python ([^)]+)\))?|`(\w+)`(?: \(must[^)]*Python ([^)]+)\))?"
+)
 _BY_KIND = {"int": 4, "float": 0.5, "bool": True}
 _BY_NAME = {
     "next_tool_args": {"city": "Rome"},
@@ -89,7 +91,9 @@ class Dspy:
         self._process.communicate()
 
 
-def here(program: Any, lm: FakeLM, how: str = "call", args: tuple[Any, ...] = (), inputs: Mapping[str, Any] = {}) -> Seen:
+def here(
+    program: Any, lm: FakeLM, how: str = "call", args: tuple[Any, ...] = (), inputs: Mapping[str, Any] = {}
+) -> Seen:
     """What DSPex makes of it, and the messages that its worker sent."""
     before = len(lm.requests)
 

@@ -53,7 +53,7 @@ class Returns(dspy.Module):
             "bool": lambda: True,
             "bytes": lambda: b"\x00\xff",
             "dict": lambda: {"answer": out.answer, "n": 1},
-            "empty": lambda: {},
+            "empty": dict,
             "list": lambda: [out.answer, 2],
             "tuple": lambda: (out.answer, 2, None),
             "prediction": lambda: out,

@@ -82,7 +82,9 @@ class Report:
             return
         for call, own, theirs in zip(case["calls"], ours, dspy["calls"], strict=True):
             found += comparison.call(call, own, theirs)
-        self.differences += [f"{case['fields']} ({case['adapter']})\n  inputs {case['inputs']}\n  {each}" for each in found]
+        self.differences += [
+            f"{case['fields']} ({case['adapter']})\n  inputs {case['inputs']}\n  {each}" for each in found
+        ]
 
     def merge(self, other: Report) -> None:
         """Take in what another process found."""

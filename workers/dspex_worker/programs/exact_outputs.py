@@ -63,7 +63,7 @@ def exact(value: Any, depth: int = 0) -> Any:
     if kind is dict:
         return {"dict": [[exact(key, depth + 1), exact(item, depth + 1)] for key, item in value.items()]}
     if kind in _SCALARS:
-        return {"scalar": [kind.__name__, _SCALARS[kind](value)]}
+        return {"scalar": [_scalar_name(value, kind), _SCALARS[kind](value)]}
     return _object(value, kind, depth + 1)
 
 
@@ -84,6 +84,12 @@ def _plain_of(form: Any) -> Any:
     if not isinstance(form, dict):
         return form
     return form.get("data")
+
+
+def _scalar_name(value: Any, kind: Any) -> str:
+    """Return the kind, with pydantic's own time zone told from Python's: they are equal, and not the same."""
+    is_pydantics = type(getattr(value, "tzinfo", None)).__module__.startswith("pydantic_core")
+    return f"pydantic {kind.__name__}" if is_pydantics else str(kind.__name__)
 
 
 def _object(value: Any, kind: type, depth: int) -> Any:
