@@ -10,6 +10,7 @@ from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from ..signatures.wire_form import IMPORTED
+from ..types.dspy_objects import dspy_type_name
 
 _NATIVE_INPUTS: Final = frozenset(
     {
@@ -58,7 +59,7 @@ def holds_dspy_types(field: Field) -> bool:
 
 
 def _base_name(kind: Any) -> str:
-    return str(kind.dspy_name).partition("[")[0]
+    return str(dspy_type_name(kind)).partition("[")[0]
 
 
 def _is_code(annotation: Any) -> bool:
@@ -67,7 +68,7 @@ def _is_code(annotation: Any) -> bool:
 
 def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
     for kind in classes_in(annotation):
-        if is_dspy_type(kind):
+        if dspy_type_name(kind) is not None:
             yield kind
         elif hasattr(kind, "model_fields") and kind not in seen:
             seen.add(kind)

@@ -162,8 +162,9 @@ class _Comparison:
 
     def _is_left_cold(self, call: Mapping[str, Any], ours: list[bytes], theirs: list[bytes]) -> bool:
         """Whether DSPy alone heats a model that takes no temperature, for several answers."""
-        is_same = [body.replace(b'"temperature":0.7,', b"") for body in theirs] == ours
-        if is_same and call["model"] in _COLD:
+        is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
+        are_heated = all(b'"temperature":0.7' in body for body in theirs)
+        if is_cold and are_heated and [_without_heat(body) for body in ours] == [_without_heat(body) for body in theirs]:
             self.report.rules["not heated: a model that fixes its temperature"] += 1
             return True
         return False
@@ -186,6 +187,10 @@ class _Comparison:
 def _adds_a_bad_name(operation: Any) -> bool:
     name = operation[2] if operation[0] == "insert" else operation[1]
     return operation[0] in ("prepend", "append", "insert") and not name.isidentifier()
+
+
+def _without_heat(body: bytes) -> bytes:
+    return re.sub(rb',?"temperature":[0-9.]+', b"", body)
 
 
 def _is_routed(found: Outcome) -> bool:
