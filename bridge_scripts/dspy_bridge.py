@@ -78,5 +78,10 @@ def describe_program(ctx: Context, **call: Any) -> dict[str, Any]:
 
 
 @bridge.command()
+def state_of(ctx: Context, **call: Any) -> dict[str, Any]:
+    return programs.state_of(ctx, **call)
+
+
+@bridge.command()
 def signature_of(ctx: Context, **call: Any) -> dict[str, Any]:
     return programs.signature_of(ctx, call["import"])

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
 from .dspy_lms import is_dspy_lm, lm_of_dspy
 from .record import LM
 
 NAME_MOST = 200  # characters
+
+
+class HasLM(Protocol):
+    """An object with a language model, such as a FakeLM."""
+
+    @property
+    def lm(self) -> LM: ...
+
+
+LMLike = LM | str | Mapping[str, Any] | HasLM  # a record, a model's or a configured name, settings
 
 
 @dataclass(frozen=True, slots=True)

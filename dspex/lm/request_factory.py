@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .dialects import anthropic, gemini, openai
+from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
 from .http.endpoint import Endpoint, target_of
@@ -46,6 +46,7 @@ _CHOOSING = frozenset(
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_EMBEDDINGS: Dialect = embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class RequestFactory:
         Raises:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
         """
-        url, dialect = str(given["url"]), dialect_of(lm)
+        url = str(given["url"])
+        dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = self._worker_head(lm, url, given.get("headers") or ())

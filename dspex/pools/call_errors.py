@@ -257,7 +257,7 @@ def _known(found: ErrorDescription, *, pool: str, session: str) -> DspexError | 
         return made
     match kind:
         case "UnknownName":
-            what, where = _text(facts, "what") or "command", f"pool {pool!r}"
+            what, where = _text(facts, "what") or "command", _text(facts, "where") or f"pool {pool!r}"
             return errors.UnknownName(what, _text(facts, "name"), _texts(facts, "known"), where=where)
         case "EncodeError":
             return errors.EncodeError(_text(facts, "path"), _text(facts, "type"), _text(facts, "reason"))

@@ -29,6 +29,7 @@ from .processes.engine import Engine
 from .recycling import Recycler
 from .state.instructions import Instruction
 from .stats import PoolStats, observe, stats_of
+from .stats_views import shown_pool
 from .streams import AsyncStream, Stream
 from .workers import PoolWorkers
 
@@ -87,6 +88,7 @@ class Pool:
         arguments: dict[str, Any] | None = None,
         *,
         cancel: Cancel | None = None,
+        is_trusted: bool = True,
         **options: Unpack[CallKeywords],
     ) -> Call:
         """`call`, giving the ended Call: `.result()`, and the `.worker_name` and `.generation` that ran it.
@@ -94,7 +96,7 @@ class Pool:
         `cancel(callback)`, if given, is asked to have `callback` called when the caller does not want it any more; what
         it returns takes that back.
         """
-        return self._caller.invoke(command, arguments, options, cancel)
+        return self._caller.invoke(command, arguments, options, cancel, is_trusted=is_trusted)
 
     def ainvoke(
         self,
@@ -108,15 +110,20 @@ class Pool:
         """`invoke`, to be awaited: the caller's own coroutine, for one more of them costs at every step.
 
         With `keeps_packed` a large value stays packed, for who only passes it on. `is_trusted=False` is for calls that
-        another process asks for: their workers import what the pool's `imports` name, and nothing else.
+        another process or a file asks for: workers import for them what the pool's `imports` name, and nothing else.
         """
         return self._caller.ainvoke(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
 
     def stream(
-        self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[StreamKeywords]
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        is_trusted: bool = True,
+        **options: Unpack[StreamKeywords],
     ) -> Stream:
         """Run a streaming command and iterate over its chunks; `.value` is what it returned in the end."""
-        return self._caller.stream(command, arguments, options)
+        return self._caller.stream(command, arguments, options, is_trusted=is_trusted)
 
     def astream(
         self,
@@ -131,6 +138,10 @@ class Pool:
         return self._caller.astream(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
 
     # -- the operator ------------------------------------------------------------------------------------------
+
+    def learn(self, module: str, version: str) -> None:
+        """Note that calls of this process have workers import a module: successors are forked with it."""
+        self._pool_workers.forkserver.learned.learn(module, version)
 
     def resize(self, size: int) -> None:
         """Aim at `size` workers; those too many finish their calls first."""
@@ -202,7 +213,8 @@ class Pool:
                 self.config, dispatcher.state, dispatcher.workers, dispatcher.counts, pid, dispatcher.boot_error, usage
             )
         problem = process.memory_problem if process is not None else ""
-        return observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=forkserver.memory_cap)
+        memory_cap = forkserver.memory_cap
+        return shown_pool(observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=memory_cap))
 
     def usage(self, session: str | None = None) -> UsageStats:
         """Return what its calls, or those of one session (by its key), have used of language models so far."""

@@ -29,9 +29,18 @@ class Recycler:
     def recycle(self, timeout: float | None) -> None:
         """Replace every worker by one from the same fork server, and wait until all are.
 
+        Where workers have imported modules of the user's that it lacks, a new one that has them is warmed first; if it
+        cannot be, the same one serves.
+
         Raises:
             TimeoutError: see `Pool.recycle`.
         """
+        if self._pool_workers.forkserver.learned.is_behind:
+            try:
+                self.renew(self._dispatcher.config, timeout)
+                return
+            except WorkerBootError:
+                pass
         with self._dispatcher.lock:
             old = {generation for generation, worker in self._dispatcher.state.workers.items() if worker.is_staying}
         self._begin(old)

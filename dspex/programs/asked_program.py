@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InvalidInput
 from ..signatures.signature import Signature
 from .factories import predictor
 from .module import module
@@ -37,7 +38,14 @@ def known_inputs(program: Program[Any]) -> Sequence[str]:
     An input that a user's own module may do without could have a label's name: it is given only if it is named.
     """
     if isinstance(program, ModuleProgram) and program.is_open:
-        return tuple(program.described["required"])
+        required = tuple(program.described["required"])
+        if not required and program.described["takes_any"]:
+            raise InvalidInput(
+                f"{program.name_shown} takes any input: say which fields of the examples go in, by inputs=[...] or "
+                f"dspy.Example(...).with_inputs(...).",
+                field="inputs",
+            )
+        return required
     return program.inputs
 
 

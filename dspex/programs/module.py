@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .. import defaults
 from ..errors import InvalidInput, UnknownName
 from ..services.code import VALUE, SentCode, import_path_of
+from ..services.code_versions import version_of
 from ..services.tools import named
 from ..signatures.signature import Signature
 from .module_program import OPEN, ModuleProgram
@@ -74,7 +76,7 @@ def module(
     made = _described(what, signature, named(tools), init, supervisor)
     how = {"lm": lm, "lms": lms, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
-    return replace(made, isolate=isolate).using(idempotent=idempotent or None, **given)
+    return _announced(replace(made, isolate=isolate).using(idempotent=idempotent or None, **given))
 
 
 def function(
@@ -98,13 +100,19 @@ def function(
     made = replace(_described(what, signature, (), {}, supervisor), is_function=True)
     how = {"lm": lm, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
-    return made.using(idempotent=idempotent or None, **given)
+    return _announced(made.using(idempotent=idempotent or None, **given))
 
 
-def own_module(name: str, sig: Signature, tools: Any, options: Mapping[str, Any], **more: Any) -> ModuleProgram:
+def own_module(name: str, sig: Signature | None, tools: Any, options: Mapping[str, Any], **more: Any) -> ModuleProgram:
     """Return the program of a module that is named "package.module:Class", over a signature; for `predictor`."""
     made = _described(name, sig, tools, options)
     return replace(made, **more)
+
+
+def _announced(program: ModuleProgram) -> ModuleProgram:
+    """Let the pool know what its workers will import: if it has not been started yet, they are forked with it."""
+    program.announce(program.supervisor or defaults.running_supervisor())
+    return program
 
 
 def _described(
@@ -114,12 +122,14 @@ def _described(
     source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
     plain = {key: value for key, value in init.items() if _is_plain(value)}
     sent = () if code is None else (code,)
-    given = None
-    if len(plain) < len(init):
-        arguments = SentCode.of({k: v for k, v in init.items() if k not in plain}, f"the arguments of {label}")
+    others, given = {key: value for key, value in init.items() if key not in plain}, None
+    if others:
+        arguments = SentCode.of(others, f"the arguments of {label}")
         given, sent = arguments.name, (*sent, arguments)
     known = OPEN if sig is None else signature_for(sig, supervisor)
-    return ModuleProgram(name, known, plain, tools, label=label, code=sent, given=given, source=source)
+    version = version_of(name.partition(":")[0]) if code is None else ""
+    made = ModuleProgram(name, known, plain, tools, label=label, code=sent, source=source, version=version)
+    return replace(made, given=given, given_names=tuple(others))
 
 
 def _named(what: Any) -> tuple[str, str, SentCode | None]:

@@ -7,14 +7,14 @@ With a signature its inputs and outputs are checked and typed. Without one it is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
 from ..errors import NotConfigured
-from ..services.code import SentCode
+from ..services.code import VALUE, SentCode
 from ..services.services import services_of
 from ..signatures.signature import Signature, signature_of_fields
 from ..types.prediction import S_co
@@ -24,6 +24,7 @@ from .routing import GENERAL_POOL, Candidate
 
 if TYPE_CHECKING:
     from ..lm.record import LM
+    from ..pools.supervisor import Supervisor
     from ..services.services import Services
 
 OPEN: Signature = signature_of_fields({}, "What the module itself takes and gives.")
@@ -36,6 +37,8 @@ class ModuleProgram(Program[S_co]):
     label: str = ""
     code: tuple[SentCode, ...] = ()  # what of it is sent by value
     given: str | None = None  # the name of the arguments of its constructor that are sent by value
+    given_names: tuple[str, ...] = ()  # which they are
+    version: str = ""  # of the files that a named module lies in
     source: str = ""  # of a class that is sent by value: DSPy's Refine shows it to a model
     is_function: bool = False
     isolate: bool = False
@@ -47,6 +50,10 @@ class ModuleProgram(Program[S_co]):
     @property
     def is_own(self) -> bool:
         return True
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        return self.given_names
 
     @property
     def name_shown(self) -> str:
@@ -67,7 +74,9 @@ class ModuleProgram(Program[S_co]):
         supervisor = self.supervisor_used
         services = services_of(supervisor)
         with self.registered(services):
-            call = supervisor.pool(GENERAL_POOL).invoke("describe_program", {"spec": self.to_wire()})
+            pool = supervisor.pool(GENERAL_POOL)
+            arguments = {"spec": self.to_wire()}
+            call = pool.invoke("describe_program", arguments, is_trusted=not self.is_named_by_file)
         return worker_answers.describes(call.result(), call.worker_name)
 
     @property
@@ -106,6 +115,7 @@ class ModuleProgram(Program[S_co]):
             "isolate": self.isolate,
             "function": self.is_function,
             "source": self.source,
+            "version": self.version,
         }
         wire.update({name: value for name, value in more.items() if value})
         if any(code.lms for code in self.code):
@@ -113,10 +123,21 @@ class ModuleProgram(Program[S_co]):
             wire["held"] = {code.name: [record(lm) for lm in code.lms] for code in self.code}
         return wire
 
+    def announce(self, supervisor: Supervisor | None) -> None:
+        """Let the pool know that its workers import the module, so that their successors are forked with it."""
+        is_named = not self.module.startswith(VALUE) and not self.is_named_by_file
+        if supervisor is None or not is_named or supervisor.is_forked or GENERAL_POOL not in supervisor.pools:
+            return
+        supervisor.pool(GENERAL_POOL).learn(self.module.partition(":")[0], self.version)
+
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
+        self.announce(services.supervisor)
         with super().registered(services), services.code.registered(self.code):
             yield
+
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        return iter(()) if self.is_open else super().fields_shown()  # else a worker would be asked
 
     def __repr__(self) -> str:
         if not self.is_open:

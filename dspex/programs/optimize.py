@@ -112,7 +112,8 @@ def optimize(
         arguments |= {"spec": student.to_wire() | student.wire_lms(services), "metric": described}
         pool = student.supervisor_used.pool(OPTIMIZER_POOL)
         limit = math.inf if timeout is None else timeout
-        stream = pool.stream("optimize", arguments, timeout=limit, session=session)
+        is_trusted = not student.is_named_by_file
+        stream = pool.stream("optimize", arguments, timeout=limit, session=session, is_trusted=is_trusted)
         value, worker = followed(stream, on_progress)
         return _optimized(student, optimizer, worker_answers.optimized(value, worker), worker)
 
@@ -202,7 +203,7 @@ def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> d
 
 
 def _optimized(student: Program[S], optimizer: str, found: Mapping[str, Any], worker: str) -> Optimized[S]:
-    adapter = student.adapter_used or default_adapter(student.lm_used)
+    adapter = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
     best = student.with_state(checked_state(found["state"]), adapter=adapter)
     best = replace(best, prefix_sha256=rendered_prefix_hash(best))
     return Optimized(

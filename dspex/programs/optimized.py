@@ -14,6 +14,7 @@ from ..signatures.wire_form import signature_to_wire
 from ..types.prediction import Prediction, S_co
 from .program import Program
 from .program_options import ProgramOptions
+from .saved_demos import state_with_demos
 from .saved_file import FORMAT, dspys_versions, write
 from .strategies import STRATEGIES
 
@@ -47,8 +48,9 @@ class Optimized(Generic[S_co]):
         """Write it as JSON that DSPy's own `load` reads too; ours is under `metadata.dspex`.
 
         No LM, no key, no option of a module that names an endpoint: a file without one of the module's options is
-        loaded with `program=`. Of the call options, `config` as far as it says how the model generates (temperature,
-        max_tokens, n, ...), the adapter, and whether tools are called natively: the program was optimized with these.
+        loaded with `program=`, and so is one of a class that was sent by value. Tools are named; `load` takes their
+        functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
+        ...), the adapter, and whether tools are called natively: the program was optimized with these.
         """
         write(path, self._document())
 
@@ -61,11 +63,12 @@ class Optimized(Generic[S_co]):
                 key="program",
             )
         versions = {key: str(value) for key, value in self.versions.items() if value is not None}
-        withheld = stray_options(program.module, program.options)
+        withheld = [*stray_options(program.module, program.options), *program.withheld]
         own = {
             "format": FORMAT,
-            "module": program.module,
-            "signature": signature_to_wire(program.signature),
+            "module": program.name_shown,
+            "signature": None if program.is_open else signature_to_wire(program.signature),
+            "tool_names": [tool.name for tool in program.tools],
             "options": {name: value for name, value in program.options.items() if name not in withheld},
             "withheld": withheld,
             "config": kept_config(program.config),
@@ -79,7 +82,7 @@ class Optimized(Generic[S_co]):
             "versions": versions,
         }
         metadata = {"dependency_versions": dspys_versions(versions), "dspex": own}
-        return {**(program.state or {}), "metadata": metadata}
+        return {**state_with_demos(program), "metadata": metadata}
 
     def __repr__(self) -> str:
         return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score})>"

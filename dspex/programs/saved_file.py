@@ -30,7 +30,8 @@ _OF_METADATA = frozenset({"dependency_versions", "dspex"})
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "format": (int,),
     "module": (str,),
-    "signature": (dict,),
+    "signature": (dict, type(None)),  # None of a user's own module without one
+    "tool_names": (list,),  # the functions are the loader's
     "options": (dict,),
     "withheld": (list,),
     "config": (dict,),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import defaults
 from ..errors import InvalidInput, SignatureError, UnknownName
 from ..services.services import services_of
+from ..services.tools import named
 from ..signatures.annotations import classes_in
 from ..signatures.signature import Signature
 from ..signatures.wire_form import signature_from_wire
 from .factories import predictor
 from .kinds import KINDS
+from .module import own_module
 from .optimized import Optimized
 from .program import Program
 from .program_options import ProgramOptions
@@ -35,6 +38,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     program: Program[S] | None = None,
+    tools: Sequence[Callable[..., Any]] | None = None,
     verify: bool = False,
     **options: Unpack[ProgramOptions],
 ) -> Optimized[S]:
@@ -43,10 +47,13 @@ def load(
     A file holds a program, never how, where or with whom it is called; an LM that DSPy saved in it is left out.
     A file of DSPy's own holds no field names: give the `program` that it was saved from. With `verify` a worker renders
     the prompt's prefix once, now; where it differs from the native one, calls run in workers, and `explain` says so.
-    (Files of `Optimized.save` bring that prefix's hash along.)
+    (Files of `Optimized.save` bring that prefix's hash along.) An agent needs its `tools`, or the `program` with them.
+
+    A file has nothing imported that the loader did not name: without `program`, a module of the user's that it names
+    must stand in the pool's `imports`.
 
     Raises:
-        InvalidInput: it is no saved program, or not one of this program.
+        InvalidInput: it is no saved program, not one of this program, or one whose tools are not given.
         UnknownName: the file names a module that the workers may not import.
         UnsafeProgram: it holds call options, endpoints, keys or the like; its `keys` say which.
     """
@@ -59,6 +66,9 @@ def load(
     if program is not None:
         _require_same(program, own)
     base: Program[S] = program or _described(saved)
+    if tools is not None:
+        base = replace(base, tools=named(tools), tool_set="")
+    _require_tools(saved, base)
     kept = {name: own[name] for name in _KEPT if name in own}
     config = own.get("config", {})
     _require_bounded(saved.path, config)
@@ -94,8 +104,13 @@ def _described(saved: SavedFile) -> Program:
             f"to, as in dspex.load(path, program=dspex.predictor('predict', 'question -> answer'))."
         )
     module = KINDS.get(own["module"], own["module"])
-    if module in STRATEGIES or (module not in KINDS.values() and ":" not in module):
+    if module in STRATEGIES or (module not in KINDS.values() and not _is_class_name(module)):
         raise InvalidInput(f"The program {name!r} is damaged: no file can hold a {module!r}.")
+    if module not in KINDS.values() and ":" not in module:
+        raise InvalidInput(
+            f"The program {name!r} holds a {module}, which was no class of a module that can be imported: give the "
+            f"program it belongs to, as in dspex.load(path, program=dspex.module({module}))."
+        )
     if withheld := own.get("withheld"):
         raise InvalidInput(
             f"The program {name!r} was saved without its option {', '.join(map(str, withheld))}, which says how or "
@@ -104,7 +119,10 @@ def _described(saved: SavedFile) -> Program:
     options = own.get("options", {})
     if ":" not in module:  # what the options of a user's own module mean, only that knows
         _require_bounded(name, options)
-    return predictor(module, _signature(own["signature"], name), **options)
+    if own["signature"] is None:
+        return replace(own_module(module, None, (), options), is_named_by_file=True)
+    made = predictor(module, _signature(own["signature"], name), **options)
+    return replace(made, is_named_by_file=":" in module)
 
 
 def _require_bounded(name: str, options: Mapping[str, Any]) -> None:
@@ -121,6 +139,28 @@ def _require_bounded(name: str, options: Mapping[str, Any]) -> None:
                 f"give the program it belongs to, as in dspex.load(path, program=...).",
                 field=option,
             )
+
+
+def _require_tools(saved: SavedFile, program: Program) -> None:
+    """Check that an agent has the tools that its instructions speak of.
+
+    Raises:
+        InvalidInput: one is missing.
+    """
+    known, named_there = [tool.name for tool in program.tools], saved.own.get("tool_names", [])
+    if not all(isinstance(name, str) and name.isprintable() for name in named_there):
+        raise InvalidInput(f"The program {saved.path!r} is damaged: its tool_names are no names.")
+    if missing := [name for name in named_there if name not in known]:
+        raise InvalidInput(
+            f"The program {saved.path!r} was saved with the tools {', '.join(missing)}, which are not here: give their "
+            f"functions, as in dspex.load(path, tools=[{', '.join(missing)}]).",
+            field="tools",
+        )
+
+
+def _is_class_name(module: str) -> bool:
+    own = ":" in module or not module.startswith(("dspy.", "dspex."))
+    return own and all(part.isidentifier() or part == "<locals>" for part in re.split(r"[.:]", module))
 
 
 def _require_importable(program: Program) -> None:
@@ -186,8 +226,8 @@ def _require_same(program: Program, own: Mapping[str, Any]) -> None:
     Raises:
         InvalidInput: it is not, or cannot be read.
     """
-    if not own:
-        return
+    if not own or (program.is_own and own["module"] not in KINDS.values()):
+        return  # a class may have another name or place by now: its state says whether it is the same
     try:
         theirs = [(str(field["name"]), field["kind"]) for field in own["signature"]["fields"]]
     except (KeyError, TypeError) as error:

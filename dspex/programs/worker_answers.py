@@ -11,6 +11,7 @@ from ..adapters.exact_values import KnownClasses, UnreadableForm, value_of
 from ..errors import ProtocolError
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
+from .saved_file import checked_state
 
 if TYPE_CHECKING:
     from ..pools.call import Call
@@ -29,6 +30,9 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
         "outputs": lambda given: _is_map(given) or (is_value and given is None),
         "completions": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
         "usage": lambda given: given is None or (_is_map(given) and all(map(_is_map, given.values()))),
+        "finish_reason": lambda given: given is None or _is_text(given),
+        "truncated": lambda given: given is None or isinstance(given, int),
+        "trace": lambda given: given is None or (isinstance(given, list) and all(map(_is_step, given))),
         "exact": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
     }
     found = _checked("run", value, worker, rules)
@@ -55,6 +59,12 @@ def returned(reply: dict[str, Any], worker: str, packages: Collection[str] = ())
         raise ProtocolError(f"Worker {worker} answered 'run' with an impossible 'value': {error}.") from error
 
 
+def state(value: Any, worker: str) -> dict[str, Any]:
+    """Return the answer to a `state_of`, checked by the rules of files."""
+    found: dict[str, Any] = checked_state(_checked("state_of", value, worker, {"state": _is_map})["state"])
+    return found
+
+
 def describes(value: Any, worker: str) -> dict[str, Any]:
     """Return the answer to a `describe_program`: the names of its inputs and predictors."""
 
@@ -70,8 +80,25 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
 
 def chunk(value: Any, worker: str) -> Chunk:
     """Return a piece of a `run_stream`."""
-    found = _checked("run_stream", value, worker, {"field": _is_text, "text": _is_text})
-    return Chunk(found["field"], found["text"])
+    rules: dict[str, _Rule] = {
+        "field": _is_text,
+        "text": _is_text,
+        "predictor": lambda given: given is None or _is_text(given),
+    }
+    found = _checked("run_stream", value, worker, rules)
+    return Chunk(found["field"], found["text"], found.get("predictor") or "")
+
+
+def messages(call: Call) -> list[dict[str, Any]]:
+    """Return the messages that answer a `render`."""
+    answer = _checked(
+        "render",
+        call.result(),
+        call.worker_name,
+        {"messages": lambda given: isinstance(given, list) and all(map(_is_map, given))},
+    )
+    found: list[dict[str, Any]] = answer["messages"]
+    return found
 
 
 def passages(call: Call) -> list[dict[str, Any]]:
@@ -112,6 +139,14 @@ def _checked(command: str, value: Any, worker: str, rules: dict[str, _Rule]) -> 
             raise ProtocolError(f"Worker {worker} answered {command!r} with an impossible {name!r} ({given}).")
     found: dict[str, Any] = value
     return found
+
+
+def _is_step(value: Any) -> bool:
+    """Whether it is a step of a trace."""
+    if not _is_map(value) or not isinstance(value.get("seconds"), float):
+        return False
+    texts, maps = ("predictor", "finish_reason"), ("inputs", "outputs", "usage")
+    return all(_is_text(value.get(name)) for name in texts) and all(_is_map(value.get(name)) for name in maps)
 
 
 def _is_map(value: Any) -> bool:

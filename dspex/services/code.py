@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.machinery
 import io
 import pickle
 import sys
@@ -24,6 +23,7 @@ from dspex_worker.wire import FRAME_LIMIT
 from .. import defaults
 from ..errors import EncodeError, FrameTooLarge, MissingDependency, UnknownName
 from .code_pickler import NameOf, pickler_class
+from .code_versions import find
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -111,14 +111,7 @@ def _is_importable(module: str) -> bool:
     known = sys.modules.get(module)
     if module == "__main__" or known is None or getattr(known, "__spec__", None) is None:
         return False
-    top = module.partition(".")[0]
-    return any(_finds(finder, top) for finder in sys.meta_path)
-
-
-def _finds(finder: Any, name: str) -> bool:
-    find = getattr(finder, "find_spec", None)
-    found = None if find is None else find(name, None)
-    return isinstance(found, importlib.machinery.ModuleSpec)
+    return find(module.partition(".")[0]) is not None
 
 
 def _no_name(kind: Any) -> None:

@@ -203,3 +203,21 @@ def test_retries_and_timeouts_are_bounded() -> None:
     record = _asked(host, worker, model="openai/x", retries=10**9, timeout=1e9)["record"]
     lm = host.of(worker)[record["ref"]]  # type: ignore[arg-type]
     assert (lm.retries, lm.timeout) == (RETRIES_MOST, 86400.0)
+
+
+def test_embeddings_are_of_the_lms_own_model_and_endpoint() -> None:
+    """security: the key goes to no other path, host or model, and to no endpoint of another format."""
+    client = LMClient()
+    lm = dspex.LM("openai/embedder", api_base="http://gateway/v1", api_key=KEY)
+    other = dspex.LM("anthropic/claude", api_base="http://gateway/v1", api_key=KEY)
+    mine = Origin(lms={lm.ref: lm, other.ref: other})
+    body = b'{"model":"embedder","input":["a"]}'
+    for url in ("http://gateway/v1/embeddings/../x", "http://evil/v1/embeddings", "http://gateway/v1/embeddings?x=1"):
+        with pytest.raises(LMConfigurationError):
+            list(client.forward(forwarded(lm, url=url, body=body), origin=mine))
+    for asked in (b'{"model":"dear","input":["a"]}', b'{"input":["a"]}', b'{"model":"embedder","model":"dear"}', b"[]"):
+        with pytest.raises(LMConfigurationError):
+            list(client.forward(forwarded(lm, url="http://gateway/v1/embeddings", body=asked), origin=mine))
+    with pytest.raises(LMConfigurationError):
+        list(client.forward(forwarded(other, url="http://gateway/v1/embeddings", body=body), origin=mine))
+    client.close()

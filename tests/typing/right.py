@@ -41,14 +41,20 @@ spare = lm.replace(model="openai/gpt-4o", fallbacks=(lm,), price=(0.15, 0.6), he
 dspex.configure(lm=spare, config="dspex.toml", budget_usd=1.0)
 dspex.configure(lm="local/smollm2")
 dspex.configure(lm={"model": "openai/gpt-4o-mini", "temperature": 0.1})
+dspex.configure(lm="cheap", lms={"cheap": "openai/gpt-4o-mini", "strong": spare})
 pool = dspex.PoolConfig("dspy", size=2, memory_cap="2GiB", call_timeout="90s", affinity="hint", start_method="exec")
 supervisor = dspex.Supervisor(pools=[pool, dspex.PoolConfig("mipro", restart_budget=(5, 30.0), env={"A": "b"})])
+supervisor = dspex.Supervisor("dspex.toml", lm="cheap", lms={"cheap": spare})
+open_pool = dspex.PoolConfig("dspy", lms="named")
+with dspex.context(lm="cheap", adapter="json", lms={"cheap": lm}, config={"temperature": 0.3}):
+    pass
 assert_type(pool.memory_cap, int | None)
 
 # -- programs: a class-style signature types what comes of it
 
 qa = dspex.predictor("predict", QA, lm=lm, adapter="json", timeout=math.inf, config={"temperature": 0.5})
 assert_type(qa, dspex.Program[QA])
+assert_type(qa.using(lms={"self": "cheap"}), dspex.Program[QA])
 out = qa(question="2+2?")
 assert_type(out, dspex.Prediction[QA])
 assert_type(out.typed.answer, str)
@@ -60,6 +66,12 @@ assert_type(dspex.predict(QA, {"question": "?"}, implementation="python", demos=
 assert_type(dspex.predictor("predict", "question -> answer")(question="?"), dspex.Prediction[Any])
 assert_type(dspex.predictor("mine:Careful", QA, rounds=2, lm="openai/gpt-4o-mini"), dspex.Program[QA])
 assert_type(qa.using(timeout=3, idempotent=True, rollout_id=1, lm=None), dspex.Program[QA])
+assert_type(qa.using(trace=True, history=100, callbacks=[dspex.BaseCallback()]), dspex.Program[QA])
+assert_type(out.finish_reason, str)
+assert_type([step.predictor for step in out.trace], list[str])
+assert_type(qa.history[0].text, str)
+assert_type(dspex.inspect_history(2), str)
+assert_type(qa.render(question="?"), list[dict[str, Any]])
 
 agent = dspex.react(QA, tools=[weather, dspex.Tool(weather)], max_iters=4, lm=lm)
 assert_type(agent(question="?").typed.answer, str)

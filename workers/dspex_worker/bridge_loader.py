@@ -9,6 +9,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from . import own_imports
 from .bridge import Bridge, Settings
 from .builtin_commands import echo, ping
 
@@ -30,8 +31,21 @@ def load_bridge(settings: Settings) -> Bridge:
         importlib.import_module(name)
     for warm in bridge.warmers:
         warm(settings)
+    _import_learned(settings)
     _add_builtin_commands(bridge)
     return bridge
+
+
+def _import_learned(settings: Settings) -> None:
+    """Import what the host's calls have named, where the host finds it; what fails is imported at first need."""
+    learned: dict[str, str] = settings.get("learned") or {}
+    if learned:
+        own_imports.follow(settings.get("host_path") or [])
+    for name, version in learned.items():
+        try:
+            own_imports.import_at(name, version)
+        except BaseException as error:  # whatever a user's module raises, also SystemExit
+            print(f"dspex: {name} cannot be imported ahead of calls: {error!r}", file=sys.stderr, flush=True)
 
 
 def _import_script(path: Path) -> ModuleType:

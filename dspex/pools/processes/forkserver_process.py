@@ -14,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dspex_worker import starting
@@ -80,10 +81,12 @@ class ForkserverProcess:
         engine: Engine,
         cgroup: str | None,
         *,
+        learned: Mapping[str, str],
         on_message: Callable[[ForkserverMessage], None],
         on_exit: Callable[[ForkserverProcess], None],
     ) -> None:
         self.config = config
+        self.learned = learned  # modules of the user's, beside the pool's `imports`
         self.stderr = StderrTail()
         self.failure: dict[str, Any] | None = None  # what it reported of why it cannot be warm
         self.was_killed = False
@@ -98,7 +101,7 @@ class ForkserverProcess:
         engine.poller.register(self._errors, self._on_stderr)
         engine.poller.register(self._process.pidfd, self._on_death)
         with contextlib.suppress(OSError):  # it has ended already: its pidfd says so, and its output why
-            self._send(["warm", _settings(config, cgroup)])
+            self._send(["warm", _settings(config, cgroup, learned)])
 
     @property
     def status(self) -> int | None:
@@ -257,8 +260,10 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **FIXED_ENVIRONMENT, **extra}
 
 
-def _settings(config: PoolConfig, cgroup: str | None) -> dict[str, Any]:
+def _settings(config: PoolConfig, cgroup: str | None, learned: Mapping[str, str]) -> dict[str, Any]:
     return {
+        "learned": dict(learned),
+        "host_path": [entry or str(Path.cwd()) for entry in sys.path] if learned else [],
         "pool": config.name,
         "bridge": str(config.bridge_path),
         "python": config.python,

@@ -18,6 +18,7 @@ from ...errors import WorkerBootError
 from ...events import Bus, Name
 from .engine import Engine
 from .forkserver_process import ForkserverMessage, ForkserverProcess
+from .learned_modules import LearnedModules
 from .memory_cap import MemoryCap
 from .timers import Timer
 
@@ -58,6 +59,7 @@ class PoolForkserver:
         self.current: ForkserverProcess | None = None
         self.is_warm = False
         self.memory_cap = MemoryCap(config.name)
+        self.learned = LearnedModules()
         self._config = config
         self._engine = engine
         self._bus = bus
@@ -111,6 +113,11 @@ class PoolForkserver:
             return
         self._candidate_by.set(monotonic() + config.startup_timeout)
 
+    def catch_up(self) -> None:
+        """Warm a fork server with what was learned since, beside the one that serves; calls go on meanwhile."""
+        if self.is_warm and self._candidate is None and self.learned.is_behind:
+            self.renew(self._config, lambda error: None)
+
     def release(self, needed: Collection[ForkserverProcess | None]) -> None:
         """Let go of replaced fork servers that no worker needs any more."""
         for process in self._retired:
@@ -160,6 +167,8 @@ class PoolForkserver:
             process.failure = message.facts
         elif message.kind != "warm":
             self._on_event(message)
+        elif process is self._candidate and not _forks_as_before(process, message.facts):
+            process.kill()  # an import left a thread: it would start each worker through exec, from nothing
         elif process is self._candidate:
             self._take_over(process)
             self._warmed(process, message.facts)
@@ -169,6 +178,7 @@ class PoolForkserver:
 
     def _warmed(self, process: ForkserverProcess, facts: dict[str, Any]) -> None:
         self.is_warm = True
+        self.learned.served = process.learned
         self._warm_by.clear()
         self._failures = 0
         process.memory_problem = problem = facts.pop("memory_problem", "")
@@ -187,7 +197,14 @@ class PoolForkserver:
 
     def _start(self, config: PoolConfig, branch: str | None) -> ForkserverProcess:
         self._stop_check.set(min(self._stop_check.due, monotonic() + STOP_CHECK_EVERY))
-        return ForkserverProcess(config, self._engine, branch, on_message=self._on_message, on_exit=self._on_exit)
+        return ForkserverProcess(
+            config,
+            self._engine,
+            branch,
+            learned=self.learned.to_warm() if config.start_method == "fork" else {},
+            on_message=self._on_message,
+            on_exit=self._on_exit,
+        )
 
     def _kill_stopped(self, now: float) -> None:
         """A stopped fork server is as good as lost, and its workers are better off without it (T6)."""
@@ -213,6 +230,7 @@ class PoolForkserver:
     def _candidate_failed(self, process: ForkserverProcess) -> None:
         self._candidate = None
         self._candidate_by.clear()
+        self.learned.give_up(process.learned)
         error = _death(process)
         self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
         self._conclude(error)
@@ -225,6 +243,9 @@ class PoolForkserver:
         if was_warm:
             self._retry.set(monotonic() + FIRST_RETRY)
             self._on_event(ForkserverLost(process))
+        elif process.learned:  # it may have been one of these: `imports` alone decide whether a pool can start
+            self.learned.give_up(process.learned)
+            self.launch()
         else:
             self._fail(_death(process))
 
@@ -252,6 +273,10 @@ class PoolForkserver:
             on_end, self._on_end = self._on_end, None
             self.memory_cap.release()
             on_end()
+
+
+def _forks_as_before(process: ForkserverProcess, facts: dict[str, Any]) -> bool:
+    return bool(facts.get("forks")) or process.config.start_method != "fork" or not process.learned
 
 
 def _kill(process: ForkserverProcess | None) -> None:

@@ -27,7 +27,7 @@ def nested(supervisor: dspex.Supervisor, lm: FakeLM) -> Any:
 
 @pytest.mark.parametrize(
     ("what", "inputs"),
-    [("Nested", {"question": "q"}), ("Collections", {"text": "q"}), ("OwnLoop", {"question": "q"})],
+    [("Nested", {"question": "q"}), ("Collections", {"text": "q"}), ("Loud", {"question": "q"})],
 )
 def test_streams_give_every_predictors_text(
     supervisor: dspex.Supervisor, lm: FakeLM, beside: Dspy, what: str, inputs: dict[str, Any]
@@ -43,6 +43,13 @@ def test_streams_give_every_predictors_text(
     assert wanted.error is None, wanted.message
     assert texts == wanted.outcome["dict"]["texts"]["dict"]
     assert {"prediction": dict(last.items())} == wanted.outcome["dict"]["final"]
+
+
+def test_a_module_with_a_loop_of_its_own_streams(supervisor: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: DSPy's `streamify` waits for ever for a program that calls `asyncio.run`; here its text comes."""
+    *chunks, last = dspex.module(f"{COMPOSED}:OwnLoop", supervisor=supervisor, lm=lm).stream(question="q")
+    assert last.answer == "answer of q"
+    assert "".join(chunk.text for chunk in chunks if chunk.field == "answer") == "answer of q"
 
 
 def test_a_batch_is_a_map(nested: Any, lm: FakeLM, beside: Dspy) -> None:

@@ -14,11 +14,18 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import LMAuthError, LMConfigurationError, LMUnsupportedFeatureError, NotConfigured, UnknownName
+from dspex.errors import (
+    InvalidInput,
+    LMAuthError,
+    LMConfigurationError,
+    LMUnsupportedFeatureError,
+    NotConfigured,
+    UnknownName,
+)
 from dspex.services.described_lms import KEPT
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
-from tests.support.programs import own_lms
+from tests.support.programs.lm_ways import WAYS
 
 OWN = "tests.support.programs.own_lms"
 CONFIGURED = "tests.support.programs.configured"
@@ -99,7 +106,7 @@ def asked(main: FakeLM, strong: FakeLM, cheap: FakeLM) -> dict[str, FakeLM]:
     return fakes
 
 
-@pytest.mark.parametrize("way", own_lms.WAYS)
+@pytest.mark.parametrize("way", WAYS)
 def test_an_lm_that_user_code_makes_works_unchanged(way: str, sup: dspex.Supervisor, asked: dict[str, FakeLM]) -> None:
     """process: however it is put to use, its requests reach its own endpoint, with the host's key and its options."""
     program = dspex.module(f"{OWN}:Asking", way=way, temperature=0.3, cache=False, supervisor=sup)
@@ -348,6 +355,9 @@ def test_dspys_own_agents_take_lms_by_predictor(sup: dspex.Supervisor, asked: di
         "question -> answer", reward_fn=lambda i, p: 1.0, N=1, supervisor=sup, implementation="python"
     )
     assert best.using(lms={"module": "cheap"})(question="q").answer == "cheap"
+    two = dspex.module(f"{OWN}:TwoSteps", lms={"answer": "cheap"}, supervisor=sup)
+    with pytest.raises(InvalidInput, match="one language model"):
+        dspex.best_of_n(two, reward_fn=lambda inputs, prediction: 1.0, N=2)(question="q")
     with pytest.raises(UnknownName, match="'react'"):
         dspex.react("question -> answer", [look], lms={"raect": "cheap"})
 
@@ -384,3 +394,20 @@ def test_several_answers_of_other_models_are_asked_for_as_in_dspy(
     """process"""
     dspex.module(f"{OWN}:Heating", model="strong", supervisor=sup)(question="q")
     assert [request.body["temperature"] for request in asked["strong"].requests] == [0.7, 0.7]
+
+
+def test_a_direct_lm_of_any_provider_is_asked_by_dspy_itself(sup: dspex.Supervisor) -> None:
+    """process: by programs and by user code that names it; with DSPy's own options, and counted."""
+    with _fake("openai/behind", "direct") as lm:
+        own: dict[str, Any] = {"extra_body": {"x": 1}, "seed": 3}
+        reached = dspex.LM("together_ai/llama", direct=True, api_base=lm.api_base, api_key=lm.api_key, **own)
+        with dspex.context(lms={"reached": reached}), dspex.Account("direct") as account:
+            assert (
+                dspex.predict("question -> answer", {"question": "q"}, lm="reached", supervisor=sup).answer == "direct"
+            )
+            assert (lm.requests[-1].body["x"], lm.requests[-1].body["seed"]) == (1, 3)
+            for model in ("reached", "together_ai/llama"):
+                program = dspex.module(f"{OWN}:Asking", model=model, temperature=0.4, supervisor=sup)
+                assert program(question=model).answer == "direct"
+                assert lm.requests[-1].body["temperature"] == 0.4
+        assert account.requests == 3 and account.tokens > 0

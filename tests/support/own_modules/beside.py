@@ -26,6 +26,7 @@ _BY_NAME = {
     "next_tool_args": {"city": "Rome"},
     "best": {"name": " a "},
     "tone": "soft",
+    "calls": {"tool_calls": [{"name": "weather", "args": {"city": "Rome"}}]},
     "generated_code": "```python\nSUBMIT({'answer': 6 * 7})\n```",
 }
 
@@ -88,6 +89,7 @@ class Dspy:
 
     def close(self) -> None:
         """End the process and wait for it."""
+        self._process.kill()
         self._process.communicate()
 
 

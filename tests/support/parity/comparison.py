@@ -164,7 +164,7 @@ class _Comparison:
         """Whether DSPy alone heats a model that takes no temperature, for several answers."""
         is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
         are_heated = all(b'"temperature":0.7' in body for body in theirs)
-        if is_cold and are_heated and [_without_heat(body) for body in ours] == [_without_heat(body) for body in theirs]:
+        if is_cold and are_heated and list(map(_without_heat, ours)) == list(map(_without_heat, theirs)):
             self.report.rules["not heated: a model that fixes its temperature"] += 1
             return True
         return False

@@ -21,7 +21,7 @@ import dspy
 import pydantic
 from dspy._vendor.lm15.transports import StdlibTransport, TransportResponse
 from dspy.adapters.json_adapter import _get_structured_outputs_response_format, _has_open_ended_mapping
-from dspy.adapters.utils import format_field_value, get_annotation_name
+from dspy.adapters.utils import annotation_allows_none, format_field_value, get_annotation_name
 from dspy.clients.legacy_requests import _strict_json_schema
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
@@ -164,7 +164,7 @@ def admitted(sig: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             value = inputs[name]
         elif info.default is not PydanticUndefined:
             value = info.default
-        elif type(None) in (info.annotation, *typing.get_args(info.annotation)):
+        elif annotation_allows_none(info.annotation):
             continue
         else:
             raise Refused("InvalidInput", f"{name} is missing")

@@ -93,12 +93,6 @@ class Asking(dspy.Module):
             return self.predict(question=question)
 
 
-WAYS = (
-    *("context", "argument", "predictor.lm", "set_lm", "copy", "config", "direct_call", "configure", "json", "thread"),
-    *("executor", "parallel", "awaited"),
-)
-
-
 class OnlyAwaiting(dspy.Module):
     """Awaits, with an LM of its own."""
 
@@ -158,3 +152,28 @@ class Heating(dspy.Module):
 
     def forward(self, question: str) -> Any:
         return self.predict(question=question, lm=self.lm)
+
+
+class Embedding(dspy.Module):
+    """Embeds texts, as modules that retrieve do."""
+
+    def __init__(self, model: str = "openai/small-embedder", **options: Any) -> None:
+        super().__init__()
+        self.embedder = dspy.Embedder(model, batch_size=2, **options)
+
+    def forward(self, texts: list[str]) -> Any:
+        return {"vectors": self.embedder(texts).tolist(), "one": self.embedder(texts[0]).tolist()}
+
+
+class EmbeddingAwaited(Embedding):
+    async def aforward(self, texts: list[str]) -> Any:
+        return {"vectors": (await self.embedder.acall(texts)).tolist()}
+
+
+class Searching(dspy.Module):
+    """Retrieves by DSPy's own index."""
+
+    def forward(self, question: str) -> Any:
+        embedder = dspy.Embedder("openai/small-embedder")
+        search = dspy.retrievers.Embeddings(["aa", "a", "aaaa"], embedder, k=1)
+        return {"passages": search(question).passages}

@@ -11,24 +11,37 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import dspy
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
 
 from ..failure import Failure
 from .call_context import running
-from .dspy_errors import error_of
+from .dspy_errors import ParentRefused, error_of
 from .dspy_parts import CLIENT_KEYS
 from .lm_fallbacks import FallbackLM
 from .worker_lm import LMCache, lm15_provider
 
 LMS = "dspex_lms"  # among DSPy's settings: the CallLMs of the running call
 KEPT = 256  # descriptions kept per worker
+SECRET_LEAST = 4  # characters; what is shorter is a word of any error's text
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _CARRIED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 Record = Mapping[str, Any]
+
+
+class AskedLM(Protocol):
+    """What the parent is told of, as `dspy.LM` has it."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_type(self) -> str: ...
+    @property
+    def num_retries(self) -> int: ...
 
 
 class Descriptions:
@@ -72,12 +85,14 @@ class CallLMs:
         Raises:
             LMError: of the kinds that DSPy knows; the parent refused, or cannot carry it.
         """
-        clients = {name: value for name, value in lm.kwargs.items() if name in CLIENT_KEYS}
-        clients |= {name: value for name, value in options.items() if name in CLIENT_KEYS}
-        record = self._of_call(lm, clients) or self._described(lm, clients)
-        found = self._made.get(record)
+        found = self._made.get(self.record(lm, {**lm.kwargs, **options}))
         assert isinstance(found, FallbackLM)
         return found
+
+    def record(self, lm: AskedLM, options: Mapping[str, Any]) -> Record:
+        """Return the parent's record of a language model; as `carrier`."""
+        clients = {name: value for name, value in options.items() if name in CLIENT_KEYS}
+        return self._of_call(lm, clients) or self._described(lm, clients)
 
     def forget(self, carrier: FallbackLM) -> bool:
         """Forget what described this LM, which the parent knows no more; False if it came with the call."""
@@ -89,7 +104,7 @@ class CallLMs:
                     answers.forget(record)
         return True
 
-    def _of_call(self, lm: dspy.LM, clients: Mapping[str, Any]) -> Record | None:
+    def _of_call(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record | None:
         """Return the record of the call's own that is of this model, without its options for answers."""
         if any(clients.get(name) is not None for name in ("api_key", "api_base", "base_url")):
             return None
@@ -99,14 +114,14 @@ class CallLMs:
                 return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}}
         return None
 
-    def _described(self, lm: dspy.LM, clients: Mapping[str, Any]) -> Record:
+    def _described(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record:
         description = _description(lm, clients)
         digest = json.dumps(description, sort_keys=True)
         record = self._asked.get(digest) or self._shared.get(digest)
         if record is not None:
             return record
         call = running()
-        if (key := description.get("api_key")) is not None:
+        if len(key := description.get("api_key", "")) >= SECRET_LEAST:
             call.conceal(key)
         try:
             answer = call.call_parent("lm.describe", description)
@@ -117,16 +132,51 @@ class CallLMs:
         return found
 
 
-def headers_of(lm: dspy.LM, options: Mapping[str, Any]) -> list[list[str]]:
+def lms_of_call(lm: dspy.LM) -> CallLMs:
+    """Return the LMs of the call that this thread works for.
+
+    Raises:
+        LMConfigurationError: it works for none.
+    """
+    lms: CallLMs | None = dspy.settings.get(LMS)
+    if lms is None:
+        raise LMConfigurationError(
+            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that is "
+            f"no call's. Ask it inside a call; making and configuring it is possible anywhere.",
+            model=lm.model,
+        )
+    return lms
+
+
+def is_of_user(lm: Any) -> bool:
+    """Whether user code made this LM, and DSPy would connect for it."""
+    is_dspys = isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM)
+    return is_dspys and isinstance(getattr(lm, "engine", "auto"), str)
+
+
+def options_for(carrier: FallbackLM, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a user's LM call as what carries it takes them: its own where the code gives none."""
+    options = {name: value for name, value in given.items() if value is not None and name not in CLIENT_KEYS}
+    own = {name: value for name, value in carrier.kwargs.items() if value is not None}
+    if any(name in options for name in _LIMITS):  # one limit takes the place of the other
+        own = {name: value for name, value in own.items() if name not in _LIMITS}
+    return own | options
+
+
+def is_forgotten(refused: ParentRefused) -> bool:
+    """Whether the parent refused because it knows the LM no more."""
+    return refused.failure.kind == "UnknownName"
+
+
+def headers_of(lm: AskedLM, options: Mapping[str, Any]) -> list[list[str]]:
     """Return the headers that user code adds to its LM's requests; the parent drops those that are its own to set.
 
     Raises:
         LMConfigurationError: one is a credential, or they are no text.
     """
     given: dict[str, Any] = {}
-    for source in (lm.kwargs, options):
-        for name in ("headers", "extra_headers"):
-            given |= dict(source.get(name) or {})
+    for name in ("headers", "extra_headers"):
+        given |= dict(options.get(name) or {})
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise LMConfigurationError("The headers of an LM are text.", model=lm.model)
@@ -138,7 +188,7 @@ def headers_of(lm: dspy.LM, options: Mapping[str, Any]) -> list[list[str]]:
     return [[name, value] for name, value in given.items()]
 
 
-def _description(lm: dspy.LM, clients: Mapping[str, Any]) -> dict[str, Any]:
+def _description(lm: AskedLM, clients: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the parent is told of an LM."""
     if lm.model_type != "chat":
         raise _uncarried(lm, f"model_type={lm.model_type!r}")
@@ -166,7 +216,7 @@ def _seconds(timeout: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _uncarried(lm: dspy.LM, what: str) -> LMUnsupportedFeatureError:
+def _uncarried(lm: AskedLM, what: str) -> LMUnsupportedFeatureError:
     return LMUnsupportedFeatureError(
         f"dspy.LM({lm.model!r}) has {what}, which requests through the parent cannot have. Configure "
         f"dspex.LM({lm.model!r}, direct=True) with it in the host, as lm or in lms: then a worker connects by itself.",

@@ -104,7 +104,7 @@ class BuiltProgram:
         return None if method is None else signature_of(method)
 
     def describe(self) -> dict[str, Any]:
-        """Return its inputs' names, which must be given and which are text, whether it takes any, and its predictors."""
+        """Return its inputs, which must be given, which are text, whether it takes any; and its predictors' names."""
         taken, names, required, takes_any = self._taken, list(self.inputs), list(self.inputs), True
         texts = [name for name in names if takes_text(self.annotations.get(name, Any))]
         if self.is_open and taken is not None:

@@ -88,7 +88,7 @@ class ChatRequests:
         head, chunks = self.transport.opened(request)
         with contextlib.closing(chunks):
             if head["status"] >= 400:
-                raise _refusal(head, b"".join(chunks), str(self.record["model"]))
+                raise refusal(head, b"".join(chunks), str(self.record["model"]))
             reply = _reply(b"".join(chunks)) if viewer is None else _streamed(chunks, viewer)
         if not reply.get("choices"):
             raise dspy_errors.LMServerError("The endpoint's reply holds no choices.", model=str(self.record["model"]))
@@ -181,7 +181,8 @@ def _add_call(calls: dict[int, ReplyPart], part: Mapping[str, Any]) -> None:
     call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _refusal(head: Mapping[str, Any], raw: bytes, model: str) -> dspy_errors.LMError:
+def refusal(head: Mapping[str, Any], raw: bytes, model: str) -> dspy_errors.LMError:
+    """Return DSPy's error for a response of 400 and more."""
     try:
         envelope = json.loads(raw)["error"]
     except (ValueError, TypeError, KeyError):

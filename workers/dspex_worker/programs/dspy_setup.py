@@ -23,6 +23,7 @@ _MODULES = (
     "commands",
     "worker_lm",
     "user_lms",
+    "user_embedders",
     "kept_options",
     "modules",
     "metric_calls",
@@ -56,25 +57,30 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import call_threads, forwarded_lms, kept_options, own_sources, shared_usage, user_lms, user_settings
+    from . import (
+        call_threads,
+        forwarded_lms,
+        kept_options,
+        lm_answers,
+        own_sources,
+        shared_usage,
+        user_embedders,
+        user_lms,
+        user_settings,
+    )
     from .commands import Programs
     from .dspy_parts import HAS_LM15
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
-    # need a trace open their own.
-    dspy.configure(disable_history=True, trace=None)
+    # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
+    lm_answers.install()
+    dspy.configure(disable_history=False, trace=None)
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    for each in (
-        user_lms if HAS_LM15 else forwarded_lms,
-        user_settings,
-        call_threads,
-        kept_options,
-        own_sources,
-        shared_usage,
-    ):
+    carrying = user_lms if HAS_LM15 else forwarded_lms
+    for each in (carrying, user_embedders, user_settings, call_threads, kept_options, own_sources, shared_usage):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()

@@ -1,8 +1,4 @@
-"""Let the LMs that user code makes work unchanged on a DSPy before 3.4: their requests go through the parent.
-
-What `user_lms` does where DSPy prepares LM calls apart from carrying them out, which 3.3 does not: here `forward` and
-`aforward` of `dspy.LM` are replaced. Subclasses that write their own are left alone.
-"""
+"""`user_lms` for a DSPy without lm15 (before 3.4): the LMs of user code ask by `forward` of what carries them."""
 
 from __future__ import annotations
 
@@ -13,26 +9,38 @@ from typing import Any
 import dspy
 from dspy.utils import exceptions as dspy_errors
 
-from .dspy_parts import CLIENT_KEYS
-from .lm_fallbacks import FallbackLine
+from .asked_lms import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
+from .dspy_errors import ParentRefused
+from .lm_fallbacks import FallbackLine, FallbackLM
 from .lm_transport import LMCallOptions
-from .prompt_capture import CAPTURE, PromptCaptured
-from .user_lms import headers_of, is_of_user, lms_of_call
 from .worker_lm import counted
+
+_ABILITIES = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
 
 
 def install() -> None:
     """Carry the requests of user code's LMs through the parent, in this process from now on."""
-    dspy.LM.forward = _forwarding(dspy.LM.forward)
-    dspy.LM.aforward = _aforwarding(dspy.LM.aforward)
+    lm_class: Any = dspy.LM
+    lm_class.forward = _forwarding(lm_class.forward)
+    lm_class.aforward = _aforwarding(lm_class.aforward)
+    for name in _ABILITIES:
+        setattr(lm_class, name, property(_telling(name, getattr(lm_class, name).fget)))
 
 
 def _forwarding(forward: Any) -> Any:
     @wraps(forward)
     def forward_here(self: Any, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
+        asked = messages or [{"role": "user", "content": prompt}]
         if not is_of_user(self):
             return forward(self, prompt, messages, **options)
-        return _carried(self, messages or [{"role": "user", "content": prompt}], options)
+        lms, given = lms_of_call(self), {**self.kwargs, **options}
+        carrier = lms.carrier(self, given)
+        try:
+            return _carried(self, carrier, asked, given)
+        except ParentRefused as refused:
+            if not is_forgotten(refused) or not lms.forget(carrier):
+                raise
+        return _carried(self, lms.carrier(self, given), asked, given)
 
     return forward_here
 
@@ -42,31 +50,33 @@ def _aforwarding(aforward: Any) -> Any:
     async def aforward_here(self: Any, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
         if not is_of_user(self):
             return await aforward(self, prompt, messages, **options)
-        return await asyncio.to_thread(_carried, self, messages or [{"role": "user", "content": prompt}], options)
+        return await asyncio.to_thread(self.forward, prompt, messages, **options)
 
     return aforward_here
 
 
-def _carried(lm: Any, messages: list[dict[str, Any]], options: dict[str, Any]) -> Any:
-    if dspy.settings.get(CAPTURE):
-        raise PromptCaptured(messages)
-    given = {name: value for name, value in {**lm.kwargs, **options}.items() if value is not None}
-    cache, rollout_id = given.pop("cache", lm.cache), given.pop("rollout_id", None)
-    headers = headers_of(lm, options)
-    line = FallbackLine(lms_of_call(lm).carrier(lm, options))
-    for carrier, turn in line:
-        asked = LMCallOptions(rollout_id, bool(cache), turn, headers=headers)
+def _telling(name: str, told: Any) -> Any:
+    @wraps(told)
+    def ability_here(self: Any) -> Any:
+        lms: CallLMs | None = dspy.settings.get(LMS)
+        return told(self) if lms is None or not is_of_user(self) else getattr(lms.carrier(self, {}), name)
+
+    return ability_here
+
+
+def _carried(lm: Any, carrier: FallbackLM, messages: Any, given: dict[str, Any]) -> Any:
+    """Return the reply of what carries an LM's call, or of one of its fallbacks."""
+    cache = bool(given.pop("cache", lm.cache))
+    line, headers = FallbackLine(carrier), headers_of(lm, given)
+    for one, turn in line:
+        asked = LMCallOptions(given.get("rollout_id"), cache, turn, headers=headers)
         try:
             with counted(asked):
-                reply = carrier.forward(None, messages, **_answers_options(given))
+                reply: Any = one.forward(None, messages, **options_for(one, given))
         except dspy_errors.LMError as error:
             line.failed(error)
             continue
         if asked.were_cached and all(asked.were_cached):
-            reply["cache_hit"] = True  # the parent's cache answered, and nothing was used
+            reply["cache_hit"] = True  # nothing was used
         return reply
     raise AssertionError("the last failure is raised")
-
-
-def _answers_options(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in CLIENT_KEYS}

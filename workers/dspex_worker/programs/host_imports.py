@@ -6,17 +6,17 @@ looked up in the pool's `imports` alone: see `UserImports`.
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import pkgutil
 import sys
+import sysconfig
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
+from .. import own_imports
 from .call_context import running
 from .dspy_errors import unknown_name
 from .host_code import loaded
@@ -49,9 +49,13 @@ class SentTypeCache:
 
 @dataclass(frozen=True)
 class HostImports(UserImports):
-    """What a call of the host may name: everything."""
+    """What a call of the host may name: everything; `version` is of the files that its spec's module lies in."""
 
     sent_types: SentTypeCache = field(default_factory=SentTypeCache)
+    version: str = ""
+
+    def at(self, version: str) -> HostImports:
+        return replace(self, version=version)
 
     @property
     def is_open(self) -> bool:
@@ -72,7 +76,7 @@ class HostImports(UserImports):
             Failure: UnknownName, when there is no such module, or no such object in it.
         """
         module_name, _, qualified = path.partition(":")
-        module = imported(module_name)
+        module = imported(module_name, self.version)
         found: Any = module
         for part in qualified.split("."):
             found = getattr(found, part, _NOTHING) if part else _NOTHING
@@ -91,18 +95,17 @@ class HostImports(UserImports):
         return found is cls and cls.__module__ != "__main__"
 
 
-def imported(name: str) -> ModuleType:
-    """Return a module by its name; it is looked for where the host looks.
+def imported(name: str, version: str = "") -> ModuleType:
+    """Return a module by its name, in this version of its files; it is looked for where the host looks.
 
     Raises:
         Failure: UnknownName, when there is none of that name. What its own code raises is raised as it is.
     """
-    known = sys.modules.get(name)
-    if known is not None:
-        return known
+    if own_imports.is_at(name, version):
+        return sys.modules[name]
     follow_import_path()
     try:
-        return importlib.import_module(name)
+        return own_imports.import_at(name, version)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # a module that it imports itself is missing
@@ -110,26 +113,15 @@ def imported(name: str) -> ModuleType:
 
 
 def follow_import_path() -> None:
-    """Look for modules where the host does: on its `sys.path` as it is now, in its order.
-
-    What stands before all that both have in common stays first: the pool's `path`.
-    """
+    """Look for modules where the host does, now."""
     entries = running().call_parent("code.path", {})
-    given = [entry for entry in entries if isinstance(entry, str)]
-    if not given:
-        return
-    common = set(given)
-    first = list(itertools.takewhile(lambda entry: entry not in common, sys.path))
-    others = [entry for entry in sys.path[len(first) :] if entry not in common]
-    merged = [*first, *given, *others]
-    if merged != sys.path:
-        sys.path[:] = merged
-    importlib.invalidate_caches()  # of a file that was written since
+    own_imports.follow(entry for entry in entries if isinstance(entry, str))
 
 
 def _own_modules() -> list[str]:
     """Return the names of the modules that are of no installation: the user's own, to find near ones among."""
-    folders = [entry for entry in sys.path if not entry.startswith((sys.prefix, sys.base_prefix))]
+    installed = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib"))
+    folders = [entry for entry in sys.path if not entry.startswith(installed)]
     return sorted(found.name for found in pkgutil.iter_modules(folders) if not found.name.startswith("_"))
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import dspy
 
-from .asked_lms import LMS, CallLMs
+from .asked_lms import LMS, CallLMs, is_of_user
 from .lm_fallbacks import FallbackLM
-from .user_lms import is_of_user
 
 HEAT_OF_MANY = 0.7  # DSPy's for several answers to one question (predict/predict.py)
 

@@ -126,7 +126,8 @@ def build(
     """
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
-    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, imports)
+    named = imports.at(str(spec.get("version") or ""))
+    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, named)
     with within():
         program = (
             _of_dspy(found, name, spec, imports, make_lm)
@@ -165,6 +166,11 @@ def _give_lms(program: dspy.Module, name: str, records: Mapping[str, Mapping[str
         if predictor not in predictors:
             raise unknown_name("predictor", predictor, predictors, where=name)
         predictors[predictor].lm = make_lm(record)
+    if records and type(program) in REWARDED and len({id(each.lm) for each in predictors.values()}) > 1:
+        raise invalid_input(
+            f"{name} asks all predictors of its module with one language model: give the program lm= instead of lms=, "
+            f"or each of {', '.join(predictors)} the same."
+        )
 
 
 def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm: MakeLM) -> dspy.Module:

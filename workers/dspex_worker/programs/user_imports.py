@@ -31,6 +31,10 @@ class UserImports:
         """Whether any module may be named, and code be sent by value: in calls of the host itself."""
         return False
 
+    def at(self, version: str) -> UserImports:
+        """Return the same for a module in this version of its files: of the `imports`, as the pool has it."""
+        return self
+
     def resolve(self, path: str, what: str) -> Any:
         """Return the object that `module:QualName` names.
 

@@ -8,7 +8,6 @@ classes are left alone. Everything else (copies, subclasses, `set_lm`, callbacks
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import dspy
 from dspy.utils import exceptions as dspy_errors
 
-from .asked_lms import LMS, CallLMs, headers_of
+from .asked_lms import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .dspy_errors import ParentRefused
-from .dspy_parts import CLIENT_KEYS, module_of_dspy
+from .dspy_parts import module_of_dspy
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
-from .lm_transport import LMCallOptions
+from .lm_transport import LMCallOptions, note_carried
 from .prompt_capture import refuse_to_send
 from .worker_lm import counted
 
@@ -33,11 +32,6 @@ def install() -> None:
     capabilities._capabilities = _telling(capabilities._capabilities)
 
 
-def is_of_user(lm: Any) -> bool:
-    """Whether user code made this LM, and DSPy would connect for it."""
-    return isinstance(lm, dspy.LM) and not isinstance(lm, FallbackLM) and isinstance(getattr(lm, "engine", ""), str)
-
-
 def _executing(execute: Any) -> Any:
     @wraps(execute)
     def execute_here(lm: Any, call: Any) -> Any:
@@ -48,7 +42,7 @@ def _executing(execute: Any) -> Any:
         try:
             return carried.execute(lms.carrier(lm, call.legacy), execute)
         except ParentRefused as refused:
-            if not _is_forgotten(refused) or not lms.forget(carried.carrier):
+            if not is_forgotten(refused) or not lms.forget(carried.carrier):
                 raise
         return carried.execute(lms.carrier(lm, call.legacy), execute)
 
@@ -65,7 +59,7 @@ def _aexecuting(aexecute: Any) -> Any:
         try:
             return await carried.aexecute(await asyncio.to_thread(lms.carrier, lm, call.legacy), aexecute)
         except ParentRefused as refused:
-            if not _is_forgotten(refused) or not lms.forget(carried.carrier):
+            if not is_forgotten(refused) or not lms.forget(carried.carrier):
                 raise
         return await carried.aexecute(await asyncio.to_thread(lms.carrier, lm, call.legacy), aexecute)
 
@@ -90,7 +84,7 @@ class CarriedCall:
 
     def __init__(self, lm: dspy.LM, call: Any) -> None:
         self._call = call
-        self._headers = headers_of(lm, call.legacy)
+        self._headers = headers_of(lm, {**lm.kwargs, **call.legacy})
         if call.legacy.get("model", lm.model) != lm.model:
             raise dspy_errors.LMConfigurationError(
                 "model belongs to LM(), not to a call's configuration.", model=lm.model
@@ -128,44 +122,12 @@ class CarriedCall:
         """Return the call as this LM takes it: with its options where the code gives none, under its model's name."""
         if self._call.request is not None:
             return replace(self._call, request=replace(self._call.request, model=lm.model), cache=False)
-        given = {name: value for name, value in self._call.legacy.items() if name not in CLIENT_KEYS}
-        own = {name: value for name, value in lm.kwargs.items() if value is not None}
-        legacy = own | _without_rivals(given, own) | {"model": lm.model}
+        legacy = options_for(lm, self._call.legacy) | {"model": lm.model}
         return replace(self._call, legacy=legacy, n=legacy.get("n") or 1, cache=False)
 
 
-def _without_rivals(given: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the code gives; a limit under one name takes the place of one under the other."""
-    options = {name: value for name, value in given.items() if value is not None}
-    limits = ("max_tokens", "max_completion_tokens")
-    if any(name in options for name in limits):
-        for name in limits:
-            own.pop(name, None)
-    return options
-
-
 def _accounted(result: Any, asked: LMCallOptions) -> Any:
+    note_carried(asked)
     if asked.were_cached and all(asked.were_cached):
         result.cache_hit, result.usage = True, {}  # the parent's cache answered, and nothing was used
     return result
-
-
-def lms_of_call(lm: dspy.LM) -> CallLMs:
-    """Return the LMs of the running call.
-
-    Raises:
-        LMConfigurationError: none runs.
-    """
-    lms: CallLMs | None = dspy.settings.get(LMS)
-    if lms is None:
-        raise dspy_errors.LMConfigurationError(
-            f"dspy.LM({lm.model!r}) is asked where no call runs: while a module is imported, or in a thread that is "
-            f"no call's. Ask it inside a call; making and configuring it is possible anywhere.",
-            model=lm.model,
-        )
-    return lms
-
-
-def _is_forgotten(refused: ParentRefused) -> bool:
-    """Whether the parent refused because it knows the LM no more."""
-    return refused.failure.kind == "UnknownName"
