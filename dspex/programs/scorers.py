@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,20 +12,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
 
-from ..adapters.plain_data import is_plain
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
 from ..services.metrics import UnusableMetric, checked_parameters, checked_score, named_metric, usable_result
 from ..services.sent_types import SentTypes
+from ..services.services import services_of
+from .asked_program import is_open
 from .devset import DevsetRow, declared_inputs
 from .evaluated import Evaluated, EvaluatedProgram, in_thread, is_asynchronous
-from .jobs import plain_labels
-from .module_program import OPEN
+from .jobs import SplitExamples
+from .program import Program
 from .routing import GENERAL_POOL
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
-    from ..signatures.signature import Signature
 
 Scored = tuple[float, str | None]  # the score, and the feedback that the metric gave beside it
 
@@ -139,67 +140,56 @@ class WorkerScorer:
         Raises:
             EncodeError, UnknownName, InvalidInput: one cannot, or it finds none.
         """
-        for at, row in enumerate(rows):
-            self._crossed(row.example, f"devset[{at}]")
+        for row in rows:
+            self._crossed({"example": dict(row.example.items())})
+        services_of(self.supervisor)  # which tell a worker where this process looks for modules
         self.supervisor.call(GENERAL_POOL, "score", {"metric": dict(self.named)})
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
-        from ..services.services import services_of
-
-        outputs = dict(prediction.items()) if hasattr(prediction, "items") else None
-        if outputs is None:
+        if not hasattr(prediction, "items"):
             raise InvalidInput(
                 f"The metric {self.name!r} is scored in a worker, which takes outputs by name, not a "
                 f"{type(prediction).__name__}."
             )
+        inputs = declared_inputs(example) or []
         arguments = {
             "metric": dict(self.named),
-            "inputs": declared_inputs(example) or [],
-            "plain": plain_labels([example], declared_inputs(example) or []),
-            **self._values(example, outputs),
+            "inputs": inputs,
+            "plain": [name for name in example.keys() if name not in inputs],  # noqa: SIM118 - no Mapping
+            **self._crossed({"example": dict(example.items()), "prediction": dict(prediction.items())}),
             **self._about_program(),
         }
-        try:
-            with services_of(self.supervisor).code.registered(self._sent.codes.values()):
+        with contextlib.ExitStack() as stack:
+            if self.program is not None:
+                stack.enter_context(self.program.registered(services_of(self.supervisor)))
+            try:
                 found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
-        except SettingsError as error:  # of the metric: what it gives is no result
-            raise UnusableMetric(str(error), key="metric") from error
+            except SettingsError as error:  # of the metric: what it gives is no result
+                raise UnusableMetric(str(error), key="metric") from error
         value = found.get("score") if isinstance(found, Mapping) else None
         return float(checked_score(value, self.name)), feedback_in(found)
 
     @property
-    def _known(self) -> Signature:
-        """The types of its values; a signature without fields where nothing says them."""
-        subject = self.subject
-        is_typed = isinstance(subject, EvaluatedProgram) and not subject.is_open
-        return subject.program.answered if is_typed and isinstance(subject, EvaluatedProgram) else OPEN
+    def program(self) -> Program[Any] | None:
+        """The program that is scored, if it is one."""
+        return self.subject.program if isinstance(self.subject, EvaluatedProgram) else None
 
-    @property
-    def _sent(self) -> SentTypes:
-        return SentTypes.of(self._known, as_themselves=True)
-
-    def _values(self, example: Any, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Return an example and a prediction: what is plain as it is, everything else as Python objects."""
-        labeled, objects = self._crossed(example, "example")
-        predicted, others = self._crossed(outputs, "prediction")
-        carried = self._sent.carried({"example": objects, "prediction": others}) if objects or others else None
-        return {"example": labeled, "prediction": predicted, "carried": carried}
-
-    def _crossed(self, record: Any, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        given = dict(record.items())
-        plain = {key: value for key, value in given.items() if is_plain(value)}
-        return plain, {key: value for key, value in given.items() if key not in plain}
+    def _crossed(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what crosses of each: plain data by name, and the rest as Python objects."""
+        split = {name: SplitExamples.of([given]) for name, given in values.items()}
+        plain = {name: each.plain[0] for name, each in split.items()}
+        objects = {name: each.objects[0] for name, each in split.items() if each.objects[0]}
+        sent = SentTypes() if self.program is None else self.program.sent
+        carried = sent.carried(objects)
+        return {**plain, **({} if carried is None else {"carried": carried})}
 
     def _about_program(self) -> dict[str, Any]:
-        subject = self.subject
-        if not isinstance(subject, EvaluatedProgram):
+        program = self.program
+        if program is None:
             return {}
-        from ..services.services import services_of
-
-        program = subject.program
         lm = program.lm_of_workers
         return {
-            "signature": None if subject.is_open else self._sent.wire,
+            "signature": None if is_open(program) else program.sent.wire,
             "lm": None if lm is None else services_of(self.supervisor).lm_record(lm),
             "adapter": program.wire_adapter(lm),
         }

@@ -13,7 +13,7 @@ from ..core.dataflow import Flow, Reads, Writes
 from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
 
 _OPTIONS = (
-    *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
+    *("spec", "instructions", "lm", "lms", "adapter", "config", "demos", "rollout_id", "allow_markers"),
     *("use_native_function_calling", "idempotent", "trace", "history", "callbacks"),
 )
 

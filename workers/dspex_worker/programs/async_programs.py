@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 
+from ..failure import Failure
 from .call_context import running
 from .own_modules import method_of
 
 
-def result_from(program: dspy.Module, arguments: Mapping[str, Any], *, awaits: bool = False) -> Any:
+def result_from(
+    program: dspy.Module, arguments: Sequence[Any], inputs: Mapping[str, Any], *, awaits: bool = False
+) -> Any:
     """Call a program and return its result; blocks."""
     if _is_awaited(program, awaits=awaits):
-        return _run(program.acall(**arguments))
-    result = program(**arguments)
+        return _run(program.acall(*arguments, **inputs))
+    result = program(*arguments, **inputs)
     return _run(result) if inspect.isawaitable(result) or inspect.isasyncgen(result) else result
 
 
@@ -60,9 +63,15 @@ async def _settled(result: Any) -> Any:
 
 
 async def _last(stream: Any) -> Any:
-    """Return the prediction that ends a stream; where there is none, the last thing that came."""
+    """Return the prediction that ends a stream.
+
+    Raises:
+        Failure: InvalidReturn, when none came: whatever else it gives can be read only where it was made.
+    """
     last = None
     async for item in stream:
-        if isinstance(item, dspy.Prediction) or not isinstance(last, dspy.Prediction):
-            last = item
+        last = item if isinstance(item, dspy.Prediction) else last
+    if last is None:
+        name = getattr(stream, "__qualname__", type(stream).__name__)
+        raise Failure("InvalidReturn", f"{name} returned a stream without a dspy.Prediction at its end.")
     return last

@@ -12,6 +12,7 @@ from typing import Any
 import dspy
 
 from ..types.annotation_facts import takes_text
+from .call_arguments import placed, positions
 from .dspy_errors import invalid_input
 from .host_tools import names_tools, tools_in
 from .module_registry import MODULES
@@ -37,6 +38,7 @@ class BuiltProgram:
     name: str = ""
     is_open: bool = False
     is_isolated: bool = False
+    taken: inspect.Signature | None = None  # how a user's is called; None where that is its own affair
 
     @property
     def swallows_errors(self) -> bool:
@@ -78,7 +80,7 @@ class BuiltProgram:
 
     def _require_taken(self, inputs: Mapping[str, Any]) -> None:
         """Check that its method takes these inputs, before it runs and asks anybody."""
-        taken = self._taken
+        taken = self.taken
         if taken is None:
             return
         names = list(taken.parameters)
@@ -88,24 +90,14 @@ class BuiltProgram:
                 hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'nothing'}."
                 raise invalid_input(f"{self.name} takes no input {name!r}; {hint}", name)
         try:
-            taken.bind(**inputs)
+            arguments, named = placed(taken, inputs)
+            taken.bind(*arguments, **named)
         except TypeError as error:
             raise invalid_input(f"{self.name} takes {', '.join(names)}: {error}.") from None
 
-    @property
-    def _taken(self) -> inspect.Signature | None:
-        """How it is called; None where that is its own affair."""
-        program: Any = self.program
-        if isinstance(program, FunctionModule):
-            return signature_of(program.function)
-        if type(program).__call__ is not dspy.Module.__call__:
-            return None
-        method = method_of(program, "forward") or method_of(program, "aforward")
-        return None if method is None else signature_of(method)
-
     def describe(self) -> dict[str, Any]:
         """Return its inputs, which must be given, which are text, whether it takes any; and its predictors' names."""
-        taken, names, required, takes_any = self._taken, list(self.inputs), list(self.inputs), True
+        taken, names, required, takes_any = self.taken, list(self.inputs), list(self.inputs), True
         texts = [name for name in names if takes_text(self.annotations.get(name, Any))]
         if self.is_open and taken is not None:
             parameters = [one for one in taken.parameters.values() if one.kind is not one.VAR_POSITIONAL]
@@ -119,7 +111,8 @@ class BuiltProgram:
             texts = [name for name, field in fields.items() if takes_text(field.annotation)]
         predictors = [name for name, _ in self.program.named_predictors()]
         found = {"inputs": names, "required": required, "texts": texts, "predictors": predictors}
-        return {**found, "takes_any": takes_any}
+        by_position, rest = positions(taken) if self.is_own and taken is not None else (names, None)
+        return {**found, "takes_any": takes_any, "positional": by_position, "rest": rest}
 
     # -- beside other calls --
 
@@ -130,6 +123,16 @@ class BuiltProgram:
         if type(self.program) in _COPIED:
             return replace(self, program=copy.copy(self.program))
         return self
+
+
+def taken_by(program: Any) -> inspect.Signature | None:
+    """Return how a module is called; None where that is its own affair."""
+    if isinstance(program, FunctionModule):
+        return signature_of(program.function)
+    if type(program).__call__ is not dspy.Module.__call__:
+        return signature_of(program.__call__)
+    method = method_of(program, "forward") or method_of(program, "aforward")
+    return None if method is None else signature_of(method)
 
 
 def given(name: str, value: Any, annotation: Any, tool_set: str | None = None) -> Any:

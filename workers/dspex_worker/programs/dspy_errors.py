@@ -7,11 +7,14 @@ DSPy's are left alone: the runtime reports them as they are, with their tracebac
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from dspy.adapters import utils as adapter_utils
+from dspy.adapters.utils import get_annotation_name
 from dspy.utils import exceptions as dspy_errors
 
 from ..failure import Failure
@@ -40,6 +43,7 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
 """The parent's class name for each of DSPy's LM error classes."""
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
+_FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
 _NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
 _NOT_UNICODE = "messages contains text that is not valid Unicode"  # how another begins
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
@@ -130,11 +134,10 @@ def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
     # DSPy's own message quotes the whole response; here it travels as a fact, so that str(error) holds no model text.
     expected = list(error.signature.output_fields)  # pyright: ignore[reportAttributeAccessIssue] - it is a class
     parsed = error.parsed_result if isinstance(error.parsed_result, dict) else {}
-    found = ", ".join(map(str, parsed)) or "none"
     return Failure(
         "AdapterParseError",
-        f"{error.adapter_name} did not find the output fields [{', '.join(expected)}] in the model's answer of "
-        f"{len(str(error.lm_response))} characters (found: {found}).",
+        f"The model's answer of {len(str(error.lm_response))} characters cannot be read by {error.adapter_name}: "
+        f"{_unread(error, parsed)}.",
         adapter=str(error.adapter_name),
         expected=expected,
         parsed={str(name): str(value) for name, value in parsed.items()},
@@ -151,6 +154,20 @@ def _is_raised_in(error: BaseException, name: str) -> bool:
 def _unparsed(error: TypeError) -> Failure:
     message = f"The model's answer cannot be read: a value does not fit its field's type ({type(error).__name__})."
     return Failure("AdapterParseError", message, adapter="DSPy", expected=[], parsed={}, lm_response="")
+
+
+def _unread(error: dspy_errors.AdapterParseError, parsed: Mapping[str, Any]) -> str:
+    """Return what is wrong with an answer, of which DSPy's message says it only beside the answer itself."""
+    fields: Mapping[str, Any] = error.signature.output_fields  # pyright: ignore[reportAttributeAccessIssue] - as above
+    if (failed := _FAILED_FIELD.match(str(error))) and failed[1] in fields:
+        name = failed[1]
+        return f"the field {name!r} does not fit its type, {get_annotation_name(fields[name].annotation)}"
+    if not str(error.lm_response).strip():
+        return "it is empty"
+    if missing := [name for name in fields if name not in parsed]:
+        found = f"; it has {', '.join(map(repr, parsed))}" if parsed else ""
+        return f"it lacks {', '.join(map(repr, missing))}{found}"
+    return "it has another form than was asked for"
 
 
 def _plain(value: object) -> str | int | float | None:

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from ..types.type_names import DSPY_TYPES
+from .wire_values import to_wire
 
 _PLAIN = frozenset({type(None), bool, float, bytes})
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
@@ -67,12 +68,14 @@ def exact(value: Any, depth: int = 0) -> Any:
     return _object(value, kind, depth + 1)
 
 
-def parted(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return outputs as plain data, with None for what is more, and the exact forms of the latter.
 
     Raises:
         ValueError: as `exact`.
     """
+    if not is_exact:
+        return cleaned(to_wire(outputs)), {}
     forms = {str(name): exact(value) for name, value in outputs.items()}
     plain = {name: _plain_of(form) for name, form in forms.items()}
     objects = {name: form for name, form in forms.items() if plain[name] is None and form is not None}

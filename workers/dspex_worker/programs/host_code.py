@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import own_imports
 from ..failure import Failure
 from ..types.host_references import meaning
 from .call_context import running
@@ -44,6 +45,7 @@ def loaded(
         Failure: InvalidInput, when it cannot be loaded here.
     """
     data = _fetched(name.removeprefix(VALUE))
+    follow_import_path()
     try:
         with meaning(meanings):
             found = _CodeReader(data, records, make_lm).load()
@@ -54,6 +56,12 @@ def loaded(
             f"{label} cannot be loaded in the worker: {error}. What it refers to by name must be importable there: "
             f"install it beside the workers, or put it on this process's sys.path."
         ) from error
+
+
+def follow_import_path() -> None:
+    """Look for modules where the host does, now."""
+    entries = running().call_parent("code.path", {})
+    own_imports.follow(entry for entry in entries if isinstance(entry, str))
 
 
 def _fetched(digest: str) -> bytes:

@@ -17,9 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from .. import own_imports
-from .call_context import running
 from .dspy_errors import unknown_name
-from .host_code import loaded
+from .host_code import follow_import_path, loaded
 from .host_meanings import HostMeanings
 from .user_imports import UserImports
 
@@ -110,12 +109,6 @@ def imported(name: str, version: str = "") -> ModuleType:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # a module that it imports itself is missing
         raise unknown_name("module", name, _own_modules(), where="the workers' import path") from None
-
-
-def follow_import_path() -> None:
-    """Look for modules where the host does, now."""
-    entries = running().call_parent("code.path", {})
-    own_imports.follow(entry for entry in entries if isinstance(entry, str))
 
 
 def _own_modules() -> list[str]:

@@ -22,7 +22,7 @@ import dspy
 
 from ..failure import Failure
 from . import own_sources, signature_classes
-from .built_program import REWARDED, BuiltProgram
+from .built_program import REWARDED, BuiltProgram, taken_by
 from .dspy_errors import invalid_input, unknown_name
 from .dspy_parts import CLIENT_KEYS
 from .host_code import MakeLM, is_by_value, loaded, no_lm
@@ -79,7 +79,7 @@ class Modules:
         made = build(spec, imports, self._make_lm, within)
         _give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
         is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
-        return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated)
+        return BuiltProgram(made, *_fields(spec, imports), label_of(spec), is_open, is_isolated, taken_by(made))
 
     def _kept(self, digest: str) -> BuiltProgram | None:
         with self._lock:

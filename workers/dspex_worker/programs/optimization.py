@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import dspy
@@ -61,8 +60,8 @@ def optimize(
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
 
-    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions. `carried` are
-    fields of the examples that came as Python objects, by the lists' names.
+    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions. `carried` are the
+    values of the host's examples that are no plain data, by list and row; its `plain` labels are taken as they are.
 
     Raises:
         Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
@@ -76,10 +75,10 @@ def optimize(
     built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
     name_predictors(built.program)
     names = inputs or built.inputs
-    objects = values_from(carried, imports)
-    rows = partial(examples_from, inputs=names, annotations=built.annotations, plain=plain)
-    examples = rows(trainset, title="train", objects=objects.get("train", ()))
-    held_out = rows(valset, title="val", objects=objects.get("val", ())) if valset else None
+    types, objects = built.annotations, values_from(carried, imports)
+    examples = examples_from(trainset, names, types, title="train", plain=plain, objects=objects.get("train", ()))
+    later = examples_from(valset or (), names, types, title="val", plain=plain, objects=objects.get("val", ()))
+    held_out = later or None
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
     progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))

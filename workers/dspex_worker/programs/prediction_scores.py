@@ -26,18 +26,18 @@ def score(
     prediction: Mapping[str, Any] | None = None,
     inputs: Sequence[str] = (),
     plain: Sequence[str] = (),
+    carried: bytes | None = None,
     signature: Mapping[str, Any] | None = None,
     lm: Record | None = None,
     adapter: Adapter = None,
-    carried: bytes | None = None,
 ) -> dict[str, Any]:
     """Return {"score"}, and "feedback" where the metric gives some; without a prediction, nothing but check the metric.
 
-    Values have the signature's types. The example's `plain` fields do not: they were plain data in the parent, and stay
-    so, as in DSPy. `carried` are values of the "example" and the "prediction" that came as Python objects.
+    Values have the signature's types, but the example's `plain` fields: these were plain data in the parent, and stay
+    so, as in DSPy. `carried` are "example" and "prediction": those of their values that came as Python objects.
 
     Raises:
-        Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
+           Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
     """
     imports = programs.imports_of(ctx)
     scorer = metric_from(metric, imports)
@@ -48,8 +48,9 @@ def score(
     rich = {name: kind for name, kind in types.items() if name not in plain}
     objects = values_from(carried, imports)
     labeled = dspy.Example(**_typed(example or {}, rich), **objects.get("example", {})).with_inputs(*inputs)
+    answered = dspy.Prediction(**_typed(prediction, types), **objects.get("prediction", {}))
     with programs.calling(ctx, lm, adapter, CallUsage()):
-        found = scorer(labeled, dspy.Prediction(**_typed(prediction, types), **objects.get("prediction", {})))
+        found = scorer(labeled, answered)
     feedback = getattr(found, "feedback", None)
     said = {} if feedback is None else {"feedback": to_wire(str(feedback))}
     return {"score": score_of(found, title_of(metric)), **said}

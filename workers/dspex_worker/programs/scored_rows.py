@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, cast
 
 import dspy
@@ -121,22 +120,22 @@ def examples_from(
 ) -> list[dspy.Example]:
     """Return DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
 
-    With a `title` they know their place in the list that the parent has under it. Labels that are `plain` data in the
-    parent stay so, as in DSPy; others get the types that `annotations` says. `objects` are each row's fields that came
-    as what they are.
+    With a `title` they know their place in the list that the parent has under it. `objects` are the fields of each row
+    that came as Python objects; `plain` labels are taken as they are too, as in DSPy. Others get the types that
+    `annotations` says.
 
     Raises:
         Failure: InvalidInput, when a row lacks an input or does not fit its type.
     """
     examples = []
     types = {name: kind for name, kind in annotations.items() if name in inputs or name not in plain}
-    beside: Iterable[Mapping[str, Any]] = objects or repeat({})
-    for number, (row, others) in enumerate(zip(rows, beside, strict=False)):
-        missing = [name for name in inputs if name not in row and name not in others]
+    for number, row in enumerate(rows):
+        more = objects[number] if number < len(objects) else {}
+        missing = [name for name in inputs if name not in row and name not in more]
         if missing:
             raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
-        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()}
-        example = dspy.Example(**values, **others).with_inputs(*inputs)
+        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()} | dict(more)
+        example = dspy.Example(**values).with_inputs(*inputs)
         if title:
             setattr(example, ROW, (title, number))
         examples.append(example)
