@@ -10,7 +10,13 @@ from pathlib import Path
 from benchmarks import calls, chaos, deaths, idle, modules, predict, queued, starts, streams
 from benchmarks.report import machine, table
 
-SPEED = {"calls": calls.run, "predict": predict.run, "modules": modules.run, "starts": starts.run, "streams": streams.run}
+SPEED = {
+    "calls": calls.run,
+    "predict": predict.run,
+    "modules": modules.run,
+    "starts": starts.run,
+    "streams": streams.run,
+}
 FAULTS = {"chaos": chaos.run, "deaths": deaths.run, "queue": queued.run, "idle": idle.run}
 BENCHES = SPEED | FAULTS
 

@@ -1,4 +1,4 @@
-"""A module of a user's own, supervised, beside the same in plain DSPy: the CPU time of a call, and calls at 32 in flight."""
+"""A module of a user's own, supervised, beside the same in plain DSPy: CPU time of a call, calls at 32 in flight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Found = dict[str, list[float]]
 
 
 def run(*, quick: bool = False) -> dict[str, list[Row]]:
-    """Rounds go round all sides and cases; each is a process of its own with the same endpoint, which has no latency."""
+    """Rounds go round all sides and cases; each is a process of its own; all have one endpoint."""
     rounds, calls, many = (2, 100, 300) if quick else (5, 400, 1_500)
     tables: dict[str, list[Row]] = {}
     with Endpoint() as base:

@@ -1,4 +1,6 @@
-"""One side of the benchmark of modules, in a fresh process: `python -m benchmarks.modules_side SIDE CASE URL CALLS MANY`.
+"""One side of the benchmark of modules, in a fresh process.
+
+`python -m benchmarks.modules_side SIDE CASE URL CALLS MANY`
 
 CPU is that of this process and all below it: host and workers, the kernel's part in it. It prints one JSON object.
 """

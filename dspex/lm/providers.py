@@ -142,6 +142,9 @@ PROVIDERS: dict[str, Provider] = {
     )
 }
 
+KEY_NAMES = tuple(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.key_names))
+"""The environment's names of all providers' keys."""
+
 
 @functools.lru_cache(maxsize=256)
 def reached_by_dspy(prefix: str) -> Provider:

@@ -6,19 +6,21 @@ With a signature its inputs and outputs are checked and typed. Without one it is
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import defaults
 from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
-from ..errors import NotConfigured
+from ..errors import InvalidInput, NotConfigured
 from ..services.code import VALUE, SentCode
 from ..services.services import services_of
 from ..signatures.signature import Signature, signature_of_fields
-from ..types.prediction import S_co
+from ..types.chunk import Chunk
+from ..types.prediction import Prediction, S_co
 from . import worker_answers
 from .program import Program
 from .routing import GENERAL_POOL, Candidate
@@ -90,6 +92,62 @@ class ModuleProgram(Program[S_co]):
             return self.lm_used
         except NotConfigured:  # it may need none, and says so itself if it does
             return None
+
+    # -- calling: as DSPy's modules are called, also by position -----------------------------------------------------
+
+    def __call__(self, *arguments: Any, **inputs: Any) -> Prediction[S_co]:
+        """Run it; blocks. What `forward` takes by position may be given so.
+
+        Raises:
+            InvalidInput: inputs that it does not take; nothing was sent to a language model.
+            RemoteError: what the module itself raised.
+            LMError, CallTimeout, WorkerDied, ...: as for any program.
+        """
+        return super().__call__(**self.named(arguments, inputs))
+
+    async def acall(self, *arguments: Any, **inputs: Any) -> Prediction[S_co]:
+        """`__call__`, awaited; a module's `aforward` runs, where it has one. Cancelling the task cancels the call."""
+        return await super().acall(**await self._anamed(arguments, inputs))
+
+    def stream(self, *arguments: Any, **inputs: Any) -> Iterator[Chunk | Prediction[S_co]]:
+        """Yield the text of each predictor's outputs as it arrives, then the prediction."""
+        return super().stream(**self.named(arguments, inputs))
+
+    async def astream(self, *arguments: Any, **inputs: Any) -> AsyncIterator[Chunk | Prediction[S_co]]:
+        """`stream`, for `async for`."""
+        parts = super().astream(**await self._anamed(arguments, inputs))
+        async with contextlib.aclosing(cast("AsyncGenerator[Chunk | Prediction[S_co]]", parts)):
+            async for part in parts:
+                yield part
+
+    def named(self, arguments: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs by name; those that were given by position get the names that `forward` has for them.
+
+        Raises:
+            InvalidInput: it takes fewer by position, or one was given twice.
+        """
+        if not arguments:
+            return dict(inputs)
+        if not self.is_open:
+            by_name = ", ".join(f"{name}=..." for name in self.inputs)
+            raise InvalidInput(f"{self.label} has a signature and takes its inputs by name: {by_name}.")
+        names, rest = self.described["positional"], self.described["rest"]
+        if len(arguments) > len(names) and rest is None:
+            taken = f"{len(names)} ({', '.join(names)})" if names else "none"
+            raise InvalidInput(f"{self.label} takes {taken} of its inputs by position, not {len(arguments)}.")
+        given = dict(zip(names, arguments, strict=False))
+        if rest is not None and len(arguments) > len(names):
+            given[rest] = list(arguments[len(names) :])
+        if twice := given.keys() & inputs.keys():
+            raise InvalidInput(
+                f"{self.label} was given {min(twice)!r} twice: by position and by name.", field=min(twice)
+            )
+        return {**given, **inputs}
+
+    async def _anamed(self, arguments: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(inputs) if not arguments else await asyncio.to_thread(self.named, arguments, inputs)
+
+    # ----------------------------------------------------------------------------------------------------------------
 
     def candidate(self, lm: LM | None) -> Candidate:
         return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)

@@ -218,6 +218,9 @@ class Program(ProgramSpec, Generic[S_co]):
             worker_python=self._worker_python(),
         )
 
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # nothing of it changes, and its LM's key is not copied about
+
     def __repr__(self) -> str:
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
         return f"<{self.name_shown} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"

@@ -72,8 +72,9 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
         return isinstance(given, list) and all(map(_is_text, given))
 
     rules: dict[str, _Rule] = {
-        **dict.fromkeys(("inputs", "required", "texts", "predictors"), are_texts),
+        **dict.fromkeys(("inputs", "required", "texts", "predictors", "positional"), are_texts),
         "takes_any": lambda given: isinstance(given, bool),
+        "rest": lambda given: given is None or _is_text(given),
     }
     return _checked("describe_program", value, worker, rules)
 

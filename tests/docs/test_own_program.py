@@ -104,7 +104,12 @@ def ran(code: str, scripted: ModuleType, folder: Path) -> Ran:
     (folder / "script.py").write_text(code, encoding="utf-8")
     with FakeLM(scripted.reply) as lm:
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        env = {**os.environ, "PYTHONPATH": path, "OPENAI_BASE_URL": lm.api_base or "", "OPENAI_API_KEY": lm.api_key or ""}
+        env = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "OPENAI_BASE_URL": lm.api_base or "",
+            "OPENAI_API_KEY": lm.api_key or "",
+        }
         done = subprocess.run(
             [sys.executable, str(folder / "script.py")], capture_output=True, text=True, timeout=60, env=env, cwd=folder
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 VARIABLE = "DSPEX_STARTING"  # its value is the pool's name
 DEPTH = "DSPEX_DEPTH"  # how many supervisors are above this process, and the pool's name
 DEPTH_MOST = 4
+HELD_KEY = "held-by-the-parent"  # what a worker sees in the place of a provider's key that the host has (X3)
 STARTING, WARM, STARTED = "dspex-starting", "dspex-warm", "dspex-worker"  # names of processes; 15 letters at most
 _ANCESTORS_MOST = 64
 _left: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()

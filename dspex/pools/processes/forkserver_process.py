@@ -23,6 +23,7 @@ from dspex_worker.wire import Malformed, decode, encode
 from ... import forks
 from ...config import PoolConfig
 from ...descriptors import above_streams, raised
+from ...lm.providers import KEY_NAMES
 from .child_process import FIRST_PASSED, ChildProcess
 from .engine import Engine
 from .stderr_tail import StderrTail
@@ -251,13 +252,18 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`."""
+    """Return the environment of workers: an allow-list, what DSPex fixes, and the pool's `env`.
+
+    In the place of a key of this process stands what means it: code that reads `os.environ["OPENAI_API_KEY"]` for its
+    LM works, and the key stays here.
+    """
+    held = {name: starting.HELD_KEY for name in KEY_NAMES if os.environ.get(name)}
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     if sys.flags.ignore_environment:  # python -E, or -I
         kept.pop("PYTHONPATH", None)
     if sys.flags.no_user_site:  # python -s, or -I
         kept["PYTHONNOUSERSITE"] = "1"
-    return {**kept, **FIXED_ENVIRONMENT, **extra}
+    return {**kept, **held, **FIXED_ENVIRONMENT, **extra}
 
 
 def _settings(config: PoolConfig, cgroup: str | None, learned: Mapping[str, str]) -> dict[str, Any]:

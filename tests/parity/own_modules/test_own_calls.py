@@ -52,6 +52,42 @@ def test_a_module_with_a_loop_of_its_own_streams(supervisor: dspex.Supervisor, l
     assert "".join(chunk.text for chunk in chunks if chunk.field == "answer") == "answer of q"
 
 
+POSITIONED: list[tuple[str, list[Any], dict[str, Any]]] = [
+    ("TwoHops", ["q"], {}),
+    ("OwnCall", ["q"], {}),
+    ("Defaults", ["q", "warm"], {"k": 4}),
+    ("AnyArguments", ["q", "r"], {"more": "s"}),
+    ("OwnLoop", ["q"], {}),
+]
+
+
+@pytest.mark.parametrize(("what", "args", "inputs"), POSITIONED, ids=[case[0] for case in POSITIONED])
+def test_inputs_may_be_given_by_position(
+    supervisor: dspex.Supervisor, lm: FakeLM, beside: Dspy, what: str, args: list[Any], inputs: dict[str, Any]
+) -> None:
+    """parity: as `forward` takes them; also by a module whose own `__call__` is the program."""
+    wanted = beside.ask(lm, f"{COMPOSED}:{what}", args=args, inputs=inputs)
+    found = here(dspex.module(f"{COMPOSED}:{what}", supervisor=supervisor, lm=lm), lm, args=tuple(args), inputs=inputs)
+    assert wanted.error is None, wanted.message
+    assert (found.outcome, found.sent) == (wanted.outcome, wanted.sent), found.message
+
+
+def test_positions_that_cannot_be_are_refused_before_anything_is_sent(
+    supervisor: dspex.Supervisor, lm: FakeLM, nested: Any
+) -> None:
+    """process: too many, one given twice, and any where a signature names the inputs."""
+    signed = dspex.module(f"{COMPOSED}:Nested", signature="question -> answer", supervisor=supervisor, lm=lm)
+    before = len(lm.requests)
+    for program, args, inputs, words in (
+        (nested, ("q", "r"), {}, "takes 1 .question. of its inputs by position, not 2"),
+        (nested, ("q",), {"question": "r"}, "twice"),
+        (signed, ("q",), {}, "by name: question="),
+    ):
+        with pytest.raises(dspex.InvalidInput, match=words):
+            program(*args, **inputs)
+    assert len(lm.requests) == before
+
+
 def test_a_batch_is_a_map(nested: Any, lm: FakeLM, beside: Dspy) -> None:
     """parity: `batch` in DSPy, `map` here: the same answers in the rows' order."""
     rows = [{"question": f"q{at}"} for at in range(6)]

@@ -143,11 +143,26 @@ def _bare(value: Any) -> Any:
         return value
     if len(value) == 1 and next(iter(value)) in ("model", "enum", "set", "date", "Decimal", "dataclass", "datetime"):
         ((kind, inner),) = value.items()
-        return inner.replace(" ", "T") if kind == "datetime" else _bare({"dict": inner} if kind == "dataclass" else inner)
+        return (
+            inner.replace(" ", "T") if kind == "datetime" else _bare({"dict": inner} if kind == "dataclass" else inner)
+        )
     return {key: _bare(item) for key, item in value.items()}
 
 
-FAILURES = ["value", "key", "attribute", "assert", "own", "chained", "timeout", "stop", "missing", "forward", "unset", "other"]
+FAILURES = [
+    "value",
+    "key",
+    "attribute",
+    "assert",
+    "own",
+    "chained",
+    "timeout",
+    "stop",
+    "missing",
+    "forward",
+    "unset",
+    "other",
+]
 
 
 @pytest.mark.parametrize("kind", FAILURES)

@@ -1,4 +1,4 @@
-"""Parity: cases of DSPy's tests of callbacks, contexts, batches, tools and streams, each inside a module of a user's own.
+"""Parity: cases of DSPy's tests of callbacks, contexts, batches, tools and streams, each inside an own module.
 
 docs/internals/upstream-cases.md says which case is where.
 """

@@ -11,6 +11,7 @@ import pytest
 from dspex.config import PoolConfig
 from dspex.errors import EncodeError, FrameTooLarge, InvalidInput, LMAuthError, RemoteError, UnknownName
 from dspex.pools.supervisor import Supervisor
+from dspex_worker import starting
 from tests.support.supervisors import Supervise
 from tests.support.waiting import all_ready, eventually, pids
 
@@ -235,6 +236,15 @@ def test_the_workers_environment_is_an_allow_list(sup: Supervisor, monkeypatch: 
     environment = sup.call("f", "environment")
     assert environment["MALLOC_ARENA_MAX"] == "2"
     assert not [name for name in environment if "API_KEY" in name or name.startswith("OPENAI")]
+
+
+def test_in_a_keys_place_stands_what_means_it(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process (X3): so that code which reads a provider's variable goes on; other variables are not there at all."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MY_API_KEY"):
+        monkeypatch.setenv(name, "sk-of-the-host-alone")
+    environment = supervise(size=1, env={"ANTHROPIC_API_KEY": "sk-of-the-pool"}).call("f", "environment")
+    assert "sk-of-the-host-alone" not in environment.values() and "MY_API_KEY" not in environment
+    assert (environment["OPENAI_API_KEY"], environment["ANTHROPIC_API_KEY"]) == (starting.HELD_KEY, "sk-of-the-pool")
 
 
 def test_the_host_starts_with_all_workers_ready_or_starting(sup: Supervisor) -> None:

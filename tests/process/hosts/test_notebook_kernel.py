@@ -14,7 +14,7 @@ from tests.support.hosts.kernel import Kernel, kernel
 pytest.importorskip("jupyter_client", reason="a kernel needs ipykernel: pip install ipykernel")
 pytest.importorskip("ipykernel", reason="a kernel needs ipykernel: pip install ipykernel")
 
-QA = '''
+QA = """
 import dspy
 
 SUFFIX = "!"
@@ -33,7 +33,7 @@ class QA(dspy.Module):
         draft = self.draft(question=question).draft
         answer = self.check(question=question, draft=draft).answer
         return dspy.Prediction(answer=dressed(answer), cell="first", version=self.version)
-'''
+"""
 
 
 def answer(messages: list[dict[str, Any]]) -> dict[str, str]:
@@ -80,7 +80,12 @@ def test_a_cell_awaits_streams_evaluates_optimizes_saves_and_loads(notebook: Ker
     notebook.run(QA)
     notebook.run("qa = dspex.module(QA)")
     assert notebook.run("(await qa.acall(question='?')).answer") == "'yes!'"
-    assert notebook.run("'perhaps' in ''.join(str(part.text) for part in qa.stream(question='?') if hasattr(part, 'text'))") == "True"
+    assert (
+        notebook.run(
+            "'perhaps' in ''.join(str(part.text) for part in qa.stream(question='?') if hasattr(part, 'text'))"
+        )
+        == "True"
+    )
     notebook.run("rows = [{'question': str(n), 'answer': 'yes!'} for n in range(4)]")
     notebook.run("def right(example, prediction, trace=None):\n    return example['answer'] == prediction['answer']")
     assert notebook.run("dspex.evaluate(qa, rows, right).score") == "100.0"

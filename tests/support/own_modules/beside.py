@@ -18,9 +18,8 @@ from tests.support.own_modules.plain_values import plain
 from tests.support.paths import ROOT
 
 HERE = "tests.support.own_modules"
-_WANTED = re.compile(
-    r"`\[\[ ## (\w+) ## \]\]`(?: \(must be formatted as a valid Python ([^)]+)\))?|`(\w+)`(?: \(must[^)]*Python ([^)]+)\))?"
-)
+_KIND = r"(?: \(must be formatted as a valid Python ([^)]+)\))?"
+_WANTED = re.compile(rf"`\[\[ ## (\w+) ## \]\]`{_KIND}|`(\w+)`{_KIND}")
 _BY_KIND = {"int": 4, "float": 0.5, "bool": True}
 _BY_NAME = {
     "next_tool_args": {"city": "Rome"},
@@ -94,15 +93,15 @@ class Dspy:
 
 
 def here(
-    program: Any, lm: FakeLM, how: str = "call", args: tuple[Any, ...] = (), inputs: Mapping[str, Any] = {}
+    program: Any, lm: FakeLM, how: str = "call", args: tuple[Any, ...] = (), inputs: Mapping[str, Any] | None = None
 ) -> Seen:
     """What DSPex makes of it, and the messages that its worker sent."""
     before = len(lm.requests)
 
     def called() -> Any:
         if how == "acall":
-            return asyncio.run(program.acall(*args, **inputs))
-        return program(*args, **inputs)
+            return asyncio.run(program.acall(*args, **inputs or {}))
+        return program(*args, **inputs or {})
 
     return _seen(called, lm, before)
 

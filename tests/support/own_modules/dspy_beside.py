@@ -1,7 +1,8 @@
 """DSPy beside: own modules called in plain DSPy, in a process of its own. JSON lines in and out.
 
 A request is {"what", "init", "inputs", "args", "how", "load", "model": {"api_base", "api_key"}, "adapter"}; the answer
-{"value"} or {"error": {"type", "message"}}. As in DSPy, an instance is made once and called often: by `what` and `init`.
+{"value"} or {"error": {"type", "message"}}. As in DSPy, an instance is made once
+(by `what` and `init`) and called often.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+from pathlib import Path
 
 import dspy
 import pydantic
@@ -53,7 +54,7 @@ class Returns(dspy.Module):
             "bool": lambda: True,
             "bytes": lambda: b"\x00\xff",
             "dict": lambda: {"answer": out.answer, "n": 1},
-            "empty": lambda: {},
+            "empty": dict,
             "list": lambda: [out.answer, 2],
             "tuple": lambda: (out.answer, 2, None),
             "prediction": lambda: out,
@@ -131,8 +132,7 @@ class Fails(dspy.Module):
 class FailsToBuild(dspy.Module):
     def __init__(self, path: str = "/nowhere/at/all.txt"):
         super().__init__()
-        with open(path) as file:
-            self.text = file.read()
+        self.text = Path(path).read_text()
 
     def forward(self, question):
         return self.text

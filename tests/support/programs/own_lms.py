@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -91,6 +92,17 @@ class Asking(dspy.Module):
     def _at_import(self, question: str) -> Any:
         with dspy.context(lm=STRONG):
             return self.predict(question=question)
+
+
+class ReadsItsKey(dspy.Module):
+    """Reads its key from the environment, as DSPy's documentation has it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.lm = dspy.LM("openai/gpt-4o-mini", api_key=os.environ["OPENAI_API_KEY"], **options)
+
+    def forward(self, question: str) -> Any:
+        return dspy.Predict(SIG)(question=question, lm=self.lm)
 
 
 class OnlyAwaiting(dspy.Module):

@@ -17,6 +17,7 @@ import dspy
 from dspy.utils.exceptions import LMConfigurationError, LMUnsupportedFeatureError
 
 from ..failure import Failure
+from ..starting import HELD_KEY
 from .call_context import running
 from .dspy_errors import ParentRefused, error_of
 from .dspy_parts import CLIENT_KEYS
@@ -91,7 +92,7 @@ class CallLMs:
 
     def record(self, lm: AskedLM, options: Mapping[str, Any]) -> Record:
         """Return the parent's record of a language model; as `carrier`."""
-        clients = {name: value for name, value in options.items() if name in CLIENT_KEYS}
+        clients = {name: value for name, value in options.items() if name in CLIENT_KEYS and value != HELD_KEY}
         return self._of_call(lm, clients) or self._described(lm, clients)
 
     def forget(self, carrier: FallbackLM) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -20,11 +20,13 @@ from .call_context import running
 from .own_modules import method_of
 
 
-def result_from(program: dspy.Module, arguments: Mapping[str, Any], *, awaits: bool = False) -> Any:
+def result_from(
+    program: dspy.Module, arguments: Sequence[Any], inputs: Mapping[str, Any], *, awaits: bool = False
+) -> Any:
     """Call a program and return its result; blocks."""
     if _is_awaited(program, awaits=awaits):
-        return _run(program.acall(**arguments))
-    result = program(**arguments)
+        return _run(program.acall(*arguments, **inputs))
+    result = program(*arguments, **inputs)
     return _run(result) if inspect.isawaitable(result) or inspect.isasyncgen(result) else result
 
 

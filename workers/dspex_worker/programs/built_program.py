@@ -12,6 +12,7 @@ from typing import Any
 import dspy
 
 from ..types.annotation_facts import takes_text
+from .call_arguments import placed, positions
 from .dspy_errors import invalid_input
 from .host_tools import names_tools, tools_in
 from .module_registry import MODULES
@@ -89,7 +90,8 @@ class BuiltProgram:
                 hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'nothing'}."
                 raise invalid_input(f"{self.name} takes no input {name!r}; {hint}", name)
         try:
-            taken.bind(**inputs)
+            arguments, named = placed(taken, inputs)
+            taken.bind(*arguments, **named)
         except TypeError as error:
             raise invalid_input(f"{self.name} takes {', '.join(names)}: {error}.") from None
 
@@ -109,7 +111,8 @@ class BuiltProgram:
             texts = [name for name, field in fields.items() if takes_text(field.annotation)]
         predictors = [name for name, _ in self.program.named_predictors()]
         found = {"inputs": names, "required": required, "texts": texts, "predictors": predictors}
-        return {**found, "takes_any": takes_any}
+        by_position, rest = positions(taken) if self.is_own and taken is not None else (names, None)
+        return {**found, "takes_any": takes_any, "positional": by_position, "rest": rest}
 
     # -- beside other calls --
 
@@ -127,7 +130,7 @@ def taken_by(program: Any) -> inspect.Signature | None:
     if isinstance(program, FunctionModule):
         return signature_of(program.function)
     if type(program).__call__ is not dspy.Module.__call__:
-        return None
+        return signature_of(program.__call__)
     method = method_of(program, "forward") or method_of(program, "aforward")
     return None if method is None else signature_of(method)
 

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..failure import Failure
+from ..starting import HELD_KEY
 from .call_context import running
 from .dspy_errors import error_of
 from .dspy_parts import AsyncTransportResponse, NoAnswer, TransportResponse
 from .lm_fallbacks import FallbackTurn
 
-PLACEHOLDER_KEY = "held-by-the-parent"
+PLACEHOLDER_KEY = HELD_KEY
 _END = object()
 
 

@@ -5,6 +5,7 @@ The constructor and the methods are the user's and stay as they are; what they r
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -27,8 +28,8 @@ class FunctionModule(dspy.Module):  # type: ignore[misc]
         super().__init__()
         self.function = function
 
-    def forward(self, **inputs: Any) -> Any:
-        return self.function(**inputs)
+    def forward(self, *arguments: Any, **inputs: Any) -> Any:
+        return self.function(*arguments, **inputs)
 
 
 def program_from(
@@ -134,6 +135,9 @@ def _constructor(cls: Any) -> Any:
 def _is_factory(function: Callable[..., Any], parts: Mapping[str, Any], init: Mapping[str, Any]) -> bool:
     if init or "tools" in parts:
         return True
+    if isinstance(function, functools.partial):
+        made = function.func
+        return (isinstance(made, type) and issubclass(made, dspy.Module)) or _is_factory(made, parts, init)
     if (returned := _returned_type(function)) is not None:
         return isinstance(returned, type) and issubclass(returned, dspy.Module)
     signature = signature_of(function)

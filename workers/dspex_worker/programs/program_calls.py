@@ -11,10 +11,11 @@ from ..failure import Failure
 from ..types import nested_values
 from .async_programs import result_from
 from .built_program import BuiltProgram
+from .call_arguments import placed
 from .call_context import SIGHT, CallUsage, ErrorRecorder
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
-from .exact_outputs import cleaned, exact, stands_for_itself
+from .exact_outputs import cleaned, exact, split
 from .modules import check_config
 from .wire_values import to_wire
 
@@ -25,13 +26,14 @@ Adapter = str | Mapping[str, Any] | None  # see `adapter_named`
 
 def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str, Any], *, awaits: bool = False) -> Any:
     """Call a program with options for its LM calls, in the way that it takes them."""
+    first, named = placed(built.taken, arguments) if built.is_own else ((), arguments)
     if not options:
-        return result_from(built.program, arguments, awaits=awaits)
+        return result_from(built.program, first, named, awaits=awaits)
     if built.takes_config:
         return built.program(**arguments, config=dict(options))
     lm = dspy.settings.lm
     with dspy.context(lm=None if lm is None else lm.copy(**options)):
-        return result_from(built.program, arguments, awaits=awaits)
+        return result_from(built.program, first, named, awaits=awaits)
 
 
 def configured(built: BuiltProgram, lm: Any, options: Mapping[str, Any]) -> Any:
@@ -77,15 +79,6 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
     if any(objects for _, objects in forms):
         result["exact"] = [objects for _, objects in forms]
     return result
-
-
-def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return outputs as plain data, and those that are more than that in their exact forms."""
-    if not is_exact:
-        return cleaned(to_wire(outputs)), {}
-    forms = {str(name): exact(value) for name, value in outputs.items()}
-    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
-    return {name: None if name in objects else form for name, form in forms.items()}, objects
 
 
 def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict[str, Any]:
