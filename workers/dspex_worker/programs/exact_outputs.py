@@ -106,7 +106,7 @@ def _object(value: Any, kind: type, depth: int) -> Any:
         return {"record": [_name(kind), _forms(given, depth)]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         return {"row": [_name(kind), [exact(item, depth) for item in value]]}
-    if isinstance(value, Mapping) or hasattr(value, "toDict"):
+    if isinstance(value, Mapping | dspy.Example):
         return exact(dict(value.items()), depth)
     if isinstance(value, list | tuple | set | frozenset):
         base = next(base for base in _SEQUENCES if isinstance(value, base))
