@@ -109,7 +109,7 @@ def _object(value: Any, kind: type, depth: int) -> Any:
         return {"row": [_name(kind), [exact(item, depth) for item in value]]}
     if isinstance(value, dspy.Example):  # a prediction within a prediction
         return {"prediction": _forms({str(name): item for name, item in value.items()}, depth)}
-    if isinstance(value, Mapping) or hasattr(value, "toDict"):
+    if isinstance(value, Mapping):
         return exact(dict(value.items()), depth)
     if isinstance(value, list | tuple | set | frozenset):
         base = next(base for base in _SEQUENCES if isinstance(value, base))
