@@ -1,7 +1,7 @@
 """Tell which inputs a user's method takes, and place them: by name where it can be, else by position. Pure.
 
-Inputs come by name. What a method takes by position alone, and the rest that a `*name` takes (a list under that name), are
-placed here.
+Inputs come by name. What a method takes by position alone, and the rest that a `*name` takes (a list under that name),
+are placed here.
 """
 
 from __future__ import annotations

@@ -27,12 +27,12 @@ def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str
     """Call a program with options for its LM calls, in the way that it takes them."""
     first, named = placed(built.taken, arguments) if built.is_own else ((), arguments)
     if not options:
-        return result_from(built.program, first, named, awaits=awaits)
+        return result_from(built.program, first, named, loop=built.loop, awaits=awaits)
     if built.takes_config:
         return built.program(**arguments, config=dict(options))
     lm = dspy.settings.lm
     with dspy.context(lm=None if lm is None else lm.copy(**options)):
-        return result_from(built.program, first, named, awaits=awaits)
+        return result_from(built.program, first, named, loop=built.loop, awaits=awaits)
 
 
 def configured(built: BuiltProgram, lm: Any, options: Mapping[str, Any]) -> Any:
