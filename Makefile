@@ -10,10 +10,10 @@ DOCS   := $(VENV)/.docs-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
-.PHONY: help setup demo quick test check docs format bench chaos fuzz soak kills cgroup slow parity clean
+.PHONY: help setup demo quick test check check-all versions docs format bench chaos fuzz soak kills cgroup slow parity clean
 
 help:            ## what there is
-	@grep -E '^[a-z]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 setup: $(READY)  ## a virtualenv with DSPex and all that the demo and the tests need
 
@@ -53,6 +53,12 @@ check: $(READY) $(DOCS)  ## what CI runs: format, lint, strict types, import dir
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(MAKE) test
 
+check-all: check ## and the unit tests and the worker route on every Python and DSPy that can be had
+	$(BIN)/python -m tests.support.versions --unit $(ARGS)
+
+versions: $(READY) ## the worker route on every Python and DSPy that can be had
+	$(BIN)/python -m tests.support.versions $(ARGS)
+
 docs: $(DOCS)    ## the documentation as a site, in site/
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -90,4 +96,4 @@ parity: $(READY) ## 100,000 random comparisons with DSPy itself; SEED=... repeat
 		tests/parity/test_tools.py -k dspys_own
 
 clean:           ## remove what was built
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .versions build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -260,7 +260,7 @@ def swallow(ctx: Context, seconds: float) -> int:
         try:
             while time.monotonic() < until:
                 pass
-        except BaseException:
+        except BaseException:  # what this command is for: it heeds no cancel
             caught += 1
     return caught
 

@@ -115,7 +115,7 @@ WHAT_HAPPENED = {
     Name.WORKER_KILLED: "the supervisor killed a worker; `reason` says why",
     Name.WORKER_RECYCLING: "a worker is being replaced as planned",
     Name.WORKER_RETIRING: "a worker takes no new calls and will be replaced",
-    Name.WORKER_LOGGED: "code in a worker wrote a log line; the level is its own",
+    Name.WORKER_LOGGED: "code in a worker printed or logged something; the level is its own",
     Name.WORKER_REPORTED: "code in a worker called `ctx.emit`",
     Name.CALL_REDISPATCHED: "a call was sent to another worker after a death",
     Name.CALL_ABANDONED: "a caller left; the call keeps its slot until it ends",
@@ -129,6 +129,7 @@ WHAT_HAPPENED = {
     Name.LM_RETRIED: "a request to a model failed and is tried again",
     Name.LM_RESENT: "a request was sent again, since its kept connection was closed",
     Name.LM_FAILED_OVER: "the next of `fallbacks` is asked",
+    Name.LM_TRUNCATED: "an answer was cut at its length: max_tokens, or the model's context, was used up",
     Name.LM_LIMITED: "a request waits for the rate limit",
     Name.LM_CIRCUIT_OPENED: "an endpoint kept failing and is not asked for a while",
     Name.LM_CIRCUIT_CLOSED: "it answers again",
@@ -145,7 +146,8 @@ EVENTS = """\
 {note}
 `Supervisor.on_event(fn)` calls `fn(event)` on the events thread, with `event.name`, `event.facts`, `event.time` and
 `event.level`. Every event also goes to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an
-input or a key.
+input or a key, but `dspex.worker.logged`: its `text` is what your code in a worker printed or logged. It goes to the
+logger `dspex.worker.<pool>` ([Inspecting calls](../guides/inspecting-calls.md#what-workers-print-and-log)).
 
 `facts` name the `pool`, `worker`, `session` and `call` where there is one; the end of a worker has a `reason`.
 

@@ -29,6 +29,12 @@ _HOMES = {
     "template": "templates",
     "Prediction": "types.prediction",
     "Chunk": "types.chunk",
+    "TraceStep": "types.trace_step",
+    "BaseCallback": "types.base_callback",
+    "Component": "types.component",
+    "HistoryEntry": "lm.call_history",
+    "history": "defaults",
+    "inspect_history": "defaults",
     "Program": "programs.program",
     "predict": "programs.predict",
     "apredict": "programs.predict",
@@ -101,10 +107,13 @@ if TYPE_CHECKING:
     from .control import connect as connect
     from .defaults import configure as configure
     from .defaults import default_supervisor as default_supervisor
+    from .defaults import history as history
+    from .defaults import inspect_history as inspect_history
     from .defaults import usage as usage
     from .errors import *  # noqa: F403
     from .events import Event as Event
     from .lm.cache import Cache as Cache
+    from .lm.call_history import HistoryEntry as HistoryEntry
     from .lm.record import LM as LM
     from .lm.usage import Account as Account
     from .pipelines.core.results import Optimization as Optimization
@@ -163,7 +172,9 @@ if TYPE_CHECKING:
     from .signatures.signature import signature as signature
     from .templates import template as template
     from .types.audio import Audio as Audio
+    from .types.base_callback import BaseCallback as BaseCallback
     from .types.chunk import Chunk as Chunk
+    from .types.component import Component as Component
     from .types.content import History as History
     from .types.file import File as File
     from .types.image import Image as Image
@@ -171,6 +182,7 @@ if TYPE_CHECKING:
     from .types.tool import Tool as Tool
     from .types.tool_calls import ToolCallResults as ToolCallResults
     from .types.tool_calls import ToolCalls as ToolCalls
+    from .types.trace_step import TraceStep as TraceStep
     from .usage_stats import UsageStats as UsageStats
 
 

@@ -7,15 +7,18 @@ need. Any thread.
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
 
-from .errors import NotConfigured, SettingsError
+from .errors import InvalidInput, NotConfigured, SettingsError
+from .lm.observing import Observing
 from .scoped_defaults import scoped
 
 if TYPE_CHECKING:
     from .config import Config
+    from .lm.call_history import HistoryEntry
     from .lm.lm_client import LMClient
     from .lm.named_lms import LMLike as LMLike
     from .lm.named_lms import NamedLMs
@@ -40,6 +43,7 @@ class Defaults:
         self._supervisor: Supervisor | None = None
         self._is_given = False  # the supervisor is the user's own
         self._client: LMClient | None = None
+        self.observing = Observing()
 
     def configure(
         self,
@@ -50,9 +54,12 @@ class Defaults:
         supervisor: Supervisor | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
+        history: bool | int | None = None,
+        callbacks: Iterable[Any] | None = None,
     ) -> None:
         """See `dspex.configure`."""
         with self._lock:
+            self.observing.configure(history=history, callbacks=callbacks)
             if budget_usd is not None or budget_tokens is not None:
                 self.client().usage.total.set_budget(usd=budget_usd, tokens=budget_tokens)
             if config is not None or supervisor is not None:
@@ -141,6 +148,7 @@ class Defaults:
     def renew_lock(self) -> None:
         """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
+        self.observing.history.renew_lock()
 
     def _settings(self) -> Config:
         from .config import Config, load
@@ -205,13 +213,17 @@ def configure(
     supervisor: Supervisor | None = None,
     budget_usd: float | None = None,
     budget_tokens: int | None = None,
+    history: bool | int | None = None,
+    callbacks: Iterable[Any] | None = None,
 ) -> None:
     """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
     `lms` gives LMs names ({"cheap": "openai/gpt-4o-mini"}) by which `lm=` takes them anywhere; the mapping replaces one
     that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which
     you start and stop. A budget bounds what the whole process uses of language models: requests after it raise
-    BudgetExceeded (math.inf ends that).
+    BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
+    answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
+    of every program's call: see `dspex.BaseCallback`; an empty list ends that.
 
     Raises:
         SettingsError: the default supervisor runs already, or a value cannot be.
@@ -222,7 +234,14 @@ def configure(
     if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
         raise SettingsError(f"supervisor is {supervisor!r}; it is a dspex.Supervisor.", key="supervisor")
     _defaults.configure(
-        lm=lm, lms=lms, config=config, supervisor=supervisor, budget_usd=budget_usd, budget_tokens=budget_tokens
+        lm=lm,
+        lms=lms,
+        config=config,
+        supervisor=supervisor,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+        history=history,
+        callbacks=callbacks,
     )
 
 
@@ -288,6 +307,37 @@ def client() -> LMClient:
 def release_client() -> None:
     """Close what the process's LM client keeps open for later requests; it opens anew when used."""
     _defaults.release_client()
+
+
+def observing() -> Observing:
+    """Return what this process wants to see of its calls."""
+    return _defaults.observing
+
+
+def history() -> tuple[HistoryEntry, ...]:
+    """Return the requests to language models that were kept, with their answers, the oldest first.
+
+    They are kept for programs with `using(history=True)`, and for all after `dspex.configure(history=True)`: at most
+    1,000 (or as many as were asked for), and 64 MiB of text.
+    """
+    return _defaults.observing.history.entries()
+
+
+def inspect_history(n: int = 1, file: TextIO | None = None) -> str:
+    """Print the last n entries of `history()` as `dspy.inspect_history` does, to stdout or `file`; return the text.
+
+    Raises:
+        InvalidInput: n is no whole number, or less than 1.
+    """
+    from .lm.history_text import text_of
+
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InvalidInput(f"n is {n!r}; it is a whole number, 1 or more.", field="n")
+    shown = history()[-n:]
+    out = sys.stdout if file is None else file
+    if out is not None:
+        print(text_of(shown, colors=file is None and out.isatty()), file=out, end="")
+    return text_of(shown)
 
 
 def usage() -> UsageStats:

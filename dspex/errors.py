@@ -615,6 +615,17 @@ class LMUnsupportedModelError(LMInvalidRequestError):
     """The endpoint does not serve this model."""
 
 
+class LMRefusedError(LMProviderError):
+    """The model gave no answer: it refused, or a content filter held it back; `refusal` is what was said, if anything.
+
+    What was answered in part is no error: the prediction's `finish_reason` is then "content_filter".
+    """
+
+    def __init__(self, message: str = "", *, refusal: str = "", **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.refusal = refusal
+
+
 class LMTimeoutError(LMProviderError, TimeoutError):
     """The provider, or the wait for it, took too long (408, 504)."""
 

@@ -57,6 +57,7 @@ class Name(StrEnum):
     LM_RETRIED = "dspex.lm.retried"  # info
     LM_RESENT = "dspex.lm.resent"  # info
     LM_FAILED_OVER = "dspex.lm.failed_over"  # warning
+    LM_TRUNCATED = "dspex.lm.truncated"  # warning
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
@@ -84,6 +85,7 @@ _LEVELS: dict[Name, int] = {
     Name.SESSION_LOST: logging.WARNING,
     Name.INPUT_SUSPECTED: logging.WARNING,
     Name.LM_FAILED_OVER: logging.WARNING,
+    Name.LM_TRUNCATED: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.CACHE_REFUSED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,
@@ -203,10 +205,38 @@ class Bus:
 
 def write_log(event: Event) -> None:
     """Write the event's log line, on the calling thread; the bus does it for what it carries."""
+    if event.name is Name.WORKER_LOGGED:
+        _write_output(event)
+        return
     logger = logging.getLogger("dspex")
     if logger.isEnabledFor(event.level):
         facts = _clean(event.facts)
         logger.log(event.level, _renderer()(None, "", {"event": event.name.value, **facts}))
+
+
+def _write_output(event: Event) -> None:
+    """Write what a worker printed or logged to its pool's logger, as one record; see `log_of_workers`."""
+    facts = event.facts
+    logger = log_of_workers().getChild(str(facts.get("pool")))
+    if logger.isEnabledFor(event.level):
+        text = str(facts.get("text")).replace("\n", "\n    ")  # no line of it can pass for a record of its own
+        known = {name: facts.get(name) for name in ("worker", "pid", "call")}
+        ids = [f"{name}={known[name]}" for name in ("pid", "call") if known[name]]
+        source = str(facts.get("logger"))
+        where = " ".join([str(known["worker"]), *ids, source])
+        logger.log(event.level, "[%s] %s", where, text, extra={**known, "source": source})
+
+
+@functools.lru_cache(maxsize=1)
+def log_of_workers() -> logging.Logger:
+    """Return the logger above those of the pools (`dspex.worker.<pool>`): INFO and above, unless the host set a level.
+
+    It has no handler: without one of the host's, `logging` shows what is WARNING and above on stderr.
+    """
+    logger = logging.getLogger("dspex.worker")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    return logger
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ do. Any thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .adapters.adapter_names import ADAPTERS
 from .errors import SettingsError, UnknownName
 from .lm.named_lms import is_name, lm_from, named
+from .lm.observing import checked_callbacks
 
 if TYPE_CHECKING:
     from .adapters.adapter_names import Adapter
@@ -37,6 +38,14 @@ class ScopedDefaults:
     adapter: str | None = None
     lms: Mapping[str, LM] = field(default_factory=lambda: NOTHING)
     config: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    history: bool | None = None  # whether requests and answers are kept in the process's history
+    trace: bool = False
+    callbacks: tuple[Any, ...] = ()
+
+    @property
+    def sees(self) -> bool:
+        """Whether it says something of what is seen of calls."""
+        return self.history is not None or self.trace or bool(self.callbacks)
 
     @property
     def is_of_lms(self) -> bool:
@@ -68,11 +77,15 @@ def context(
     adapter: Adapter | None = None,
     lms: Mapping[str, LMLike] | None = None,
     config: Mapping[str, Any] | None = None,
+    history: bool | None = None,
+    trace: bool | None = None,
+    callbacks: Iterable[Any] | None = None,
 ) -> Generator[None]:
     """Set defaults for the calls of this block, on both routes; what a program or a call names itself goes before them.
 
     `lm` is an LM, a model's name or a configured name; `lms` gives LMs names inside the block; `config` is options of
-    LM calls, as in `Program.using`.
+    LM calls, as in `Program.using`. `history`, `trace` and `callbacks` say what is seen of the calls of the block:
+    whether they are kept in `dspex.history()`, have a trace, and whom else they call back.
 
     Raises:
         SettingsError, UnknownName: a value that cannot be.
@@ -83,6 +96,9 @@ def context(
         adapter=outer.adapter if adapter is None else _checked_adapter(adapter),
         lms=outer.lms if lms is None else MappingProxyType({**outer.lms, **named(lms)}),
         config=outer.config if config is None else MappingProxyType({**outer.config, **_checked_config(config)}),
+        history=outer.history if history is None else _checked_switch("history", history),
+        trace=outer.trace if trace is None else _checked_switch("trace", trace),
+        callbacks=(*outer.callbacks, *checked_callbacks(callbacks or ())),
     )
     token = _scope.set(made)
     try:
@@ -95,6 +111,12 @@ def _checked_adapter(adapter: Any) -> str:
     if adapter not in ADAPTERS:
         raise UnknownName("adapter", str(adapter), ADAPTERS, where="dspex.context()")
     return str(adapter)
+
+
+def _checked_switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{key} is {value!r}; it is True or False here.", key=key)
+    return value
 
 
 def _checked_config(config: Any) -> Mapping[str, Any]:

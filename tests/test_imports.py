@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
-    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates, setting_values",
+    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates, setting_values, html_views, "
+    "cancel_flag",
     "events, config, settings_exposure",
     "lm",
     "types",
@@ -33,13 +34,14 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 WORKER_FLOORS = (
-    "wire, types, stdio, signals, starting, saved_state, user_calls, failure, exits, own_imports, __init__",
+    "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
+    "__init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory",
     "session_state, user_code, error_report, reaping",
     "parent_calls",
     "context",
-    "bridge, builtin_commands",
+    "bridge, builtin_commands, output_log",
     "running_call, leader_follower, bridge_loader",
     "execution, interrupter",
     "runtime",
@@ -51,7 +53,17 @@ APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
 SHARED_WITH_WORKERS = tuple(
     f"dspex_worker.{name}"
-    for name in ("wire", "types", "lifeline", "memory", "signals", "starting", "saved_state", "user_calls")
+    for name in (
+        "wire",
+        "types",
+        "lifeline",
+        "memory",
+        "signals",
+        "starting",
+        "saved_state",
+        "user_calls",
+        "output_limit",
+    )
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
 

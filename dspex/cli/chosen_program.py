@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def chosen_program(options: argparse.Namespace) -> Generator[ShellProgram | ServedProgram]:
-    """Yield the program; what was started or connected for it has ended after the block.
+def chosen_program(options: argparse.Namespace, *, size: int | None = 1) -> Generator[ShellProgram | ServedProgram]:
+    """Yield the program; what was started or connected for it has ended after the block. `size`: of a pool of its own.
 
     Raises:
         SettingsError, InvalidInput, UnknownName, SignatureError: it cannot be made.
         NotRunning: no supervisor answers there.
     """
     if not is_served(options):
-        with own_program(options) as program:
+        with own_program(options, size=size) as program:
             yield ShellProgram(program)
         return
     from .served_program import served_program

@@ -48,8 +48,12 @@ def check_packages() -> Check:
     if missing:
         return Check("packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     dspy = found["dspy"] or ""
-    if not dspy.startswith("3.4."):
-        return Check("packages", "fail", detail, f"DSPex speaks DSPy 3.4, not {dspy}: pip install 'dspy>=3.4.1,<3.5'")
+    if not dspy.startswith(("3.3.", "3.4.")):
+        remedy = f"DSPex was tried with DSPy 3.3.1 to 3.4, not {dspy}: pip install 'dspy>=3.4.1,<3.5'"
+        return Check("packages", "fail", detail, remedy)
+    if dspy == "3.4.0" or dspy.startswith("3.3."):
+        remedy = "all programs run in workers; for the native side: pip install 'dspy>=3.4.1,<3.5'"
+        return Check("packages", "warn", detail, remedy)
     return Check("packages", "ok", detail)
 
 

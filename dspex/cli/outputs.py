@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,7 +87,7 @@ class _ShownFields:
         self._field = None
 
     def has(self, name: str, value: Any) -> bool:
-        return isinstance(value, str) and self.texts.get(name, "").strip() == value.strip()
+        return self.texts.get(name, "").strip() == _text(value).strip()
 
 
 def _print_fields(fields: Mapping[str, Any], *, named: bool = False) -> None:
@@ -94,7 +95,7 @@ def _print_fields(fields: Mapping[str, Any], *, named: bool = False) -> None:
         _print_value(next(iter(fields.values())))
         return
     for name, value in fields.items():
-        text = value if isinstance(value, str) else _json(value)
+        text = _text(value)
         print_line(f"{name}:\n{text}" if "\n" in text else f"{name}: {text}")
 
 
@@ -105,7 +106,5 @@ def _print_value(value: Any) -> None:
         print_json(value)
 
 
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

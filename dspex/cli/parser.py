@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +49,14 @@ class _ShowVersion(argparse.Action):
         parser.exit(message=f"dspex {version('dspex')}\n")
 
 
-def _command(commands: Any, name: str, text: str, run: Runner, *, finds: bool = True) -> argparse.ArgumentParser:
-    """Add a command; `finds` gives it the options that say which supervisor is meant."""
+def _command(
+    commands: Any, name: str, text: str, run: Runner | None = None, *, module: str = "", finds: bool = True
+) -> argparse.ArgumentParser:
+    """Add a command, which the function of its name runs; that is in `module` (default: the command's own).
+
+    `finds` gives it the options that say which supervisor is meant.
+    """
+    run = run or functools.partial(_run_in, module or f"{name}_command", name)
     added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     added.set_defaults(run=run)
     added.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -58,13 +66,13 @@ def _command(commands: Any, name: str, text: str, run: Runner, *, finds: bool = 
     return added
 
 
+def _run_in(module: str, name: str, options: argparse.Namespace) -> int:
+    code: int = getattr(importlib.import_module(f".{module}", __package__), name)(options)
+    return code
+
+
 def _run(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .run_command import run as run_program
-
-        return run_program(options)
-
-    command = _command(commands, "run", "run a program once and print what it returns", run)
+    command = _command(commands, "run", "run a program once and print what it returns")
     _program(command)
     command.add_argument("inputs", nargs="*", metavar="NAME=VALUE", help="text, or JSON where the input is no text; "
                          "NAME:=JSON; NAME=@FILE; NAME=- is standard input; or one JSON object, or '-'")  # fmt: skip
@@ -73,12 +81,7 @@ def _run(commands: Any) -> None:
 
 
 def _evaluate(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .evaluate_command import evaluate
-
-        return evaluate(options)
-
-    command = _command(commands, "evaluate", "score a program on the rows of a file", run)
+    command = _command(commands, "evaluate", "score a program on the rows of a file")
     _program(command)
     command.add_argument("data", metavar="FILE", help=".jsonl, .json or .csv; '-' is JSON lines from standard input")
     command.add_argument("--metric", required=True, metavar="METRIC", help="exact_match, f1, ..., or module:function")
@@ -108,12 +111,7 @@ def _program(command: argparse.ArgumentParser) -> None:
 
 
 def _start(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .start_command import start
-
-        return start(options)
-
-    command = _command(commands, "start", "run a supervisor until it is told to stop", run)
+    command = _command(commands, "start", "run a supervisor until it is told to stop")
     command.add_argument("--config", metavar="FILE", help="settings file (default: $DSPEX_CONFIG, else none)")
     command.add_argument("--lm", metavar="MODEL", help="the default language model, such as openai/gpt-4o-mini")
     ground = command.add_mutually_exclusive_group()
@@ -130,44 +128,24 @@ def _start(commands: Any) -> None:
 
 
 def _status(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .status_command import status
-
-        return status(options)
-
-    command = _command(commands, "status", "show what a live supervisor is doing", run)
+    command = _command(commands, "status", "show what a live supervisor is doing")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--watch", nargs="?", type=_seconds, const=1.0, metavar="S", help="again every S seconds (1)")
 
 
 def _health(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .status_command import health
-
-        return health(options)
-
-    command = _command(commands, "health", "say whether each pool can take a call now", run)
+    command = _command(commands, "health", "say whether each pool can take a call now", module="status_command")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _stop(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .stop_command import stop
-
-        return stop(options)
-
-    command = _command(commands, "stop", "stop a supervisor and wait until it is gone", run)
+    command = _command(commands, "stop", "stop a supervisor and wait until it is gone")
     command.add_argument("--grace", type=_seconds, metavar="S", help="for running calls (default: the pools')")
     command.add_argument("--now", action="store_true", help="end running calls; kill it if it does not answer")
 
 
 def _call(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .call_command import call
-
-        return call(options)
-
-    command = _command(commands, "call", "run a command on a worker and print its result as JSON", run)
+    command = _command(commands, "call", "run a command on a worker and print its result as JSON")
     command.add_argument("pool")
     command.add_argument("command")
     command.add_argument("arguments", nargs="*", metavar="JSON | key=value", help="one JSON object ('-': from stdin), "
@@ -179,69 +157,43 @@ def _call(commands: Any) -> None:
 
 
 def _resize(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .pool_commands import resize
-
-        return resize(options)
-
-    command = _command(commands, "resize", "change how many workers a pool has", run)
+    command = _command(commands, "resize", "change how many workers a pool has", module="pool_commands")
     command.add_argument("pool")
     command.add_argument("size", type=_count)
 
 
 def _recycle(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .pool_commands import recycle
-
-        return recycle(options)
-
-    command = _command(commands, "recycle", "replace a pool's workers, one at a time, and wait", run)
+    command = _command(commands, "recycle", "replace a pool's workers, one at a time, and wait", module="pool_commands")
     command.add_argument("pool")
     command.add_argument("--reload", action="store_true", help="import the workers' code anew")
     command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it goes on")
 
 
 def _drain(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .pool_commands import drain
-
-        return drain(options)
-
-    command = _command(commands, "drain", "let a pool take no new calls, and wait until the others have ended", run)
+    command = _command(
+        commands, "drain", "let a pool take no new calls, and wait until the others have ended", module="pool_commands"
+    )
     command.add_argument("pool")
     command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it stays closed")
 
 
 def _forgive(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .pool_commands import forgive
-
-        return forgive(options)
-
-    command = _command(commands, "forgive", "end the quarantine of a call that killed its workers", run)
+    command = _command(
+        commands, "forgive", "end the quarantine of a call that killed its workers", module="pool_commands"
+    )
     command.add_argument("pool")
     command.add_argument("digest", help="as the PoisonCall error and `dspex status` name it")
 
 
 def _events(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .events_command import events
-
-        return events(options)
-
-    command = _command(commands, "events", "print the last events, and with --follow the coming ones", run)
+    command = _command(commands, "events", "print the last events, and with --follow the coming ones")
     command.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
     command.add_argument("--recent", type=_count, metavar="N", help="at most N of the last events")
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
 
 def _doctor(commands: Any) -> None:
-    def run(options: argparse.Namespace) -> int:
-        from .doctor_command import doctor
-
-        return doctor(options)
-
-    command = _command(commands, "doctor", "check this machine and its settings, with a remedy for each fault", run)
+    command = _command(commands, "doctor", "check this machine and its settings, with a remedy for each fault")
     command.add_argument("--config", metavar="FILE", help="settings file to check (default: $DSPEX_CONFIG)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--quick", action="store_true", help="leave out what imports DSPy (seconds)")

@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 
-from ..control.command_client import MARGIN
+from ..control.operator_client import MARGIN
 from ..control.protocol import Verb
 from .exit_codes import FAILED, OK
 from .target import connect, print_line

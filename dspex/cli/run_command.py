@@ -12,6 +12,7 @@ from .named_values import read_words
 from .outputs import print_result, print_stream
 from .target import print_error
 
+MISSING_LM = " Name one with --lm MODEL or the variable DSPEX_LM."
 REFUSED = (InvalidInput, SignatureError, UnknownName)  # while a program is made: the command line is wrong
 
 
@@ -34,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
             else:
                 print_result(program.call(inputs), as_json=options.json)
         except SettingsError as error:
-            return refused(error, "" if error.key != "lm" else " Name one with --lm MODEL or the variable DSPEX_LM.")
+            return refused(error, MISSING_LM if error.key == "lm" else "")
     return OK
 
 
 def refused(error: Exception, more: str = "") -> int:
     """Print what is wrong with the command line or the settings; return the exit code."""
-    print_error(f"{error}{more}")
+    print_error(f"{str(error).splitlines()[0]}{more}")  # what follows shows a place in a text that is before their eyes
     return USAGE

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..control.call_lms import DEFAULT
 from ..control.client import Client, connect
 from ..errors import InvalidInput, SettingsError
 from ..programs import worker_answers
@@ -22,24 +23,22 @@ from .shell_program import InputRules, described_rules, is_file, named_program, 
 if TYPE_CHECKING:
     from ..programs.program import Program
 
-_DEFAULT_LM = "default"  # the service's own
-
 
 @dataclass(frozen=True)
 class ServedProgram:
     """A program of this process's, run by a service; `lm` is one of the service's, by its name."""
 
     client: Client
-    program: Program[Any]
-    lm: str | None
+    spec: Program[Any]  # no `program`: whoever evaluates it must ask the service
+    lm: str
     where: str
 
     @cached_property
     def rules(self) -> InputRules:
         """What it takes."""
-        if not getattr(self.program, "is_open", False):
-            return signature_rules(self.program)
-        answer = self.client.call(GENERAL_POOL, "describe_program", {"spec": self.program.to_wire()})
+        if not getattr(self.spec, "is_open", False):
+            return signature_rules(self.spec)
+        answer = self.client.call(GENERAL_POOL, "describe_program", {"spec": self.spec.to_wire()})
         return described_rules(worker_answers.describes(answer, self.where))
 
     @property
@@ -49,33 +48,38 @@ class ServedProgram:
 
     def call(self, inputs: Mapping[str, Any]) -> Any:
         """Run it and return what it returns."""
-        return self._read(self.client.call(GENERAL_POOL, "run", self._arguments(inputs), timeout=self.program.timeout))
+        timeout = self.spec.timeout
+        return self._read(self.client.call(GENERAL_POOL, "run", self._arguments(inputs), timeout=timeout, lm=self.lm))
 
     async def acall(self, **inputs: Any) -> Any:
         """`call`, awaited."""
-        arguments = self._arguments(inputs)
-        return self._read(await self.client.acall(GENERAL_POOL, "run", arguments, timeout=self.program.timeout))
+        arguments, timeout = self._arguments(inputs), self.spec.timeout
+        return self._read(await self.client.acall(GENERAL_POOL, "run", arguments, timeout=timeout, lm=self.lm))
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Any]:
         """Yield chunks, then what it returns."""
-        arguments = self._arguments(inputs)
-        with self.client.stream(GENERAL_POOL, "run_stream", arguments, timeout=self.program.timeout) as chunks:
+        arguments, timeout = self._arguments(inputs), self.spec.timeout
+        with self.client.stream(GENERAL_POOL, "run_stream", arguments, timeout=timeout, lm=self.lm) as chunks:
             for chunk in chunks:
                 yield worker_answers.chunk(chunk, self.where)
             yield self._read(chunks.value)
 
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        _, wire = self.program.crossed(inputs)
-        adapter = self.program.adapter or "chat"
-        found = {"spec": self.program.to_wire(), "inputs": wire, "lm": self.lm or _DEFAULT_LM, "adapter": adapter}
-        return {**found, "config": dict(self.program.config)}
+        crossed = self.spec.crossed(inputs)
+        if crossed.carried:
+            raise InvalidInput(
+                f"The input {next(iter(crossed.carried))!r} can be given to workers of this process only."
+            )
+        adapter = self.spec.adapter or "chat"
+        spec, config = self.spec.to_wire(), dict(self.spec.config)
+        return {"spec": spec, "inputs": crossed.plain, "adapter": adapter, "config": config}
 
     def _read(self, reply: Any) -> Any:
         found = worker_answers.prediction(reply, self.where)
         if "value" in found:
             return worker_answers.returned(found, self.where)
         return Prediction(
-            self.program.typed(found["outputs"]), usage=found.get("usage") or {}, route=f"python:{self.where}"
+            self.spec.typed(found["outputs"]), usage=found.get("usage") or {}, route=f"python:{self.where}"
         )
 
 
@@ -97,4 +101,4 @@ def served_program(options: argparse.Namespace) -> Generator[ServedProgram]:
     with connect(options.socket, name=options.name) as client:
         if GENERAL_POOL not in client.pools:
             raise SettingsError(f"The service has no pool {GENERAL_POOL!r}, in which programs run.", key="pools")
-        yield ServedProgram(client, program, options.lm, str(client.greeting.get("name") or GENERAL_POOL))
+        yield ServedProgram(client, program, options.lm or DEFAULT, str(client.greeting.get("name") or GENERAL_POOL))

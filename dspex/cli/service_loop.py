@@ -211,7 +211,7 @@ class ServiceLoop:
         before = {number: signal.signal(number, handler) for number in wanted}
         try:
             yield
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the handlers from before come back
             for number, old in before.items():
                 signal.signal(number, old)
             raise

@@ -101,7 +101,7 @@ def own_program(options: argparse.Namespace, *, size: int | None = 1) -> Generat
     Raises:
         SettingsError, InvalidInput, UnknownName, SignatureError: it cannot be made.
     """
-    _find_modules_of(options.program)
+    find_modules_of(options.program)
     defaults.configure(config=_settings(options, size), lm=options.lm)
     try:
         yield named_program(options)
@@ -134,7 +134,7 @@ def named_program(options: argparse.Namespace) -> Program[Any]:
         _refuse("A saved program", {"--init": options.init, "--signature": options.signature})
         program: Program[Any] = load_saved(what).program
         return program.using(**how) if how else program
-    return module(_module_path(what), signature=options.signature, **how, **init)
+    return module(module_path(what), signature=options.signature, **how, **init)
 
 
 def _refuse(what: str, given: Mapping[str, Any]) -> None:
@@ -154,8 +154,8 @@ def _settings(options: argparse.Namespace, size: int | None) -> Config:
     return Config((general,), config.tables, config.source)
 
 
-def _find_modules_of(what: str) -> None:
-    """Let this process and its workers find modules where `python` would."""
+def find_modules_of(what: str) -> None:
+    """Let this process and its workers find modules where `python` would, for what is named by module or file."""
     folder = str(Path(what.rpartition(":")[0] or what).resolve().parent) if is_file(what) else str(Path.cwd())
     if not sys.flags.safe_path and folder not in sys.path:
         sys.path.insert(0, folder)
@@ -167,8 +167,8 @@ def is_file(what: str) -> bool:
     return "->" not in what and (path.endswith(".py") or "/" in path)
 
 
-def _module_path(what: str) -> str:
-    """Return package.module:Class for what is named by its file.
+def module_path(what: str) -> str:
+    """Return package.module:Class for what is named by its file, and as it is for what is named so.
 
     Raises:
         InvalidInput: there is no such file, or it cannot be imported by a name.

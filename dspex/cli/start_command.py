@@ -35,7 +35,7 @@ def start(options: argparse.Namespace) -> int:
     report = StartReport(options.report_fd)
     try:
         return _run(options, report)
-    except BaseException as error:
+    except BaseException as error:  # whoever started us waits for a word, also if this is SystemExit
         report.failed(error)
         raise
 
@@ -148,7 +148,7 @@ def _start_in_background(options: argparse.Namespace) -> int:
             finally:
                 os.close(writing)
             report = pipe.read()  # until it is ready, has failed, or is gone
-        except BaseException:
+        except BaseException:  # also Ctrl-C: a service that nobody saw start must not stay
             if process is not None:
                 _end_unready(process, log)
             raise

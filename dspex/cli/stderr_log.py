@@ -24,6 +24,7 @@ def logging_to_stderr(level: str) -> Generator[None]:
     logger = logging.getLogger("dspex")
     handler = _handler()
     handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setLevel(level.upper())  # the workers' loggers have a level of their own
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level.upper())

@@ -20,6 +20,7 @@ class StreamRequestOptions(TypedDict, total=False):
     session: str | None
     shared: bool  # the session is one that all clients may use
     timeout: float | None  # seconds, the wait in the queue included; None: the pool's call_timeout
+    lm: str | None  # the service's language model of this name or model, "default" for its own, as the argument `lm`
 
 
 class CallRequestOptions(StreamRequestOptions, total=False):

@@ -154,7 +154,7 @@ def _write(path: Path, run: RunFile) -> tuple[RunFile, int]:
         if os.write(descriptor, text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fresh.replace(path)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: a file of ours that names no supervisor must not stay
         os.close(descriptor)
         fresh.unlink(missing_ok=True)
         raise

@@ -17,13 +17,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from ..errors import (
     CallTimeout,
     ConnectionLost,
     InterruptedCall,
-    NotRunning,
     ResourceExhausted,
     UnknownName,
     Unresponsive,
@@ -34,13 +33,10 @@ from .call_request import CallRequestOptions, StreamRequestOptions, call_request
 from .client_connection import ClientConnection
 from .client_handles import Arguments, ClientPool, ClientSession
 from .client_stream import RemoteStream
-from .command_client import MARGIN, PATIENCE
+from .operator_client import MARGIN, PATIENCE, OperatorClient
 from .protocol import Role, Verb
 from .request_fields import Fields
 from .unreachable import explained
-
-if TYPE_CHECKING:
-    from ..pools.stats import PoolHealth, PoolStats
 
 
 def connect(path: str | os.PathLike[str] | None = None, *, name: str | None = None, operator: bool = False) -> Client:
@@ -65,7 +61,7 @@ class AnswerWait(TypedDict):
     is_guess: bool
 
 
-class Client:
+class Client(OperatorClient):
     """A supervisor in another process."""
 
     def __init__(self, path: str | os.PathLike[str], *, operator: bool = False) -> None:
@@ -78,12 +74,6 @@ class Client:
     def close(self) -> None:
         """End the connection: calls under way are cancelled there and fail here, own sessions are dropped."""
         self._connection.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     async def __aenter__(self) -> Client:
         return self
@@ -158,21 +148,6 @@ class Client:
             raise UnknownName("pool", name, self._timeouts)
         return ClientPool(self, name)
 
-    def status(self) -> dict[str, Any]:
-        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
-        status: dict[str, Any] = self.ask(Verb.STATUS, {}, what="status")
-        return status
-
-    def stats(self) -> dict[str, PoolStats]:
-        """Return what each pool is doing now."""
-        pools: dict[str, PoolStats] = self.status()["pools"]
-        return pools
-
-    def health(self) -> dict[str, PoolHealth]:
-        """Return whether each pool can take a call now, and why not."""
-        rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH, {}, what="health")
-        return rows
-
     def events(self, *, follow: bool = False, recent: int | None = None) -> Stream:
         """Return the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
         call = RemoteStream(self._connection, "control", Verb.EVENTS, math.inf, loop=None)
@@ -192,24 +167,28 @@ class Client:
             ) from error
         return events.close
 
-    def stop(self, grace: float | None = None) -> dict[str, Any]:
-        """Ask the supervisor to stop, as `Supervisor.stop(grace)`; returns at once with its {pid, kind}."""
-        answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace}, what="stop")
-        return answer
-
-    def ask(self, verb: str, fields: Fields, *, what: str, wait: float = PATIENCE, is_guess: bool = False) -> Any:
+    def ask(
+        self,
+        verb: str,
+        fields: Fields | None = None,
+        *,
+        what: str = "",
+        wait: float = PATIENCE,
+        is_guess: bool = False,
+    ) -> Any:
         """Make a request and return its answer; wait for it `wait` seconds at most.
 
         If `wait` is a guess, wait as long as the supervisor answers others: a reload over there may have given the pool
         another deadline.
         """
-        request = self._connection.request(verb, fields, what=what)
+        fields = fields or {}
+        request = self._connection.request(verb, fields, what=what or verb)
         try:
             while not request.wait(wait):
                 if not (is_guess and self._answers()) and not request.future.done():
                     raise self._late(verb, fields, wait)
             return request.future.result()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: it is not wanted any more over there
             self._connection.cancel(request)
             raise
 
@@ -226,9 +205,7 @@ class Client:
 
     def _wait_for(self, fields: Fields) -> AnswerWait:
         """Return how long to wait for a call; without a timeout of its own that is only a guess."""
-        timeout = fields.get("timeout")
-        own = self._timeouts.get(fields["pool"], math.inf) if timeout is None else timeout
-        return {"wait": own + MARGIN, "is_guess": timeout is None}
+        return {"wait": self._limit_of(fields) + MARGIN, "is_guess": fields.get("timeout") is None}
 
     async def _aask(self, verb: str, fields: Fields, *, what: str, wait: float, is_guess: bool) -> Any:
         request = self._connection.request(verb, fields, what=what)
@@ -239,17 +216,9 @@ class Client:
                 if not (is_guess and await asyncio.to_thread(self._answers)) and not answer.done():
                     raise self._late(verb, fields, wait)
             return answer.result()
-        except BaseException:
+        except BaseException:  # a cancelled task, as above
             self._connection.cancel(request)
             raise
-
-    def _answers(self) -> bool:
-        """Return whether the supervisor is neither stopped nor stuck."""
-        try:
-            self.health()
-        except (InterruptedCall, NotRunning):
-            return False
-        return True
 
     def _late(self, verb: str, fields: Fields, wait: float) -> InterruptedCall:
         """Return the error for an answer that should be here by now: the supervisor is stopped or stuck."""

@@ -85,7 +85,7 @@ class ClientConnection:
             self._requests[request.id] = request
         try:
             self._post(frame)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: it may have been sent, and nobody waits for its answer
             self.cancel(request)
             raise
         return request

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 from ..errors import UnknownName
 from ..pools.streams import AsyncStream, Stream
 from .call_request import CALL_OPTIONS, CallRequestOptions, StreamRequestOptions
-from .command_client import MARGIN, PATIENCE
+from .operator_client import MARGIN, PATIENCE
 from .protocol import Verb
 from .request_fields import Fields
 

@@ -11,7 +11,7 @@ from ..pools.streams import StreamBuffer
 from . import protocol
 from .client_connection import ClientConnection
 from .client_request import ClientRequest
-from .command_client import MARGIN
+from .operator_client import MARGIN
 from .request_fields import Fields
 
 

@@ -15,20 +15,18 @@ from typing import Any, Unpack
 
 from dspex_worker.wire import Malformed
 
-from ..errors import CallTimeout, ConnectionLost, DspexError, InterruptedCall, Unresponsive
+from ..errors import CallTimeout, ConnectionLost, DspexError, Unresponsive
 from . import error_messages, protocol
 from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
 from .dial import CHUNK, dial, request_frame
+from .operator_client import MARGIN, PATIENCE, OperatorClient
 from .protocol import Kind, Message, Role, Verb
 from .request_fields import Fields
-
-MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
-PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
 
 Arguments = dict[str, Any]
 
 
-class DirectClient:
+class DirectClient(OperatorClient):
     """A supervisor in another process, for one thread that can wait."""
 
     def __init__(self, path: Path, *, role: str = Role.OPERATOR) -> None:
@@ -42,6 +40,7 @@ class DirectClient:
         self.path = path
         self.greeting = hello.greeting
         self.peer_pid = hello.pid
+        self._timeouts = hello.greeting.get("timeouts", {})
         self._sock, self._frames = hello.sock, hello.frames
         self._ids = itertools.count(1)
         self._messages: Iterator[Message] = iter(())
@@ -50,41 +49,15 @@ class DirectClient:
         """End the connection: what runs for it there is cancelled."""
         self._sock.close()
 
-    def __enter__(self) -> DirectClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     # -- an operator's -------------------------------------------------------------------------------------------
-
-    def status(self) -> dict[str, Any]:
-        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
-        status: dict[str, Any] = self.ask(Verb.STATUS)
-        return status
-
-    def health(self) -> dict[str, dict[str, Any]]:
-        """Return whether each pool can take a call now, and why not."""
-        rows: dict[str, dict[str, Any]] = self.ask(Verb.HEALTH)
-        return rows
-
-    def stop(self, grace: float | None) -> None:
-        """Ask the supervisor to stop; returns at once."""
-        self.ask(Verb.STOP, {"grace": grace})
 
     def events(self, *, follow: bool, recent: int | None) -> Iterator[dict[str, Any]]:
         """Yield the last events, and with `follow` the coming ones until the supervisor closes."""
         fields = events_request(follow=follow, recent=recent)
         yield from DirectStream(self, Verb.EVENTS, fields, wait=math.inf if follow else PATIENCE)
 
-    def ask(self, verb: str, fields: Fields | None = None, *, wait: float = PATIENCE) -> Any:
-        """Make a request and return its answer.
-
-        Raises:
-            Unresponsive: none came within `wait` seconds.
-            ConnectionLost: the connection ended meanwhile.
-        """
-        return self._result(self._send(verb, fields or {}), verb, wait)
+    def ask(self, verb: str, fields: Fields | None = None, *, what: str = "", wait: float = PATIENCE) -> Any:
+        return self._result(self._send(verb, fields or {}), verb, wait, what=what)
 
     # -- a client's ----------------------------------------------------------------------------------------------
 
@@ -112,19 +85,6 @@ class DirectClient:
         return DirectStream(self, Verb.STREAM, fields, wait=self._limit_of(fields) + MARGIN)
 
     # ============================================================================================================
-
-    def _limit_of(self, fields: Fields) -> float:
-        """Return how long a call may take: its own timeout, else the one that its pool had at the hello."""
-        timeout = fields.get("timeout")
-        return float(self.greeting.get("timeouts", {}).get(fields["pool"], math.inf) if timeout is None else timeout)
-
-    def _answers(self) -> bool:
-        """Return whether the supervisor is neither stopped nor stuck."""
-        try:
-            self.ask(Verb.HEALTH)
-        except InterruptedCall:
-            return False
-        return True
 
     def _send(self, verb: str, fields: Fields, *, credit: int | None = None) -> int:
         id = next(self._ids)

@@ -54,7 +54,7 @@ def dial(path: Path, *, role: str) -> Hello:
             )
         frames = FrameBuffer(protocol.LIMIT)
         return Hello(sock, frames, _greet(sock, frames, path, role, deadline), pid)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: nobody else closes it
         sock.close()
         raise
 

@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from dspex_worker.wire import Packed
+
 from .. import defaults
 from ..errors import UnknownName, UsageError
 from ..lm.redaction import redact
@@ -21,6 +23,7 @@ from ..pools.pool import Pool
 from ..pools.session import Session, session_key
 from ..pools.supervisor import Supervisor
 from . import request_fields
+from .call_lms import with_lm
 from .call_request import arguments_of
 from .event_log import EventLog, Follower
 from .pool_handlers import POOL_HANDLERS
@@ -126,7 +129,7 @@ class Handlers:
     async def _call(self, fields: Fields) -> Any:
         call = await self._called_pool(fields).ainvoke(
             request_fields.text(fields, "command"),
-            arguments_of(fields),
+            self._arguments(fields),
             session=self._session(fields),
             timeout=request_fields.seconds(fields, "timeout"),
             idempotent=request_fields.flag(fields, "idempotent"),
@@ -138,7 +141,7 @@ class Handlers:
     async def _stream(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
         stream = self._called_pool(fields).astream(
             request_fields.text(fields, "command"),
-            arguments_of(fields),
+            self._arguments(fields),
             session=self._session(fields),
             timeout=request_fields.seconds(fields, "timeout"),
             keeps_packed=True,
@@ -148,6 +151,13 @@ class Handlers:
             async for chunk in stream:
                 yield False, chunk
             yield True, stream.value
+
+    def _arguments(self, fields: Fields) -> dict[str, Any] | Packed:
+        """Return the command's arguments, with the language model that the request names."""
+        arguments, lm = arguments_of(fields), request_fields.optional_text(fields, "lm")
+        if lm is None:
+            return arguments
+        return with_lm(arguments, lm, self._called_pool(fields).name, self._supervisor)
 
     def _called_pool(self, fields: Fields) -> Pool:
         """Return the pool of a call, which checks by itself whether it can take one."""
@@ -183,7 +193,7 @@ class Handlers:
     # -- status and events -------------------------------------------------------------------------------------
 
     async def _status(self, fields: Fields) -> dict[str, Any]:
-        pools = self._supervisor.stats()
+        pools: dict[str, Any] = {name: dict(stats) for name, stats in self._supervisor.stats().items()}
         for stats in pools.values():
             stats["last_boot_error"] = redact(stats["last_boot_error"]) if stats["last_boot_error"] else None
         return {

@@ -187,7 +187,7 @@ class Service:
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
-        except BaseException:
+        except BaseException:  # also a task that is cancelled: nobody else closes it
             sock.close()
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -67,7 +67,7 @@ class AsyncDriver:
                         result = None
                     else:
                         result = await self._perform(effect)
-                except BaseException as error:
+                except BaseException as error:  # as in `run`
                     effect = effects.throw(error)
                 else:
                     effect = effects.send(result)

@@ -60,7 +60,7 @@ class BlockingDriver:
                         result = None
                     else:
                         result = self._perform(effect)
-                except BaseException as error:
+                except BaseException as error:  # as in `run`
                     effect = effects.throw(error)
                 else:
                     effect = effects.send(result)

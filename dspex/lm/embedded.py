@@ -98,7 +98,7 @@ class EmbeddedServers:
             with server.process.stdin as pipe, contextlib.suppress(BrokenPipeError):
                 pipe.write(json.dumps(settings).encode() + b"\n")
             server.api_base = _address(server.process)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: nobody would stop it later
             del self._servers[name]
             server.stop()
             raise
@@ -190,7 +190,7 @@ def _launch(key: str) -> _Server:
             pass_fds=(theirs,),
             start_new_session=True,
         )
-    except BaseException:
+    except BaseException:  # also Ctrl-C: a descriptor is closed by nobody else
         os.close(ours)
         raise
     finally:

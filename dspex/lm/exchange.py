@@ -95,7 +95,7 @@ def _follow(
             slice_end = min(request.until, time.monotonic() + STALL_S)
             can_wait = yield Wait(member, slice_end if request.stream else request.deadline)
             can_wait = can_wait and not services.single_flight.is_stalled(member)
-    except BaseException:
+    except BaseException:  # as above: whoever waits must not wait for us
         services.single_flight.leave(member)
         raise
     shared = member.outcome

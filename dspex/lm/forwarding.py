@@ -15,7 +15,7 @@ from .exchange_services import ExchangeServices
 from .record import LM
 from .redaction import redact
 from .request import Request, silent
-from .response import opened
+from .response import note_truncation, opened
 from .usage import Account, UsageMeter
 
 # What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
@@ -142,6 +142,9 @@ def without_keys(part: bytes, lm: LM) -> bytes:
 
 def _count(request: Request, outcome: ExchangeOutcome, usage: UsageMeter, accounts: Sequence[Account]) -> None:
     """Note what was used, as far as the response reports it; of a stream that was cut short that may be nothing."""
+    answered = outcome.live.reader if outcome.live is not None else outcome.answer
+    if answered is not None:
+        note_truncation(answered.finish_reason, request, outcome)
     if outcome.cached:
         usage.add_cached(accounts)
     elif outcome.live is not None:

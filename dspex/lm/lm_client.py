@@ -82,6 +82,10 @@ class LMClient:
             self._lms.pop(next(iter(self._lms)), None)
         return lm.ref
 
+    def known(self, ref: str) -> LM | None:
+        """Return the LM of a ref, if it was registered."""
+        return self._lms.get(ref)
+
     def complete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
         """Return the model's answer.
 

@@ -46,6 +46,7 @@ _CHOOSING = frozenset(
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_EMBEDDINGS: Dialect = embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class RequestFactory:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
         """
         url = str(given["url"])
-        dialect = embeddings if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
+        dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = self._worker_head(lm, url, given.get("headers") or ())

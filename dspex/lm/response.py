@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from ..events import Name
 from .completion import Choice, completion_of
 from .dialects.answer import Answer
 from .dialects.stream_reader import StreamReader
@@ -163,8 +164,15 @@ def _pieces(reply: Reply | None) -> Iterator[bytes]:
 
 
 def _counted(answer: Answer, request: Request, outcome: ExchangeOutcome, usage: UsageMeter) -> Choice:
+    note_truncation(answer.finish_reason, request, outcome)
     cost = usage.add_cached() if outcome.cached else usage.add(request.lm, answer.usage)
     return Choice(answer, cost, outcome.cached, outcome.attempts)
+
+
+def note_truncation(finish_reason: str | None, request: Request, outcome: ExchangeOutcome) -> None:
+    """Emit an event if an answer was cut at its length; one from the cache is no more whole than it was."""
+    if finish_reason == "length":
+        request.emit(Name.LM_TRUNCATED, model=request.lm.model, endpoint=request.target.host, cached=outcome.cached)
 
 
 def _accepted(outcome: ExchangeOutcome) -> ExchangeOutcome:

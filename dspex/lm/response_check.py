@@ -44,7 +44,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
     """
     lm, dialect = request.lm, request.dialect
     try:
-        if coding := _coding(reply.head):
+        if not reply.body and (coding := _coding(reply.head)):  # `cleaned` left the body out
             raise _compressed(lm, coding)
         if request.stream:
             return reply, _read(lm, _whole_stream, request, reply.body)
@@ -158,7 +158,8 @@ def _read(lm: LM, reading: Callable[..., T], *given: object) -> T:
 
 
 def _clean_head(request: Request, head: Head) -> Head:
-    return Head(request.redactor.text(head.raw), head.status)
+    text = request.redactor.text(head.raw)
+    return head if text == head.raw else Head(text, head.status)
 
 
 def _coding(head: Head) -> str:

@@ -121,7 +121,7 @@ def _opened(request: Request, live: LiveStream) -> Exchange:
         if isinstance(error, LMTransportError | LMTimeoutError):
             raise
         return ExchangeOutcome(error=error)
-    except BaseException:
+    except BaseException:  # a reader that was interrupted, cancelled or closed
         live.stream.close()
         raise
     return ExchangeOutcome(live=live)
@@ -156,7 +156,7 @@ def _admission(services: ExchangeServices, request: Request) -> Effects[None]:
             raise LMTimeoutError(message, model=lm.model, retry_after=wait)
         request.emit(Name.LM_LIMITED, model=lm.model, endpoint=request.target.host, pause_s=wait)
         yield Sleep(wait)
-    except BaseException:
+    except BaseException:  # interrupted, cancelled or closed: the place in the minute was not used
         services.limits.give_back(lm)
         raise
 

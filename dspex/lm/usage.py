@@ -37,7 +37,10 @@ class Account:
         self, name: str = "account", *, budget_usd: float | None = None, budget_tokens: int | None = None
     ) -> None:
         self.name = name
-        self.set_budget(usd=budget_usd, tokens=budget_tokens)
+        self.budget_usd: float | None = None
+        self.budget_tokens: float | None = None
+        if budget_usd is not None or budget_tokens is not None:
+            self.set_budget(usd=budget_usd, tokens=budget_tokens)
         self.requests = 0
         self.cached_requests = 0
         self.unpriced_requests = 0

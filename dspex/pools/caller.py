@@ -28,6 +28,7 @@ class Caller:
         self._dispatcher = dispatcher
         self._call_factory = call_factory
         self._ownership = ownership
+        self.check_own_process = ownership.check_own_process  # for streams: asked for each chunk
 
     # -- calls --
 
@@ -50,7 +51,7 @@ class Caller:
                 take_back = cancel(lambda: self.cancel(call))
             if not call.is_ended and not call.wait():
                 self._dispatcher.expire(call)
-        except BaseException:
+        except BaseException:  # a signal handler's: the call may have been sent, and nobody waits (C6)
             self._dispatcher.recover(call)
             raise
         finally:
@@ -75,7 +76,7 @@ class Caller:
             self._dispatcher.submit(call)
             if not call.is_ended:
                 await future
-        except BaseException:
+        except BaseException:  # CancelledError too: the call may have been sent, and nobody waits
             self._dispatcher.recover(call)
             raise
         return call
@@ -149,7 +150,7 @@ class Caller:
     def _submit_stream(self, call: Call) -> None:
         try:
             self._dispatcher.submit(call)
-        except BaseException:
+        except BaseException:  # a signal handler's, as in `invoke`
             self._dispatcher.recover(call)
             raise
         if call.is_ended and call.stream is not None:  # refused
@@ -164,10 +165,6 @@ class Caller:
             self._dispatcher.post(worker, messages.write(Kind.CREDIT, call.id, count))
 
     # -- what a stream asks for while it is read: see `StreamPool` --
-
-    def check_own_process(self) -> None:
-        """Raise ForkedSupervisor where the stream is read in a forked child of the host (C13)."""
-        self._ownership.check_own_process()
 
     def expire(self, call: Call) -> None:
         """End a call whose deadline has passed; nothing if it has an outcome already (C7)."""

@@ -22,7 +22,8 @@ from dspex_worker.wire import messages
 
 from ..config import PoolConfig
 from ..errors import CallTimeout, PoolClosed
-from ..events import Bus, Name
+from ..events import Bus
+from . import state_events
 from .call import Call, wake_all
 from .changes import Changes
 from .deferred import Deferred
@@ -119,7 +120,7 @@ class Dispatcher(Executor):
                 self.carry_out(event(monotonic()), channels)
                 self._is_torn = False
             self._follow_up(channels)
-        except BaseException:
+        except BaseException:  # also a signal handler's: the section may be half done (C5)
             self.recover()
             raise
 
@@ -229,7 +230,7 @@ class Dispatcher(Executor):
         self.run_deferred()
 
     def _emit(self, emit: Emit) -> None:
-        self._bus.emit(EVENTS[emit.event], pool=self.name, **emit.facts)
+        self._bus.emit(state_events.NAMES[emit.event], pool=self.name, **emit.facts)
 
     def _end_callbacks(self, cancel: Cancel) -> None:
         """End the callbacks of a call that nobody waits for, without waiting for its worker.
@@ -297,18 +298,3 @@ class Dispatcher(Executor):
             if worker.channel is not None:
                 worker.channel.resume()
         self.run_deferred()
-
-
-EVENTS = {
-    "worker.ready": Name.WORKER_READY,
-    "worker.died": Name.WORKER_DIED,
-    "worker.stopped": Name.WORKER_STOPPED,
-    "worker.recycling": Name.WORKER_RECYCLING,
-    "worker.retiring": Name.WORKER_RETIRING,
-    "pool.degraded": Name.POOL_DEGRADED,
-    "session.moved": Name.SESSION_MOVED,
-    "session.lost": Name.SESSION_LOST,
-    "session.expired": Name.SESSION_EXPIRED,
-    "call.abandoned": Name.CALL_ABANDONED,
-    "call.redispatched": Name.CALL_REDISPATCHED,
-}

@@ -25,6 +25,7 @@ from .frame_intake import PATIENCE, FrameIntake
 from .processes.engine import Engine
 from .processes.timers import Timer
 from .worker import Worker
+from .worker_output import WorkerOutput
 
 if TYPE_CHECKING:
     from .state.instructions import Instruction
@@ -52,6 +53,7 @@ class Inbox:
         self._reports = Reports(REPORTS_MOST)
         self._intake = FrameIntake(pause=lambda worker: worker.pause(), resume=lambda worker: worker.resume())
         self._late = Timer(engine.timers, self._retire_late)
+        self._output = WorkerOutput(engine, self._report_output)
 
     def on_output(self, worker: Worker) -> None:
         """Read what the worker's stdout has."""
@@ -68,6 +70,14 @@ class Inbox:
                 break
             self._take(worker, data)
         self._note_unfinished(worker, 0, is_new=False)
+
+    def watch_output(self, worker: Worker) -> None:
+        """Log what the worker writes to its stderr."""
+        worker.see_output = lambda data: self._output.printed(worker, data)
+
+    def end_output(self, worker: Worker) -> None:
+        """Log what is left of a worker that has ended."""
+        self._output.ended(worker)
 
     def retire(self, worker: Worker, what: str) -> None:
         """Retire a worker whose stream cannot be trusted any more, and end its calls."""
@@ -216,7 +226,9 @@ class Inbox:
 
     def _on_log(self, worker: Worker, message: Message, size: int) -> None:
         _, call, level, logger, text = message
-        facts = {"call": call, "level": level, "logger": logger, "text": text}
+        self._output.logged(worker, call, level, logger, text, size)
+
+    def _report_output(self, worker: Worker, size: int, facts: dict[str, object]) -> None:
         self._report(worker, size, Name.WORKER_LOGGED, facts)
 
     def _on_event(self, worker: Worker, message: Message, size: int) -> None:

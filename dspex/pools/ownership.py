@@ -62,7 +62,7 @@ class Ownership:
         Raises:
             ForkedSupervisor: this is a forked child of the process that started it.
         """
-        if self.is_forked:
+        if self.is_started and self._owner != os.getpid():  # `is_forked`, in place: each call and chunk asks
             raise ForkedSupervisor(
                 f"This supervisor belongs to process {self._owner}; process {os.getpid()} was forked from it and must "
                 f"start one of its own (the default one of dspex.configure does so by itself)."

@@ -29,6 +29,7 @@ from .processes.engine import Engine
 from .recycling import Recycler
 from .state.instructions import Instruction
 from .stats import PoolStats, observe, stats_of
+from .stats_views import shown_pool
 from .streams import AsyncStream, Stream
 from .workers import PoolWorkers
 
@@ -212,7 +213,8 @@ class Pool:
                 self.config, dispatcher.state, dispatcher.workers, dispatcher.counts, pid, dispatcher.boot_error, usage
             )
         problem = process.memory_problem if process is not None else ""
-        return observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=forkserver.memory_cap)
+        memory_cap = forkserver.memory_cap
+        return shown_pool(observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=memory_cap))
 
     def usage(self, session: str | None = None) -> UsageStats:
         """Return what its calls, or those of one session (by its key), have used of language models so far."""

@@ -40,6 +40,7 @@ class Reaper:
         worker.stop_watching()
         self._inbox.drain(worker)
         worker.drain_stderr()
+        self._inbox.end_output(worker)
         if worker.forkserver is None and worker.config.memory_cap is not None and worker.over is None:
             worker.over = self._forkserver.memory_cap.overrun(worker.generation, worker.config.memory_cap)
         if worker.exit is not None or worker.forkserver is None:

@@ -136,11 +136,17 @@ class _BaseStream:
         """The worker that runs it, such as "dspy/2"; empty while it is queued."""
         return self._call.worker_name
 
-    def _account(self) -> None:
+    def _goes_on(self, has_chunk: bool) -> bool:
+        """Count a chunk; at the end, raise the error of a call that failed."""
+        if not has_chunk:
+            self._is_open = False
+            self._call.result()
+            return False
         self._taken += 1
         if self._taken >= CREDIT // 2:
             self._grant(self._call, self._taken)
             self._taken = 0
+        return True
 
     def _expire(self) -> None:
         """Raise the call's error; if it had ended well by then, what is left to read is here or about to come (C7)."""
@@ -170,14 +176,11 @@ class Stream(_BaseStream, Iterator[Any]):
         self._pool.check_own_process()
         try:
             has_chunk, chunk = self._take()
-        except BaseException:
+        except BaseException:  # Ctrl-C while waiting: nobody reads the rest
             self._give_up()
             raise
-        if has_chunk:
-            self._account()
+        if self._goes_on(has_chunk):
             return chunk
-        self._is_open = False
-        self._call.result()
         raise StopIteration
 
     def close(self) -> None:
@@ -208,14 +211,11 @@ class AsyncStream(_BaseStream, AsyncIterator[Any]):
         self._pool.check_own_process()
         try:
             has_chunk, chunk = await self._take()
-        except BaseException:
+        except BaseException:  # CancelledError: nobody reads the rest
             self._give_up()
             raise
-        if has_chunk:
-            self._account()
+        if self._goes_on(has_chunk):
             return chunk
-        self._is_open = False
-        self._call.result()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

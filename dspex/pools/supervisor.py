@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +18,20 @@ from typing import Any, Unpack
 
 from dspex_worker import starting
 
-from ..config import Config, PoolConfig, checked_pools, load
+from ..config import Config, PoolConfig
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from ..lm.named_lms import LMLike, NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
+from .given_config import config_of
 from .ownership import Ownership, call_after_fork, call_at_exit
 from .pool import Pool
 from .processes.engine import Engine
 from .session import LOCAL, Session, session_key
 from .stats import PoolHealth, PoolStats, health_of
+from .stats_views import shown_pools
 from .streams import AsyncStream, Stream
 
 
@@ -54,7 +54,7 @@ class Supervisor:
         Raises:
             SettingsError: a value that cannot be; `key` says which.
         """
-        self.config = _config(source, pools)
+        self.config = config_of(source, pools)
         self.lms = _lms(self.config, lm, lms)
         self.handlers = CallbackHandlers()
         self.budgets = PoolBudgets()
@@ -229,7 +229,7 @@ class Supervisor:
     def stats(self) -> dict[str, PoolStats]:
         """Return what each pool is doing now."""
         self._ownership.check_own_process()
-        return {name: pool.stats() for name, pool in self._pools.items()}
+        return shown_pools({name: pool.stats() for name, pool in self._pools.items()})
 
     def health(self) -> dict[str, PoolHealth]:
         """Return whether each pool can take a call now, and why not."""
@@ -306,21 +306,6 @@ class Supervisor:
         """End without graces as the interpreter exits (an atexit hook would run after other threads were joined)."""
         with contextlib.suppress(DspexError):
             self.stop(grace=0.0)
-
-
-def _config(source: str | os.PathLike[str] | Config | None, pools: Sequence[PoolConfig] | None) -> Config:
-    if sys.platform != "linux":
-        raise SettingsError(f"DSPex runs its pools on Linux (epoll, pidfd, lifelines); this is {sys.platform}.")
-    if not hasattr(select, "epoll"):
-        raise SettingsError(
-            "select.epoll is missing in this process: gevent or eventlet has replaced it, and threads as well, which "
-            "DSPex needs as they were. Start the supervisor in a process that is not monkey-patched."
-        )
-    if pools is not None and source is not None:
-        raise SettingsError("Give a settings file or pools=, not both.", key="pools")
-    if pools is not None:
-        return Config(checked_pools(pools), {}, "arguments")
-    return source if isinstance(source, Config) else load(source)
 
 
 def _lms(config: Config, lm: LMLike | None, lms: Mapping[str, LMLike] | None) -> NamedLMs:

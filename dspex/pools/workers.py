@@ -100,6 +100,7 @@ class PoolWorkers:
         try:
             with forks.held_back():  # until `after_fork` knows of the pipes
                 pipes = forkserver.spawn(generation)
+                self._inbox.watch_output(worker)
                 worker.attach(
                     pipes, on_end=partial(self.reaper.on_death, worker), on_torn=partial(self._on_torn, worker)
                 )

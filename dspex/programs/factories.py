@@ -64,6 +64,9 @@ def predictor(
     rollout_id: int | None = None,
     use_native_function_calling: bool | None = None,
     idempotent: bool | None = None,
+    trace: bool | None = None,
+    history: bool | int | None = None,
+    callbacks: Sequence[Any] | None = None,
     **options: Any,
 ) -> Program[S]:
     """Return a program of this kind over a signature: "predict", "chain_of_thought", "react" (tools=), "best_of_n", ...
@@ -93,6 +96,9 @@ def predictor(
         "rollout_id": rollout_id,
         "use_native_function_calling": use_native_function_calling,
         "idempotent": idempotent,
+        "trace": trace,
+        "history": history,
+        "callbacks": callbacks,
     }
     given: Any = {name: value for name, value in how.items() if value is not None}
     return program.using(**given) if given else program

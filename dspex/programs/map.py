@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from ..errors import InvalidInput, SettingsError
+from .mapped_rows import MappedRows
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -42,7 +43,8 @@ def map(program: Callable[..., T], inputs: Iterable[Any], *, max_in_flight: int 
     """Call `program(**row)` for each row of inputs and yield Rows in their order, `max_in_flight` of them at a time.
 
     The inputs are read as places come free, so they may be endless. A row that fails carries its error; the others go
-    on. Leaving the loop early lets what runs finish and starts no more.
+    on. Leaving the loop early, or Ctrl-C, starts no more rows and cancels the calls of programs that are in flight;
+    what else a function of yours does runs to its end in its thread.
 
     Raises:
         SettingsError, InvalidInput: what is given cannot be mapped; nothing ran.
@@ -70,9 +72,11 @@ def amap(
 def _mapped(program: Callable[..., T], inputs: Iterable[Any], max_in_flight: int) -> Iterator[Row[T]]:
     executor = ThreadPoolExecutor(max_in_flight, thread_name_prefix="dspex-map")
     waiting: deque[Future[Row[T]]] = deque()
+    rows = MappedRows()
 
     def one(index: int, row: Any) -> Row[T]:
-        return _call(program, index, row)
+        with rows.row():
+            return _call(program, index, row)
 
     try:
         for index, row in enumerate(inputs):
@@ -83,6 +87,8 @@ def _mapped(program: Callable[..., T], inputs: Iterable[Any], max_in_flight: int
             yield waiting.popleft().result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+        rows.cancel()
+        rows.close()
 
 
 async def _amapped(program: Any, inputs: Any, max_in_flight: int) -> AsyncIterator[Row[Any]]:

@@ -192,6 +192,9 @@ class ModuleProgram(Program[S_co]):
         with super().registered(services), services.code.registered(self.code):
             yield
 
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        return iter(()) if self.is_open else super().fields_shown()  # else a worker would be asked
+
     def __repr__(self) -> str:
         if not self.is_open:
             return super().__repr__()

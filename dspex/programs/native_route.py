@@ -54,7 +54,7 @@ class NativePredictor:
 
     Options: adapter ("chat", "json"; default: json for an LM with structured_outputs, else chat), demos, config (a
     mapping that goes over the LM's own options), rollout_id, allow_markers, use_native_function_calling (None: as
-    DSPy's adapter has it, json yes, chat no).
+    DSPy's adapter has it, json yes, chat no), name (the predictor's, as DSPy has it in its program).
 
     When a chat answer cannot be read, the same question is asked once more in the json format, as in DSPy.
     """
@@ -70,8 +70,10 @@ class NativePredictor:
         rollout_id: int | None = None,
         allow_markers: bool = False,
         use_native_function_calling: bool | None = None,
+        name: str = "self",
     ) -> None:
         self.signature = sig
+        self.name = name
         self.lm = lm
         self.adapter = adapter or default_adapter(lm)
         self.demos = demos
@@ -153,7 +155,7 @@ class NativePredictor:
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
         while isinstance(step, _Question):
-            fields = StreamedFields(step.reader.compiled)
+            fields = StreamedFields(step.reader.compiled, self.name)
             with contextlib.closing(client.stream(self.lm, step.messages, **step.options)) as items:
                 for item in items:
                     yield from fields.chunks(item)
@@ -172,7 +174,7 @@ class NativePredictor:
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
         while isinstance(step, _Question):
-            fields = StreamedFields(step.reader.compiled)
+            fields = StreamedFields(step.reader.compiled, self.name)
             # Closed by the consumer's own close: an abandoned request must not go on until the collector finds it.
             async with contextlib.aclosing(client.astream(self.lm, step.messages, **step.options)) as items:
                 async for item in items:
@@ -187,6 +189,15 @@ class NativePredictor:
             answer = _NativeAnswer(completion, await step.reader.aread(completion), fields.was_shown)
             step = _next(exchange, answer)
         yield step
+
+    def render(self, inputs: Mapping[str, Any]) -> list[Message]:
+        """Return the messages that the first request would hold; nothing is sent.
+
+        Raises:
+            InvalidInput, UnsafeInput, EncodeError: the inputs are not what the signature takes.
+        """
+        checked = checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+        return self._question(_Call(checked, dict(self.settings), time.monotonic(), None), self.compiled).messages
 
     # -- the exchange --------------------------------------------------------------------------------------------
 
@@ -211,7 +222,12 @@ class NativePredictor:
         if isinstance(outputs, AdapterParseError):
             raise outputs
         return Prediction(
-            outputs[0], completions=outputs, usage=total.usage, cached=total.is_cached, cost_usd=total.cost
+            outputs[0],
+            completions=outputs,
+            usage=total.usage,
+            cached=total.is_cached,
+            cost_usd=total.cost,
+            finish_reason=_finish_reason(answer.completion),
         )
 
     def _question(self, call: _Call, compiled: CompiledSignature) -> _Question:
@@ -281,6 +297,12 @@ def _next(
     except StopIteration as end:
         made: Prediction = end.value
         return made
+
+
+def _finish_reason(completion: ReadableCompletion) -> str:
+    """Return why the first answer ended; "" where whoever completes it does not say."""
+    reasons: Sequence[str] = getattr(completion, "finish_reasons", ())
+    return reasons[0] if reasons else ""
 
 
 def default_adapter(lm: LanguageModel) -> str:

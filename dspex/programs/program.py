@@ -22,13 +22,16 @@ from .. import defaults
 from ..adapters.compiled_signature import CompiledSignature
 from ..errors import UnknownName
 from ..events import Name
+from ..lm.call_history import CallHistory, HistoryEntry
+from ..lm.observing import checked_callbacks, entries_wanted
 from ..scoped_defaults import scoped
 from ..signatures.signature import Signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction, S_co
 from . import program_options
+from .mapped_rows import current_row
 from .native_route import NativePredictor
-from .predictor_names import predictor_lms
+from .predictor_names import ONLY_PREDICTORS, predictor_lms
 from .program_options import ProgramOptions
 from .routing import GENERAL_POOL, NATIVE_MODULES, Candidate, Decision, Reason, decide
 from .spec import ProgramSpec
@@ -93,19 +96,21 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def run_here(self, inputs: Mapping[str, Any]) -> Prediction[S_co]:
         """Run it natively, whatever was decided."""
-        return self._native.predict(defaults.client(), inputs, deadline=self._deadline())
+        if (row := current_row()) is not None:
+            return row.run(self.arun_here(inputs))
+        return self._predictor.predict(defaults.client(), inputs, deadline=self._deadline())
 
     def arun_here(self, inputs: Mapping[str, Any]) -> Coroutine[Any, Any, Prediction[S_co]]:
         """`run_here`, awaited."""
-        return self._native.apredict(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.apredict(defaults.client(), inputs, deadline=self._deadline())
 
     def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction[S_co]]:
         """Stream it natively, whatever was decided."""
-        return self._native.stream(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.stream(defaults.client(), inputs, deadline=self._deadline())
 
     def astream_here(self, inputs: Mapping[str, Any]) -> AsyncIterator[Chunk | Prediction[S_co]]:
         """`stream_here`, for `async for`."""
-        return self._native.astream(defaults.client(), inputs, deadline=self._deadline())
+        return self._predictor.astream(defaults.client(), inputs, deadline=self._deadline())
 
     # -- in a worker ---------------------------------------------------------------------------------------------
 
@@ -134,6 +139,38 @@ class Program(ProgramSpec, Generic[S_co]):
         from .worker_route import WorkerCalls  # and with it the pools, which a native call does not need
 
         return WorkerCalls(self)
+
+    # -- seeing it -----------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """What was asked for it, and answered, the oldest first: kept after `using(history=True)`.
+
+        After `dspex.configure(history=True)` too, as long as the process's history holds it. Programs made of one with
+        a history of its own share it.
+        """
+        if isinstance(self.kept, CallHistory):
+            return self.kept.entries()
+        return defaults.observing().history.entries(self.history_key)
+
+    def render(self, **inputs: Any) -> list[dict[str, Any]]:
+        """Return the messages that its first request to the model would hold; no model is asked.
+
+        A module without a native form runs in a worker up to that request, with all that it does before.
+
+        Raises:
+            NotConfigured, InvalidInput, UnsafeInput, EncodeError: as when it is called.
+            CallTimeout, WorkerDied and the pools' other errors: when it is rendered in a worker.
+        """
+        return self.render_here(inputs) if self.is_native else self._worker_calls.render(inputs)
+
+    async def arender(self, **inputs: Any) -> list[dict[str, Any]]:
+        """`render`, awaited."""
+        return self.render_here(inputs) if self.is_native else await self._worker_calls.arender(inputs)
+
+    def render_here(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Render it natively, whatever was decided."""
+        return self._native.render(inputs)
 
     # -- where it runs -------------------------------------------------------------------------------------------
 
@@ -188,6 +225,14 @@ class Program(ProgramSpec, Generic[S_co]):
         repeats = "" if self.idempotent is None else f", idempotent={self.idempotent}"
         return f"<{self.name_shown} {', '.join(self.inputs)} -> {', '.join(self.outputs)}{repeats}>"
 
+    def _repr_html_(self) -> str:
+        from ..html_views import table  # at first need: notebooks alone show it
+
+        return table(self.facts(), title=self.name_shown)
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.facts()
+
     # ============================================================================================================
 
     def _worker_python(self) -> str | None:
@@ -211,6 +256,16 @@ class Program(ProgramSpec, Generic[S_co]):
         """The native predictor for the LM that it uses now."""
         return self._native_for(self.lm_used)
 
+    @property
+    def _predictor(self) -> NativePredictor:
+        """The native predictor for one call: one that shows itself, if somebody wants to see it."""
+        observer = self.observer
+        if observer is None:
+            return self._native
+        from .watched_predictor import WatchedPredictor
+
+        return WatchedPredictor.of(self._native, self.module, observer)
+
     def _native_for(self, lm: LM) -> NativePredictor:
         """Return the native predictor for an LM, made once as long as the LM and the open block are the same."""
         known: tuple[ScopedDefaults, NativePredictor] | None = self.__dict__.get("_native_side")
@@ -225,6 +280,7 @@ class Program(ProgramSpec, Generic[S_co]):
             rollout_id=self.rollout_id,
             allow_markers=self.allow_markers,
             use_native_function_calling=self.use_native_function_calling,
+            name=ONLY_PREDICTORS.get(self.module, "self"),
         )
         self.__dict__["_native_side"] = (scoped(), made)
         return made
@@ -232,6 +288,14 @@ class Program(ProgramSpec, Generic[S_co]):
     def _deadline(self) -> float | None:
         timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
         return None if timeout == math.inf else time.monotonic() + timeout
+
+
+def _kept(history: bool | int | None) -> CallHistory | bool | None:
+    """Return the history that a program is to have, False for none at all, None where the process decides."""
+    if history is None:
+        return None
+    most = entries_wanted(history)
+    return CallHistory(most) if most else False
 
 
 def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,4 +317,10 @@ def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options["demos"] = program_options.checked_demos(options["demos"])
     if "config" in options:
         options["config"] = {} if options["config"] is None else options["config"]
+    if "history" in options:
+        options["kept"] = _kept(options.pop("history"))
+    if "callbacks" in options:
+        options["callbacks"] = checked_callbacks(options["callbacks"] or ())
+    if options.get("trace", False) is None:
+        options["trace"] = False
     return options

@@ -36,6 +36,10 @@ class ProgramOptions(TypedDict, total=False):
     seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
     cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
     made of LM requests alone.
+
+    `trace=True` gives its predictions a `trace`. `history=True` keeps what it asks and is answered, in a history of its
+    own (`program.history`) and in the process's; a number keeps so many, False keeps none even where the process does.
+    `callbacks` are called beside the process's: see `dspex.BaseCallback`.
     """
 
     lm: LMLike | None
@@ -49,6 +53,9 @@ class ProgramOptions(TypedDict, total=False):
     rollout_id: int | None
     use_native_function_calling: bool | None
     idempotent: bool | None
+    trace: bool
+    history: bool | int | None
+    callbacks: Sequence[Any]
 
 
 NAMES = ProgramOptions.__optional_keys__
@@ -73,6 +80,8 @@ def require_valid(options: Any) -> None:
         value = getattr(options, key)
         if value is not None and not isinstance(value, bool):
             raise _mistyped(key, value, _SWITCHES[key])
+    if not isinstance(options.trace, bool):
+        raise _mistyped("trace", options.trace, "True or False")
     require_supervisor(options.supervisor)
 
 

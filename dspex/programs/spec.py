@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Generator, Mapping
+import itertools
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
 from ..adapters.plain_data import is_plain
 from ..adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
+from ..lm.call_history import CallHistory
 from ..scoped_defaults import scoped
 from ..services.sent_types import SentTypes
 from ..services.tools import new_set_id, specs_of
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
     from ..services.services import Services
     from ..types.tool import Tool
+    from .observer import Observer
 
 _OF_REQUESTS = frozenset({"dspy.Predict", "dspy.ChainOfThought", "dspy.MultiChainComparison"})
+_sources = itertools.count(1)
 _AGENTS = frozenset({"dspy.ReAct", "dspy.ReActV2"})
 
 
@@ -63,6 +68,9 @@ class ProgramSpec:
     use_native_function_calling: bool | None = None  # None: as DSPy's adapter has it, json yes, chat no
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
+    trace: bool = False  # whether predictions have one
+    kept: CallHistory | bool | None = None  # its own history; False: in none; None: in the process's, if that is on
+    callbacks: tuple[Any, ...] = ()
     idempotent: bool | None = None  # None: it may run again after a worker's death if it is made of LM requests alone
     is_named_by_file: bool = False  # a file named its module: the pool's `imports` say whether workers may import it
     tool_set: str = ""  # the id under which workers ask for what is of the host's
@@ -126,6 +134,29 @@ class ProgramSpec:
     def served(self) -> NativeState:
         """What the native side serves: the signature with what the module adds and the state says, and the demos."""
         return native_state(self.module, self.answered, self.state, self.demos)
+
+    def fields_shown(self) -> Iterator[tuple[str, Any]]:
+        """Yield its inputs, outputs and instructions."""
+        yield "inputs", ", ".join(self.inputs)
+        yield "outputs", ", ".join(self.outputs)
+        yield "instructions", self.signature.instructions
+
+    def facts(self) -> Iterator[tuple[str, Any]]:
+        """Yield what it is, as names and values, for who looks at it."""
+        yield from self.fields_shown()
+        for name, many in (("demos", self.demos), ("tools", self.tools)):
+            if many:
+                yield name, len(many)
+        for name in ("adapter", "timeout", "rollout_id", "idempotent"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+        if self.config:
+            yield "config", dict(self.config)
+        if self.lm is not None:
+            yield "lm", self.lm if isinstance(self.lm, str) else self.lm.model
+        yield "implementation", self.implementation
+        if self.state is not None:
+            yield "state", f"of {len(self.state)} parts"
 
     # -- how it is called ----------------------------------------------------------------------------------------
 
@@ -211,6 +242,30 @@ class ProgramSpec:
         """The packages whose classes it may give beside those of its signature; none, but for a user's own module."""
         return frozenset()
 
+    # -- seeing it -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def history_key(self) -> int:
+        """The number that tells it apart in a history that it shares."""
+        return next(_sources)
+
+    @property
+    def observer(self) -> Observer | None:
+        """What sees a call of it; None where nobody wants to see anything."""
+        observing, scope = defaults.observing(), scoped()
+        if observing.is_idle and self.kept is None and not (self.trace or self.callbacks or scope.sees):
+            return None
+        own = (self.kept,) if isinstance(self.kept, CallHistory) else ()
+        records = observing.records if scope.history is None else scope.history
+        histories = (observing.history, *own) if own or (records and self.kept is not False) else ()
+        callbacks = (*observing.callbacks, *scope.callbacks, *self.callbacks)
+        trace = self.trace or scope.trace
+        if not (histories or callbacks or trace):
+            return None
+        from .observer import Observer, Watch  # at first need: a process that sees nothing imports nothing for it
+
+        return Observer(Watch(trace, histories, callbacks, observing, self.history_key))
+
     # -- for a worker --------------------------------------------------------------------------------------------
 
     @property
@@ -282,11 +337,14 @@ class ProgramSpec:
 
     def _refuse_marked_demos(self) -> None:
         """As the native side does. Which fields a user's module has inside, and of which types, is not known here."""
+        demos = (*self.demos, *(demos_of(self.state) if ":" not in self.module else ()))
+        if not demos:
+            return
         sig = self.signature
         may_be_marked = {
             name for name, field in sig.input_fields.items() if any(map(is_dspy_type, classes_in(field.annotation)))
         }
-        for demo in (*self.demos, *(demos_of(self.state) if ":" not in self.module else ())):
+        for demo in demos:
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
     def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
@@ -306,12 +364,16 @@ class ProgramSpec:
         if lm is not None:
             asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
 
-    @contextlib.contextmanager
-    def registered(self, services: Services) -> Generator[None]:
+    def registered(self, services: Services) -> AbstractContextManager[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools, and types that are sent by value."""
-        codes = self.sent.codes.values()
-        with services.tools.registered(self.tool_set, self.tools), services.code.registered(codes):
-            yield
+        tools, codes = services.tools.registered(self.tool_set, self.tools), self.sent.codes.values()
+        return _both(tools, services.code.registered(codes)) if codes else tools
+
+
+@contextlib.contextmanager
+def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]) -> Generator[None]:
+    with one, other:
+        yield
 
 
 def _default_adapter(lm: LM | None) -> str:

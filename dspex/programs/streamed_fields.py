@@ -14,7 +14,8 @@ from ..types.chunk import Chunk
 class StreamedFields:
     """Splits an LM's stream into chunks of the output fields; `was_shown` once there was one."""
 
-    def __init__(self, compiled: CompiledSignature) -> None:
+    def __init__(self, compiled: CompiledSignature, predictor: str) -> None:
+        self._predictor = predictor
         wanted = compiled.signature.output_fields
         self._pieces = JsonFields(wanted) if compiled.adapter == "json" else ChatFields(wanted)
         self._completion: ReadableCompletion | None = None
@@ -27,13 +28,13 @@ class StreamedFields:
             return
         for name, text in self._pieces.feed(item):
             self.was_shown = True
-            yield Chunk(name, text)
+            yield Chunk(name, text, self._predictor)
 
     def last(self) -> Iterator[Chunk]:
         """Yield what was held back."""
         for name, text in self._pieces.finish():
             self.was_shown = True
-            yield Chunk(name, text)
+            yield Chunk(name, text, self._predictor)
 
     def completion(self) -> ReadableCompletion:
         """Return the whole answer.

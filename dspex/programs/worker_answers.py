@@ -30,6 +30,9 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
         "outputs": lambda given: _is_map(given) or (is_value and given is None),
         "completions": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
         "usage": lambda given: given is None or (_is_map(given) and all(map(_is_map, given.values()))),
+        "finish_reason": lambda given: given is None or _is_text(given),
+        "truncated": lambda given: given is None or isinstance(given, int),
+        "trace": lambda given: given is None or (isinstance(given, list) and all(map(_is_step, given))),
         "exact": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
     }
     found = _checked("run", value, worker, rules)
@@ -78,8 +81,25 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
 
 def chunk(value: Any, worker: str) -> Chunk:
     """Return a piece of a `run_stream`."""
-    found = _checked("run_stream", value, worker, {"field": _is_text, "text": _is_text})
-    return Chunk(found["field"], found["text"])
+    rules: dict[str, _Rule] = {
+        "field": _is_text,
+        "text": _is_text,
+        "predictor": lambda given: given is None or _is_text(given),
+    }
+    found = _checked("run_stream", value, worker, rules)
+    return Chunk(found["field"], found["text"], found.get("predictor") or "")
+
+
+def messages(call: Call) -> list[dict[str, Any]]:
+    """Return the messages that answer a `render`."""
+    answer = _checked(
+        "render",
+        call.result(),
+        call.worker_name,
+        {"messages": lambda given: isinstance(given, list) and all(map(_is_map, given))},
+    )
+    found: list[dict[str, Any]] = answer["messages"]
+    return found
 
 
 def passages(call: Call) -> list[dict[str, Any]]:
@@ -120,6 +140,14 @@ def _checked(command: str, value: Any, worker: str, rules: dict[str, _Rule]) -> 
             raise ProtocolError(f"Worker {worker} answered {command!r} with an impossible {name!r} ({given}).")
     found: dict[str, Any] = value
     return found
+
+
+def _is_step(value: Any) -> bool:
+    """Whether it is a step of a trace."""
+    if not _is_map(value) or not isinstance(value.get("seconds"), float):
+        return False
+    texts, maps = ("predictor", "finish_reason"), ("inputs", "outputs", "usage")
+    return all(_is_text(value.get(name)) for name in texts) and all(_is_map(value.get(name)) for name in maps)
 
 
 def _is_map(value: Any) -> bool:

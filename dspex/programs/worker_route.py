@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import defaults
 from ..adapters.injection import suspected_fields
+from ..cancel_flag import current_flag
+from ..errors import DspexError
 from ..events import Name
 from ..lm.usage import Account, counters_in
 from ..services.services import services_of
 from ..services.tools import new_set_id, tools_among
 from ..types.prediction import Prediction
+from ..types.trace_step import TraceStep
 from . import worker_answers
 from .routing import GENERAL_POOL
 
@@ -53,7 +56,7 @@ class WorkerCalls:
         """Run it; return the prediction (of an open program: what it returned) with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
-            call = pool.invoke("run", arguments, cancel=how.get("cancel"), **self._options(how))
+            call = pool.invoke("run", arguments, cancel=how.get("cancel") or _on_cancel(), **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
 
     async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
@@ -61,6 +64,19 @@ class WorkerCalls:
         with self._sent(inputs, awaits=how.get("awaits", True)) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
         return self._prediction(call.result(), call.worker_name, account), call
+
+    def render(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the messages of its first request; nothing is sent."""
+        with self._sent(inputs) as (supervisor, arguments):
+            call = supervisor.pool(GENERAL_POOL).invoke("render", _rendered(arguments), timeout=self.spec.timeout)
+        return worker_answers.messages(call)
+
+    async def arender(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """`render`, awaited."""
+        with self._sent(inputs) as (supervisor, arguments):
+            pool = supervisor.pool(GENERAL_POOL)
+            call = await pool.ainvoke("render", _rendered(arguments), timeout=self.spec.timeout)
+        return worker_answers.messages(call)
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:
         """Yield the output fields' text as it arrives, then the prediction."""
@@ -99,18 +115,25 @@ class WorkerCalls:
         if suspected := suspected_fields(inputs):
             services.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route=f"python:{GENERAL_POOL}")
         given, carried = tools_among(crossed.typed), spec.sent.carried(crossed.carried)
-        arguments = {
+        arguments: dict[str, Any] = {
             "spec": spec.to_wire() | spec.wire_lms(services),
             "inputs": crossed.plain,
             "lm": None if lm is None else services.lm_record(lm),
             "adapter": spec.wire_adapter(lm),
             "config": dict(spec.config_used),
             "rollout_id": spec.rollout_id,
+            "want": {},  # why the answers ended, which every prediction says
             **({"carried": carried} if carried else {}),
             **({"tool_set": new_set_id()} if given else {}),
             **({"awaits": True} if awaits and spec.is_own else {}),
         }
-        with spec.registered(services), services.tools.registered(str(arguments.get("tool_set")), given):
+        with contextlib.ExitStack() as registered:
+            if (observer := spec.observer) is not None:
+                id = new_set_id()
+                arguments["want"] = observer.wanted(id)
+                registered.enter_context(services.sights.registered(id, observer))
+            registered.enter_context(spec.registered(services))
+            registered.enter_context(services.tools.registered(str(arguments.get("tool_set")), given))
             yield supervisor, arguments
 
     def _options(self, how: WorkerCallOptions) -> dict[str, Any]:
@@ -129,7 +152,7 @@ class WorkerCalls:
     def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)
         usage = reply.get("usage") or {}
-        self._count_direct(usage, account)
+        self._count_direct(usage, account, int(reply.get("truncated") or 0), worker)
         if "value" in reply:
             return worker_answers.returned(reply, worker, self.spec.packages)
         typed, (objects, *others) = self.spec.typed, reply["exact"]
@@ -141,9 +164,31 @@ class WorkerCalls:
             cached=bool(reply.get("cached", not usage)),
             cost_usd=account.cost,
             route=f"python:{worker}",
+            finish_reason=reply.get("finish_reason") or "",
+            trace=[self._step(step) for step in reply.get("trace") or ()],
         )
 
-    def _count_direct(self, usage: Mapping[str, Mapping[str, Any]], account: Account) -> None:
+    def _step(self, told: Mapping[str, Any]) -> TraceStep:
+        """Return a step of the trace; the outputs of the program's own signature have its types."""
+        outputs, known = told["outputs"], self.spec.answered
+        if outputs and outputs.keys() == known.output_fields.keys():
+            with contextlib.suppress(DspexError):
+                outputs = self.spec.typed(outputs)
+        return TraceStep(
+            told["predictor"],
+            told["inputs"],
+            outputs,
+            seconds=told["seconds"],
+            usage=told["usage"],
+            finish_reason=told["finish_reason"],
+            cached=told.get("cached") is True,
+            error=str(told.get("error") or ""),
+            is_cut=told.get("is_cut") is True,
+        )
+
+    def _count_direct(
+        self, usage: Mapping[str, Mapping[str, Any]], account: Account, truncated: int, worker: str
+    ) -> None:
         """Count what a worker's own connections used, as far as its module reports it: this process saw none of it."""
         direct = self.spec.direct_lms if usage else {}
         if not direct:
@@ -152,3 +197,17 @@ class WorkerCalls:
         for model, used in usage.items():
             if (lm := direct.get(model)) is not None:
                 defaults.client().usage.add(lm, counters_in(used), (account, *pools))
+        if truncated:
+            facts = {"model": ", ".join(direct), "count": truncated, "pool": GENERAL_POOL, "worker": worker}
+            services_of(self.spec.supervisor_used).emit(Name.LM_TRUNCATED, **facts)
+
+
+def _on_cancel() -> OnCancel | None:
+    """Return what cancels a blocking call that is one of many, such as a row of `dspex.map`."""
+    flag = current_flag()
+    return None if flag is None else flag.on_set
+
+
+def _rendered(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a `render`, of those of a `run`."""
+    return {name: value for name, value in arguments.items() if name not in ("rollout_id", "want")}

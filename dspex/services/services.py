@@ -25,6 +25,7 @@ from .accounts import Accounts
 from .code import CodeStore
 from .described_lms import DescribedLMs
 from .metrics import Metrics
+from .sights import Sights
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -38,6 +39,7 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
+        self.sights = Sights(client)
         self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
         self.described_lms = DescribedLMs(supervisor, self.lm_record)
@@ -48,6 +50,7 @@ class Services:
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
+        supervisor.register("call.seen", self.sights.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
 
@@ -58,8 +61,9 @@ class Services:
     def lm_record(self, lm: LM) -> dict[str, Any]:
         """Let workers ask this LM, and return what they need of it: no key, unless the LM is `direct`."""
         self.client.register(lm)
-        record = lm.to_wire()
-        record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
+        record = dict(_described(lm))
+        if lm.fallbacks:
+            record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
         return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
 
     def emit(self, name: Name, **facts: Any) -> bool:
@@ -84,6 +88,11 @@ class Services:
         )
         own = self.described_lms.of(request.worker)
         return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
+
+
+@functools.lru_cache(maxsize=256)
+def _described(lm: LM) -> dict[str, Any]:
+    return lm.to_wire()  # an LM never changes, and calls name the same few
 
 
 def services_of(supervisor: Supervisor) -> Services:

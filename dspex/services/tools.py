@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.plain_data import to_wire
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..pools.callbacks import Callback
     from ..types.tool import Tool
 
+_NONE = nullcontext()  # most calls have no tools
+
 
 class ToolSets:
     """The tools that calls of this supervisor may use, by the id that their specs or inputs carry."""
@@ -27,14 +29,9 @@ class ToolSets:
     def __init__(self) -> None:
         self._sets: Registry[dict[str, Tool]] = Registry()
 
-    @contextmanager
-    def registered(self, id: str, tools: Sequence[Tool]) -> Generator[None]:
+    def registered(self, id: str, tools: Sequence[Tool]) -> AbstractContextManager[None]:
         """Let workers call these tools for the time of the block."""
-        if not tools:
-            yield
-            return
-        with self._sets.registered(id, {tool.name: tool for tool in tools}):
-            yield
+        return self._sets.registered(id, {tool.name: tool for tool in tools}) if tools else _NONE
 
     def call(self, request: Callback) -> Any:
         """Answer a "tool.call": run the function with the arguments that the model gave."""

@@ -34,6 +34,7 @@ class FakeLM(LM):
         cycle: Begin a list again at its end, instead of refusing (an `LMInvalidRequestError` that says so).
         latency: Seconds before every reply.
         model: The name to go by; an `anthropic/...` name makes it speak that dialect.
+        api_key: The key that it asks for; default: one of its own.
         temperature: As for `LM`.
         max_tokens: As for `LM`.
         cache: As for `LM`, but off unless asked for.
@@ -57,12 +58,13 @@ class FakeLM(LM):
         cycle: bool = False,
         latency: float = 0.0,
         model: str = "openai/fake",
+        api_key: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         cache: bool = False,
         **further: Unpack[FurtherOptions],
     ) -> None:
-        server = FakeServer(_played(answers, by_field, by_signature, cycle), latency=latency)
+        server = FakeServer(_played(answers, by_field, by_signature, cycle), latency=latency, key=api_key)
         object.__setattr__(self, "_server", server)
         object.__setattr__(self, "_finalizer", weakref.finalize(self, _end, server))
         try:
@@ -75,7 +77,7 @@ class FakeLM(LM):
                 cache=cache,
                 **further,
             )
-        except BaseException:
+        except BaseException:  # also Ctrl-C, or a test's timeout: its thread would go on
             server.close()
             raise
 
@@ -154,6 +156,7 @@ class FakeLMMaker(Protocol):
         cycle: bool = False,
         latency: float = 0.0,
         model: str = "openai/fake",
+        api_key: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         cache: bool = False,

@@ -34,8 +34,8 @@ _REASONS = {
 class FakeServer:
     """Serves until `close`; `requests` holds what arrived, in order, also what was refused."""
 
-    def __init__(self, play: Player, *, latency: float = 0.0) -> None:
-        self.key = secrets.token_urlsafe(24)
+    def __init__(self, play: Player, *, latency: float = 0.0, key: str | None = None) -> None:
+        self.key = key or secrets.token_urlsafe(24)
         self.requests: list[FakeRequest] = []
         self.arrived = threading.Condition()
         self.hung_up = 0  # clients that went away before their reply was whole

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from .trace_step import TraceStep
+
     S_co = TypeVar("S_co", default=Any, covariant=True)  # a bare `Prediction` is a `Prediction[Any]`
 else:
     from typing import TypeVar  # no default before Python 3.13
@@ -30,15 +32,21 @@ class Prediction(Generic[S_co]):
     says that no request was sent. `cost_usd` is 0.0 for what was cached, None where a price is unknown. `route` is
     "native" or "python:<pool>/<worker>". `completions` holds the outputs of every generation (n of them; the first is
     this prediction).
+
+    `finish_reason` says why the model stopped, in its last answer: "stop", "length" (it was cut at max_tokens),
+    "tool_call", "content_filter", or the provider's own word where DSPy has none. `trace` holds a step for each call of
+    a predictor, in the order in which they ended, if `using(trace=True)` asked for it.
     """
 
-    __slots__ = ("_values", "cached", "completions", "cost_usd", "route", "usage")
+    __slots__ = ("_values", "cached", "completions", "cost_usd", "finish_reason", "route", "trace", "usage")
 
     _values: Mapping[str, Any]
     cached: bool
     completions: Sequence[Mapping[str, Any]]
     cost_usd: float | None
+    finish_reason: str
     route: str
+    trace: Sequence[TraceStep]
     usage: Mapping[str, Mapping[str, Any]]
 
     def __init__(
@@ -50,6 +58,8 @@ class Prediction(Generic[S_co]):
         cached: bool = False,
         cost_usd: float | None = None,
         route: str = "native",
+        finish_reason: str = "",
+        trace: Sequence[TraceStep] = (),
     ) -> None:
         put = object.__setattr__
         put(self, "_values", dict(values))
@@ -58,6 +68,8 @@ class Prediction(Generic[S_co]):
         put(self, "cached", cached)
         put(self, "cost_usd", cost_usd)
         put(self, "route", route)
+        put(self, "finish_reason", finish_reason)
+        put(self, "trace", tuple(trace))
 
     def __getattr__(self, name: str) -> Any:
         # Only for names that are no attribute: a field called `usage` is read as out["usage"].
@@ -122,6 +134,22 @@ class Prediction(Generic[S_co]):
         shown = ", ".join(f"{name}={_short(value)}" for name, value in self._values.items())
         return f"Prediction({shown})"
 
+    def _repr_html_(self) -> str:
+        from .. import html_views  # at first need: notebooks alone show it
+
+        return html_views.table(self._values.items(), title="Prediction", note=self._origin())
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield from self._values.items()
+
+    def _origin(self) -> str:
+        """Return where it comes from, in a line."""
+        tokens = sum(counts.get("total_tokens") or 0 for counts in self.usage.values())
+        cost = "" if self.cost_usd is None else f", {self.cost_usd:.6f} USD"
+        spent = "from the cache" if self.cached else f"{tokens:,} tokens{cost}"
+        cut = ", cut at length" if self.finish_reason == "length" else ""
+        return f"{self.route}, {spent}{cut}"
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"A prediction is immutable; {name!r} cannot be set.")
 
@@ -133,11 +161,38 @@ class Prediction(Generic[S_co]):
             self.cached,
             self.cost_usd,
             self.route,
+            self.finish_reason,
+            self.trace,
         )
 
 
-def _rebuilt(values: Any, completions: Any, usage: Any, cached: bool, cost_usd: float | None, route: str) -> Prediction:
-    return Prediction(values, completions=completions, usage=usage, cached=cached, cost_usd=cost_usd, route=route)
+def with_facts(prediction: Prediction[S_co], **facts: Any) -> Prediction[S_co]:
+    """Return the same outputs with other facts of how they came about."""
+    names = ("completions", "usage", "cached", "cost_usd", "route", "finish_reason", "trace")
+    known = {name: getattr(prediction, name) for name in names}
+    return Prediction(prediction.to_dict(), **{**known, **facts})
+
+
+def _rebuilt(
+    values: Any,
+    completions: Any,
+    usage: Any,
+    cached: bool,
+    cost_usd: float | None,
+    route: str,
+    finish_reason: str = "",
+    trace: Any = (),
+) -> Prediction:
+    return Prediction(
+        values,
+        completions=completions,
+        usage=usage,
+        cached=cached,
+        cost_usd=cost_usd,
+        route=route,
+        finish_reason=finish_reason,
+        trace=trace,
+    )
 
 
 def _near(name: str, known: Mapping[str, Any]) -> str:

@@ -66,6 +66,12 @@ assert_type(dspex.predict(QA, {"question": "?"}, implementation="python", demos=
 assert_type(dspex.predictor("predict", "question -> answer")(question="?"), dspex.Prediction[Any])
 assert_type(dspex.predictor("mine:Careful", QA, rounds=2, lm="openai/gpt-4o-mini"), dspex.Program[QA])
 assert_type(qa.using(timeout=3, idempotent=True, rollout_id=1, lm=None), dspex.Program[QA])
+assert_type(qa.using(trace=True, history=100, callbacks=[dspex.BaseCallback()]), dspex.Program[QA])
+assert_type(out.finish_reason, str)
+assert_type([step.predictor for step in out.trace], list[str])
+assert_type(qa.history[0].text, str)
+assert_type(dspex.inspect_history(2), str)
+assert_type(qa.render(question="?"), list[dict[str, Any]])
 
 agent = dspex.react(QA, tools=[weather, dspex.Tool(weather)], max_iters=4, lm=lm)
 assert_type(agent(question="?").typed.answer, str)

@@ -61,6 +61,10 @@ dspex.map(qa, rows, max_inflight=3)  # wrong
 dspex.connect(nam="default")  # wrong
 qa.using(timeot=3)  # wrong
 qa.using(idempotent="yes")  # wrong
+qa.using(trace="yes")  # wrong
+qa.using(callback=[])  # wrong
+dspex.configure(histry=True)  # wrong
+print(qa.history[0].txt)  # wrong
 print(qa(question="?").typed.anwser)  # wrong
 print(qa(question="?").typed.answer + 1)  # wrong
 dspex.parallel([qa], max_inflight=3)  # wrong

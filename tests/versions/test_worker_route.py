@@ -5,6 +5,7 @@ The same for each: nothing here asks for a version's own wording, requests or en
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dspex.testing import FakeLM, FakeReply
 from tests.versions.conftest import PYTHON
 
 Fake = Callable[..., FakeLM]
+OWN = "tests.versions.own_program"
 ROWS = [{"question": f"double {number}", "answer": str(2 * number)} for number in range(6)]
 
 
@@ -86,6 +88,33 @@ def test_a_module_of_the_users(fake: Fake, supervisor: dspex.Supervisor) -> None
     lm = fake(by_field={"answer": ["one", "two"]})
     module = dspex.predictor("tests.support.user_code:Counting", "question -> answer", lm=lm, supervisor=supervisor)
     assert module(question="q").answer == "two"
+
+
+@pytest.mark.parametrize("judge", [None, "openai/fake"])
+def test_an_unchanged_module_of_several_predictors(fake: Fake, supervisor: dspex.Supervisor, judge: str | None) -> None:
+    """process: its own language model asks through the host; it streams, and is awaited."""
+    lm = fake(by_field={"query": ["rivers", "the Loire"], "answer": "yes"}, cycle=True)
+    own = dspex.module(f"{OWN}:MultiHop", lm=lm, supervisor=supervisor, judge=judge)
+    out = own(question="q")
+    assert (out.answer, out.notes) == ("yes", ["rivers", "the Loire"])
+    assert [request.signature for request in lm.requests[1:]] == [
+        "question, notes -> reasoning, query",
+        "question, notes -> answer",
+    ]
+    assert lm.requests[-1].body.get("temperature") == (None if judge is None else 0.0)
+    *chunks, last = own.stream(question="q")
+    assert last.answer == "yes"
+    assert any(chunk.field == "answer" for chunk in chunks)
+    awaited = dspex.module(f"{OWN}:Awaited", lm=lm, supervisor=supervisor, judge=judge)
+    assert asyncio.run(awaited.acall(question="q")).answer == "yes"
+
+
+def test_a_class_of_the_hosts_own_is_sent_by_value(fake: Fake, supervisor: dspex.Supervisor) -> None:
+    """process: a function too; by cloudpickle, which DSPy brings."""
+    if sys.executable != PYTHON:
+        pytest.skip("code crosses by value between interpreters of one version only")
+    program = dspex.function(lambda text: text.upper(), supervisor=supervisor)
+    assert program(text="hi") == "HI"
 
 
 def test_refusals_keep_their_class(fake: Fake, python: dict[str, Any]) -> None:

@@ -116,8 +116,18 @@ class Context:
             raise ValueError(f"the facts {reserved} of event {event!r} would hide who sent it: give them other names")
         self._running.emit(event, facts)
 
+    def log(self, write: Callable[[], None]) -> None:
+        """Run what writes a log line, outside of user code: no interrupt strikes in its midst."""
+        with self._running.user_code.outside():
+            write()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What is concealed."""
+        return self._running.secrets
+
     def conceal(self, *secrets: str) -> None:
-        """Keep these out of what the caller gets of the call's error: its message, its facts, its traceback."""
+        """Keep these out of what leaves the worker: of the call's error (message, facts, traceback), of log lines."""
         self._running.secrets += secrets
 
     def when_cancelled(self, ring: Callable[[], object]) -> AbstractContextManager[None]:

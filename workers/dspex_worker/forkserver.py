@@ -299,7 +299,7 @@ def main() -> NoReturn:
     server = ForkServer(ControlSocket(arguments.control), parent)
     try:
         server.warm(own_lifeline)
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, the supervisor must hear why no worker can start
         traceback.print_exc()
         server.fail(error)
         os._exit(EXIT_BOOT)

@@ -59,7 +59,7 @@ def import_at(name: str, version: str) -> ModuleType:
 
 def _forget(title: str, top: ModuleType) -> None:
     """Take a user's modules out, with the bytecode of their files: an edit of equal length may look as old as that."""
-    folder = Path(top.__file__).parent if getattr(top, "__file__", None) else None
+    folder = Path(top.__file__).parent if top.__file__ else None
     is_package = hasattr(top, "__path__")
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -154,7 +154,7 @@ class ParentStream(Iterator[Any]):
             raise StopIteration
         try:
             answer = self._receive()
-        except BaseException:
+        except BaseException:  # an interrupt (cancel) while waiting: the parent need not go on
             self.close()
             raise
         if answer[0] == Kind.CHUNK:

@@ -28,6 +28,7 @@ from .frame_writer import FrameWriter
 from .interrupter import Interrupter
 from .leader_follower import LeaderFollower
 from .message_reader import MessageReader
+from .output_log import OutputLog
 from .parent_calls import PendingCallbacks
 from .running_call import RunningCall
 from .session_state import Sessions
@@ -50,12 +51,14 @@ class Runtime:
         writer: FrameWriter,
         private: tuple[int, ...],
         concurrency: int,
+        output: OutputLog,
     ) -> None:
         """`private` are the descriptors that no child of this process may hold."""
         self.bridge = bridge
         self.identity = identity
         self.sessions = Sessions()
         self.writer = writer
+        self._output = output
         self.callbacks = PendingCallbacks(writer)
         self._reader = reader
         self._private = private
@@ -96,6 +99,7 @@ class Runtime:
         try:
             execute(running, self.writer)
         finally:
+            self._output.end_call(running.id)
             self._end(running)
 
     def fail(self) -> NoReturn:

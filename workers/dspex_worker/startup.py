@@ -22,6 +22,7 @@ from .frame_writer import FrameWriter
 from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
 from .message_reader import MessageReader
+from .output_log import OutputLog
 from .runtime import Runtime
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
@@ -112,6 +113,8 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         leave(EXIT_BOOT)
     starting.end()
     signals.leave_to_supervisor()  # whatever an import or a setup made of them
+    output = OutputLog(writer)
+    output.install()
     writer.send(Kind.READY, {name: c.facts() for name, c in bridge.commands.items()})
     writer.limit = settings.get("frame_limit", FRAME_LIMIT)
     Runtime(
@@ -121,6 +124,7 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         writer=writer,
         private=(incoming, outgoing, lifeline_end),
         concurrency=settings["concurrency"],
+        output=output,
     ).serve()
 
 

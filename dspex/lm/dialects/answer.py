@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LMError, LMProviderError
+from ...errors import LMError, LMProviderError, LMRefusedError
 from .error_envelopes import complaint_in
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Details = Sequence[tuple[str, Any]]
 PARTIAL = "partial_json"  # where arguments that are no JSON are kept, as in DSPy
+REFUSAL_MOST = 10_000  # characters of a refusal that an error carries
 COUNT_MOST = 10**12  # tokens of one response; sums and prices of what is beyond would not fit a float
 
 
@@ -36,6 +37,18 @@ def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:
     if complaint := complaint_in(data):
         return complaint.error(lm)
     return LMProviderError("The reply is JSON, but not an answer.", model=lm.model, provider=lm.provider.id, status=200)
+
+
+def refused(lm: LM, refusal: str) -> LMRefusedError:
+    """Return the error for an answer that is empty because the model refused it, or a filter held it back."""
+    return LMRefusedError(
+        "The model gave no answer: it refused, or a content filter held the answer back. The error's `refusal` is what "
+        "was said of it.",
+        refusal=refusal[:REFUSAL_MOST],
+        model=lm.model,
+        provider=lm.provider.id,
+        status=200,
+    )
 
 
 def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:

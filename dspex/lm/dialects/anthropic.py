@@ -15,8 +15,10 @@ from ...errors import (
     LMUnsupportedModelError,
 )
 from . import error_classes
-from .answer import Answer, arguments_of, count, counters, no_answer, tool_call
+from .answer import Answer, arguments_of, count, counters, no_answer, refused, tool_call
 from .anthropic_request import body as body
+from .asked_body import names_another as names_another
+from .asked_body import streams as streams
 from .error_envelopes import Fault, complaint_in, fault_in
 from .json_body import as_object, decode, encode
 from .stream_reader import StreamReader
@@ -35,16 +37,6 @@ def endpoint(lm: LM) -> str:
 def owns(lm: LM, url: str) -> bool:
     """Return whether the URL is a completion of the LM's model."""
     return url == endpoint(lm)
-
-
-def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for a stream."""
-    return bool(asked.get("stream"))
-
-
-def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request's body names another model than the record."""
-    return asked.get("model") != lm.name
 
 
 def reporting(asked: dict[str, Any]) -> dict[str, Any]:
@@ -78,11 +70,14 @@ def answer(lm: LM, body: bytes) -> Answer:
                 raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
             arguments = arguments_of(block.get("input"))
             calls.append(tool_call(str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
+    finish = "tool_call" if calls else _finish(data.get("stop_reason"))
+    if finish == "content_filter" and not any(texts):
+        raise refused(lm, _explanation(data))
     empty = not (texts or thoughts or calls)
     return Answer(
         text="".join(texts) if texts or empty else None,
         model=str(data.get("model") or lm.name),
-        finish_reason="tool_call" if calls else _finish(data.get("stop_reason")),
+        finish_reason=finish,
         usage=usage(data.get("usage")),
         tool_calls=calls,
         reasoning="".join(thoughts) or None,
@@ -172,8 +167,10 @@ class _AnthropicStream(StreamReader):
         elif kind == "content_block_delta":
             self._delta(index, payload.get("delta") or {})
         elif kind == "message_delta":
-            if (reason := as_object(payload.get("delta")).get("stop_reason")) is not None:
+            delta = as_object(payload.get("delta"))
+            if (reason := delta.get("stop_reason")) is not None:
                 self._finished(_finish(reason))
+                self.refusal += [said] if (said := _explanation(delta)) else []
             self.usage = usage({**self._started, **(payload.get("usage") or {})})
         elif kind == "message_stop":
             self.ended = True
@@ -199,7 +196,15 @@ def _finish(reason: Any) -> str:
         return "length"
     if reason in ("tool_use", "pause_turn"):
         return "tool_call"
-    return "content_filter" if reason in ("refusal", "safety", "content_filter") else "stop"
+    if reason in ("refusal", "safety", "content_filter"):
+        return "content_filter"
+    return "stop" if reason in ("", "end_turn", "stop_sequence", "stop") else reason
+
+
+def _explanation(data: Mapping[str, Any]) -> str:
+    """Return what is said of a refusal, where the API says anything."""
+    details = as_object(data.get("stop_details"))
+    return str(details.get("explanation") or details.get("category") or "")
 
 
 def _reported(lm: LM, fault: Fault) -> LMError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from ...errors import (
 )
 from . import request_options
 from .dialect import Message
-from .json_body import encode
+from .json_body import arguments_in, encode
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -101,11 +100,7 @@ def _assistant(lm: LM, message: Message) -> list[dict[str, Any]]:
     blocks = [{"type": "text", "text": text} for text in texts]
     for call in message.get("tool_calls") or ():
         function = call["function"]
-        arguments = function.get("arguments", "{}")
-        try:
-            parsed = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
-        except ValueError:
-            raise InvalidInput("A tool call's arguments are not JSON.") from None
+        parsed = arguments_in(function)
         blocks.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": parsed})
     return blocks or [{"type": "text", "text": ""}]
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import LMUnsupportedFeatureError
 from .answer import Answer, no_answer
+from .asked_body import names_another as names_another
 from .dialect import Message
 from .error_envelopes import fault_in
 from .json_body import decode
-from .openai import failure, names_another, reader, usage
+from .openai import failure as failure
+from .openai import reader as reader
+from .openai import usage
 
 if TYPE_CHECKING:
     from ..record import LM
-
-__all__ = ["failure", "names_another", "reader"]
 
 
 def endpoint(lm: LM) -> str:

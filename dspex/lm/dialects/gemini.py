@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import LMUnsupportedFeatureError
 from . import openai
-from .answer import Answer, count, counters, no_answer
+from .answer import Answer, count, counters, no_answer, refused
 from .dialect import Message
 from .error_envelopes import fault_in
 from .json_body import as_object, decode
@@ -19,6 +19,7 @@ from .stream_reader import StreamReader
 if TYPE_CHECKING:
     from ..record import LM
 
+_FILTERED = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"})
 failure = openai.failure  # OpenAI's rules suffice for what is passed on
 
 
@@ -69,7 +70,11 @@ def answer(lm: LM, body: bytes) -> Answer:
         raise fault.error(lm)
     if not isinstance(data.get("candidates"), list) and not data.get("promptFeedback"):
         raise no_answer(lm, data)
-    return Answer(text=None, model=lm.name, usage=usage_in(data))
+    candidates = [as_object(each) for each in data.get("candidates") or ()]
+    said, reason = "".join(map(_said, candidates)), _finish_of(candidates)
+    if blocked := _blocked(data) or ("" if said or reason != "content_filter" else _why(candidates[0])):
+        raise refused(lm, blocked)
+    return Answer(text=None, model=lm.name, finish_reason=reason, usage=usage_in(data))
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
@@ -98,11 +103,42 @@ def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
+def _blocked(data: Mapping[str, Any]) -> str:
+    """Return why a prompt was not answered at all; "" if it was."""
+    feedback = as_object(data.get("promptFeedback"))
+    reason = feedback.get("blockReason")
+    return str(feedback.get("blockReasonMessage") or reason) if reason else ""
+
+
+def _said(candidate: Mapping[str, Any]) -> str:
+    """Return what a candidate holds: its text, and a mark for each part that is none."""
+    parts = as_object(candidate.get("content")).get("parts")
+    found = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return "".join(str(part.get("text") or "") if set(part) <= {"text", "thought"} else "*" for part in found)
+
+
+def _finish_of(candidates: Sequence[Mapping[str, Any]]) -> str:
+    return _finish(candidates[0].get("finishReason")) if candidates else "stop"
+
+
+def _finish(reason: Any) -> str:
+    """Return DSPy's word for the API's reason (lm15, providers/gemini.py)."""
+    said = str(reason or "").upper()
+    if said == "MAX_TOKENS":
+        return "length"
+    return "content_filter" if said in _FILTERED else "stop"
+
+
+def _why(candidate: Mapping[str, Any]) -> str:
+    return str(candidate.get("finishMessage") or candidate.get("finishReason"))
+
+
 class _GeminiStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.usage = usage_in(payload) or self.usage
         if as_object(payload.get("promptFeedback")).get("blockReason"):
             self._finished("content_filter")
+            self.refusal.append(_blocked(payload))
         candidates = payload.get("candidates")
         for candidate in candidates if isinstance(candidates, list) else ():
             self._candidate(as_object(candidate))
@@ -113,4 +149,6 @@ class _GeminiStream(StreamReader):
             if isinstance(part, dict):
                 self.text.append(str(part.get("text") or ""))
         if candidate.get("finishReason"):
-            self._finished("stop")
+            self._finished(_finish(candidate["finishReason"]))
+            if self.finish_reason == "content_filter":
+                self.refusal.append(_why(candidate))

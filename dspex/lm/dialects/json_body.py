@@ -108,3 +108,16 @@ def json_in(body: bytes) -> Any:
 def as_object(value: Any) -> dict[str, Any]:
     """Return the value if it is a JSON object, else an empty one: providers send null where they mean nothing."""
     return value if isinstance(value, dict) else {}
+
+
+def arguments_in(function: Mapping[str, Any]) -> Any:
+    """Return the arguments of a tool call that a message quotes.
+
+    Raises:
+        InvalidInput: they are not JSON.
+    """
+    given = function.get("arguments", "{}")
+    try:
+        return json.loads(given or "{}") if isinstance(given, str) else given
+    except ValueError:
+        raise InvalidInput("A tool call's arguments are not JSON.") from None

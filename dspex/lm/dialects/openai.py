@@ -18,7 +18,9 @@ from ...errors import (
     LMUnsupportedModelError,
 )
 from . import error_classes
-from .answer import Answer, Details, arguments_of, count, counters, no_answer, tool_call
+from .answer import Answer, Details, arguments_of, count, counters, no_answer, refused, tool_call
+from .asked_body import names_another as names_another
+from .asked_body import streams as streams
 from .error_envelopes import complaint_in, fault_in
 from .json_body import as_object, decode, encode
 from .openai_request import body as body
@@ -53,16 +55,6 @@ def owns(lm: LM, url: str) -> bool:
     return url == endpoint(lm)
 
 
-def streams(url: str, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request asks for a stream."""
-    return bool(asked.get("stream"))
-
-
-def names_another(lm: LM, asked: Mapping[str, Any]) -> bool:
-    """Return whether a request's body names another model than the record."""
-    return asked.get("model") != lm.name
-
-
 def reporting(asked: dict[str, Any]) -> dict[str, Any]:
     """Return a worker's request, asking for what it uses to be reported: of a stream, servers say it only then."""
     options = as_object(asked.get("stream_options"))
@@ -89,11 +81,13 @@ def answer(lm: LM, body: bytes) -> Answer:
     message = as_object(choice.get("message"))
     called, thought = message.get("tool_calls"), message.get("reasoning_content") or message.get("reasoning")
     calls = _calls(lm, called) if called else []
-    finish = choice.get("finish_reason")
+    text, finish = _text(message, calls), _finish(choice.get("finish_reason"))
+    if not (text or calls) and (message.get("refusal") or finish == "content_filter"):
+        raise refused(lm, str(message.get("refusal") or ""))
     return Answer(
-        text=_text(message, calls),
+        text=text,
         model=str(data.get("model") or lm.name),
-        finish_reason="tool_call" if calls else _FINISH.get(str(finish or "stop"), "stop"),
+        finish_reason="tool_call" if calls else finish,
         usage=usage(data.get("usage")),
         tool_calls=calls,
         reasoning=str(thought) if thought else None,
@@ -164,7 +158,7 @@ class _OpenAIStream(StreamReader):
         choice = as_object((choices or [{}])[0])
         self._delta(as_object(choice.get("delta")))
         if choice.get("finish_reason"):
-            self._finished(_FINISH.get(str(choice["finish_reason"]), "stop"))
+            self._finished(_finish(choice["finish_reason"]))
         if isinstance(payload.get("usage"), dict):  # some servers send it with each event: it ends nothing
             self.usage = usage(payload["usage"]) or self.usage
 
@@ -173,10 +167,18 @@ class _OpenAIStream(StreamReader):
             self.reasoning.append(str(thought))
         if isinstance(delta.get("content"), str) and delta["content"]:
             self.text.append(delta["content"])
+        if isinstance(delta.get("refusal"), str):
+            self.refusal.append(delta["refusal"])
         for call in delta.get("tool_calls") or ():
             if isinstance(call, dict):
                 function = as_object(call.get("function"))
                 self._fragment(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+
+
+def _finish(reason: Any) -> str:
+    """Return DSPy's word for the API's reason; one that DSPy has no word for, as it is."""
+    said = str(reason or "stop")
+    return _FINISH.get(said, said)
 
 
 def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None:

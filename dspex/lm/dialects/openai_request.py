@@ -12,7 +12,7 @@ from ...errors import (
 )
 from . import request_options
 from .dialect import Message
-from .json_body import encode_chat, json_text, quoted, quoted_once
+from .json_body import arguments_in, encode_chat, json_text, quoted, quoted_once
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -97,11 +97,7 @@ def _assistant(lm: LM, message: Message) -> dict[str, Any]:
 
 def _replayed(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call["function"]
-    arguments = function.get("arguments", "{}")
-    try:
-        parsed = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
-    except ValueError:
-        raise InvalidInput("A tool call's arguments are not JSON.") from None
+    parsed = arguments_in(function)
     text = json.dumps(parsed, separators=(",", ":"))
     return {"id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": text}}
 

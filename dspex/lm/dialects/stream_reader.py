@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
-from .answer import Answer, arguments_of, tool_call
+from .answer import Answer, arguments_of, refused, tool_call
 from .error_envelopes import Fault, complaint_in, fault_in, text_fault
 from .event_splitter import EventSplitter
 from .json_body import json_in
@@ -31,6 +31,7 @@ class StreamReader(ABC):
         self.lm = lm
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.refusal: list[str] = []
         self.calls: dict[int, dict[str, Any]] = {}
         self.usage: dict[str, Any] = {}
         self.model = lm.name
@@ -41,7 +42,7 @@ class StreamReader(ABC):
     @property
     def has_begun(self) -> bool:
         """Whether something of an answer was read, so that it cannot be asked for again unnoticed."""
-        return bool(self.text or self.reasoning or self.calls or self.finish_reason)
+        return bool(self.text or self.reasoning or self.refusal or self.calls or self.finish_reason)
 
     def feed(self, data: bytes) -> list[str]:
         """Return the text that arrived, in order.
@@ -62,6 +63,7 @@ class StreamReader(ABC):
 
         Raises:
             LMServerError: the stream held no answer at all.
+            LMRefusedError: it holds a refusal instead.
             LMStreamAssemblyError: the stream ended before the provider said so.
         """
         pending = self._events.rest()
@@ -75,6 +77,8 @@ class StreamReader(ABC):
             raise self._cut()
         calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
         text = "".join(self.text)
+        if not (text or calls) and (self.refusal or self.finish_reason == "content_filter"):
+            raise refused(self.lm, "".join(self.refusal))
         return Answer(
             text=text if self.text or not calls else None,
             model=self.model,

@@ -20,7 +20,8 @@ from ...errors import LMTransportError
 from .async_connection import AsyncConnection, connect
 from .connection_pool import CONNECT_TIMEOUT_S, IDLE_MOST, ConnectionPool, OnResend, ignore_resend
 from .endpoint import Endpoint
-from .http_message import Head, Reply, whole_request
+from .http_message import Reply, whole_request
+from .http_stream import HttpStream
 
 
 class AsyncHttp:
@@ -130,41 +131,37 @@ class AsyncHttp:
                 kept.close()
                 if kept.answered:
                     raise
-            except BaseException:
+            except BaseException:  # a cancelled task: half a response serves no other request
                 kept.close()
                 raise
             on_resend()
         connection = await connect(target, min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
         try:
             await connection.request(data, deadline, whole=whole)
-        except BaseException:
+        except BaseException:  # as above
             connection.close()
             raise
         return connection
 
 
-class AsyncHttpStream:
-    """A response whose body is still coming; iterate it or close it. `head` is there already."""
+class AsyncHttpStream(HttpStream[AsyncConnection]):
+    """A response for one task."""
 
     def __init__(
         self, pool: _LoopPool, target: Endpoint, connection: AsyncConnection, wait: float, until: float
     ) -> None:
-        assert connection.parser.head is not None
-        self.head: Head = connection.parser.head
+        super().__init__(connection, wait, until)
         self._pool = pool
         self._target = target
-        self._connection: AsyncConnection | None = connection
-        self._wait = wait
-        self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         connection = self._connection
         if connection is None:
             return
         try:
-            while (data := await connection.more(min(self._until, time.monotonic() + self._wait))) is not None:
+            while (data := await connection.more(self._deadline())) is not None:
                 yield data
-        except BaseException:
+        except BaseException:  # as above, and a reader that ends early
             self.close()
             raise
         self._connection = None
@@ -181,7 +178,7 @@ class AsyncHttpStream:
 
     def close(self) -> None:
         """Close the connection at once unless the body was read to its end. On the loop's thread."""
-        connection, self._connection = self._connection, None
+        connection = self._release()
         if connection is not None:
             connection.close()
 

@@ -7,21 +7,19 @@ import time
 from typing import cast
 
 from ...errors import LMError, LMTimeoutError, LMTransportError
+from .connection import HttpConnection, broken, timed_out
 from .endpoint import Endpoint, check_tunnel, tls
-from .http_message import Head, ResponseParser
+from .http_message import Head
 
 _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
 
 
-class AsyncConnection(asyncio.Protocol):
-    """One transport, and the parser of its current response."""
+class AsyncConnection(HttpConnection, asyncio.Protocol):
+    """One transport."""
 
     def __init__(self, host: str) -> None:
-        self.host = host
-        self.parser = ResponseParser()
-        self.answered = False
+        super().__init__(host)
         self.is_open = False
-        self.idle_until = 0.0
         self.raw: bytearray | None = None  # collects a proxy's answer to CONNECT instead of a response
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -82,8 +80,7 @@ class AsyncConnection(asyncio.Protocol):
     def request(self, data: bytes, deadline: float, *, whole: bool) -> asyncio.Future[None]:
         """Send; the returned future is done when the whole response is there, or its head."""
         assert self._transport is not None
-        self.parser = ResponseParser()
-        self.answered = False
+        self.begin()
         self._whole = whole
         self._held = 0
         self._failure = None
@@ -155,7 +152,7 @@ class AsyncConnection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
         else:
-            waiter.set_exception(LMTimeoutError(f"{self.host} did not answer in time."))
+            waiter.set_exception(timed_out(self.host))
 
     def _wake(self, error: LMError | None) -> None:
         waiter = self._waiter
@@ -209,10 +206,7 @@ async def connect(target: Endpoint, timeout: float) -> AsyncConnection:
     except TimeoutError:
         raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
     except OSError as error:
-        # Without strerror: several addresses were tried (localhost is two), and the text has what each answered.
-        raise LMTransportError(
-            f"No answer from {host}: {error.strerror or str(error) or type(error).__name__}."
-        ) from error
+        raise broken(host, error) from error
 
 
 async def _open_tunnel(connection: AsyncConnection, target: Endpoint, timeout: float) -> None:
@@ -226,6 +220,6 @@ async def _open_tunnel(connection: AsyncConnection, target: Endpoint, timeout: f
         connection.raw = None
         if target.server_name is not None:
             await connection.start_tls(target.server_name)
-    except BaseException:
+    except BaseException:  # also a task that is cancelled, or out of time, halfway
         connection.close()
         raise

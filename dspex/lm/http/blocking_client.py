@@ -20,7 +20,8 @@ from ...errors import LMTransportError
 from .blocking_connection import BlockingConnection, connect
 from .connection_pool import ConnectionPool, OnResend, ignore_resend
 from .endpoint import Endpoint
-from .http_message import Head, Reply, ResponseParser, whole_request
+from .http_message import Reply, whole_request
+from .http_stream import HttpStream
 
 
 class BlockingHttp:
@@ -51,7 +52,7 @@ class BlockingHttp:
         try:
             while not parser.complete:
                 connection.receive(deadline)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: a connection with half a response serves no other request
             self._drop(connection)
             raise
         self._put(target, connection)
@@ -112,9 +113,8 @@ class BlockingHttp:
             self._busy.add(connection)
             if self.is_over.is_set():  # looked at after it was added: `end` does it the other way round
                 raise LMTransportError(f"{target.host} was not asked: the interpreter exits.")
-            connection.parser = ResponseParser()
             connection.exchange(data, deadline)
-        except BaseException:
+        except BaseException:  # as in `send`
             self._drop(connection)
             raise
         return connection
@@ -148,19 +148,15 @@ class BlockingHttp:
                 threading._register_atexit(lambda: (found := end()) and found())  # type: ignore[attr-defined]
 
 
-class BlockingHttpStream:
-    """A response whose body is still coming; iterate it or close it. `head` is there already."""
+class BlockingHttpStream(HttpStream[BlockingConnection]):
+    """A response for one thread."""
 
     def __init__(
         self, http: BlockingHttp, target: Endpoint, connection: BlockingConnection, wait: float, until: float
     ) -> None:
-        assert connection.parser.head is not None
-        self.head: Head = connection.parser.head
+        super().__init__(connection, wait, until)
         self._http = http
         self._target = target
-        self._connection: BlockingConnection | None = connection
-        self._wait = wait
-        self._until = until
 
     def __iter__(self) -> Iterator[bytes]:
         connection = self._connection
@@ -173,8 +169,8 @@ class BlockingHttpStream:
                     yield data
                 if parser.complete and not parser.chunks:
                     break
-                connection.receive(min(self._until, time.monotonic() + self._wait))
-        except BaseException:
+                connection.receive(self._deadline())
+        except BaseException:  # as in `send`, and a reader that ends early
             self.close()
             raise
         self._connection = None
@@ -190,7 +186,7 @@ class BlockingHttpStream:
 
     def close(self) -> None:
         """Close the connection at once unless the body was read to its end."""
-        connection, self._connection = self._connection, None
+        connection = self._release()
         if connection is not None:
             self._http._drop(connection)
 

@@ -7,28 +7,26 @@ import select
 import socket
 import time
 
-from ...errors import LMError, LMTimeoutError, LMTransportError
+from ...errors import LMError, LMTransportError
+from .connection import HttpConnection, broken, timed_out
 from .connection_pool import CONNECT_TIMEOUT_S
 from .endpoint import Endpoint, check_tunnel, tls
-from .http_message import ResponseParser
 
 _CHUNK = 64 * 1024
 
 
-class BlockingConnection:
-    """One socket, and the parser of its current response."""
+class BlockingConnection(HttpConnection):
+    """One socket."""
 
-    __slots__ = ("answered", "host", "idle_until", "parser", "socket")
+    __slots__ = ("socket",)
 
     def __init__(self, sock: socket.socket, host: str) -> None:
+        super().__init__(host)
         self.socket = sock
-        self.host = host
-        self.parser = ResponseParser()
-        self.idle_until = 0.0
-        self.answered = False
 
     def exchange(self, data: bytes, deadline: float) -> None:
         """Send, and wait for the response's head; a peer may answer and close before it has read all (413, say)."""
+        self.begin()
         try:
             self.write(data, deadline)
         except LMTransportError:
@@ -41,23 +39,22 @@ class BlockingConnection:
             self.receive(deadline)
 
     def write(self, data: bytes, deadline: float) -> None:
-        self.answered = False
         try:
             self.socket.settimeout(_left(deadline, self.host))
             self.socket.sendall(data)
         except TimeoutError:
-            raise _timed_out(self.host) from None
+            raise timed_out(self.host) from None
         except OSError as error:
-            raise _broken(self.host, error) from error
+            raise broken(self.host, error) from error
 
     def receive(self, deadline: float) -> None:
         try:
             self.socket.settimeout(_left(deadline, self.host))
             data = self.socket.recv(_CHUNK)
         except TimeoutError:
-            raise _timed_out(self.host) from None
+            raise timed_out(self.host) from None
         except OSError as error:
-            raise _broken(self.host, error) from error
+            raise broken(self.host, error) from error
         if data:
             self.answered = True
             self.parser.feed(data)
@@ -100,20 +97,20 @@ def connect(target: Endpoint, deadline: float) -> BlockingConnection:
     try:
         sock = socket.create_connection(target.address, timeout=min(CONNECT_TIMEOUT_S, _left(deadline, host)))
     except TimeoutError:
-        raise _timed_out(host) from None
+        raise timed_out(host) from None
     except OSError as error:
-        raise _broken(host, error) from error
+        raise broken(host, error) from error
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if target.tunnel is not None:
             _open_tunnel(sock, target, deadline)
         if target.server_name is not None:
             sock = tls().wrap_socket(sock, server_hostname=target.server_name)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: nobody else closes it
         sock.close()
         if isinstance(error, LMError) or not isinstance(error, OSError):
             raise
-        raise (_timed_out(host) if isinstance(error, TimeoutError) else _broken(host, error)) from error
+        raise (timed_out(host) if isinstance(error, TimeoutError) else broken(host, error)) from error
     return BlockingConnection(sock, host)
 
 
@@ -134,13 +131,5 @@ def _open_tunnel(sock: socket.socket, target: Endpoint, deadline: float) -> None
 def _left(deadline: float, host: str) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise _timed_out(host)
+        raise timed_out(host)
     return left
-
-
-def _timed_out(host: str) -> LMTimeoutError:
-    return LMTimeoutError(f"{host} did not answer in time.")
-
-
-def _broken(host: str, error: OSError) -> LMTransportError:
-    return LMTransportError(f"No answer from {host}: {error.strerror or type(error).__name__}.")

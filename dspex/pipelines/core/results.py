@@ -170,6 +170,19 @@ class Result:
         shown = ", ".join(f"{name}={_short(value)}" for name, value in self._state.items())
         return f"Result({shown})"
 
+    def _repr_html_(self) -> str:
+        from ...html_views import grid, table  # at first need: notebooks alone show it
+
+        cost = "" if self.cost_usd is None else f", {self.cost_usd:.6f} USD"
+        state = table(self._state.items(), title="Result", note=f"{self.seconds:.2f} s{cost}")
+        heads = ("step", "status", "route", "seconds", "reason")
+        rows = [(r.name, r.status.value, r.route, f"{r.seconds:.3f}", r.reason) for r in self.steps.flat()]
+        return state + grid(heads, rows, title="Steps")
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
+        yield from self._state.items()
+        yield "steps", self.steps
+
 
 def summed(usages: Any) -> dict[str, dict[str, Any]]:
     """Return usages added up, model by model; of what is no number, the last one's."""

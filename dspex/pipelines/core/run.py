@@ -15,6 +15,7 @@ from ...errors import DspexError, InvalidInput, UnknownName
 from ...lm.usage import Account
 from ...pools.session import session_key
 from ...scoped_defaults import scoped
+from ...types.chunk import Chunk
 from .results import Result, StepRecord, Steps
 from .run_events import EventKind, PipelineEvent
 
@@ -102,9 +103,11 @@ class PipelineRun:
         """Emit a step's progress; any thread."""
         self.emit(EventKind.STEP_PROGRESSED, step, facts=dict(report))
 
-    def chunked(self, step: str, field: str, text: str) -> None:
+    def chunked(self, step: str, chunk: Chunk) -> None:
         """Emit a piece of a field's text; any thread."""
-        self.emit(EventKind.STEP_CHUNK, step, facts={"field": field, "text": text})
+        self.emit(
+            EventKind.STEP_CHUNK, step, facts={"field": chunk.field, "text": chunk.text, "predictor": chunk.predictor}
+        )
 
     def emit(self, kind: EventKind, step: str = "", **facts: Any) -> None:
         if self._watcher is not None:

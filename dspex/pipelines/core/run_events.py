@@ -33,7 +33,7 @@ class EventKind(StrEnum):
     RUN_STARTED = "run_started"
     STEP_STARTED = "step_started"
     STEP_PROGRESSED = "step_progressed"  # facts: what the step reports, such as an optimizer's trials
-    STEP_CHUNK = "step_chunk"  # facts: field, text
+    STEP_CHUNK = "step_chunk"  # facts: field, text, predictor
     STEP_FINISHED = "step_finished"
     STEP_SKIPPED = "step_skipped"
     STEP_FAILED = "step_failed"
@@ -120,7 +120,7 @@ class AsyncEventStream(AsyncIterator[PipelineEvent]):
             raise StopAsyncIteration
         try:
             item = await self._inbox.get()
-        except BaseException:
+        except BaseException:  # CancelledError while waiting
             await self.aclose()
             raise
         if isinstance(item, PipelineEvent):

@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import InvalidReturn, StepTimeout
 from ...lm.usage import Account
 from ..drivers.driver import Driver, Expired, is_cancellation
+from .parameters import Condition
 from .results import Status, StepRecord, Steps
 from .run import PipelineRun
 from .run_events import EventKind
@@ -56,7 +57,8 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
     """
     began = time.monotonic()
     driver.check()
-    if not await _is_wanted(run, node, state, driver, deadline):
+    condition = node.step.policy.when
+    if condition is not None and not await _holds(run, node, condition, state, driver, deadline):
         record = node.record(Status.SKIPPED, reason="its condition did not hold")
         run.emit(EventKind.STEP_SKIPPED, node.name, record=record)
         return StepEnd(record)
@@ -86,10 +88,9 @@ class _Attempts:
     account: Account = field(default_factory=lambda: Account("step"))
 
 
-async def _is_wanted(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> bool:
-    condition = node.step.policy.when
-    if condition is None:
-        return True
+async def _holds(
+    run: PipelineRun, node: Node, condition: Condition, state: Mapping[str, Any], driver: Driver, deadline: float
+) -> bool:
     began = time.monotonic()
     try:
         return bool(await driver.call(condition.bound(state, node.name), deadline))

@@ -1,42 +1,12 @@
-"""A cancel flag: one thread sets it, others wake up; how `run` and `stream` cancel what blocks in a thread."""
+"""`BranchFlag`: how `run` and `stream` cancel what blocks in a thread."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Generator
 
+from ...cancel_flag import CancelFlag
 from ...errors import CallCancelled
-
-
-class CancelFlag:
-    """Set once a run's step is not wanted any more; calls what can stop it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
-        self.is_set = False
-
-    def set(self) -> None:
-        with self._lock:
-            self.is_set = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
-
-    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` when it is set, or now if it is; return a function that takes that back."""
-        with self._lock:
-            if not self.is_set:
-                self._callbacks.append(callback)
-                return lambda: self._discard(callback)
-        callback()
-        return _nothing
-
-    def _discard(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
 
 
 class BranchFlag(CancelFlag):
@@ -68,7 +38,3 @@ class BranchFlag(CancelFlag):
 
 def cancelled() -> CallCancelled:
     return CallCancelled("The pipeline's run was cancelled here: a sibling branch failed, or nobody reads its stream.")
-
-
-def _nothing() -> None:
-    """Do nothing: the flag is set already."""

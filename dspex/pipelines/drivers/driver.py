@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .cancel import CancelFlag
+from ...cancel_flag import CancelFlag
 
 Branch = Callable[["Driver"], Coroutine[Any, Any, Any]]
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from .cancel import CancelFlag
+from ...cancel_flag import CancelFlag
 from .driver import Branch, BranchEnd, Expired, innermost, left, settle
 from .threads import Threads
 

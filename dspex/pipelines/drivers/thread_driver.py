@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from ...cancel_flag import CancelFlag
 from ...loop_thread import LoopThread
-from .cancel import BranchFlag, CancelFlag, cancelled
+from .cancel import BranchFlag, cancelled
 from .driver import Branch, BranchEnd, Expired, innermost, is_cancellation, left, settle
 from .threads import Threads
 
@@ -42,9 +43,7 @@ class ThreadDriver:
         self._loop = loop
         self._flag = flag
         self._is_cancellable = is_cancellable
-
-    def check(self) -> None:
-        self._flag.check()
+        self.check = flag.check
 
     def close(self) -> None:
         self._threads.close()
@@ -104,7 +103,7 @@ class ThreadDriver:
                 raise
             future.cancel()
             raise Expired from None
-        except BaseException:
+        except BaseException:  # Ctrl-C while this thread waits: nobody wants the value
             future.cancel()
             raise
 

@@ -14,7 +14,7 @@ from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
-    *("use_native_function_calling", "idempotent"),
+    *("use_native_function_calling", "idempotent", "trace", "history", "callbacks"),
 )
 
 
@@ -111,7 +111,7 @@ def _streamed(program: Program, inputs: dict[str, Any], job: StepJob) -> Predict
     for item in program.stream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node.name, item.field, item.text)
+        job.run.chunked(job.node.name, item)
     raise AssertionError("a stream ends with its prediction")
 
 
@@ -119,5 +119,5 @@ async def _astreamed(program: Program, inputs: dict[str, Any], job: StepJob) -> 
     async for item in program.astream(**inputs):
         if isinstance(item, Prediction):
             return item
-        job.run.chunked(job.node.name, item.field, item.text)
+        job.run.chunked(job.node.name, item)
     raise AssertionError("a stream ends with its prediction")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...cancel_flag import CancelFlag
 from ...pools.session import session_key
 from ...signatures.annotations import allows_none
 from ...signatures.signature import Signature
 from ..core.results import Optimization
-from ..drivers.cancel import CancelFlag
 
 if TYPE_CHECKING:
     from ...lm.record import LM

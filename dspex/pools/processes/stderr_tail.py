@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
+from collections.abc import Callable
 
 RING_SIZE = 64 * 1024  # bytes kept of each worker's stderr
 TAIL_SIZE = 4 * 1024  # bytes of it that an error carries
@@ -22,8 +23,8 @@ class StderrTail:
         self._size = 0
         self.total = 0
 
-    def read_from(self, descriptor: int) -> bool:
-        """Take what is there; False at the stream's end. `descriptor` does not block."""
+    def read_from(self, descriptor: int, see: Callable[[bytes], None] | None = None) -> bool:
+        """Take what is there, and let `see` see it; False at the stream's end. `descriptor` does not block."""
         for _ in range(MOST_READS):
             try:
                 data = os.read(descriptor, READ_SIZE)
@@ -34,6 +35,8 @@ class StderrTail:
             if not data:
                 return False
             self.add(data)
+            if see is not None:
+                see(data)
         return True
 
     def add(self, data: bytes) -> None:

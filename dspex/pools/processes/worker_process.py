@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dspex_worker.output_limit import BYTES_S, LINES_S, OutputLimit
 from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import MessageOrder
@@ -47,6 +48,10 @@ class WorkerProcess:
         self.buffer = FrameBuffer()
         self.message_order = MessageOrder()
         self.stderr = StderrTail()
+        self.log_limit = OutputLimit(2 * LINES_S, 2 * BYTES_S)  # what an honest worker keeps to by itself
+        self.output_limit = OutputLimit()
+        self.unfinished_line = b""  # of what it writes to stderr
+        self.see_output: Callable[[bytes], None] | None = None
         self.greeting: dict[str, Any] = {}
         self.boot_error: dict[str, Any] | None = None
         self.exit: dict[str, Any] | None = None
@@ -152,7 +157,7 @@ class WorkerProcess:
 
     def drain_stderr(self) -> None:
         if self._stderr_fd >= 0:
-            self.stderr.read_from(self._stderr_fd)
+            self.stderr.read_from(self._stderr_fd, self.see_output)
 
     def close(self) -> None:
         """Close all that is ours; it has ended, or never began."""
@@ -183,7 +188,7 @@ class WorkerProcess:
                     os.close(descriptor)
 
     def _on_stderr(self, event: int) -> None:
-        if not self.stderr.read_from(self._stderr_fd):
+        if not self.stderr.read_from(self._stderr_fd, self.see_output):
             self._engine.poller.unregister(self._stderr_fd)
 
     def _settings(self) -> dict[str, Any]:

@@ -133,4 +133,12 @@ def normalized(value: Any) -> Hashable | None:
 def _alone(source: Any, values: Mapping[str, Any]) -> Prediction:
     if not isinstance(source, Prediction):
         return Prediction(values)
-    return Prediction(values, usage=source.usage, cached=source.cached, cost_usd=source.cost_usd, route=source.route)
+    return Prediction(
+        values,
+        usage=source.usage,
+        cached=source.cached,
+        cost_usd=source.cost_usd,
+        route=source.route,
+        finish_reason=source.finish_reason,
+        trace=source.trace,
+    )

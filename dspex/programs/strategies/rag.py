@@ -222,4 +222,6 @@ def _with_passages(made: Any, passages: list[Any]) -> Prediction:
         cached=made.cached,
         cost_usd=made.cost_usd,
         route=made.route,
+        finish_reason=made.finish_reason,
+        trace=made.trace,
     )

@@ -21,7 +21,7 @@ from ...errors import CallTimeout, SettingsError
 from ...lm.usage import Account
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
-from ...types.prediction import Prediction
+from ...types.prediction import Prediction, with_facts
 from ..predictor_names import require_predictors, within, without
 from ..program import DEFAULT_TIMEOUT, Program
 from ..routing import NATIVE_MODULES, Candidate
@@ -304,13 +304,11 @@ def require_function(function: Any, key: str, what: str, *arguments: str, may_aw
 
 def accounted(made: Prediction, account: Account) -> Prediction:
     """Return the prediction with what all attempts used."""
-    return Prediction(
-        made.to_dict(),
-        completions=made.completions,
+    return with_facts(
+        made,
         usage=account.stats()["models"],
         cached=not account.requests and account.cached_requests > 0,
         cost_usd=account.cost,
-        route=made.route,
     )
 
 

@@ -11,7 +11,6 @@ import pydantic
 import pytest
 
 from dspex.signatures.field import InputField, OutputField
-from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex_worker.types.annotation_facts import is_rich
 from dspex_worker.types.annotation_reader import Unreadable, Vocabulary, read_annotation, read_canonical
@@ -44,6 +43,7 @@ def test_bare_generics_are_types_only_in_canonical_text(text: str) -> None:
 @pytest.mark.parametrize("annotation", [typing.List, dict, Sequence[int], type(None), set[str]])  # noqa: UP006
 def test_what_a_class_style_signature_names_comes_back(annotation: Any) -> None:
     """unit: from the wire form, on the host too."""
+
     class QA(Signature):
         q: annotation = InputField()  # type: ignore[valid-type]
         a: str = OutputField()

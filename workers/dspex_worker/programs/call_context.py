@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.callback import BaseCallback
+from dspy.utils.usage_tracker import UsageTracker
 
 from ..context import Context, current, running_context
 from ..failure import Failure
@@ -21,6 +22,7 @@ from .dspy_errors import ParentRefused
 T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
 USAGE = "dspex_usage"
+SIGHT = "dspex_sight"
 
 
 def running() -> Context:
@@ -51,6 +53,9 @@ class CallUsage:
     lm_errors: int = 0
     last: Exception | None = None
     refused: Failure | None = None  # the parent will carry no request any more: a budget is spent, say
+    finish_reason: str = ""  # of the last answer
+    truncated: int = 0  # answers that were cut at length
+    tokens: UsageTracker = field(default_factory=UsageTracker)  # one for all threads: see shared_usage.py
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -63,6 +68,12 @@ class CallUsage:
         with self._lock:
             self.requests += requests
             self.cached += cached
+
+    def ended(self, finish_reason: str) -> None:
+        """Note why an answer ended."""
+        with self._lock:
+            self.finish_reason = finish_reason
+            self.truncated += finish_reason == "length"
 
     def failed(self, error: Exception) -> None:
         """Count an LM call that failed."""

@@ -18,15 +18,16 @@ from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
 from .asked_lms import LMS, CallLMs, Descriptions
 from .built_program import BuiltProgram
-from .call_context import SETTING, USAGE, CallUsage, ErrorRecorder
+from .call_context import SETTING, USAGE, CallUsage
+from .call_sight import sight_of
 from .dspy_errors import invalid_input, translated
 from .host_imports import HostImports, SentTypeCache
 from .host_values import values_from
 from .module_registry import known_modules
 from .module_state import dump_state
 from .modules import Modules, lms_in
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options
-from .prompt_capture import CAPTURE, PromptCaptured, capturing
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
+from .prompt_capture import CAPTURE, PromptCapture, PromptCaptured
 from .user_imports import UserImports
 from .versions import versions
 from .wire_values import to_wire
@@ -63,22 +64,23 @@ class Programs:
         rollout_id: int | None = None,
         tool_set: str | None = None,
         awaits: bool = False,
+        want: Mapping[str, Any] | None = None,
         carried: bytes | None = None,
     ) -> dict[str, Any]:
         """Call a program once: {"outputs", "usage", "cached"}, and "completions" when there is more than one.
 
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
         module's `aforward` is called, where it has one. `carried` are inputs as Python objects, of the host's own
-        calls; the outputs of these are given back exactly too ("exact").
+        calls; the outputs of these are given back exactly too ("exact"). With `want` (see `CallSight`) come also
+        "finish_reason", "truncated", and "trace" if that is wanted.
         """
         built = self.built(ctx, spec, lm, adapter)
         arguments = self.arguments(ctx, built, inputs, tool_set, carried)
         options = call_options(config, rollout_id)
-        call_usage = CallUsage()
-        watching = {"callbacks": [ErrorRecorder(call_usage)]} if built.swallows_errors else {}
-        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
+        call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
+        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching(built, call_usage, sight)):
             prediction = call(built, arguments, options, awaits=awaits)
-        return accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted)
+        return accounted(built, prediction, call_usage, want, sight, is_exact=ctx.is_trusted)
 
     def arguments(
         self, ctx: Context, built: BuiltProgram, inputs: Mapping[str, Any], tool_set: str | None, carried: bytes | None
@@ -105,8 +107,8 @@ class Programs:
         built = self.built(ctx, spec, lm, adapter)
         arguments = self.arguments(ctx, built, inputs, tool_set, carried)
         options = call_options(config, None)
-        capturing_lm, none = self._capturing(lm or _NO_LM), CallUsage()
-        with self.calling(ctx, lm, adapter, none, spec=spec), dspy.context(lm=capturing_lm, **{CAPTURE: True}):
+        capture = {CAPTURE: True, "callbacks": [*(dspy.settings.callbacks or []), PromptCapture()]}
+        with self.calling(ctx, lm or _NO_LM, adapter, CallUsage(), spec=spec, **capture):
             try:
                 call(built, arguments, options)
             except PromptCaptured as captured:
@@ -148,11 +150,6 @@ class Programs:
             "retrievers": sorted(retrievers.NAMES),
             "metrics": sorted(metric_calls.BUILT_IN),
         }
-
-    def _capturing(self, record: Record) -> dspy.LM:
-        real = self.lms.get(record)
-        assert real is not None
-        return capturing(record, real)
 
     @contextmanager
     def calling(

@@ -47,12 +47,14 @@ if TYPE_CHECKING:
     from dspy.lm15 import Request as Request
     from dspy.lm15 import Response as Response
     from dspy.lm15 import RouterConfig as RouterConfig
+    from dspy.lm15 import Usage as Usage
 else:
     AsyncLM15Engine = part("dspy.clients.engines.lm15_engine", "AsyncLM15Engine", object)
     LM15Engine = part("dspy.clients.engines.lm15_engine", "LM15Engine", object)
     Request = part("dspy.lm15", "Request")
     Response = part("dspy.lm15", "Response")
     RouterConfig = part("dspy.lm15", "RouterConfig")
+    Usage = part("dspy.lm15", "Usage")
     StreamAccumulator = part("dspy.clients.execution", "StreamAccumulator")
     Capabilities = part("dspy.clients.capabilities", "Capabilities")
     capabilities = part("dspy.clients.capabilities", "capabilities")

@@ -61,6 +61,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
         call_threads,
         forwarded_lms,
         kept_options,
+        lm_answers,
         own_sources,
         shared_usage,
         user_embedders,
@@ -71,8 +72,9 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     from .dspy_parts import HAS_LM15
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
-    # need a trace open their own.
-    dspy.configure(disable_history=True, trace=None)
+    # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
+    lm_answers.install()
+    dspy.configure(disable_history=False, trace=None)
     # The parent has checked the inputs; DSPy's own check only warns, and raises TypeError for every TypedDict.
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.

@@ -1,12 +1,12 @@
 """Stream a program's fields while its LM still writes them.
 
-The LM's engine shows every event of an answer to a `FieldWatch`, which splits the text into fields by the adapter's
-format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the queue holds.
+The LM's engine shows the text of each answer to a viewer that `FieldWatch` makes for it, which splits it into fields by
+the adapter's format and queues the pieces; `run_stream` runs the program in a thread of its own and yields what the
+queue holds. Answers that come at the same time, for several predictors, are kept apart.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 from collections.abc import Generator, Iterable, Mapping
@@ -18,10 +18,12 @@ import dspy
 
 from ..context import Context
 from .call_context import CallUsage, in_call
+from .call_sight import sight_of
 from .commands import Programs
 from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 from .lm_direct import beside_a_loop, is_direct
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options
+from .named_predictors import PredictorNames, asking
+from .program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
 from .worker_lm import WATCH
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -39,6 +41,7 @@ def run_stream(
     rollout_id: int | None = None,
     tool_set: str | None = None,
     awaits: bool = False,
+    want: Mapping[str, Any] | None = None,
     carried: bytes | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield {"field", "text", "predictor"} as the program's fields arrive; the return value is `run`'s."""
@@ -50,12 +53,11 @@ def run_stream(
 
     def work() -> None:
         try:
-            call_usage = CallUsage()
-            watch = FieldWatch(built.program, pieces)
-            watching = {WATCH: watch}
-            with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **watching), dspy.track_usage() as usage:
+            call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
+            settings = {WATCH: FieldWatch(built.program, pieces), **watching(built, call_usage, sight)}
+            with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings):
                 prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
-            outcome.append(accounted(built, prediction, usage, call_usage, is_exact=ctx.is_trusted))
+            outcome.append(accounted(built, prediction, call_usage, want, sight, is_exact=ctx.is_trusted))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
@@ -81,73 +83,46 @@ def _next(pieces: SimpleQueue[Any], ctx: Context) -> Any:
 
 
 class FieldWatch:
-    """Sees the events of every LM answer of one program and queues the fields' text, on the program's threads."""
+    """Queues the fields' text of every LM answer of one program, on whichever thread or task it arrives."""
 
     def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
-        self._names = {id(predictor): name for name, predictor in program.named_predictors()}
+        self._names = PredictorNames(program)
         self._pieces = pieces
-        self._answers: dict[int, _AnswerFields] = {}  # by thread or task: a program may ask several LMs at once
-
-    def __call__(self, event: Any) -> bool:
-        """Take one event; True if it showed text that cannot be taken back."""
-        me = _asker()
-        if event.type == "start":
-            self._answers[me] = _AnswerFields(*self._asking())
-            return False
-        answer = self._answers.get(me)
-        if answer is None:
-            return False
-        if event.type == "end":
-            del self._answers[me]
-            return self._queue(answer, answer.end())
-        if event.type == "delta" and event.delta.type == "text":
-            return self._queue(answer, answer.feed(event.delta.text))
-        return False
 
     def viewer(self) -> _Viewer:
-        """Return a viewer of the answer that this thread asks for now; for LMs that emit no events."""
-        return _Viewer(self, _AnswerFields(*self._asking()))
-
-    def _asking(self) -> tuple[str | None, list[str]]:
-        predictor = (dspy.settings.caller_modules or [None])[-1]
+        """Return a viewer of the answer that this thread or task asks for now."""
+        predictor = asking()
         signature: Any = predictor.signature if isinstance(predictor, dspy.Predict) else None
-        return self._names.get(id(predictor)), [] if signature is None else list(signature.output_fields)
-
-    def _queue(self, answer: _AnswerFields, pieces: Iterable[Piece]) -> bool:
-        shown = False
-        for field, text in pieces:
-            shown = True
-            self._pieces.put({"field": field, "text": text, "predictor": answer.predictor})
-        return shown
-
-
-def _asker() -> int:
-    """Return what tells this thread's, or this task's, answer from others that arrive at the same time."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop runs in this thread
-        task = None
-    return threading.get_ident() if task is None else id(task)
+        fields = [] if signature is None else list(signature.output_fields)
+        return _Viewer(_AnswerFields(self._names.of(predictor), fields), self._pieces)
 
 
 class _Viewer:
     """Sees one answer as plain text."""
 
-    def __init__(self, watch: FieldWatch, answer: _AnswerFields) -> None:
-        self._watch = watch
+    def __init__(self, answer: _AnswerFields, pieces: SimpleQueue[Any]) -> None:
         self._answer = answer
+        self._pieces = pieces
 
     def show(self, text: str) -> bool:
-        return self._watch._queue(self._answer, self._answer.feed(text))
+        """Take a piece; True if some of it was queued, and cannot be taken back."""
+        return self._queue(self._answer.feed(text))
 
     def finish(self) -> None:
-        self._watch._queue(self._answer, self._answer.end())
+        self._queue(self._answer.end())
+
+    def _queue(self, pieces: Iterable[Piece]) -> bool:
+        shown = False
+        for field, text in pieces:
+            shown = True
+            self._pieces.put({"field": field, "text": text, "predictor": self._answer.predictor})
+        return shown
 
 
 class _AnswerFields:
     """One answer on its way: which format it is in shows with its first character."""
 
-    def __init__(self, predictor: str | None, fields: list[str]) -> None:
+    def __init__(self, predictor: str, fields: list[str]) -> None:
         self.predictor = predictor
         self._fields = fields
         self._begun = ""

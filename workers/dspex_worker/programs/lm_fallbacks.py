@@ -42,6 +42,7 @@ class FallbackLM(dspy.LM):  # type: ignore[misc]
     """`dspy.LM` with `fallbacks`. Subclasses say in `ask` and `aask` how one of the line is asked."""
 
     fallbacks: tuple[FallbackLM, ...] = ()
+    ref: str = ""  # by which the parent knows it
     is_temperature_fixed = False  # it refuses another than its own
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:

@@ -37,14 +37,26 @@ class LMCallOptions:
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
     headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
+    ref: str = ""  # by which the parent knows the LM that was asked last
 
 
+_carried: ContextVar[LMCallOptions | None] = ContextVar("dspex_carried_lm_call", default=None)
 _current: ContextVar[LMCallOptions | None] = ContextVar("dspex_lm_call", default=None)
 
 
 def current_lm_call() -> LMCallOptions | None:
     """Return what the LM call that this thread or task is in asked for; None outside of one."""
     return _current.get()
+
+
+def note_carried(asked: LMCallOptions | None) -> None:
+    """Note which LM call has just carried that of an LM of user code, whose answer DSPy notes next."""
+    _carried.set(asked)
+
+
+def answered_lm_call() -> LMCallOptions | None:
+    """Return the LM call whose answer DSPy notes now."""
+    return _current.get() or _carried.get()
 
 
 @contextmanager
@@ -90,6 +102,7 @@ class ParentTransport:
     def described(self, request: Any) -> dict[str, Any]:
         """Return the arguments of the parent's `lm.request` for one request of lm15."""
         asked = _current.get() or LMCallOptions()
+        asked.ref = self._ref
         headers = [[name, value] for name, value in request.headers if PLACEHOLDER_KEY not in value]
         return {
             "lm": self._ref,

@@ -12,7 +12,8 @@ from ..types import nested_values
 from .async_programs import result_from
 from .built_program import BuiltProgram
 from .call_arguments import placed
-from .call_context import CallUsage
+from .call_context import SIGHT, CallUsage, ErrorRecorder
+from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
 from .exact_outputs import cleaned, exact, stands_for_itself
 from .modules import check_config
@@ -130,17 +131,42 @@ def _require_whole(value: Any) -> None:
 
 
 def accounted(
-    built: BuiltProgram, value: Any, usage: Any, call_usage: CallUsage, *, is_exact: bool = False
+    built: BuiltProgram,
+    value: Any,
+    call_usage: CallUsage,
+    want: Mapping[str, Any] | None = None,
+    sight: CallSight | None = None,
+    *,
+    is_exact: bool = False,
 ) -> dict[str, Any]:
     """Return a program's result with what it cost: usage by model, and whether the cache answered all of it.
+
+    For who wants to see more, also why the last answer ended, how many were cut at their length, and the trace.
 
     Raises:
         Failure: it gave nothing that can be sent.
     """
     if value is None and built.swallows_errors:
         raise nothing_came(built, call_usage)
-    tokens = {model: used for model, used in usage.get_total_tokens().items() if used}
-    return {**returned(built, value, is_exact=is_exact), "usage": to_wire(tokens), "cached": call_usage.is_cached}
+    tokens = {model: used for model, used in call_usage.tokens.get_total_tokens().items() if used}
+    result = {**returned(built, value, is_exact=is_exact), "usage": to_wire(tokens), "cached": call_usage.is_cached}
+    if want is not None:
+        result |= {"finish_reason": call_usage.finish_reason, "truncated": call_usage.truncated}
+    if sight is not None and sight.steps is not None:
+        result["trace"] = sight.steps
+    return result
+
+
+def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
+    """Return the settings of DSPy under which a call's usage is counted, and its steps are seen."""
+    settings: dict[str, Any] = {"usage_tracker": call_usage.tokens}
+    seeing: list[Any] = [ErrorRecorder(call_usage)] if built.swallows_errors else []
+    if sight is not None:
+        settings[SIGHT] = sight
+        seeing.append(sight)
+    if seeing:
+        settings["callbacks"] = [*(dspy.settings.callbacks or []), *seeing]
+    return settings
 
 
 def nothing_came(built: BuiltProgram, call_usage: CallUsage) -> Failure:

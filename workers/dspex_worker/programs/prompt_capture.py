@@ -1,18 +1,15 @@
-"""Capture the messages of a program's first LM call; nothing is sent."""
+"""Capture the messages of a program's first LM call, whichever LM it is of; nothing is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import dspy
-
-from .dspy_parts import HAS_LM15
-from .worker_lm import options_of
+from dspy.utils.callback import BaseCallback
 
 
 class PromptCaptured(BaseException):
-    """The messages are there; not an Exception, so that no module takes it for a failed attempt."""
+    """The messages are there; not an Exception, so that neither a module nor DSPy takes it for a failure."""
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self.messages = messages
@@ -24,6 +21,8 @@ CAPTURE = "dspex_capture"  # among DSPy's settings: nothing is sent
 def refuse_to_send(call: Any) -> None:
     """Stop the program with the messages of a prepared LM call, where nothing is to be sent.
 
+    Code that sets callbacks of its own takes `PromptCapture` out of the settings; this is reached in any case.
+
     Raises:
         PromptCaptured: they are wanted.
     """
@@ -31,14 +30,13 @@ def refuse_to_send(call: Any) -> None:
         raise PromptCaptured(call.legacy.get("messages") or [])
 
 
-class CapturingLM(dspy.LM):  # type: ignore[misc]
-    """An LM with the abilities of another that stops the program when the first messages are ready."""
+class PromptCapture(BaseCallback):  # type: ignore[misc]
+    """Stops the program before its first LM is asked: DSPy calls it before anything else of an LM call."""
 
-    def __call__(self, prompt: Any = None, *, messages: Any = None, **options: Any) -> Any:
-        raise PromptCaptured(messages)
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        messages, prompt = inputs.get("messages"), inputs.get("prompt")
+        if messages is None and not isinstance(prompt, str):
+            from dspy.clients.lm15_boundary import history_messages
 
-
-def capturing(record: Mapping[str, Any], real: dspy.LM) -> CapturingLM:
-    """Return the capturing LM for a record; `real` is the one that would be asked."""
-    engine = {"engine": real.engine} if HAS_LM15 else {}
-    return CapturingLM(str(record["model"]), cache=False, num_retries=0, **engine, **options_of(record))
+            messages = history_messages(prompt or inputs.get("kwargs", {}).get("request"))  # a request of lm15's
+        raise PromptCaptured(messages or [{"role": "user", "content": prompt}])

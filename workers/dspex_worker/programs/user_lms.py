@@ -19,7 +19,7 @@ from .asked_lms import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_o
 from .dspy_errors import ParentRefused
 from .dspy_parts import module_of_dspy
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
-from .lm_transport import LMCallOptions
+from .lm_transport import LMCallOptions, note_carried
 from .prompt_capture import refuse_to_send
 from .worker_lm import counted
 
@@ -127,6 +127,7 @@ class CarriedCall:
 
 
 def _accounted(result: Any, asked: LMCallOptions) -> Any:
+    note_carried(asked)
     if asked.were_cached and all(asked.were_cached):
         result.cache_hit, result.usage = True, {}  # the parent's cache answered, and nothing was used
     return result

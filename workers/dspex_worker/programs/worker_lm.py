@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import dspy
@@ -32,10 +33,11 @@ from .dspy_parts import (
     Response,
     RouterConfig,
     StreamAccumulator,
+    Usage,
     capabilities,
     stream_emitted,
 )
-from .lm_direct import DirectLM
+from .lm_direct import DirectLM, Viewer
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
     PLACEHOLDER_KEY,
@@ -94,7 +96,7 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     if not HAS_LM15:
         return _chat_lm(record, ChatRequests(record, transport))
     engine = ParentEngine(record, transport)
-    return WorkerLM(
+    made = WorkerLM(
         model,
         model_type=record.get("model_type") or "chat",
         engine=engine,
@@ -103,6 +105,8 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
         num_retries=0,
         **options_of(record),
     )
+    made.ref = str(record["ref"])
+    return made
 
 
 def _chat_lm(record: Mapping[str, Any], requests: ChatRequests) -> ChatLM:
@@ -119,6 +123,7 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     lm = DirectLM(str(record["model"]), **own)
     lm.watching = WATCH
+    lm.ref = str(record.get("ref") or "")
     return lm
 
 
@@ -258,15 +263,14 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
 
     def complete(self, request: Request) -> Response:
         watch = dspy.settings.get(WATCH)
-        if watch is None:
-            return super().complete(request)
-        return self._watched(request, watch)
+        return _charged(super().complete(request) if watch is None else self._watched(request, watch.viewer()))
 
-    def _watched(self, request: Request, watch: Any) -> Response:
+    def _watched(self, request: Request, viewer: Viewer) -> Response:
         accumulator = StreamAccumulator(request)
         for event in self.stream(request):
             accumulator.push(event)
-            _show(event, watch)
+            _show(event, viewer)
+        viewer.finish()
         return accumulator.response()
 
 
@@ -280,22 +284,31 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
 
     async def complete(self, request: Request) -> Response:
         watch = dspy.settings.get(WATCH)
-        if watch is None:
-            return await super().complete(request)
+        return _charged(await (super().complete(request) if watch is None else self._watched(request, watch.viewer())))
+
+    async def _watched(self, request: Request, viewer: Viewer) -> Response:
         accumulator = StreamAccumulator(request)
         async with contextlib.aclosing(self.stream(request)) as events:
             async for event in events:
                 accumulator.push(event)
-                _show(event, watch)
+                _show(event, viewer)
+        viewer.finish()
         return accumulator.response()
 
 
-def _show(event: Any, watch: Any) -> None:
-    """Show an event to who watches; what was shown is not asked for again in another format, as in DSPy's streams."""
-    if watch(event):
+def _show(event: Any, viewer: Viewer) -> None:
+    """Show an event of an answer that arrives; what was shown is not asked for again, as in DSPy's streams."""
+    if event.type == "delta" and event.delta.type == "text" and viewer.show(event.delta.text):
         if (asked := current_lm_call()) is not None:
             asked.turn.was_shown = True
         stream_emitted()
+
+
+def _charged(response: Response) -> Response:
+    """Return the answer without its usage if it came from the parent's cache: that was paid before."""
+    asked = current_lm_call()
+    is_cached = asked is not None and bool(asked.were_cached) and asked.were_cached[-1]
+    return replace(response, usage=Usage()) if is_cached else response
 
 
 def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:

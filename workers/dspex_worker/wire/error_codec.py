@@ -196,7 +196,7 @@ def text_of(error: BaseException) -> str:
     """Return `str(error)`; a user's own `__str__` may raise anything, and the answer must be sent."""
     try:
         return str(error)
-    except BaseException as worse:
+    except BaseException as worse:  # __str__ is anybody's code, and this text is a report, not its caller
         return f"<its text could not be made: {type(worse).__name__}>"
 
 

@@ -1,0 +1,77 @@
+"""What every client of a supervisor asks: its status, health and end. Clients differ in how they ask."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import InterruptedCall, NotRunning
+from .protocol import Verb
+from .request_fields import Fields
+
+if TYPE_CHECKING:
+    from ..pools.stats import PoolHealth, PoolStats
+
+MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
+PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
+
+
+class OperatorClient(ABC):
+    """A supervisor in another process, as an operator sees it."""
+
+    path: Path
+    _timeouts: dict[str, float]  # of the pools, in seconds; as they were at the hello
+
+    @abstractmethod
+    def ask(self, verb: str, fields: Fields | None = None, *, what: str = "", wait: float = PATIENCE) -> Any:
+        """Make a request and return its answer.
+
+        Raises:
+            Unresponsive: none came within `wait` seconds.
+            ConnectionLost: the connection ended meanwhile.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection: what runs for it there is cancelled."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return {"supervisor": who it is, "pools": as `stats`, "health": as `health`}."""
+        status: dict[str, Any] = self.ask(Verb.STATUS)
+        return status
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Return what each pool is doing now."""
+        pools: dict[str, PoolStats] = self.status()["pools"]
+        return pools
+
+    def health(self) -> dict[str, PoolHealth]:
+        """Return whether each pool can take a call now, and why not."""
+        rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH)
+        return rows
+
+    def stop(self, grace: float | None = None) -> dict[str, Any]:
+        """Ask the supervisor to stop, as `Supervisor.stop(grace)`; returns at once with its {pid, kind}."""
+        answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace})
+        return answer
+
+    def _limit_of(self, fields: Fields) -> float:
+        """Return how long a call may take: its own timeout, else the one that its pool had at the hello."""
+        timeout = fields.get("timeout")
+        return float(self._timeouts.get(fields["pool"], math.inf) if timeout is None else timeout)
+
+    def _answers(self) -> bool:
+        """Return whether the supervisor is neither stopped nor stuck."""
+        try:
+            self.health()
+        except (InterruptedCall, NotRunning):
+            return False
+        return True
