@@ -7,6 +7,8 @@ comes back and what was sent must be the same.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +191,26 @@ def test_a_constructor_that_fails_says_so_with_the_modules_name(both: Any) -> No
     assert dspy.error == "FileNotFoundError" and dspex_.error is not None
     assert "/nowhere/at/all.txt" in dspex_.message
     assert "FailsToBuild" in dspex_.message
+
+
+def test_an_import_that_fails_says_whose_it_is(supervisor: dspex.Supervisor, lm: FakeLM, tmp_path: Path) -> None:
+    """process: the module that was to be imported, beside the one that is missing."""
+    (tmp_path / "own_but_broken.py").write_text("import no_such_package_anywhere\n", encoding="utf-8")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(dspex.RemoteError, match=r"no_such_package_anywhere.*own_but_broken:Mine"):
+            dspex.module("own_but_broken:Mine", supervisor=supervisor, lm=lm)(question="q")
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_outputs_that_a_signature_names_must_be_there(supervisor: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: what is missing is named, with the module."""
+    program = dspex.module(
+        f"{HERE}.compositions:Nested", signature="question -> answer, score: float", supervisor=supervisor, lm=lm
+    )
+    with pytest.raises(dspex.InvalidReturn, match=r"Nested returned answer, verdict; its signature also has score"):
+        program(question="q")
 
 
 INSIDE = ["Copies", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]

@@ -9,11 +9,13 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
 
+from ..failure import Failure
 from .dspy_errors import invalid_input, unknown_name
 
 _NO_OPTIONS = frozenset({"self", "callbacks"})
@@ -28,6 +30,18 @@ class FunctionModule(dspy.Module):  # type: ignore[misc]
 
     def forward(self, *arguments: Any, **inputs: Any) -> Any:
         return self.function(*arguments, **inputs)
+
+
+@contextmanager
+def noting(when: str) -> Generator[None]:
+    """Have the errors of the user's code that leave the block say when they came."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        error.add_note(when)
+        raise
 
 
 def program_from(

@@ -103,6 +103,8 @@ def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict
             "InvalidReturn",
             f"{built.name} returned a {what}; with a signature it must give a dspy.Prediction or a dict.",
         )
+    if is_prediction and not built.is_open:
+        _require_outputs(built, value)
     try:
         if is_prediction:
             return result_of(value, is_exact=is_exact)
@@ -113,6 +115,18 @@ def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict
             f"{built.name} returned a {what} that cannot be sent to its caller: {error}. Return a dspy.Prediction, or "
             f"text, numbers, lists, tuples and dicts of such.",
         ) from error
+
+
+def _require_outputs(built: BuiltProgram, value: Any) -> None:
+    """Check that a user's module gave what its signature says."""
+    given = {str(name) for name in value.keys()}  # noqa: SIM118 - a dspy.Prediction iterates otherwise
+    missing = [name for name in built.annotations if name not in built.inputs and name not in given]
+    if missing and built.is_own:
+        raise Failure(
+            "InvalidReturn",
+            f"{built.name} returned {', '.join(sorted(given)) or 'nothing'}; its signature also has "
+            f"{', '.join(missing)}. Return them too, or name another signature.",
+        )
 
 
 def _exactly(value: Any) -> dict[str, Any]:
