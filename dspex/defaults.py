@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InvalidInput, NotConfigured, SettingsError
@@ -114,8 +114,8 @@ class Defaults:
                     self._client = made
         return self._client
 
-    def supervisor(self) -> Supervisor:
-        """Return the default supervisor, started.
+    def supervisor(self, prepare: Callable[[Supervisor], None] | None = None) -> Supervisor:
+        """Return the default supervisor, started; one that is made for it is given to `prepare` first.
 
         Raises:
             ForkedSupervisor: it is one that the user gave and that was started before this process was forked.
@@ -126,6 +126,8 @@ class Defaults:
 
                 self._supervisor = Supervisor(self._settings())
                 self._is_given = False
+                if prepare is not None:
+                    prepare(self._supervisor)
             return self._supervisor.start()
 
     def running_supervisor(self) -> Supervisor | None:
@@ -287,6 +289,11 @@ def own_lms(supervisor: Supervisor | None) -> NamedLMs:
 def default_supervisor() -> Supervisor:
     """Return the process-wide supervisor; it is started at first need and ends with the process."""
     return _defaults.supervisor()
+
+
+def prepared_supervisor(prepare: Callable[[Supervisor], None]) -> Supervisor:
+    """Return the process-wide supervisor; if it is made for this, `prepare` gets it before it is started."""
+    return _defaults.supervisor(prepare)
 
 
 def running_supervisor() -> Supervisor | None:

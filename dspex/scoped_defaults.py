@@ -11,7 +11,7 @@ do. Any thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -64,10 +64,7 @@ class ScopedDefaults:
 NO_SCOPE = ScopedDefaults()
 _scope: ContextVar[ScopedDefaults] = ContextVar("dspex_scope", default=NO_SCOPE)
 
-
-def scoped() -> ScopedDefaults:
-    """Return the defaults of the blocks that are open here."""
-    return _scope.get()
+scoped: Callable[[], ScopedDefaults] = _scope.get  # returns the defaults of the blocks that are open here
 
 
 @contextlib.contextmanager

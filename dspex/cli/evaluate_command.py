@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
             inputs = list(options.inputs) or [name for name in rules.names if name in rules.required]
             examples = data.examples(inputs, rules)
         except REFUSED as error:
-            return refused(error)
+            return refused(options, error)
         subject = program.program if isinstance(program, ShellProgram) else program
         try:
             found = evaluate_program(
@@ -51,9 +51,9 @@ def evaluate(options: argparse.Namespace) -> int:
                 on_progress=_progress(),
             )
         except (InvalidInput, SignatureError, UnknownName) as error:
-            return refused(_placed(error, data))
+            return refused(options, _placed(error, data))
         except SettingsError as error:
-            return refused(error, MISSING_LM if error.key == "lm" else "")
+            return refused(options, error, MISSING_LM if error.key == "lm" else "")
         except (Exception, KeyboardInterrupt) as error:
             partial: Evaluation | None = getattr(error, "partial", None)
             if partial is None or not partial.rows:

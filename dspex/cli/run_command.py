@@ -23,23 +23,25 @@ def run(options: argparse.Namespace) -> int:
             words = read_words(options.inputs)
             program = stack.enter_context(chosen_program(options))
         except REFUSED as error:
-            return refused(error)
+            return refused(options, error)
         rules = program.rules
         try:
             inputs = rules.read(words)
         except InvalidInput as error:
-            return refused(error)
+            return refused(options, error)
         try:
             if options.stream:
                 print_stream(program.stream(inputs), as_json=options.json, is_single=rules.is_single)
             else:
                 print_result(program.call(inputs), as_json=options.json)
         except SettingsError as error:
-            return refused(error, MISSING_LM if error.key == "lm" else "")
+            return refused(options, error, MISSING_LM if error.key == "lm" else "")
     return OK
 
 
-def refused(error: Exception, more: str = "") -> int:
-    """Print what is wrong with the command line or the settings; return the exit code."""
+def refused(options: argparse.Namespace, error: Exception, more: str = "") -> int:
+    """Print what is wrong with the command line or the settings; return the exit code. With --debug raise it."""
+    if options.debug:
+        raise error
     print_error(f"{str(error).splitlines()[0]}{more}")  # what follows shows a place in a text that is before their eyes
     return USAGE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator, Mapping
@@ -104,10 +105,28 @@ def own_program(options: argparse.Namespace, *, size: int | None = 1) -> Generat
     find_modules_of(options.program)
     defaults.configure(config=_settings(options, size), lm=options.lm)
     try:
-        yield named_program(options)
+        with _output_of_workers(is_quiet=not options.debug):
+            yield named_program(options)
     finally:
         defaults.stop_default_supervisor()
         defaults.release_client()
+
+
+@contextlib.contextmanager
+def _output_of_workers(*, is_quiet: bool) -> Generator[None]:
+    """Pass what the program prints and logs on to standard error; what befalls workers is said by errors alone."""
+    events, output = logging.getLogger("dspex"), logging.getLogger("dspex.worker")
+    handler = logging.NullHandler() if sys.stderr is None else logging.StreamHandler(sys.stderr)
+    output.addHandler(handler)
+    output.setLevel(logging.INFO)
+    output.propagate = False
+    if is_quiet:
+        events.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        output.removeHandler(handler)
+        output.propagate = True
 
 
 def named_program(options: argparse.Namespace) -> Program[Any]:

@@ -56,7 +56,9 @@ def as_example(given: Any, names: Sequence[str]) -> Any:
     """Return the example as a metric gets it: DSPy's own as it is, with its inputs declared; else an `Example`."""
     if callable(getattr(given, "with_inputs", None)):
         return given if declared_inputs(given) is not None else given.with_inputs(*names)
-    return given if isinstance(given, Example) and declared_inputs(given) is not None else Example(given, names)
+    if isinstance(given, Example) and declared_inputs(given) is not None:
+        return given
+    return Example(dict(given.items()), names)
 
 
 def _row(at: int, given: Any, names: Sequence[str] | None, known: Sequence[str] | None) -> DevsetRow:

@@ -16,6 +16,7 @@ from ..signatures.signature import Signature, signature
 from .chain_comparison import ChainComparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
+from .named_signatures import signature_for
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
@@ -83,7 +84,8 @@ def predictor(
     """
     module = module_of(kind)
     require_options(module, options)
-    program = _made(module, what, options)
+    asked = signature_for(what, supervisor) if isinstance(what, str) else what
+    program = _made(module, asked, options)
     how = {
         "lm": lm,
         "lms": lms,

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from ..adapters.plain_data import to_wire
+from ..adapters.plain_data import is_plain
 from ..errors import InvalidInput
 from ..signatures.signature import Signature
+from ..types.dspy_objects import value_here
 
-_PLAIN = (type(None), bool, int, float, str, bytes)
 Progress = Callable[[dict[str, Any]], object]
 
 
-def wire_examples(rows: Iterable[Any], sig: Signature) -> list[dict[str, Any]]:
-    """Return the examples as plain data.
+@dataclass(frozen=True, slots=True)
+class SplitExamples:
+    """Examples for a worker: fields that are plain data, and those that cross as Python objects, row by row."""
+
+    plain: list[dict[str, Any]]
+    objects: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, rows: Iterable[Any]) -> SplitExamples:
+        """Return the examples.
+
+        Raises:
+            InvalidInput: one is no mapping.
+        """
+        whole = [value_here(_fields(row)) for row in rows]
+        plain = [{name: value for name, value in row.items() if is_plain(value)} for row in whole]
+        objects = [{name: value for name, value in row.items() if not is_plain(value)} for row in whole]
+        return cls(plain, objects)
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether nothing crosses as an object."""
+        return not any(self.objects)
+
+
+def require_inputs(rows: Iterable[Any], sig: Signature) -> None:
+    """Check that examples have the inputs of a signature that have no default.
 
     Raises:
-        InvalidInput: one is no mapping, or lacks an input of the signature.
+        InvalidInput: one lacks an input.
     """
-    return [_wire_example(row, sig) for row in rows]
-
-
-def plain_labels(rows: Iterable[Any], inputs: Sequence[str]) -> list[str]:
-    """Return the labels that are plain data in every row: metrics get these as they are, whatever the signature says.
-
-    Others (enums, models, dates) cross as plain data, and are given their types again.
-    """
-    fields = [dict(row.items()) for row in rows]
-    names = dict.fromkeys(name for each in fields for name in each if name not in inputs)
-    return [name for name in names if all(_is_plain(each[name]) for each in fields if name in each)]
+    needed = [name for name, field in sig.input_fields.items() if not field.has_default]
+    for row in rows:
+        given = _fields(row)
+        if missing := [name for name in needed if name not in given]:
+            raise InvalidInput(
+                f"An example lacks the input {missing[0]!r}; it has {', '.join(given)}.", field=missing[0]
+            )
 
 
 def followed(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
@@ -41,18 +63,7 @@ def followed(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
         return stream.value, stream.worker
 
 
-def _wire_example(row: Any, sig: Signature) -> dict[str, Any]:
+def _fields(row: Any) -> dict[str, Any]:
     if not hasattr(row, "items"):  # a dspy.Example is no Mapping, and has all of one
         raise InvalidInput(f"An example is a mapping of field names to values, not a {type(row).__name__}.")
-    missing = [name for name, f in sig.input_fields.items() if name not in row and not f.has_default]
-    if missing:
-        raise InvalidInput(f"An example lacks the input {missing[0]!r}; it has {', '.join(row)}.", field=missing[0])
-    return {name: to_wire(value, f"example[{name!r}]") for name, value in row.items()}
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) is list:
-        return all(map(_is_plain, value))
-    if type(value) is dict:
-        return all(map(_is_plain, value.values()))
-    return type(value) in _PLAIN
+    return dict(row.items())

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from ..cancel_flag import CancelFlag, cancelled_by
 from ..errors import CallCancelled
-from ..loop_thread import LoopThread
 
 T = TypeVar("T")
 _current: ContextVar[MappedRows | None] = ContextVar("dspex_mapped_rows", default=None)
@@ -24,6 +23,8 @@ class MappedRows:
     """The rows of one map, which are cancelled together."""
 
     def __init__(self) -> None:
+        from ..loop_thread import LoopThread  # here: every prediction asks for its row, and asyncio loads slowly
+
         self._flag = CancelFlag()
         self._loop = LoopThread("dspex-map-loop")
 
@@ -37,13 +38,13 @@ class MappedRows:
             call.close()
             raise _cancelled()
         future: concurrent.futures.Future[T] = self._loop.submit(call)
-        forget = self._flag.on_set(lambda: _cancel(future))
+        take_back = self._flag.on_set(lambda: _cancel(future))
         try:
             return future.result()
         except concurrent.futures.CancelledError:
             raise _cancelled() from None
         finally:
-            forget()
+            take_back()
 
     @contextlib.contextmanager
     def row(self) -> Generator[None]:

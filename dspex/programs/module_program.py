@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from .. import defaults
 from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
 from ..errors import InvalidInput, NotConfigured
 from ..services.code import VALUE, SentCode
@@ -80,6 +81,10 @@ class ModuleProgram(Program[S_co]):
             arguments = {"spec": self.to_wire()}
             call = pool.invoke("describe_program", arguments, is_trusted=not self.is_named_by_file)
         return worker_answers.describes(call.result(), call.worker_name)
+
+    @property
+    def supervisor_used(self) -> Supervisor:
+        return self.supervisor or defaults.prepared_supervisor(self.announce)
 
     @property
     def lm_of_workers(self) -> LM | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RemoteError
-from ..lm.call_history import CallHistory, HistoryEntry, without
+from ..lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory, HistoryEntry, size_of, without
 from ..lm.observing import Observing
 from ..lm.usage import cost_of
 from ..types.base_callback import HOOKS
@@ -40,6 +40,8 @@ class Observer:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
+        self._asked: dict[str, _Asked] = {}  # what a worker waits for, by DSPy's ids of its LM calls
+        self._begun: dict[str, str] = {}  # hooks for the ends of what has begun in a worker, by DSPy's ids
         self.hooks = frozenset(hook for hook in HOOKS if any(hasattr(each, hook) for each in watch.callbacks))
 
     # -- both routes -------------------------------------------------------------------------------------------------
@@ -70,19 +72,51 @@ class Observer:
 
     def see(self, told: Mapping[str, Any], worker: str, client: LMClient) -> None:
         """Take what a worker tells; it may tell anything."""
-        if told.get("what") == "answer" and self.watch.histories:
-            self.record(_entry_of(told, worker, client))
-        elif told.get("what") == "hook" and told.get("hook") in self.hooks:
+        if told.get("what") == "asked" and self.watch.histories:
+            self._wait_for(_text(told.get("call_id")), _entry_of(told, worker, client))
+        elif told.get("what") == "answer" and self.watch.histories:
+            asked = self._asked.pop(_text(told.get("call_id")), None)
+            entry = _entry_of(told, worker, client)
+            self.record(entry if asked is None or entry.messages else replace(entry, messages=asked.entry.messages))
+        elif told.get("what") == "hook" and _text(told.get("hook")) in self.hooks:
             self._call_back_of(told)
+
+    def _wait_for(self, call_id: str, entry: HistoryEntry) -> None:
+        """Keep what was asked until it is answered; not beyond what a history holds."""
+        size = size_of(entry.messages)
+        waiting = list(self._asked.values())
+        if len(waiting) < ENTRIES_MOST and size + sum(asked.size for asked in waiting) <= BYTES_MOST:
+            self._asked[call_id] = _Asked(entry, size)
+
+    def close(self, error: BaseException | None) -> None:
+        """Note that the call has ended: what its worker still waited for has no answer, and ends with it."""
+        why = "the call ended without its answer" if error is None else f"{type(error).__name__}: {error}"
+        why = why.partition("\n")[0]  # what a dead worker wrote last is no business of a history
+        while self._asked:
+            _, asked = self._asked.popitem()
+            self.record(replace(asked.entry, seconds=time.monotonic() - asked.at, error=why))
+        while self._begun:
+            call_id, hook = self._begun.popitem()  # the innermost first
+            self.call_back(hook, call_id=call_id, outputs=None, exception=error)
 
     def _call_back_of(self, told: Mapping[str, Any]) -> None:
         hook, call_id = str(told["hook"]), str(told.get("call_id") or "")
         if hook.endswith("_start"):
             given = told.get("inputs")
             inputs = given if isinstance(given, dict) else {}
+            if len(self._begun) < ENTRIES_MOST:
+                self._begun[call_id] = hook.removesuffix("_start") + "_end"
             self.call_back(hook, call_id=call_id, instance=_component_of(told.get("component")), inputs=inputs)
         else:
+            self._begun.pop(call_id, None)
             self.call_back(hook, call_id=call_id, outputs=told.get("outputs"), exception=_raised(told.get("exception")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    entry: HistoryEntry  # without an answer
+    size: int
+    at: float = field(default_factory=time.monotonic)
 
 
 class _Begun:
@@ -135,7 +169,7 @@ def _entry_of(told: Mapping[str, Any], worker: str, client: LMClient) -> History
         seconds=seconds if isinstance(seconds, float) else None,
         cached=cached,
         finish_reason=_text(told.get("finish_reason")),
-        error=_text(told.get("error")),
+        error=without(_text(told.get("error")), lm.secrets if lm is not None else ()),
     )
 
 

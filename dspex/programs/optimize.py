@@ -9,29 +9,24 @@ best.save("qa.json"); dspex.load("qa.json")
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import defaults
 from ..errors import InvalidInput
-from ..services.metrics import MetricJob
+from ..services.metrics import MetricJob, checked_metric
 from ..services.services import Services, services_of
-from . import program_options, worker_answers
+from . import program_options
 from .asked_program import asked_program, is_open, known_inputs
 from .devset import as_example, declared_inputs, input_names
 from .factories import predictor
-from .jobs import Progress, followed, plain_labels, wire_examples
-from .native_route import default_adapter
+from .jobs import Progress, SplitExamples, followed, require_inputs
+from .optimization_job import OptimizationJob
 from .optimized import Optimized
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
 from .program import Program
-from .routing import OPTIMIZER_POOL
-from .saved_file import checked_state
-from .saving import rendered_prefix_hash
 
 if TYPE_CHECKING:
     from ..adapters.adapter_names import Adapter
@@ -80,10 +75,11 @@ def optimize(
     """Optimize a program (or a signature) in the `mipro` pool; blocks, and calls `on_progress` with each report.
 
     `trainset` and `valset` are lists of {field: value}. `metric` is a built-in's name ("exact_match", "f1", ...), an
-    import path "module:function" from the pool's `imports`, or a function of this process. A function is called as DSPy
-    calls it: (example, prediction), with `trace` while demonstrations are collected, and with `pred_name` and
-    `pred_trace` in GEPA if it has parameters for them; other parameters keep their defaults. `timeout` None is no
-    limit. Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
+    import path "module:function", which runs in the worker, or a function of this process, plain or asynchronous. A
+    function is called as DSPy calls it: (example, prediction), with `trace` while demonstrations are collected, and
+    with `pred_name` and `pred_trace` in GEPA if it has parameters for them; other parameters keep their defaults.
+    `timeout` None is no limit. Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`,
+    ...).
 
     Raises:
         UnknownName, SettingsError, InvalidInput: an optimizer, option, metric or example that cannot be; nothing was
@@ -92,56 +88,71 @@ def optimize(
         OptimizationFailed: it ended with nothing but errors of the metric or the model.
         WorkerMemoryExceeded, WorkerDied, CallTimeout: as any call.
     """
-    require_optimizer(optimizer, options)
-    program_options.require_seconds(timeout)
-    student = _student(program, lm, adapter, supervisor)
-    learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
-    names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
-    examples = _examples(student, learned, held_out, names)
-    job = _metric_job(student, learned, held_out, names)
-    services = services_of(student.supervisor_used)
-    arguments = {
-        **examples,
-        **_models(student, prompt_lm, services),
-        "config": dict(student.config_used),
-        "rollout_id": student.rollout_id,
-        "optimizer": optimizer,
-        "options": dict(options),
-    }
-    with services.metrics.described(metric, job) as described, student.registered(services):
-        arguments |= {"spec": student.to_wire() | student.wire_lms(services), "metric": described}
-        pool = student.supervisor_used.pool(OPTIMIZER_POOL)
-        limit = math.inf if timeout is None else timeout
-        is_trusted = not student.is_named_by_file
-        stream = pool.stream("optimize", arguments, timeout=limit, session=session, is_trusted=is_trusted)
-        value, worker = followed(stream, on_progress)
-        return _optimized(student, optimizer, worker_answers.optimized(value, worker), worker)
+    asked: Any = (metric, valset, timeout, lm, prompt_lm, adapter, inputs, supervisor, session)
+    job: OptimizationJob[S] = _job(program, trainset, optimizer, options, *asked)
+    with job.sent() as sent:
+        value, found_by = followed(job.pool.stream("optimize", sent, **job.how), on_progress)
+    return job.optimized(value, found_by)
 
 
 async def aoptimize(program: Asked[S], trainset: Examples, **options: Unpack[OptimizeOptions]) -> Optimized[S]:
-    """`optimize`, awaited; cancelling the task cancels the job."""
-    stopped = threading.Event()
-    theirs = options.get("on_progress")
-
-    def on_progress(report: dict[str, Any]) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        if theirs is not None:
-            theirs(report)
-
-    given: Any = {**options, "on_progress": on_progress}
-    job: Callable[[], Optimized[S]] = functools.partial(optimize, program, trainset, **given)
-    work = asyncio.create_task(asyncio.to_thread(job))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        stopped.set()
-        work.add_done_callback(lambda task: task.cancelled() or task.exception())
-        raise
+    """`optimize`, awaited on the running loop; cancelling the task cancels the job, at once."""
+    given: dict[str, Any] = {**options}
+    own = {name: given.pop(name) for name in OptimizerOptions.__optional_keys__ & given.keys()}
+    known = OptimizeOptions.__optional_keys__ - OptimizerOptions.__optional_keys__
+    own |= {name: given.pop(name) for name in given.keys() - known}  # which no optimizer has: refused by name
+    on_progress = given.pop("on_progress", None)
+    prepare: Callable[[], OptimizationJob[S]] = partial(_job, program, trainset, options=own, **given)
+    job = await asyncio.to_thread(prepare)  # it may start workers
+    with job.sent() as sent:
+        async with job.pool.astream("optimize", sent, **job.how) as stream:
+            async for report in stream:
+                if on_progress is not None:
+                    on_progress(report)
+            value, found_by = stream.value, stream.worker
+    return await asyncio.to_thread(job.optimized, value, found_by)  # it has a worker render the prompt once
 
 
-class _Stopped(BaseException):
-    """The awaiting task was cancelled: leave the stream, which cancels the job."""
+def _job(
+    program: Asked[S],
+    trainset: Examples,
+    optimizer: OptimizerName = "miprov2",
+    options: Mapping[str, Any] | None = None,
+    metric: Metric | None = None,
+    valset: Examples | None = None,
+    timeout: float | None = None,
+    lm: LMLike | None = None,
+    prompt_lm: LMLike | None = None,
+    adapter: Adapter | None = None,
+    inputs: Sequence[str] | None = None,
+    supervisor: Supervisor | None = None,
+    session: str | None = None,
+) -> OptimizationJob[S]:
+    """Return the job, checked as far as this process can.
+
+    Raises:
+        UnknownName, SettingsError, InvalidInput: it cannot be.
+    """
+    require_optimizer(optimizer, options or {})
+    program_options.require_seconds(timeout)
+    checked_metric(metric)
+    student = _student(program, lm, adapter, supervisor)
+    learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
+    names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
+    arguments = {
+        **_examples(student, learned, held_out, names),
+        **_models(student, prompt_lm, services_of(student.supervisor_used)),
+        "config": dict(student.config_used),
+        "rollout_id": student.rollout_id,
+        "optimizer": optimizer,
+        "options": dict(options or {}),
+    }
+    how: Any = {
+        "timeout": math.inf if timeout is None else timeout,
+        "session": session,
+        "is_trusted": not student.is_named_by_file,
+    }
+    return OptimizationJob(student, optimizer, metric, _metric_job(student, learned, held_out, names), arguments, how)
 
 
 def _student(
@@ -164,14 +175,19 @@ def _listed(rows: Any, name: str) -> list[Any]:
 
 
 def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    examples = wire_examples(trainset, student.signature)
-    if not examples:
+    rows = [*trainset, *(valset or ())]
+    require_inputs(rows, student.signature)
+    if not trainset:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
+    learned, held_out = SplitExamples.of(trainset), SplitExamples.of(valset or ())
+    objects = {"train": learned.objects, "val": held_out.objects}
+    carried = None if learned.are_plain and held_out.are_plain else student.sent.carried(objects)
     return {
-        "trainset": examples,
-        "valset": None if valset is None else wire_examples(valset, student.signature),
+        "trainset": learned.plain,
+        "valset": None if valset is None else held_out.plain,
         "inputs": list(names),
-        "plain": plain_labels([*trainset, *(valset or ())], names),
+        "plain": list(dict.fromkeys(name for row in rows for name in row.keys() if name not in names)),  # noqa: SIM118
+        **({} if carried is None else {"carried": carried}),
     }
 
 
@@ -187,7 +203,7 @@ def _metric_job(student: Program, trainset: list[Any], valset: list[Any] | None,
     """Return what a metric of this process gets: the very examples that were given, and values of their types."""
     rows = {"train": trainset, "val": valset or []}
     examples = {title: [as_example(row, names) for row in given] for title, given in rows.items()}
-    return MetricJob(examples, None if is_open(student) else student.answered)
+    return MetricJob(examples, None if is_open(student) else student.answered, student.typed, student.packages)
 
 
 def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> dict[str, Any]:
@@ -197,19 +213,3 @@ def _models(student: Program, prompt_lm: LMLike | None, services: Services) -> d
         "prompt_lm": None if prompt_lm is None else services.lm_record(defaults.as_lm(prompt_lm, student.supervisor)),
         "adapter": student.wire_adapter(lm),
     }
-
-
-def _optimized(student: Program[S], optimizer: str, found: Mapping[str, Any], worker: str) -> Optimized[S]:
-    adapter = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
-    best = student.with_state(checked_state(found["state"]), adapter=adapter)
-    best = replace(best, prefix_sha256=rendered_prefix_hash(best))
-    return Optimized(
-        best,
-        found.get("score"),
-        found.get("baseline_score"),
-        found.get("trials", []),
-        optimizer,
-        found.get("versions", {}),
-        found.get("errors", {}),
-        worker,
-    )

@@ -67,6 +67,9 @@ class OptimizerOptions(TypedDict, total=False):
     temperature_for_candidates: float
 
 
+_OWN = frozenset({"optimizer", "metric", "valset", "prompt_lm", "on_progress", "timeout", "adapter", "inputs"})
+
+
 def require_optimizer(name: str, options: Mapping[str, Any]) -> None:
     """Check an optimizer's name, and that its options are some optimizer's; before anything is sent.
 
@@ -77,4 +80,4 @@ def require_optimizer(name: str, options: Mapping[str, Any]) -> None:
         raise UnknownName("optimizer", str(name), OPTIMIZER_NAMES)
     for option in options:
         if option not in OptimizerOptions.__optional_keys__:
-            raise UnknownName("option", option, OptimizerOptions.__optional_keys__, where=name)
+            raise UnknownName("option", option, OptimizerOptions.__optional_keys__ | _OWN, where=name)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from ..adapters.adapter_names import ADAPTERS, Adapter
 from ..errors import InvalidInput, SettingsError, UnknownName
-from ..lm.lm_options import GenerationOptions
+from ..lm.lm_options import GENERATION_OPTIONS, GenerationOptions
+from ..lm.record_checks import require_kinds
 from .routing import Implementation
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def require_valid(options: Any) -> None:
         require_whole("rollout_id", options.rollout_id, 0)
     if not isinstance(options.config, Mapping):
         raise _mistyped("config", options.config, "a mapping of LM options, such as {'temperature': 0.2}")
+    require_config(options.config)
     for key in ("use_native_function_calling", "idempotent"):
         value = getattr(options, key)
         if value is not None and not isinstance(value, bool):
@@ -123,6 +125,19 @@ def require_seconds(timeout: Any) -> None:
         raise _mistyped("timeout", timeout, "a number of seconds, such as 3 or 0.5, or math.inf for no limit")
 
 
+def require_config(config: Mapping[str, Any]) -> None:
+    """Check the names and values of the LM's options, as far as DSPex knows them; a provider may have others.
+
+    Raises:
+        UnknownName: an option's name is nearly that of one.
+        SettingsError: a value that cannot be.
+    """
+    for name in config:
+        if name not in _CONFIG and difflib.get_close_matches(str(name), _CONFIG, n=1, cutoff=_NEAR):
+            raise UnknownName("option", str(name), _CONFIG, where="config")
+    require_kinds(config)
+
+
 def require_supervisor(supervisor: Any) -> None:
     """Check a supervisor.
 
@@ -133,6 +148,8 @@ def require_supervisor(supervisor: Any) -> None:
         raise _mistyped("supervisor", supervisor, "a dspex.Supervisor")
 
 
+_CONFIG = GENERATION_OPTIONS | CallConfig.__optional_keys__
+_NEAR = 0.85  # how like a known name is a mistake: "temprature", "max_token"; "max_new_tokens" is none
 _SWITCHES = {
     "idempotent": "True (it may run once more if its worker dies), False, or None (only what is made of LM requests "
     "alone may)",

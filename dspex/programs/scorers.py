@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
 
-from ..adapters.plain_data import to_wire
 from ..errors import InvalidInput, SettingsError, UnknownName
 from ..services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
 from ..services.metrics import UnusableMetric, checked_parameters, checked_score, named_metric, usable_result
-from ..signatures.wire_form import signature_to_wire
+from ..services.sent_types import SentTypes
+from ..services.services import services_of
+from .asked_program import is_open
 from .devset import DevsetRow, declared_inputs
 from .evaluated import Evaluated, EvaluatedProgram, in_thread, is_asynchronous
-from .jobs import plain_labels
+from .jobs import SplitExamples
+from .program import Program
 from .routing import GENERAL_POOL
 
 if TYPE_CHECKING:
@@ -137,42 +140,56 @@ class WorkerScorer:
         Raises:
             EncodeError, UnknownName, InvalidInput: one cannot, or it finds none.
         """
-        for at, row in enumerate(rows):
-            to_wire(dict(row.example.items()), f"devset[{at}]")
+        for row in rows:
+            self._crossed({"example": dict(row.example.items())})
+        services_of(self.supervisor)  # which tell a worker where this process looks for modules
         self.supervisor.call(GENERAL_POOL, "score", {"metric": dict(self.named)})
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
-        outputs = dict(prediction.items()) if hasattr(prediction, "items") else None
-        if outputs is None:
+        if not hasattr(prediction, "items"):
             raise InvalidInput(
                 f"The metric {self.name!r} is scored in a worker, which takes outputs by name, not a "
                 f"{type(prediction).__name__}."
             )
+        inputs = declared_inputs(example) or []
         arguments = {
             "metric": dict(self.named),
-            "example": to_wire(dict(example.items()), "example"),
-            "inputs": declared_inputs(example) or [],
-            "plain": plain_labels([example], declared_inputs(example) or []),
-            "prediction": to_wire(outputs, "prediction"),
+            "inputs": inputs,
+            "plain": [name for name in example.keys() if name not in inputs],  # noqa: SIM118 - no Mapping
+            **self._crossed({"example": dict(example.items()), "prediction": dict(prediction.items())}),
             **self._about_program(),
         }
-        try:
-            found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
-        except SettingsError as error:  # of the metric: what it gives is no result
-            raise UnusableMetric(str(error), key="metric") from error
+        with contextlib.ExitStack() as stack:
+            if self.program is not None:
+                stack.enter_context(self.program.registered(services_of(self.supervisor)))
+            try:
+                found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
+            except SettingsError as error:  # of the metric: what it gives is no result
+                raise UnusableMetric(str(error), key="metric") from error
         value = found.get("score") if isinstance(found, Mapping) else None
         return float(checked_score(value, self.name)), feedback_in(found)
 
-    def _about_program(self) -> dict[str, Any]:
-        from ..services.services import services_of
+    @property
+    def program(self) -> Program[Any] | None:
+        """The program that is scored, if it is one."""
+        return self.subject.program if isinstance(self.subject, EvaluatedProgram) else None
 
-        subject = self.subject
-        if not isinstance(subject, EvaluatedProgram):
+    def _crossed(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what crosses of each: plain data by name, and the rest as Python objects."""
+        split = {name: SplitExamples.of([given]) for name, given in values.items()}
+        plain = {name: each.plain[0] for name, each in split.items()}
+        objects = {name: each.objects[0] for name, each in split.items() if each.objects[0]}
+        sent = SentTypes() if self.program is None else self.program.sent
+        carried = sent.carried(objects)
+        return {**plain, **({} if carried is None else {"carried": carried})}
+
+    def _about_program(self) -> dict[str, Any]:
+        program = self.program
+        if program is None:
             return {}
-        program = subject.program
         lm = program.lm_of_workers
         return {
-            "signature": None if subject.is_open else signature_to_wire(program.answered),
+            "signature": None if is_open(program) else program.sent.wire,
             "lm": None if lm is None else services_of(self.supervisor).lm_record(lm),
             "adapter": program.wire_adapter(lm),
         }

@@ -236,7 +236,8 @@ class _Asking:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._outputs is None and error is not None and self._observer.watch.histories:
-            self._record(text="", error=f"{type(error).__name__}: {error}")
+            said = without(f"{type(error).__name__}: {error}", getattr(self._lm, "secrets", ()))
+            self._record(text="", error=said)
         self._begun.end(self._outputs, error)
 
     def _record(self, **facts: Any) -> None:

@@ -57,13 +57,15 @@ class WorkerCalls:
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
             call = pool.invoke("run", arguments, cancel=how.get("cancel") or _on_cancel(), **self._options(how))
-        return self._prediction(call.result(), call.worker_name, account), call
+            reply = call.result()
+        return self._prediction(reply, call.worker_name, account), call
 
     async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
         """`run`, awaited."""
         with self._sent(inputs, awaits=how.get("awaits", True)) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
-        return self._prediction(call.result(), call.worker_name, account), call
+            reply = call.result()
+        return self._prediction(reply, call.worker_name, account), call
 
     def render(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the messages of its first request; nothing is sent."""

@@ -22,7 +22,6 @@ from dspex_worker.wire import FRAME_LIMIT
 
 from .. import defaults
 from ..errors import EncodeError, FrameTooLarge, MissingDependency, UnknownName
-from .code_pickler import NameOf, pickler_class
 from .code_versions import find
 from .registry import Registry
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..lm.record import LM
     from ..pools.callbacks import Callback
+    from .code_pickler import NameOf
 
 VALUE = "value:"
 ENVELOPE = 1024  # bytes of a message beside the code in it
@@ -143,6 +143,8 @@ def _pickled(thing: Any, label: str, name_of: NameOf = _no_name) -> tuple[bytes,
             f"{label} is sent to workers by value, which needs cloudpickle: install it, or put the code into a module.",
             package="cloudpickle",
         ) from error
+    from .code_pickler import pickler_class  # here: it loads pydantic, which most programs never need
+
     lms: list[LM] = []
     base: Any = pickler_class(cloudpickle, name_of)
 

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import secrets
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from dspex_worker.user_calls import (
 )
 
 from ..adapters.plain_data import to_wire
-from ..adapters.validation import checked_inputs, typed_outputs
+from ..adapters.validation import added_outputs, checked_inputs
 from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
 from ..loop_thread import LoopThread
 from ..types.example import Example
@@ -49,6 +49,9 @@ class MetricJob:
 
     examples: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "train" and "val"
     signature: Signature | None = None  # of the program's answers; None: nothing is known of their types
+    typed: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] | None = None
+    packages: Collection[str] = ()  # whose classes, where they are loaded here, other outputs may be of
+    is_reward: bool = False
 
     def example(self, arguments: Mapping[str, Any]) -> Any:
         """Return the example that a worker names, else one of the fields that it sent."""
@@ -60,23 +63,28 @@ class MetricJob:
         given = arguments.get("example")
         return Example(given if isinstance(given, Mapping) else {}, arguments.get("inputs"))
 
-    def prediction(self, outputs: Mapping[str, Any]) -> Prediction:
-        """Return outputs as a prediction, with values of the signature's types where its fields are among them."""
-        return Prediction(outputs if self.signature is None else typed_outputs(self.signature, outputs))
+    def prediction(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Prediction:
+        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data."""
+        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}))
 
     def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
         """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
         return None if steps is None else [self._step(*step) for step in steps]
 
-    def _step(self, about: Any, inputs: Any, outputs: Any) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
-        predictor = TracedPredictor.of(about)
-        if self.signature is None or predictor.signature.output_fields.keys() != self.signature.output_fields.keys():
-            return predictor, dict(inputs), Prediction(outputs)
-        try:
-            typed = checked_inputs(self.signature, inputs, allow_markers=True)
-            return predictor, typed, self.prediction(outputs)
-        except (InvalidInput, AdapterParseError):  # another predictor whose fields are called the same
-            return predictor, dict(inputs), Prediction(outputs)
+    def _step(
+        self, about: Any, inputs: Any, outputs: Any, forms: Any
+    ) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
+        predictor, (given, made) = TracedPredictor.of(about), forms
+        known = self.signature
+        if known is not None and predictor.signature.output_fields.keys() != known.output_fields.keys():
+            known = None  # another predictor's, of whose types nothing is known here
+        taken = added_outputs(inputs, given, self.packages)
+        with contextlib.suppress(InvalidInput, EncodeError):  # tools, and fields that are only called the same
+            taken = taken if known is None else checked_inputs(known, taken, allow_markers=True)
+        if known is not None:
+            with contextlib.suppress(AdapterParseError):
+                return predictor, taken, self.prediction(outputs, made)
+        return predictor, taken, Prediction(added_outputs(outputs, made, self.packages))
 
 
 _NO_JOB = MetricJob()
@@ -131,7 +139,7 @@ class Metrics:
         value = usable_result(metric(*placed, **named), metric)
         if inspect.isawaitable(value):
             value = self._awaited(value, request)
-        return wire_score(value, name_of(metric))
+        return float(value) if job.is_reward else wire_score(value, name_of(metric))
 
     def _awaited(self, value: Any, request: Callback) -> Any:
         """Return an asynchronous metric's result: from the caller's loop if it has one, else from the kept one."""
@@ -233,10 +241,17 @@ def wire_score(value: Any, name: str) -> Any:
 def _dspy_arguments(arguments: Mapping[str, Any], job: MetricJob) -> tuple[Any, ...]:
     """Return what DSPy gave to the metric in the worker, as far as it can be sent."""
     trace, pred_trace = job.trace(arguments.get("trace")), job.trace(arguments.get("pred_trace"))
-    prediction = arguments["value"] if "value" in arguments else job.prediction(arguments["prediction"])
+    prediction = _prediction_of(arguments, job)
     every = (job.example(arguments), prediction, trace, arguments.get("pred_name"), pred_trace)
     count = arguments.get("given")
     return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _prediction_of(arguments: Mapping[str, Any], job: MetricJob) -> Any:
+    if "value" in arguments:
+        return arguments["value"]
+    objects = arguments.get("objects")
+    return job.prediction(arguments["prediction"], objects if isinstance(objects, dict) else None)
 
 
 def _require_lm(metric: Any) -> None:

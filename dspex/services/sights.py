@@ -14,6 +14,8 @@ class Seer(Protocol):
 
     def see(self, told: Mapping[str, Any], worker: str, client: Any) -> None: ...
 
+    def close(self, error: BaseException | None) -> None: ...
+
 
 class Sights:
     """Who sees which of one supervisor's calls, by the id that came with the call."""
@@ -26,10 +28,15 @@ class Sights:
     def registered(self, id: str, seer: Seer) -> Generator[None]:
         """Let `seer` see the call of this id for the time of the block."""
         self._seers[id] = seer
+        error: BaseException | None = None
         try:
             yield
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             self._seers.pop(id, None)
+            seer.close(error)
 
     def seen(self, request: Callback) -> None:
         """Answer `call.seen`; what nobody sees any more is dropped."""

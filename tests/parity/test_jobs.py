@@ -138,3 +138,16 @@ def test_an_answer_in_a_passage_is_found_by_dspy(sup: dspex.Supervisor, lm: Fake
         return {"context": rows[0]["context"], "answer": "?"}
 
     assert dspex.evaluate(looked_up, rows, "answer_passage_match", supervisor=sup).score == 100.0
+
+
+@pytest.mark.parity
+def test_a_host_that_has_dspy_gives_its_objects() -> None:
+    """parity: live modules, classes, signatures, examples, SemanticF1: see the script."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.programs.dspy_host"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr[-3000:]

@@ -146,6 +146,19 @@ def test_a_key_does_not_travel_with_a_live_module(sup: dspex.Supervisor) -> None
         assert ask() == "Paris" and lm.requests
 
 
+def test_an_lm_of_dspys_that_a_live_module_holds_asks_from_here(sup: dspex.Supervisor) -> None:
+    """security: as a DSPy user sets it; the key stays in this process."""
+    import dspy
+
+    with FakeLM(lambda messages: {"reasoning": "r", "query": "q", "answer": "Paris"}) as lm:
+        key = str(lm.lm.api_key)
+        program = own_programs.MultiHop(hops=1)
+        program.set_lm(dspy.LM("openai/fake", api_base=lm.lm.api_base, api_key=key))
+        sent = dspex.module(program, supervisor=sup)
+        assert all(key.encode() not in code.data for code in sent.code) and key not in str(sent.to_wire())
+        assert sent(question="capital?").answer == "Paris" and len(lm.requests) == 2
+
+
 def _asked(lm: Any) -> str:
     import dspy
 

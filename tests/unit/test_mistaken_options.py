@@ -165,3 +165,28 @@ def test_a_program_keeps_its_options_where_a_strategy_over_it_names_none() -> No
     inner = predictor(timeout=3, implementation="native")
     over = dspex.majority(inner, adapter="json")
     assert (over.timeout, over.implementation, over.adapter) == (3, "native", "json")
+
+
+@pytest.mark.parametrize("config", [{"temprature": 0.3}, {"max_token": 5}, {"top_pp": 0.1}, {"Temperature": 1}])
+def test_a_misspelt_option_of_config_is_found_when_the_program_is_made(config: Any) -> None:
+    """unit: with the nearest name; what is like none may be a provider's own."""
+    (name,) = config
+    for make in (lambda: predictor(config=config), lambda: predictor().using(config=config)):
+        with pytest.raises(UnknownName) as refused:
+            make()
+        assert refused.value.name == name and refused.value.near
+    assert predictor(config={"min_p": 0.1, "max_new_tokens": 3}).config["min_p"] == 0.1
+
+
+@pytest.mark.parametrize("config", [{"temperature": "x"}, {"max_tokens": 1.5}, {"stop": 5}, {"top_p": True}])
+def test_an_impossible_value_in_config_is_found_when_the_program_is_made(config: Any) -> None:
+    """unit: it was a TypeError of a comparison, at the first call."""
+    with pytest.raises(SettingsError) as refused:
+        predictor(config=config)
+    assert refused.value.key in config
+
+
+def test_a_misspelt_keyword_of_optimize_is_told_the_right_one() -> None:
+    """unit: also where it is none of the optimizer's."""
+    with pytest.raises(UnknownName, match="Did you mean 'optimizer'"):
+        dspex.optimize(SIG, ROWS, optimiser="bootstrap", metric="f1")  # type: ignore[call-arg]

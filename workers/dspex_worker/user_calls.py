@@ -108,10 +108,11 @@ def require_result(
     )
 
 
-def score_in(value: Any, what: str) -> float | bool:
+def score_in(value: Any, what: str, *, may_be_odd: bool = False) -> float | bool:
     """Return the number in what a metric or reward gave: a number, a bool, or what holds one as `score`.
 
     A number is whatever Python makes a float of (numpy's and torch's scalars, Decimal), but no text. A bool stays one.
+    A reward `may_be_odd`: not finite, so that no attempt with it is the best, as in DSPy.
 
     Raises:
         Mismatch: there is none, or it is not finite.
@@ -128,7 +129,7 @@ def score_in(value: Any, what: str) -> float | bool:
         raise Mismatch(
             f"The {what} gave a {type(score).__name__} that is no number ({error}); a number or a bool is needed."
         ) from None
-    if not math.isfinite(number):
+    if not math.isfinite(number) and not may_be_odd:
         raise Mismatch(f"The {what} gave {number}; a score must be finite, or no mean of scores is.")
     return number
 

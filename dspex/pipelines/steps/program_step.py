@@ -13,7 +13,7 @@ from ..core.dataflow import Flow, Reads, Writes
 from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
 
 _OPTIONS = (
-    *("spec", "instructions", "lm", "adapter", "config", "demos", "rollout_id", "allow_markers"),
+    *("spec", "instructions", "lm", "lms", "adapter", "config", "demos", "rollout_id", "allow_markers"),
     *("use_native_function_calling", "idempotent", "trace", "history", "callbacks"),
 )
 
@@ -25,9 +25,11 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
     """
     from ...programs.factories import predictor
-    from ...signatures.signature import signature
+    from ...programs.named_signatures import signature_for
 
-    made = signature(spec, options.pop("instructions", None))
+    made = signature_for(spec, options.get("supervisor"))
+    if (instructions := options.pop("instructions", None)) is not None:
+        made = made.with_instructions(instructions)
     chosen: dict[str, Any] = {"implementation": "native", **options}
     program = predictor("predict", made, **chosen)
     if program.options:

@@ -68,6 +68,7 @@ class PoolForkserver:
         self._outcomes: list[Outcome] = []  # to be called with what becomes of the candidate
         self._retired: list[ForkserverProcess] = []
         self._failures = 0
+        self._spawned = 0
         self._is_over = False
         self._on_end: Callable[[], None] | None = None
         self._retry = Timer(engine.timers, lambda now: self.launch())
@@ -114,8 +115,13 @@ class PoolForkserver:
         self._candidate_by.set(monotonic() + config.startup_timeout)
 
     def catch_up(self) -> None:
-        """Warm a fork server with what was learned since, beside the one that serves; calls go on meanwhile."""
-        if self.is_warm and self._candidate is None and self.learned.is_behind:
+        """Note that a worker was spawned. Before the next successor, warm a fork server with what was learned since.
+
+        It is warmed beside the one that serves, and calls go on meanwhile.
+        """
+        self._spawned += 1
+        are_first = self._spawned <= self._config.size  # they have just been forked, and may last for long
+        if not are_first and self.is_warm and self._candidate is None and self.learned.is_behind:
             self.renew(self._config, lambda error: None)
 
     def release(self, needed: Collection[ForkserverProcess | None]) -> None:
@@ -232,7 +238,8 @@ class PoolForkserver:
         self._candidate_by.clear()
         self.learned.give_up(process.learned)
         error = _death(process)
-        self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
+        if not self._is_over:
+            self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
         self._conclude(error)
 
     def _current_ended(self, process: ForkserverProcess) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dspex_worker.user_calls import Mismatch, require_result, score_in
 
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
+from ...services.metrics import MetricJob
 from ...types.example import Example
 from ...types.prediction import Prediction
 from ..program import Program
@@ -128,13 +129,15 @@ class BestOfN(Strategy):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.registered(self.tool_set, self._rewarded):
+            with services.metrics.registered(
+                self.tool_set, self._rewarded, MetricJob(typed=self.inner.typed, is_reward=True)
+            ):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:
         inputs = replace(self.inner, allow_markers=True).checked(example.to_dict())
         try:
-            return score_of(self.reward_fn(inputs, Prediction(self.inner.typed(prediction.to_dict()))))
+            return score_of(self.reward_fn(inputs, prediction))
         except Exception as error:
             self.raised.append(error)
             raise
@@ -244,7 +247,7 @@ def score_of(given: Any) -> float:
     """Return a reward as a number: a number, a bool, or what holds one as `score`.
 
     Raises:
-        InvalidInput: it is anything else, or not finite.
+        InvalidInput: it is anything else.
         NoReward: it is a coroutine or a generator.
     """
     try:
@@ -252,7 +255,7 @@ def score_of(given: Any) -> float:
     except Mismatch as error:
         raise NoReward(str(error), key="reward_fn") from error
     try:
-        return float(score_in(given, "reward"))
+        return float(score_in(given, "reward", may_be_odd=True))
     except Mismatch as error:
         raise InvalidInput(str(error), field="reward_fn") from error
 

@@ -167,3 +167,25 @@ def test_missing_optuna_is_said_before_anything_is_spent(tmp_path: Path) -> None
         with pytest.raises(errors.MissingDependency, match="optuna"):
             dspex.optimize(program, [{"question": "q", "answer": "a"}] * 4, metric="exact_match")
         assert lm.requests == []
+
+
+ANSWERS = [
+    ("q -> label: Literal['spam', 'ham'], score: float", {"label": "neither", "score": "0.5"}, "'label' does not fit"),
+    ("q -> label: Literal['spam', 'ham'], score: float", {"label": "ham", "score": "much"}, "'score' does not fit"),
+    ("q -> label: str, score: float", {"label": "ham"}, "lacks 'score'"),
+    ("q -> label, score", {"other": "x"}, "lacks 'label', 'score'"),
+]
+
+
+@pytest.mark.parametrize("implementation", ["native", "python"])
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+@pytest.mark.parametrize(("sig", "answer", "said"), ANSWERS)
+def test_an_answer_that_cannot_be_read_says_what_is_wrong_with_it(
+    sup: dspex.Supervisor, implementation: Any, adapter: Any, sig: str, answer: dict[str, str], said: str
+) -> None:
+    """The field, and whether it is not there or does not fit; the model's words are in the facts alone."""
+    with FakeLM({"": answer}) as lm:
+        how: Any = {"lm": lm, "supervisor": sup, "implementation": implementation, "adapter": adapter}
+        with pytest.raises(errors.AdapterParseError, match=said) as unread:
+            dspex.predictor("predict", sig, **how)(q="x")
+    assert "neither" not in str(unread.value) and "much" not in str(unread.value)

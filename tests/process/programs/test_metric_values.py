@@ -13,8 +13,8 @@ import pydantic
 import pytest
 
 import dspex
-from dspex.errors import OptimizationFailed
-from dspex.testing import FakeLM
+from dspex.errors import OptimizationFailed, SettingsError, UnknownName
+from dspex.testing import FakeLM, FakeReply
 from tests.support.paths import ROOT
 
 OWN = "tests.support.programs.own_programs"
@@ -187,6 +187,72 @@ def test_checks_get_typed_values(sup: dspex.Supervisor, lm: FakeLM, implementati
     require_typed(program(text="t", sent=DAY))
 
 
+# -- types that no schema describes ----------------------------------------------------------------------------------
+
+
+class Aliased(pydantic.BaseModel):
+    """An alias, a validator, a computed field."""
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+    subject: str = pydantic.Field(alias="Subject-Line")
+    words: tuple[str, ...] = ()
+
+    @pydantic.field_validator("subject")
+    @classmethod
+    def _is_short(cls, value: str) -> str:
+        if len(value) > 9:
+            raise ValueError("too long")
+        return value.title()
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def length(self) -> int:
+        return len(self.subject)
+
+
+class Sorted(dspex.Signature):
+    mail: Aliased = dspex.InputField()
+    best: Aliased = dspex.OutputField()
+    others: dict[str, list[Aliased]] = dspex.OutputField()
+
+
+SORTED = [
+    {"mail": Aliased(subject=f"m{n}"), "best": Aliased(subject="hello" if n % 2 else "bye"), "seen": {1, 2}}
+    for n in range(4)
+]
+BEST = {"best": '{"Subject-Line": "hello", "words": ["a"]}', "others": '{"x": [{"Subject-Line": "more"}]}'}
+
+
+def by_subject(example: Any, pred: Any, trace: Any = None) -> bool:
+    assert type(pred.best).__name__ == type(example.best).__name__ == type(example.mail).__name__ == "Aliased"
+    assert pred.best.length == 5 and pred.best.words == ("a",) and pred.others["x"][0].subject == "More"
+    assert example.seen == {1, 2}
+    for _, inputs, outputs in trace or ():
+        assert inputs["mail"].length == 2 and outputs.best.subject == "Hello"
+    return bool(example.best.subject == pred.best.subject)
+
+
+@pytest.mark.parametrize("implementation", ["native", "python"])
+def test_an_evaluations_metric_gets_the_users_own_classes(sup: dspex.Supervisor, implementation: Any) -> None:
+    """process: here and in workers."""
+    with FakeLM({"": BEST}) as lm:
+        program = dspex.predictor("predict", Sorted, lm=lm, supervisor=sup, implementation=implementation)
+        for metric in (by_subject, f"{__name__}:by_subject"):
+            found = dspex.evaluate(program, SORTED, metric)
+            assert found.score == 50.0 and not found.errors
+        assert type(found.rows[0].prediction.best) is Aliased
+
+
+@pytest.mark.parametrize("metric", [by_subject, f"{__name__}:by_subject"])
+def test_an_optimizers_metric_gets_the_users_own_classes(sup: dspex.Supervisor, metric: Any) -> None:
+    """process: here and in the worker, in examples, predictions and traces."""
+    with FakeLM({"": BEST}) as lm:
+        program = dspex.predictor("predict", Sorted, lm=lm, supervisor=sup)
+        best = dspex.optimize(program, SORTED, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+        assert best.errors["metric"] == 0 and best.score == 50.0
+        assert dspex.evaluate(best, SORTED, by_subject).score == 50.0
+
+
 # -- many predictors -------------------------------------------------------------------------------------------------
 
 HOPS = [{"question": f"Whose is {number}?", "answer": "me" if number % 2 else "you"} for number in range(4)]
@@ -231,3 +297,76 @@ def test_gepas_metric_is_told_which_predictor_is_looked_at(sup: dspex.Supervisor
         ("generate_query.predict", "generate_query.predict", ("reasoning", "query")),
         ("answer", "answer", ("answer",)),
     }
+
+
+# -- awaited ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_awaited_optimization_is_the_same(sup: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: its asynchronous metric meets one event loop, whatever it holds on to, and its reports come."""
+    loops: set[Any] = set()
+    reports: list[Any] = []
+
+    async def metric(example: Any, pred: Any, trace: Any = None) -> bool:
+        loops.add(asyncio.get_running_loop())
+        return bool(await awaited(example, pred, trace))
+
+    async def main() -> Any:
+        program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+        best = await dspex.aoptimize(
+            program, ROWS, optimizer="bootstrap", metric=metric, on_progress=reports.append, max_labeled_demos=0
+        )
+        assert len(loops) == 1
+        return best
+
+    best = asyncio.run(main())
+    assert best.score == 50.0 and best.errors["metric"] == 0 and reports[-1]["stage"] == "score"
+    assert {demo["text"] for demo in best.program.state["demos"]} == {"t1", "t3", "t5"}
+
+
+def test_a_cancelled_optimization_ends_at_once(sup: dspex.Supervisor) -> None:
+    """process: though its model is silent and nothing is reported; the worker is free for the next."""
+    with FakeLM(lambda messages: FakeReply(hang=True)) as lm:
+        program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+
+        async def main() -> None:
+            task = asyncio.create_task(dspex.aoptimize(program, ROWS, optimizer="bootstrap", metric=typed))
+            await asyncio.to_thread(lm.wait_for, lambda: bool(lm.requests))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        asked = len(lm.requests)
+        lm.wait_for(lambda: lm.hung_up == asked)
+    with FakeLM({"": ANSWER}) as other:
+        best = dspex.optimize(program.using(lm=other), ROWS, optimizer="labeled", metric=typed)
+    assert best.score == 50.0
+
+
+@pytest.mark.parametrize("given", [{"optimizr": "gepa"}, {"optimizer": "labeled", "breadth": 3}, {"timeout": "3s"}])
+def test_an_awaited_optimization_refuses_what_the_other_does(sup: dspex.Supervisor, lm: FakeLM, given: Any) -> None:
+    """process: before anything is paid."""
+    program = dspex.predictor("predict", Classify, lm=lm, supervisor=sup)
+    with pytest.raises((UnknownName, SettingsError)):
+        asyncio.run(dspex.aoptimize(program, ROWS, metric=typed, **given))
+    assert not lm.requests
+
+
+def look_up(query: str) -> str:
+    """Look it up."""
+    return query
+
+
+def test_examples_of_an_optimization_may_hold_tools(sup: dspex.Supervisor) -> None:
+    """process: the metric gets the example with its tools; a trace, which cannot hold their functions, their text."""
+    rows = [{"question": f"q{n}", "tools": [dspex.Tool(look_up)], "answer": "yes"} for n in range(3)]
+
+    def metric(example: Any, pred: Any, trace: Any = None) -> bool:
+        assert example.tools[0].func is look_up and (trace is None or "look_up" in str(trace[0][1]["tools"]))
+        return bool(example.answer == pred.answer)
+
+    with FakeLM({"": {"answer": "yes"}}, model="openai/gpt-4o-mini") as lm:
+        program = dspex.predictor("predict", "question, tools: list[dspy.Tool] -> answer", lm=lm, supervisor=sup)
+        best = dspex.optimize(program, rows, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+    assert best.errors["metric"] == 0 and best.score == 100.0

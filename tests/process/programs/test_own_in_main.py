@@ -47,7 +47,7 @@ if __name__ == "__main__":
         print(dspex.function(helper)(number=1), dspex.function(lambda number: helper(number) * 2)(number=1))
         print(dspex.module(lambda: QA(times=1))(question="q").answer)
 '''
-CELLS = '''
+CELLS = """
 import dspy, dspex
 from dspex.testing import FakeLM
 
@@ -63,7 +63,7 @@ cell("again = dspex.module(QA)\\nprint(again(), qa())")
 cell("WORD = 'third'\\ndef say():\\n    return WORD")
 cell("print(dspex.function(say)())")
 lm.close()
-'''
+"""
 
 
 def _output(tmp_path: Path, name: str, source: str) -> list[str]:

@@ -25,7 +25,9 @@ from dspex.errors import (
 from dspex.services.described_lms import KEPT
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
+from tests.support.programs import odd_lms
 from tests.support.programs.lm_ways import WAYS
+from tests.support.programs.odd_lms import ODD_WAYS
 
 OWN = "tests.support.programs.own_lms"
 CONFIGURED = "tests.support.programs.configured"
@@ -427,3 +429,21 @@ def test_code_that_reads_its_key_from_the_environment(monkeypatch: pytest.Monkey
             with pytest.raises(LMAuthError):
                 dspex.module(f"{OWN}:ReadsItsKey", api_base=other.api_base, supervisor=sup)(question="q")
             assert str(lm.api_key) not in str([request.headers for request in other.requests])
+
+
+@pytest.mark.parametrize("way", ODD_WAYS, ids=lambda way: str(way.__name__))
+def test_odder_ways_do_what_they_do_in_dspy(way: Any, sup: dspex.Supervisor, asked: dict[str, FakeLM]) -> None:
+    """process: callbacks, adapters with an LM of their own, copies, executors, asyncify, streamify, DummyLM."""
+    found = dspex.function(way, supervisor=sup)(question=f"odd {way.__name__}")
+    texts = found if isinstance(found, list) else [found]
+    assert texts and all("cheap" in text for text in texts)
+    assert len(asked["main"].requests) == (1 if way.__name__ == "two_step" else 0)
+
+
+def test_a_cancelled_call_closes_its_lms_connection(sup: dspex.Supervisor) -> None:
+    """process: and the worker goes on."""
+    with FakeLM("late", latency=30.0, model="openai/slow") as slow, dspex.context(lms={"slow": slow}):
+        with pytest.raises(dspex.CallTimeout):
+            dspex.function(odd_lms.slowly, supervisor=sup, timeout=1.0)(question="q")
+        slow.wait_for(lambda: slow.hung_up == 1)
+    assert dspex.function(odd_lms.dummy, supervisor=sup)(question="q") == "cheap"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -140,6 +142,83 @@ def test_requests_that_failed_or_could_not_be_read_are_kept_too(sup: dspex.Super
             qa(question="refused")
         assert [entry.text for entry in qa.history] == ["no field", "{}", ""]
         assert "too odd" in qa.history[2].error and "refused" in str(qa.history[2].messages)
+
+
+@BOTH
+def test_what_was_never_answered_is_kept_too(sup: dspex.Supervisor, route: str) -> None:
+    """process: a call past its time, one that is cancelled, a stream that is left; once each, with what ended it"""
+    text = f"[[ ## answer ## ]]\n{'Paris ' * 20}\n\n[[ ## completed ## ]]"
+    with FakeLM(lambda messages: FakeReply(text, chunk_delay=0.05), latency=0.5) as fake:
+        slow = asked("predict", fake.lm, sup, route, history=True)
+        slow.using(history=False)(question="starts the worker")
+        with pytest.raises(TimeoutError):
+            slow.using(timeout=0.2)(question="late")
+
+        async def cancelled() -> None:
+            task = asyncio.create_task(slow.acall(question="cancelled"))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+
+        asyncio.run(cancelled())
+        with contextlib.closing(slow.stream(question="left")) as chunks:
+            next(chunks)
+        time.sleep(0.6)  # an answer that is late is not told any more
+        slow(question="answered")
+    ends = {"late": "Timeout", "cancelled": "Cancel", "left": "GeneratorExit", "answered": ""}
+    for entry, (question, error) in zip(slow.history, ends.items(), strict=True):
+        assert question in str(entry.messages[-1]["content"]) and error in entry.error, entry
+        assert entry.predictor and entry.model == "openai/fake" and (entry.seconds or 0) > 0.05
+        assert bool(entry.text) == (not error)
+
+
+@BOTH
+def test_what_has_begun_ends_with_its_call(sup: dspex.Supervisor, route: str) -> None:
+    """process: who opens something at the beginning sees the end of a call that is cut, the innermost first."""
+
+    class Open(dspex.BaseCallback):
+        opened: ClassVar[dict[str, str]] = {}
+        ended: ClassVar[list[str]] = []
+
+        def on_module_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            self.opened[call_id] = "module"
+
+        def on_lm_start(self, call_id: str, instance: Any, inputs: Any) -> None:
+            self.opened[call_id] = "lm"
+
+        def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+            assert isinstance(exception, TimeoutError)
+            self.ended.append(self.opened.pop(call_id))
+
+        on_lm_end = on_module_end
+
+    with FakeLM(lambda messages: ANSWERS, latency=1.0) as fake:
+        slow = asked("predict", fake.lm, sup, route, callbacks=[callback := Open()], timeout=0.3)
+        slow.using(timeout=60, callbacks=[])(question="starts the worker")
+        with pytest.raises(TimeoutError):
+            slow(question="late")
+        assert not callback.opened and callback.ended == ["lm", "module"]
+        time.sleep(1.0)
+        assert callback.ended == ["lm", "module"]
+
+
+def test_what_a_worker_asked_before_it_died_is_kept(sup: dspex.Supervisor) -> None:
+    """process: without the last lines of its stderr"""
+    with FakeLM(lambda messages: ANSWERS, latency=2.0) as fake:
+        dying = dspex.module(f"{OWN}:Dying", supervisor=sup, lm=fake.lm).using(history=True)
+        with pytest.raises(dspex.WorkerDied):
+            dying(question="the last one")
+    (entry,) = dying.history
+    assert "the last one" in str(entry.messages[-1]["content"]) and entry.worker == "dspy/0"
+    assert entry.error.startswith("Worker") and "last words" not in entry.error
+
+
+def test_an_lm_that_tells_dspy_nothing_is_kept(sup: dspex.Supervisor) -> None:
+    """process: an LM class of the user's that answers by itself"""
+    seen = dspex.module(f"{OWN}:OwnAnswers", supervisor=sup).using(history=True)
+    assert seen(question="q").answer == "mine"
+    (entry,) = seen.history
+    assert "mine" in entry.text and "q" in str(entry.messages) and entry.error == ""
 
 
 @BOTH

@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import dspy
+from dspy.utils.callback import with_callbacks
 
 
 class TwoSteps(dspy.Module):
@@ -78,6 +79,39 @@ class OwnLM(dspy.Module):
         super().__init__()
         self.ask = dspy.Predict("question -> answer")
         self.ask.lm = dspy.LM(model, api_base=base, api_key=key)
+
+    def forward(self, question: str) -> dspy.Prediction:
+        return self.ask(question=question)
+
+
+class Dying(dspy.Module):
+    """Its process ends while it waits for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        os.write(2, b"last words\n")
+        threading.Timer(0.5, os._exit, [3]).start()
+        return self.ask(question=question)
+
+
+class Answering(dspy.BaseLM):
+    """Answers by itself, past DSPy's records."""
+
+    @with_callbacks
+    def __call__(self, prompt: Any = None, messages: Any = None, **options: Any) -> list[Any]:
+        return ["[[ ## answer ## ]]\nmine\n\n[[ ## completed ## ]]"]
+
+
+class OwnAnswers(dspy.Module):
+    """Has such an LM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.ask.lm = Answering("mine")
 
     def forward(self, question: str) -> dspy.Prediction:
         return self.ask(question=question)

@@ -207,7 +207,10 @@ def test_a_trace_crosses_for_a_metric_that_looks_at_it() -> None:
         "inputs": {"question": "${question}"},
         "outputs": {"answer": "${answer}"},
     }
-    whole = [[about, {"question": "q"}, {"answer": "1"}], [about, {"question": 2}, {}]]
+    whole = [
+        [about, {"question": "q"}, {"answer": "1"}, [{}, {}]],
+        [about, {"question": 2}, {}, [{}, {}]],
+    ]
     assert [each["trace"] for each in sent] == [whole, [], []]
     assert [each["pred_trace"] for each in sent] == [[], whole[:1], []] and sent[0]["inputs"] == ["question"]
 

@@ -55,7 +55,7 @@ def test_examples_that_are_no_mappings_are_refused() -> None:
     """unit: an element of a text, or a number, is no example"""
     for row in ("x", 3, ["a"]):
         with pytest.raises(InvalidInput, match="mapping"):
-            jobs.wire_examples([row], signature("a -> b"))
+            jobs.require_inputs([row], signature("a -> b"))
 
 
 class Person(pydantic.BaseModel):

@@ -1,7 +1,7 @@
 """Tell which inputs a user's method takes, and place them: by name where it can be, else by position. Pure.
 
-Inputs come by name. What a method takes by position alone, and the rest that a `*name` takes (a list under that name),
-are placed here.
+Inputs come by name. What a method takes by position alone is placed here, and so is the rest that a `*name` takes (a
+list under that name).
 """
 
 from __future__ import annotations

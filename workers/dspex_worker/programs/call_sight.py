@@ -41,6 +41,8 @@ class _Open:
     parent: str | None
     began: float = field(default_factory=time.monotonic)
     step: dict[str, Any] | None = None  # of a predictor: what its LM calls add to
+    asked: Any = None  # of an LM call: the messages, once the parent knows of them; until the answer is told
+    is_answered: bool = False
 
 
 class CallSight(BaseCallback):  # type: ignore[misc]
@@ -71,14 +73,23 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         self._end("module", call_id, outputs, exception)
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self._begin("lm", call_id, instance, inputs)
+        begun = self._begin("lm", call_id, instance, inputs)
+        if self._records:  # before the answer: a call may be cancelled, or its worker die, while it waits
+            begun.asked = _messages_of(inputs)
+            known = {"model": begun.component["model"], "lm": str(getattr(instance, "ref", "") or "")}
+            who = {"call_id": call_id, "predictor": self._predictor_around(begun)}
+            messages = _crossing(list(begun.asked))
+            self._tell({"what": "asked", "messages": messages, **known, **who}, droppable="messages")
 
     def on_lm_end(self, call_id: str, outputs: Any | None, exception: BaseException | None = None) -> None:
         begun = self._open.get(call_id)
-        if begun is not None and exception is not None and self._records:
-            asked = {"messages": begun.inputs.get("messages"), "prompt": begun.inputs.get("prompt")}
-            error = f"{type(exception).__name__}: {exception}"
-            self._record(asked, begun, {"model": begun.component["model"], "error": error})
+        if begun is not None and self._records and (exception is not None or not begun.is_answered):
+            facts: dict[str, Any] = {"model": begun.component["model"]}
+            if exception is not None:
+                facts["error"] = f"{type(exception).__name__}: {exception}"
+            else:  # an LM that tells DSPy nothing of its answers
+                facts["outputs"] = [_output(one) for one in (outputs if isinstance(outputs, list) else [outputs])]
+            self._record(begun.inputs, begun, call_id, facts)
         self._end("lm", call_id, outputs, exception)
 
     def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
@@ -105,7 +116,8 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         """See an answer, inside the LM call that it is of; `asked` is how the parent was asked for it."""
         usage = entry.get("usage") or {}
         cached = asked is not None and bool(asked.were_cached) and all(asked.were_cached)
-        begun = self._open.get(ACTIVE_CALL_ID.get() or "")
+        call_id = ACTIVE_CALL_ID.get() or ""
+        begun = self._open.get(call_id)
         if (step := self._step_around(begun)) is not None:
             step["finish_reason"] = finish_reason
             step["cached"] = step["cached"] is not False and cached
@@ -122,7 +134,7 @@ class CallSight(BaseCallback):  # type: ignore[misc]
                 "cached": cached,
                 "finish_reason": finish_reason,
             }
-            self._record(entry, begun, facts)
+            self._record(entry, begun, call_id, facts)
 
     # ================================================================================================================
 
@@ -180,11 +192,15 @@ class CallSight(BaseCallback):  # type: ignore[misc]
 
     # -- telling the parent ------------------------------------------------------------------------------------------
 
-    def _record(self, asked: Mapping[str, Any], begun: _Open | None, facts: dict[str, Any]) -> None:
-        messages = asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
-        seconds = time.monotonic() - begun.began if begun is not None else None
-        known = {**facts, "predictor": self._predictor_around(begun), "seconds": seconds}
-        self._tell({"what": "answer", "messages": _crossing(list(messages)), **known}, droppable="messages")
+    def _record(self, asked: Mapping[str, Any], begun: _Open | None, call_id: str, facts: dict[str, Any]) -> None:
+        told = {"what": "answer", **facts, "predictor": self._predictor_around(begun), "seconds": None}
+        messages = _messages_of(asked)
+        if begun is not None:
+            told["seconds"] = time.monotonic() - begun.began
+            if begun.asked == messages:  # which the parent knows
+                told["call_id"], messages = call_id, []
+            begun.asked, begun.is_answered = None, True
+        self._tell({"messages": _crossing(list(messages)), **told}, droppable="messages")
 
     def _tell_hook(self, hook: str, call_id: str, begun: _Open, **facts: Any) -> None:
         who = {"call_id": call_id, "component": {**begun.component, "parent": begun.parent}}
@@ -211,6 +227,10 @@ def sight_of(context: Context, program: dspy.Module, want: Mapping[str, Any] | N
 
 def _positional(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {str(at): value for at, value in enumerate(inputs.get("args") or ())}
+
+
+def _messages_of(asked: Mapping[str, Any]) -> Any:
+    return asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
 
 
 def _plain_of_adapter(inputs: Mapping[str, Any]) -> dict[str, Any]:

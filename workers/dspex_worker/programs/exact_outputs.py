@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from ..types.type_names import DSPY_TYPES
+from .wire_values import to_wire
 
 _PLAIN = frozenset({type(None), bool, float, bytes})
 _SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
@@ -64,13 +65,35 @@ def exact(value: Any, depth: int = 0) -> Any:
     if kind is dict:
         return {"dict": [[exact(key, depth + 1), exact(item, depth + 1)] for key, item in value.items()]}
     if kind in _SCALARS:
-        return {"scalar": [kind.__name__, _SCALARS[kind](value)]}
+        return {"scalar": [_scalar_name(value, kind), _SCALARS[kind](value)]}
     return _object(value, kind, depth + 1)
 
 
-def stands_for_itself(form: Any) -> bool:
-    """Whether a form is the value: no map."""
-    return not isinstance(form, dict)
+def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return outputs as plain data, with None for what is more, and the exact forms of the latter.
+
+    Raises:
+        ValueError: as `exact`.
+    """
+    if not is_exact:
+        return cleaned(to_wire(outputs)), {}
+    forms = {str(name): exact(value) for name, value in outputs.items()}
+    plain = {name: _plain_of(form) for name, form in forms.items()}
+    objects = {name: form for name, form in forms.items() if plain[name] is None and form is not None}
+    return plain, objects
+
+
+def _plain_of(form: Any) -> Any:
+    """Return the data that a form stands for; None for an object."""
+    if not isinstance(form, dict):
+        return form
+    return form.get("data")
+
+
+def _scalar_name(value: Any, kind: Any) -> str:
+    """Return the kind, with pydantic's own time zone told from Python's: they are equal, and not the same."""
+    is_pydantics = type(getattr(value, "tzinfo", None)).__module__.startswith("pydantic_core")
+    return f"pydantic {kind.__name__}" if is_pydantics else str(kind.__name__)
 
 
 def _object(value: Any, kind: type, depth: int) -> Any:

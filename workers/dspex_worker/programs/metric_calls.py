@@ -27,6 +27,7 @@ from ..user_calls import (
 )
 from .call_context import USAGE, CallUsage, in_call, running
 from .dspy_errors import invalid_input, unknown_name
+from .exact_outputs import split
 from .user_imports import UserImports
 from .wire_values import to_wire
 
@@ -67,9 +68,16 @@ def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict
     """
     if "import" in spec:
         function = _checked_reward(imports.resolve_own(str(spec["import"]), "reward function"))
-        return _recording(lambda arguments, prediction: score_of(in_call(running(), function, arguments, prediction)))
+        return _recording(lambda arguments, prediction: _reward_of(in_call(running(), function, arguments, prediction)))
     metric = metric_from(spec, imports)
-    return _recording(lambda arguments, prediction: score_of(metric(dspy.Example(**arguments), prediction)))
+    return _recording(lambda arguments, prediction: _reward_of(metric(dspy.Example(**arguments), prediction)))
+
+
+def _reward_of(value: Any) -> float:
+    try:
+        return float(score_in(value, "reward", may_be_odd=True))
+    except Mismatch as error:
+        raise invalid_input(str(error), "reward_fn") from error
 
 
 def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict[str, Any], Any], float]:
@@ -234,11 +242,11 @@ def _in_parent(ident: Any, sees: frozenset[str]) -> Metric:
         values = dict(zip(ROLES, given, strict=False))
         sent = {"id": ident, "given": len(given), **_named_example(values["example"])}
         if hasattr(values["prediction"], "items"):
-            sent["prediction"] = to_wire(values["prediction"])
+            sent["prediction"], sent["objects"] = split(values["prediction"], context.is_trusted)
         else:  # a module may give a text or nothing; SIMBA gives None where the program failed
             sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):
-            sent[role] = _traced(values.get(role), in_full=role in sees)
+            sent[role] = _traced(values.get(role), in_full=role in sees, is_exact=context.is_trusted)
         if values.get("pred_name") is not None:
             sent["pred_name"] = str(values["pred_name"])
         try:
@@ -260,14 +268,30 @@ def _named_example(example: Any) -> dict[str, Any]:
     return {"example": to_wire(example), "inputs": to_wire(getattr(example, "_input_keys", None))}
 
 
-def _traced(trace: Any, *, in_full: bool) -> list[Any] | None:
-    """Return [the predictor, inputs, outputs] for each step; empty for a metric that sees no trace."""
+def _traced(trace: Any, *, in_full: bool, is_exact: bool) -> list[Any] | None:
+    """Return [the predictor, inputs, outputs, both's exact forms] for each step; empty if the metric sees no trace."""
     if trace is None or not in_full or not isinstance(trace, list | tuple):
         return None if trace is None else []
-    return [
-        [_about(predictor), to_wire(inputs), to_wire(outputs) if hasattr(outputs, "items") else {}]
-        for predictor, inputs, outputs in trace
-    ]
+    return [_step(*step, is_exact=is_exact) for step in trace]
+
+
+def _step(predictor: Any, inputs: Any, outputs: Any, *, is_exact: bool) -> list[Any]:
+    given, given_objects = _crossing(dict(inputs), is_exact)
+    made, made_objects = _crossing(dict(outputs.items()) if hasattr(outputs, "items") else {}, is_exact)
+    return [_about(predictor), given, made, [given_objects, made_objects]]
+
+
+def _crossing(values: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values of a step as they cross; of what cannot (a tool, whose function is the parent's), the text."""
+    plain: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            one, more = split({name: value}, is_exact)
+        except (ValueError, TypeError):  # pydantic's own errors are ValueErrors
+            one, more = {name: str(value)}, {}
+        plain, objects = {**plain, **one}, {**objects, **more}
+    return plain, objects
 
 
 def _about(predictor: Any) -> dict[str, Any]:

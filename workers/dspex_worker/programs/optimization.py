@@ -24,6 +24,7 @@ from ..failure import Cancelled, Failure
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, translated
+from .host_values import values_from
 from .metric_calls import metric_from, name_predictors, title_of
 from .module_state import dump_state
 from .optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, optimizer_named, prepared, split
@@ -55,10 +56,12 @@ def optimize(
     config: Mapping[str, Any] | None = None,
     rollout_id: int | None = None,
     plain: Sequence[str] = (),
+    carried: bytes | None = None,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
 
-    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions.
+    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions. `carried` are the
+    values of the host's examples that are no plain data, by list and row; its `plain` labels are taken as they are.
 
     Raises:
         Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
@@ -72,8 +75,10 @@ def optimize(
     built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
     name_predictors(built.program)
     names = inputs or built.inputs
-    examples = examples_from(trainset, names, built.annotations, title="train", plain=plain)
-    held_out = examples_from(valset, names, built.annotations, title="val", plain=plain) if valset else None
+    types, objects = built.annotations, values_from(carried, imports)
+    examples = examples_from(trainset, names, types, title="train", plain=plain, objects=objects.get("train", ()))
+    later = examples_from(valset or (), names, types, title="val", plain=plain, objects=objects.get("val", ()))
+    held_out = later or None
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
     progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))

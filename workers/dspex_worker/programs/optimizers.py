@@ -65,8 +65,8 @@ def _miprov2(job: OptimizerTask) -> Compiling:
     if auto is None:
         candidates = candidates or max(3, (trials or 6) * 2 // 3)
         trials = trials or max(3, candidates * 3 // 2)
-    demos = {name: int(job.options.get(name, 4)) for name in ("max_bootstrapped_demos", "max_labeled_demos")}
-    require_demos(candidates or _SETS[auto or "light"], *demos.values())
+    bootstrapped, labeled = job.options.get("max_bootstrapped_demos", 4), job.options.get("max_labeled_demos", 4)
+    require_demos(candidates or _SETS[auto or "light"], bootstrapped, labeled)
     made = dspy.MIPROv2(
         metric=job.metric,
         prompt_model=job.prompt_lm,
@@ -76,7 +76,8 @@ def _miprov2(job: OptimizerTask) -> Compiling:
         num_threads=_threads(job),
         # compile(seed=0) would mean the constructor's seed.
         **job.pick("seed", "init_temperature", "metric_threshold", "max_errors"),
-        **demos,
+        max_bootstrapped_demos=bootstrapped,
+        max_labeled_demos=labeled,
     )
     validated = min(len(job.valset), {"light": 100, "medium": 300, "heavy": 1000}.get(auto or "", 10**9))
     batch = min(int(job.options.get("minibatch_size", 35)), validated)

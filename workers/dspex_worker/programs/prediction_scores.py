@@ -12,6 +12,7 @@ from . import signature_classes
 from .built_program import given
 from .call_context import CallUsage
 from .commands import Programs
+from .host_values import values_from
 from .metric_calls import metric_from, score_of, title_of
 from .program_calls import Adapter, Record
 from .wire_values import to_wire
@@ -25,17 +26,17 @@ def score(
     prediction: Mapping[str, Any] | None = None,
     inputs: Sequence[str] = (),
     plain: Sequence[str] = (),
+    carried: bytes | None = None,
     signature: Mapping[str, Any] | None = None,
     lm: Record | None = None,
     adapter: Adapter = None,
 ) -> dict[str, Any]:
     """Return {"score"}, and "feedback" where the metric gives some; without a prediction, nothing but check the metric.
 
-       Values have the signature's types.
-    The example's `plain` fields do not: they were plain data in the parent, and stay so, as in
-       DSPy.
+    Values have the signature's types, but the example's `plain` fields: these were plain data in the parent, and stay
+    so, as in DSPy. `carried` are "example" and "prediction": those of their values that came as Python objects.
 
-       Raises:
+    Raises:
            Failure: UnknownName, InvalidInput: it is no metric, it cannot be called, or it gave no score.
     """
     imports = programs.imports_of(ctx)
@@ -45,9 +46,11 @@ def score(
     known = None if signature is None else signature_classes.build(signature, imports)
     types = {} if known is None else {name: field.annotation for name, field in known.fields.items()}
     rich = {name: kind for name, kind in types.items() if name not in plain}
-    labeled = dspy.Example(**_typed(example or {}, rich)).with_inputs(*inputs)
+    objects = values_from(carried, imports)
+    labeled = dspy.Example(**_typed(example or {}, rich), **objects.get("example", {})).with_inputs(*inputs)
+    answered = dspy.Prediction(**_typed(prediction, types), **objects.get("prediction", {}))
     with programs.calling(ctx, lm, adapter, CallUsage()):
-        found = scorer(labeled, dspy.Prediction(**_typed(prediction, types)))
+        found = scorer(labeled, answered)
     feedback = getattr(found, "feedback", None)
     said = {} if feedback is None else {"feedback": to_wire(str(feedback))}
     return {"score": score_of(found, title_of(metric)), **said}

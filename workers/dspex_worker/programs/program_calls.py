@@ -15,7 +15,7 @@ from .call_arguments import placed
 from .call_context import SIGHT, CallUsage, ErrorRecorder
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
-from .exact_outputs import cleaned, exact, stands_for_itself
+from .exact_outputs import cleaned, exact, split
 from .modules import check_config
 from .wire_values import to_wire
 
@@ -79,15 +79,6 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
     if any(objects for _, objects in forms):
         result["exact"] = [objects for _, objects in forms]
     return result
-
-
-def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return outputs as plain data, and those that are more than that in their exact forms."""
-    if not is_exact:
-        return cleaned(to_wire(outputs)), {}
-    forms = {str(name): exact(value) for name, value in outputs.items()}
-    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
-    return {name: None if name in objects else form for name, form in forms.items()}, objects
 
 
 def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import dspy
 
+from ..failure import Failure
 from .call_context import running
 
 
@@ -102,10 +103,16 @@ async def _settled(awaited: Any) -> Any:
 
 
 async def _last(stream: Any) -> Any:
-    """Return the prediction that ends a stream; where there is none, the last thing that came."""
+    """Return the prediction that ends a stream.
+
+    Raises:
+        Failure: InvalidReturn, when none came: whatever else it gives can be read only where it was made.
+    """
     last = None
     async with contextlib.aclosing(stream):
         async for item in stream:
-            if isinstance(item, dspy.Prediction) or not isinstance(last, dspy.Prediction):
-                last = item
+            last = item if isinstance(item, dspy.Prediction) else last
+    if last is None:
+        name = getattr(stream, "__qualname__", type(stream).__name__)
+        raise Failure("InvalidReturn", f"{name} returned a stream without a dspy.Prediction at its end.")
     return last

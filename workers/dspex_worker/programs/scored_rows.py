@@ -116,11 +116,13 @@ def examples_from(
     *,
     title: str = "",
     plain: Sequence[str] = (),
+    objects: Sequence[Mapping[str, Any]] = (),
 ) -> list[dspy.Example]:
     """Return DSPy's examples for wire rows; `inputs` names the fields that go in, the others are labels.
 
-    With a `title` they know their place in the list that the parent has under it. Labels that are `plain` data in the
-    parent stay so, as in DSPy; others get the types that `annotations` says.
+    With a `title` they know their place in the list that the parent has under it. `objects` are the fields of each row
+    that came as Python objects; `plain` labels are taken as they are too, as in DSPy. Others get the types that
+    `annotations` says.
 
     Raises:
         Failure: InvalidInput, when a row lacks an input or does not fit its type.
@@ -128,10 +130,11 @@ def examples_from(
     examples = []
     types = {name: kind for name, kind in annotations.items() if name in inputs or name not in plain}
     for number, row in enumerate(rows):
-        missing = [name for name in inputs if name not in row]
+        more = objects[number] if number < len(objects) else {}
+        missing = [name for name in inputs if name not in row and name not in more]
         if missing:
             raise invalid_input(f"Row {number} lacks the input(s) {', '.join(missing)}.", missing[0])
-        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()}
+        values = {name: given(name, value, types.get(name, Any)) for name, value in row.items()} | dict(more)
         example = dspy.Example(**values).with_inputs(*inputs)
         if title:
             setattr(example, ROW, (title, number))

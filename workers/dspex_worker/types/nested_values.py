@@ -75,7 +75,9 @@ def read(form: Any, prediction: Callable[[dict[str, Any]], Any], exact: Callable
             }
         if kind == "prediction":
             return prediction({str(name): read(item, prediction, exact, depth + 1) for name, item in inside.items()})
-    except (TypeError, AttributeError) as error:  # what is inside is of another shape, or a key that cannot be one
+    except UnreadableValue:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:  # it is of another shape inside, or no key can be made
         raise UnreadableValue(f"a {kind} cannot be made of a {type(inside).__name__}") from error
     if kind == "data":
         return inside
