@@ -15,6 +15,7 @@ import pytest
 
 import dspex
 from dspex.testing import FakeLM
+from tests.parity.own_modules.conftest import Both
 from tests.support.own_modules.beside import HERE, Dspy
 
 pytestmark = pytest.mark.parity
@@ -213,7 +214,7 @@ def test_outputs_that_a_signature_names_must_be_there(supervisor: dspex.Supervis
         program(question="q")
 
 
-INSIDE = ["Copies", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]
+INSIDE = ["Copies", "Histories", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]
 
 
 @pytest.mark.parametrize("what", INSIDE)
@@ -236,6 +237,14 @@ def test_a_module_saves_and_loads_by_itself(both: Any, tmp_path: Any) -> None:
     """parity: `save` and `load` inside `forward`."""
     dspy, dspex_ = both("insides:Saves", folder=str(tmp_path))
     assert dspy.error is None and dspex_.outcome == dspy.outcome, dspex_.message
+
+
+def test_histories_hold_the_calls_that_run_and_no_other(both: Both, supervisor: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: a second call finds nothing of the first, which DSPy would keep; nor does another program."""
+    first, second = (both("insides:Histories", question="q")[1] for _ in range(2))
+    assert first.error is None and first.outcome == second.outcome
+    kept = dspex.function(f"{HERE}.insides:kept_histories", supervisor=supervisor, lm=lm)
+    assert kept() == [0, 0]
 
 
 def test_state_on_self_is_kept_between_calls(both: Any) -> None:

@@ -12,7 +12,8 @@ from ..types import nested_values
 from .async_programs import result_from
 from .built_program import BuiltProgram
 from .call_arguments import placed
-from .call_context import SIGHT, CallUsage, ErrorRecorder
+from .call_context import HISTORIES, SIGHT, CallUsage, ErrorRecorder
+from .call_histories import CallHistories
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
 from .exact_outputs import cleaned, exact, split
@@ -165,6 +166,8 @@ def accounted(
 def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
     """Return the settings of DSPy under which a call's usage is counted, and its steps are seen."""
     settings: dict[str, Any] = {"usage_tracker": call_usage.tokens}
+    if built.is_own:
+        settings[HISTORIES] = CallHistories()
     seeing: list[Any] = [ErrorRecorder(call_usage)] if built.swallows_errors else []
     if sight is not None:
         settings[SIGHT] = sight
