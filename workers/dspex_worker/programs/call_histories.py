@@ -1,7 +1,7 @@
 """`CallHistories`: what DSPy's histories hold while a user's module runs, and no longer.
 
-Users read `lm.history[-1]`, `self.history` and `dspy.inspect_history()` inside `forward`. DSPy keeps every prompt of the
-process there (up to 10,000 for each LM and module); a worker keeps those of the calls that run. Any thread.
+Users read `lm.history[-1]`, `self.history` and `dspy.inspect_history()` inside `forward`. DSPy keeps every prompt of
+the process there (up to 10,000 for each LM and module); a worker keeps those of the calls that run. Any thread.
 """
 
 from __future__ import annotations
