@@ -72,6 +72,11 @@ class KnownClasses:
         self.makes_predictions = bool(packages)  # of a user's own module, which may return them within others
         self._add(annotation)
 
+    @property
+    def are_open(self) -> bool:
+        """Whether no signature says what comes."""
+        return bool(self._packages)
+
     def get(self, name: Any) -> Any:
         """Return the class of that name; None if it is none of these."""
         if not isinstance(name, str):
@@ -258,6 +263,11 @@ def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     return made.model_construct(**members)
 
 
+def _prediction(inside: Any, known: KnownClasses, depth: int) -> Any:
+    values = _values(inside, known, depth)
+    return Prediction(values, route="python") if known.are_open else values
+
+
 def _values(forms: Any, known: KnownClasses, depth: int) -> dict[str, Any]:
     return {str(name): value_of(form, known, depth) for name, form in forms.items()}
 
@@ -267,6 +277,7 @@ _OBJECTS: Final[dict[str, Callable[[Any, KnownClasses, int], Any]]] = {
     "model": _model,
     "record": _record,
     "row": _row,
+    "prediction": _prediction,
     "dspy": _dspy,
     "prediction": _prediction,
 }

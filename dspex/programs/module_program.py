@@ -138,10 +138,8 @@ class ModuleProgram(Program[S_co]):
         given = dict(zip(names, arguments, strict=False))
         if rest is not None and len(arguments) > len(names):
             given[rest] = list(arguments[len(names) :])
-        if twice := given.keys() & inputs.keys():
-            raise InvalidInput(
-                f"{self.label} was given {min(twice)!r} twice: by position and by name.", field=min(twice)
-            )
+        for name in given.keys() & inputs.keys():
+            raise InvalidInput(f"{self.label} was given {name!r} twice: by position and by name.", field=name)
         return {**given, **inputs}
 
     async def _anamed(self, arguments: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:

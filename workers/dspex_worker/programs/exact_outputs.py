@@ -107,7 +107,7 @@ def _object(value: Any, kind: type, depth: int) -> Any:
         return {"record": [_name(kind), _forms(given, depth)]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         return {"row": [_name(kind), [exact(item, depth) for item in value]]}
-    if isinstance(value, dspy.Example):  # a prediction within a prediction
+    if isinstance(value, dspy.Example):  # and so a dspy.Prediction
         return {"prediction": _forms({str(name): item for name, item in value.items()}, depth)}
     if isinstance(value, Mapping):
         return exact(dict(value.items()), depth)

@@ -9,7 +9,8 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
@@ -30,6 +31,18 @@ class FunctionModule(dspy.Module):  # type: ignore[misc]
 
     def forward(self, *arguments: Any, **inputs: Any) -> Any:
         return self.function(*arguments, **inputs)
+
+
+@contextmanager
+def noting(when: str) -> Generator[None]:
+    """Have the errors of the user's code that leave the block say when they came."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        error.add_note(when)
+        raise
 
 
 def program_from(
