@@ -69,7 +69,6 @@ class KnownClasses:
     def __init__(self, annotation: Any, packages: Collection[str] = ()) -> None:
         self._by_name: dict[str, Any] = {}
         self._packages = frozenset(packages)
-        self.makes_predictions = bool(packages)  # of a user's own module, which may return them within others
         self._add(annotation)
 
     @property
@@ -242,11 +241,6 @@ def _row(inside: Any, known: KnownClasses, depth: int) -> Any:
     return tuple.__new__(kind, values) if is_row else tuple(values)
 
 
-def _prediction(inside: Any, known: KnownClasses, depth: int) -> Any:
-    values = _values(inside, known, depth)
-    return Prediction(values) if known.makes_predictions else values
-
-
 def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     from ..types import content
     from ..types.tool_calls import ToolCall, ToolCallResult
@@ -277,7 +271,6 @@ _OBJECTS: Final[dict[str, Callable[[Any, KnownClasses, int], Any]]] = {
     "model": _model,
     "record": _record,
     "row": _row,
-    "prediction": _prediction,
     "dspy": _dspy,
     "prediction": _prediction,
 }
