@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from ..errors import EncodeError
 from ..signatures.annotations import is_dspy_type
+from ..types.dspy_objects import is_instance
+from ..types.example import Example
+from ..types.prediction import Prediction
 
 _EXACT: Final = frozenset({type(None), bool, float, str, bytes})
 
@@ -65,6 +68,8 @@ def to_wire(value: Any, path: str = "value") -> Any:
         return to_wire(value.value, path)
     if is_dspy_type(kind):
         return to_wire(value.to_wire() if hasattr(value, "to_wire") else dict(value), path)
+    if isinstance(value, Prediction | Example) or is_instance(value, "Example"):
+        return to_wire(dict(value.items()), path)
     return _by_base(value, path) if isinstance(value, _BASES) else _by_pydantic(value, path)
 
 

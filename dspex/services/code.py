@@ -129,11 +129,19 @@ def carried(values: dict[str, Any], name_of: NameOf) -> bytes:
         EncodeError: one cannot be pickled, or is a language model, whose key would leave this process.
         MissingDependency: cloudpickle is not installed here.
     """
-    parts = {name: _pickled(value, name, name_of) for name, value in values.items()}
-    for name, (_, lms) in parts.items():
-        if lms:
-            raise EncodeError(name, "LM", "its key would leave this process; give it as lm=")
-    return pickle.dumps({name: data for name, (data, _) in parts.items()})
+    return pickle.dumps({name: carried_value(value, name, name_of) for name, value in values.items()})
+
+
+def carried_value(value: Any, label: str, name_of: NameOf = _no_name) -> bytes:
+    """Return one value as a worker reads it.
+
+    Raises:
+        EncodeError, MissingDependency: as `carried`.
+    """
+    data, lms = _pickled(value, label, name_of)
+    if lms:
+        raise EncodeError(label, "LM", "its key would leave this process; give it as lm=")
+    return data
 
 
 def _pickled(thing: Any, label: str, name_of: NameOf = _no_name) -> tuple[bytes, tuple[LM, ...]]:

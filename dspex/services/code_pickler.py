@@ -1,7 +1,8 @@
 """Pickle code and values of this process for its own workers: what stands for DSPy's types becomes DSPy's own there.
 
-cloudpickle does the work. Three things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
-in a model that holds one, whose validators the worker makes anew; a tool becomes one that is called here; and classes
+cloudpickle does the work. Four things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
+in a model that holds one, whose validators the worker makes anew; a `Prediction` becomes DSPy's own, without the
+account of its call; a tool becomes one that is called here; and classes
 that workers cannot import go under the digest by which the signature's types go too, so that a value is of the very
 class that its field has.
 """
@@ -18,6 +19,8 @@ from typing import Any, Final
 from dspex_worker.types import host_references
 
 from ..types.dspy_objects import dspy_type_name
+from ..types.example import Example
+from ..types.prediction import Prediction
 
 _OURS: Final = "dspex.types."
 _INNER: Final = {"ToolCall": "ToolCalls.ToolCall", "ToolCallResult": "ToolCallResults.ToolCallResult"}
@@ -34,11 +37,15 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
     """Return a pickler; `name_of` gives the name of a class that is sent apart, None for one that is not."""
 
     class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """cloudpickle's, with the three exceptions."""
+        """cloudpickle's, with the four exceptions."""
 
         def reducer_override(self, item: Any) -> Any:
             if isclass(item):
                 return _class_form(item, name_of, super().reducer_override)
+            if type(item) is Prediction:
+                return host_references.dspy_record, ("Prediction", dict(item.items()))
+            if type(item) is Example:
+                return host_references.dspy_record, ("Example", item.toDict(), _input_keys(item))
             if type(item).__name__ == "Tool" and type(item).__module__ == f"{_OURS}tool":
                 return host_references.host_tool, (item.to_wire(),)
             if item is dataclasses.MISSING:
@@ -46,6 +53,13 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
             return super().reducer_override(item)
 
     return CodePickler
+
+
+def _input_keys(example: Example) -> list[str] | None:
+    try:
+        return [*example.inputs().keys()]
+    except ValueError:  # nothing says which they are
+        return None
 
 
 def stand_in_name(kind: Any) -> str | None:

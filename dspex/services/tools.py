@@ -1,19 +1,22 @@
 """Run the tools that workers ask for: Python functions of this process, which never run in the worker.
 
-What a tool is, and what a model sees of it, is in `types/tool.py`. What a tool returns is sent as plain data.
+What a tool is, and what a model sees of it, is in `types/tool.py`. What a tool returns is sent as what
+it is to workers of this process's own calls, and as plain data to others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.plain_data import to_wire
-from ..errors import InvalidInput, SettingsError, UnknownName
+from ..adapters.plain_data import is_plain, to_wire
+from ..errors import EncodeError, InvalidInput, MissingDependency, SettingsError, UnknownName
 from ..types.dspy_objects import value_here
+from .code import carried_value
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -44,7 +47,20 @@ class ToolSets:
         result = tool.func(**tool.typed(arguments["arguments"]))
         if inspect.isawaitable(result):
             result = _await(result, request)
-        return to_wire(result, f"the result of tool {tool.name!r}")
+        return _reply(result, f"the result of tool {tool.name!r}", by_value=request.outer.is_trusted)
+
+
+def _reply(result: Any, label: str, *, by_value: bool) -> dict[str, Any]:
+    """Return a result as a worker reads it: a tuple, a model or an enum as what it is, where that can be sent.
+
+    Raises:
+        EncodeError: it has no form as data, by which a trajectory that holds it comes back.
+    """
+    plain = to_wire(result, label)
+    if by_value and not is_plain(result):
+        with contextlib.suppress(EncodeError, MissingDependency):  # a lock in it, or a language model
+            return {"carried": carried_value(result, label)}
+    return {"value": plain}
 
 
 def new_set_id() -> str:

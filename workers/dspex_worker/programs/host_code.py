@@ -12,12 +12,12 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import own_imports
 from ..failure import Failure
 from ..types.host_references import meaning
 from .call_context import running
 from .dspy_errors import invalid_input
 from .host_meanings import HostMeanings
+from .host_modules import follow_import_path
 
 VALUE = "value:"
 _DIGITS = 64  # of a SHA-256 in hexadecimal
@@ -56,12 +56,6 @@ def loaded(
             f"{label} cannot be loaded in the worker: {error}. What it refers to by name must be importable there: "
             f"install it beside the workers, or put it on this process's sys.path."
         ) from error
-
-
-def follow_import_path() -> None:
-    """Look for modules where the host does, now."""
-    entries = running().call_parent("code.path", {})
-    own_imports.follow(entry for entry in entries if isinstance(entry, str))
 
 
 def _fetched(digest: str) -> bytes:

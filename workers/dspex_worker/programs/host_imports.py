@@ -6,9 +6,7 @@ looked up in the pool's `imports` alone: see `UserImports`.
 
 from __future__ import annotations
 
-import pkgutil
 import sys
-import sysconfig
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from .. import own_imports
 from .dspy_errors import unknown_name
-from .host_code import follow_import_path, loaded
+from .host_code import loaded
 from .host_meanings import HostMeanings
+from .host_modules import imported
 from .user_imports import UserImports
 
 KEPT = 256  # types kept per worker
@@ -92,30 +90,6 @@ class HostImports(UserImports):
         for part in cls.__qualname__.split("."):
             found = getattr(found, part, None)
         return found is cls and cls.__module__ != "__main__"
-
-
-def imported(name: str, version: str = "") -> ModuleType:
-    """Return a module by its name, in this version of its files; it is looked for where the host looks.
-
-    Raises:
-        Failure: UnknownName, when there is none of that name. What its own code raises is raised as it is.
-    """
-    if own_imports.is_at(name, version):
-        return sys.modules[name]
-    follow_import_path()
-    try:
-        return own_imports.import_at(name, version)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise  # a module that it imports itself is missing
-        raise unknown_name("module", name, _own_modules(), where="the workers' import path") from None
-
-
-def _own_modules() -> list[str]:
-    """Return the names of the modules that are of no installation: the user's own, to find near ones among."""
-    installed = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib"))
-    folders = [entry for entry in sys.path if not entry.startswith(installed)]
-    return sorted(found.name for found in pkgutil.iter_modules(folders) if not found.name.startswith("_"))
 
 
 _NOTHING = object()

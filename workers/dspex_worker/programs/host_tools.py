@@ -14,6 +14,8 @@ import dspy
 
 from ..failure import Failure
 from .call_context import running
+from .dspy_errors import invalid_input
+from .dspy_meanings import DspyMeanings, value_from
 from .wire_values import to_wire
 
 _DESCRIPTOR = {"name", "desc", "args", "has_kwargs"}  # what stands for a tool among a call's inputs
@@ -44,7 +46,7 @@ def _tool(descriptor: Mapping[str, Any]) -> dspy.Tool:
     def call(**arguments: Any) -> Any:
         sent = {"id": tool_set, "name": name, "arguments": to_wire(arguments)}
         try:
-            return running().call_parent("tool.call", sent)
+            return _result(name, running().call_parent("tool.call", sent))
         except Failure as failure:
             raise _as_raised(failure) from None
 
@@ -54,6 +56,17 @@ def _tool(descriptor: Mapping[str, Any]) -> dspy.Tool:
     # Our function takes any argument; the one in the parent does not, and DSPy should say so before it is called.
     tool.has_kwargs = bool(descriptor.get("has_kwargs", False))
     return tool
+
+
+def _result(name: str, reply: Any) -> Any:
+    """Return what the tool returned: plain data, or the very object where the host itself made the call."""
+    if not (isinstance(reply, Mapping) and reply.keys() in ({"value"}, {"carried"})):
+        raise invalid_input(f"The host answered the tool {name!r} with a {type(reply).__name__}.")
+    if "value" in reply:
+        return reply["value"]
+    if not running().is_trusted:
+        raise invalid_input("Values come as plain data over the control socket, never as Python objects.")
+    return value_from(reply["carried"], f"The result of the tool {name!r}", DspyMeanings())
 
 
 def _as_raised(failure: Failure) -> Exception:

@@ -10,9 +10,8 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
-from ..types.host_references import meaning
 from .dspy_errors import invalid_input
-from .host_imports import imported
+from .dspy_meanings import value_from
 from .host_meanings import HostMeanings
 from .user_imports import UserImports
 
@@ -32,18 +31,7 @@ def values_from(carried: bytes | None, imports: UserImports, tool_set: str | Non
 
 
 def _value(name: str, data: bytes, imports: UserImports, tool_set: str | None) -> Any:
-    meanings = HostMeanings(imports, tool_set)
-    try:
-        with meaning(meanings):
-            value = _ValueReader(io.BytesIO(data)).load()
-        meanings.complete()
-    except (ImportError, AttributeError) as error:
-        raise invalid_input(
-            f"The value of {name!r} cannot be read in the worker: {error}. What it refers to by name must be "
-            f"importable there: install it beside the workers, or put it on this process's sys.path.",
-            name,
-        ) from error
-    return value
+    return value_from(data, f"The value of {name!r}", HostMeanings(imports, tool_set), name)
 
 
 class _PlainReader(pickle.Unpickler):
@@ -51,11 +39,3 @@ class _PlainReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         raise invalid_input(f"A map of values holds {module}.{name}.")
-
-
-class _ValueReader(pickle.Unpickler):
-    """Reads one value; modules are looked for where the host looks."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        imported(module)
-        return super().find_class(module, name)

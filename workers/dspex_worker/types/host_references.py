@@ -39,6 +39,12 @@ def dspy_type(name: str) -> Any:
     return _meanings.get().dspy_type(name)
 
 
+def dspy_record(name: str, fields: Mapping[str, Any], input_keys: list[str] | None = None) -> Any:
+    """Return a `dspy.Prediction` or `dspy.Example` of these fields."""
+    made = dspy_type(name)(fields)
+    return made if input_keys is None else made.with_inputs(*input_keys)
+
+
 def host_tool(descriptor: Mapping[str, Any]) -> Any:
     """Return DSPy's tool for one of the host's, which is called there."""
     return _meanings.get().host_tool(descriptor)
