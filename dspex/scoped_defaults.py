@@ -3,19 +3,19 @@
     with dspex.context(lm="cheap", adapter="json"):
         qa(question="...")
 
-Blocks nest: an inner one keeps what it does not name. A thread that a program starts by itself has no block open,
-unless it runs in a copy of the context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map`
-do. Any thread.
+Blocks nest: an inner one keeps what it does not name. A stream, or a `map`, has the blocks that are open where it is
+made, not where it is read. A thread that a program starts by itself has no block open, unless it runs in a copy of the
+context (`contextvars.copy_context`); `asyncio.to_thread`, tasks, pipelines and `map` do. Any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .adapters.adapter_names import ADAPTERS
 from .errors import SettingsError, UnknownName
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .lm.named_lms import LMLike
     from .lm.record import LM
 
+T = TypeVar("T")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -102,6 +103,46 @@ def context(
         yield
     finally:
         _scope.reset(token)
+
+
+def kept_open(items: Iterator[T]) -> Iterator[T]:
+    """Yield a generator's items, made while the blocks are open that are open now, wherever they are read."""
+    return _each(cast("Generator[T]", items), scoped())
+
+
+def akept_open(items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """`kept_open`, for `async for`."""
+    return _aeach(cast("AsyncGenerator[T]", items), scoped())
+
+
+def _each(items: Generator[T], scope: ScopedDefaults) -> Generator[T]:
+    try:
+        while True:
+            token = _scope.set(scope)
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                _scope.reset(token)
+            yield item
+    finally:
+        items.close()
+
+
+async def _aeach(items: AsyncGenerator[T], scope: ScopedDefaults) -> AsyncGenerator[T]:
+    try:
+        while True:
+            token = _scope.set(scope)
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            finally:
+                _scope.reset(token)
+            yield item
+    finally:
+        await items.aclose()
 
 
 def _checked_adapter(adapter: Any) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from ..errors import InvalidInput, SettingsError
+from ..scoped_defaults import akept_open, kept_open
 from .mapped_rows import MappedRows
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ def map(program: Callable[..., T], inputs: Iterable[Any], *, max_in_flight: int 
         SettingsError, InvalidInput: what is given cannot be mapped; nothing ran.
     """
     _require_runnable(program, inputs, max_in_flight)
-    return _mapped(program, inputs, max_in_flight)
+    return kept_open(_mapped(program, inputs, max_in_flight))
 
 
 @overload
@@ -66,7 +67,7 @@ def amap(
 ) -> AsyncIterator[Row[Any]]:
     """`map`, awaiting `program.acall(**row)`, or `program(**row)`; leaving the loop early cancels what runs."""
     _require_runnable(program, inputs, max_in_flight)
-    return _amapped(program, inputs, max_in_flight)
+    return akept_open(_amapped(program, inputs, max_in_flight))
 
 
 def _mapped(program: Callable[..., T], inputs: Iterable[Any], max_in_flight: int) -> Iterator[Row[T]]:

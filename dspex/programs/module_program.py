@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import defaults
 from ..adapters.validation import CrossedInputs, added_outputs, open_inputs
 from ..errors import InvalidInput, NotConfigured
+from ..scoped_defaults import akept_open
 from ..services.code import VALUE, SentCode
 from ..services.services import services_of
 from ..signatures.signature import Signature, signature_of_fields
@@ -113,8 +114,13 @@ class ModuleProgram(Program[S_co]):
         """Yield the text of each predictor's outputs as it arrives, then the prediction."""
         return super().stream(**self.named(arguments, inputs))
 
-    async def astream(self, *arguments: Any, **inputs: Any) -> AsyncIterator[Chunk | Prediction[S_co]]:
+    def astream(self, *arguments: Any, **inputs: Any) -> AsyncIterator[Chunk | Prediction[S_co]]:
         """`stream`, for `async for`."""
+        return akept_open(self._streamed(arguments, inputs))
+
+    async def _streamed(
+        self, arguments: Sequence[Any], inputs: Mapping[str, Any]
+    ) -> AsyncIterator[Chunk | Prediction[S_co]]:
         parts = super().astream(**await self._anamed(arguments, inputs))
         async with contextlib.aclosing(cast("AsyncGenerator[Chunk | Prediction[S_co]]", parts)):
             async for part in parts:

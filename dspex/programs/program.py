@@ -24,7 +24,7 @@ from ..errors import UnknownName
 from ..events import Name
 from ..lm.call_history import CallHistory, HistoryEntry
 from ..lm.observing import checked_callbacks, entries_wanted
-from ..scoped_defaults import scoped
+from ..scoped_defaults import akept_open, kept_open, scoped
 from ..signatures.signature import Signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction, S_co
@@ -74,11 +74,11 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def stream(self, **inputs: Any) -> Iterator[Chunk | Prediction[S_co]]:
         """Yield the output fields' text as it arrives (`Chunk(field, text)`), then the Prediction."""
-        return self.stream_here(inputs) if self.is_native else self.stream_in_worker(inputs)
+        return kept_open(self.stream_here(inputs) if self.is_native else self.stream_in_worker(inputs))
 
     def astream(self, **inputs: Any) -> AsyncIterator[Chunk | Prediction[S_co]]:
         """`stream`, for `async for`."""
-        return self.astream_here(inputs) if self.is_native else self.astream_in_worker(inputs)
+        return akept_open(self.astream_here(inputs) if self.is_native else self.astream_in_worker(inputs))
 
     def using(self, **options: Unpack[ProgramOptions]) -> Self:
         """Return the same program with other call options (lm, adapter, config, implementation, timeout, ...).
