@@ -11,6 +11,8 @@ OptimizerName = Literal[
     "miprov2", "gepa", "bootstrap", "random_search", "labeled", "copro", "simba", "infer_rules",
     "dspy.MIPROv2", "dspy.GEPA", "dspy.BootstrapFewShot", "dspy.BootstrapFewShotWithRandomSearch",
     "dspy.LabeledFewShot", "dspy.COPRO", "dspy.SIMBA", "dspy.InferRules", "bootstrap_few_shot",
+    "MIPROv2", "GEPA", "BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "BootstrapRS", "dspy.BootstrapRS",
+    "LabeledFewShot", "COPRO", "SIMBA", "InferRules",
 ]  # fmt: skip
 OPTIMIZER_NAMES: tuple[str, ...] = get_args(OptimizerName)
 

@@ -36,7 +36,8 @@ def test_what_is_read_later_is_asked_of_the_lm_of_the_block(sup: dspex.Superviso
         with dspex.context(lm=meant):
             parts, rows = program.astream(**ROW), dspex.amap(program, [ROW])
         with dspex.context(lm=other):
-            return [[part async for part in parts][-1].answer, [row.result().answer async for row in rows][0]]
+            row = await anext(rows)
+            return [[part async for part in parts][-1].answer, row.result().answer]
 
     with FakeLM(by_field={"answer": "meant"}) as meant, FakeLM(by_field={"answer": "other"}) as other:
         with dspex.context(lm=meant):

@@ -13,8 +13,11 @@ from typing import Any
 
 import dspy
 
+from . import own_sources
 from .own_modules import method_of
 from .program_loop import ProgramLoop
+
+_OF_THE_SOURCE = frozenset({"__module__", "__qualname__", "__doc__", "__firstlineno__", own_sources.SOURCE})
 
 
 def result_from(
@@ -30,6 +33,22 @@ def result_from(
         return loop.result_of(program.acall(*arguments, **inputs))
     result = program(*arguments, **inputs)
     return loop.result_of(result) if inspect.isawaitable(result) or inspect.isasyncgen(result) else result
+
+
+def take_plain_calls(program: dspy.Module, loop: ProgramLoop) -> None:
+    """Give a module that has `aforward` alone a `forward` that awaits it: DSPy's optimizers call programs plainly.
+
+    They copy them too, and show the source of their class to a model: so it is another class, of the same name.
+    """
+    if method_of(program, "forward") is not None or method_of(program, "aforward") is None:
+        return
+
+    def forward(self: Any, *arguments: Any, **inputs: Any) -> Any:
+        return loop.result_of(self.aforward(*arguments, **inputs))
+
+    kind: Any = type(program)
+    named = {name: value for name, value in vars(kind).items() if name in _OF_THE_SOURCE}
+    program.__class__ = type(kind)(kind.__name__, (kind,), {**named, "forward": forward})
 
 
 def _is_awaited(program: dspy.Module, *, awaits: bool) -> bool:

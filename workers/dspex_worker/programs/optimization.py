@@ -21,6 +21,7 @@ import dspy
 
 from ..context import Context
 from ..failure import Cancelled, Failure
+from .async_programs import take_plain_calls
 from .call_context import CallUsage
 from .commands import Programs
 from .dspy_errors import failure_of, translated
@@ -29,6 +30,7 @@ from .metric_calls import metric_from, name_predictors, title_of
 from .module_state import dump_state
 from .optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, optimizer_named, prepared, split
 from .program_calls import Record, Spec, call_options, configured
+from .program_loop import THREADS
 from .progress import HeadingReader, JobEnded, Progress, ProgressQueue, dspy_settings
 from .scored_rows import EvaluatedRow, examples_from, percent, scored
 from .versions import versions
@@ -73,6 +75,7 @@ def optimize(
     chosen, own = optimizer_named(optimizer, dict(options or {}))
     imports = programs.imports_of(ctx)
     built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
+    take_plain_calls(built.program, built.loop)
     name_predictors(built.program)
     names = inputs or built.inputs
     types, objects = built.annotations, values_from(carried, imports)
@@ -201,7 +204,10 @@ def _ended(error: Exception, progress: Progress) -> BaseException:
 
 def _await_threads(before: set[threading.Thread]) -> None:
     # DSPy's executors are left without waiting; each of their threads ends at its next check.
+    # Those of the program's loop live as long as the program.
     for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith(THREADS):
+            continue
         while not thread.is_alive() and thread in threading.enumerate():
             time.sleep(_START_S)  # another thread is starting it: it cannot be joined yet
         if thread.is_alive():

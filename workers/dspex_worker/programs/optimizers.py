@@ -181,17 +181,18 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "infer_rules": Optimizer(_infer_rules, (*_BOOTSTRAP, "num_candidates", "num_rules", "num_threads"), validated=0.50),
 }
 NAMES = tuple(OPTIMIZERS)
-_ALIASES = {
-    "dspy.MIPROv2": "miprov2",
-    "dspy.GEPA": "gepa",
-    "dspy.BootstrapFewShot": "bootstrap",
-    "bootstrap_few_shot": "bootstrap",
-    "dspy.BootstrapFewShotWithRandomSearch": "random_search",
-    "dspy.LabeledFewShot": "labeled",
-    "dspy.COPRO": "copro",
-    "dspy.SIMBA": "simba",
-    "dspy.InferRules": "infer_rules",
+_CLASSES = {
+    "MIPROv2": "miprov2",
+    "GEPA": "gepa",
+    "BootstrapFewShot": "bootstrap",
+    "BootstrapFewShotWithRandomSearch": "random_search",
+    "BootstrapRS": "random_search",
+    "LabeledFewShot": "labeled",
+    "COPRO": "copro",
+    "SIMBA": "simba",
+    "InferRules": "infer_rules",
 }
+_ALIASES = {**_CLASSES, **{f"dspy.{name}": own for name, own in _CLASSES.items()}, "bootstrap_few_shot": "bootstrap"}
 
 
 def optimizer_named(name: str, options: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:

@@ -9,12 +9,12 @@ import inspect
 from functools import wraps
 from typing import Any
 
-_SOURCE = "__dspex_source__"
+SOURCE = "__dspex_source__"
 
 
 def keep(cls: type, source: str) -> None:
     """Keep the source of a class that was sent."""
-    setattr(cls, _SOURCE, source)
+    setattr(cls, SOURCE, source)
 
 
 def install() -> None:
@@ -25,7 +25,7 @@ def install() -> None:
 def _finding(getsource: Any) -> Any:
     @wraps(getsource)
     def getsource_or_sent(thing: Any) -> str:
-        sent = vars(thing).get(_SOURCE) if isinstance(thing, type) else None
+        sent = vars(thing).get(SOURCE) if isinstance(thing, type) else None
         return sent if isinstance(sent, str) else getsource(thing)
 
     return getsource_or_sent

@@ -22,6 +22,8 @@ import dspy
 from ..failure import Failure
 from .call_context import running
 
+THREADS = "dspex-awaited"  # the name of its thread, and what those of `asyncio.to_thread` begin with
+
 
 @dataclass(frozen=True, slots=True)
 class _Raised:
@@ -71,7 +73,8 @@ class ProgramLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), name="dspex-awaited", daemon=True).start()
+                self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(thread_name_prefix=THREADS))
+                threading.Thread(target=_serve, args=(self._loop,), name=THREADS, daemon=True).start()
                 weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop).atexit = False
             return self._loop
 
