@@ -271,7 +271,7 @@ _OBJECTS: Final[dict[str, Callable[[Any, KnownClasses, int], Any]]] = {
     "model": _model,
     "record": _record,
     "row": _row,
-    "prediction": _prediction,
     "dspy": _dspy,
+    "prediction": _prediction,
 }
 _NOTHING: Final = KnownClasses(None)

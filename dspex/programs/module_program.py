@@ -72,7 +72,7 @@ class ModuleProgram(Program[S_co]):
         return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
-    def described(self) -> Mapping[str, Any]:
+    def described(self) -> Mapping[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] - asked for once
         """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)

@@ -23,7 +23,7 @@ _KNOWN = frozenset({"stop", "length", "tool_call", "content_filter", "error", "t
 def install() -> None:
     """Take the place of DSPy's own functions; 3.3 has the method alone."""
     base_lm.record_history = note
-    base_lm.BaseLM.update_history = note
+    base_lm.BaseLM.update_history = note  # pyright: ignore[reportAttributeAccessIssue] - the first parameter is self
 
 
 def note(client: Any, entry: Entry) -> None:
