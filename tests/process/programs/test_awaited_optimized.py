@@ -14,13 +14,8 @@ import dspex
 from dspex.testing import FakeLM
 
 ROWS = [{"question": f"capital {number}?", "answer": "Paris"} for number in range(4)]
-ANSWERS = {"query": "q", "answer": "Paris", "proposed_instruction": "Be brief."}
-    "query": "q",
-    "answer": "Paris",
-    "proposed_instruction": "Be brief.",
-    "proposed_prefix_for_output_field": "A:",
-}
-MIPRO = {"proposed_prefix_for_output_field": "A:", "program_description": "d", "module_description": "m", "observations": "o", "summary": "s"}
+ANSWERS = {"query": "q", "answer": "Paris", "proposed_instruction": "Be brief.", "observations": "o", "summary": "s"}
+MIPRO = {"proposed_prefix_for_output_field": "A:", "program_description": "d", "module_description": "m"}
 
 
 class Awaited(dspy.Module):
