@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -207,9 +207,9 @@ class EvaluatedFunction:
         given = (row.example,) if self._takes_example(row) else ()
         called = partial(self.function, *given, **({} if given else row.inputs))
         if is_asynchronous(self.function):
-            return as_prediction(await called())
+            return as_prediction(await awaited(called()))
         made = await in_thread(threads, called)
-        return as_prediction(await made if inspect.isawaitable(made) else made)
+        return as_prediction(await awaited(made) if inspect.isawaitable(made) else made)
 
     def _takes_example(self, row: DevsetRow) -> bool:
         every = self._parameters
@@ -242,5 +242,40 @@ def is_asynchronous(function: Any) -> bool:
 
 
 async def in_thread(threads: Executor, called: Callable[[], Any]) -> Any:
-    """Run a call that blocks in one of the threads, in this task's contextvars."""
-    return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, called)
+    """Run a call that blocks in one of the threads, in this task's contextvars.
+
+    Raises:
+        RuntimeError: the call ended with what would end this process, or its task, were it raised here.
+    """
+
+    def guarded() -> Any:
+        try:
+            return called()
+        except Exception:
+            raise
+        except BaseException as error:  # `sys.exit`, say, or a cancelled call of its own
+            raise _as_error(error) from error
+
+    return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, guarded)
+
+
+async def awaited(made: Awaitable[Any]) -> Any:
+    """Return what a coroutine of the user's gives; it cannot end this task, which only a cancellation does.
+
+    Raises:
+        RuntimeError: as `in_thread`.
+    """
+    try:
+        return await made
+    except Exception:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        raise _as_error(error) from error
+
+
+def _as_error(error: BaseException) -> RuntimeError:
+    said = f": {error}" if str(error) else ""
+    return RuntimeError(f"{type(error).__name__} was raised{said}")

@@ -22,7 +22,7 @@ from ..examples.devset import DevsetRow, declared_inputs
 from ..examples.example_jobs import SplitExamples
 from ..factories.given_program import is_open
 from ..options.routing import GENERAL_POOL
-from .evaluated_program import Evaluated, EvaluatedProgram, in_thread, is_asynchronous
+from .evaluated_program import Evaluated, EvaluatedProgram, awaited, in_thread, is_asynchronous
 
 if TYPE_CHECKING:
     from ...pools.supervisor import Supervisor
@@ -84,7 +84,7 @@ class FunctionScorer:
         given = called() if is_asynchronous(self.metric) else await in_thread(threads, called)
         value = usable_result(given, self.metric)
         if inspect.isawaitable(value):
-            value = await value
+            value = await awaited(value)
         return float(checked_score(value, self.name)), feedback_in(value)
 
 

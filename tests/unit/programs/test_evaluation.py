@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import pickle
 from typing import Any
@@ -130,3 +131,37 @@ def test_to_pandas_has_a_row_for_each() -> None:
     frame = evaluation(1, None).to_pandas()
     assert list(frame["score"]) == [1.0, 0.0] and frame["error"][1] == "ValueError: no <answer>"
     assert {"question", "example_answer", "pred_answer", "route", "seconds"} <= set(frame.columns)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.parametrize("how", ["metric", "awaited metric", "program", "awaited program"])
+def test_what_would_end_a_thread_or_a_task_is_an_error_of_its_row(kind: type[BaseException], how: str) -> None:
+    """unit: the other rows go on; nothing that was paid is lost."""
+
+    def breaks(question: str) -> None:
+        if question == "1":
+            raise kind
+
+    def metric(example: Any, prediction: Any) -> float:
+        breaks(example["question"] if how == "metric" else "")
+        return 1.0
+
+    async def awaited_metric(example: Any, prediction: Any) -> float:
+        breaks(example["question"])
+        return 1.0
+
+    def program(question: str) -> dict[str, str]:
+        breaks(question if how == "program" else "")
+        return {"answer": "a"}
+
+    async def awaited_program(question: str) -> dict[str, str]:
+        breaks(question)
+        return {"answer": "a"}
+
+    asked = awaited_program if how == "awaited program" else program
+    found = dspex.evaluate(
+        asked, [{"question": str(at)} for at in range(3)], awaited_metric if how == "awaited metric" else metric,
+        inputs=["question"],
+    )  # fmt: skip
+    assert [row.score for row in found.rows] == [1.0, 0.0, 1.0]
+    assert kind.__name__ in str(found.rows[1].error)
