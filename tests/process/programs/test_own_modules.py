@@ -206,6 +206,22 @@ def test_arguments_that_are_no_plain_data_are_sent_by_value(how: dict[str, Any])
         dspex.module(f"{OWN}:Searching", look=threading.Lock().acquire, **how)
 
 
+class Says(dspy.Module):
+    def __init__(self, words: Any) -> None:
+        super().__init__()
+        self.words = words
+
+    def forward(self) -> Any:
+        return self.words
+
+
+@pytest.mark.parametrize("words", ["half \ud83d", {"a": [2**70]}, frozenset({1}), {1: b"x"}], ids=repr)
+def test_arguments_that_no_message_holds_are_sent_by_value_too(how: dict[str, Any], words: Any) -> None:
+    """process: and come back as what they are."""
+    said = dspex.module(Says, words=words, **how)()
+    assert said == words and type(said) is type(words)
+
+
 def test_a_live_module_goes_as_it_is_now_with_its_demos(how: dict[str, Any], lm: FakeLM) -> None:
     """process: and what it is given later stays here."""
     program = own_programs.MultiHop(hops=1)

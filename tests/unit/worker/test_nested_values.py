@@ -11,7 +11,8 @@ from dspex_worker.types.nested_values import DEPTH_MOST, UnreadableValue, read, 
 
 VALUES: list[Any] = [
     *(None, True, 3, 2.5, "text", b"bytes", [], (), set(), {}),
-    [1, (2, [3]), {"a": {1, 2}, 3: (4,)}, {(1, 2): None}],
+    [1, (2, [3]), {"a": {1, 2}, 3: (4,)}, {(1, 2): None}, frozenset({1})],
+    frozenset({(1, 2)}),
     {"list": [1]},  # looks like a form
 ]
 

@@ -1,7 +1,8 @@
 """Write what a module returns as plain data that says which containers it was made of, and read it again. Pure.
 
 None, bool, int, float, str and bytes stand for themselves. A container is a map with one entry, its kind:
-{"list": [...]}, {"tuple": [...]}, {"set": [...]}, {"dict": [[key, value], ...]}, {"prediction": {name: value}}.
+{"list": [...]}, {"tuple": [...]}, {"set": [...]}, {"frozenset": [...]}, {"dict": [[key, value], ...]},
+{"prediction": {name: value}}.
 Whatever else a value holds is written by the caller's `leaf`: {"data": plain}, which comes back as plain data, or
 {"exact": form}, which the reader's `exact` reads.
 """
@@ -13,8 +14,13 @@ from typing import Any, Final
 
 DEPTH_MOST: Final = 100
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
-_SEQUENCES: Final[dict[type, str]] = {list: "list", tuple: "tuple", set: "set", frozenset: "set"}
-_MAKERS: Final[dict[str, Callable[[list[Any]], Any]]] = {"list": list, "tuple": tuple, "set": set}
+_SEQUENCES: Final[dict[type, str]] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+_MAKERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+}
 
 
 class UnreadableValue(ValueError):
