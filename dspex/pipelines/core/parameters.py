@@ -133,5 +133,9 @@ def missing(name: str, label: str, state: Mapping[str, Any]) -> InvalidInput:
     import difflib
 
     near = difflib.get_close_matches(name, list(state), n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There is {', '.join(map(repr, state))}."
+    hint = (
+        f"Did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"There is {', '.join(map(repr, state)) or 'nothing'}."
+    )
     return InvalidInput(f"Step {label!r} reads {name!r}, which neither the inputs nor a step gave. {hint}", field=name)

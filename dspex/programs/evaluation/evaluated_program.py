@@ -152,7 +152,7 @@ class EvaluatedRunnable:
     @property
     def inputs(self) -> Sequence[str] | None:
         names = getattr(self.what, "inputs", None)
-        return None if names is None else tuple(names)
+        return tuple(names) if names else None  # a pipeline that begins with an open module does not know them
 
     def require(self, rows: Sequence[DevsetRow]) -> None:
         if self.supervisor is not None and not hasattr(self.what, "arun"):

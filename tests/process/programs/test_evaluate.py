@@ -504,3 +504,10 @@ def test_an_evaluation_calls_forward_and_an_awaited_one_aforward(sup: dspex.Supe
     assert dspex.evaluate(both, rows, lambda example, said: said == example.expected, inputs=[]).score == 100.0
     found = asyncio.run(dspex.aevaluate(both, rows, lambda example, said: said == "aforward", inputs=[]))
     assert found.score == 100.0 and found.rows[0].prediction == "aforward"
+
+
+def test_a_pipeline_that_cannot_know_its_inputs_is_told_them() -> None:
+    """unit: it begins with a module of the user's; refused before anything runs, with the way out."""
+    pipeline = dspex.pipeline([dspex.python("dspy:Predict")])
+    with pytest.raises(InvalidInput, match="inputs="):
+        dspex.evaluate(pipeline, [{"question": "a", "answer": "b"}], "exact_match")

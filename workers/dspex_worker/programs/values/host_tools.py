@@ -60,7 +60,7 @@ def _tool(descriptor: Mapping[str, Any]) -> dspy.Tool:
 
 def _result(name: str, reply: Any) -> Any:
     """Return what the tool returned: plain data, or the very object where the host itself made the call."""
-    if not (isinstance(reply, Mapping) and reply.keys() in ({"value"}, {"carried"})):
+    if not (isinstance(reply, Mapping) and set(reply) in ({"value"}, {"carried"})):
         raise invalid_input(f"The host answered the tool {name!r} with a {type(reply).__name__}.")
     if "value" in reply:
         return reply["value"]
