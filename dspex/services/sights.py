@@ -31,7 +31,7 @@ class Sights:
         error: BaseException | None = None
         try:
             yield
-        except BaseException as raised:
+        except BaseException as raised:  # also Ctrl-C and a cancel: what has begun is shown to end
             error = raised
             raise
         finally:

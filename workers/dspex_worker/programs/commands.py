@@ -24,10 +24,11 @@ from .dspy_errors import invalid_input, translated
 from .lms.lm_lookup import LMS, CallLMs, Descriptions
 from .lms.prompt_capture import CAPTURE, PromptCapture, PromptCaptured
 from .lms.worker_lm import LMCache, secrets_of
-from .metrics import metric_calls
+from .metrics import field_metrics
 from .modules import signature_classes
 from .modules.built_program import BuiltProgram
-from .modules.module_cache import Modules, lms_in
+from .modules.module_builder import lms_in
+from .modules.module_cache import Modules
 from .modules.module_registry import known_modules
 from .modules.module_state import dump_state
 from .modules.program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
@@ -151,7 +152,7 @@ class Programs:
             "modules": sorted(known_modules(self.imports)),
             "optimizers": sorted(known_optimizers.NAMES),
             "retrievers": sorted(retrievers.NAMES),
-            "metrics": sorted(metric_calls.BUILT_IN),
+            "metrics": sorted(field_metrics.BUILT_IN),
         }
 
     @contextmanager

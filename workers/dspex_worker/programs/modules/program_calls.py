@@ -18,7 +18,7 @@ from ..values.wire_values import to_wire
 from .awaited_programs import result_from
 from .built_program import BuiltProgram
 from .call_arguments import placed
-from .module_cache import check_config
+from .module_builder import check_config
 
 Spec = Mapping[str, Any]
 Record = Mapping[str, Any]
