@@ -74,7 +74,7 @@ class Majority(RepeatingStrategy):
         return self.normalize is None and self.inner.is_of_requests
 
     def to_wire(self) -> dict[str, Any]:
-        return self.asked_wire(self.module, {"field": self._compared})
+        return self.inner_wire(self.module, {"field": self._compared})
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         if self._is_counted_here:

@@ -12,7 +12,7 @@ import dspy
 
 from ...failure import Failure
 from ..code import class_sources
-from ..code.call_references import HostMeanings
+from ..code.call_references import HostReferences
 from ..code.host_code import MakeLM, is_by_value, loaded, no_lm
 from ..code.host_values import values_from
 from ..code.user_imports import UserImports
@@ -126,7 +126,7 @@ def _of_user(found: Any, spec: Mapping[str, Any], imports: UserImports, make_lm:
 
 def _loaded(spec: Mapping[str, Any], name: str, imports: UserImports, make_lm: MakeLM) -> Any:
     records = (spec.get("held") or {}).get(name, ())
-    return loaded(name, label_of(spec), HostMeanings(imports), records, make_lm)
+    return loaded(name, label_of(spec), HostReferences(imports), records, make_lm)
 
 
 def _demos(spec: Mapping[str, Any], imports: UserImports) -> list[dict[str, Any]]:
