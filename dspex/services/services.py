@@ -22,10 +22,10 @@ from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
+from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
 from .metrics import Metrics
-from .sights import Sights
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -39,7 +39,7 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
-        self.sights = Sights(client)
+        self.call_observers = CallObservers(client)
         self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
         self.described_lms = DescribedLMs(supervisor, self.lm_record)
@@ -50,7 +50,7 @@ class Services:
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
-        supervisor.register("call.seen", self.sights.seen)
+        supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
 

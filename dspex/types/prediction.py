@@ -166,11 +166,11 @@ class Prediction(Generic[S_co]):
         )
 
 
-def with_facts(prediction: Prediction[S_co], **facts: Any) -> Prediction[S_co]:
-    """Return the same outputs with other facts of how they came about."""
+def with_facts(prediction: Prediction[S_co], values: Mapping[str, Any] | None = None, **facts: Any) -> Prediction[S_co]:
+    """Return the same outputs, or these, with the facts of how they came about: its own where none is given."""
     names = ("completions", "usage", "cached", "cost_usd", "route", "finish_reason", "trace")
     known = {name: getattr(prediction, name) for name in names}
-    return Prediction(prediction.to_dict(), **{**known, **facts})
+    return Prediction(prediction.to_dict() if values is None else values, **{**known, **facts})
 
 
 def _rebuilt(

@@ -14,7 +14,7 @@ from ..modules.module_program import ModuleProgram
 from .program_factories import predictor
 
 
-def asked_program(what: Any) -> Program[Any] | None:
+def given_program(what: Any) -> Program[Any] | None:
     """Return the program that is given, or made of what is given; None for what is no program.
 
     A `dspy.Module`, its class or its "package.module:Class" is a user's own module, a signature predicts.

@@ -24,6 +24,7 @@ from ...types.prediction import Prediction, S_co
 from ..calling.program import Program
 from ..options.routing import GENERAL_POOL, Candidate
 from ..worker import worker_answers
+from ..worker.worker_questions import answer_about
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -74,13 +75,7 @@ class ModuleProgram(Program[S_co]):
     @cached_property
     def described(self) -> Mapping[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] - asked for once
         """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
-        supervisor = self.supervisor_used
-        services = services_of(supervisor)
-        with self.registered(services):
-            pool = supervisor.pool(GENERAL_POOL)
-            arguments = {"spec": self.to_wire()}
-            call = pool.invoke("describe_program", arguments, is_trusted=not self.is_named_by_file)
-        return worker_answers.describes(call.result(), call.worker_name)
+        return worker_answers.describes(*answer_about(self, "describe_program"))
 
     @property
     def supervisor_used(self) -> Supervisor:

@@ -29,7 +29,7 @@ from ...types.prediction import Prediction
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
 
-HEAT_OF_MANY = 0.7  # the temperature of several answers to one question
+TEMPERATURE_OF_SEVERAL = 0.7  # the temperature of several answers to one question
 
 
 class LanguageModel(Protocol):
@@ -90,16 +90,16 @@ class NativePredictor:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The options of each request; DSPy heats a model that is asked for several answers (predict/predict.py).
+        """The options of each request; for several answers at a higher temperature, as DSPy sets it (predict/predict.py).
 
-        Unlike DSPy, not one that refuses another temperature than its own.
+        Unlike DSPy's, not for a model that refuses another temperature than its own.
         """
         temperature = self.config.get("temperature") or self.lm.temperature
-        is_cold = temperature is None or temperature <= 0.15
-        if self.generations == 1 or not is_cold:
+        is_low = temperature is None or temperature <= 0.15
+        if self.generations == 1 or not is_low:
             return self.config
         is_fixed = getattr(self.lm, "is_temperature_fixed", False) or thinks(self.config)
-        return self.config if is_fixed else {**self.config, "temperature": HEAT_OF_MANY}
+        return self.config if is_fixed else {**self.config, "temperature": TEMPERATURE_OF_SEVERAL}
 
     @cached_property
     def compiled(self) -> CompiledSignature:

@@ -133,7 +133,7 @@ class WorkerCalls:
             if (observer := spec.observer) is not None:
                 id = new_set_id()
                 arguments["want"] = observer.wanted(id)
-                registered.enter_context(services.sights.registered(id, observer))
+                registered.enter_context(services.call_observers.registered(id, observer))
             registered.enter_context(spec.registered(services))
             registered.enter_context(services.tools.registered(str(arguments.get("tool_set")), given))
             yield supervisor, arguments

@@ -1,4 +1,4 @@
-"""The meaning, in one call of the host, of the names in its pickles: see `types.host_references`."""
+"""Resolve what the host's pickles refer to, for one call: DSPy's types, the host's tools, sent classes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..values.host_tools import tools_from
 from .user_imports import UserImports
 
 
-class HostMeanings:
-    """DSPy's types, the host's tools and the classes that were sent, for what one call brings."""
+class HostReferences:
+    """What the pickles of one call refer to; see `types.host_references`."""
 
     def __init__(self, imports: UserImports, tool_set: str | None = None) -> None:
         self._imports = imports

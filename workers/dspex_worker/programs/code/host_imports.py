@@ -18,7 +18,7 @@ from typing import Any
 
 from ... import own_imports
 from ..dspy_errors import unknown_name
-from .call_references import HostMeanings
+from .call_references import HostReferences
 from .host_code import follow_import_path, loaded
 from .user_imports import UserImports
 
@@ -66,7 +66,7 @@ class HostImports(UserImports):
         Raises:
             Failure: InvalidInput, when it cannot be loaded here.
         """
-        return self.sent_types.get(name, lambda: loaded(name, label, HostMeanings(self)))
+        return self.sent_types.get(name, lambda: loaded(name, label, HostReferences(self)))
 
     def resolve(self, path: str, what: str) -> Any:
         """Return the object that `module:QualName` names; its module is imported at the first need.

@@ -10,9 +10,9 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
-from ...types.host_references import meaning
+from ...types.host_references import resolved_by
 from ..dspy_errors import invalid_input
-from .call_references import HostMeanings
+from .call_references import HostReferences
 from .host_imports import imported
 from .user_imports import UserImports
 
@@ -32,11 +32,11 @@ def values_from(carried: bytes | None, imports: UserImports, tool_set: str | Non
 
 
 def _value(name: str, data: bytes, imports: UserImports, tool_set: str | None) -> Any:
-    meanings = HostMeanings(imports, tool_set)
+    references = HostReferences(imports, tool_set)
     try:
-        with meaning(meanings):
+        with resolved_by(references):
             value = _ValueReader(io.BytesIO(data)).load()
-        meanings.complete()
+        references.complete()
     except (ImportError, AttributeError) as error:
         raise invalid_input(
             f"The value of {name!r} cannot be read in the worker: {error}. What it refers to by name must be "

@@ -59,7 +59,7 @@ def _acomputing(acompute: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedEmbedder:
+class UserEmbedder:
     """An embedding model that user code asks, and the parent's record of it."""
 
     model: str
@@ -106,7 +106,7 @@ class _EmbeddingsRequest:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
 
-def _asked(model: Any, options: Mapping[str, Any]) -> AskedEmbedder | None:
+def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
     """Return what is asked; None for what is no model of a provider, or where no call runs.
 
     Raises:
@@ -115,14 +115,14 @@ def _asked(model: Any, options: Mapping[str, Any]) -> AskedEmbedder | None:
     lms: CallLMs | None = dspy.settings.get(LMS)
     if lms is None or not isinstance(model, str):
         return None
-    record = lms.record(AskedEmbedder(model, {}), options)
+    record = lms.record(UserEmbedder(model, {}), options)
     if not record.get("direct") and record.get("dialect") != "openai":
         raise dspy_errors.LMUnsupportedFeatureError(
             message=f"dspy.Embedder({model!r}) speaks another format than OpenAI's, which requests through the parent "
             f"cannot have. Configure dspex.LM({model!r}, direct=True) in the host, or give the embedder a function.",
             model=model,
         )
-    return AskedEmbedder(model, record)
+    return UserEmbedder(model, record)
 
 
 def _connection(record: Mapping[str, Any]) -> dict[str, Any]:
