@@ -9,7 +9,9 @@ from typing import Any, cast
 from ..errors import SettingsError
 
 _WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
-_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
+_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
+_MAPPINGS = frozenset({"extra_body", "thinking", "reasoning", "chat_template_kwargs", "cache_control"})
+_LISTS = frozenset({"cache_control_injection_points"})
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -37,8 +39,20 @@ def require_kinds(options: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name} must be a whole number, not {value!r}.", key=name)
         if name in _NUMBERS and value is not None and not is_number(value):
             raise SettingsError(f"{name} must be a number, not {value!r}.", key=name)
+        if name in _MAPPINGS and not isinstance(value, Mapping | None):
+            raise SettingsError(f"{name} must be a mapping, not {value!r}.", key=name)
+        if name in _LISTS and not _are_mappings(value):
+            raise SettingsError(f"{name} must be a list of mappings, not {value!r}.", key=name)
+        if name == "logprobs" and not isinstance(value, bool | None):
+            raise SettingsError(f"logprobs must be True or False, not {value!r}; top_logprobs says how many.", key=name)
+        if name == "reasoning_effort" and not isinstance(value, str | None):
+            raise SettingsError(f"reasoning_effort must be a text such as 'low', not {value!r}.", key=name)
         if name == "stop" and not isinstance(value, str | list | tuple | None):
             raise SettingsError(f"stop must be a text or a list of texts, not {value!r}.", key=name)
+
+
+def _are_mappings(value: Any) -> bool:
+    return value is None or (isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value))
 
 
 def is_number(value: Any) -> bool:
