@@ -267,6 +267,7 @@ class LM(HoldsSecrets):
         """
         if not self.direct:
             require_sendable(self.provider, self.model, config)
+            require_consistent(self.provider, self.model, {**self.options(), **config})
         for lm in self.fallbacks:
             lm.require_sendable(config)
 

@@ -52,6 +52,7 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "parallel_tool_calls": "has no such switch",
     },
 }
+_MOST_OF_ANTHROPIC = 16384  # max_tokens where none is given
 _REFUSED_BY_XAI = dict.fromkeys(("logprobs", "top_logprobs"), "gives none to DSPy's client, which leaves it out")
 
 
@@ -87,8 +88,8 @@ def require_sendable(provider: Provider, model: str, options: Mapping[str, Any],
     """
     known = known_to(provider)
     for name, value in options.items():
-        if value is not None and name not in known and name not in LOCAL:
-            raise _refused(provider, model, name, value, where)
+        if value is not None and name not in known and name not in LOCAL and not _is_so_anyway(provider, name, value):
+            raise _refused(provider, model, name, where)
     for name in options.get(EXTRA) or ():
         if name in RESERVED:
             raise LMConfigurationError(
@@ -114,7 +115,11 @@ def require_consistent(provider: Provider, model: str, options: Mapping[str, Any
     form = options.get("response_format")
     if isinstance(form, Mapping) and form.get("type") == "json_object":
         raise _unsupported(provider, model, "The Messages API has no any-JSON mode; give a JSON schema.")
-    budget, most = (options.get("thinking") or {}).get("budget_tokens"), options.get("max_tokens")
+    if options.get("thinking") and options.get("reasoning_effort"):
+        raise LMConfigurationError(
+            "thinking and reasoning_effort say the same; give one.", model=model, provider=provider.id
+        )
+    budget, most = (options.get("thinking") or {}).get("budget_tokens"), options.get("max_tokens") or _MOST_OF_ANTHROPIC
     if isinstance(budget, int) and isinstance(most, int) and budget >= most:
         raise LMConfigurationError(
             f"thinking may take {budget:,} tokens, and max_tokens is {most:,}: give max_tokens above it, for it bounds "
@@ -126,22 +131,16 @@ def require_consistent(provider: Provider, model: str, options: Mapping[str, Any
 
 def members_in(provider: Provider, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of the body that these options stand for; those of `extra_body` are the last."""
-    worded = worded_by(provider)
-    found = {
-        name: value
-        for name, value in options.items()
-        if value is not None and name not in worded and name not in LOCAL and name not in (EXTRA, MARKS)
-    }
+    apart = worded_by(provider) | refused_by(provider).keys() | LOCAL | {EXTRA, MARKS}
+    found = {name: value for name, value in options.items() if value is not None and name not in apart}
     return {**found, **(options.get(EXTRA) or {})}
 
 
-def _refused(provider: Provider, model: str, name: str, value: Any, where: str) -> Exception:
+def _refused(provider: Provider, model: str, name: str, where: str) -> Exception:
     through = f"{EXTRA}={{{name!r}: ...}} sends it as it is"
     if name in CONNECTION:
         return LMConfigurationError(f"{name} belongs to LM(), not to a call's configuration.", model=model)
     if (why := refused_by(provider).get(name)) is not None:
-        if value is False:  # what the provider does anyway
-            return _unsupported(provider, model, f"{provider.prefix} {why} ({name}={value!r}); leave it out.")
         return _unsupported(provider, model, f"{name} would not be sent: {provider.prefix} {why}. {through}.")
     if name in GENERATION_OPTIONS:
         return _unsupported(provider, model, f"{provider.prefix} has no {name}; {through}.")
@@ -153,6 +152,12 @@ def unknown_option(name: str, known: Iterable[str], where: str) -> UnknownName:
     error = UnknownName("option", name, tuple(known), where=where)
     error.args = (f"{error.args[0]} A parameter of the provider's own is sent with {EXTRA}={{{name!r}: ...}}.",)
     return error
+
+
+def _is_so_anyway(provider: Provider, name: str, value: Any) -> bool:
+    """Whether a provider that has no such option does what it says nevertheless."""
+    is_refused = name in refused_by(provider)
+    return is_refused and value is (name == "parallel_tool_calls")
 
 
 def _unsupported(provider: Provider, model: str, message: str) -> LMUnsupportedFeatureError:

@@ -168,6 +168,8 @@ def _sampling(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None
         payload["logprobs"] = True
         if given.get("top_logprobs"):
             payload["top_logprobs"] = int(given["top_logprobs"])
+    elif given.get("top_logprobs") is not None:
+        raise InvalidInput("top_logprobs goes with logprobs=True.", field="top_logprobs")
 
 
 def _tools(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, LMUnsupportedFeatureError
 from ..providers import Provider
-from ..sent_options import LOCAL, members_in, require_sendable, worded_by
+from ..sent_options import LOCAL, members_in, require_consistent, require_sendable, worded_by
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -25,6 +25,7 @@ def members(lm: LM, options: Mapping[str, Any]) -> dict[str, Any] | None:
     for option in options:
         if option not in worded and option not in LOCAL:
             require_sendable(lm.provider, lm.model, options)
+            require_consistent(lm.provider, lm.model, options)
             return members_in(lm.provider, options)
     return None
 

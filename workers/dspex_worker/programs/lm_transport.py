@@ -37,6 +37,7 @@ class LMCallOptions:
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
     headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
+    members: dict[str, Any] = field(default_factory=dict)  # of the request's body, which DSPy has no words for
     ref: str = ""  # by which the parent knows the LM that was asked last
 
 
@@ -118,6 +119,7 @@ class ParentTransport:
             "has_alternative": asked.turn.has_alternative,
             "instead_of": asked.turn.instead_of,
             "reason": asked.turn.reason,
+            **({"members": asked.members} if asked.members else {}),
         }
 
 

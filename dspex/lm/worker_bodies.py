@@ -1,0 +1,51 @@
+"""Complete the body of a worker's request with what its LM's options put there. Pure.
+
+Workers send what DSPy words. The members of the LM's record are added here, as they are to the process's own requests,
+and so are those that a worker's code asks for beside them; no member of a worker's moves a request or takes another
+model.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import LMConfigurationError
+from .dialects.cache_marks import marked
+from .record import LM
+from .sent_options import EXTRA, MARKS, RESERVED, ROUTING
+
+_BY_DSPY = frozenset({"logit_bias", "metadata", "verbosity", "moderation", "prediction"})
+_NESTED = "generationConfig"  # Gemini's: DSPy has written some of it
+
+
+def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body with the members of the LM's options, and `given` ones of the worker's code, which go before.
+
+    Raises:
+        LMConfigurationError: one of the worker's is not its to set.
+    """
+    own, marks = _of_record(lm)
+    marks = given.get(MARKS) or marks
+    if not (own or given or marks):
+        return asked
+    theirs = {**{name: value for name, value in given.items() if name not in (EXTRA, MARKS)}, **(given.get(EXTRA) or {})}
+    for name in theirs:
+        if name.casefold() in ROUTING | RESERVED and own.get(name) != theirs[name]:
+            raise LMConfigurationError(
+                f"A worker's code may not set {name!r}: it would take another model than {lm.name!r}, or move the "
+                f"request. Give it to dspex.LM in the host.",
+                model=lm.model,
+                provider=lm.provider.id,
+            )
+    added = {name: value for name, value in own.items() if not (name in _BY_DSPY and name in asked)}
+    added |= {name: value for name, value in theirs.items() if name != "provider" or name not in own}
+    if isinstance(added.get(_NESTED), Mapping) and isinstance(asked.get(_NESTED), Mapping):
+        added[_NESTED] = {**asked[_NESTED], **added[_NESTED]}
+    return marked({**asked, **added}, marks) if marks else {**asked, **added}
+
+
+@functools.lru_cache(maxsize=256)
+def _of_record(lm: LM) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
+    return lm.members, lm.cache_marks  # an LM never changes, and requests name the same few
