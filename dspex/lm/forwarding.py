@@ -75,7 +75,7 @@ def _are_members(value: Any) -> bool:
         return False
     within, marks = value.get(EXTRA), value.get(MARKS)
     are_marks = marks is None or (isinstance(marks, list) and all(isinstance(mark, Mapping) for mark in marks))
-    return are_marks and (within is None or _are_members({name: 0 for name in within} if _is_map(within) else 0))
+    return are_marks and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
 
 
 def _is_map(value: Any) -> bool:

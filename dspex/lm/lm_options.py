@@ -70,7 +70,6 @@ class ServerOptions(TypedDict, total=False):
     guided_decoding_backend: str | None
     thinking: Mapping[str, Any] | None
     enable_thinking: bool | None
-    reasoning: Mapping[str, Any] | None
     reasoning_format: str | None
     include_reasoning: bool | None
     prompt_cache_options: Mapping[str, Any] | None
@@ -110,7 +109,7 @@ class ClientOptions(TypedDict, total=False):
     proxy: str | None
     structured_outputs: bool | None  # None: what the model table says; True for the embedded model
     function_calling: bool | None  # None: what the model table says
-    reasoning: bool | None  # None: what the model table says
+    reasoning: bool | Mapping[str, Any] | None  # None: what the model table says; a mapping is sent
     private: bool  # cache entries are kept apart by key
     cache_ttl: float | None  # seconds
     requests_per_minute: float | None
@@ -132,6 +131,7 @@ class GenerationOptions(ProviderOptions, ServerOptions, total=False):
 
     temperature: float | None
     max_tokens: int | None
+    reasoning: Mapping[str, Any] | None  # OpenRouter's word for it
 
 
 ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Unpack, cast
 
-from ..errors import LMConfigurationError, SettingsError, UnknownName
+from ..errors import LMConfigurationError, SettingsError
 from .credentials import credentials_in, secrets_of
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
 from .model_table import model_facts
@@ -168,7 +168,8 @@ class LM(HoldsSecrets):
         structured = options.pop("structured_outputs", None)
         put("structured_outputs", claim("structured_outputs", provider.prefix == "local" or structured))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
-        put("reasoning", claim("reasoning", options.pop("reasoning", None)))
+        is_sent = isinstance(options.get("reasoning"), Mapping)  # OpenRouter's word; else a claim about the model
+        put("reasoning", None if is_sent else claim("reasoning", options.pop("reasoning", None)))
         put("private", switch("private", options.pop("private", False)))
         ttl = options.pop("cache_ttl", None)
         put("cache_ttl", None if ttl is None else seconds("cache_ttl", ttl))
@@ -257,7 +258,8 @@ class LM(HoldsSecrets):
     @property
     def cache_marks(self) -> Sequence[Mapping[str, Any]]:
         """The messages that the provider is asked to cache."""
-        return thawed(dict(self.config).get(MARKS, ("[]", ())))
+        marks: list[Mapping[str, Any]] = thawed(dict(self.config).get(MARKS, ("[]", ())))
+        return marks
 
     def require_sendable(self, config: Mapping[str, Any]) -> None:
         """Check that a call's options get to its provider, and to those of its fallbacks.

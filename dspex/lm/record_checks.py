@@ -10,7 +10,7 @@ from ..errors import SettingsError
 
 _WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
 _NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
-_MAPPINGS = frozenset({"extra_body", "thinking", "reasoning", "chat_template_kwargs", "cache_control"})
+_MAPPINGS = frozenset({"extra_body", "thinking", "chat_template_kwargs", "cache_control"})
 _LISTS = frozenset({"cache_control_injection_points"})
 
 

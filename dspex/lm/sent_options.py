@@ -52,6 +52,7 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "parallel_tool_calls": "has no such switch",
     },
 }
+_CONFIG = "a call's config"
 _MOST_OF_ANTHROPIC = 16384  # max_tokens where none is given
 _REFUSED_BY_XAI = dict.fromkeys(("logprobs", "top_logprobs"), "gives none to DSPy's client, which leaves it out")
 
@@ -78,13 +79,13 @@ def known_to(provider: Provider) -> frozenset[str]:
     return (worded_by(provider) | more) - refused_by(provider).keys()
 
 
-def require_sendable(provider: Provider, model: str, options: Mapping[str, Any], where: str = "config") -> None:
+def require_sendable(provider: Provider, model: str, options: Mapping[str, Any], where: str = _CONFIG) -> None:
     """Check that each option gets to the provider as it is meant.
 
     Raises:
-        UnknownName: no provider has such an option.
+        UnknownName: LM() has no such option.
         LMConfigurationError: an option of LM() itself, or a member that is DSPex's own to write.
-        LMUnsupportedFeatureError: this provider has none, or not so.
+        LMUnsupportedFeatureError: this provider has none, or not so; or nobody has what a call's config names.
     """
     known = known_to(provider)
     for name, value in options.items():
@@ -144,7 +145,8 @@ def _refused(provider: Provider, model: str, name: str, where: str) -> Exception
         return _unsupported(provider, model, f"{name} would not be sent: {provider.prefix} {why}. {through}.")
     if name in GENERATION_OPTIONS:
         return _unsupported(provider, model, f"{provider.prefix} has no {name}; {through}.")
-    return unknown_option(name, known_to(provider), where)
+    unknown = unknown_option(name, known_to(provider), where)
+    return unknown if where != _CONFIG else _unsupported(provider, model, str(unknown))
 
 
 def unknown_option(name: str, known: Iterable[str], where: str) -> UnknownName:
@@ -162,5 +164,3 @@ def _is_so_anyway(provider: Provider, name: str, value: Any) -> bool:
 
 def _unsupported(provider: Provider, model: str, message: str) -> LMUnsupportedFeatureError:
     return LMUnsupportedFeatureError(message, model=model, provider=provider.id)
-
-

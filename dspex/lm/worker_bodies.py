@@ -16,8 +16,8 @@ from .dialects.cache_marks import marked
 from .record import LM
 from .sent_options import EXTRA, MARKS, RESERVED, ROUTING
 
-_BY_DSPY = frozenset({"logit_bias", "metadata", "verbosity", "moderation", "prediction"})
-_NESTED = "generationConfig"  # Gemini's: DSPy has written some of it
+_BY_DSPY = frozenset({"logit_bias", "verbosity", "moderation", "prediction"})
+_NESTED = ("generationConfig", "metadata")  # objects of which DSPy has written some
 
 
 def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,10 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any]) -> dic
     marks = given.get(MARKS) or marks
     if not (own or given or marks):
         return asked
-    theirs = {**{name: value for name, value in given.items() if name not in (EXTRA, MARKS)}, **(given.get(EXTRA) or {})}
+    theirs = {
+        **{name: value for name, value in given.items() if name not in (EXTRA, MARKS)},
+        **(given.get(EXTRA) or {}),
+    }
     for name in theirs:
         if name.casefold() in ROUTING | RESERVED and own.get(name) != theirs[name]:
             raise LMConfigurationError(
@@ -41,8 +44,9 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any]) -> dic
             )
     added = {name: value for name, value in own.items() if not (name in _BY_DSPY and name in asked)}
     added |= {name: value for name, value in theirs.items() if name != "provider" or name not in own}
-    if isinstance(added.get(_NESTED), Mapping) and isinstance(asked.get(_NESTED), Mapping):
-        added[_NESTED] = {**asked[_NESTED], **added[_NESTED]}
+    for name in _NESTED:
+        if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):
+            added[name] = {**asked[name], **added[name]}
     return marked({**asked, **added}, marks) if marks else {**asked, **added}
 
 

@@ -61,6 +61,8 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
     if given.get("user") is not None:
         payload["metadata"] = {"user_id": given["user"]}
     if members is not None:
+        if isinstance(members.get("metadata"), Mapping):  # beside the user's id, which stands there too
+            members["metadata"] = {**payload.get("metadata", {}), **members["metadata"]}
         payload |= members
         payload = marked(payload, given.get(MARKS) or ())
     return encode(payload)

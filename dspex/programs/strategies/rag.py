@@ -224,4 +224,5 @@ def _with_passages(made: Any, passages: list[Any]) -> Prediction:
         route=made.route,
         finish_reason=made.finish_reason,
         trace=made.trace,
+        logprobs=made.all_logprobs,
     )

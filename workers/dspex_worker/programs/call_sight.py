@@ -24,6 +24,7 @@ from ..wire import OverLimit, Unencodable, codec
 from .lm_answers import Entry
 from .lm_transport import LMCallOptions
 from .named_predictors import PredictorNames
+from .output_logprobs import parted
 from .wire_values import to_wire
 
 TOLD_MOST = 8 * 1024 * 1024  # bytes of one thing that the parent is told
@@ -177,7 +178,7 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         step: dict[str, Any] = {
             **begun.step,
             "inputs": _crossing({name: value for name, value in begun.inputs.items() if name not in _OPTIONS}),
-            "outputs": _crossing(dict(outputs.items())) if hasattr(outputs, "items") else {},
+            "outputs": _crossing(parted(outputs)[0]) if hasattr(outputs, "items") else {},
             "seconds": time.monotonic() - begun.began,
             "usage": _summed(begun.step["usage"]),
             "cached": bool(begun.step["cached"]),

@@ -17,6 +17,7 @@ from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
 from .exact_outputs import cleaned, exact, split
 from .modules import check_config
+from .output_logprobs import parted
 from .wire_values import to_wire
 
 Spec = Mapping[str, Any]
@@ -72,12 +73,15 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
         )
     completions = getattr(prediction, "completions", None)
     several = completions if completions is not None and len(completions) > 1 else ()
-    forms = [split(dict(one.items()), is_exact) for one in (prediction, *several)]
+    apart = [parted(one) for one in (prediction, *several)]
+    forms = [split(outputs, is_exact) for outputs, _ in apart]
     result: dict[str, Any] = {"outputs": forms[0][0]}
     if several:
         result["completions"] = [plain for plain, _ in forms[1:]]
     if any(objects for _, objects in forms):
         result["exact"] = [objects for _, objects in forms]
+    if any(logprobs for _, logprobs in apart):
+        result["logprobs"] = cleaned([logprobs or {} for _, logprobs in apart])
     return result
 
 
