@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 from .effects import Effects, ExchangeOutcome, Give
 from .exchange_services import ExchangeServices
 from .record import LM
+from .record_checks import are_points
 from .redaction import redact
 from .request import Request, silent
 from .response import note_truncation, opened
@@ -74,8 +75,7 @@ def _are_members(value: Any) -> bool:
     if not isinstance(value, Mapping) or len(value) > MEMBERS_MOST or not all(isinstance(name, str) for name in value):
         return False
     within, marks = value.get(EXTRA), value.get(MARKS)
-    are_marks = marks is None or (isinstance(marks, list) and all(isinstance(mark, Mapping) for mark in marks))
-    return are_marks and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
+    return are_points(marks) and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
 
 
 def _is_map(value: Any) -> bool:

@@ -376,7 +376,9 @@ class LM(HoldsSecrets):
             require_consistent(self.provider, self.model, self.options())
 
 
-_KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
+KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
+"""The options of `LM`, without their other names."""
+
 _DERIVED = frozenset({"config", "direct_options", "key_source", "provider", "name", "ref"})
 
 
@@ -386,12 +388,12 @@ def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[st
     others: dict[str, Any] = {}
     for option, value in options.items():
         name = ALIASES.get(option, option)
-        if name in _KNOWN:
+        if name in KNOWN:
             known[name] = value
         elif is_direct:
             others[option] = value
         else:
-            raise unknown_option(option, _KNOWN, "LM()")
+            raise unknown_option(option, KNOWN, "LM()")
     return known, others
 
 

@@ -11,7 +11,6 @@ from ..errors import SettingsError
 _WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
 _NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
 _MAPPINGS = frozenset({"extra_body", "thinking", "chat_template_kwargs", "cache_control"})
-_LISTS = frozenset({"cache_control_injection_points"})
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -41,8 +40,12 @@ def require_kinds(options: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name} must be a number, not {value!r}.", key=name)
         if name in _MAPPINGS and not isinstance(value, Mapping | None):
             raise SettingsError(f"{name} must be a mapping, not {value!r}.", key=name)
-        if name in _LISTS and not _are_mappings(value):
-            raise SettingsError(f"{name} must be a list of mappings, not {value!r}.", key=name)
+        if name == "cache_control_injection_points" and not are_points(value):
+            raise SettingsError(
+                f"{name} must be a list such as [{{'location': 'message', 'role': 'system'}}], with role or index, not "
+                f"{value!r}.",
+                key=name,
+            )
         if name == "logprobs" and not isinstance(value, bool | None):
             raise SettingsError(f"logprobs must be True or False, not {value!r}; top_logprobs says how many.", key=name)
         if name == "reasoning_effort" and not isinstance(value, str | None):
@@ -51,8 +54,21 @@ def require_kinds(options: Mapping[str, Any]) -> None:
             raise SettingsError(f"stop must be a text or a list of texts, not {value!r}.", key=name)
 
 
-def _are_mappings(value: Any) -> bool:
-    return value is None or (isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value))
+def are_points(value: Any) -> bool:
+    """Return whether it is a list of messages to be cached, each named by its role or its place; or None."""
+    return value is None or (isinstance(value, list | tuple) and all(map(_is_point, value)))
+
+
+def _is_point(point: Any) -> bool:
+    if not isinstance(point, Mapping):
+        return False
+    index = point.get("index")
+    return (
+        isinstance(point.get("role"), str | None)
+        and (index is None or type(index) is int)
+        and isinstance(point.get("location"), str | None)
+        and isinstance(point.get("control"), Mapping | None)
+    )
 
 
 def is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import LMConfigurationError, LMUnsupportedFeatureError, UnknownName
 from .lm_options import GENERATION_OPTIONS
 from .providers import Provider
+from .record_checks import are_points
 
 LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 """Options that decide about a call and never travel."""
@@ -99,6 +100,8 @@ def require_sendable(provider: Provider, model: str, options: Mapping[str, Any],
                 model=model,
                 provider=provider.id,
             )
+    if not are_points(options.get(MARKS)):
+        raise LMConfigurationError(f"{MARKS} holds what names no message.", model=model, provider=provider.id)
     if options.get(MARKS) and any(point.get("location", "message") != "message" for point in options[MARKS]):
         raise LMUnsupportedFeatureError(f"{MARKS} takes points whose location is 'message'.", model=model)
 

@@ -14,9 +14,10 @@ from typing import Any
 from ..errors import LMConfigurationError
 from .dialects.cache_marks import marked
 from .record import LM
-from .sent_options import EXTRA, MARKS, RESERVED, ROUTING
+from .sent_options import MARKS, RESERVED, ROUTING, members_in
 
-_BY_DSPY = frozenset({"logit_bias", "verbosity", "moderation", "prediction"})
+_DECIDING = ROUTING | {"provider"}
+
 _NESTED = ("generationConfig", "metadata")  # objects of which DSPy has written some
 
 
@@ -27,27 +28,31 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any]) -> dic
         LMConfigurationError: one of the worker's is not its to set.
     """
     own, marks = _of_record(lm)
-    marks = given.get(MARKS) or marks
     if not (own or given or marks):
         return asked
-    theirs = {
-        **{name: value for name, value in given.items() if name not in (EXTRA, MARKS)},
-        **(given.get(EXTRA) or {}),
-    }
-    for name in theirs:
-        if name.casefold() in ROUTING | RESERVED and own.get(name) != theirs[name]:
+    added = {**own}
+    if given:
+        marks = given.get(MARKS) or marks
+        added = _joined(lm, own, given)
+    for name in _NESTED:
+        if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):
+            added[name] = {**asked[name], **added[name]}
+    return marked({**asked, **added}, marks) if marks else {**asked, **added}
+
+
+def _joined(lm: LM, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both; what decides where a gateway asks stays as the record has it."""
+    kept = {name: value for name, value in own.items() if name in _DECIDING}
+    added = {**members_in(lm.provider, {**lm.options(), **given}), **kept}
+    for name in added:
+        if name.casefold() in ROUTING | RESERVED and name not in own:
             raise LMConfigurationError(
                 f"A worker's code may not set {name!r}: it would take another model than {lm.name!r}, or move the "
                 f"request. Give it to dspex.LM in the host.",
                 model=lm.model,
                 provider=lm.provider.id,
             )
-    added = {name: value for name, value in own.items() if not (name in _BY_DSPY and name in asked)}
-    added |= {name: value for name, value in theirs.items() if name != "provider" or name not in own}
-    for name in _NESTED:
-        if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):
-            added[name] = {**asked[name], **added[name]}
-    return marked({**asked, **added}, marks) if marks else {**asked, **added}
+    return added
 
 
 @functools.lru_cache(maxsize=256)

@@ -85,7 +85,7 @@ class Prediction(Generic[S_co]):
         put(self, "route", route)
         put(self, "finish_reason", finish_reason)
         put(self, "trace", tuple(trace))
-        put(self, "all_logprobs", logprobs)
+        put(self, "all_logprobs", tuple(logprobs))
 
     def __getattr__(self, name: str) -> Any:
         # Only for names that are no attribute: a field called `usage` is read as out["usage"].

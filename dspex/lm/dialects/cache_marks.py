@@ -35,8 +35,8 @@ def _wanted(rows: list[dict[str, Any]], points: Iterable[Mapping[str, Any]]) -> 
     for point in points:
         control, index = point.get("control") or _EPHEMERAL, point.get("index")
         for at, row in enumerate(rows):
-            is_meant = row["role"] == point.get("role") if index is None else at == int(index) % len(rows)
-            if is_meant and (index is None or -len(rows) <= int(index) < len(rows)):
+            is_meant = row["role"] == point.get("role") if index is None else at == index % len(rows)
+            if is_meant and (index is None or -len(rows) <= index < len(rows)):
                 found[at] = control
     return dict(sorted(found.items()))
 

@@ -192,6 +192,8 @@ def _reasoning(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> Non
     effort = request_options.effort(lm.provider, given.get("reasoning_effort"))
     if effort is None:
         return
+    if effort == "none" and lm.provider.always_reasons:
+        effort = "low"  # the nearest, as in DSPy
     form, off = lm.provider.reasoning, effort == "none"
     if form == "openrouter":
         payload["reasoning"] = {"enabled": False} if off else {"effort": effort}

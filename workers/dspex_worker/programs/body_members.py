@@ -12,7 +12,6 @@ from dspy.utils.exceptions import LMUnsupportedFeatureError
 
 from .dspy_parts import CLIENT_KEYS
 
-_BY_DSPY = frozenset({"logit_bias", "metadata", "verbosity", "moderation", "prediction"})  # as they are
 _OF_THE_CALL = frozenset({"model", "messages", "n", "num_generations", "rollout_id", "cache", "prompt_cache"})
 
 
@@ -25,7 +24,7 @@ def members_in(record: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
     worded = record.get("worded")
     if worded is None:
         return {}
-    apart = {*worded, *_BY_DSPY, *_OF_THE_CALL, *CLIENT_KEYS}
+    apart = {*worded, *_OF_THE_CALL, *CLIENT_KEYS}
     refused: Mapping[str, str] = record.get("refused") or {}
     for name in refused.keys() & options.keys():
         if options[name] is not None and options[name] is not (name == "parallel_tool_calls"):
