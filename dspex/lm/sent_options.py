@@ -55,7 +55,9 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
 }
 _CONFIG = "a call's config"
 _MOST_OF_ANTHROPIC = 16384  # max_tokens where none is given
-_REFUSED_BY_XAI = dict.fromkeys(("logprobs", "top_logprobs"), "gives none to DSPy's client, which leaves it out")
+_REFUSED_BY_XAI: Mapping[str, str] = dict.fromkeys(
+    ("logprobs", "top_logprobs"), "gives none to DSPy's client, which leaves it out"
+)
 
 
 @cache

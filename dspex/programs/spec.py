@@ -175,17 +175,13 @@ class ProgramSpec:
             UnknownName: it is named, and no configured LM has the name; or it has no such option as `config` names.
             SettingsError, LMConfigurationError, LMUnsupportedFeatureError: an option of `config` is not for this LM.
         """
-        lm = self._lm_named
-        config = self.config_given
-        return self._bound(lm, config) if config else lm
-
-    @property
-    def _lm_named(self) -> LM:
         only = self.lms.get(ONLY_PREDICTORS.get(self.module, "")) if self.lms else None
         own = only or self.lm
         if own is None:
-            return defaults.configured_lm(self.supervisor)
-        return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+            lm = defaults.configured_lm(self.supervisor)
+        else:
+            lm = defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+        return self._bound(lm, self.config_given) if self.config or scoped().config else lm
 
     def _bound(self, lm: LM, config: Mapping[str, Any]) -> LM:
         """Return the LM with what of the options becomes part of it; the same object as long as both are the same."""

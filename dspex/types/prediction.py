@@ -193,7 +193,8 @@ class Prediction(Generic[S_co]):
 def with_facts(prediction: Prediction[S_co], **facts: Any) -> Prediction[S_co]:
     """Return the same outputs with other facts of how they came about."""
     names = ("completions", "usage", "cached", "cost_usd", "route", "finish_reason", "trace")
-    known = {name: getattr(prediction, name) for name in names} | {"logprobs": prediction.all_logprobs}
+    known = {name: getattr(prediction, name) for name in names}
+    known["logprobs"] = prediction.all_logprobs
     return Prediction(prediction.to_dict(), **{**known, **facts})
 
 

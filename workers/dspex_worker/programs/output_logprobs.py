@@ -11,7 +11,7 @@ from typing import Any
 NAME = "logprobs"
 
 
-def parted(outputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def parted(outputs: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the outputs that are a program's own, and the log probabilities, None if there are none."""
     whole = dict(outputs.items())
     found = whole.get(NAME)
