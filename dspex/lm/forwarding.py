@@ -113,6 +113,7 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
     "instead_of": _is_text(NAME_MOST),
     "reason": _is_text(REASON_MOST),
     "members": _are_members,
+    "is_bare": _is_flag,
 }
 
 

@@ -46,6 +46,12 @@ def require_kinds(options: Mapping[str, Any]) -> None:
                 f"{value!r}.",
                 key=name,
             )
+        if name == "response_format" and not isinstance(value, Mapping | None):
+            raise SettingsError(
+                f"response_format must be a mapping such as {{'type': 'json_object'}}, not {value!r}; of a pydantic "
+                f"model {{'type': 'json_schema', 'json_schema': {{'name': ..., 'schema': M.model_json_schema()}}}}.",
+                key=name,
+            )
         if name == "logprobs" and not isinstance(value, bool | None):
             raise SettingsError(f"logprobs must be True or False, not {value!r}; top_logprobs says how many.", key=name)
         if name == "reasoning_effort" and not isinstance(value, str | None):

@@ -102,7 +102,7 @@ class RequestFactory:
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
         if dialect is not _EMBEDDINGS:
-            made_whole = with_members(lm, made_whole, given.get("members") or {})
+            made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
             body = encode(made_whole)
         key = None

@@ -27,6 +27,8 @@ ROUTING = frozenset(
     model_list api_base base_url""".split()
 )
 """Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere."""
+DECIDING = (ROUTING | {"provider"}) - {"model", "api_base", "base_url"}
+"""The members that say where a gateway asks: of the host's record alone, for whoever asks by it."""
 RESERVED = frozenset({"model", "messages", "contents", "stream", "stream_options", "n"})
 _WORDED = frozenset(
     """temperature max_tokens max_completion_tokens top_p seed frequency_penalty presence_penalty stop logprobs

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lm.record import LM
-from ..lm.sent_options import EXTRA, HEADERS, ROUTING
-
-_OF_RECORDS = (ROUTING | {"provider"}) - {"model", "api_base", "base_url"}
+from ..lm.sent_options import DECIDING, EXTRA, HEADERS
 
 
 def bound_lm(lm: LM, config: Mapping[str, Any]) -> LM:
@@ -46,5 +44,5 @@ def _with(lm: LM, options: Mapping[str, Any], headers: Mapping[str, str]) -> LM:
 
 def _is_of_records(name: str, value: Any) -> bool:
     if name == EXTRA:
-        return isinstance(value, Mapping) and any(member in _OF_RECORDS for member in value)
-    return name in _OF_RECORDS or name in HEADERS
+        return isinstance(value, Mapping) and any(member in DECIDING for member in value)
+    return name in DECIDING or name in HEADERS

@@ -68,6 +68,19 @@ def test_the_users_code_may_not_move_a_request(sup: dspex.Supervisor, cls: str) 
             assert _body(allowed)["models"] == ["dear"]
 
 
+def test_an_lm_of_the_users_code_has_the_codes_options_and_the_hosts_places(sup: dspex.Supervisor) -> None:
+    """process: its own model's connection, without the options that the host has for that model's answers"""
+    with _fake(top_k=9, provider={"only": ["azure"]}, extra_body={"x": 1, "models": ["a"]}) as lm:
+        program = dspex.predictor(f"{OWN}:OwnLM", "question -> answer", lm=lm, supervisor=sup, min_p=0.1)
+        other = program.using(lm="openai/gpt-4o-mini")
+        dspex.configure(lms={"strong": lm})
+        for asking in (program, other):
+            asking(question="q")
+            body = _body(lm)
+            assert (body["min_p"], body["provider"], body["models"]) == (0.1, {"only": ["azure"]}, ["a"])
+            assert not body.keys() & {"top_k", "x"}
+
+
 def test_an_option_that_dspy_would_lose_is_refused_in_the_users_code_too(sup: dspex.Supervisor) -> None:
     """process: before anything is sent"""
     with _fake("anthropic/m") as lm:

@@ -73,8 +73,9 @@ def lm_call(asked: LMCallOptions) -> Generator[None]:
 class ParentTransport:
     """lm15's synchronous transport: `stream(request)` gives a response whose chunks come from the parent."""
 
-    def __init__(self, ref: str, *, timeout: float | None, cache: bool) -> None:
+    def __init__(self, ref: str, *, timeout: float | None, cache: bool, is_bare: bool = False) -> None:
         self._ref = ref
+        self._is_bare = is_bare  # without the options that the parent has for the LM's answers
         self._timeout = timeout
         self._cache = cache
 
@@ -120,6 +121,7 @@ class ParentTransport:
             "instead_of": asked.turn.instead_of,
             "reason": asked.turn.reason,
             **({"members": asked.members} if asked.members else {}),
+            **({"is_bare": True} if self._is_bare else {}),
         }
 
 

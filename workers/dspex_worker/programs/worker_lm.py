@@ -92,7 +92,10 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     """Return an LM whose requests go through the parent."""
     model = str(record["model"])
     transport = ParentTransport(
-        str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
+        str(record["ref"]),
+        timeout=record.get("timeout"),
+        cache=bool(record.get("cache", True)),
+        is_bare=bool(record.get("is_bare")),
     )
     if not HAS_LM15:
         return _chat_lm(record, ChatRequests(record, transport))
