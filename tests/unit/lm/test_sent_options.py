@@ -117,6 +117,14 @@ def test_members_of_the_body_arrive_as_they_are(
     assert "extra_body" not in _body(lm)
 
 
+def test_a_settings_table_is_refused_with_its_key() -> None:
+    """unit: like every setting that cannot be"""
+    for options in ({"seed": 1}, {"foo_bar": 1}, {"extra_body": {"model": "x"}}):
+        with pytest.raises(SettingsError) as caught:
+            lm_of_table({"model": "anthropic/m", **options}, "lms.cheap")
+        assert str(caught.value.key).startswith("lms.cheap")
+
+
 def test_openrouters_reasoning_is_spelled_as_it_wants_it(fake: Fake, client: LMClient) -> None:
     """collaboration: the level, and the switch"""
     lm = fake(["a", "b"], model="openrouter/openai/gpt-5", reasoning_effort="low")
