@@ -13,9 +13,11 @@ from ..errors import InvalidInput
 from .effects import Effects, ExchangeOutcome, Give
 from .exchange_services import ExchangeServices
 from .record import LM
+from .record_checks import are_points
 from .redaction import redact
 from .request import Request, silent
 from .response import note_truncation, opened
+from .sent_options import EXTRA, MARKS
 from .usage import Account, UsageMeter
 
 # What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
@@ -27,6 +29,7 @@ NAME_MOST = 500  # characters
 URL_MOST = 64 * 1024
 REASON_MOST = 64 * 1024
 HEADERS_MOST = 200
+MEMBERS_MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,19 @@ def _are_headers(value: Any) -> bool:
     )
 
 
+def _are_members(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or len(value) > MEMBERS_MOST or not all(isinstance(name, str) for name in value):
+        return False
+    within, marks = value.get(EXTRA), value.get(MARKS)
+    return are_points(marks) and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
 def _is_flag(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
@@ -96,6 +112,8 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
     "timeout": _is_span,
     "instead_of": _is_text(NAME_MOST),
     "reason": _is_text(REASON_MOST),
+    "members": _are_members,
+    "is_bare": _is_flag,
 }
 
 

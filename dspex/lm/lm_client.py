@@ -121,7 +121,8 @@ class LMClient:
         """Carry out a worker's HTTP request: first {"status", "headers", "cached"}, then the body's parts.
 
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
-        "timeout", "cache": bool, "candidate": int}; `candidate` tells the n requests of one call with n > 1 apart.
+        "timeout", "cache": bool, "candidate": int, "members": {...}, "is_bare": bool}; `candidate` tells the n requests
+        of one call with n > 1 apart; for the last two see `worker_bodies`.
         "has_alternative" says that a fallback can be asked instead, "instead_of" that this is one (with "reason").
         A refusal by status is a response like any other. Closing the iterator closes the connection.
 

@@ -64,7 +64,14 @@ class Services:
         record = dict(_described(lm))
         if lm.fallbacks:
             record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
-        return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
+        if not lm.direct:
+            return record
+        return {
+            **record,
+            "api_key": lm.api_key,
+            "headers": dict(lm.headers),
+            "direct_options": dict(lm.direct_options),
+        }
 
     def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""

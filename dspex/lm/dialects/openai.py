@@ -91,6 +91,7 @@ def answer(lm: LM, body: bytes) -> Answer:
         usage=usage(data.get("usage")),
         tool_calls=calls,
         reasoning=str(thought) if thought else None,
+        logprobs=_logprobs(choice) if choice.get("logprobs") else None,
     )
 
 
@@ -149,6 +150,11 @@ def _details(given: Any, names: Mapping[str, str]) -> Details:
     return [(name, given.get(key)) for name, key in names.items()] if isinstance(given, dict) else ()
 
 
+def _logprobs(choice: Mapping[str, Any]) -> list[Any] | None:
+    found = as_object(choice.get("logprobs")).get("content")
+    return found if isinstance(found, list) else None
+
+
 class _OpenAIStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.model = str(payload.get("model") or self.model)
@@ -157,6 +163,8 @@ class _OpenAIStream(StreamReader):
             raise complaint.error(self.lm)
         choice = as_object((choices or [{}])[0])
         self._delta(as_object(choice.get("delta")))
+        if choice.get("logprobs") and (found := _logprobs(choice)):
+            self.logprobs += found
         if choice.get("finish_reason"):
             self._finished(_finish(choice["finish_reason"]))
         if isinstance(payload.get("usage"), dict):  # some servers send it with each event: it ends nothing

@@ -25,6 +25,7 @@ from ...events import Name
 from ...lm.record import thinks
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
+from ...types.logprobs import Logprobs, logprobs_of
 from ...types.prediction import Prediction
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
@@ -42,7 +43,7 @@ class LanguageModel(Protocol):
     @property
     def n(self) -> int: ...
     @property
-    def structured_outputs(self) -> bool: ...
+    def structured_outputs(self) -> bool | None: ...
     @property
     def supports_schema(self) -> bool: ...
     @property
@@ -100,6 +101,12 @@ class NativePredictor:
             return self.config
         is_fixed = getattr(self.lm, "is_temperature_fixed", False) or thinks(self.config)
         return self.config if is_fixed else {**self.config, "temperature": TEMPERATURE_OF_SEVERAL}
+
+    @cached_property
+    def asks_logprobs(self) -> bool:
+        """Whether the log probabilities of the answers' tokens are asked for."""
+        asked = self.config.get("logprobs")
+        return bool(asked if asked is not None else dict(getattr(self.lm, "config", ())).get("logprobs"))
 
     @cached_property
     def compiled(self) -> CompiledSignature:
@@ -228,6 +235,7 @@ class NativePredictor:
             cached=total.is_cached,
             cost_usd=total.cost,
             finish_reason=_finish_reason(answer.completion),
+            logprobs=_logprobs(answer.completion, len(outputs)) if self.asks_logprobs else (),
         )
 
     def _question(self, call: _Call, compiled: CompiledSignature) -> _Question:
@@ -303,6 +311,12 @@ def _finish_reason(completion: ReadableCompletion) -> str:
     """Return why the first answer ended; "" where whoever completes it does not say."""
     reasons: Sequence[str] = getattr(completion, "finish_reasons", ())
     return reasons[0] if reasons else ""
+
+
+def _logprobs(completion: ReadableCompletion, count: int) -> list[Logprobs]:
+    """Return the log probabilities of each answer; without tokens where the provider gave none, as in DSPy."""
+    given: Sequence[Any] = getattr(completion, "logprobs", ())
+    return [logprobs_of(given[at] if at < len(given) else None) for at in range(count)]
 
 
 def default_adapter(lm: LanguageModel) -> str:

@@ -112,7 +112,7 @@ class CallLMs:
         for record in self._own:
             if lm.model == record.get("named"):
                 limit = record["max_tokens"] if lm.model.startswith("local/") else None  # which it never is without
-                return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}}
+                return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}, "is_bare": True}
         return None
 
     def _described(self, lm: UserLM, clients: Mapping[str, Any]) -> Record:

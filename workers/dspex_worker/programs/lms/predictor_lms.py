@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import wraps
 from typing import Any
 
@@ -50,5 +51,7 @@ def _is_temperature_fixed(lm: Any, config: dict[str, Any]) -> bool:
     lms: CallLMs | None = dspy.settings.get(LMS)
     asked = lm if lms is None or not is_of_user(lm) else lms.carrier(lm, config)  # it may only bear a configured name
     options = {**(getattr(lm, "kwargs", None) or {}), **config}
-    is_fixed = isinstance(asked, FallbackLM) and asked.is_temperature_fixed
+    thinking = options.get("thinking")
+    thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    is_fixed = thinks or (isinstance(asked, FallbackLM) and asked.is_temperature_fixed)
     return is_fixed or options.get("reasoning_effort") not in (None, "none")

@@ -12,6 +12,7 @@ from ...failure import Failure
 from ...user_calls import ROLES
 from ..calls.call_context import running
 from ..values.output_encoder import split
+from ..values.output_logprobs import parted
 from ..values.wire_values import to_wire
 from .metric_scores import BadMetric, Metric, Score
 
@@ -27,7 +28,7 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
         values = dict(zip(ROLES, given, strict=False))
         sent = {"id": ident, "given": len(given), **_named_example(values["example"])}
         if hasattr(values["prediction"], "items"):
-            sent["prediction"], sent["objects"] = split(values["prediction"], context.is_trusted)
+            sent["prediction"], sent["objects"] = split(parted(values["prediction"])[0], context.is_trusted)
         else:  # a module may give a text or nothing; SIMBA gives None where the program failed
             sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):
@@ -62,7 +63,7 @@ def _traced(trace: Any, *, in_full: bool, is_exact: bool) -> list[Any] | None:
 
 def _step(predictor: Any, inputs: Any, outputs: Any, *, is_exact: bool) -> list[Any]:
     given, given_objects = _crossing(dict(inputs), is_exact)
-    made, made_objects = _crossing(dict(outputs.items()) if hasattr(outputs, "items") else {}, is_exact)
+    made, made_objects = _crossing(parted(outputs)[0] if hasattr(outputs, "items") else {}, is_exact)
     return [_about(predictor), given, made, [given_objects, made_objects]]
 
 

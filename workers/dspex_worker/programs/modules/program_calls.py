@@ -14,6 +14,7 @@ from ..calls.call_histories import CallHistories
 from ..dspy_errors import failure_of, invalid_input
 from ..observing.call_observer import CallObserver
 from ..values.output_encoder import cleaned, exact, split
+from ..values.output_logprobs import parted
 from ..values.wire_values import to_wire
 from .awaited_programs import result_from
 from .built_program import BuiltProgram
@@ -73,12 +74,15 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
         )
     completions = getattr(prediction, "completions", None)
     several = completions if completions is not None and len(completions) > 1 else ()
-    forms = [split(dict(one.items()), is_exact) for one in (prediction, *several)]
+    apart = [parted(one) for one in (prediction, *several)]
+    forms = [split(outputs, is_exact) for outputs, _ in apart]
     result: dict[str, Any] = {"outputs": forms[0][0]}
     if several:
         result["completions"] = [plain for plain, _ in forms[1:]]
     if any(objects for _, objects in forms):
         result["exact"] = [objects for _, objects in forms]
+    if any(logprobs for _, logprobs in apart):
+        result["logprobs"] = cleaned([logprobs or {} for _, logprobs in apart])
     return result
 
 

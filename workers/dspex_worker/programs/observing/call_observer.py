@@ -23,6 +23,7 @@ from ...failure import Failure
 from ...wire import OverLimit, Unencodable, codec
 from ..lms.lm_answers import Entry
 from ..lms.lm_transport import LMCallOptions
+from ..values.output_logprobs import parted
 from ..values.wire_values import to_wire
 from .predictor_paths import PredictorPaths
 
@@ -177,7 +178,7 @@ class CallObserver(BaseCallback):  # type: ignore[misc]
         step: dict[str, Any] = {
             **begun.step,
             "inputs": _crossing({name: value for name, value in begun.inputs.items() if name not in _OPTIONS}),
-            "outputs": _crossing(dict(outputs.items())) if hasattr(outputs, "items") else {},
+            "outputs": _crossing(parted(outputs)[0]) if hasattr(outputs, "items") else {},
             "seconds": time.monotonic() - begun.began,
             "usage": _summed(begun.step["usage"]),
             "cached": bool(begun.step["cached"]),
