@@ -123,13 +123,13 @@ class LMClient:
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
         "timeout", "cache": bool, "candidate": int}; `candidate` tells the n requests of one call with n > 1 apart.
         "has_alternative" says that a fallback can be asked instead, "instead_of" that this is one (with "reason").
-        A refusal by status is a response like any other. Closing the iterator closes the connection.
+        Closing the iterator closes the connection.
 
         Raises:
             UnknownName: an LM that was not registered.
             LMConfigurationError: a URL or a model that is not the LM's own.
             LMTransportError, LMTimeoutError: no answer came.
-            LMError: the provider refused inside a 2xx response, or sent no answer.
+            LMError: the provider refused, by a status or inside a 2xx response, or sent no answer.
             BudgetExceeded: the budget of an account that counts it is spent.
         """
         return self._blocking.iterate(self._relayed(request, deadline, origin))

@@ -292,6 +292,8 @@ def _lm_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of an LM's error, each of its own type: `retry_after` may become somebody's wait."""
     given = {name: facts[name] for name in _LM_TEXTS if isinstance(facts.get(name), str)}
     known: dict[str, Any] = {name: text[:NAME_MOST] for name, text in given.items()}
+    if isinstance(words := facts.get("provider_message"), str):
+        known["provider_message"] = words[:MESSAGE_MOST]
     status, wait = facts.get("status"), facts.get("retry_after")
     if type(status) is int and 0 <= status <= STATUS_MOST:
         known["status"] = status

@@ -116,7 +116,13 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
     kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
-    return Failure(kind, without(str(error.message), secrets), **facts)
+    message = without(str(error.message), secrets)
+    if isinstance(error, dspy_errors.LMProviderError) and not isinstance(error.__cause__, Failure):
+        # Of a provider that this process asked itself (direct=True): its words may quote the prompt.
+        facts["provider_message"] = message
+        told = f" (HTTP {error.status})" if error.status else ""
+        message = f"The provider refused the request{told}; its words are in the error's `provider_message`."
+    return Failure(kind, message, **facts)
 
 
 def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
