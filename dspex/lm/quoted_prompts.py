@@ -1,8 +1,8 @@
 """Cut what a provider quotes of a request out of its error's text (RULES X3). Pure; runs only when a request failed.
 
 A message is shown up to the first place that repeats the prompt: some words in a row, a name, a quoted word, an odd
-word, and each of these escaped or encoded. All that the provider said stays in the error's `provider_message`. A body
-that is too long to be searched within a moment counts as quoted.
+word, and each of these escaped or encoded. All that the provider said stays in the error's `provider_message`. Of a
+request that is too long to be searched within a moment, only what consists of common words is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ from ..errors import LMError
 
 SEARCHED_MOST = 512 * 1024  # bytes of a request's body; some 40 ms
 SHORT_PROMPT = 2_000  # words; in a longer one any three common words stand in a row somewhere
+_COMMON = frozenset(
+    """a above actual allowed amount an and api are at available be been body but by bytes can cannot characters content
+    context error exceed exceeded exceeds for from given greater has have however http in increase input invalid is it
+    its kb larger length less limit long longer max maximum may mb message messages model most must new no not of on
+    only or output over please prompt reduce request requested requests resulted s set should shorten size smaller
+    supports text than that the this to token tokens too total try up use used using was which window with you your
+    completion entity payload bad large upstream gateway server service unavailable timeout code failed""".split()
+)
+_NUMBER_MOST = 8  # digits
 _PROMPTS = ("messages", "system", "prompt", "input", "instructions", "contents", "systemInstruction", "tools")
 _NO_PROMPT = frozenset(("role", "type", "model", "id", "name", "tool_call_id", "mime_type", "media_type", "required"))
 _HIDDEN = "…; the rest quotes the request: see `provider_message`"
@@ -46,7 +55,7 @@ def without_quotes(error: LMError, body: bytes) -> LMError:
 
 def _first_quote(message: str, body: bytes) -> int | None:
     if len(body) > SEARCHED_MOST:
-        return 0
+        return None if all(map(_is_common, _WORD.findall(message.lower()))) else 0
     prompt = _Prompt(body)
     found = list(prompt.quotes(message))
     if found:
@@ -111,6 +120,10 @@ class _Prompt:
         if len(pair) < 2 or not all(word[0][0].isupper() and word[0][1:].islower() for word in pair):
             return False
         return pair[1].start() == pair[0].end() + 1 and self._has(message[pair[0].start() : pair[1].end()].lower())
+
+
+def _is_common(word: str) -> bool:
+    return word in _COMMON or (word.isdecimal() and len(word) <= _NUMBER_MOST)
 
 
 def _texts(value: Any, depth: int) -> Iterator[str]:

@@ -23,7 +23,7 @@ MESSAGE_MOST = 16 * 1024  # characters; twice what a worker sends
 STATUS_MOST = 999
 WAIT_MOST = 7 * 86400.0  # seconds
 _LM_TEXTS = ("code", "model", "provider", "provider_code", "request_id")
-_LM_FACTS = (*_LM_TEXTS, "status", "retry_after")
+_LM_FACTS = (*_LM_TEXTS, "status", "retry_after", "provider_message")
 _PLAIN = {  # classes that take a message and only these facts
     "SettingsError": ("key",),
     "InvalidInput": ("field",),

@@ -137,7 +137,7 @@ def _fault(error: Any, outer: Mapping[str, Any]) -> Fault:
 
 def _upstream(layers: list[Mapping[str, Any]]) -> Fault | None:
     """Return what the provider behind a gateway said, where the gateway passes that on (OpenRouter)."""
-    kept = next((layer["metadata"] for layer in layers if isinstance(layer.get("metadata"), dict)), {})
+    kept: dict[str, Any] = next((layer["metadata"] for layer in layers if isinstance(layer.get("metadata"), dict)), {})
     raw = kept.get("raw")
     return fault_of(raw.encode("utf-8", "replace")) if isinstance(raw, str) and raw and not _is_nested(raw) else None
 

@@ -183,11 +183,12 @@ def _forwarded(client: LMClient, lm: LM, messages: list[dict[str, Any]]) -> None
     list(client.forward(request))
 
 
-def test_words_that_quote_nothing_are_shown(fake: Fake, client: LMClient) -> None:
-    """collaboration: and of a prompt that is too long to be searched, none."""
+@pytest.mark.parametrize("content", [SECRET, "x " * SEARCHED_MOST])
+def test_words_that_quote_nothing_are_shown(content: str, fake: Fake, client: LMClient) -> None:
+    """collaboration: of a prompt that is too long to be searched, common words."""
     said = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens"
-    for content, is_shown in ((SECRET, True), ("x " * SEARCHED_MOST, False)):
-        lm = fake([FakeReply(status=400, error=said)], retries=0)
+    for message, is_shown in ((said, True), (f"{said} of Walrus", len(content) < SEARCHED_MOST)):
+        lm = fake([FakeReply(status=400, error=message)], retries=0)
         with pytest.raises(LMContextWindowExceededError) as caught:
             client.complete(lm.lm, [{"role": "user", "content": content}])
-        assert (said in str(caught.value)) is is_shown and caught.value.provider_message == said
+        assert (said in str(caught.value)) is is_shown and caught.value.provider_message == message

@@ -46,6 +46,9 @@ _NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
+WORDS = "provider_message"  # the fact with a provider's own words
+
+
 class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
     """The parent refused an LM request for a reason DSPy has no class for (a budget, a record it does not know)."""
 
@@ -97,7 +100,9 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
     if cls is None:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
-    return cls(message=failure.message, **facts)
+    made = cls(message=failure.message, **facts)
+    made.provider_message = failure.facts.get(WORDS)  # what may quote the prompt stays out of the message
+    return made
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") -> Failure:
@@ -117,9 +122,11 @@ def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
     kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
     message = without(str(error.message), secrets)
-    if isinstance(error, dspy_errors.LMProviderError) and not isinstance(error.__cause__, Failure):
+    if hasattr(error, WORDS):
+        facts[WORDS] = getattr(error, WORDS)
+    elif isinstance(error, dspy_errors.LMProviderError):
         # Of a provider that this process asked itself (direct=True): its words may quote the prompt.
-        facts["provider_message"] = message
+        facts[WORDS] = message
         told = f" (HTTP {error.status})" if error.status else ""
         message = f"The provider refused the request{told}; its words are in the error's `provider_message`."
     return Failure(kind, message, **facts)
