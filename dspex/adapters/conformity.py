@@ -31,6 +31,8 @@ def conforms(value: Any, annotation: Any) -> bool:
         return isinstance(value, origin) and (not arguments or all(conforms(item, arguments[0]) for item in value))
     if annotation is None or annotation is type(None):
         return value is None
+    if annotation is Any:  # a class, since Python 3.11
+        return True
     return _is_of_class(value, annotation) if origin is None and isclass(annotation) else True
 
 
@@ -47,7 +49,7 @@ def _has_entries(value: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def _is_of_class(value: Any, kind: Any) -> bool:
-    if typing.is_typeddict(kind):
+    if issubclass(kind, dict) and hasattr(kind, "__total__"):  # a TypedDict, of typing or of typing_extensions
         return isinstance(value, dict)
     if hasattr(kind, "__get_pydantic_core_schema__") and not hasattr(kind, "model_fields"):
         return True  # a type that makes what it likes

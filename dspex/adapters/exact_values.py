@@ -31,6 +31,19 @@ _SEQUENCES: Final[dict[str, Callable[[Any], Any]]] = {
     "set": set,
     "frozenset": frozenset,
 }
+
+
+def _by_pydantic(kind: Any) -> Callable[[str], Any]:
+    """Return what reads a text as pydantic does: with a time zone of its own class."""
+
+    def read(text: str) -> Any:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(kind).validate_python(text)
+
+    return read
+
+
 _SCALARS: Final[dict[str, Callable[[str], Any]]] = {
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
@@ -40,6 +53,8 @@ _SCALARS: Final[dict[str, Callable[[str], Any]]] = {
     "UUID": uuid.UUID,
     "complex": complex,
     "PosixPath": pathlib.Path,
+    "pydantic datetime": _by_pydantic(datetime.datetime),
+    "pydantic time": _by_pydantic(datetime.time),
 }
 
 
@@ -180,6 +195,8 @@ def _model(inside: Any, known: KnownClasses, depth: int) -> Any:
     typed = {each: _as_member(members[each], values[each], fields[each].annotation) for each in fields}
     put(made, "__dict__", typed)
     put(made, "__pydantic_fields_set__", {str(member) for member in given})
+    if getattr(kind, "__pydantic_root_model__", False):  # it has no room for these
+        return made
     put(made, "__pydantic_extra__", None if extra is None else _values(extra, known, depth))
     put(made, "__pydantic_private__", None if private is None else _values(private, known, depth))
     return made

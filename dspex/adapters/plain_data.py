@@ -15,6 +15,8 @@ _EXACT: Final = frozenset({type(None), bool, float, str, bytes})
 def is_plain(value: Any) -> bool:
     """Whether the value is plain already, all the way down."""
     kind = type(value)
+    if kind is str:
+        return value.isascii() or _is_unicode(value)
     if kind in _EXACT:
         return True
     if kind is int:
@@ -22,8 +24,26 @@ def is_plain(value: Any) -> bool:
     if kind is list:
         return all(map(is_plain, value))
     if kind is dict:
-        return all(type(key) is str for key in value) and all(map(is_plain, value.values()))
+        return all(type(key) is str and is_plain(key) for key in value) and all(map(is_plain, value.values()))
     return False
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no message can hold
+        return False
+    return True
+
+
+def is_json(value: Any) -> bool:
+    """Whether the value is plain and without bytes: specs are named by the digest of their JSON."""
+    kind = type(value)
+    if kind is list:
+        return all(map(is_json, value))
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(is_json, value.values()))
+    return kind is not bytes and is_plain(value)
 
 
 def to_wire(value: Any, path: str = "value") -> Any:

@@ -9,6 +9,8 @@ from typing import Any, Final, get_origin
 from ..signatures.annotations import classes_in, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
+from ..signatures.wire_form import IMPORTED
+from ..types.dspy_objects import dspy_type_name
 
 _NATIVE_INPUTS: Final = frozenset(
     {
@@ -22,6 +24,9 @@ _CALLS: Final = "dspy.ToolCalls"
 def unsupported_reason(sig: Signature) -> str | None:
     """Return why this signature needs a worker; None when it does not. Checks that every class has a schema, too."""
     for field in sig.fields.values():
+        own = next((kind for kind in classes_in(field.annotation) if hasattr(kind, IMPORTED)), None)
+        if own is not None:
+            return f"the type of {field.name!r} is {getattr(own, IMPORTED)}, which only workers import"
         kinds = [_base_name(kind) for kind in _dspy_types_in(field.annotation, set())]
         if not kinds:
             continue
@@ -54,7 +59,7 @@ def holds_dspy_types(field: Field) -> bool:
 
 
 def _base_name(kind: Any) -> str:
-    return str(kind.dspy_name).partition("[")[0]
+    return str(dspy_type_name(kind)).partition("[")[0]
 
 
 def _is_code(annotation: Any) -> bool:
@@ -63,7 +68,7 @@ def _is_code(annotation: Any) -> bool:
 
 def _dspy_types_in(annotation: Any, seen: set[type]) -> Iterator[Any]:
     for kind in classes_in(annotation):
-        if is_dspy_type(kind):
+        if dspy_type_name(kind) is not None:
             yield kind
         elif hasattr(kind, "model_fields") and kind not in seen:
             seen.add(kind)

@@ -11,12 +11,12 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from dspex_worker.types.annotation_facts import is_rich
+from dspex_worker.types.annotation_facts import classes_in, is_rich
 
 from ..errors import AdapterParseError, InvalidInput, UnknownName
 from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.described_types import is_described
-from ..signatures.field import Field
+from ..signatures.field import MISSING, Field
 from ..signatures.signature import Signature
 from ..types.dspy_objects import value_here
 from ..types.parse_budget import CHARS_MOST, ParseBudget, begin, end
@@ -78,10 +78,10 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     checks = sig.derive("input_checks", _input_checks)
     made = CrossedInputs(typed, {}, {})
     for name, value in typed.items():
-        if type(value) is str or is_plain(value):
+        if is_plain(value):
             made.plain[name] = value
-        elif checks[name].crosses_as_data:
-            made.plain[name] = to_wire(value, name)
+        elif checks[name].crosses_as_data and is_plain(data := to_wire(value, name)):
+            made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}
         else:
@@ -162,9 +162,11 @@ class _OutputReader:
         Raises:
             AdapterParseError: it does not fit.
         """
-        if value is None or self.field.annotation is str or self._is_worker_type:
+        if value is None or self.field.annotation is str or self._is_worker_type or self._is_default(value):
             return value
         try:
+            if conforms(value, self.field.annotation):  # True for Literal[1], say, is what DSPy gives
+                return value
             return self._parser.validated(value)
         except UNREADABLE as error:
             raise self._misfit(budget) from error
@@ -179,10 +181,19 @@ class _OutputReader:
             if self._known is None:
                 return self.of_data(plain_of(form), budget)
             value = value_of(form, self._known)
-            is_made = conforms(value, self.field.annotation) and not _is_json(form)
-            return value if is_made else self._parser.validated(value)
+            if (conforms(value, self.field.annotation) and not _is_json(form)) or self._is_default(value):
+                return value
+            made = self._parser.validated(value)
+            if not conforms(made, self.field.annotation):  # pydantic takes an object of the class as it is
+                raise self._misfit(budget)
+            return made
         except UNREADABLE as error:
             raise self._misfit(budget) from error
+
+    def _is_default(self, value: Any) -> bool:
+        """Whether this is what an answer that left the field out gives: of whatever type, as in DSPy."""
+        default = self.field.default
+        return default is not MISSING and type(value) is type(default) and bool(value == default)
 
     def _misfit(self, budget: ParseBudget) -> AdapterParseError:
         why = f": {budget.refusal}" if budget.refusal else "."
@@ -231,7 +242,12 @@ class _InputCheck:
     @functools.cached_property
     def crosses_as_data(self) -> bool:
         """Whether a worker makes the very value again from its plain form: its classes say all in their schemas."""
-        return self.validate is not None and not self.is_history and is_described(self.field.annotation)
+        return self.validate is not None and not self._holds_history and is_described(self.field.annotation)
+
+    @property
+    def _holds_history(self) -> bool:
+        """Whether conversations are among its values: any value may be in their turns."""
+        return any(getattr(kind, "dspy_name", "") == "dspy.History" for kind in classes_in(self.field.annotation))
 
     def _typed(self, value: Any) -> Any:
         assert self.validate is not None

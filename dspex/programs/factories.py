@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from ..errors import InvalidInput, SettingsError, SignatureError
 from ..services.tools import named
@@ -16,6 +16,7 @@ from ..signatures.signature import Signature, signature
 from .chain_comparison import ChainComparison
 from .kinds import MadeOptions, ModuleOptions, StrategyOptions, module_of, require_options
 from .module import own_module
+from .named_signatures import signature_for
 from .program import Program
 from .routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
     from .program_options import CallConfig
     from .routing import Implementation
 
-    Described = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
-    Asked = Program[S] | Optimized[S] | type[S] | Signature | str | Mapping[str, Any]
+    Described: TypeAlias = type[S] | Signature | str | Mapping[str, Any]  # of `class QA(dspex.Signature)`, checkers see the class
+    Asked: TypeAlias = Program[S] | Optimized[S] | type[S] | Signature | str | Mapping[str, Any]
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _with_kind(make: F) -> F:
+def _with_kind(make: Callable[..., Any]) -> Callable[..., Any]:
     """Let a call without a kind or a signature be told the right one, in the place of Python's TypeError."""
 
     @functools.wraps(make)
@@ -45,10 +43,9 @@ def _with_kind(make: F) -> F:
             raise _misplaced(kind)
         return make(*arguments, **options)
 
-    return cast(F, checked)
+    return checked
 
 
-@_with_kind
 def predictor(
     kind: str,
     what: Asked[S],
@@ -83,7 +80,8 @@ def predictor(
     """
     module = module_of(kind)
     require_options(module, options)
-    program = _made(module, what, options)
+    asked = signature_for(what, supervisor) if isinstance(what, str) else what
+    program = _made(module, asked, options)
     how = {
         "lm": lm,
         "lms": lms,
@@ -114,6 +112,10 @@ def _misplaced(kind: Any) -> SettingsError:
         f"'chain_of_thought', 'react' and others.",
         key="what" if is_kind else "kind",
     )
+
+
+if not TYPE_CHECKING:  # a decorator would hide from checkers that the signature types the program
+    predictor = _with_kind(predictor)
 
 
 def chain_of_thought(sig: Described[S], **options: Unpack[ModuleOptions]) -> Program[S]:

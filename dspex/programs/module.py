@@ -20,8 +20,9 @@ from ..errors import InvalidInput, UnknownName
 from ..services.code import VALUE, SentCode, import_path_of
 from ..services.code_versions import version_of
 from ..services.tools import named
-from ..signatures.signature import Signature, signature
+from ..signatures.signature import Signature
 from .module_program import OPEN, ModuleProgram
+from .named_signatures import signature_for
 
 if TYPE_CHECKING:
     from ..adapters.adapter_names import Adapter
@@ -72,7 +73,7 @@ def module(
         EncodeError, FrameTooLarge: what is sent by value cannot be pickled, or is too large.
         UnknownName, SettingsError, SignatureError: see `predictor`.
     """
-    made = _described(what, signature, named(tools), init)
+    made = _described(what, signature, named(tools), init, supervisor)
     how = {"lm": lm, "lms": lms, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
     return _announced(replace(made, isolate=isolate).using(idempotent=idempotent or None, **given))
@@ -96,7 +97,7 @@ def function(
     notebook, are sent by value. It is called with the program's inputs, and what it returns is the result. Options and
     errors are those of `module`.
     """
-    made = replace(_described(what, signature, (), {}), is_function=True)
+    made = replace(_described(what, signature, (), {}, supervisor), is_function=True)
     how = {"lm": lm, "adapter": adapter, "config": config, "timeout": timeout, "supervisor": supervisor}
     given: Any = {name: value for name, value in how.items() if value is not None}
     return _announced(made.using(idempotent=idempotent or None, **given))
@@ -114,7 +115,9 @@ def _announced(program: ModuleProgram) -> ModuleProgram:
     return program
 
 
-def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> ModuleProgram:
+def _described(
+    what: Any, sig: Any, tools: Any, init: Mapping[str, Any], supervisor: Supervisor | None = None
+) -> ModuleProgram:
     label, name, code = _named(what)
     source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
     plain = {key: value for key, value in init.items() if _is_plain(value)}
@@ -123,7 +126,7 @@ def _described(what: Any, sig: Any, tools: Any, init: Mapping[str, Any]) -> Modu
     if others:
         arguments = SentCode.of(others, f"the arguments of {label}")
         given, sent = arguments.name, (*sent, arguments)
-    known = OPEN if sig is None else signature(sig)
+    known = OPEN if sig is None else signature_for(sig, supervisor)
     version = version_of(name.partition(":")[0]) if code is None else ""
     made = ModuleProgram(name, known, plain, tools, label=label, code=sent, source=source, version=version)
     return replace(made, given=given, given_names=tuple(others))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RemoteError
-from ..lm.call_history import ENTRIES_MOST, CallHistory, HistoryEntry, without
+from ..lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory, HistoryEntry, size_of, without
 from ..lm.observing import Observing
 from ..lm.usage import cost_of
 from ..types.base_callback import HOOKS
@@ -73,14 +73,20 @@ class Observer:
     def see(self, told: Mapping[str, Any], worker: str, client: LMClient) -> None:
         """Take what a worker tells; it may tell anything."""
         if told.get("what") == "asked" and self.watch.histories:
-            if len(self._asked) < ENTRIES_MOST:
-                self._asked[_text(told.get("call_id"))] = _Asked(_entry_of(told, worker, client))
+            self._wait_for(_text(told.get("call_id")), _entry_of(told, worker, client))
         elif told.get("what") == "answer" and self.watch.histories:
             asked = self._asked.pop(_text(told.get("call_id")), None)
             entry = _entry_of(told, worker, client)
             self.record(entry if asked is None or entry.messages else replace(entry, messages=asked.entry.messages))
-        elif told.get("what") == "hook" and told.get("hook") in self.hooks:
+        elif told.get("what") == "hook" and _text(told.get("hook")) in self.hooks:
             self._call_back_of(told)
+
+    def _wait_for(self, call_id: str, entry: HistoryEntry) -> None:
+        """Keep what was asked until it is answered; not beyond what a history holds."""
+        size = size_of(entry.messages)
+        waiting = list(self._asked.values())
+        if len(waiting) < ENTRIES_MOST and size + sum(asked.size for asked in waiting) <= BYTES_MOST:
+            self._asked[call_id] = _Asked(entry, size)
 
     def close(self, error: BaseException | None) -> None:
         """Note that the call has ended: what its worker still waited for has no answer, and ends with it."""
@@ -109,6 +115,7 @@ class Observer:
 @dataclass(frozen=True, slots=True)
 class _Asked:
     entry: HistoryEntry  # without an answer
+    size: int
     at: float = field(default_factory=time.monotonic)
 
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import InvalidInput, UnknownName
-from ..signatures.signature import Signature, signature
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
 from . import program_options
 from .kinds import MadeOptions
+from .named_signatures import signature_for
 from .program import Program, call_options
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def apredict_stream(
 
 
 def _one_shot(sig: Described[S], options: MadeOptions) -> Program[S]:
-    known = sig if isinstance(sig, Signature) else signature(sig)
+    known = signature_for(sig, options.get("supervisor"))
     how: dict[str, Any] = {**options}
     allow_markers = how.pop("allow_markers", False)
     for name in how:

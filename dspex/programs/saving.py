@@ -14,7 +14,7 @@ from .. import defaults
 from ..errors import InvalidInput, SignatureError, UnknownName
 from ..services.services import services_of
 from ..services.tools import named
-from ..signatures.annotations import annotation_text
+from ..signatures.annotations import classes_in
 from ..signatures.signature import Signature
 from ..signatures.wire_form import signature_from_wire
 from .factories import predictor
@@ -199,22 +199,25 @@ def rendered_prefix_hash(program: Program) -> str | None:
     if program.module not in NATIVE_MODULES:
         return None
     supervisor, lm = program.supervisor_used, program.lm_used
+    services = services_of(supervisor)
     arguments = {
         "spec": program.to_wire(),
         "inputs": _blanks(program.signature),
-        "lm": services_of(supervisor).lm_record(lm),
+        "lm": services.lm_record(lm),
         "adapter": program.wire_adapter(lm),
     }
-    rendered = supervisor.call(GENERAL_POOL, "render", arguments)
+    with program.registered(services):
+        rendered = supervisor.call(GENERAL_POOL, "render", arguments)
     text = json.dumps(rendered["messages"][:-1], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _blanks(sig: Signature) -> dict[str, Any]:
     """Return inputs for rendering a prefix: only those that DSPy looks into before it renders."""
-    named = {name: annotation_text(field.annotation) for name, field in sig.input_fields.items()}
-    histories: dict[str, Any] = {name: {"messages": []} for name, text in named.items() if text == "dspy.History"}
-    return histories | {name: [] for name, text in named.items() if "dspy.Tool" in text}
+    kinds = {name: set(classes_in(field.annotation)) for name, field in sig.input_fields.items()}
+    named = {name: {getattr(kind, "dspy_name", "") for kind in of_field} for name, of_field in kinds.items()}
+    histories: dict[str, Any] = {name: {"messages": []} for name, names in named.items() if names == {"dspy.History"}}
+    return histories | {name: [] for name, names in named.items() if "dspy.Tool" in names}
 
 
 def _require_same(program: Program, own: Mapping[str, Any]) -> None:
@@ -238,4 +241,4 @@ def _require_same(program: Program, own: Mapping[str, Any]) -> None:
 def _imported_types(wire: Mapping[str, Any]) -> list[str]:
     types = wire.get("types")
     described = types.items() if isinstance(types, Mapping) else ()
-    return [name for name, spec in described if isinstance(spec, Mapping) and "import" in spec]
+    return [name for name, spec in described if isinstance(spec, Mapping) and spec.keys() & {"import", "local"}]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..adapters.function_calling import asked_signature, is_native_by_default
 from ..adapters.injection import refuse_marked_texts
-from ..adapters.plain_data import is_plain
+from ..adapters.plain_data import is_json
 from ..adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
 from ..lm.call_history import CallHistory
 from ..scoped_defaults import scoped
 from ..services.sent_types import SentTypes
 from ..services.tools import new_set_id, specs_of
 from ..signatures.annotations import classes_in, is_dspy_type
-from ..signatures.field import OutputField
+from ..signatures.field import InputField, OutputField
 from ..signatures.signature import Signature
 from ..signatures.wire_form import imports_types
 from ..types.dspy_objects import value_here
@@ -129,6 +129,11 @@ class ProgramSpec:
     def answered(self) -> Signature:
         """The signature with what the module adds to the outputs."""
         return reasoned(self.signature) if self.module == "dspy.ChainOfThought" else self.signature
+
+    @property
+    def taken(self) -> Signature:
+        """The signature with what the module takes beside its inputs: a conversation to go on with."""
+        return _continued(self.signature) if self.module == "dspy.ReActV2" else self.signature
 
     @cached_property
     def served(self) -> NativeState:
@@ -283,7 +288,7 @@ class ProgramSpec:
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
-        return checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+        return checked_inputs(self.taken, inputs, allow_markers=self.allow_markers)
 
     def crossed(self, inputs: Mapping[str, Any]) -> CrossedInputs:
         """Return the checked inputs, ready for a worker.
@@ -291,7 +296,7 @@ class ProgramSpec:
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
-        return crossed_inputs(self.signature, inputs, allow_markers=self.allow_markers)
+        return crossed_inputs(self.taken, inputs, allow_markers=self.allow_markers)
 
     def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return a worker's outputs with their Python types; `objects` are those that are not plain data.
@@ -324,7 +329,7 @@ class ProgramSpec:
     def _demos_to_wire(self) -> dict[str, Any]:
         """Return the demos: as data, with DSPy's types as prompts show them, or as Python objects in text."""
         demos = [value_here(dict(demo.items())) for demo in self.demos]
-        if all(map(is_plain, demos)):
+        if all(map(is_json, demos)):
             return {"demos": demos}
         carried = self.sent.carried({"demos": demos})
         assert carried is not None
@@ -378,6 +383,19 @@ def _both(one: AbstractContextManager[None], other: AbstractContextManager[None]
 
 def _default_adapter(lm: LM | None) -> str:
     return "chat" if lm is None else default_adapter(lm)
+
+
+def _continued(sig: Signature) -> Signature:
+    """Return the signature with the `history` that ReActV2 takes and gives."""
+    if "history" in sig.fields:
+        return sig  # which DSPy refuses
+    return sig.derive("continued", lambda plain: plain.append("history", InputField(), _history_type()))
+
+
+def _history_type() -> Any:
+    from ..types.content import History
+
+    return History | None
 
 
 def reasoned(sig: Signature) -> Signature:

@@ -18,10 +18,9 @@ from typing import Any, Final
 from dspex_worker.types import host_references
 
 from ..types.dspy_objects import dspy_type_name
-from ..types.tool import Tool
-from ..types.tool_calls import ToolCall, ToolCallResult
 
-_INNER: Final[dict[Any, str]] = {ToolCall: "ToolCalls.ToolCall", ToolCallResult: "ToolCallResults.ToolCallResult"}
+_OURS: Final = "dspex.types."
+_INNER: Final = {"ToolCall": "ToolCalls.ToolCall", "ToolCallResult": "ToolCallResults.ToolCallResult"}
 _COMPILED: Final = (
     "__pydantic_core_schema__",
     "__pydantic_validator__",
@@ -40,7 +39,7 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
         def reducer_override(self, item: Any) -> Any:
             if isclass(item):
                 return _class_form(item, name_of, super().reducer_override)
-            if type(item) is Tool:
+            if type(item).__name__ == "Tool" and type(item).__module__ == f"{_OURS}tool":
                 return host_references.host_tool, (item.to_wire(),)
             if item is dataclasses.MISSING:
                 return "MISSING"  # the one of its module: a copy would be a default like any other
@@ -51,11 +50,10 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
 
 def stand_in_name(kind: Any) -> str | None:
     """Return what DSPy calls the class that this one stands for; None for any other."""
-    inner = _INNER.get(kind)
-    if inner is not None:
-        return inner
-    is_ours = kind.__module__.startswith("dspex.types.")
-    return str(dspy_type_name(kind)).removeprefix("dspy.") if is_ours and dspy_type_name(kind) else None
+    if not kind.__module__.startswith(_OURS):
+        return None
+    name = _INNER.get(kind.__name__) or dspy_type_name(kind)
+    return name.removeprefix("dspy.") if name else None
 
 
 def _class_form(kind: Any, name_of: NameOf, usual: Callable[[Any], Any]) -> Any:
@@ -69,7 +67,9 @@ def _class_form(kind: Any, name_of: NameOf, usual: Callable[[Any], Any]) -> Any:
     if form is NotImplemented or len(form) < 3:
         return form
     make, arguments, (members, slots), *others = form
-    members = _with_types(kind, members)
+    members = {**_with_types(kind, members), "__qualname__": kind.__qualname__}  # by which values come back
+    if "__pydantic_parent_namespace__" in members:  # the variables of the function that made the class
+        members["__pydantic_parent_namespace__"] = None
     if not (hasattr(kind, "model_fields") and _holds_stand_ins(kind)):
         return (make, arguments, (members, slots), *others)
     # Without what pydantic made for the stand-ins: the worker has it made again for DSPy's types.

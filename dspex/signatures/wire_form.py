@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dspex_worker.types import annotation_writer
+from dspex_worker.types.annotation_facts import is_rich
 from dspex_worker.types.annotation_writer import Unwritable
 from dspex_worker.types.enum_specs import enum_spec
 from dspex_worker.types.type_names import CONSTRAINT_WORDS
@@ -46,10 +47,9 @@ def signature_to_wire(sig: Signature, sender: Sender | None = None, *, as_themse
     no schema describes by their import path. `as_themselves` is for workers whose program has these classes too.
 
     Raises:
-        SignatureError: a type that cannot be named or described.
-        EncodeError: a default that cannot be sent, or kept.
+        EncodeError, FrameTooLarge, MissingDependency: what has to be sent by value cannot.
     """
-    types = _Types(sig, sender, as_themselves)
+    types = _Types(sender, as_themselves)
     fields = [_field_to_wire(field, types) for field in sig.fields.values()]
     return {"instructions": sig.doc, "fields": fields, "types": types.specs}
 
@@ -65,12 +65,36 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
     custom_types = custom_types or {}
     try:
         unknown = {name: spec for name, spec in wire["types"].items() if name not in custom_types}
-        types = {**custom_types, **classes_from_specs(unknown, _refuse_import, _refused)}
+        types = {**custom_types, **_classes(unknown)}
         fields = [_field_from_wire(field, types) for field in wire["fields"]]
         doc = wire["instructions"]
     except (KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"A signature's description is not whole: {error!r}.") from error
     return signature_of_fields({field.name: field for field in fields}, doc)
+
+
+def _classes(specs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the classes; of those that only workers import, what stands for them here."""
+    plain = {name: spec for name, spec in specs.items() if not _is_both(spec)}
+    made = classes_from_specs(plain, _refuse_import, _refused)
+    return made | {name: _worker_class(name, spec) for name, spec in specs.items() if _is_both(spec)}
+
+
+def _is_both(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and "import" in spec and ("model" in spec or "enum" in spec)
+
+
+def _worker_class(name: str, spec: Mapping[str, Any]) -> Any:
+    """Return a class with the schema of one that only workers import; what has none that can be made takes anything."""
+    described = {key: part for key, part in spec.items() if key != "import"}
+    try:
+        made = classes_from_specs({name: described}, _refuse_import, _refused)[name]
+    except SignatureError:
+        from pydantic import RootModel, create_model
+
+        made = create_model(name, __base__=RootModel[Any])
+    setattr(made, IMPORTED, spec["import"])
+    return made
 
 
 def imports_types(sig: Signature) -> bool:
@@ -163,9 +187,8 @@ _CONTAINERS: Any = (list, dict, set, tuple)
 class _Types:
     """The types of one signature: their names in its texts, and how a worker gets each."""
 
-    def __init__(self, sig: Signature, sender: Sender | None, as_themselves: bool) -> None:
+    def __init__(self, sender: Sender | None, as_themselves: bool) -> None:
         self.specs: dict[str, dict[str, Any]] = {}
-        self._sig = sig
         self._sender = sender
         self._as_themselves = as_themselves
         self._names: dict[Any, str] = {}
@@ -174,12 +197,9 @@ class _Types:
         """Return the text of a field's type."""
         try:
             return annotation_writer.annotation_text(field.annotation, self._name_of)
-        except Unwritable as error:
-            if self._sender is None:
-                raise SignatureError(f"The field {field.name!r}: {error}") from None
-        label = f"the type of {field.name!r}"
-        name = f"TypeOf_{field.name}"
-        self.specs[name] = {"value": self._sender.by_value(field.annotation, label)}
+        except Unwritable:
+            name = f"TypeOf_{field.name}"
+        self.specs[name] = self._thing(field.annotation, f"the type of {field.name!r}")
         return name
 
     def default(self, field: Field) -> dict[str, Any]:
@@ -188,10 +208,20 @@ class _Types:
         if factory is not None and factory not in _CONTAINERS and self._sender is not None:
             return {"factory": self._sender.by_value(factory, f"the default of {field.name!r}")}
         value = field.make_default()
-        kinds = [kind for kind in classes_in(type(value)) if not is_described_class(kind)]
-        if self._sender is None or not kinds:
+        label = f"the default of {field.name!r}"
+        if self._sender is not None and value is not None and is_rich(field.annotation):  # it may be of another type
+            return {"code": self._sender.by_value(value, label)}
+        try:
             return {"value": _default_to_wire(field, value)}
-        return {"code": self._sender.by_value(value, f"the default of {field.name!r}")}
+        except EncodeError:
+            if self._sender is not None:
+                return {"code": self._sender.by_value(value, label)}
+        self.specs[f"DefaultOf_{field.name}"] = {"local": label}
+        return {"value": None}
+
+    def _thing(self, thing: Any, label: str) -> dict[str, str]:
+        """Return how to get what has no name: by value; a file can only say that its program is needed."""
+        return {"local": label} if self._sender is None else {"value": self._sender.by_value(thing, label)}
 
     def _name_of(self, kind: type) -> str:
         if is_dspy_type(kind):
@@ -206,8 +236,6 @@ class _Types:
         name = kind.__name__
         if name.isidentifier() and name not in self.specs:
             return name
-        if self._sender is None:
-            raise SignatureError(f"Two different types of {self._sig} are called {name!r}; rename one.")
         stem = "".join(letter if letter.isalnum() else "_" for letter in name)
         return f"{stem}_{len(self.specs)}"
 

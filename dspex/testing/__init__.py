@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake_lm import FakeLM
+    from .fake_lm import FakeLM, FakeLMMaker
     from .script import FakeReply, FakeRequest
 
-__all__ = ["FakeLM", "FakeReply", "FakeRequest"]
+__all__ = ["FakeLM", "FakeLMMaker", "FakeReply", "FakeRequest"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "FakeLM":
-        from .fake_lm import FakeLM
+    if name in ("FakeLM", "FakeLMMaker"):
+        from . import fake_lm
 
-        return FakeLM
+        return getattr(fake_lm, name)
     if name in ("FakeReply", "FakeRequest"):
         from . import script
 

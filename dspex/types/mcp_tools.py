@@ -6,7 +6,6 @@ session belongs to the event loop that it was opened in; calls from other loops 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -28,6 +27,8 @@ def arguments_of(tool: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def caller_of(session: Any, name: str, result_mode: ResultMode) -> Any:
     """Return a coroutine function that calls the tool of this name."""
+    import asyncio  # a process that only predicts needs none
+
     try:
         home = asyncio.get_running_loop()
     except RuntimeError:

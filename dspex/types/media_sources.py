@@ -10,9 +10,7 @@ import base64
 import io
 import mimetypes
 import os
-import ssl
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -67,25 +65,26 @@ def fetched(url: str, kind: str, *, verify: bool, timeout: float | None) -> tupl
     """
     if not is_url(url, ("http", "https")):
         raise ValueError(f"{kind}.from_url requires an HTTP(S) URL, received: {url}")
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(_HTTP_ONLY, urllib.request.HTTPSHandler(context=context))
-    with opener.open(url, timeout=timeout) as response:
+    with _opener(verify).open(url, timeout=timeout) as response:
         named: str | None = response.headers.get("Content-Type")
         return named, response.read()
 
 
-class _HTTPRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTP and HTTPS alone: urllib would follow one to FTP."""
+def _opener(verify: bool) -> Any:
+    """Return what opens URLs of HTTP and HTTPS; urllib alone would follow a redirect to FTP."""
+    import ssl  # these two are slow to load, and few programs fetch anything
+    import urllib.request
 
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        if not is_url(newurl, ("http", "https")):
-            raise ValueError(f"{req.full_url} redirects to {newurl}, which is no HTTP(S) URL.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    class HTTPAlone(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+            if not is_url(newurl, ("http", "https")):
+                raise ValueError(f"{req.full_url} redirects to {newurl}, which is no HTTP(S) URL.")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
 
-
-_HTTP_ONLY = _HTTPRedirects()
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return urllib.request.build_opener(HTTPAlone(), urllib.request.HTTPSHandler(context=context))
 
 
 def is_pillow_image(source: Any) -> bool:

@@ -142,6 +142,13 @@ with supervisor as running, FakeLM([{"answer": "4"}]) as fake:
 
 with dspex.connect(name="default") as client:
     client.call("dspy", "ping", timeout=3)
+    client.call("dspy", "run", {"spec": {}}, lm="default")
+
+
+async def scripted() -> None:
+    async with FakeLM(by_field={"answer": ["4"]}, by_signature={"q -> a": "5"}, cycle=True, retries=0) as lm:
+        await lm.await_for(lambda: len(lm.requests_for("answer")) == 1, timeout=3)
+        print(lm.requests[0].inputs["question"], lm.requests[0].signature)
 
 try:
     qa(question="?")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dspex
+from dspex.testing import FakeLM
 
 
 class QA(dspex.Signature):
@@ -59,6 +60,10 @@ dspex.evaluate(qa, rows, metrik="f1")  # wrong
 dspex.load("qa.json", programm=qa)  # wrong
 dspex.map(qa, rows, max_inflight=3)  # wrong
 dspex.connect(nam="default")  # wrong
+dspex.connect().call("dspy", "run", {}, lm=5)  # wrong
+FakeLM(by_feild={"answer": "x"})  # wrong
+FakeLM(cycle="yes")  # wrong
+FakeLM("x", temprature=0.5)  # wrong
 qa.using(timeot=3)  # wrong
 qa.using(idempotent="yes")  # wrong
 qa.using(trace="yes")  # wrong

@@ -23,6 +23,7 @@ from ... import defaults
 from ...adapters.plain_data import to_wire
 from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
 from ...programs.factories import predictor
+from ...programs.named_signatures import signature_for
 from ...programs.optimize import OptimizeOptions, optimize
 from ...programs.optimized import Optimized
 from ...programs.optimizer_options import OptimizerName
@@ -31,7 +32,7 @@ from ...programs.program_options import require_whole
 from ...programs.routing import OPTIMIZER_POOL, Implementation
 from ...services.metrics import checked_metric
 from ...services.services import services_of
-from ...signatures.signature import Signature, signature
+from ...signatures.signature import Signature
 from ..core.results import Optimization
 from .module_runnable import ModuleRunnable
 from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
@@ -93,7 +94,9 @@ class OptimizerRunnable:
         if metric is None:
             raise SettingsError(f"The step {name} needs a metric: a function, a name or an import path.", key="metric")
         checked_metric(metric)
-        known = sig if isinstance(sig, Signature) else signature(sig, task if " " in task else None)
+        known = signature_for(sig)
+        if not isinstance(sig, Signature) and " " in task:
+            known = known.with_instructions(task)
 
         def put(key: str, value: Any) -> None:
             object.__setattr__(self, key, value)

@@ -25,9 +25,11 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
     """
     from ...programs.factories import predictor
-    from ...signatures.signature import signature
+    from ...programs.named_signatures import signature_for
 
-    made = signature(spec, options.pop("instructions", None))
+    made = signature_for(spec, options.get("supervisor"))
+    if (instructions := options.pop("instructions", None)) is not None:
+        made = made.with_instructions(instructions)
     chosen: dict[str, Any] = {"implementation": "native", **options}
     program = predictor("predict", made, **chosen)
     if program.options:

@@ -184,11 +184,13 @@ def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     from ...programs.program import Program
     from ...signatures.signature import Signature, signature
     from ...templates import PromptTemplate
+    from ...types.dspy_objects import is_signature_class
 
     if what is Cache:
         return functools.partial(_made_with, cache_step, options)
-    if what is Signature or what is signature or what is None or isinstance(what, str | Signature):
-        spec = options.pop("spec", what if isinstance(what, str | Signature) else None)
+    is_one = isinstance(what, str | Signature) or is_signature_class(what)
+    if is_one or what is Signature or what is signature or what is None:
+        spec = options.pop("spec", what if is_one else None)
         if spec is None:
             raise SettingsError("dspex.native needs a function, a class with run(), a signature, or spec='a -> b'.")
         return functools.partial(signature_step, spec, options)

@@ -112,7 +112,7 @@ def test_half_a_surrogate_pair_is_refused_on_both_routes(sup: dspex.Supervisor, 
 def test_an_input_that_cannot_be_pickled_reaches_no_worker(sup: dspex.Supervisor) -> None:
     """I2: natively it is shown by its str, as in DSPy; for a worker it is refused before anything is sent."""
     with FakeLM([{"a": "x"}]) as lm:
-        with pytest.raises(errors.EncodeError, match="'?q'?"):
+        with pytest.raises(errors.EncodeError, match=r"'?q'?"):
             dspex.predict("q: Any -> a", {"q": threading.Lock()}, lm=lm, implementation="python", supervisor=sup)
         assert lm.requests == []
         assert dspex.predict("q: Any -> a", {"q": threading.Lock()}, lm=lm, implementation="native").a == "x"

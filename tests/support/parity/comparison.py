@@ -54,6 +54,9 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
 }  # fmt: skip
 
 
+_COLD: Final = ("openai/o3-mini",)  # of the models that calls are drawn from
+
+
 @dataclass
 class Report:
     """What was compared, and what differs."""
@@ -74,6 +77,17 @@ class Report:
         found = list(_Comparison(self, native, dspy).differences(case))
         said = f"{case['text'] or case['fields']} ({case['kind']}, {case.get('adapter')})"
         self.differences += [f"{said}\n  {each}" for each in found]
+
+    def add_calls(self, case: Case, ours: list[dict[str, Any]], dspy: Mapping[str, Any]) -> None:
+        """Compare calls that were made by another route than the native one."""
+        comparison, found = _Comparison(self, {}, dspy), list[str]()
+        if is_error(dspy["signature"]):
+            return
+        for call, own, theirs in zip(case["calls"], ours, dspy["calls"], strict=True):
+            found += comparison.call(call, own, theirs)
+        self.differences += [
+            f"{case['fields']} ({case['adapter']})\n  inputs {case['inputs']}\n  {each}" for each in found
+        ]
 
     def merge(self, other: Report) -> None:
         """Take in what another process found."""
@@ -110,7 +124,7 @@ class _Comparison:
         for text, ours, theirs in zip(case["answers"], self.native["parsed"], self.dspy["parsed"], strict=True):
             yield from self.alike("parse", "parsed answers", ours, theirs, repr(text))
         for call, ours, theirs in zip(case["calls"], self.native["calls"], self.dspy["calls"], strict=True):
-            yield from self._call(call, ours, theirs)
+            yield from self.call(call, ours, theirs)
 
     def _named(self, described: Outcome) -> Outcome:
         """DSPy's description, but for the odd name that its string form gives to Code['java']."""
@@ -134,7 +148,8 @@ class _Comparison:
             if ours[1] and not theirs[1]:  # DSPy compares descriptions only; DSPex types and defaults too
                 yield f"equality after {operation}: native says equal, DSPy says not"
 
-    def _call(self, call: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    def call(self, call: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+        """One call: its outcome, and the body of each request."""
         point = "entry" if theirs.get("refused") else "call" if theirs["bodies"] else "unsent"
         if _is_routed(ours["outcome"]):
             self.report.routed[_general(ours["outcome"][1])] += 1
@@ -142,8 +157,17 @@ class _Comparison:
         about = f"{call['model']} {call['lm']} {call['config']}"
         yield from self.alike(point, "calls", ours["outcome"], theirs["outcome"], about)
         self.report.comparisons["request bodies"] += max(len(ours["bodies"]), len(theirs["bodies"]))
-        if ours["bodies"] != theirs["bodies"]:
+        if ours["bodies"] != theirs["bodies"] and not self._is_left_cold(call, ours["bodies"], theirs["bodies"]):
             yield f"requests, {about}: {_first_unequal(ours['bodies'], theirs['bodies'])}"
+
+    def _is_left_cold(self, call: Mapping[str, Any], ours: list[bytes], theirs: list[bytes]) -> bool:
+        """Whether DSPy alone heats a model that takes no temperature, for several answers."""
+        is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
+        are_heated = all(b'"temperature":0.7' in body for body in theirs)
+        if is_cold and are_heated and list(map(_without_heat, ours)) == list(map(_without_heat, theirs)):
+            self.report.rules["not heated: a model that fixes its temperature"] += 1
+            return True
+        return False
 
     def alike(self, point: str, what: str, ours: Outcome, theirs: Outcome, about: str = "") -> Iterator[str]:
         """Equal values, or errors of the classes that belong together at this point."""
@@ -163,6 +187,10 @@ class _Comparison:
 def _adds_a_bad_name(operation: Any) -> bool:
     name = operation[2] if operation[0] == "insert" else operation[1]
     return operation[0] in ("prepend", "append", "insert") and not name.isidentifier()
+
+
+def _without_heat(body: bytes) -> bytes:
+    return re.sub(rb',?"temperature":[0-9.]+', b"", body)
 
 
 def _is_routed(found: Outcome) -> bool:

@@ -21,7 +21,7 @@ import dspy
 import pydantic
 from dspy._vendor.lm15.transports import StdlibTransport, TransportResponse
 from dspy.adapters.json_adapter import _get_structured_outputs_response_format, _has_open_ended_mapping
-from dspy.adapters.utils import format_field_value, get_annotation_name
+from dspy.adapters.utils import annotation_allows_none, format_field_value, get_annotation_name
 from dspy.clients.legacy_requests import _strict_json_schema
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
@@ -164,7 +164,7 @@ def admitted(sig: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
             value = inputs[name]
         elif info.default is not PydanticUndefined:
             value = info.default
-        elif type(None) in (info.annotation, *typing.get_args(info.annotation)):
+        elif annotation_allows_none(info.annotation):
             continue
         else:
             raise Refused("InvalidInput", f"{name} is missing")
@@ -273,10 +273,36 @@ def saved(case: Case) -> dict[str, Any]:
     return {"document": document, "calls": [side.call(sig, case, call, second) for call in case["calls"]]}
 
 
+def own(case: Case) -> Any:
+    """DSPy's messages for a class of its own, and DSPex's for the same class and values, in this very process."""
+    import dspex
+    from dspex.adapters import compile_signature
+    from dspex.adapters.validation import checked_inputs
+
+    side = Side()
+    sig = side.make(case)
+    try:
+        inputs = admitted(sig, values(case["inputs"], dspy))
+    except Refused as refused:
+        return ("error", refused.args[0], str(refused.args[1]))
+
+    def native() -> Any:
+        compiled = compile_signature(dspex.signature(sig), case["adapter"])
+        if compiled.unsupported:
+            return ("routed", compiled.unsupported)
+        checked = checked_inputs(compiled.signature, inputs, allow_markers=True)
+        return compiled.messages(checked, values(case["demos"], dspy), allow_markers=True)
+
+    theirs = outcome(lambda: _adapter(case).format(sig, values(case["demos"], dspy), inputs))
+    return {"dspy": theirs, "native": outcome(native)}
+
+
 def _served(case: Case) -> Any:
     forget_types()
     if case["kind"] == "wire":
         return {"messages": outcome(lambda: rebuilt(case))}
+    if case["kind"] == "own":
+        return outcome(lambda: own(case))
     if case["kind"] in ("export", "saved"):
         return outcome(lambda: exported(case) if case["kind"] == "export" else saved(case))
     made = results(case, Side())

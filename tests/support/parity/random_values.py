@@ -7,8 +7,10 @@ import decimal
 import enum
 import random
 import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from tests.support.parity import shapes
@@ -56,6 +58,13 @@ _LEAVES: Final[dict[str, tuple[Any, ...]]] = {
     "Computed": (shapes.Computed(side=3), {"side": 2}),
     "Words": (shapes.Words(["a", "b c"]), shapes.Words([])),
     "Point": (shapes.Point(1, 2.5), {"x": 3}),
+    "Link": (shapes.Link(url="http://h/x"), shapes.Link(url="https://h/é", path=Path("/a b")), {"url": "http://h"}),
+    "Shown": (shapes.Shown(), shapes.Shown(text="é", hidden=5, made=[]), {"text": "x"}),
+    "Ranged": (shapes.Ranged(low=1, tags=["ab"]), shapes.Ranged(), {"low": None}),
+    "Nest": (shapes.Nest(), shapes.Nest(pair=(shapes.Item(name="in"),)), {"item": {"name": "x"}}),
+    "Doubled": (shapes.Doubled(n=1), {"n": 2, "word": "é"}),
+    "IntBox": (shapes.IntBox(item=1), {"item": 2}),
+    "Pair": (shapes.Pair(1), shapes.Pair(2, "é"), (3, "x")),
     "Row": ({"key": "k", "value": None}, {"key": "é", "value": 7}),
     "datetime.datetime": (_WHEN, _WHEN.replace(tzinfo=None), _WHEN.replace(microsecond=1500)),
     "datetime.date": (_WHEN.date(),),
@@ -72,9 +81,18 @@ _LEAVES: Final[dict[str, tuple[Any, ...]]] = {
     "complex": (1 + 2j,),
     "NoneType": (None,),
 }
+_BLOCK: Final = ("dspy", "Image", {"url": "http://h/b.png"})
+_OBJECTS: Final = (
+    shapes.Loud("loud"), [shapes.Loud("in a list")], shapes.Degrees(1.5), {"k": shapes.Degrees(2)}, shapes.Rows(["a"]),
+    {1}, frozenset({"x"}), [{2}], defaultdict(list, {"k": [1]}), OrderedDict(b=1), deque([1, 2]), Counter("a"),
+    shapes.Pair(1), [shapes.Pair(2)], shapes.Item(name="held"), [shapes.Doubled(n=3)], {"m": shapes.Shown()},
+    shapes.Point(1), _BLOCK, [_BLOCK, "text"], {"k": [_BLOCK]}, (_BLOCK, 1), ("dspy", "File", {"file_id": "f"}),
+    decimal.Decimal("1.10"), Path("/a"), complex(1, 2), range(3), Ellipsis,
+)  # fmt: skip
 _SCALARS: Final = (
     "str", "str", "str", "int", "float", "bool", "Color", "Level", "Mood", "Tone", "Mixed", "Item", "Order", "Money",
-    "Tight", "Checked", "Owner", "Computed", "Words", "Point", "Row", "Any", "datetime.datetime", "datetime.date",
+    "Tight", "Checked", "Owner", "Computed", "Words", "Point", "Row", "Link", "Shown", "Ranged", "Nest", "Doubled",
+    "IntBox", "Pair", "Any", "datetime.datetime", "datetime.date",
     "datetime.time", "datetime.timedelta", "decimal.Decimal", "uuid.UUID", "bytes", "dict", "list", "tuple",
 )  # fmt: skip
 _ODD: Final = ("set[int]", "frozenset[bool]", "dict[int, str]", "dict[Color, int]", "Tree", "NoneType", "complex")
@@ -150,7 +168,7 @@ class Kinds:
             return self._of_dspy(kind.text)
         if self.random.random() < 0.1:
             odd = (None, [], ["a", "b\nc"], [""], ["«x»"], 3, 2.5, True, {"k": [1]}, self.word(), (1, "x"), [1, "x"])
-            return self.choose((*odd, {"a": {1}}, shapes.Color.RED, 2**70, object, b"raw", _WHEN))
+            return self.choose((*odd, {"a": {1}}, shapes.Color.RED, 2**70, object, b"raw", _WHEN, *_OBJECTS))
         return self._fitting(kind, depth)
 
     def _fitting(self, kind: Kind, depth: int) -> Any:

@@ -6,7 +6,8 @@ import dataclasses
 import datetime
 import enum
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import pydantic
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
@@ -145,11 +146,90 @@ class Row(TypedDict):
     value: int | None
 
 
+class Link(pydantic.BaseModel):
+    """Types that have no form of their own in a schema."""
+
+    url: pydantic.HttpUrl
+    path: Path | None = None
+
+
+class Shown(pydantic.BaseModel):
+    """What a schema says beside types, and what it does not say."""
+
+    text: str = pydantic.Field("t", title="The text", examples=["e"], json_schema_extra={"x-kind": "short"})
+    hidden: int = pydantic.Field(3, exclude=True)
+    made: list[str] = pydantic.Field(default_factory=lambda: ["made"])
+    old: str | None = pydantic.Field(None, deprecated=True)
+
+
+class Ranged(pydantic.BaseModel):
+    low: int | None = pydantic.Field(None, ge=0)
+    tags: list[Annotated[str, pydantic.Field(max_length=2)]] = []
+
+
+class Nest(pydantic.BaseModel):
+    item: Item = Item(name="by default")
+    pair: tuple[Item, ...] = ()
+
+
+class Doubled(pydantic.BaseModel):
+    """A validator and a serializer, each of which would show if it ran twice."""
+
+    n: int
+    word: str = "w"
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def _double(cls, value: int) -> int:
+        return value * 2
+
+    @pydantic.field_serializer("word")
+    def _shout(self, value: str) -> str:
+        return f"{value}!"
+
+
+T = TypeVar("T")
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    item: T
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str = "r"
+
+
+class Loud(str):
+    """A text that shows itself otherwise."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"<{str.__str__(self)}>"
+
+
+class Degrees(float):
+    """A number that shows itself otherwise."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{float(self):g} degrees"
+
+
+class Rows(list):  # type: ignore[type-arg]
+    """A list of a class of its own."""
+
+
+IntBox = Box[int]
+
 NAMES = {
     kind.__name__: kind
     for kind in (
         *(Color, Level, Mood, Tone, Mixed),
         *(Item, Order, Money, Tree, Tight, Checked, Cat, Dog, Owner, Computed, Words),
         *(Point, Row),
+        *(Link, Shown, Ranged, Nest, Doubled, Pair),
     )
-}
+} | {"IntBox": IntBox}

@@ -47,9 +47,9 @@ def _names() -> dict[str, Any]:
 def test_class_forms_survive_the_round_trip() -> None:
     """parity: describe, build, describe again; prompts equal those of the user's class."""
     described = signature_classes.describe(mine.Describe, MINE)
-    assert described["types"] == {
-        "Mood": {"enum": {"GOOD": "good", "BAD": "bad"}},
-        "Person": {"import": "tests.support.user_code:Person"},
+    assert described["types"] == {  # by import for workers, with what the host makes of them
+        "Mood": {"enum": {"GOOD": "good", "BAD": "bad"}, "import": "tests.support.user_code:Mood"},
+        "Person": {"import": "tests.support.user_code:Person", "model": mine.Person.model_json_schema()},
     }
     by_name = {field["name"]: field for field in described["fields"]}
     assert by_name["score"]["constraints"] == {"ge": 0, "lt": 1} and by_name["score"]["desc"] == "how sure"

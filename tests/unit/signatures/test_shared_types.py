@@ -11,6 +11,7 @@ import pydantic
 import pytest
 
 from dspex.signatures.field import InputField, OutputField
+from dspex.signatures.signature import Signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex_worker.types.annotation_facts import is_rich
 from dspex_worker.types.annotation_reader import Unreadable, Vocabulary, read_annotation, read_canonical

@@ -8,10 +8,12 @@ DSPy's are left alone: the runtime reports them as they are, with their tracebac
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from dspy.adapters import utils as adapter_utils
 from dspy.adapters.utils import get_annotation_name
 from dspy.utils import exceptions as dspy_errors
 
@@ -43,6 +45,7 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
 _NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
+_NOT_UNICODE = "messages contains text that is not valid Unicode"  # how another begins
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
@@ -66,7 +69,15 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
         if is_out_of_memory(error):
             raise MemoryError("the worker ran out of memory during an LM call") from error
         raise failure_of(error, secrets) from error
+    except TypeError as error:
+        if _is_raised_in(error, "_format_blob"):
+            raise invalid_input("A list for a text field has items that are no text.") from error
+        if not _is_raised_in(error, "parse_value"):
+            raise
+        raise _unparsed(error) from error
     except ValueError as error:
+        if str(error).startswith(_NOT_UNICODE):
+            raise invalid_input("A text holds half a surrogate pair, which no provider can receive.") from error
         if not str(error).startswith(_NO_LM):
             raise
         raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
@@ -145,6 +156,17 @@ def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:
         parsed={str(name): str(value) for name, value in parsed.items()},
         lm_response=str(error.lm_response),
     )
+
+
+def _is_raised_in(error: BaseException, name: str) -> bool:
+    """Whether a function of DSPy's adapters raised it: it lets out what Python says of a list in an enum's place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == name and frame.filename == adapter_utils.__file__ for frame in frames)
+
+
+def _unparsed(error: TypeError) -> Failure:
+    message = f"The model's answer cannot be read: a value does not fit its field's type ({type(error).__name__})."
+    return Failure("AdapterParseError", message, adapter="DSPy", expected=[], parsed={}, lm_response="")
 
 
 def _unread(error: dspy_errors.AdapterParseError, parsed: Mapping[str, Any]) -> str:

@@ -64,22 +64,35 @@ def exact(value: Any, depth: int = 0) -> Any:
     if kind is dict:
         return {"dict": [[exact(key, depth + 1), exact(item, depth + 1)] for key, item in value.items()]}
     if kind in _SCALARS:
-        return {"scalar": [kind.__name__, _SCALARS[kind](value)]}
+        return {"scalar": [_scalar_name(value, kind), _SCALARS[kind](value)]}
     return _object(value, kind, depth + 1)
 
 
 def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return outputs as plain data, and those that are more than that in their exact forms."""
+    """Return outputs as plain data, with None for what is more, and the exact forms of the latter.
+
+    Raises:
+        ValueError: as `exact`.
+    """
     if not is_exact:
         return cleaned(to_wire(outputs)), {}
     forms = {str(name): exact(value) for name, value in outputs.items()}
-    objects = {name: form for name, form in forms.items() if not stands_for_itself(form)}
-    return {name: None if name in objects else form for name, form in forms.items()}, objects
+    plain = {name: _plain_of(form) for name, form in forms.items()}
+    objects = {name: form for name, form in forms.items() if plain[name] is None and form is not None}
+    return plain, objects
 
 
-def stands_for_itself(form: Any) -> bool:
-    """Whether a form is the value: no map."""
-    return not isinstance(form, dict)
+def _plain_of(form: Any) -> Any:
+    """Return the data that a form stands for; None for an object."""
+    if not isinstance(form, dict):
+        return form
+    return form.get("data")
+
+
+def _scalar_name(value: Any, kind: Any) -> str:
+    """Return the kind, with pydantic's own time zone told from Python's: they are equal, and not the same."""
+    is_pydantics = type(getattr(value, "tzinfo", None)).__module__.startswith("pydantic_core")
+    return f"pydantic {kind.__name__}" if is_pydantics else str(kind.__name__)
 
 
 def _object(value: Any, kind: type, depth: int) -> Any:

@@ -14,7 +14,7 @@ import dspy
 from dspy import experimental
 from dspy.signatures.signature import make_signature
 from dspy.utils.constants import IS_TYPE_UNDEFINED
-from pydantic import BaseModel, PydanticUserError
+from pydantic import PydanticUserError, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -22,6 +22,7 @@ from ..failure import Failure
 from ..types.annotation_facts import classes_in
 from ..types.annotation_reader import Unreadable, Vocabulary, read_canonical
 from ..types.annotation_writer import Unwritable, annotation_text
+from ..types.described_classes import is_described_class
 from ..types.enum_specs import enum_spec
 from ..types.type_names import CONSTRAINT_WORDS, DSPY_TYPES
 from ..types.type_specs import classes_from_specs
@@ -77,7 +78,7 @@ def _types(specs: Mapping[str, Any], imports: UserImports) -> dict[str, Any]:
     def imported(name: str, path: str) -> Any:
         return imports.sent(path, f"The type {name!r}") if is_by_value(path) else imports.resolve(path, "type")
 
-    return classes_from_specs(specs, imported, _refused)
+    return classes_from_specs(specs, imported, _refused, prefers_import=True)
 
 
 def _refused(name: str, reason: str) -> Failure:
@@ -122,7 +123,7 @@ def _annotation(text: str, types: Mapping[str, Any], field: str) -> Any:
 
 
 def _own_classes(annotation: Any) -> Iterator[type]:
-    return (cls for cls in classes_in(annotation) if issubclass(cls, Enum | BaseModel) and not _is_dspys(cls))
+    return (cls for cls in classes_in(annotation) if not _is_dspys(cls))
 
 
 def _is_dspys(cls: type) -> bool:
@@ -130,12 +131,23 @@ def _is_dspys(cls: type) -> bool:
 
 
 def _type_spec(cls: type, imports: UserImports) -> dict[str, Any]:
+    """Return how to get a class: where workers may import it, by its path, beside what its schema says for the host."""
+    path = {"import": f"{cls.__module__}:{cls.__qualname__}"} if imports.has(cls) else {}
     if issubclass(cls, Enum):
-        return enum_spec(cls, to_wire)
-    if imports.has(cls):
-        return {"import": f"{cls.__module__}:{cls.__qualname__}"}
-    assert issubclass(cls, BaseModel)
-    return {"model": cls.model_json_schema()}
+        return {**enum_spec(cls, to_wire), **path}
+    if not path and not is_described_class(cls):
+        raise invalid_input(
+            f"The type {cls.__name__!r} of the signature does more than its schema says (validators, aliases...), and "
+            f"its module {cls.__module__!r} is not in the pool's imports: add it there."
+        )
+    return {"model": _schema(cls), **path}
+
+
+def _schema(cls: Any) -> dict[str, Any]:
+    try:
+        return TypeAdapter(cls).json_schema()
+    except PydanticUserError:  # the host takes whatever comes for it
+        return {}
 
 
 def _namer(names: Mapping[Any, str]) -> Callable[[type], str]:

@@ -9,16 +9,22 @@ from .enum_specs import enum_class
 
 
 def classes_from_specs(
-    specs: Mapping[str, Any], imported: Callable[[str, str], Any], refused: Callable[[str, str], Exception]
+    specs: Mapping[str, Any],
+    imported: Callable[[str, str], Any],
+    refused: Callable[[str, str], Exception],
+    *,
+    prefers_import: bool = False,
 ) -> dict[str, Any]:
     """Return the classes that a signature's "types" describe, by name.
 
     `imported` gives the class for a name and its path, or the name of code that was sent; `refused` makes what is
-    raised for a name and a reason.
+    raised for a name and a reason. `prefers_import` is of the side that can import: a spec may say both.
     """
     classes: dict[str, Any] = {}
     for name, spec in specs.items():
         match spec:
+            case {"import": str() as path} if prefers_import:
+                classes[name] = imported(name, path)
             case {"enum": dict() as members}:
                 classes[name] = enum_class(name, members, spec.get("doc"))
             case {"model": dict() as schema}:
