@@ -68,6 +68,7 @@ class LMClient:
     def __init__(self, *, cache: Cache | None = None) -> None:
         self.usage = UsageMeter()
         self.cache = Cache() if cache is None else cache
+        self.is_cache_given = cache is not None
         self._lms: dict[str, LM] = {}
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._embedded = embedded.shared()
@@ -139,6 +140,13 @@ class LMClient:
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         return self._async_driver().iterate(self._relayed(request, deadline, origin))
+
+    def use_cache(self, cache: Cache, *, is_given: bool = True) -> None:
+        """Keep answers there from now on; the cache that was in use is closed, and what it holds in a file stays."""
+        before, self.cache, self._services.cache = self.cache, cache, cache
+        self.is_cache_given = is_given
+        if before is not cache:
+            before.close()
 
     def listen(self, listener: LMEventListener) -> None:
         """Send `listener` the events of the parent's own calls, as long as it lives."""
