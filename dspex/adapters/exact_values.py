@@ -21,6 +21,7 @@ from typing import Any, Final
 from dspex_worker.types.annotation_facts import classes_in
 
 from ..signatures.annotations import is_dspy_type
+from ..types.prediction import Prediction
 
 DEPTH_MOST: Final = 100
 NUMBERS_MOST: Final = 4096  # members of a set that are no text
@@ -69,6 +70,11 @@ class KnownClasses:
         self._by_name: dict[str, Any] = {}
         self._packages = frozenset(packages)
         self._add(annotation)
+
+    @property
+    def are_open(self) -> bool:
+        """Whether no signature says what comes."""
+        return bool(self._packages)
 
     def get(self, name: Any) -> Any:
         """Return the class of that name; None if it is none of these."""
@@ -251,6 +257,11 @@ def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     return made.model_construct(**members)
 
 
+def _prediction(inside: Any, known: KnownClasses, depth: int) -> Any:
+    values = _values(inside, known, depth)
+    return Prediction(values, route="python") if known.are_open else values
+
+
 def _values(forms: Any, known: KnownClasses, depth: int) -> dict[str, Any]:
     return {str(name): value_of(form, known, depth) for name, form in forms.items()}
 
@@ -261,5 +272,6 @@ _OBJECTS: Final[dict[str, Callable[[Any, KnownClasses, int], Any]]] = {
     "record": _record,
     "row": _row,
     "dspy": _dspy,
+    "prediction": _prediction,
 }
 _NOTHING: Final = KnownClasses(None)

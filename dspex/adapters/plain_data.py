@@ -81,12 +81,12 @@ def demo_to_wire(value: Any, path: str) -> Any:
     return to_wire(value.serialize_model() if hasattr(value, "serialize_model") else value, path)
 
 
-_BASES: Final = (str, int, float, bytes, list, tuple, set, frozenset)
+_BASES: Final[tuple[Any, ...]] = (str, int, float, bytes, list, tuple, set, frozenset)
 
 
 def _by_base(value: Any, path: str) -> Any:
     """Return a value of a class below a plain one as the plain one: a Markup as text, a np.float64 as a number."""
-    base = next(base for base in _BASES if isinstance(value, base))
+    base: Any = next(base for base in _BASES if isinstance(value, base))
     return to_wire(base(value), path)
 
 

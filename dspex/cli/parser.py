@@ -30,7 +30,7 @@ class _CommandParser(argparse.ArgumentParser):
 
     _is_within = False
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - overloads
         if self._is_within:  # argparse's own two passes
             return super().parse_known_args(args, namespace)
         self._is_within = True

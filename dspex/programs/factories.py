@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from .program_options import CallConfig
     from .routing import Implementation
 
-    Described: TypeAlias = (
-        type[S] | Signature | str | Mapping[str, Any]
-    )  # of `class QA(dspex.Signature)`, checkers see the class
+    # Of `class QA(dspex.Signature)` checkers see the class.
+    Described: TypeAlias = type[S] | Signature | str | Mapping[str, Any]
     Asked: TypeAlias = Program[S] | Optimized[S] | type[S] | Signature | str | Mapping[str, Any]
 
 

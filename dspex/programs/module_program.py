@@ -72,7 +72,7 @@ class ModuleProgram(Program[S_co]):
         return self.inputs_named(self.described) if self.is_open else super().inputs
 
     @cached_property
-    def described(self) -> Mapping[str, Any]:
+    def described(self) -> Mapping[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] - asked for once
         """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
         supervisor = self.supervisor_used
         services = services_of(supervisor)
@@ -138,10 +138,8 @@ class ModuleProgram(Program[S_co]):
         given = dict(zip(names, arguments, strict=False))
         if rest is not None and len(arguments) > len(names):
             given[rest] = list(arguments[len(names) :])
-        if twice := given.keys() & inputs.keys():
-            raise InvalidInput(
-                f"{self.label} was given {min(twice)!r} twice: by position and by name.", field=min(twice)
-            )
+        for name in given.keys() & inputs.keys():
+            raise InvalidInput(f"{self.label} was given {name!r} twice: by position and by name.", field=name)
         return {**given, **inputs}
 
     async def _anamed(self, arguments: Sequence[Any], inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Loky(Peer):
     lacks: ClassVar[Mapping[Need, str]] = {**NO_DEADLINE, **NO_LIMITS, **NO_CANCEL}
 
     def start(self, limits: PeerLimits, folder: Path) -> None:
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "max_workers": limits.workers,
             "timeout": 60,
             "initializer": None if limits.can_boot else fault_kinds.refuse_to_boot,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import pickle
 import sys
 import threading
@@ -192,3 +193,12 @@ def _is_lm(cls: type) -> bool:
     if cls.__module__.startswith("dspy.clients"):
         return cls.__name__ == "BaseLM"
     return cls.__module__ == "dspex.lm.record" and cls.__name__ == "LM"
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child, where the thread that held it is gone."""
+    global _pickling
+    _pickling = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -35,9 +35,11 @@ class Sender(Protocol):
 
     def of_class(self, kind: type) -> dict[str, str]:
         """Return how a worker gets the class: {"import": path} or {"value": name of sent code}."""
+        ...
 
     def by_value(self, thing: Any, label: str) -> str:
         """Return the name under which a worker gets the thing itself."""
+        ...
 
 
 def signature_to_wire(sig: Signature, sender: Sender | None = None, *, as_themselves: bool = False) -> dict[str, Any]:

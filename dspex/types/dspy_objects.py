@@ -69,7 +69,8 @@ def annotation_here(annotation: Any) -> Any:
         return functools.reduce(operator.or_, made) if origin is types.UnionType else Union[made]  # noqa: UP007
     if origin is typing.Annotated:
         return typing.Annotated[(made[0], *annotation.__metadata__)]
-    return annotation.copy_with(made) if hasattr(annotation, "copy_with") else origin[made]
+    copied = getattr(annotation, "copy_with", None)  # of typing's own forms, such as List[int]
+    return origin[made] if copied is None else copied(made)
 
 
 def stand_in(kind: Any) -> Any:
@@ -141,4 +142,6 @@ def _converted(value: Any, kind: Any) -> Any:
             return kind(tool_call_results=[_value(dict(each)) for each in value.tool_call_results])
         case "History":
             return kind(messages=[_value(turn) for turn in value.messages])
+        case _:
+            pass
     return kind.model_construct(**{name: getattr(value, name) for name in type(value).model_fields})

@@ -50,8 +50,9 @@ class Image(DspyType):
             raise TypeError("Image received both `source` and `url`; provide only one image source")
         if source is not None:
             values["url"] = source["url"] if isinstance(source, dict) and set(source) == {"url"} else source
-        if is_asked and download is not _UNSET and download and _is_remote(values.get("url")):
-            values["url"] = _fetched_image(values["url"], True if verify is _UNSET else verify, 30.0)
+        given: Any = values.get("url")
+        if is_asked and download is not _UNSET and download and _is_remote(given):
+            values["url"] = _fetched_image(given, True if verify is _UNSET else verify, 30.0)
         elif "url" in values:
             values["url"] = _image_url(values["url"], mime_type)
         super().__init__(**values)

@@ -150,6 +150,7 @@ async def scripted() -> None:
         await lm.await_for(lambda: len(lm.requests_for("answer")) == 1, timeout=3)
         print(lm.requests[0].inputs["question"], lm.requests[0].signature)
 
+
 try:
     qa(question="?")
 except dspex.CallTimeout as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .failure import Cancelled, Failure
 from .wire import OverLimit, Unencodable
-from .wire.error_codec import ErrorEncoder, KnownError
+from .wire.error_codec import ErrorEncoder, KnownError, text_of
 
 
 def _classify(error: BaseException) -> KnownError:
@@ -19,7 +19,13 @@ def _classify(error: BaseException) -> KnownError:
         case OverLimit():
             return KnownError("FrameTooLarge", {"limit": error.limit, "actual": error.actual, "what": error.what})
         case _:
-            return KnownError()
+            return KnownError(message=_noted(error))
+
+
+def _noted(error: BaseException) -> str | None:
+    """Return an exception's text with its notes (PEP 678), if it has any."""
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    return f"{text_of(error)} ({'; '.join(notes)})" if notes else None
 
 
 describe = ErrorEncoder(classify=_classify, traceback=64 * 1024).describe

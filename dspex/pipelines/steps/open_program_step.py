@@ -61,13 +61,13 @@ class OpenProgramStep(Step):
         return self.program.using(**given, idempotent=False)
 
     async def _described(self, program: Program, job: StepJob) -> Mapping[str, Any]:
-        known: Mapping[str, Any] | None = self.__dict__.get("_asked")
-        if known is None:
-            known = await job.driver.do(
+        asked: Mapping[str, Any] | None = self.__dict__.get("_asked")
+        if asked is None:
+            known: Mapping[str, Any] = await job.driver.do(
                 lambda: program.described, lambda: asyncio.to_thread(lambda: program.described), heeds_cancel=False
             )
-            self.__dict__["_asked"] = known
-        return known
+            vars(self)["_asked"] = asked = known
+        return asked
 
     def _inputs(self, program: Program, described: Mapping[str, Any], job: StepJob) -> dict[str, Any]:
         names = program.inputs_named(described)
@@ -82,7 +82,7 @@ class OpenProgramStep(Step):
             raise InvalidReturn(
                 f"The step {job.node.name!r} returned a {type(value).__name__}, not a mapping: give into='...'."
             )
-        outputs = dict(value.items()) if is_named else None
+        outputs: dict[str, Any] | None = dict(value.items()) if is_named and value is not None else None
         route = value.route if isinstance(value, Prediction) else f"python:{self.program.decision.pool}"
         return StepOutput(
             value if outputs is None else outputs,

@@ -5,6 +5,7 @@ Told anew after DSPy's tests/streaming, tests/predict/test_parallel.py, tests/pr
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,23 @@ def test_a_module_with_a_loop_of_its_own_streams(supervisor: dspex.Supervisor, l
     *chunks, last = dspex.module(f"{COMPOSED}:OwnLoop", supervisor=supervisor, lm=lm).stream(question="q")
     assert last.answer == "answer of q"
     assert "".join(chunk.text for chunk in chunks if chunk.field == "answer") == "answer of q"
+
+
+def test_awaited_calls_of_a_program_share_a_loop(supervisor: dspex.Supervisor, lm: FakeLM, beside: Dspy) -> None:
+    """parity: a module may keep what belongs to a loop, such as a semaphore, and be awaited often at the same time."""
+    program = dspex.module(f"{COMPOSED}:OneAtATime", supervisor=supervisor, lm=lm)
+    rows = [{"question": f"q{at}"} for at in range(6)]
+    wanted = beside.ask(lm, f"{COMPOSED}:OneAtATime", how="gather", inputs={"rows": rows})
+    before = len(lm.requests)
+
+    async def gathered() -> list[Any]:
+        return list(await asyncio.gather(*(program.acall(**row) for row in rows)))
+
+    found = [{"prediction": dict(out.items())} for out in asyncio.run(gathered())]
+    assert (found, sent(lm, before)) == (wanted.outcome, wanted.sent)
+    with pytest.raises(dspex.RemoteError, match="SystemExit"):
+        program("exit")
+    assert program("q").most == 1, "the loop goes on"
 
 
 POSITIONED: list[tuple[str, list[Any], dict[str, Any]]] = [

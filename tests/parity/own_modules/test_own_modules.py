@@ -7,12 +7,15 @@ comes back and what was sent must be the same.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dspex
 from dspex.testing import FakeLM
+from tests.parity.own_modules.conftest import Both
 from tests.support.own_modules.beside import HERE, Dspy
 
 pytestmark = pytest.mark.parity
@@ -191,7 +194,27 @@ def test_a_constructor_that_fails_says_so_with_the_modules_name(both: Any) -> No
     assert "FailsToBuild" in dspex_.message
 
 
-INSIDE = ["Copies", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]
+def test_an_import_that_fails_says_whose_it_is(supervisor: dspex.Supervisor, lm: FakeLM, tmp_path: Path) -> None:
+    """process: the module that was to be imported, beside the one that is missing."""
+    (tmp_path / "own_but_broken.py").write_text("import no_such_package_anywhere\n", encoding="utf-8")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(dspex.RemoteError, match=r"no_such_package_anywhere.*own_but_broken:Mine"):
+            dspex.module("own_but_broken:Mine", supervisor=supervisor, lm=lm)(question="q")
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_outputs_that_a_signature_names_must_be_there(supervisor: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: what is missing is named, with the module."""
+    program = dspex.module(
+        f"{HERE}.compositions:Nested", signature="question -> answer, score: float", supervisor=supervisor, lm=lm
+    )
+    with pytest.raises(dspex.InvalidReturn, match=r"Nested returned answer, verdict; its signature also has score"):
+        program(question="q")
+
+
+INSIDE = ["Copies", "Histories", "Scoped", "AsksTheModel", "Options", "CalledBack", "Usage", "Traced"]
 
 
 @pytest.mark.parametrize("what", INSIDE)
@@ -214,6 +237,14 @@ def test_a_module_saves_and_loads_by_itself(both: Any, tmp_path: Any) -> None:
     """parity: `save` and `load` inside `forward`."""
     dspy, dspex_ = both("insides:Saves", folder=str(tmp_path))
     assert dspy.error is None and dspex_.outcome == dspy.outcome, dspex_.message
+
+
+def test_histories_hold_the_calls_that_run_and_no_other(both: Both, supervisor: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: a second call finds nothing of the first, which DSPy would keep; nor does another program."""
+    first, second = (both("insides:Histories", question="q")[1] for _ in range(2))
+    assert first.error is None and first.outcome == second.outcome
+    kept = dspex.function(f"{HERE}.insides:kept_histories", supervisor=supervisor, lm=lm)
+    assert kept() == [0, 0]
 
 
 def test_state_on_self_is_kept_between_calls(both: Any) -> None:

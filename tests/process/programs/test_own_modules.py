@@ -296,3 +296,24 @@ def test_what_asyncify_and_streamify_make(how: dict[str, Any]) -> None:
     streamed = dspex.module(dspy.streamify(own_programs.MultiHop(hops=1)), **how)
     assert streamed(question="q").answer == "Paris"
     assert asyncio.run(streamed.acall(question="q")).answer == "Paris"
+
+
+def test_a_constructor_whose_model_refuses_raises_the_models_error(sup: dspex.Supervisor) -> None:
+    """process: as its class; what else a constructor raises names the module."""
+    with FakeLM(lambda messages: {"answer": "x"}) as lm:
+        wrong = dspex.LM("openai/fake", api_base=lm.lm.api_base, api_key="sk-another")
+        with pytest.raises(dspex.LMAuthError):
+            dspex.module(f"{OWN}:AskingFirst", isolate=True, supervisor=sup, lm=wrong)()
+        with pytest.raises(RemoteError, match=r"Broken could not be made: .*no index") as caught:
+            dspex.module(f"{OWN}:Broken", supervisor=sup, lm=lm)()
+        assert caught.value.type == "LookupError" and "own_programs.py" in caught.value.traceback
+
+
+def test_a_stream_without_a_prediction_is_an_error(how: dict[str, Any]) -> None:
+    """process"""
+
+    async def numbers() -> Any:
+        yield 1
+
+    with pytest.raises(InvalidReturn, match="numbers"):
+        dspex.function(numbers, **how)()

@@ -51,6 +51,11 @@ def at_rest(supervisor: Supervisor) -> None:
 
 
 @pytest.fixture
+def no_leaks(at_rest: None, no_leaks: None) -> None:
+    """The plugin's, begun when no worker of the shared supervisor is coming or going."""
+
+
+@pytest.fixture
 def client(service: Service) -> Iterator[Client]:
     with Client(service.path) as connected:
         yield connected

@@ -373,7 +373,7 @@ def test_durable_session_survives_its_worker(client: Client) -> None:
         assert session.call("recall", {"key": "k"})["value"] == [1, {"a": None}]
 
 
-def test_no_thread_descriptor_or_child_is_left(folder: Path, at_rest: None, no_leaks: None) -> None:
+def test_no_thread_descriptor_or_child_is_left(folder: Path, no_leaks: None) -> None:
     """collaboration"""
     with Supervisor(pools=[dspex.PoolConfig("faults", bridge="faults", size=1)]) as own, Service(own) as service:
         own.wait_ready()

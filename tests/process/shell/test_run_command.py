@@ -28,6 +28,7 @@ def test_a_module_of_the_current_folder_runs(dspex_: Shell, program: str) -> Non
     said = dspex_("run", program, "--init", "hops=3", "question=07", "--json", "k=5", "--lm", "openai/gpt-4.1")
     assert said.code == 0, said.err
     assert json.loads(said.out) == {"answer": "The Loire", "score": 0.5, "k": 5, "hops": 3}
+    assert "a module prints" in said.err
     assert {request.body["model"] for request in dspex_.lm.requests} == {"gpt-4.1"}
     assert dspex_.lm.requests[0].inputs == {"question": "07"}
 

@@ -36,6 +36,7 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {
     "session_drain": ("1min", "60", 60.0),
     "startup_timeout": (33, "33s", 33.0),
     "imports": (["json", "math"], "json,math", ("json", "math")),
+    "lms": ("named", "named", "named"),
 }
 
 

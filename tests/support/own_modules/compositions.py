@@ -221,6 +221,27 @@ class AsyncOnly(dspy.Module):
         return dspy.Prediction(answer=answer, more=[each.more for each in both])
 
 
+class OneAtATime(dspy.Module):
+    """Keeps what belongs to an event loop: a semaphore. What it is asked to raise, it raises."""
+
+    def __init__(self):
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.turn = asyncio.Semaphore(1)
+        self.inside = self.most = 0
+
+    async def aforward(self, question):
+        if question == "exit":
+            raise SystemExit(3)
+        async with self.turn:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await asyncio.sleep(0.01)
+            answer = (await self.ask.acall(question=question)).answer
+            self.inside -= 1
+        return dspy.Prediction(answer=answer, most=self.most)
+
+
 class BothWays(dspy.Module):
     """What runs says so."""
 

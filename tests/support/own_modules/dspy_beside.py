@@ -47,6 +47,8 @@ def _called(asked: dict[str, Any]) -> Any:
         program.load(asked["load"])
     if how == "acall":
         return asyncio.run(program.acall(*args, **inputs))
+    if how == "gather":
+        return asyncio.run(_gathered(program, inputs["rows"]))
     if how == "batch":
         rows = [dspy.Example(**row).with_inputs(*row) for row in inputs["rows"]]
         return program.batch(rows, num_threads=2, disable_progress_bar=True, max_errors=100)
@@ -58,6 +60,10 @@ def _called(asked: dict[str, Any]) -> Any:
         program.deepcopy().save(inputs["path"])
         return None
     return program(*args, **inputs)
+
+
+async def _gathered(program: Any, rows: list[dict[str, Any]]) -> list[Any]:
+    return list(await asyncio.gather(*(program.acall(**row) for row in rows)))
 
 
 def _streamed(program: Any, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+import io
 import threading
 
 import dspy
@@ -187,6 +188,37 @@ class Usage(dspy.Module):
             self.hops(question=question)
         totals = tracker.get_total_tokens()
         return {"models": len(totals), "prompt": [one["prompt_tokens"] > 0 for one in totals.values()]}
+
+
+class Histories(dspy.Module):
+    """What was asked so far: of the model, of this module, of one inside it, of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.hops = TwoHops()
+
+    def forward(self, question):
+        before = len(self.history)
+        self.hops(question=question)
+        self.hops.first(question="alone")
+        last = dspy.settings.lm.history[-1]
+        with dspy.context(disable_history=True):
+            self.hops(question="unseen")
+        shown = io.StringIO()
+        dspy.inspect_history(1, file=shown)
+        return {
+            "entries": [len(one.history) - before for one in (self, self.hops, self.hops.first)],
+            "last": [last["messages"][-1]["content"], last["outputs"], last["usage"]["total_tokens"]],
+            "same": self.history[-1] is self.hops.first.history[-1],
+            "shown": "alone" in shown.getvalue(),
+        }
+
+
+def kept_histories():
+    """How much of other calls is here."""
+    from dspy.clients import base_lm
+
+    return [len(dspy.settings.lm.history), len(base_lm.GLOBAL_HISTORY)]
 
 
 class Saves(dspy.Module):

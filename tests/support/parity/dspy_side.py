@@ -255,7 +255,7 @@ def exported(case: Case) -> dict[str, Any]:
 
     side = Side()
     sig = side.make(case)
-    spec = outcome(lambda: signature_classes.describe(sig, UserImports(())))
+    spec = outcome(lambda: signature_classes.describe(sig, UserImports((shapes.__name__,))))
     return {"spec": spec, "messages": outcome(lambda: side.messages(sig, case))}
 
 

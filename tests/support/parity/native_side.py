@@ -142,6 +142,9 @@ class Endpoint:
     def close(self) -> None:
         """Nothing was opened."""
 
+    def close_idle(self, *_: Any) -> None:
+        """Nothing was kept."""
+
 
 # --- the wire -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import copy
 import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
@@ -17,6 +17,7 @@ from .dspy_errors import invalid_input
 from .host_tools import names_tools, tools_in
 from .module_registry import MODULES
 from .own_modules import FunctionModule, method_of, signature_of
+from .program_loop import ProgramLoop
 from .wire_values import to_input
 
 _SHARED = frozenset({dspy.Predict, dspy.ChainOfThought, dspy.ReAct, dspy.MultiChainComparison})
@@ -39,6 +40,7 @@ class BuiltProgram:
     is_open: bool = False
     is_isolated: bool = False
     taken: inspect.Signature | None = None  # how a user's is called; None where that is its own affair
+    loop: ProgramLoop = field(default_factory=ProgramLoop, compare=False)  # of its awaited calls
 
     @property
     def swallows_errors(self) -> bool:
@@ -96,7 +98,7 @@ class BuiltProgram:
             raise invalid_input(f"{self.name} takes {', '.join(names)}: {error}.") from None
 
     def describe(self) -> dict[str, Any]:
-        """Return its inputs, which must be given, which are text, whether it takes any; and its predictors' names."""
+        """Return its inputs' names, which must be given, which are text, how they may be given, and its predictors."""
         taken, names, required, takes_any = self.taken, list(self.inputs), list(self.inputs), True
         texts = [name for name in names if takes_text(self.annotations.get(name, Any))]
         if self.is_open and taken is not None:
@@ -119,7 +121,7 @@ class BuiltProgram:
     def separate(self) -> BuiltProgram:
         """Return the same, or a copy: of a user's that is isolated, and of DSPy's that keep things on themselves."""
         if self.is_isolated:
-            return replace(self, program=self.program.deepcopy())
+            return replace(self, program=self.program.deepcopy(), loop=ProgramLoop())
         if type(self.program) in _COPIED:
             return replace(self, program=copy.copy(self.program))
         return self

@@ -23,6 +23,7 @@ T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
 USAGE = "dspex_usage"
 SIGHT = "dspex_sight"
+HISTORIES = "dspex_histories"
 
 
 def running() -> Context:

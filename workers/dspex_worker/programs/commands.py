@@ -18,7 +18,7 @@ from . import metric_calls, optimizers, retrievers, signature_classes
 from .adapter_choice import adapter_named, default_adapter
 from .asked_lms import LMS, CallLMs, Descriptions
 from .built_program import BuiltProgram
-from .call_context import SETTING, USAGE, CallUsage
+from .call_context import HISTORIES, SETTING, USAGE, CallUsage
 from .call_sight import sight_of
 from .dspy_errors import invalid_input, translated
 from .host_imports import HostImports, SentTypeCache
@@ -174,5 +174,9 @@ class Programs:
             chosen = adapter_named(adapter, found, lm) if adapter is not None else default_adapter(found, lm)
             own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
-            with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
-                yield
+            try:
+                with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
+                    yield
+            finally:
+                if (histories := settings.get(HISTORIES)) is not None:
+                    histories.forget()

@@ -78,9 +78,14 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
     except ValueError as error:
         if str(error).startswith(_NOT_UNICODE):
             raise invalid_input("A text holds half a surrogate pair, which no provider can receive.") from error
-        if not str(error).startswith(_NO_LM):
+        if not is_lm_missing(error):
             raise
         raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
+
+
+def is_lm_missing(error: BaseException) -> bool:
+    """Whether it is how DSPy says that no LM is configured."""
+    return isinstance(error, ValueError) and str(error).startswith(_NO_LM)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -4,8 +4,9 @@ A form is None, a bool, an int of 64 bits, a float, a valid text or bytes, which
 entry: {"data": plain}, {"int": hexadecimal digits}, {"text": bytes}, {"list" | "tuple" | "set" | "frozenset": [forms]},
 {"dict": [[form, form], ...]}, {"enum": [class, member, plain value]}, {"model": [class, {name: form}, names that were
 set, {extra: form} | None, {private: form} | None]}, {"record": [class, {name: form}]} for a dataclass,
-{"row": [class, [forms]]} for a named tuple, {"dspy": [name, {member: form}]}, {"scalar": [kind, text]} and
-{"json": plain} for everything else. A class is {module:qualified name}: the host looks it up among those that it knows.
+{"row": [class, [forms]]} for a named tuple, {"prediction": {name: form}}, {"dspy": [name, {member: form}]},
+{"scalar": [kind, text]} and {"json": plain} for everything else. A class is {module:qualified name}: the host looks it
+up among those that it knows.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ def _object(value: Any, kind: type, depth: int) -> Any:
         return {"record": [_name(kind), _forms(given, depth)]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         return {"row": [_name(kind), [exact(item, depth) for item in value]]}
-    if isinstance(value, Mapping) or hasattr(value, "toDict"):
+    if isinstance(value, dspy.Example):  # and so a dspy.Prediction
+        return {"prediction": _forms({str(name): item for name, item in value.items()}, depth)}
+    if isinstance(value, Mapping):
         return exact(dict(value.items()), depth)
     if isinstance(value, list | tuple | set | frozenset):
         base = next(base for base in _SEQUENCES if isinstance(value, base))

@@ -1,7 +1,8 @@
 """Note every answer that an LM gives in a worker: what was used, why it ended, and who wants to see it.
 
 DSPy passes each answer, of whatever LM, to one function, which would keep it for `inspect_history`. Here that function
-keeps nothing: it tells the call's `CallUsage`, and its `CallSight` if there is one. Any thread.
+keeps nothing beyond the call: it tells the call's `CallUsage`, and its `CallHistories` and `CallSight` if it has them.
+Any thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import dspy
 from dspy.clients import base_lm
 
-from .call_context import SIGHT, USAGE, CallUsage
+from .call_context import HISTORIES, SIGHT, USAGE, CallUsage
 from .lm_transport import answered_lm_call, note_carried
 
 Entry = Mapping[str, Any]  # DSPy's record of one LM call
@@ -22,7 +23,7 @@ _KNOWN = frozenset({"stop", "length", "tool_call", "content_filter", "error", "t
 def install() -> None:
     """Take the place of DSPy's own functions; 3.3 has the method alone."""
     base_lm.record_history = note
-    base_lm.BaseLM.update_history = note
+    base_lm.BaseLM.update_history = note  # pyright: ignore[reportAttributeAccessIssue] - the first parameter is self
 
 
 def note(client: Any, entry: Entry) -> None:
@@ -32,6 +33,8 @@ def note(client: Any, entry: Entry) -> None:
     call_usage: CallUsage | None = dspy.settings.get(USAGE)
     if call_usage is not None:
         call_usage.ended(reason)
+    if (histories := dspy.settings.get(HISTORIES)) is not None:
+        histories.keep(client, entry)
     if (sight := dspy.settings.get(SIGHT)) is not None:
         sight.answered(client, entry, reason, asked)
 

@@ -32,7 +32,7 @@ from .host_values import values_from
 from .metric_calls import reward_from
 from .module_registry import MODULES, MajorityModule, module_named
 from .module_state import load_state
-from .own_modules import FunctionModule, program_from
+from .own_modules import FunctionModule, noting, program_from
 from .user_imports import UserImports
 
 _OF_RECORD = frozenset({"model", "model_list", "engine", "async_engine"})  # what else an LM's record alone decides
@@ -127,8 +127,9 @@ def build(
     name = str(spec["module"])
     is_sent = imports.is_open and is_by_value(name)
     named = imports.at(str(spec.get("version") or ""))
-    found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, named)
-    with within():
+    with noting(f"while {label_of(spec)} was imported"):
+        found = _loaded(spec, name, imports, make_lm) if is_sent else module_named(name, named)
+    with within(), noting(f"while {label_of(spec)} was made"):
         program = (
             _of_dspy(found, name, spec, imports, make_lm)
             if name in MODULES

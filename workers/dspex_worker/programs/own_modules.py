@@ -9,12 +9,15 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dspy
+from dspy.utils import exceptions as dspy_errors
 
-from .dspy_errors import invalid_input, unknown_name
+from ..failure import Failure
+from .dspy_errors import invalid_input, is_lm_missing, unknown_name
 
 _NO_OPTIONS = frozenset({"self", "callbacks"})
 
@@ -28,6 +31,18 @@ class FunctionModule(dspy.Module):  # type: ignore[misc]
 
     def forward(self, *arguments: Any, **inputs: Any) -> Any:
         return self.function(*arguments, **inputs)
+
+
+@contextmanager
+def noting(when: str) -> Generator[None]:
+    """Have the errors of the user's code that leave the block say when they came."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        error.add_note(when)
+        raise
 
 
 def program_from(
@@ -72,7 +87,7 @@ def constructed(make: Callable[..., Any], name: str, parts: Mapping[str, Any], i
     """
     signature = signature_of(make)
     if signature is None:
-        return make(**parts, **init)
+        return _made(make, name, {**parts, **init})
     takes_any = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
     known = {key for key, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD} - _NO_OPTIONS
     given = {key: value for key, value in parts.items() if key in known or (key == "tools" and takes_any)}
@@ -85,7 +100,25 @@ def constructed(make: Callable[..., Any], name: str, parts: Mapping[str, Any], i
         signature.bind(**given, **init)
     except TypeError as error:
         raise invalid_input(f"{name} cannot be made of these arguments: {error}.") from None
-    return make(**given, **init)
+    return _made(make, name, {**given, **init})
+
+
+def _made(make: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a constructor; what it raises says which one, for nobody called it by name."""
+    try:
+        return make(**arguments)
+    except (Failure, MemoryError, dspy_errors.LMError, dspy_errors.AdapterParseError):
+        raise  # the host has classes for these
+    except Exception as error:
+        if is_lm_missing(error):
+            raise
+        kind = type(error)
+        said = f"{name} could not be made: {error}"
+        raise Failure(_full_name(kind), said, type=_full_name(kind)) from error
+
+
+def _full_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def method_of(program: dspy.Module, name: str) -> Callable[..., Any] | None:

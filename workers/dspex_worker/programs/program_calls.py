@@ -12,7 +12,8 @@ from ..types import nested_values
 from .async_programs import result_from
 from .built_program import BuiltProgram
 from .call_arguments import placed
-from .call_context import SIGHT, CallUsage, ErrorRecorder
+from .call_context import HISTORIES, SIGHT, CallUsage, ErrorRecorder
+from .call_histories import CallHistories
 from .call_sight import CallSight
 from .dspy_errors import failure_of, invalid_input
 from .exact_outputs import cleaned, exact, split
@@ -28,12 +29,12 @@ def call(built: BuiltProgram, arguments: Mapping[str, Any], options: Mapping[str
     """Call a program with options for its LM calls, in the way that it takes them."""
     first, named = placed(built.taken, arguments) if built.is_own else ((), arguments)
     if not options:
-        return result_from(built.program, first, named, awaits=awaits)
+        return result_from(built.program, first, named, loop=built.loop, awaits=awaits)
     if built.takes_config:
         return built.program(**arguments, config=dict(options))
     lm = dspy.settings.lm
     with dspy.context(lm=None if lm is None else lm.copy(**options)):
-        return result_from(built.program, first, named, awaits=awaits)
+        return result_from(built.program, first, named, loop=built.loop, awaits=awaits)
 
 
 def configured(built: BuiltProgram, lm: Any, options: Mapping[str, Any]) -> Any:
@@ -94,6 +95,8 @@ def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict
             "InvalidReturn",
             f"{built.name} returned a {what}; with a signature it must give a dspy.Prediction or a dict.",
         )
+    if is_prediction and not built.is_open:
+        _require_outputs(built, value)
     try:
         if is_prediction:
             return result_of(value, is_exact=is_exact)
@@ -104,6 +107,18 @@ def returned(built: BuiltProgram, value: Any, *, is_exact: bool = False) -> dict
             f"{built.name} returned a {what} that cannot be sent to its caller: {error}. Return a dspy.Prediction, or "
             f"text, numbers, lists, tuples and dicts of such.",
         ) from error
+
+
+def _require_outputs(built: BuiltProgram, value: Any) -> None:
+    """Check that a user's module gave what its signature says."""
+    given = {str(name) for name in value.keys()}  # noqa: SIM118 - a dspy.Prediction iterates otherwise
+    missing = [name for name in built.annotations if name not in built.inputs and name not in given]
+    if missing and built.is_own:
+        raise Failure(
+            "InvalidReturn",
+            f"{built.name} returned {', '.join(sorted(given)) or 'nothing'}; its signature also has "
+            f"{', '.join(missing)}. Return them too, or name another signature.",
+        )
 
 
 def _exactly(value: Any) -> dict[str, Any]:
@@ -151,6 +166,8 @@ def accounted(
 def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
     """Return the settings of DSPy under which a call's usage is counted, and its steps are seen."""
     settings: dict[str, Any] = {"usage_tracker": call_usage.tokens}
+    if built.is_own:
+        settings[HISTORIES] = CallHistories()
     seeing: list[Any] = [ErrorRecorder(call_usage)] if built.swallows_errors else []
     if sight is not None:
         settings[SIGHT] = sight

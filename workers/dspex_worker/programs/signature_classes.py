@@ -63,9 +63,9 @@ def describe(signature: type[dspy.Signature], imports: UserImports) -> dict[str,
     names: dict[Any, str] = {}
     for annotation in (info.annotation for info in signature.fields.values()):
         for cls in _own_classes(annotation):
-            if names.setdefault(cls, cls.__name__) in types and types[names[cls]] != _type_spec(cls, imports):
-                raise invalid_input(f"Two types of the signature are both called {cls.__name__!r}.")
-            types[names[cls]] = _type_spec(cls, imports)
+            if cls not in names:
+                names[cls] = _new_name(cls, types)
+                types[names[cls]] = _type_spec(cls, imports)
     fields = [_field_spec(name, info, names) for name, info in signature.fields.items()]
     # As it was written: taking the indentation off twice is not the same as once.
     return {"instructions": signature.__doc__ or "", "fields": fields, "types": types}
@@ -128,6 +128,14 @@ def _own_classes(annotation: Any) -> Iterator[type]:
 
 def _is_dspys(cls: type) -> bool:
     return issubclass(cls, dspy.Type | dspy.History) and cls.__module__.startswith("dspy.")
+
+
+def _new_name(cls: type, taken: Mapping[str, Any]) -> str:
+    """Return a name that a text of types can hold, and that no other type has: `Box[int]` has none of its own."""
+    if cls.__name__.isidentifier() and cls.__name__ not in taken:
+        return cls.__name__
+    stem = "".join(letter if letter.isalnum() else "_" for letter in cls.__name__)
+    return f"{stem}_{len(taken)}"
 
 
 def _type_spec(cls: type, imports: UserImports) -> dict[str, Any]:

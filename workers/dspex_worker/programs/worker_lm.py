@@ -288,7 +288,8 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
 
     async def _watched(self, request: Request, viewer: Viewer) -> Response:
         accumulator = StreamAccumulator(request)
-        async with contextlib.aclosing(self.stream(request)) as events:
+        events: Any = self.stream(request)
+        async with contextlib.aclosing(events):
             async for event in events:
                 accumulator.push(event)
                 _show(event, viewer)
