@@ -104,3 +104,30 @@ def test_overflow_reaches_streams_of_a_worker(supervisor: Supervisor) -> None:
         ask: dict[str, Any] = {"lm": lm, "adapter": "chat", "implementation": "python", "supervisor": supervisor}
         with pytest.raises(LMContextWindowExceededError):
             list(dspex.predict_stream(*QA, **ask))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_choices_from_the_cache_are_not_paid_again(route: str, adapter: str, supervisor: Supervisor) -> None:
+    """collaboration: of n choices, one of which was asked for before, the others are counted."""
+    used = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    replies = [FakeReply({"answer": name}, usage=used) for name in "abc"]
+    with FakeLM(replies, cache=True) as lm:
+        program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=supervisor)
+        program = program.using(implementation=route, adapter=adapter)
+        tokens = [
+            sum(each["total_tokens"] for each in program.using(config=config)(question="q").usage.values())
+            for config in ({"temperature": 0.7}, {"temperature": 0.7, "n": 3}, {"temperature": 0.7, "n": 3})
+        ]
+    assert tokens == [5, 10, 0] and len(lm.requests) == 3
+
+
+def test_direct_lms_errors_hold_no_prompt(supervisor: Supervisor) -> None:
+    """X3: a worker that connects by itself reads the provider's words, which stay an attribute."""
+    said = "Invalid value: '{}'"
+    with FakeLM(lambda messages: FakeReply(status=400, error=said.format(messages[-1]["content"]))) as fake:
+        lm = dspex.LM("openai/m", api_base=fake.api_base, api_key=fake.api_key, retries=0, direct=True)
+        with pytest.raises(LMError) as caught:
+            dspex.predict(*QA, lm=lm, adapter="chat", supervisor=supervisor)
+    assert "hunter2" not in str(caught.value) and "hunter2" in str(caught.value.provider_message)
+    assert caught.value.status == 400 and str(fake.api_key) not in f"{vars(caught.value)}"

@@ -117,7 +117,7 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
     made = cls(message=failure.message, **facts)
-    made.provider_message = failure.facts.get(WORDS)  # what may quote the prompt stays out of the message
+    setattr(made, WORDS, failure.facts.get(WORDS))  # what may quote the prompt stays out of the message
     return made
 
 
