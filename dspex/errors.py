@@ -524,7 +524,11 @@ class SessionStateTooLarge(SessionError):
 
 
 class LMError(DspexError):
-    """The language model or its endpoint; the same class on both routes, named as in DSPy."""
+    """The language model or its endpoint; the same class on both routes, named as in DSPy.
+
+    `provider_message` is what the provider said, as far as it was read, without keys; it may quote the prompt. The text
+    of the error holds as much of it as quotes nothing of the request.
+    """
 
     def __init__(
         self,
@@ -537,6 +541,7 @@ class LMError(DspexError):
         status: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        provider_message: str | None = None,
     ) -> None:
         super().__init__(f"[{model}] {message}" if model else message)
         self.message = message
@@ -547,6 +552,7 @@ class LMError(DspexError):
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
+        self.provider_message = provider_message
 
 
 class LMTransportError(LMError, ConnectionError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import defaults
 from ..events import Name
+from ..lm.cache_settings import set_process_cache
 from ..lm.forwarding import Origin
 from ..lm.lm_client import LMClient
 from ..lm.record import LM
@@ -45,6 +46,7 @@ class Services:
         self.described_lms = DescribedLMs(supervisor, self.lm_record)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
+        set_process_cache(client, supervisor.cache, supervisor.config.tables)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)

@@ -170,6 +170,13 @@ FAILURES = [
     (418, {"message": "teapot"}),
 ]
 RENAMED = {"ContextWindowExceededError": "LMContextWindowExceededError"}
+# One provider's codes and words in another's API, which gateways mix: DSPy 3.4.1 knows them in the API of their own.
+MORE_PRECISE = {
+    ("openai", "LMInvalidRequestError", "LMContextWindowExceededError"),
+    ("anthropic", "LMInvalidRequestError", "LMContextWindowExceededError"),
+    ("anthropic", "LMInvalidRequestError", "LMUnsupportedModelError"),
+    ("anthropic", "LMRateLimitError", "LMBillingError"),
+}
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5"])
@@ -197,8 +204,10 @@ def test_http_failures_become_the_classes_that_dspy_raises(
                 "request_id": error.request_id,
             }
         )
-    for result in expected:
+    for result, ours in zip(expected, found, strict=True):
         result["error"] = RENAMED.get(result["error"], result["error"])
+        if (model.partition("/")[0], result["error"], ours["error"]) in MORE_PRECISE:
+            result["error"] = ours["error"]
     differences = [(theirs, ours) for theirs, ours in zip(expected, found, strict=True) if theirs != ours]
     assert not differences, "\n".join(map(str, differences))
 

@@ -18,7 +18,6 @@ import dspy
 from dspy.utils import exceptions as dspy_errors
 
 from ..dspy_parts import CLIENT_KEYS, NoAnswer, module_of_dspy
-from .chat_requests import refusal
 from .lm_lookup import LMS, CallLMs, headers_of
 from .lm_transport import LMCallOptions, ParentTransport
 from .worker_lm import counted
@@ -79,13 +78,11 @@ class UserEmbedder:
         transport = ParentTransport(str(self.record["ref"]), timeout=self.record.get("timeout"), cache=is_kept)
         try:
             with counted(LMCallOptions(headers=headers_of(self, options))):
-                head, chunks = transport.opened(request)
+                _, chunks = transport.opened(request)
                 with contextlib.closing(chunks):
                     raw = b"".join(chunks)
         except NoAnswer as error:
             raise dspy_errors.LMTransportError(message=str(error), model=self.model) from error
-        if head["status"] >= 400:
-            raise refusal(head, raw, self.model)
         found = json.loads(raw)["data"]  # the parent has read it
         ordered = sorted(found, key=lambda one: int(one.get("index") or 0))
         if len(ordered) != len(batch):

@@ -37,7 +37,7 @@ from ..dspy_parts import (
     stream_emitted,
 )
 from .body_members import members_in
-from .chat_requests import ChatRequests
+from .chat_requests import ChatRequests, usage_paid
 from .direct_lms import DirectLM, Viewer
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
@@ -217,6 +217,8 @@ class ChatLM(WorkerLM):
         count, viewer = int(merged.pop("n", None) or 1), None if watch is None else watch.viewer()
         replies = [self.requests.ask(asked, merged, viewer if at == 0 else None) for at in range(count)]
         replies[0]["choices"] = [choice for reply in replies for choice in reply["choices"]]
+        if count > 1:
+            replies[0]["usage"] = usage_paid(replies)
         return replies[0]
 
     async def aforward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
