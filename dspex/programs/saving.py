@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .. import defaults
-from ..errors import InvalidInput, SignatureError, UnknownName
+from ..errors import InvalidInput, SignatureError
 from ..services.services import services_of
 from ..services.tools import named
 from ..signatures.annotations import classes_in
@@ -20,6 +20,7 @@ from ..signatures.wire_form import signature_from_wire
 from .factories import predictor
 from .kinds import KINDS
 from .module import own_module
+from .module_program import ModuleProgram
 from .optimized import Optimized
 from .program import Program
 from .program_options import ProgramOptions
@@ -75,8 +76,8 @@ def load(
     loaded = replace(base, state=saved.state or None, config={**config, **base.config}, **kept)
     if options:
         loaded = loaded.using(**options)
-    if program is None:
-        _require_importable(loaded)
+    if isinstance(loaded, ModuleProgram):
+        loaded.require_importable(loaded.supervisor or defaults.running_supervisor())
     if loaded.module in NATIVE_MODULES:
         _ = loaded.served  # a state that does not fit is refused now, not at the first call
     if verify:
@@ -161,20 +162,6 @@ def _require_tools(saved: SavedFile, program: Program) -> None:
 def _is_class_name(module: str) -> bool:
     own = ":" in module or not module.startswith(("dspy.", "dspex."))
     return own and all(part.isidentifier() or part == "<locals>" for part in re.split(r"[.:]", module))
-
-
-def _require_importable(program: Program) -> None:
-    """Check that a user's module is in the pool's `imports`; where no pool runs yet, the first call finds out.
-
-    Raises:
-        UnknownName: it is not.
-    """
-    supervisor = program.supervisor or defaults.running_supervisor()
-    if ":" not in program.module or supervisor is None or GENERAL_POOL not in supervisor.pools:
-        return
-    allowed = supervisor.pool(GENERAL_POOL).config.imports
-    if program.module.partition(":")[0] not in allowed:
-        raise UnknownName("module", program.module, [f"{name}:..." for name in allowed], where="the pool's imports")
 
 
 def _signature(wire: Mapping[str, Any], name: str) -> Signature:

@@ -59,6 +59,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
 
     from . import (
         call_threads,
+        dspys_log,
         forwarded_lms,
         kept_options,
         lm_answers,
@@ -80,7 +81,8 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     carrying = user_lms if HAS_LM15 else forwarded_lms
-    for each in (carrying, user_embedders, user_settings, call_threads, kept_options, own_sources, shared_usage):
+    always = (user_embedders, user_settings, call_threads, kept_options, own_sources, shared_usage, dspys_log)
+    for each in (carrying, *always):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()
