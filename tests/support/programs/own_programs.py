@@ -29,6 +29,17 @@ class MultiHop(dspy.Module):
         return dspy.Prediction(answer=answer, queries=context, calls=self.calls)
 
 
+class Dated(dspy.Module):
+    """Takes and gives objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: Any, **others: Any) -> dspy.Prediction:
+        return dspy.Prediction(answer=self.ask(question=str(question)).answer, day=question)
+
+
 class Nested(dspy.Module):
     """Holds another module."""
 

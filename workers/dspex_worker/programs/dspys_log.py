@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
 import importlib
 import logging
@@ -23,6 +24,7 @@ _SAYING = frozenset(
     {"debug", "info", "warning", "warn", "error", "exception", "critical", "fatal", "log", "print", "warn_once"}
 )
 _PRINTING = ("predict.best_of_n", "predict.refine", "predict.avatar.avatar", "teleprompt.avatar_optimizer")
+_NAMES = frozenset({"extra_fields", "present", "missing", "field_name", "list(signature.input_fields.keys())"})
 UNKNOWN = "a message of DSPy's, which may quote prompts and is left out"
 
 
@@ -41,7 +43,7 @@ def _quiet(make: Any) -> Any:
     @functools.wraps(make)
     def record(name: str, level: int, path: str, line: int, text: Any, args: Any, exc_info: Any, *more: Any) -> Any:
         if (name == "dspy" or name.startswith("dspy.")) and path.startswith(_FOLDER):
-            text, args, exc_info = _without_values(path, line, exc_info), (), None
+            text, args, exc_info = _without_values(path, line, exc_info, args), (), None
         return make(name, level, path, line, text, args, exc_info, *more)
 
     return record
@@ -49,28 +51,33 @@ def _quiet(make: Any) -> Any:
 
 def _print(*values: Any, **how: Any) -> None:
     caller = sys._getframe(1)
-    builtins.print(_without_values(caller.f_code.co_filename, caller.f_lineno, None), **how)
+    builtins.print(_without_values(caller.f_code.co_filename, caller.f_lineno, None, ()), **how)
 
 
-def _without_values(path: str, line: int, exc_info: Any) -> str:
+def _without_values(path: str, line: int, exc_info: Any, values: Any) -> str:
     given = exc_info if isinstance(exc_info, tuple) and exc_info and exc_info[0] else sys.exc_info()
     kind = f" ({given[0].__name__})" if given[0] is not None else ""
-    return f"{_wording(path).get(line, UNKNOWN)}{kind}"
+    text, sources = _wording(path).get(line, (UNKNOWN, ()))
+    if sources and isinstance(values, tuple) and len(values) == len(sources):
+        shown = [value if source in _NAMES else f"{{{source}}}" for source, value in zip(sources, values, strict=True)]
+        with contextlib.suppress(TypeError, ValueError):  # a %d
+            text %= tuple(shown)
+    return f"{text}{kind}"
 
 
 @functools.cache
-def _wording(path: str) -> dict[int, str]:
-    """Return what DSPy's source says on each line of a call that logs or prints."""
+def _wording(path: str) -> dict[int, tuple[str, tuple[str, ...]]]:
+    """Return what DSPy's source says on each line of a call that logs or prints, and of what it makes the arguments."""
     try:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return {}
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, tuple[str, ...]]] = {}
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and call.args and _name_of(call.func) in _SAYING:
-            text = _text_of(call.args[1] if _name_of(call.func) == "log" and len(call.args) > 1 else call.args[0])
-            for line in range(call.lineno, (call.end_lineno or call.lineno) + 1):
-                found[line] = text
+            first, *others = call.args[1:] if _name_of(call.func) == "log" and len(call.args) > 1 else call.args
+            said = _text_of(first), tuple(map(ast.unparse, others))
+            found |= dict.fromkeys(range(call.lineno, (call.end_lineno or call.lineno) + 1), said)
     return found
 
 
