@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
+from ..adapters.plain_data import is_json
 from ..errors import InvalidInput, UnknownName
 from ..services.code import SentCode, import_path_of
 from ..services.code_versions import version_of
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
     from ..signatures.signature import SignatureLike
     from .program_options import CallConfig
-
-_PLAIN = (bool, int, float, str, type(None))
 
 
 def module(
@@ -122,7 +121,7 @@ def _described(
 ) -> ModuleProgram:
     label, name, code = _named(what)
     source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)
-    plain = {key: value for key, value in init.items() if _is_plain(value)}
+    plain = {key: value for key, value in init.items() if is_json(value)}
     sent = () if code is None else (code,)
     others, given = {key: value for key, value in init.items() if key not in plain}, None
     if others:
@@ -169,11 +168,3 @@ def _main_object(path: str) -> Any:
             raise UnknownName("module", path, [f"__main__:{name}" for name in vars(sys.modules["__main__"])])
         found = getattr(found, part)
     return found
-
-
-def _is_plain(value: Any) -> bool:
-    if type(value) is list:
-        return all(map(_is_plain, value))
-    if type(value) is dict:
-        return all(type(key) is str and _is_plain(item) for key, item in value.items())
-    return type(value) in _PLAIN and not (type(value) is int and not -(2**63) <= value < 2**64)

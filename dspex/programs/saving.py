@@ -121,6 +121,8 @@ def _described(saved: SavedFile) -> Program:
     if ":" not in module:  # what the options of a user's own module mean, only that knows
         _require_bounded(name, options)
     if own["signature"] is None:
+        if ":" not in module:
+            raise InvalidInput(f"The program {name!r} is damaged: a {module} has a signature.")
         return replace(own_module(module, None, (), options), is_named_by_file=True)
     made = predictor(module, _signature(own["signature"], name), **options)
     return replace(made, is_named_by_file=":" in module)

@@ -29,6 +29,17 @@ class MultiHop(dspy.Module):
         return dspy.Prediction(answer=answer, queries=context, calls=self.calls)
 
 
+class Saying(dspy.Module):
+    """Gives what it was made of, and what it is given."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(word=self.word, **inputs)
+
+
 class Dated(dspy.Module):
     """Takes and gives objects."""
 

@@ -95,4 +95,5 @@ def _text_of(said: ast.expr) -> str:
             return f"{{{ast.unparse(value)}}}"
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _text_of(left) + _text_of(right)
-    return UNKNOWN
+        case _:
+            return UNKNOWN
