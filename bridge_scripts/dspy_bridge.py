@@ -41,7 +41,7 @@ def run(ctx: Context, **call: Any) -> dict[str, Any]:
 
 @bridge.command()
 def run_stream(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.field_streams import run_stream
+    from dspex_worker.programs.streaming.field_streams import run_stream
 
     return (yield from run_stream(programs, ctx, **call))
 
@@ -60,14 +60,14 @@ def retrieve(ctx: Context, **call: Any) -> dict[str, Any]:
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.scored_rows import evaluate
+    from dspex_worker.programs.evaluating.scored_rows import evaluate
 
     return (yield from evaluate(programs, ctx, **call))
 
 
 @bridge.command()
 def score(ctx: Context, **call: Any) -> dict[str, Any]:
-    from dspex_worker.programs.prediction_scores import score
+    from dspex_worker.programs.evaluating.prediction_scores import score
 
     return score(programs, ctx, **call)
 

@@ -36,13 +36,13 @@ def describe(ctx: Context) -> dict[str, Any]:
 
 @bridge.command()
 def optimize(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.optimization import optimize
+    from dspex_worker.programs.optimizing.optimization import optimize
 
     return (yield from optimize(programs, ctx, **call))
 
 
 @bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
-    from dspex_worker.programs.scored_rows import evaluate
+    from dspex_worker.programs.evaluating.scored_rows import evaluate
 
     return (yield from evaluate(programs, ctx, **call))

@@ -16,7 +16,7 @@ from dspex import errors
 from dspex.cli.parser import parser
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
-from dspex.programs.routing import NATIVE_MODULES, Reason
+from dspex.programs.options.routing import NATIVE_MODULES, Reason
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Generated from the code by docs/generate.py: do not edit. -->\n"

@@ -35,22 +35,22 @@ _HOMES = {
     "HistoryEntry": "lm.call_history",
     "history": "defaults",
     "inspect_history": "defaults",
-    "Program": "programs.program",
-    "predict": "programs.predict",
-    "apredict": "programs.predict",
-    "predict_stream": "programs.predict",
-    "apredict_stream": "programs.predict",
-    "module": "programs.module",
-    "function": "programs.module",
-    "predictor": "programs.factories",
-    "chain_of_thought": "programs.factories",
-    "react": "programs.factories",
-    "best_of_n": "programs.factories",
-    "refine": "programs.factories",
-    "majority": "programs.factories",
-    "assertions": "programs.factories",
-    "rag": "programs.factories",
-    "explain": "programs.factories",
+    "Program": "programs.calling.program",
+    "predict": "programs.factories.predict",
+    "apredict": "programs.factories.predict",
+    "predict_stream": "programs.factories.predict",
+    "apredict_stream": "programs.factories.predict",
+    "module": "programs.modules.module",
+    "function": "programs.modules.module",
+    "predictor": "programs.factories.program_factories",
+    "chain_of_thought": "programs.factories.program_factories",
+    "react": "programs.factories.program_factories",
+    "best_of_n": "programs.factories.program_factories",
+    "refine": "programs.factories.program_factories",
+    "majority": "programs.factories.program_factories",
+    "assertions": "programs.factories.program_factories",
+    "rag": "programs.factories.program_factories",
+    "explain": "programs.factories.program_factories",
     "majority_of": "programs.strategies.majority",
     "Image": "types.image",
     "Audio": "types.audio",
@@ -59,20 +59,20 @@ _HOMES = {
     "Tool": "types.tool",
     "ToolCalls": "types.tool_calls",
     "ToolCallResults": "types.tool_calls",
-    "Decision": "programs.routing",
-    "Reason": "programs.routing",
-    "map": "programs.map",
-    "amap": "programs.map",
-    "Optimized": "programs.optimized",
-    "optimize": "programs.optimize",
-    "aoptimize": "programs.optimize",
-    "evaluate": "programs.evaluate",
-    "aevaluate": "programs.evaluate",
-    "Evaluation": "programs.evaluation",
-    "EvaluationRow": "programs.evaluation_row",
-    "PairedComparison": "programs.paired_comparison",
-    "ConfidenceInterval": "programs.confidence",
-    "load": "programs.saving",
+    "Decision": "programs.options.routing",
+    "Reason": "programs.options.routing",
+    "map": "programs.calling.map",
+    "amap": "programs.calling.map",
+    "Optimized": "programs.saving.optimized",
+    "optimize": "programs.optimization.optimize",
+    "aoptimize": "programs.optimization.optimize",
+    "evaluate": "programs.evaluation.evaluate",
+    "aevaluate": "programs.evaluation.evaluate",
+    "Evaluation": "programs.evaluation.evaluation",
+    "EvaluationRow": "programs.evaluation.evaluation_row",
+    "PairedComparison": "programs.evaluation.paired_comparison",
+    "ConfidenceInterval": "programs.evaluation.confidence",
+    "load": "programs.factories.loading",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
     "pipeline": "pipelines.pipeline",
@@ -133,36 +133,36 @@ if TYPE_CHECKING:
     from .pipelines.steps.step_factories import python as python
     from .pools.session import Session as Session
     from .pools.supervisor import Supervisor as Supervisor
-    from .programs.confidence import ConfidenceInterval as ConfidenceInterval
-    from .programs.evaluate import aevaluate as aevaluate
-    from .programs.evaluate import evaluate as evaluate
-    from .programs.evaluation import Evaluation as Evaluation
-    from .programs.evaluation_row import EvaluationRow as EvaluationRow
-    from .programs.factories import assertions as assertions
-    from .programs.factories import best_of_n as best_of_n
-    from .programs.factories import chain_of_thought as chain_of_thought
-    from .programs.factories import explain as explain
-    from .programs.factories import majority as majority
-    from .programs.factories import predictor as predictor
-    from .programs.factories import rag as rag
-    from .programs.factories import react as react
-    from .programs.factories import refine as refine
-    from .programs.map import amap as amap
-    from .programs.map import map as map
-    from .programs.module import function as function
-    from .programs.module import module as module
-    from .programs.optimize import aoptimize as aoptimize
-    from .programs.optimize import optimize as optimize
-    from .programs.optimized import Optimized as Optimized
-    from .programs.paired_comparison import PairedComparison as PairedComparison
-    from .programs.predict import apredict as apredict
-    from .programs.predict import apredict_stream as apredict_stream
-    from .programs.predict import predict as predict
-    from .programs.predict import predict_stream as predict_stream
-    from .programs.program import Program as Program
-    from .programs.routing import Decision as Decision
-    from .programs.routing import Reason as Reason
-    from .programs.saving import load as load
+    from .programs.calling.map import amap as amap
+    from .programs.calling.map import map as map
+    from .programs.calling.program import Program as Program
+    from .programs.evaluation.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluation.evaluate import aevaluate as aevaluate
+    from .programs.evaluation.evaluate import evaluate as evaluate
+    from .programs.evaluation.evaluation import Evaluation as Evaluation
+    from .programs.evaluation.evaluation_row import EvaluationRow as EvaluationRow
+    from .programs.evaluation.paired_comparison import PairedComparison as PairedComparison
+    from .programs.factories.loading import load as load
+    from .programs.factories.predict import apredict as apredict
+    from .programs.factories.predict import apredict_stream as apredict_stream
+    from .programs.factories.predict import predict as predict
+    from .programs.factories.predict import predict_stream as predict_stream
+    from .programs.factories.program_factories import assertions as assertions
+    from .programs.factories.program_factories import best_of_n as best_of_n
+    from .programs.factories.program_factories import chain_of_thought as chain_of_thought
+    from .programs.factories.program_factories import explain as explain
+    from .programs.factories.program_factories import majority as majority
+    from .programs.factories.program_factories import predictor as predictor
+    from .programs.factories.program_factories import rag as rag
+    from .programs.factories.program_factories import react as react
+    from .programs.factories.program_factories import refine as refine
+    from .programs.modules.module import function as function
+    from .programs.modules.module import module as module
+    from .programs.optimization.optimize import aoptimize as aoptimize
+    from .programs.optimization.optimize import optimize as optimize
+    from .programs.options.routing import Decision as Decision
+    from .programs.options.routing import Reason as Reason
+    from .programs.saving.optimized import Optimized as Optimized
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval import BM25Index as BM25Index
     from .scoped_defaults import context as context

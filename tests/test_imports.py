@@ -33,6 +33,15 @@ HOST_FLOORS = (
 )
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
+PROGRAM_FLOORS = (
+    "options, files, examples, native",
+    "worker",
+    "calling",
+    "modules, strategies",
+    "saving",
+    "factories",
+    "evaluation, optimization",
+)
 WORKER_FLOORS = (
     "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
     "__init__",
@@ -48,6 +57,19 @@ WORKER_FLOORS = (
     "startup",
     "forkserver, __main__",
     "programs",
+)
+WORKER_PROGRAM_FLOORS = (
+    "dspy_parts, package_versions, __init__",
+    "dspy_errors",
+    "adapter_choice, optimizers, calls",
+    "values",
+    "code, lms",
+    "metrics, observing, retrievers",
+    "modules",
+    "commands",
+    "evaluating, streaming",
+    "optimizing",
+    "dspy_setup",
 )
 APART = ("dspex.pools", "dspex.adapters")  # neither knows the other
 ASIDE = ("dspex", "dspex.testing")  # the lazy front door, and what users' tests import
@@ -143,7 +165,9 @@ def test_the_host_imports_downwards_only_and_never_dspy(name: str) -> None:
     [
         ("dspex.pools", POOL_FLOORS, len(POOL_FLOORS)),
         ("dspex.pipelines", PIPELINE_FLOORS, None),
+        ("dspex.programs", PROGRAM_FLOORS, None),
         ("dspex_worker", WORKER_FLOORS, None),
+        ("dspex_worker.programs", WORKER_PROGRAM_FLOORS, None),
     ],
 )
 def test_rooms_of_a_package_stand_on_floors_too(root: str, floors: tuple[str, ...], top: int | None) -> None:

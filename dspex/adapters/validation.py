@@ -21,8 +21,8 @@ from ..signatures.signature import Signature
 from ..types.dspy_objects import value_here
 from ..types.parse_budget import CHARS_MOST, ParseBudget, begin, end
 from .conformity import conforms
-from .exact_values import KnownClasses, UnreadableForm, plain_of, value_of
 from .injection import refuse_marked_input
+from .output_decoder import KnownClasses, UnreadableForm, plain_of, value_of
 from .parsing import UNREADABLE, ValueParser
 from .plain_data import is_plain, to_wire
 from .rendering import render

@@ -20,14 +20,14 @@ from .shell_program import ShellProgram, find_modules_of, module_path
 from .target import print_error, print_json, print_line
 
 if TYPE_CHECKING:
-    from ..programs.evaluation import Evaluation
+    from ..programs.evaluation.evaluation import Evaluation
 
 ERRORS_SHOWN = 5
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate it and print the score; with --json every row. What was done is printed too if something ends it."""
-    from ..programs.evaluate import evaluate as evaluate_program
+    from ..programs.evaluation.evaluate import evaluate as evaluate_program
 
     with contextlib.ExitStack() as stack:
         try:

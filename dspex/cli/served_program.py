@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..control.call_lms import DEFAULT
 from ..control.client import Client, connect
 from ..errors import InvalidInput, SettingsError
-from ..programs import worker_answers
-from ..programs.routing import GENERAL_POOL
+from ..programs.options.routing import GENERAL_POOL
+from ..programs.worker import worker_answers
 from ..types.prediction import Prediction
 from .shell_program import InputRules, described_rules, is_file, named_program, signature_rules
 
 if TYPE_CHECKING:
-    from ..programs.program import Program
+    from ..programs.calling.program import Program
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ..errors import InvalidInput
 from .named_values import NamedValue, read_words
 
 if TYPE_CHECKING:
-    from ..programs.program import Program
+    from ..programs.calling.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +135,9 @@ def named_program(options: argparse.Namespace) -> Program[Any]:
     Raises:
         InvalidInput, UnknownName, SignatureError: it cannot be made.
     """
-    from ..programs.factories import predictor
-    from ..programs.module import module
-    from ..programs.saving import load as load_saved
+    from ..programs.factories.loading import load as load_saved
+    from ..programs.factories.program_factories import predictor
+    from ..programs.modules.module import module
 
     what: str = options.program
     init = {name: value.read(as_text=False) for name, value in read_words(options.init, what="argument").items()}

@@ -3,7 +3,7 @@
 Owns the connections, the cache, the single flight, the limits and the usage, so that the parent's own calls and the
 workers' share all of them. What is done is written once, in generators of effects; the blocking and the awaited verbs
 differ in the driver only. A forked child gets its own connections and locks; cache entries stay. Not covered: prompts
-and parsing (`adapters`), what runs where (`programs.routing`).
+and parsing (`adapters`), what runs where (`programs.options`).
 """
 
 from __future__ import annotations

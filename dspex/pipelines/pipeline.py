@@ -11,8 +11,8 @@ from typing import Any, Unpack
 
 from ..errors import InvalidInput, SettingsError
 from ..loop_thread import LoopThread
-from ..programs.map import Row, amap
-from ..programs.map import map as map_rows
+from ..programs.calling.map import Row, amap
+from ..programs.calling.map import map as map_rows
 from .core.plan import Plan, StepPlan
 from .core.results import Result
 from .core.run import PipelineRun, RunOptions, checked_options

@@ -13,10 +13,10 @@ import pytest
 
 import dspex
 from dspex.errors import InvalidInput, SignatureError
-from dspex.programs.factories import predictor
-from dspex.programs.program_state import saved_prefix
-from dspex.programs.routing import Reason
-from dspex.programs.saving import Optimized, load
+from dspex.programs.factories.loading import Optimized, load
+from dspex.programs.factories.program_factories import predictor
+from dspex.programs.files.program_state import saved_prefix
+from dspex.programs.options.routing import Reason
 from dspex.signatures.signature import signature
 from dspex.testing import FakeLM
 from tests.support.parity.cases import Cases

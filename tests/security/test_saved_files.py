@@ -11,9 +11,9 @@ import pytest
 import dspex
 from dspex import defaults, events
 from dspex.errors import InvalidInput, SettingsError, UnknownName, UnsafeInput, UnsafeProgram
-from dspex.programs import saved_file
-from dspex.programs.program_state import saved_prefix
-from dspex.programs.saving import Optimized, load
+from dspex.programs.factories.loading import Optimized, load
+from dspex.programs.files import saved_file
+from dspex.programs.files.program_state import saved_prefix
 from dspex.signatures.signature import signature
 from dspex.testing import FakeLM
 from dspex.types.markers import END, START

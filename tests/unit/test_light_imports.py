@@ -19,7 +19,7 @@ def test_importing_the_predictor_loads_nothing_heavy() -> None:
     """unit: nor does predicting text."""
     code = """
 from dspex import templates
-from dspex.programs import native_route
+from dspex.programs.native import native_route
 from dspex.adapters.compiled_signature import compile_signature
 compiled = compile_signature("question, context: list[str] -> answer")
 assert compiled.messages({"question": "x"})

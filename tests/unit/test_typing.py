@@ -16,7 +16,7 @@ import pytest
 import dspex
 from dspex.config import PoolConfig, PoolSettings
 from dspex.lm.record import LMChanges
-from dspex.programs.optimizer_options import OPTIMIZER_NAMES, OptimizerOptions
+from dspex.programs.optimization.optimizer_options import OPTIMIZER_NAMES, OptimizerOptions
 
 ROOT = Path(__file__).parents[2]
 RIGHT, WRONG = ROOT / "tests" / "typing" / "right.py", ROOT / "tests" / "typing" / "wrong.py"
@@ -109,7 +109,7 @@ def test_names_of_optimizers_and_their_options_are_those_of_the_workers() -> Non
     """process: asked in a process of its own, since it loads dspy"""
     code = """
 import json
-from dspex_worker.programs import optimizers as o
+from dspex_worker.programs.optimizers import known_optimizers as o
 options = {name for one in o.OPTIMIZERS.values() for name in one.options}
 print(json.dumps([sorted({*o.OPTIMIZERS, *o._ALIASES}), sorted(options)]))
 """

@@ -193,7 +193,7 @@ def test_the_native_route_says_what_it_was_compared_with(
 
 def test_a_version_that_nobody_knows_yet(fake: Fake, supervisor: dspex.Supervisor, monkeypatch: Any) -> None:
     """process: the same, where DSPy says that it is 9.0; `implementation="native"` is refused with the reason."""
-    from dspex.programs import routing
+    from dspex.programs.options import routing
 
     monkeypatch.setattr(routing, "version_problem", lambda: "dspy 9.0.0")
     lm = fake(by_field={"answer": "x"}, cycle=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...programs.program import Program
-from ...programs.routing import GENERAL_POOL
+from ...programs.calling.program import Program
+from ...programs.options.routing import GENERAL_POOL
 from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 if TYPE_CHECKING:

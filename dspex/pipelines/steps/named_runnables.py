@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from ...errors import SettingsError, UnknownName
-from ...programs.factories import predictor
-from ...programs.kinds import KINDS
-from ...programs.module import module
-from ...programs.optimized import Optimized
-from ...programs.program import Program
+from ...programs.calling.program import Program
+from ...programs.factories.program_factories import predictor
+from ...programs.modules.module import module
+from ...programs.options.program_kinds import KINDS
+from ...programs.saving.optimized import Optimized
 from .module_runnable import ModuleRunnable
 from .optimizer_runnable import OPTIMIZERS, OptimizerRunnable
 from .retriever_runnable import RETRIEVERS, RetrieverRunnable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import InvalidReturn
-from ...programs.program import Program
+from ...programs.calling.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.snapshots import Snapshot

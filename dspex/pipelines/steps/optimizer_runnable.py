@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 from ... import defaults
 from ...adapters.plain_data import to_wire
 from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
-from ...programs.factories import predictor
-from ...programs.named_signatures import signature_for
-from ...programs.optimize import OptimizeOptions, optimize
-from ...programs.optimized import Optimized
-from ...programs.optimizer_options import OptimizerName
-from ...programs.program import Program
-from ...programs.program_options import require_whole
-from ...programs.routing import OPTIMIZER_POOL, Implementation
+from ...programs.calling.program import Program
+from ...programs.factories.program_factories import predictor
+from ...programs.modules.named_signatures import signature_for
+from ...programs.optimization.optimize import OptimizeOptions, optimize
+from ...programs.optimization.optimizer_options import OptimizerName
+from ...programs.options.program_options import require_whole
+from ...programs.options.routing import OPTIMIZER_POOL, Implementation
+from ...programs.saving.optimized import Optimized
 from ...services.metrics import checked_metric
 from ...services.services import services_of
 from ...signatures.signature import Signature

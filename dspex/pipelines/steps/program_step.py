@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from ...errors import NotConfigured, UnknownName
-from ...programs.program import Program
+from ...programs.calling.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
@@ -24,8 +24,8 @@ def signature_step(spec: Any, options: dict[str, Any], *, policy: Policy, **comm
     Raises:
         SignatureError, UnknownName: it cannot be read, or an option does not exist.
     """
-    from ...programs.factories import predictor
-    from ...programs.named_signatures import signature_for
+    from ...programs.factories.program_factories import predictor
+    from ...programs.modules.named_signatures import signature_for
 
     made = signature_for(spec, options.get("supervisor"))
     if (instructions := options.pop("instructions", None)) is not None:

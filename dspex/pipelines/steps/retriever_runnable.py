@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError, UnknownName
-from ...programs import worker_answers
-from ...programs.program_options import require_whole
-from ...programs.routing import GENERAL_POOL
+from ...programs.options.program_options import require_whole
+from ...programs.options.routing import GENERAL_POOL
+from ...programs.worker import worker_answers
 from .runnable import RunnableOutcome, Scope, invoke, options_of
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from .worker_step import RunnableStep
 if TYPE_CHECKING:
     from ...adapters.adapter_names import Adapter
     from ...defaults import LMLike
-    from ...programs.program_options import CallConfig
+    from ...programs.options.program_options import CallConfig
     from ...signatures.signature import SignatureLike
 
 
@@ -180,8 +180,8 @@ def fallback_step(given: Any, *, writes: Any = None, into: str | None = None) ->
 def _special(what: Any, options: dict[str, Any]) -> Callable[..., Step] | None:
     """Return the maker of a step for what is no function: signatures, templates, caches."""
     from ...lm.cache import Cache
-    from ...programs.optimized import Optimized
-    from ...programs.program import Program
+    from ...programs.calling.program import Program
+    from ...programs.saving.optimized import Optimized
     from ...signatures.signature import Signature, signature
     from ...templates import PromptTemplate
     from ...types.dspy_objects import is_signature_class

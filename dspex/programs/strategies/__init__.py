@@ -7,7 +7,7 @@ a pure loop in the strategy's file; what is asked is the inner program's, on eit
 
 from collections.abc import Callable, Mapping
 
-from ..program import Program
+from ..calling.program import Program
 from .assertions import Assertions
 from .best_of_n import BestOfN, Refine
 from .majority import Majority

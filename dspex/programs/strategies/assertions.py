@@ -10,7 +10,7 @@ from dspex_worker.user_calls import Mismatch, require_result
 
 from ...errors import CheckFailed, InvalidInput, SettingsError
 from ...types.prediction import Prediction
-from ..program import Program
+from ..calling.program import Program
 from .attempts import Attempt, Inputs, Loop, require_attempts
 from .strategy import RepeatingStrategy, require_function
 

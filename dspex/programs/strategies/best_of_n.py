@@ -25,8 +25,8 @@ from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, Setti
 from ...services.metrics import MetricJob
 from ...types.example import Example
 from ...types.prediction import Prediction
-from ..program import Program
-from ..routing import Candidate, Reason
+from ..calling.program import Program
+from ..options.routing import Candidate, Reason
 from .attempts import HEAT, Attempt, Inputs, Loop, require_attempts
 from .strategy import Strategy, require_function
 

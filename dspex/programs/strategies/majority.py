@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...types.prediction import Prediction
-from ..program import Program
+from ..calling.program import Program
 from .attempts import Attempt, Loop
 from .strategy import RepeatingStrategy
 

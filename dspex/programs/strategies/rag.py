@@ -16,9 +16,9 @@ from ...errors import InvalidInput, SettingsError, UnknownName
 from ...signatures.field import InputField
 from ...types.chunk import Chunk
 from ...types.prediction import Prediction
-from .. import worker_answers
-from ..program import Program
-from ..routing import GENERAL_POOL, Candidate, Reason
+from ..calling.program import Program
+from ..options.routing import GENERAL_POOL, Candidate, Reason
+from ..worker import worker_answers
 from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from ...lm.usage import Account
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
 from ...types.prediction import Prediction, with_facts
-from ..predictor_names import require_predictors, within, without
-from ..program import DEFAULT_TIMEOUT, Program
-from ..routing import NATIVE_MODULES, Candidate
+from ..calling.program import DEFAULT_TIMEOUT, Program
+from ..options.predictor_names import require_predictors, within, without
+from ..options.routing import NATIVE_MODULES, Candidate
 from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 import dspex
 from dspex.adapters import compile_signature
 from dspex.errors import InvalidInput, NotConfigured, SettingsError
-from dspex.programs.factories import predictor
+from dspex.programs.factories.program_factories import predictor
 from dspex.testing import FakeLM
 from tests.support.parity import shapes
 from tests.support.parity.one_case import CLAUDE, KNOWN, agreed, call, case, field, out, values

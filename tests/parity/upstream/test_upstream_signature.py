@@ -11,7 +11,7 @@ import pytest
 
 from dspex.adapters import compile_signature
 from dspex.errors import SignatureError
-from dspex.programs.program_state import native_state
+from dspex.programs.files.program_state import native_state
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from tests.support.parity.one_case import agreed, call, case, field, out, values

@@ -14,8 +14,8 @@ import pytest
 
 import dspex
 from dspex.errors import InvalidInput
-from dspex.programs.program_state import saved_prefix
-from dspex.programs.saving import Optimized, load
+from dspex.programs.factories.loading import Optimized, load
+from dspex.programs.files.program_state import saved_prefix
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 from dspex.testing import FakeLM

@@ -25,7 +25,7 @@ from dspex.errors import (
     SettingsError,
     UnknownName,
 )
-from dspex.programs.routing import Reason
+from dspex.programs.options.routing import Reason
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
 from tests.support.paths import ROOT
@@ -366,7 +366,7 @@ def test_a_saved_program_is_asked_with_its_own_state() -> None:
     }
     plain = dspex.predictor("predict", "question -> answer")
     with FakeLM(answers("long", "ok")) as lm:
-        inner = dspex.programs.program.Program("dspy.Predict", plain.signature, state=state, lm=lm.lm)
+        inner = dspex.programs.calling.program.Program("dspy.Predict", plain.signature, state=state, lm=lm.lm)
         assert dspex.assertions(inner, [short], implementation="native")(question="q").answer == "ok"
         for request in lm.requests:
             assert "Be brief." in request.text and "one word" in request.text and "earlier" in request.text

@@ -16,8 +16,8 @@ import pytest
 
 import dspex
 from dspex.errors import AdapterParseError, EncodeError, InvalidInput, UnknownName, UnsafeInput
-from dspex.programs.optimized import Optimized
-from dspex.programs.saving import load
+from dspex.programs.factories.loading import load
+from dspex.programs.saving.optimized import Optimized
 from dspex.services.services import services_of
 from dspex.testing import FakeLM
 from tests.support.parity import shapes

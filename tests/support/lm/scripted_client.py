@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.programs.native_route import NativePredictor
+from dspex.programs.native.native_route import NativePredictor
 from dspex.signatures.signature import Signature, SignatureLike, signature
 
 

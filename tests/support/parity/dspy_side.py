@@ -239,9 +239,9 @@ def _said(sig: Any) -> dict[str, Any]:
 
 def rebuilt(case: Case) -> Any:
     """The messages of the signature that a worker builds from the case's wire form, for its wire inputs."""
-    from dspex_worker.programs import signature_classes
-    from dspex_worker.programs.user_imports import UserImports
-    from dspex_worker.programs.wire_values import to_input
+    from dspex_worker.programs.code.user_imports import UserImports
+    from dspex_worker.programs.modules import signature_classes
+    from dspex_worker.programs.values.wire_values import to_input
 
     sig = signature_classes.build(case["wire"], UserImports((shapes.__name__,)))
     inputs = {name: to_input(name, value, sig.fields[name].annotation) for name, value in case["inputs"].items()}
@@ -250,8 +250,8 @@ def rebuilt(case: Case) -> Any:
 
 def exported(case: Case) -> dict[str, Any]:
     """What a worker tells the parent of a signature class of the user's, with DSPy's messages for it."""
-    from dspex_worker.programs import signature_classes
-    from dspex_worker.programs.user_imports import UserImports
+    from dspex_worker.programs.code.user_imports import UserImports
+    from dspex_worker.programs.modules import signature_classes
 
     side = Side()
     sig = side.make(case)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dspex.programs.program_state import saved_prefix
+from dspex.programs.files.program_state import saved_prefix
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 

@@ -12,7 +12,7 @@ import pytest
 from dspy.utils import exceptions as dspy_errors
 
 from dspex_worker.failure import Failure
-from dspex_worker.programs.chat_requests import ChatRequests
+from dspex_worker.programs.lms.chat_requests import ChatRequests
 
 RECORD = {"model": "openai/gpt-x", "dialect": "openai", "api_base": "http://host/v1?key=1", "ref": "r"}
 ASK = [{"role": "user", "content": "é?"}]

@@ -9,9 +9,9 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs.metric_calls import metric_from, name_predictors, reward_from
-from dspex_worker.programs.scored_rows import EvaluatedRow, evaluate
-from dspex_worker.programs.user_imports import UserImports
+from dspex_worker.programs.code.user_imports import UserImports
+from dspex_worker.programs.evaluating.scored_rows import EvaluatedRow, evaluate
+from dspex_worker.programs.metrics.metric_calls import metric_from, name_predictors, reward_from
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 
 NONE = UserImports()
@@ -56,7 +56,7 @@ def test_score_equals_dspys_evaluate() -> None:
 
 
 def _call_usage() -> Any:
-    from dspex_worker.programs.call_context import CallUsage
+    from dspex_worker.programs.calls.call_context import CallUsage
 
     return CallUsage()
 

@@ -12,8 +12,8 @@ import dspy
 from dspy.clients import capabilities, execution
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.lm_transport import PLACEHOLDER_KEY
-from dspex_worker.programs.worker_lm import LMCache, parent_lm
+from dspex_worker.programs.lms.lm_transport import PLACEHOLDER_KEY
+from dspex_worker.programs.lms.worker_lm import LMCache, parent_lm
 from tests.support.worker_cases.parent import (
     RECORD,
     chat,
@@ -152,7 +152,7 @@ def test_structured_outputs_make_json_the_default_and_send_a_schema() -> None:
 
 def test_equal_records_share_one_lm_and_the_number_kept_is_bounded() -> None:
     """unit: the LM cache."""
-    from dspex_worker.programs.worker_lm import KEPT
+    from dspex_worker.programs.lms.worker_lm import KEPT
 
     lms = LMCache()
     assert lms.get(dict(RECORD)) is lms.get(dict(RECORD))

@@ -11,11 +11,12 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
-from dspex_worker.programs import modules, optimizers
-from dspex_worker.programs.call_context import CallUsage
-from dspex_worker.programs.optimization import optimize
-from dspex_worker.programs.progress import Progress, ProgressQueue
-from dspex_worker.programs.user_imports import UserImports
+from dspex_worker.programs.calls.call_context import CallUsage
+from dspex_worker.programs.code.user_imports import UserImports
+from dspex_worker.programs.modules import module_cache
+from dspex_worker.programs.optimizers import known_optimizers
+from dspex_worker.programs.optimizing.optimization import optimize
+from dspex_worker.programs.optimizing.progress import Progress, ProgressQueue
 from tests.support.worker_cases.parent import RECORD, Parent, chat, fails_with, parent, programs, signature, spec
 
 GOOD = "Answer with the doubled number only."
@@ -151,11 +152,11 @@ def test_other_optimizers_run_and_their_states_load() -> None:
         "infer_rules": {"num_candidates": 1, "num_rules": 1, "num_threads": 2},
         "gepa": {"max_metric_calls": 40, "num_threads": 2},
     }
-    assert jobs.keys() | {"miprov2"} == set(optimizers.NAMES)
+    assert jobs.keys() | {"miprov2"} == set(known_optimizers.NAMES)
     for name, options in jobs.items():
         _, _, value = optimized(name, options, valset=ROWS[10:])
         assert value["score"] >= value["baseline_score"], name
-        assert modules.build(spec() | {"state": value["state"]}, UserImports()), name
+        assert module_cache.build(spec() | {"state": value["state"]}, UserImports()), name
         if name not in ("simba",):
             assert value["score"] == 100.0 and _answers_with(value["state"]) == "42", (name, value["score"])
 

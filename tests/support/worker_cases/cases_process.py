@@ -13,9 +13,9 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.programs.metric_calls import metric_from, reward_from
+from dspex_worker.programs.code.user_imports import UserImports
+from dspex_worker.programs.metrics.metric_calls import metric_from, reward_from
 from dspex_worker.programs.retrievers import retrieve
-from dspex_worker.programs.user_imports import UserImports
 from tests.support.paths import ROOT
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.programs import signature_classes
-from dspex_worker.programs.user_imports import UserImports
+from dspex_worker.programs.code.user_imports import UserImports
+from dspex_worker.programs.modules import signature_classes
 from tests.support import user_code as mine
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
@@ -135,7 +135,7 @@ def test_rich_inputs_and_outputs_cross_exactly() -> None:
 
 def test_values_become_exact_wire_values() -> None:
     """unit: no subclass, tuple, set, enum or model is left."""
-    from dspex_worker.programs.wire_values import to_wire
+    from dspex_worker.programs.values.wire_values import to_wire
 
     class Text(str):
         pass

@@ -12,8 +12,8 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex_worker.bridge import Cancelled, Failure
-from dspex_worker.programs.field_splitters import ChatSplitter, JSONSplitter, XMLSplitter
-from dspex_worker.programs.field_streams import run_stream
+from dspex_worker.programs.streaming.field_splitters import ChatSplitter, JSONSplitter, XMLSplitter
+from dspex_worker.programs.streaming.field_streams import run_stream
 from tests.support.worker_cases.parent import (
     RECORD,
     chat,

@@ -18,7 +18,7 @@ from dspex.errors import AdapterParseError, CallTimeout, LMProviderError
 from dspex.lm.dialects import json_body, openai
 from dspex.lm.lm_client import LMClient
 from dspex.lm.usage import UsageMeter
-from dspex.programs import native_route
+from dspex.programs.native import native_route
 from dspex.signatures.signature import Signature
 from dspex.testing import FakeLM
 from tests.support.adapters.hostile_replies import signature_of

@@ -9,7 +9,7 @@ import pytest
 from dspex import LM
 from dspex.lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory
 from dspex.lm.observing import Observing
-from dspex.programs.observer import Observer, Watch
+from dspex.programs.native.observer import Observer, Watch
 
 KEY = "sk-secret-0123456789"
 

@@ -25,7 +25,7 @@ from dspex.errors import (
     UsageError,
 )
 from dspex.lm.record import LM
-from dspex.programs.factories import predictor
+from dspex.programs.factories.program_factories import predictor
 from dspex.services.code import carried
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import signature

@@ -13,7 +13,8 @@ import pydantic
 import pytest
 
 from dspex.errors import DspexError, InvalidInput
-from dspex.programs import factories, jobs, saving
+from dspex.programs.examples import example_jobs
+from dspex.programs.factories import loading, program_factories
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 
@@ -37,9 +38,9 @@ def test_metadata_that_are_not_ours_are_refused(tmp_path: Path, metadata: Any) -
     """unit: also with a program at hand, and a newer form is said to be one"""
     path = tmp_path / "odd.json"
     path.write_text(json.dumps({"metadata": metadata}))
-    for program in (None, factories.predictor("predict", "a -> b")):
+    for program in (None, program_factories.predictor("predict", "a -> b")):
         with pytest.raises(InvalidInput):
-            saving.load(path, program=program)
+            loading.load(path, program=program)
 
 
 def test_file_without_our_metadata_needs_its_program(tmp_path: Path) -> None:
@@ -47,15 +48,15 @@ def test_file_without_our_metadata_needs_its_program(tmp_path: Path) -> None:
     path = tmp_path / "theirs.json"
     path.write_text('{"metadata": {"dspex": {}}}')
     with pytest.raises(InvalidInput, match="saved by DSPy itself"):
-        saving.load(path)
-    assert saving.load(path, program=factories.predictor("predict", "a -> b")).program.inputs == ("a",)
+        loading.load(path)
+    assert loading.load(path, program=program_factories.predictor("predict", "a -> b")).program.inputs == ("a",)
 
 
 def test_examples_that_are_no_mappings_are_refused() -> None:
     """unit: an element of a text, or a number, is no example"""
     for row in ("x", 3, ["a"]):
         with pytest.raises(InvalidInput, match="mapping"):
-            jobs.require_inputs([row], signature("a -> b"))
+            example_jobs.require_inputs([row], signature("a -> b"))
 
 
 class Person(pydantic.BaseModel):
@@ -98,17 +99,17 @@ def test_a_file_with_anything_changed_loads_or_is_refused(tmp_path: Path, seed: 
     sig = signature("q: list[int], p: Person -> kind: Literal['x', 'y'], b: float", custom_types={"Person": Person})
     fields = [{"prefix": f"{name.capitalize()}:", "description": "${" + name + "}"} for name in sig.fields]
     state = {"demos": [{"q": [1]}], "lm": None, "signature": {"instructions": "Be brief.", "fields": fields}}
-    whole = factories.predictor("predict", sig, temperature=0.5).with_state(state)
+    whole = program_factories.predictor("predict", sig, temperature=0.5).with_state(state)
     path, again = tmp_path / "it.json", tmp_path / "again.json"
-    saving.Optimized(whole, 1.0, 0.5, [{"trial": 1}], "copro", {"python": "3.11.1"}).save(path)
+    loading.Optimized(whole, 1.0, 0.5, [{"trial": 1}], "copro", {"python": "3.11.1"}).save(path)
     document, chance, loaded = json.loads(path.read_text()), random.Random(seed), 0
     for _ in range(100):
         path.write_text(json.dumps(_mutated(document, chance)))
         try:
-            found = saving.load(path, program=chance.choice([None, whole]))
+            found = loading.load(path, program=chance.choice([None, whole]))
         except DspexError:
             continue
         loaded += 1
         found.save(again)
-        assert repr(saving.load(again, program=whole).program) == repr(found.program)
+        assert repr(loading.load(again, program=whole).program) == repr(found.program)
     assert 0 < loaded < 100

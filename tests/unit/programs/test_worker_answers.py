@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dspex.errors import ProtocolError
-from dspex.programs import worker_answers
+from dspex.programs.worker import worker_answers
 
 GOOD_RUN = {"outputs": {"answer": 1}, "completions": [{"answer": 1}], "usage": {"m": {"total_tokens": 1}}, "new": 1}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.programs.call_arguments import placed, positions
+from dspex_worker.programs.modules.call_arguments import placed, positions
 
 
 def plain(a: Any, b: Any = 2, *, c: Any = 3) -> None: ...

@@ -14,24 +14,27 @@ from typing import Any
 import dspy
 
 from ..context import Context
-from . import metric_calls, optimizers, retrievers, signature_classes
+from . import retrievers
 from .adapter_choice import adapter_named, default_adapter
-from .asked_lms import LMS, CallLMs, Descriptions
-from .built_program import BuiltProgram
-from .call_context import HISTORIES, SETTING, USAGE, CallUsage
-from .call_sight import sight_of
+from .calls.call_context import HISTORIES, SETTING, USAGE, CallUsage
+from .code.host_imports import HostImports, SentTypeCache
+from .code.host_values import values_from
+from .code.user_imports import UserImports
 from .dspy_errors import invalid_input, translated
-from .host_imports import HostImports, SentTypeCache
-from .host_values import values_from
-from .module_registry import known_modules
-from .module_state import dump_state
-from .modules import Modules, lms_in
-from .program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
-from .prompt_capture import CAPTURE, PromptCapture, PromptCaptured
-from .user_imports import UserImports
-from .versions import versions
-from .wire_values import to_wire
-from .worker_lm import LMCache, secrets_of
+from .lms.lm_lookup import LMS, CallLMs, Descriptions
+from .lms.prompt_capture import CAPTURE, PromptCapture, PromptCaptured
+from .lms.worker_lm import LMCache, secrets_of
+from .metrics import metric_calls
+from .modules import signature_classes
+from .modules.built_program import BuiltProgram
+from .modules.module_cache import Modules, lms_in
+from .modules.module_registry import known_modules
+from .modules.module_state import dump_state
+from .modules.program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
+from .observing.call_observer import sight_of
+from .optimizers import known_optimizers
+from .package_versions import versions
+from .values.wire_values import to_wire
 
 _NO_LM: Record = {"model": "openai/none", "ref": "", "cache": False}
 
@@ -146,7 +149,7 @@ class Programs:
         return {
             "versions": versions(),
             "modules": sorted(known_modules(self.imports)),
-            "optimizers": sorted(optimizers.NAMES),
+            "optimizers": sorted(known_optimizers.NAMES),
             "retrievers": sorted(retrievers.NAMES),
             "metrics": sorted(metric_calls.BUILT_IN),
         }

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 _MODULES = (
     "commands",
-    "worker_lm",
-    "user_lms",
-    "user_embedders",
-    "kept_options",
-    "modules",
-    "metric_calls",
     "retrievers",
-    "field_streams",
-    "scored_rows",
-    "prediction_scores",
+    "lms.worker_lm",
+    "lms.user_lms",
+    "lms.user_embedders",
+    "lms.predictor_lms",
+    "modules.module_cache",
+    "metrics.metric_calls",
+    "streaming.field_streams",
+    "evaluating.scored_rows",
+    "evaluating.prediction_scores",
 )
 
 
@@ -47,7 +47,7 @@ def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     tqdm.monitor_interval = 0  # no monitor thread for progress bars that nobody sees
     load_model_table()  # shared by every fork
     if optimizers:
-        importlib.import_module("dspex_worker.programs.optimization")
+        importlib.import_module("dspex_worker.programs.optimizing.optimization")
         if importlib.util.find_spec("optuna"):
             importlib.import_module("optuna")
 
@@ -57,20 +57,12 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from . import (
-        call_threads,
-        dspys_log,
-        forwarded_lms,
-        kept_options,
-        lm_answers,
-        own_sources,
-        shared_usage,
-        user_embedders,
-        user_lms,
-        user_settings,
-    )
+    from .calls import thread_settings, user_settings
+    from .code import class_sources
     from .commands import Programs
     from .dspy_parts import HAS_LM15
+    from .lms import lm_answers, predictor_lms, shared_usage, user_chat_lms, user_embedders, user_lms
+    from .observing import dspys_log
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
@@ -80,8 +72,8 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    carrying = user_lms if HAS_LM15 else forwarded_lms
-    always = (user_embedders, user_settings, call_threads, kept_options, own_sources, shared_usage, dspys_log)
+    carrying = user_lms if HAS_LM15 else user_chat_lms
+    always = (user_embedders, user_settings, thread_settings, predictor_lms, class_sources, shared_usage, dspys_log)
     for each in (carrying, *always):
         each.install()
     _let_rows_take_their_time()

@@ -13,9 +13,9 @@ from typing import Any
 import dspy
 
 from ..context import Context
+from .code.user_imports import UserImports
 from .dspy_errors import invalid_input, unknown_name
-from .user_imports import UserImports
-from .wire_values import to_wire
+from .values.wire_values import to_wire
 
 NAMES = ("dspy.ColBERTv2",)
 _COLBERT_OPTIONS = frozenset({"url", "port", "post_requests"})

@@ -1,0 +1,1 @@
+"""Call a program, once or for many inputs."""

@@ -1,0 +1,1 @@
+"""Score programs on examples, and compare the results."""

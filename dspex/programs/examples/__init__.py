@@ -1,0 +1,1 @@
+"""Examples of an optimization or evaluation, and the job over them."""

@@ -1,0 +1,1 @@
+"""Make programs: by kind, from what callers give, from files."""

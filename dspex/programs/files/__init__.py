@@ -1,0 +1,1 @@
+"""Read saved programs' files and states within bounds."""

@@ -1,0 +1,1 @@
+"""Programs of what a user wrote, and `dspy.MultiChainComparison`."""

@@ -1,0 +1,1 @@
+"""Predict in this process."""

@@ -1,0 +1,1 @@
+"""Optimize programs in the capped pool."""

@@ -1,0 +1,73 @@
+"""`OptimizationJob`: an optimization that was checked and may be sent, and what is made of its answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic
+
+from ...services.metrics import MetricJob
+from ...services.services import services_of
+from ...types.prediction import S_co
+from ..calling.program import Program
+from ..factories.loading import rendered_prefix_hash
+from ..files.saved_file import checked_state
+from ..native.native_route import default_adapter
+from ..options.routing import OPTIMIZER_POOL
+from ..saving.optimized import Optimized
+from ..worker import worker_answers
+
+if TYPE_CHECKING:
+    from ...pools.pool import Pool
+
+
+@dataclass(frozen=True)
+class OptimizationJob(Generic[S_co]):
+    """One optimization: the program, the optimizer, the metric and what it gets, and the rest of its arguments."""
+
+    student: Program[S_co]
+    optimizer: str
+    metric: Any
+    metric_job: MetricJob
+    arguments: Mapping[str, Any]
+    how: Mapping[str, Any]  # the call's timeout, session and trust
+
+    @property
+    def pool(self) -> Pool:
+        """The pool that it runs in."""
+        return self.student.supervisor_used.pool(OPTIMIZER_POOL)
+
+    @contextlib.contextmanager
+    def sent(self) -> Generator[dict[str, Any]]:
+        """Yield what a worker gets; what it may call back for is registered for the time of the block.
+
+        Raises:
+            SettingsError: the metric cannot be called as DSPy calls one.
+        """
+        student = self.student
+        services = services_of(student.supervisor_used)
+        with services.metrics.described(self.metric, self.metric_job) as described, student.registered(services):
+            spec = student.to_wire() | student.wire_lms(services)
+            yield {**self.arguments, "spec": spec, "metric": described}
+
+    def optimized(self, value: Any, worker: str) -> Optimized[S_co]:
+        """Return the program of a worker's answer; blocks, while a worker renders its prompt.
+
+        Raises:
+            ProtocolError, InvalidInput: the answer is none.
+        """
+        found, student = worker_answers.optimized(value, worker), self.student
+        adapter = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
+        best = student.with_state(checked_state(found["state"]), adapter=adapter)
+        best = replace(best, prefix_sha256=rendered_prefix_hash(best))
+        return Optimized(
+            best,
+            found.get("score"),
+            found.get("baseline_score"),
+            found.get("trials", []),
+            self.optimizer,
+            found.get("versions", {}),
+            found.get("errors", {}),
+            worker,
+        )

@@ -1,0 +1,1 @@
+"""Options of programs, names of kinds and predictors, and the choice of a route. Pure."""

@@ -1,0 +1,1 @@
+"""Save programs, optimized ones too."""

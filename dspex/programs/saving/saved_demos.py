@@ -1,0 +1,40 @@
+"""Put a program's demos into its state, where a file holds them: a program serves its own before the state's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...adapters.plain_data import is_plain
+from ...services.services import services_of
+from ..calling.program import Program
+from ..options.routing import GENERAL_POOL
+from ..worker import worker_answers
+
+
+def state_with_demos(program: Program[Any]) -> Mapping[str, Any]:
+    """Return the state that says all that the program serves; empty if it has neither state nor demos.
+
+    A worker is asked where it takes DSPy to write the demos: if there is no state yet, or they hold DSPy's types.
+    """
+    state, demos = program.state, [dict(demo.items()) for demo in program.demos]
+    if not demos:
+        return state or {}
+    if state is None or not all(map(is_plain, demos)):
+        return _dumped(program)
+    if "demos" in state and "signature" in state:  # of a bare predictor
+        return {**state, "demos": demos}
+    parts = [name for name, part in state.items() if isinstance(part, Mapping) and "demos" in part]
+    if len(parts) != 1:
+        return _dumped(program)  # a worker refuses demos for several predictors, and says so
+    return {**state, parts[0]: {**state[parts[0]], "demos": demos}}
+
+
+def _dumped(program: Program[Any]) -> Mapping[str, Any]:
+    supervisor = program.supervisor_used
+    services = services_of(supervisor)
+    with program.registered(services):
+        pool = supervisor.pool(GENERAL_POOL)
+        arguments = {"spec": program.to_wire()}
+        call = pool.invoke("state_of", arguments, is_trusted=not program.is_named_by_file)
+    return worker_answers.state(call.result(), call.worker_name)

@@ -1,0 +1,1 @@
+"""Run a program in a worker: its spec, the call, the answer."""

@@ -1,0 +1,1 @@
+"""Score programs and predictions by metrics."""

@@ -1,0 +1,1 @@
+"""Language models: DSPy's, with requests that the parent sends, and those that user code makes."""

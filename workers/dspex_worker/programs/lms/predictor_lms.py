@@ -1,0 +1,54 @@
+"""Keep two of DSPy's habits from spoiling calls: a temperature that a model refuses, and LMs lost by a reset."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+import dspy
+
+from .lm_fallbacks import FallbackLM
+from .lm_lookup import LMS, CallLMs, is_of_user
+
+HEAT_OF_MANY = 0.7  # DSPy's for several answers to one question (predict/predict.py)
+
+
+def install() -> None:
+    """Mend `dspy.Predict`, in this process from now on."""
+    dspy.Predict._forward_preprocess = _preprocessing(dspy.Predict._forward_preprocess)
+    dspy.Predict.reset = _resetting(dspy.Predict.reset)
+
+
+def _preprocessing(preprocess: Any) -> Any:
+    @wraps(preprocess)
+    def preprocess_cold(self: Any, **inputs: Any) -> Any:
+        given = {**self.config, **(inputs.get("config") or {})}
+        prepared = preprocess(self, **inputs)
+        lm, config = prepared[0], prepared[1]
+        is_heated = config.get("temperature") == HEAT_OF_MANY != given.get("temperature")
+        if is_heated and _refuses_heat(lm, config):
+            del config["temperature"]
+            config |= {"temperature": given["temperature"]} if "temperature" in given else {}
+        return prepared
+
+    return preprocess_cold
+
+
+def _resetting(reset: Any) -> Any:
+    @wraps(reset)
+    def reset_all_but_lm(self: Any) -> None:
+        lm = getattr(self, "lm", None)
+        reset(self)
+        if isinstance(lm, FallbackLM):  # the caller named it for this predictor; optimizers reset what they compile
+            self.lm = lm
+
+    return reset_all_but_lm
+
+
+def _refuses_heat(lm: Any, config: dict[str, Any]) -> bool:
+    """Whether a model takes no temperature but its own: OpenAI's reasoning families, and what thinks."""
+    lms: CallLMs | None = dspy.settings.get(LMS)
+    asked = lm if lms is None or not is_of_user(lm) else lms.carrier(lm, config)  # it may only bear a configured name
+    options = {**(getattr(lm, "kwargs", None) or {}), **config}
+    is_fixed = isinstance(asked, FallbackLM) and asked.is_temperature_fixed
+    return is_fixed or options.get("reasoning_effort") not in (None, "none")

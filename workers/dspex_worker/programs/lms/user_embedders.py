@@ -1,0 +1,129 @@
+"""Let `dspy.Embedder("openai/text-embedding-3-small")` in user code ask through the parent, as its LMs do.
+
+DSPy has LiteLLM connect from here, which takes seconds to import and finds no key. A function as the model, and a
+model whose configured LM is `direct`, are left to DSPy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import dspy
+from dspy.utils import exceptions as dspy_errors
+
+from ..dspy_parts import CLIENT_KEYS, NoAnswer, module_of_dspy
+from .chat_requests import refusal
+from .lm_lookup import LMS, CallLMs, headers_of
+from .lm_transport import LMCallOptions, ParentTransport
+from .worker_lm import counted
+
+
+def install() -> None:
+    """Carry the requests of user code's embedders through the parent, in this process from now on."""
+    embedding = module_of_dspy("clients.embedding")
+    embedding._compute_embeddings = _computing(embedding._compute_embeddings)
+    embedding._acompute_embeddings = _acomputing(embedding._acompute_embeddings)
+
+
+def _computing(compute: Any) -> Any:
+    @wraps(compute)
+    def compute_here(model: Any, batch_inputs: list[str], caching: bool = False, **options: Any) -> Any:
+        found = _asked(model, options)
+        if found is None:
+            return compute(model, batch_inputs, caching=caching, **options)
+        if found.record.get("direct"):
+            return compute(found.record["model"], batch_inputs, caching=False, **_connection(found.record), **options)
+        return found.vectors(batch_inputs, options, is_kept=caching)
+
+    return compute_here
+
+
+def _acomputing(acompute: Any) -> Any:
+    @wraps(acompute)
+    async def acompute_here(model: Any, batch_inputs: list[str], caching: bool = False, **options: Any) -> Any:
+        found = await asyncio.to_thread(_asked, model, options)
+        if found is None:
+            return await acompute(model, batch_inputs, caching=caching, **options)
+        if found.record.get("direct"):
+            connection = _connection(found.record)
+            return await acompute(found.record["model"], batch_inputs, caching=False, **connection, **options)
+        return await asyncio.to_thread(found.vectors, batch_inputs, options, is_kept=caching)
+
+    return acompute_here
+
+
+@dataclass(frozen=True, slots=True)
+class AskedEmbedder:
+    """An embedding model that user code asks, and the parent's record of it."""
+
+    model: str
+    record: Mapping[str, Any]
+    model_type: str = "chat"
+    num_retries: int = 3
+
+    def vectors(self, batch: list[str], options: Mapping[str, Any], *, is_kept: bool) -> list[list[float]]:
+        """Return the vector of each text.
+
+        Raises:
+            LMError: a subclass of DSPy's, by what went wrong.
+        """
+        own = {name: value for name, value in options.items() if value is not None and name not in CLIENT_KEYS}
+        body = {"model": str(self.record["model"]).partition("/")[2], "input": batch, "encoding_format": "float", **own}
+        request = _EmbeddingsRequest(f"{self.record['api_base']}/embeddings", json.dumps(body).encode())
+        transport = ParentTransport(str(self.record["ref"]), timeout=self.record.get("timeout"), cache=is_kept)
+        try:
+            with counted(LMCallOptions(headers=headers_of(self, options))):
+                head, chunks = transport.opened(request)
+                with contextlib.closing(chunks):
+                    raw = b"".join(chunks)
+        except NoAnswer as error:
+            raise dspy_errors.LMTransportError(message=str(error), model=self.model) from error
+        if head["status"] >= 400:
+            raise refusal(head, raw, self.model)
+        found = json.loads(raw)["data"]  # the parent has read it
+        ordered = sorted(found, key=lambda one: int(one.get("index") or 0))
+        if len(ordered) != len(batch):
+            raise dspy_errors.LMServerError(
+                message=f"The endpoint gave {len(ordered)} vectors for {len(batch)} texts.", model=self.model
+            )
+        return [one["embedding"] for one in ordered]
+
+
+@dataclass(frozen=True, slots=True)
+class _EmbeddingsRequest:
+    """What `ParentTransport` reads of a request, as lm15 has it."""
+
+    url: str
+    body: bytes
+    method: str = "POST"
+    read_timeout: float | None = None
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+def _asked(model: Any, options: Mapping[str, Any]) -> AskedEmbedder | None:
+    """Return what is asked; None for what is no model of a provider, or where no call runs.
+
+    Raises:
+        LMError: the parent refused, or cannot carry it.
+    """
+    lms: CallLMs | None = dspy.settings.get(LMS)
+    if lms is None or not isinstance(model, str):
+        return None
+    record = lms.record(AskedEmbedder(model, {}), options)
+    if not record.get("direct") and record.get("dialect") != "openai":
+        raise dspy_errors.LMUnsupportedFeatureError(
+            message=f"dspy.Embedder({model!r}) speaks another format than OpenAI's, which requests through the parent "
+            f"cannot have. Configure dspex.LM({model!r}, direct=True) in the host, or give the embedder a function.",
+            model=model,
+        )
+    return AskedEmbedder(model, record)
+
+
+def _connection(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in ("api_key", "api_base") if record.get(name)}

@@ -1,0 +1,1 @@
+"""Metrics and rewards, as DSPy calls them."""

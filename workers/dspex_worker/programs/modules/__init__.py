@@ -1,0 +1,1 @@
+"""DSPy modules: made from specs and user code, kept, and called."""

@@ -1,0 +1,1 @@
+"""See the steps of a call: its trace, its prompts, the host's callbacks."""

@@ -1,0 +1,1 @@
+"""What DSPy's optimizers take."""

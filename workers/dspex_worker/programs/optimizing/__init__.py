@@ -1,0 +1,1 @@
+"""Optimize programs, with progress."""

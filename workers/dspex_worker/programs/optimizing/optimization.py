@@ -1,0 +1,230 @@
+"""Optimize a program: checked before anything is paid for, with progress; an error is never a success.
+
+The generator runs on the worker's main thread, where a signal can interrupt it, and yields progress; the optimizer
+runs in a thread beside it. Baseline and result are scored by `scored_rows.scored` on the same examples. DSPy's
+optimizers take any Exception for a score of zero; here a job whose metric or LM only failed is `OptimizationFailed`,
+and one that ran out of memory raises MemoryError.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import random
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dspy
+
+from ...context import Context
+from ...failure import Cancelled, Failure
+from ..calls.call_context import CallUsage
+from ..code.host_values import values_from
+from ..commands import Programs
+from ..dspy_errors import failure_of, translated
+from ..evaluating.scored_rows import EvaluatedRow, examples_from, percent, scored
+from ..lms.worker_lm import secrets_of
+from ..metrics.metric_calls import metric_from, name_predictors, title_of
+from ..modules.module_state import dump_state
+from ..modules.program_calls import Record, Spec, call_options, configured
+from ..optimizers.known_optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, optimizer_named, prepared, split
+from ..package_versions import versions
+from .progress import HeadingReader, JobEnded, Progress, ProgressQueue, dspy_settings
+
+_LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+_START_S = 0.001  # how long a thread takes to start
+_JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
+DEFAULT_SEED = 9  # MIPROv2's own
+
+
+def optimize(
+    programs: Programs,
+    ctx: Context,
+    spec: Spec,
+    trainset: Sequence[Mapping[str, Any]],
+    optimizer: str,
+    metric: Mapping[str, Any],
+    lm: Record | None,
+    valset: Sequence[Mapping[str, Any]] | None = None,
+    inputs: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    prompt_lm: Record | None = None,
+    adapter: str | Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    rollout_id: int | None = None,
+    plain: Sequence[str] = (),
+    carried: bytes | None = None,
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
+
+    `config` and `rollout_id` are of the program's own calls, not of those that propose instructions. `carried` are the
+    values of the host's examples that are no plain data, by list and row; its `plain` labels are taken as they are.
+
+    Raises:
+        Failure: UnknownName, InvalidInput, MissingDependency before anything is paid; OptimizationFailed after.
+        MemoryError: the worker ran out of memory on the way.
+    """
+    asked = programs.lms.get(lm)
+    if asked is None:
+        raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
+    chosen, own = optimizer_named(optimizer, dict(options or {}))
+    imports = programs.imports_of(ctx)
+    built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
+    name_predictors(built.program)
+    names = inputs or built.inputs
+    types, objects = built.annotations, values_from(carried, imports)
+    examples = examples_from(trainset, names, types, title="train", plain=plain, objects=objects.get("train", ()))
+    later = examples_from(valset or (), names, types, title="val", plain=plain, objects=objects.get("val", ()))
+    held_out = later or None
+    learned, validated = split(chosen, examples, held_out)
+    call_usage, reports = CallUsage(), ProgressQueue()
+    progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))
+    counted = progress.counted(metric_from(metric, imports))
+    seed = own.get("seed", DEFAULT_SEED)
+    given = {"seed": seed, **own} if "seed" in chosen.options else own
+    task_lm = configured(built, asked, call_options(config, rollout_id))
+    prompting = programs.lms.get(prompt_lm) or asked
+    job = OptimizerTask(built.program, counted, learned, validated, task_lm, prompting, given)
+    compiling = prepared(optimizer, chosen, job)
+    random.seed(seed)
+
+    def work() -> dict[str, Any]:
+        settings = {"num_threads": _threads(given), **dspy_settings(progress)}
+        ctx.conceal(*progress.secrets)
+        calling = programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings)
+        with calling, translated(progress.secrets), dspy.context(lm=task_lm):
+            return _worked(compiling, job, progress, given)
+
+    with _reading_headings(progress):
+        found = yield from _beside(ctx, work, reports, progress)
+    return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
+
+
+def _worked(compiling: Compiling, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
+    progress.enter("baseline")
+    baseline = _score(job.program, job, progress, options)
+    progress.enter("optimize")
+    best = compiling()
+    progress.enter("score")
+    score = _score(best, job, progress, options)
+    return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
+
+
+def _score(program: dspy.Module, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> float:
+    """Return the program's score on the validation examples.
+
+    Raises:
+        Failure: OptimizationFailed, when not one example could be scored.
+    """
+    context = contextvars.copy_context()
+    rows: list[EvaluatedRow] = []
+    for _, row in scored(program, job.valset, job.metric, context, _threads(options)):
+        progress.check()
+        rows.append(row)
+    if all(row.error is not None for row in rows):
+        raise _failed(progress, rows[0].error)
+    return percent(sum(row.score for row in rows), len(rows))
+
+
+def _failed(progress: Progress, error: BaseException | None) -> Failure:
+    errors = progress.errors
+    first = progress.first_error or error
+    told = None if first is None else failure_of(first, progress.secrets)
+    cause = "" if told is None else f" The first error was {told.kind}: {told.message}"
+    return Failure(
+        "OptimizationFailed",
+        f"No example could be scored: the metric {progress.title} failed {errors['metric']} and the language model "
+        f"{errors['lm']} times.{cause}",
+        metric_errors=errors["metric"],
+        lm_errors=errors["lm"],
+    )
+
+
+def _beside(
+    ctx: Context, work: Any, reports: ProgressQueue, progress: Progress
+) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    """Run `work` in a thread, yield its reports, return its result or raise its error."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # it belongs to the thread that yields
+            outcome.append(error)
+
+    before = set(threading.enumerate())
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="dspex-optimizer", daemon=True)
+    thread.start()
+    try:
+        while True:
+            event = reports.take(_LOOK_EVERY if thread.is_alive() else 0)
+            ctx.check_cancelled()
+            if event is not None:
+                yield event
+            elif not thread.is_alive():
+                break
+    except (Cancelled, GeneratorExit):
+        progress.fatal = progress.fatal or Cancelled()
+        raise
+    finally:
+        _await_threads(before)
+    return _result(outcome[0], progress)
+
+
+def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
+    if isinstance(outcome, JobEnded):
+        raise outcome.cause
+    if progress.end is not None:  # in some thread, and the optimizer made a score of it
+        raise progress.end
+    if isinstance(outcome, Failure | MemoryError) or (
+        isinstance(outcome, BaseException) and not isinstance(outcome, Exception)
+    ):
+        raise outcome
+    if isinstance(outcome, Exception):
+        raise _ended(outcome, progress)
+    found: dict[str, Any] = outcome
+    return found
+
+
+def _ended(error: Exception, progress: Progress) -> BaseException:
+    """Return an optimizer's own exception: the cause of its failing examples where that is what stopped it."""
+    hidden = progress.last_error or progress.call_usage.last
+    if hidden is None:
+        return error
+    failed = _failed(progress, hidden)
+    failed.__cause__ = error
+    return failed
+
+
+def _await_threads(before: set[threading.Thread]) -> None:
+    # DSPy's executors are left without waiting; each of their threads ends at its next check.
+    for thread in set(threading.enumerate()) - before:
+        while not thread.is_alive() and thread in threading.enumerate():
+            time.sleep(_START_S)  # another thread is starting it: it cannot be joined yet
+        if thread.is_alive():
+            thread.join(_JOIN_S)
+
+
+def _threads(options: Mapping[str, Any]) -> int:
+    return int(options.get("num_threads") or DEFAULT_THREADS)
+
+
+@contextmanager
+def _reading_headings(progress: Progress) -> Generator[None]:
+    """Read the optimizer's log while the block runs, without letting it flood stderr."""
+    logger = logging.getLogger("dspy")
+    handler, level, quiet = HeadingReader(progress), logger.level, [(one, one.level) for one in logger.handlers]
+    for one, _ in quiet:
+        one.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        for one, own in quiet:
+            one.setLevel(own)

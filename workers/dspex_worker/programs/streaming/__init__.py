@@ -1,0 +1,1 @@
+"""Stream fields while an LM still writes them."""

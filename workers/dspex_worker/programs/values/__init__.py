@@ -1,0 +1,1 @@
+"""Values, outputs and tools as they cross between host and worker."""
