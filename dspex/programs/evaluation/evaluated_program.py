@@ -70,7 +70,7 @@ def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False)
     Raises:
         InvalidInput, SignatureError: it is nothing that answers.
     """
-    asked = given_program(what)
+    asked = given_program(what, supervisor)
     if asked is not None:
         program: Program = asked if supervisor is None else asked.using(supervisor=supervisor)
         return EvaluatedProgram(program if program.timeout is not None else program.using(timeout=math.inf), awaits)

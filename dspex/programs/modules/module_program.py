@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ... import defaults
 from ...adapters.validation import CrossedInputs, added_outputs, open_inputs
-from ...errors import InvalidInput, NotConfigured
+from ...errors import InvalidInput, NotConfigured, UnknownName
 from ...services.code import VALUE, SentCode
 from ...services.services import services_of
 from ...signatures.signature import Signature, signature_of_fields
@@ -186,8 +186,26 @@ class ModuleProgram(Program[S_co]):
             return
         supervisor.pool(GENERAL_POOL).learn(self.module.partition(":")[0], self.version)
 
+    def require_importable(self, supervisor: Supervisor | None) -> None:
+        """Check that a module which a file named is in a pool's `imports`; what is imported, the workers decide.
+
+        Raises:
+            UnknownName: it is not.
+        """
+        if not self.is_named_by_file or supervisor is None:
+            return
+        allowed = {name for pool in supervisor.pools for name in supervisor.pool(pool).config.imports}
+        if self.module.partition(":")[0] not in allowed:
+            advice = (
+                f"A saved file has nothing imported: if you trust the module, give it, as in dspex.load(path, "
+                f"program=dspex.module({self.module!r}))."
+            )
+            known = [f"{name}:..." for name in allowed]
+            raise UnknownName("module", self.module, known, where="the pool's imports", advice=advice)
+
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
+        self.require_importable(services.supervisor)
         self.announce(services.supervisor)
         with super().registered(services), services.code.registered(self.code):
             yield

@@ -158,7 +158,7 @@ def _job(
 def _student(
     program: Asked[S], lm: LMLike | None, adapter: Adapter | None, supervisor: Supervisor | None
 ) -> Program[S]:
-    student: Program[S] = given_program(program) or predictor("predict", program)
+    student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
 

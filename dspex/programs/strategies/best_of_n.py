@@ -129,9 +129,9 @@ class BestOfN(Strategy):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.registered(
-                self.tool_set, self._rewarded, MetricJob(typed=self.inner.typed, is_reward=True)
-            ):
+            packages = self.inner.packages if self.inner.is_open else ()
+            job = MetricJob(typed=self.inner.typed, packages=packages, is_reward=True)
+            with services.metrics.registered(self.tool_set, self._rewarded, job):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:

@@ -26,7 +26,7 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
     def metric(*given: Any) -> Any:
         context: Context = running()
         values = dict(zip(ROLES, given, strict=False))
-        sent = {"id": ident, "given": len(given), **_named_example(values["example"])}
+        sent = {"id": ident, "given": len(given), **_named_example(values["example"], context.is_trusted)}
         if hasattr(values["prediction"], "items"):
             sent["prediction"], sent["objects"] = split(parted(values["prediction"])[0], context.is_trusted)
         else:  # a module may give a text or nothing; SIMBA gives None where the program failed
@@ -46,12 +46,14 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
     return metric
 
 
-def _named_example(example: Any) -> dict[str, Any]:
-    """Return where the parent has the example, or the example itself where an optimizer made it."""
+def _named_example(example: Any, is_exact: bool) -> dict[str, Any]:
+    """Return where the parent has the example, or the example itself where it was made here."""
     where = getattr(example, ROW, None)
     if where is not None:
         return {"row": list(where)}
-    return {"example": to_wire(example), "inputs": to_wire(getattr(example, "_input_keys", None))}
+    _, objects = _crossing(dict(example.items()), is_exact)
+    sent = {"example": to_wire(example), "inputs": to_wire(getattr(example, "_input_keys", None))}
+    return sent | ({"example_objects": objects} if objects else {})
 
 
 def _traced(trace: Any, *, in_full: bool, is_exact: bool) -> list[Any] | None:
