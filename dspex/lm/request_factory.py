@@ -15,6 +15,7 @@ from .call_options import CallPlan
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
+from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
 from .record import LM
@@ -76,6 +77,7 @@ class RequestFactory:
             raise LMUnsupportedFeatureError(
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
+        require_media(lm, messages)
         head = self._heads.get((lm.ref,)) or self._native_head(lm, dialect.endpoint(lm))
         try:
             body = dialect.body(lm, messages, plan.options, stream)

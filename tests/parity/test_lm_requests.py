@@ -256,3 +256,36 @@ def test_capabilities_are_what_dspy_believes(dspy_probe: Probe) -> None:
             "reasoning": lm.supports_reasoning,
         }
         assert ours == theirs, model
+
+
+MEDIA: list[dict[str, Any]] = [
+    {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+    *(
+        {"type": "image_url", "image_url": {"url": url}}
+        for url in (
+            *("data:image/png;base64,", "data:image/png,AAAA", "data:image/png;base64,***", "data:;base64,AAAA"),
+            *("data:", "", "data:image/png;base64,AAAA", "http://x/y.png"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5"])
+def test_media_that_nobody_can_read_is_refused_unsent(
+    model: str, fake: Callable[..., FakeLM], client: LMClient, dspy_probe: Probe
+) -> None:
+    """parity: empty and malformed data URIs, empty audio: refused where DSPy refuses, with its class."""
+    server = fake(lambda messages: "fine")
+    settings = {"model": model, "api_base": server.api_base, "api_key": server.api_key}
+    asked = [[{"role": "user", "content": [{"type": "text", "text": "hi"}, part]}] for part in MEDIA]
+    expected = [each.get("error") for each in dspy_probe([{"lm": settings, "messages": each} for each in asked])]
+    found: list[str | None] = []
+    before = len(server.requests)
+    for messages in asked:
+        try:
+            client.complete(LM(**settings, cache=False, retries=0), messages)
+        except LMError as error:
+            found.append(type(error).__name__)
+        else:
+            found.append(None)
+    assert found == expected and len(server.requests) - before == expected.count(None) and None in expected
