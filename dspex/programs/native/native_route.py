@@ -91,7 +91,7 @@ class NativePredictor:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The options of each request; for several answers at a higher temperature, as DSPy sets it (predict/predict.py).
+        """The options of each request; for several answers at the temperature that DSPy sets then (predict.py).
 
         Unlike DSPy's, not for a model that refuses another temperature than its own.
         """
