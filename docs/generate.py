@@ -77,12 +77,17 @@ model = "openai/gpt-4o"
 [budget]                         # for the whole process
 usd = 20.0
 
+[cache]                          # of the whole process: answers of language models
+path = "/var/lib/myapp/answers.db"
+most_disk_bytes = 1_000_000_000
+
 [control]                        # of the service that `dspex start` runs
 max_clients = 64
 ```
 
 [Sizing pools](../guides/sizing-pools.md) says how to choose `size` and `concurrency`;
-[Budgets](../guides/language-models.md#budgets) what a budget covers.
+[Budgets](../guides/language-models.md#budgets) what a budget covers;
+[The cache](../guides/language-models.md#the-cache) what is kept, and the other settings of its table.
 """
 
 
@@ -134,6 +139,7 @@ WHAT_HAPPENED = {
     Name.LM_CIRCUIT_OPENED: "an endpoint kept failing and is not asked for a while",
     Name.LM_CIRCUIT_CLOSED: "it answers again",
     Name.CACHE_REFUSED: "the disk cache's file is not safely this user's",
+    Name.CACHE_DAMAGED: "the disk cache's file is damaged; an entry, or the file, is not used",
     Name.SETTINGS_EXPOSED: "a settings file with a key can be read by others",
     Name.ROUTE_CHANGED: "DSPy renders a program's prompt differently, so it runs in workers",
     Name.PROGRAM_STRIPPED: "a loaded file held an LM, which was left out",

@@ -24,7 +24,7 @@ from .settings_exposure import warn_if_exposed
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-TABLES = ("pools", "lm", "lms", "budget", "control")  # of a settings file
+TABLES = ("pools", "lm", "lms", "budget", "cache", "control")  # of a settings file
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:
@@ -182,7 +182,7 @@ class PoolConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A supervisor's settings: its pools, and tables that other layers read (`lm`, `lms`, `budget`, `control`)."""
+    """A supervisor's settings: its pools, and tables that other layers read (those of `TABLES`)."""
 
     pools: tuple[PoolConfig, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)

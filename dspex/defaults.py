@@ -18,6 +18,7 @@ from .scoped_defaults import scoped
 
 if TYPE_CHECKING:
     from .config import Config
+    from .lm.cache_settings import CacheLike
     from .lm.call_history import HistoryEntry
     from .lm.lm_client import LMClient
     from .lm.named_lms import LMLike as LMLike
@@ -56,9 +57,14 @@ class Defaults:
         budget_tokens: int | None = None,
         history: bool | int | None = None,
         callbacks: Iterable[Any] | None = None,
+        cache: CacheLike | None = None,
     ) -> None:
         """See `dspex.configure`."""
         with self._lock:
+            if cache is not None:
+                from .lm.cache_settings import cache_from
+
+                self.client().use_cache(cache_from(cache))
             self.observing.configure(history=history, callbacks=callbacks)
             if budget_usd is not None or budget_tokens is not None:
                 self.client().usage.total.set_budget(usd=budget_usd, tokens=budget_tokens)
@@ -68,6 +74,8 @@ class Defaults:
                 self._found = self._of_tables = None
                 self._supervisor = supervisor
                 self._is_given = supervisor is not None
+                if config is not None and self._client is not None:
+                    self._apply_tables(self._client)
             if lm is not None or lms is not None:
                 self._give(lm, lms)
 
@@ -104,13 +112,12 @@ class Defaults:
         """Return the process's LM client; it survives a fork of the host by itself."""
         if self._client is None:
             from .lm.lm_client import LMClient
-            from .lm.usage import set_process_budget
 
             with self._lock:
                 if self._client is None:
                     made = LMClient()
                     if self._source or os.environ.get(CONFIG_VARIABLE):
-                        set_process_budget(made.usage, self._settings().tables)
+                        self._apply_tables(made)
                     self._client = made
         return self._client
 
@@ -151,6 +158,15 @@ class Defaults:
         """Replace the lock in a forked child, where the thread that held it is gone."""
         self._lock = threading.RLock()
         self.observing.history.renew_lock()
+
+    def _apply_tables(self, client: LMClient) -> None:
+        """Set what the settings say of the whole process."""
+        from .lm.cache_settings import set_process_cache
+        from .lm.usage import set_process_budget
+
+        tables = self._settings().tables
+        set_process_budget(client.usage, tables)
+        set_process_cache(client, None, tables)
 
     def _settings(self) -> Config:
         from .config import Config, load
@@ -217,6 +233,7 @@ def configure(
     budget_tokens: int | None = None,
     history: bool | int | None = None,
     callbacks: Iterable[Any] | None = None,
+    cache: CacheLike | None = None,
 ) -> None:
     """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
@@ -225,7 +242,8 @@ def configure(
     you start and stop. A budget bounds what the whole process uses of language models: requests after it raise
     BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
     answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
-    of every program's call: see `dspex.BaseCallback`; an empty list ends that.
+    of every program's call: see `dspex.BaseCallback`; an empty list ends that. `cache`, a `dspex.Cache`
+    or a file's path, keeps the answers of language models from now on.
 
     Raises:
         SettingsError: the default supervisor runs already, or a value cannot be.
@@ -244,6 +262,7 @@ def configure(
         budget_tokens=budget_tokens,
         history=history,
         callbacks=callbacks,
+        cache=cache,
     )
 
 

@@ -64,7 +64,7 @@ class UsageError(DspexError):
 class UnknownName(UsageError, LookupError):
     """A pool, command, module, option or tool that does not exist; `near` lists the closest that do."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "", advice: str = "") -> None:
         self.kind = kind
         self.name = name = str(name)
         self.known = tuple(sorted(known))
@@ -73,7 +73,7 @@ class UnknownName(UsageError, LookupError):
         self.near = tuple(by_folded[each] for each in close)
         place = f" in {where}" if where else ""
         hint = f"Did you mean {_either(self.near)}?" if self.near else f"Known: {_listing(self.known)}."
-        super().__init__(f"There is no {kind} {name!r}{place}. {hint}")
+        super().__init__(f"There is no {kind} {name!r}{place}. {advice or hint}")
 
 
 class SignatureError(UsageError, ValueError):
@@ -114,14 +114,12 @@ class UnsafeProgram(InvalidInput):
 class EncodeError(UsageError, TypeError):
     """A value that cannot cross to a worker exactly; `path` leads to it, `type` is its type's name."""
 
-    def __init__(self, path: str, type: str, reason: str = "") -> None:
+    def __init__(self, path: str, type: str, reason: str = "", *, advice: str = "") -> None:
         self.path = path
         self.type = type
         why = f": {reason}" if reason else ""
-        super().__init__(
-            f"The value at {path} ({type}) cannot be sent to a worker exactly{why}. Send None, bool, int (64 bits), "
-            f"float, str, bytes, list, or dict with str keys."
-        )
+        what_to_do = advice or "Send None, bool, int (64 bits), float, str, bytes, list, or dict with str keys."
+        super().__init__(f"The value at {path} ({type}) cannot be sent to a worker exactly{why}. {what_to_do}")
 
 
 class FrameTooLarge(UsageError, ValueError):
@@ -524,7 +522,11 @@ class SessionStateTooLarge(SessionError):
 
 
 class LMError(DspexError):
-    """The language model or its endpoint; the same class on both routes, named as in DSPy."""
+    """The language model or its endpoint; the same class on both routes, named as in DSPy.
+
+    `provider_message` is what the provider said, as far as it was read, without keys; it may quote the prompt. The text
+    of the error holds as much of it as quotes nothing of the request.
+    """
 
     def __init__(
         self,
@@ -537,6 +539,7 @@ class LMError(DspexError):
         status: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        provider_message: str | None = None,
     ) -> None:
         super().__init__(f"[{model}] {message}" if model else message)
         self.message = message
@@ -547,6 +550,7 @@ class LMError(DspexError):
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
+        self.provider_message = provider_message
 
 
 class LMTransportError(LMError, ConnectionError):

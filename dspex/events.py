@@ -62,6 +62,7 @@ class Name(StrEnum):
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
     CACHE_REFUSED = "dspex.cache.refused"  # warning
+    CACHE_DAMAGED = "dspex.cache.damaged"  # warning
     SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
     ROUTE_CHANGED = "dspex.route.changed"  # warning
     PROGRAM_STRIPPED = "dspex.program.stripped"  # warning
@@ -88,6 +89,7 @@ _LEVELS: dict[Name, int] = {
     Name.LM_TRUNCATED: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
     Name.CACHE_REFUSED: logging.WARNING,
+    Name.CACHE_DAMAGED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
     Name.PROGRAM_STRIPPED: logging.WARNING,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from dspex import defaults
 from dspex.lm import retries
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
@@ -26,6 +29,24 @@ def signals_as_in_a_terminal() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda number, frame: None)  # exec makes it the default
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_the_process_is_left() -> Iterator[None]:
+    """A file that needed the default supervisor, or a scripted model, ends it: the next file begins without."""
+    models = _scripted_models()
+    yield
+    supervisor = defaults.running_supervisor()
+    defaults.stop_default_supervisor()
+    if left := _scripted_models() - models:
+        gc.collect()
+        left &= _scripted_models()
+    assert supervisor is None, "the default supervisor was left running"
+    assert not left, f"{len(left)} FakeLM were left open"
+
+
+def _scripted_models() -> set[int | None]:
+    return {thread.ident for thread in threading.enumerate() if thread.name == "dspex-fake-lm"}
 
 
 @pytest.fixture

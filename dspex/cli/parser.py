@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
     for add in (_run, _evaluate, _start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events):
         add(commands)
-    for add in (_doctor, _bench):
+    for add in (_cache, _doctor, _bench):
         add(commands)
     return root
 
@@ -190,6 +190,14 @@ def _events(commands: Any) -> None:
     command.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
     command.add_argument("--recent", type=_count, metavar="N", help="at most N of the last events")
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _cache(commands: Any) -> None:
+    command = _command(commands, "cache", "show or clear a cache file of language models' answers", finds=False)
+    command.add_argument("action", choices=("stats", "clear"))
+    command.add_argument("path", nargs="?", help="the file (default: the path of the settings' [cache] table)")
+    command.add_argument("--config", metavar="FILE", help="the settings file")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _doctor(commands: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from .dialects import request_options as generation
 from .record import LM
+from .sent_options import LOCAL
 
 
 class CallOptions(TypedDict, total=False):
@@ -45,7 +45,7 @@ class CallPlan:
             options["tools"] = tools
 
     def _take_local(self, options: dict[str, Any]) -> None:
-        for name in generation.LOCAL:
+        for name in LOCAL:
             if name not in options:
                 continue
             value = options.pop(name)

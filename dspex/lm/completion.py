@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ class Completion:
     cost: float | None = None
     cached: bool = False
     attempts: int = 0
+    logprobs: Sequence[list[Any] | None] = ()  # as the provider lists them; empty where no answer has any
 
     @property
     def text(self) -> str:
@@ -57,6 +59,7 @@ def completion_of(*choices: Choice) -> Completion:
             choice.cost,
             choice.cached,
             choice.attempts,
+            () if answer.logprobs is None else (answer.logprobs,),
         )
     paid = [choice for choice in choices if not choice.cached]
     costs = [choice.cost for choice in paid if choice.cost is not None]
@@ -70,6 +73,7 @@ def completion_of(*choices: Choice) -> Completion:
         cost=sum(costs) if len(costs) == len(paid) else None,
         cached=not paid,
         attempts=sum(choice.attempts for choice in choices),
+        logprobs=[choice.answer.logprobs for choice in choices],
     )
 
 

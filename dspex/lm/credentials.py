@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|pass|credential|session|signature|jwt|subscription")
@@ -18,6 +19,16 @@ def secrets_of(key: str | None, headers: Iterable[tuple[str, str]], proxy: str |
     """Return each secret of an LM's settings once: no message, event or worker may see it."""
     found = [key, *_of_headers(headers), *secrets_of_proxy(proxy)]
     return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def credentials_in(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the texts that are named as credentials are, also within mappings and lists, each with its name."""
+    for name, value in options.items():
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, Mapping):
+                yield from credentials_in(item)
+            elif isinstance(item, str) and _CREDENTIAL.search(str(name).lower()):
+                yield str(name).lower(), item
 
 
 def secrets_of_proxy(url: str | None) -> tuple[str, ...]:

@@ -6,7 +6,11 @@ import sys
 from typing import Any
 
 from ..errors import LMUnsupportedFeatureError, SettingsError
-from .record import LM
+from .record import KNOWN, LM
+from .sent_options import EXTRA
+
+# Of the connection, and so no members of a request's body.
+_CLIENTS = frozenset("api_version azure_ad_token_provider organization project extra_query custom_llm_provider".split())
 
 
 def is_dspy_lm(given: Any) -> bool:
@@ -18,7 +22,8 @@ def is_dspy_lm(given: Any) -> bool:
 def lm_of_dspy(given: Any, key: str = "lm") -> LM:
     """Return the LM with the model, options, endpoint and key of a `dspy.LM`.
 
-    Its callbacks and history stay with it. Requests are DSPex's own, under its cache, budgets and limits.
+    Options of names that DSPex does not know are sent as they are. Its callbacks and history stay with it. Requests are
+    DSPex's own, under its cache, budgets and limits.
 
     Raises:
         SettingsError: it is of a class of the user's, or has an engine of its own: no record could do what it does.
@@ -30,6 +35,9 @@ def lm_of_dspy(given: Any, key: str = "lm") -> LM:
     limit = options.pop("max_completion_tokens", None)
     if limit is not None:
         options["max_tokens"] = limit
+    options[EXTRA] = {name: options.pop(name) for name in [*options] if name not in KNOWN | _CLIENTS} | options.get(
+        EXTRA, {}
+    )
     model = given.model if "/" in given.model else f"openai/{given.model}"  # as DSPy reads it
     return LM(model, cache=bool(given.cache), retries=given.num_retries, **options)
 

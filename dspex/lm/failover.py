@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import LMAuthError, LMBillingError, LMError, LMUnsupportedModelError
+from ..errors import (
+    LMAuthError,
+    LMBillingError,
+    LMError,
+    LMProviderError,
+    LMStreamAssemblyError,
+    LMUnsupportedModelError,
+)
 from ..events import Name
 from .record import LM
 
 # Failures after which another LM may do better. Not: a request that is wrong in itself.
-_PASSED_ON = (LMAuthError, LMBillingError, LMUnsupportedModelError)
+_PASSED_ON = (LMAuthError, LMBillingError, LMStreamAssemblyError, LMUnsupportedModelError)
 
 
 class Failover:
@@ -43,4 +50,5 @@ class Failover:
 
 def may_fail_over(error: LMError) -> bool:
     """Return whether another LM may be asked after this failure."""
-    return error.retryable == "now" or isinstance(error, _PASSED_ON)
+    is_no_answer = type(error) is LMProviderError  # a page, half a JSON: nothing that could be the request's fault
+    return error.retryable == "now" or is_no_answer or isinstance(error, _PASSED_ON)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import SettingsError
 
-_SIBLINGS = ("-wal", "-shm", "-journal")
+SIBLINGS = ("-wal", "-shm", "-journal")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -65,7 +65,7 @@ _LINK = "it is a symbolic link, which another user could point elsewhere; give t
 
 
 def _faults(path: Path) -> Iterator[str]:
-    for file in (path, *(path.with_name(path.name + ending) for ending in _SIBLINGS)):
+    for file in (path, *(path.with_name(path.name + ending) for ending in SIBLINGS)):
         status = _status(file)
         if status is not None and stat.S_ISLNK(status.st_mode):
             yield _LINK if file == path else f"{file} is a symbolic link; remove it."

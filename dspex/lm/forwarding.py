@@ -13,20 +13,22 @@ from ..errors import InvalidInput
 from .effects import Effects, ExchangeOutcome, Give
 from .exchange_services import ExchangeServices
 from .record import LM
+from .record_checks import are_points
 from .redaction import redact
 from .request import Request, silent
 from .response import note_truncation, opened
+from .sent_options import EXTRA, MARKS
 from .usage import Account, UsageMeter
 
 # What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
 _SHOWN = re.compile(
     r"content-type|date|retry-after(-ms)?|[\w-]*request-?id|[\w-]*rate-?limit[\w-]*|openai-processing-ms"
 )
-REFUSAL_MOST = 1024 * 1024  # characters of a refusal that a worker gets to read
 NAME_MOST = 500  # characters
 URL_MOST = 64 * 1024
 REASON_MOST = 64 * 1024
 HEADERS_MOST = 200
+MEMBERS_MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,19 @@ def _are_headers(value: Any) -> bool:
     )
 
 
+def _are_members(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or len(value) > MEMBERS_MOST or not all(isinstance(name, str) for name in value):
+        return False
+    within, marks = value.get(EXTRA), value.get(MARKS)
+    return are_points(marks) and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
 def _is_flag(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
@@ -96,6 +111,8 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
     "timeout": _is_span,
     "instead_of": _is_text(NAME_MOST),
     "reason": _is_text(REASON_MOST),
+    "members": _are_members,
+    "is_bare": _is_flag,
 }
 
 
@@ -104,18 +121,15 @@ def relayed(
 ) -> Effects[None]:
     """Yield the head, then the parts as a worker may see them; a response that ends early is counted too.
 
-    A refusal by status is a response like any other.
-
     Raises:
-        LMError: the provider refused in another way (inside a 2xx, by a redirect), or no answer came.
+        LMError: the provider refused, or no answer came: what this means is decided here, for both routes.
     """
     response = yield from opened(services, request)
     with contextlib.closing(response):
-        head = head_of(response.outcome)
         try:
-            yield Give(head)
+            yield Give(head_of(response.outcome))
             while (part := (yield from response.part())) is not None:
-                yield Give(part if head["status"] < 400 else without_keys(part, request.lm))
+                yield Give(part)
         finally:
             _count(request, response.outcome, usage, accounts)
 
@@ -124,20 +138,14 @@ def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
     """Return the head that a worker gets before the body.
 
     Raises:
-        LMError: the response is a refusal that the worker would not know for one.
+        LMError: the response is a refusal.
     """
     source = outcome.live.head if outcome.live is not None else outcome.reply.head if outcome.reply else None
     assert source is not None
-    if outcome.error is not None and source.status < 400:
+    if outcome.error is not None:
         raise outcome.error
     headers = [[name, redact(value)] for name, value in source.headers if _SHOWN.fullmatch(name)]
     return {"status": source.status, "headers": headers, "cached": outcome.cached}
-
-
-def without_keys(part: bytes, lm: LM) -> bytes:
-    """Return a refusal's body as a worker may see it: providers quote the key that they refuse (RULES X3)."""
-    text = part[: 4 * REFUSAL_MOST].decode("utf-8", "surrogateescape")
-    return redact(text, *lm.secrets)[:REFUSAL_MOST].encode("utf-8", "surrogateescape")
 
 
 def _count(request: Request, outcome: ExchangeOutcome, usage: UsageMeter, accounts: Sequence[Account]) -> None:

@@ -68,6 +68,7 @@ class LMClient:
     def __init__(self, *, cache: Cache | None = None) -> None:
         self.usage = UsageMeter()
         self.cache = Cache() if cache is None else cache
+        self.is_cache_given = cache is not None
         self._lms: dict[str, LM] = {}
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._embedded = embedded.shared()
@@ -121,15 +122,16 @@ class LMClient:
         """Carry out a worker's HTTP request: first {"status", "headers", "cached"}, then the body's parts.
 
         `request`: {"lm": ref, "method", "url", "headers": [[name, value]], "body": bytes, "stream": bool, "rollout_id",
-        "timeout", "cache": bool, "candidate": int}; `candidate` tells the n requests of one call with n > 1 apart.
+        "timeout", "cache": bool, "candidate": int, "members": {...}, "is_bare": bool}; `candidate` tells the n requests
+        of one call with n > 1 apart; for the last two see `worker_bodies`.
         "has_alternative" says that a fallback can be asked instead, "instead_of" that this is one (with "reason").
-        A refusal by status is a response like any other. Closing the iterator closes the connection.
+        Closing the iterator closes the connection.
 
         Raises:
             UnknownName: an LM that was not registered.
             LMConfigurationError: a URL or a model that is not the LM's own.
             LMTransportError, LMTimeoutError: no answer came.
-            LMError: the provider refused inside a 2xx response, or sent no answer.
+            LMError: the provider refused, by a status or inside a 2xx response, or sent no answer.
             BudgetExceeded: the budget of an account that counts it is spent.
         """
         return self._blocking.iterate(self._relayed(request, deadline, origin))
@@ -139,6 +141,13 @@ class LMClient:
     ) -> AsyncGenerator[dict[str, Any] | bytes, None]:
         """`forward`, asynchronously; cancelling it closes the connection at once."""
         return self._async_driver().iterate(self._relayed(request, deadline, origin))
+
+    def use_cache(self, cache: Cache, *, is_given: bool = True) -> None:
+        """Keep answers there from now on; the cache that was in use is closed, and what it holds in a file stays."""
+        before, self.cache, self._services.cache = self.cache, cache, cache
+        self.is_cache_given = is_given
+        if before is not cache:
+            before.close()
 
     def listen(self, listener: LMEventListener) -> None:
         """Send `listener` the events of the parent's own calls, as long as it lives."""

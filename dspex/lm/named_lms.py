@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from ..errors import LMConfigurationError, SettingsError, UnknownName
+from ..errors import LMConfigurationError, LMUnsupportedFeatureError, SettingsError, UnknownName
 from .dspy_lms import is_dspy_lm, lm_of_dspy
 from .record import LM
 
@@ -115,7 +115,7 @@ def lm_of_table(table: Any, key: str = "lm") -> LM:
         raise SettingsError(f"[{key}]: {error}", key=f"{key}.{where}") from None
     except SettingsError as error:
         raise SettingsError(f"[{key}]: {error}", key=f"{key}.{error.key}" if error.key else key) from None
-    except LMConfigurationError as error:
+    except (LMConfigurationError, LMUnsupportedFeatureError) as error:
         raise SettingsError(f"[{key}]: {error}", key=key) from None
 
 

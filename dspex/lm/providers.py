@@ -28,6 +28,7 @@ class Provider:
     auth: Literal["bearer", "x-api-key", "x-goog-api-key"] = "bearer"
     reasoning: Literal["effort", "openrouter", "deepseek", "kimi"] = "effort"
     efforts: tuple[str, ...] = ()  # the levels the server really has; empty: all
+    always_reasons: bool = False  # its models cannot be told not to
     replays_reasoning: bool = False
     blank_reasoning: bool = False
     user_field: str = "user"
@@ -112,7 +113,15 @@ PROVIDERS: dict[str, Provider] = {
             blank_reasoning=True,
             user_field="user_id",
         ),
-        _openai("xai", "xai", "https://api.x.ai/v1", "XAI_API_KEY", namespaces=("xai",), reasoning="deepseek"),
+        _openai(
+            "xai",
+            "xai",
+            "https://api.x.ai/v1",
+            "XAI_API_KEY",
+            namespaces=("xai",),
+            reasoning="deepseek",
+            always_reasons=True,
+        ),
         _openai(
             "moonshot",
             "moonshotai",

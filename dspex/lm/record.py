@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Unpack, cast
 
-from ..errors import LMConfigurationError, SettingsError, UnknownName
-from .credentials import secrets_of
-from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions
+from ..errors import LMConfigurationError, SettingsError
+from .credentials import credentials_in, secrets_of
+from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
 from .model_table import model_facts
 from .providers import Provider
 from .record_checks import (
@@ -32,6 +32,16 @@ from .record_checks import (
     whole,
 )
 from .resolution import base_url_for, key_for, provider_of, proxy_for
+from .sent_options import (
+    EXTRA,
+    MARKS,
+    members_in,
+    refused_by,
+    require_consistent,
+    require_sendable,
+    unknown_option,
+    worded_by,
+)
 
 EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
@@ -44,7 +54,7 @@ _RANGES = {
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
 
 
-class FurtherOptions(ProviderOptions, ClientOptions, AliasedOptions, total=False):
+class FurtherOptions(ProviderOptions, ServerOptions, ClientOptions, AliasedOptions, total=False):
     """The options of `dspex.LM` beside those that its signature names."""
 
     fallbacks: LM | Iterable[LM]  # asked in turn when this one fails
@@ -64,10 +74,11 @@ class LMChanges(FurtherOptions, total=False):
 class HoldsSecrets:
     """What of a record is no field: loggers and encoders write down all fields of a dataclass."""
 
-    __slots__ = ("api_key", "direct_options", "headers", "proxy")
+    __slots__ = ("api_key", "direct_options", "extra_body", "headers", "proxy")
 
     api_key: str | None
     direct_options: Mapping[str, Any]
+    extra_body: Mapping[str, Any]
     headers: tuple[tuple[str, str], ...]
     proxy: str | None
 
@@ -85,12 +96,14 @@ class LM(HoldsSecrets):
         cache: Whether answers may be served from DSPex's cache.
         further: See `FurtherOptions`: what the client does (`n`, `timeout` in seconds of one attempt,
             default 600, `retries`, `headers`, `fallbacks`, `price`, ...), and what is sent (`top_p`, `seed`, `stop`,
-            ...). With `direct=True` any other option is passed to `dspy.LM`, in the worker that connects by itself.
+            ...); `extra_body` holds parameters of any name, `extra_headers` is `headers`. With `direct=True` any other
+            option is passed to `dspy.LM`, in the worker that connects by itself.
 
     Raises:
         UnknownName: a provider or option that does not exist.
         SettingsError: a value out of its range.
         LMConfigurationError: settings that the model's family refuses.
+        LMUnsupportedFeatureError: an option that this provider does not have, and that would be lost on the way.
     """
 
     model: str
@@ -102,7 +115,7 @@ class LM(HoldsSecrets):
     n: int
     timeout: float
     retries: int
-    structured_outputs: bool
+    structured_outputs: bool | None
     function_calling: bool | None
     reasoning: bool | None
     private: bool
@@ -137,6 +150,7 @@ class LM(HoldsSecrets):
         options, others = _sorted_out(further, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
         require_kinds(options)
+        put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
         base = options.pop("api_base", None) if api_base is None else api_base
         put("model", model)
         put("provider", provider)
@@ -151,10 +165,11 @@ class LM(HoldsSecrets):
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))
         put("proxy", proxy_for(options.pop("proxy", None)))
-        structured = options.pop("structured_outputs", provider.prefix == "local")
-        put("structured_outputs", switch("structured_outputs", structured))
+        structured = options.pop("structured_outputs", None)
+        put("structured_outputs", claim("structured_outputs", provider.prefix == "local" or structured))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
-        put("reasoning", claim("reasoning", options.pop("reasoning", None)))
+        is_sent = isinstance(options.get("reasoning"), Mapping)  # OpenRouter's word; else a claim about the model
+        put("reasoning", None if is_sent else claim("reasoning", options.pop("reasoning", None)))
         put("private", switch("private", options.pop("private", False)))
         ttl = options.pop("cache_ttl", None)
         put("cache_ttl", None if ttl is None else seconds("cache_ttl", ttl))
@@ -170,7 +185,8 @@ class LM(HoldsSecrets):
     @property
     def supports_schema(self) -> bool:
         """Whether a JSON-schema response format may be sent (DSPy's `supports_response_schema`)."""
-        return self.structured_outputs or model_facts(self.provider, self.name).response_schema
+        known = self.structured_outputs
+        return model_facts(self.provider, self.name).response_schema if known is None else known
 
     @property
     def supports_tools(self) -> bool:
@@ -217,6 +233,7 @@ class LM(HoldsSecrets):
         """The secrets that no message may show: the key, those in headers, a proxy's password."""
         key = None if self.api_key == self.provider.placeholder_key else self.api_key
         texts = [(name, value) for name, value in self.direct_options.items() if isinstance(value, str)]
+        texts += credentials_in(self.extra_body)
         return secrets_of(key, (*self.headers, *texts), self.proxy)
 
     def options(self) -> dict[str, Any]:
@@ -229,7 +246,32 @@ class LM(HoldsSecrets):
             merged["max_completion_tokens" if self.is_reasoning_model else "max_tokens"] = self.max_tokens
         for option, value in self.config:
             merged[option] = thawed(value)
+        if self.extra_body:
+            merged[EXTRA] = dict(self.extra_body)
         return merged
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members of a request's body that its options stand for, beside those that dialects word."""
+        return members_in(self.provider, self.options())
+
+    @property
+    def cache_marks(self) -> Sequence[Mapping[str, Any]]:
+        """The messages that the provider is asked to cache."""
+        marks: list[Mapping[str, Any]] = thawed(dict(self.config).get(MARKS, ("[]", ())))
+        return marks
+
+    def require_sendable(self, config: Mapping[str, Any]) -> None:
+        """Check that a call's options get to its provider, and to those of its fallbacks.
+
+        Raises:
+            UnknownName, LMConfigurationError, LMUnsupportedFeatureError: one does not; see `sent_options`.
+        """
+        if not self.direct:
+            require_sendable(self.provider, self.model, config)
+            require_consistent(self.provider, self.model, {**self.options(), **config})
+        for lm in self.fallbacks:
+            lm.require_sendable(config)
 
     def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
@@ -240,10 +282,18 @@ class LM(HoldsSecrets):
         """Return the keyword arguments that make this record again, the key included."""
         names = (*HoldsSecrets.__slots__, *(field.name for field in fields(self)))
         plain = {name: getattr(self, name) for name in names if name not in _DERIVED}
+        plain[EXTRA] = dict(self.extra_body)
         return {**plain, **{option: thawed(value) for option, value in self.config}, **self.direct_options}
 
     def to_wire(self) -> dict[str, Any]:
-        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers.
+
+        "options" are what DSPy words; the members of a body stay here, but for one that workers send by themselves.
+        """
+        worded = worded_by(self.provider)
+        options = {name: thawed(value) for name, value in self.config if self.direct or name in worded}
+        if self.direct and self.extra_body:
+            options[EXTRA] = dict(self.extra_body)
         prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
         return {
             "ref": self.ref,
@@ -257,7 +307,9 @@ class LM(HoldsSecrets):
             "n": self.n,
             "cache": self.cache,
             "timeout": self.timeout,
-            "options": {option: thawed(value) for option, value in self.config},
+            "options": options,
+            "worded": [] if self.direct else sorted(worded),
+            "refused": {} if self.direct else dict(refused_by(self.provider)),
             "supports": {
                 "response_schema": self.supports_schema,
                 "function_calling": self.supports_tools,
@@ -275,7 +327,8 @@ class LM(HoldsSecrets):
         shown = [repr(self.model)]
         if self.api_base != self.provider.base_url:
             shown.append(f"api_base={self.api_base.split('?')[0]!r}")
-        shown += [f"{name}={value!r}" for name, value in self.options().items()]
+        shown += [f"{name}={value!r}" for name, value in self.options().items() if name != EXTRA]
+        shown += [f"{EXTRA}={{{', '.join(f'{name!r}: ...' for name in self.extra_body)}}}"] if self.extra_body else []
         shown.append("api_key=" + ("'***'" if self.api_key else "None"))
         return f"LM({', '.join(shown)})"
 
@@ -318,9 +371,14 @@ class LM(HoldsSecrets):
                     model=self.model,
                     provider=self.provider.prefix,
                 )
+        if not self.direct:
+            require_sendable(self.provider, self.model, self.options(), "LM()")
+            require_consistent(self.provider, self.model, self.options())
 
 
-_KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
+KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
+"""The options of `LM`, without their other names."""
+
 _DERIVED = frozenset({"config", "direct_options", "key_source", "provider", "name", "ref"})
 
 
@@ -330,18 +388,20 @@ def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[st
     others: dict[str, Any] = {}
     for option, value in options.items():
         name = ALIASES.get(option, option)
-        if name in _KNOWN:
+        if name in KNOWN:
             known[name] = value
         elif is_direct:
             others[option] = value
         else:
-            raise UnknownName("option", option, _KNOWN, where="LM()")
+            raise unknown_option(option, KNOWN, "LM()")
     return known, others
 
 
 def thinks(options: Mapping[str, Any]) -> bool:
     """Return whether these options make a model think: then Anthropic's takes no temperature but 1."""
-    return options.get("reasoning_effort") not in (None, "none")
+    thinking = thawed(options.get("thinking"))
+    is_on = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    return is_on or options.get("reasoning_effort") not in (None, "none")
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:

@@ -9,7 +9,8 @@ from typing import Any, cast
 from ..errors import SettingsError
 
 _WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
-_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
+_NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
+_MAPPINGS = frozenset({"extra_body", "thinking", "chat_template_kwargs", "cache_control"})
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -37,8 +38,43 @@ def require_kinds(options: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name} must be a whole number, not {value!r}.", key=name)
         if name in _NUMBERS and value is not None and not is_number(value):
             raise SettingsError(f"{name} must be a number, not {value!r}.", key=name)
+        if name in _MAPPINGS and not isinstance(value, Mapping | None):
+            raise SettingsError(f"{name} must be a mapping, not {value!r}.", key=name)
+        if name == "cache_control_injection_points" and not are_points(value):
+            raise SettingsError(
+                f"{name} must be a list such as [{{'location': 'message', 'role': 'system'}}], with role or index, not "
+                f"{value!r}.",
+                key=name,
+            )
+        if name == "response_format" and not isinstance(value, Mapping | None):
+            raise SettingsError(
+                f"response_format must be a mapping such as {{'type': 'json_object'}}, not {value!r}; of a pydantic "
+                f"model {{'type': 'json_schema', 'json_schema': {{'name': ..., 'schema': M.model_json_schema()}}}}.",
+                key=name,
+            )
+        if name == "logprobs" and not isinstance(value, bool | None):
+            raise SettingsError(f"logprobs must be True or False, not {value!r}; top_logprobs says how many.", key=name)
+        if name == "reasoning_effort" and not isinstance(value, str | None):
+            raise SettingsError(f"reasoning_effort must be a text such as 'low', not {value!r}.", key=name)
         if name == "stop" and not isinstance(value, str | list | tuple | None):
             raise SettingsError(f"stop must be a text or a list of texts, not {value!r}.", key=name)
+
+
+def are_points(value: Any) -> bool:
+    """Return whether it is a list of messages to be cached, each named by its role or its place; or None."""
+    return value is None or (isinstance(value, list | tuple) and all(map(_is_point, value)))
+
+
+def _is_point(point: Any) -> bool:
+    if not isinstance(point, Mapping):
+        return False
+    index = point.get("index")
+    return (
+        isinstance(point.get("role"), str | None)
+        and (index is None or type(index) is int)
+        and isinstance(point.get("location"), str | None)
+        and isinstance(point.get("control"), Mapping | None)
+    )
 
 
 def is_number(value: Any) -> bool:

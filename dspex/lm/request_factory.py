@@ -15,11 +15,14 @@ from .call_options import CallPlan
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
+from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
 from .record import LM
 from .redaction import Redactor, redactor_of
 from .request import Request
+from .sent_options import ROUTING
+from .worker_bodies import with_members
 
 USER_AGENT = "dspex"
 _HEADS_MOST = 1000
@@ -38,11 +41,6 @@ _COMMON = frozenset(
         ("anthropic-version", anthropic.API_VERSION),
         ("content-type", "application/json"),
     )
-)
-# What lets a gateway (OpenRouter, LiteLLM's proxy) take another model, or ask elsewhere.
-_CHOOSING = frozenset(
-    """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
-    model_list api_base base_url""".split()
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
@@ -79,6 +77,7 @@ class RequestFactory:
             raise LMUnsupportedFeatureError(
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
+        require_media(lm, messages)
         head = self._heads.get((lm.ref,)) or self._native_head(lm, dialect.endpoint(lm))
         try:
             body = dialect.body(lm, messages, plan.options, stream)
@@ -103,8 +102,11 @@ class RequestFactory:
         head = self._worker_head(lm, url, given.get("headers") or ())
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
-        if (reporting := dialect.reporting(asked)) is not asked:  # else a stream's tokens would be counted by nobody
-            body = encode(reporting)
+        made_whole = dialect.reporting(asked)
+        if dialect is not _EMBEDDINGS:
+            made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
+        if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
+            body = encode(made_whole)
         key = None
         if lm.cache and given.get("cache", True):
             key = self._key(lm, head, body, given.get("rollout_id"), int(given.get("candidate") or 0))
@@ -177,7 +179,7 @@ def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
         asked = None
     if not isinstance(asked, dict):
         raise _refused(lm, "The request's body is not a JSON object, or says something twice.")
-    naming = any(name != "model" and name.casefold() in _CHOOSING for name in asked)  # Go's readers take any case
+    naming = any(name != "model" and name.casefold() in ROUTING for name in asked)  # Go's readers take any case
     if naming or dialect.names_another(lm, asked):
         raise _refused(lm, f"The request is for another model than {lm.name!r}; make an LM() for it.")
     return asked

@@ -153,12 +153,9 @@ class _StreamedText:
 
 
 def _pieces(reply: Reply | None) -> Iterator[bytes]:
-    """Return a whole body in pieces that fit into a frame to a worker.
-
-    A refusal is one piece: no key in it may be cut in two.
-    """
+    """Return a whole body in pieces that fit into a frame to a worker."""
     body = reply.body if reply is not None else b""
-    if reply is None or len(body) <= PIECE_BYTES or reply.status >= 400:
+    if len(body) <= PIECE_BYTES:
         return iter((body,))
     return (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))
 

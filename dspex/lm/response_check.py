@@ -17,6 +17,7 @@ from .dialects.answer import Answer
 from .dialects.error_classes import with_metadata
 from .dialects.json_body import as_object
 from .http.http_message import Head, Reply
+from .quoted_prompts import without_quotes
 
 if TYPE_CHECKING:
     from .http.async_client import AsyncHttpStream
@@ -36,6 +37,11 @@ def cleaned(request: Request, reply: Reply) -> Reply:
     return Reply(head, b"" if is_hidden else request.redactor.whole(reply.body))
 
 
+def settled(request: Request, error: LMError, head: Head) -> LMError:
+    """Return the error with what only the headers hold, and with nothing of the request in its text."""
+    return with_metadata(without_quotes(error, request.body), head, request.lm)
+
+
 def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
     """Return the answer in a whole 2xx reply, and the reply as its reader may see it.
 
@@ -53,7 +59,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
             reply = Reply(reply.head, _read(lm, dialect.repaired, lm, reply.body))
         return reply, answer
     except LMError as error:
-        with_metadata(error, reply.head, lm)
+        settled(request, error, reply.head)
         raise
 
 
@@ -139,7 +145,7 @@ class LiveStream:
         try:
             _read(self._request.lm, reading, *given)
         except LMError as error:
-            with_metadata(error, self.head, self._request.lm)
+            settled(self._request, error, self.head)
             raise
 
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LMError, LMTimeoutError, LMTransportError
 from ..events import Name
-from .dialects.error_classes import with_metadata
 from .effects import Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
 from .exchange_services import ExchangeServices
 from .http.http_message import Reply
 from .rate_limits import OPEN_S
 from .request import Request
-from .response_check import LiveStream, answer_of, cleaned, usage_reported
+from .response_check import LiveStream, answer_of, cleaned, settled, usage_reported
 
 if TYPE_CHECKING:
     from .record import LM
@@ -101,7 +100,7 @@ def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
     status = reply.head.status
     if status >= 300:
         refusal = request.dialect.failure(request.lm, status, reply.body)
-        return ExchangeOutcome(reply=reply, error=with_metadata(refusal, reply.head, request.lm))
+        return ExchangeOutcome(reply=reply, error=settled(request, refusal, reply.head))
     try:
         shown, answer = answer_of(request, reply)
     except LMError as error:

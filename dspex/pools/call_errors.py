@@ -23,7 +23,7 @@ MESSAGE_MOST = 16 * 1024  # characters; twice what a worker sends
 STATUS_MOST = 999
 WAIT_MOST = 7 * 86400.0  # seconds
 _LM_TEXTS = ("code", "model", "provider", "provider_code", "request_id")
-_LM_FACTS = (*_LM_TEXTS, "status", "retry_after")
+_LM_FACTS = (*_LM_TEXTS, "status", "retry_after", "provider_message")
 _PLAIN = {  # classes that take a message and only these facts
     "SettingsError": ("key",),
     "InvalidInput": ("field",),
@@ -292,6 +292,8 @@ def _lm_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of an LM's error, each of its own type: `retry_after` may become somebody's wait."""
     given = {name: facts[name] for name in _LM_TEXTS if isinstance(facts.get(name), str)}
     known: dict[str, Any] = {name: text[:NAME_MOST] for name, text in given.items()}
+    if isinstance(words := facts.get("provider_message"), str):
+        known["provider_message"] = words[:MESSAGE_MOST]
     status, wait = facts.get("status"), facts.get("retry_after")
     if type(status) is int and 0 <= status <= STATUS_MOST:
         known["status"] = status

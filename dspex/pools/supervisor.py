@@ -21,6 +21,7 @@ from dspex_worker import starting
 from ..config import Config, PoolConfig
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
+from ..lm.cache_settings import CacheLike, cache_from
 from ..lm.named_lms import LMLike, NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_verbs import CallKeywords, StreamKeywords
@@ -45,17 +46,20 @@ class Supervisor:
         pools: Sequence[PoolConfig] | None = None,
         lm: LMLike | None = None,
         lms: Mapping[str, LMLike] | None = None,
+        cache: CacheLike | None = None,
     ) -> None:
         """Make it of settings (a TOML file's path or a `Config`) or of `pools`; nothing is started.
 
         `lm` and `lms` are for the programs that name this supervisor, as in `dspex.configure`, and go before the [lm]
-        and [lms.<name>] tables of the settings.
+        and [lms.<name>] tables of the settings. `cache` (a `dspex.Cache`, or a file's path) becomes the process's, as
+        by `dspex.configure`, and goes before a [cache] table.
 
         Raises:
             SettingsError: a value that cannot be; `key` says which.
         """
         self.config = config_of(source, pools)
         self.lms = _lms(self.config, lm, lms)
+        self.cache = None if cache is None else cache_from(cache)
         self.handlers = CallbackHandlers()
         self.budgets = PoolBudgets()
         self._bus = bus = Bus()

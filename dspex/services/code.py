@@ -25,6 +25,7 @@ from .. import defaults
 from ..errors import EncodeError, FrameTooLarge, MissingDependency, UnknownName
 from .code_versions import find
 from .registry import Registry
+from .unsendable import unsendable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -165,14 +166,19 @@ def _pickled(thing: Any, label: str, name_of: NameOf = _no_name) -> tuple[bytes,
             lms.append(lm)
             return len(lms) - 1
 
+    def is_sendable(part: Any) -> bool:
+        try:
+            Pickler(io.BytesIO(), protocol=pickle.HIGHEST_PROTOCOL).dump(part)
+        except Exception:  # whatever a user's object raises when it is pickled
+            return False
+        return True
+
     buffer = io.BytesIO()
     with _pickling, _by_value(cloudpickle, getattr(thing, "__module__", None) or type(thing).__module__):
         try:
             Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(thing)
         except Exception as error:  # whatever a user's object raises when it is pickled
-            raise EncodeError(
-                label, type(thing).__name__, f"cloudpickle says {type(error).__name__}: {error}"
-            ) from error
+            raise unsendable(thing, label, error, is_sendable) from error
     return buffer.getvalue(), tuple(lms)
 
 

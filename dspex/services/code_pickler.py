@@ -1,8 +1,8 @@
 """Pickle code and values of this process for its own workers: what stands for DSPy's types becomes DSPy's own there.
 
-cloudpickle does the work. Four things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
-in a model that holds one, whose validators the worker makes anew; a `Prediction` becomes DSPy's own, without the
-account of its call; a tool becomes one that is called here; and classes
+cloudpickle does the work. Some things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
+in a model that holds one, whose validators the worker makes anew; a `Prediction` becomes
+DSPy's own, without the account of its call; a tool becomes one that is called here; and classes
 that workers cannot import go under the digest by which the signature's types go too, so that a value is of the very
 class that its field has.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import typing
 from collections.abc import Callable
 from inspect import isclass
@@ -37,7 +38,7 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
     """Return a pickler; `name_of` gives the name of a class that is sent apart, None for one that is not."""
 
     class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """cloudpickle's, with the four exceptions."""
+        """cloudpickle's, with these exceptions."""
 
         def reducer_override(self, item: Any) -> Any:
             if isclass(item):
@@ -48,6 +49,8 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
                 return host_references.dspy_record, ("Example", item.toDict(), _input_keys(item))
             if type(item).__name__ == "Tool" and type(item).__module__ == f"{_OURS}tool":
                 return host_references.host_tool, (item.to_wire(),)
+            if type(item).__name__ == "_LazyModule" and type(item).__module__ == "dspy.utils.lazy_import":
+                return importlib.import_module, (item.__name__,)  # which DSPy's own functions hold for a module
             if item is dataclasses.MISSING:
                 return "MISSING"  # the one of its module: a copy would be a default like any other
             return super().reducer_override(item)

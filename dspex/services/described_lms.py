@@ -27,6 +27,7 @@ from ..lm.named_lms import NamedLMs, is_name
 from ..lm.providers import PROVIDERS
 from ..lm.record import LM
 from ..lm.redaction import redact
+from ..lm.sent_options import DECIDING
 from ..scoped_defaults import scoped
 
 if TYPE_CHECKING:
@@ -123,9 +124,13 @@ def _configured(known: NamedLMs, model: str) -> LM | None:
 
 
 def _connection_of(lm: LM) -> LM:
-    """Return the LM without its options for answers: these are for the code that asks."""
-    options: dict[str, Any] = dict.fromkeys((name for name, _ in lm.config), None)
-    return lm.replace(temperature=None, max_tokens=None, n=1, **options)
+    """Return the LM without its options for answers: these are for the code that asks.
+
+    Where a gateway may ask is no such option, and stays.
+    """
+    options: dict[str, Any] = dict.fromkeys((name for name, _ in lm.config if name not in DECIDING), None)
+    body = {name: value for name, value in lm.extra_body.items() if name in DECIDING}
+    return lm.replace(temperature=None, max_tokens=None, n=1, extra_body=body, **options)
 
 
 def _made(asked: Mapping[str, Any], known: NamedLMs) -> LM:

@@ -60,8 +60,12 @@ class MetricJob:
             rows = self.examples.get(where[0], ())
             if 0 <= where[1] < len(rows):
                 return rows[where[1]]
-        given = arguments.get("example")
-        return Example(given if isinstance(given, Mapping) else {}, arguments.get("inputs"))
+        given, objects = arguments.get("example"), arguments.get("example_objects")
+        values = dict(given) if isinstance(given, Mapping) else {}
+        if self.packages and isinstance(objects, Mapping):  # of no signature, which would type them
+            with contextlib.suppress(AdapterParseError):
+                values |= added_outputs({name: values.get(name) for name in objects}, objects, self.packages)
+        return Example(values, arguments.get("inputs"))
 
     def prediction(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Prediction:
         """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data."""

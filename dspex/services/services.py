@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import defaults
 from ..events import Name
+from ..lm.cache_settings import set_process_cache
 from ..lm.forwarding import Origin
 from ..lm.lm_client import LMClient
 from ..lm.record import LM
@@ -22,10 +23,10 @@ from ..pools.callbacks import Callback
 from ..pools.supervisor import Supervisor
 from ..usage_stats import UsageStats
 from .accounts import Accounts
+from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
 from .metrics import Metrics
-from .sights import Sights
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -39,18 +40,19 @@ class Services:
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
-        self.sights = Sights(client)
+        self.call_observers = CallObservers(client)
         self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
         self.described_lms = DescribedLMs(supervisor, self.lm_record)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
+        set_process_cache(client, supervisor.cache, supervisor.config.tables)
         client.listen(self)
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", self.tools.call)
         supervisor.register("metric.call", self.metrics.call)
-        supervisor.register("call.seen", self.sights.seen)
+        supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
 
@@ -64,7 +66,14 @@ class Services:
         record = dict(_described(lm))
         if lm.fallbacks:
             record["fallbacks"] = [self.lm_record(fallback) for fallback in lm.fallbacks]
-        return {**record, "api_key": lm.api_key, "direct_options": dict(lm.direct_options)} if lm.direct else record
+        if not lm.direct:
+            return record
+        return {
+            **record,
+            "api_key": lm.api_key,
+            "headers": dict(lm.headers),
+            "direct_options": dict(lm.direct_options),
+        }
 
     def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""

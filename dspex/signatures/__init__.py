@@ -1,0 +1,1 @@
+"""Signatures, their fields, the string grammar and the wire form."""

@@ -1,0 +1,1 @@
+"""Values that users hold: `Prediction`, `Example`, `Tool`, `Image`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from .logprobs import Logprobs
     from .trace_step import TraceStep
 
     S_co = TypeVar("S_co", default=Any, covariant=True)  # a bare `Prediction` is a `Prediction[Any]`
@@ -34,13 +35,26 @@ class Prediction(Generic[S_co]):
     this prediction).
 
     `finish_reason` says why the model stopped, in its last answer: "stop", "length" (it was cut at max_tokens),
-    "tool_call", "content_filter", or the provider's own word where DSPy has none. `trace` holds a step for each call of
-    a predictor, in the order in which they ended, if `using(trace=True)` asked for it.
+    "tool_call", "content_filter", or the provider's own word where DSPy has none. `logprobs` are those of its tokens
+    (`out.logprobs.content[0].token`) if `logprobs=True` asked for them, else None; those of several answers are in
+    `all_logprobs`. `trace` holds a step for each call of a predictor, in the order in which they ended, if
+    `using(trace=True)` asked for it.
     """
 
-    __slots__ = ("_values", "cached", "completions", "cost_usd", "finish_reason", "route", "trace", "usage")
+    __slots__ = (
+        "_values",
+        "all_logprobs",
+        "cached",
+        "completions",
+        "cost_usd",
+        "finish_reason",
+        "route",
+        "trace",
+        "usage",
+    )
 
     _values: Mapping[str, Any]
+    all_logprobs: Sequence[Logprobs]
     cached: bool
     completions: Sequence[Mapping[str, Any]]
     cost_usd: float | None
@@ -60,6 +74,7 @@ class Prediction(Generic[S_co]):
         route: str = "native",
         finish_reason: str = "",
         trace: Sequence[TraceStep] = (),
+        logprobs: Sequence[Logprobs] = (),
     ) -> None:
         put = object.__setattr__
         put(self, "_values", dict(values))
@@ -70,6 +85,7 @@ class Prediction(Generic[S_co]):
         put(self, "route", route)
         put(self, "finish_reason", finish_reason)
         put(self, "trace", tuple(trace))
+        put(self, "all_logprobs", tuple(logprobs))
 
     def __getattr__(self, name: str) -> Any:
         # Only for names that are no attribute: a field called `usage` is read as out["usage"].
@@ -94,6 +110,13 @@ class Prediction(Generic[S_co]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def logprobs(self) -> Logprobs | None:
+        """The log probabilities of the first answer's tokens; an output of that name goes before them."""
+        if "logprobs" in self._values:
+            return cast("Logprobs", self._values["logprobs"])
+        return self.all_logprobs[0] if self.all_logprobs else None
 
     @property
     def typed(self) -> S_co:
@@ -163,14 +186,16 @@ class Prediction(Generic[S_co]):
             self.route,
             self.finish_reason,
             self.trace,
+            tuple(self.all_logprobs),
         )
 
 
-def with_facts(prediction: Prediction[S_co], **facts: Any) -> Prediction[S_co]:
-    """Return the same outputs with other facts of how they came about."""
+def with_facts(prediction: Prediction[S_co], values: Mapping[str, Any] | None = None, **facts: Any) -> Prediction[S_co]:
+    """Return the same outputs, or these, with the facts of how they came about: its own where none is given."""
     names = ("completions", "usage", "cached", "cost_usd", "route", "finish_reason", "trace")
     known = {name: getattr(prediction, name) for name in names}
-    return Prediction(prediction.to_dict(), **{**known, **facts})
+    known["logprobs"] = prediction.all_logprobs
+    return Prediction(prediction.to_dict() if values is None else values, **{**known, **facts})
 
 
 def _rebuilt(
@@ -182,6 +207,7 @@ def _rebuilt(
     route: str,
     finish_reason: str = "",
     trace: Any = (),
+    logprobs: Any = (),
 ) -> Prediction:
     return Prediction(
         values,
@@ -192,6 +218,7 @@ def _rebuilt(
         route=route,
         finish_reason=finish_reason,
         trace=trace,
+        logprobs=logprobs,
     )
 
 

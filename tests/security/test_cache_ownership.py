@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dspex.errors import SettingsError
-from dspex.lm import cache as cache_module
+from dspex.lm import disk_cache
 from dspex.lm.cache import Cache, CachedReply
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
@@ -111,7 +111,7 @@ def test_file_that_is_swapped_later_costs_no_call(
 ) -> None:
     """collaboration: a link that was put there after the check: the call is answered, and the refusal told once."""
     told: list[str] = []
-    monkeypatch.setattr(cache_module, "write_log", lambda event: told.append(event.name.value))
+    monkeypatch.setattr(disk_cache, "write_log", lambda event: told.append(event.name.value))
     path = tmp_path / "replies.db"
     lm = fake(["one"], cache=True)
     with LMClient(cache=Cache(path=path)) as client:

@@ -30,6 +30,7 @@ class Answer:
     usage: dict[str, Any] = field(default_factory=dict)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     reasoning: str | None = None
+    logprobs: list[Any] | None = None  # of the tokens, as the provider lists them
 
 
 def no_answer(lm: LM, data: Mapping[str, Any]) -> LMError:

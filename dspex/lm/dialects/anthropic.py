@@ -6,21 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import (
-    LMContextWindowExceededError,
-    LMError,
-    LMProviderError,
-    LMRateLimitError,
-    LMUnexpectedError,
-    LMUnsupportedModelError,
-)
-from . import error_classes
+from ...errors import LMError, LMUnexpectedError
 from .answer import Answer, arguments_of, count, counters, no_answer, refused, tool_call
 from .anthropic_request import body as body
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
-from .error_envelopes import Fault, complaint_in, fault_in
-from .json_body import as_object, decode, encode
+from .error_envelopes import complaint_in, fault_in, fault_of
+from .json_body import as_object, decode, encode, json_in
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -52,7 +44,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     """
     data = decode(lm, body)
     if fault := fault_in(data):
-        raise _reported(lm, fault)
+        raise fault.error(lm)
     if not isinstance(data.get("content"), list) and data.get("type") != "message":
         raise no_answer(lm, data)
     texts: list[str] = []
@@ -104,19 +96,8 @@ def reader(lm: LM) -> StreamReader:
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
-    """Return the error that a response of 400 and more stands for."""
-    found = error_classes.envelope(body)
-    if found is None:
-        return error_classes.failure(
-            lm, error_classes.class_of_status(status), error_classes.plain_text(body), status=status
-        )
-    data, error = found
-    source = error if isinstance(error, dict | str) else data
-    message = str(source.get("message") or "") if isinstance(source, dict) else str(source)
-    kind = str(source.get("type") or source.get("code") or "") if isinstance(source, dict) else ""
-    request_id = str(data.get("request_id") or "") or None
-    chosen = _class(status, message, kind)
-    return error_classes.failure(lm, chosen, message, status=status, code=kind or None, request_id=request_id)
+    """Return the error that a response of 300 and more stands for."""
+    return fault_of(body).error(lm, status=status, request_id=str(_request_id(body) or "") or None)
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,9 +167,6 @@ class _AnthropicStream(StreamReader):
         elif kind == "input_json_delta":
             self._fragment(index, None, None, delta.get("partial_json"))
 
-    def _failed(self, fault: Fault) -> LMError:
-        return _reported(self.lm, fault)
-
 
 def _finish(reason: Any) -> str:
     reason = str(reason or "").lower()
@@ -207,20 +185,5 @@ def _explanation(data: Mapping[str, Any]) -> str:
     return str(details.get("explanation") or details.get("category") or "")
 
 
-def _reported(lm: LM, fault: Fault) -> LMError:
-    """Return the error that a fault inside a success is."""
-    kind = fault.kind
-    if kind is not LMRateLimitError and error_classes.is_about_length(fault.message):  # a rate counts tokens too
-        kind = LMContextWindowExceededError
-    elif "not_found_error" in fault.codes and error_classes.is_about_model(fault.message):
-        kind = LMUnsupportedModelError
-    return fault.error(lm, kind)
-
-
-def _class(status: int, message: str, kind: str) -> type[LMProviderError]:
-    if error_classes.is_about_length(message):
-        return LMContextWindowExceededError
-    gone = kind in ("not_found_error", "resource_not_found_error") and error_classes.is_about_model(message)
-    if kind == "DeploymentNotFound" or gone:
-        return LMUnsupportedModelError
-    return error_classes.ANTHROPIC_TYPES.get(kind) or error_classes.class_of_status(status)
+def _request_id(body: bytes) -> Any:
+    return as_object(json_in(body)).get("request_id")

@@ -9,7 +9,9 @@ from ...errors import (
     InvalidInput,
     LMUnsupportedFeatureError,
 )
+from ..sent_options import MARKS
 from . import request_options
+from .cache_marks import marked
 from .dialect import Message
 from .json_body import arguments_in, encode
 
@@ -21,7 +23,6 @@ _SMALLER = (("claude-3-haiku", 4096), ("claude-3-opus", 4096), ("claude-3-sonnet
 _SMALLER_35 = (("claude-3-5-", 8192), ("claude-3.5-", 8192))
 _ADAPTIVE = "sonnet-5 opus-5 sonnet-4-6 opus-4-6 opus-4-7 opus-4-8 fable mythos haiku-5".split()
 _THINKING = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
-_PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "prediction")
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
@@ -31,7 +32,7 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
         InvalidInput: messages or options that are malformed.
         LMUnsupportedFeatureError: a content block or option that this dialect cannot carry.
     """
-    request_options.check(lm, given)
+    members = request_options.members(lm, given)
     system, turns = _conversation(lm, messages)
     effort = request_options.effort(lm.provider, given.get("reasoning_effort"))
     adaptive = any(marker in lm.name.lower() for marker in _ADAPTIVE)
@@ -59,7 +60,11 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
         payload["service_tier"] = given["service_tier"]
     if given.get("user") is not None:
         payload["metadata"] = {"user_id": given["user"]}
-    payload.update({name: value for name, value in given.items() if name in _PASSED_ON and value is not None})
+    if members is not None:
+        if isinstance(members.get("metadata"), Mapping):  # beside the user's id, which stands there too
+            members["metadata"] = {**payload.get("metadata", {}), **members["metadata"]}
+        payload |= members
+        payload = marked(payload, given.get(MARKS) or ())
     return encode(payload)
 
 

@@ -6,22 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...errors import (
-    LMAuthError,
-    LMBillingError,
-    LMContextWindowExceededError,
-    LMError,
-    LMProviderError,
-    LMRateLimitError,
-    LMUnexpectedError,
-    LMUnsupportedFeatureError,
-    LMUnsupportedModelError,
-)
-from . import error_classes
+from ...errors import LMError, LMUnexpectedError, LMUnsupportedFeatureError
 from .answer import Answer, Details, arguments_of, count, counters, no_answer, refused, tool_call
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
-from .error_envelopes import complaint_in, fault_in
+from .error_envelopes import complaint_in, fault_in, fault_of
 from .json_body import as_object, decode, encode
 from .openai_request import body as body
 from .stream_reader import StreamReader
@@ -91,6 +80,7 @@ def answer(lm: LM, body: bytes) -> Answer:
         usage=usage(data.get("usage")),
         tool_calls=calls,
         reasoning=str(thought) if thought else None,
+        logprobs=_logprobs(choice) if choice.get("logprobs") else None,
     )
 
 
@@ -113,19 +103,8 @@ def reader(lm: LM) -> StreamReader:
 
 
 def failure(lm: LM, status: int, body: bytes) -> LMError:
-    """Return the error that a response of 400 and more stands for."""
-    found = error_classes.envelope(body)
-    if found is None:
-        return error_classes.failure(
-            lm, error_classes.class_of_status(status), error_classes.plain_text(body), status=status
-        )
-    data, error = found
-    inner = error if isinstance(error, dict) else {}
-    message = str(inner.get("message") or "") if inner else str(error or "" if "error" in data else "")
-    code, kind = str(inner.get("code") or ""), str(inner.get("type") or "")
-    return error_classes.failure(
-        lm, _class(status, message, code, kind), message, status=status, code=code or kind or None
-    )
+    """Return the error that a response of 300 and more stands for."""
+    return fault_of(body).error(lm, status=status)
 
 
 def usage_in(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +128,11 @@ def _details(given: Any, names: Mapping[str, str]) -> Details:
     return [(name, given.get(key)) for name, key in names.items()] if isinstance(given, dict) else ()
 
 
+def _logprobs(choice: Mapping[str, Any]) -> list[Any] | None:
+    found = as_object(choice.get("logprobs")).get("content")
+    return found if isinstance(found, list) else None
+
+
 class _OpenAIStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.model = str(payload.get("model") or self.model)
@@ -157,6 +141,8 @@ class _OpenAIStream(StreamReader):
             raise complaint.error(self.lm)
         choice = as_object((choices or [{}])[0])
         self._delta(as_object(choice.get("delta")))
+        if choice.get("logprobs") and (found := _logprobs(choice)):
+            self.logprobs += found
         if choice.get("finish_reason"):
             self._finished(_finish(choice["finish_reason"]))
         if isinstance(payload.get("usage"), dict):  # some servers send it with each event: it ends nothing
@@ -204,20 +190,3 @@ def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
         id = str(call.get("id") or f"call_{index}")
         found.append(tool_call(id, str(function["name"]), arguments_of(function.get("arguments"))))
     return found
-
-
-def _class(status: int, message: str, code: str, kind: str) -> type[LMProviderError]:
-    if code == "context_length_exceeded":
-        return LMContextWindowExceededError
-    if error_classes.OPENAI_CODES.get(code) is LMUnsupportedModelError:
-        return LMUnsupportedModelError
-    if status == 404 and error_classes.is_about_model(message, code, kind):
-        return LMUnsupportedModelError
-    # Billing before the rate limit: both ride on 429, and only one of them is worth a retry.
-    if code in ("insufficient_quota", "1113") or kind in ("insufficient_quota", "exceeded_current_quota_error"):
-        return LMBillingError
-    if code == "invalid_api_key" or kind == "authentication_error":
-        return LMAuthError
-    if code == "rate_limit_exceeded" or kind == "rate_limit_error":
-        return LMRateLimitError
-    return error_classes.class_of_status(status)

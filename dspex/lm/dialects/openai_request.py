@@ -10,16 +10,17 @@ from ...errors import (
     InvalidInput,
     LMUnsupportedFeatureError,
 )
+from ..sent_options import MARKS
 from . import request_options
+from .cache_marks import marked
 from .dialect import Message
-from .json_body import arguments_in, encode_chat, json_text, quoted, quoted_once
+from .json_body import arguments_in, encode, encode_chat, json_text, quoted, quoted_once
 
 if TYPE_CHECKING:
     from ..record import LM
 
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _ASKING_ROLES = frozenset({"system", "user"})
-_PASSED_ON = ("logit_bias", "metadata", "verbosity", "moderation", "provider", "prediction")
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
@@ -33,12 +34,19 @@ def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: 
     if stream:
         rest["stream"] = True
         rest["stream_options"] = {"include_usage": True}
+    marks = None
     if given:
-        request_options.check(lm, given)
+        members = request_options.members(lm, given)
         _sampling(lm, given, rest)
         _tools(lm, given, rest)
         _reasoning(lm, given, rest)
         _account(lm, given, rest)
+        if members is not None:
+            rest |= members
+            marks = given.get(MARKS)
+    if marks:
+        rows = [json.loads(row) for row in _rows(lm, messages)]
+        return encode(marked({"model": lm.name, "messages": rows, **rest}, marks))
     return encode_chat(lm.name, _rows(lm, messages), rest)
 
 
@@ -160,6 +168,8 @@ def _sampling(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None
         payload["logprobs"] = True
         if given.get("top_logprobs"):
             payload["top_logprobs"] = int(given["top_logprobs"])
+    elif given.get("top_logprobs") is not None:
+        raise InvalidInput("top_logprobs goes with logprobs=True.", field="top_logprobs")
 
 
 def _tools(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
@@ -182,9 +192,12 @@ def _reasoning(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> Non
     effort = request_options.effort(lm.provider, given.get("reasoning_effort"))
     if effort is None:
         return
+    if effort == "none" and lm.provider.always_reasons:
+        effort = "low"  # the nearest, as in DSPy
     form, off = lm.provider.reasoning, effort == "none"
     if form == "openrouter":
-        raise LMUnsupportedFeatureError("reasoning_effort is not this server's spelling.", model=lm.model)
+        payload["reasoning"] = {"enabled": False} if off else {"effort": effort}
+        return
     if form in ("deepseek", "kimi") and off:
         payload["thinking"] = {"type": "disabled"}
         return
@@ -194,15 +207,11 @@ def _reasoning(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> Non
 
 
 def _account(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:
-    if lm.provider.routes_prompt_cache:
-        if given.get("prompt_cache_key"):
-            payload["prompt_cache_key"] = given["prompt_cache_key"]
-        if given.get("prompt_cache_retention") == "24h":
-            payload["prompt_cache_retention"] = "24h"
+    if lm.provider.routes_prompt_cache and given.get("prompt_cache_key"):
+        payload["prompt_cache_key"] = given["prompt_cache_key"]
     if given.get("service_tier") is not None:
         payload["service_tier"] = given["service_tier"]
     if given.get("user") is not None:
         payload[lm.provider.user_field] = given["user"]
     if given.get("store") is not None:
         payload["store"] = bool(given["store"])
-    payload.update({name: value for name, value in given.items() if name in _PASSED_ON and value is not None})

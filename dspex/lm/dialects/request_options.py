@@ -5,34 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidInput, LMConfigurationError, LMUnsupportedFeatureError
-from ..lm_options import GENERATION_OPTIONS
+from ...errors import InvalidInput, LMUnsupportedFeatureError
 from ..providers import Provider
+from ..sent_options import LOCAL, members_in, require_consistent, require_sendable, worded_by
 
 if TYPE_CHECKING:
     from ..record import LM
 
 _LADDER = ("minimal", "low", "medium", "high", "xhigh", "max")
-_CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "proxy"})
-# Options that decide about the call and never travel.
-LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 
 
-def check(lm: LM, options: Mapping[str, Any]) -> None:
-    """Require that every option is one that a request can carry.
+def members(lm: LM, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what goes into the request's body as it is; None if all that is asked has a place of its own there.
 
     Raises:
-        LMConfigurationError: an option of LM() itself.
-        LMUnsupportedFeatureError: any other that is none.
+        UnknownName, LMConfigurationError, LMUnsupportedFeatureError: an option would not get to the provider.
     """
+    worded = worded_by(lm.provider)
     for option in options:
-        if option in GENERATION_OPTIONS or option in LOCAL:
-            continue
-        if option in _CONNECTION:
-            raise LMConfigurationError(f"{option} belongs to LM(), not to a call's configuration.", model=lm.model)
-        raise LMUnsupportedFeatureError(
-            f"The option {option!r} cannot be sent to {lm.provider.prefix}.", model=lm.model, provider=lm.provider.id
-        )
+        if option not in worded and option not in LOCAL:
+            require_sendable(lm.provider, lm.model, options)
+            require_consistent(lm.provider, lm.model, options)
+            return members_in(lm.provider, options)
+    return None
 
 
 def filled(lm: LM, system: str) -> str:

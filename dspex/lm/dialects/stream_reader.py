@@ -32,6 +32,7 @@ class StreamReader(ABC):
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
+        self.logprobs: list[Any] = []
         self.calls: dict[int, dict[str, Any]] = {}
         self.usage: dict[str, Any] = {}
         self.model = lm.name
@@ -86,6 +87,7 @@ class StreamReader(ABC):
             usage=self.usage,
             tool_calls=calls,
             reasoning="".join(self.reasoning) or None,
+            logprobs=self.logprobs or None,
         )
 
     @abstractmethod

@@ -15,7 +15,8 @@ from ...programs.calling.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
 from ..core.snapshots import Snapshot
-from ..core.step import Step, StepJob, StepOutput, inputs_of, remaining
+from ..core.step import Step, StepJob, StepOutput, inputs_of
+from .run_defaults import within_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +44,12 @@ class OpenProgramStep(Step):
         return f"python:{self.program.decision.pool}", "it is a module of yours"
 
     async def perform(self, job: StepJob) -> StepOutput:
-        program = self._within(job)
+        # The attempts are counted here, and each is recorded.
+        program = within_run(self.program, self, job, idempotent=False)
         described = await self._described(program, job)
         inputs = self._inputs(program, described, job)
         value = await job.driver.do(lambda: program(**inputs), lambda: program.acall(**inputs), heeds_cancel=False)
         return self._output(value, job)
-
-    def _within(self, job: StepJob) -> Program:
-        given: dict[str, Any] = {"timeout": remaining(job, job.run.timeout, self.policy.timeout)}
-        if given["timeout"] is None:
-            given["timeout"] = self.program.timeout
-        if self.program.lm is None and job.run.lm is not None:
-            given["lm"] = job.run.lm
-        if self.program.supervisor is None and job.run.has_supervisor:
-            given["supervisor"] = job.run.supervisor()
-        # The attempts are counted here, and each is recorded.
-        return self.program.using(**given, idempotent=False)
 
     async def _described(self, program: Program, job: StepJob) -> Mapping[str, Any]:
         asked: Mapping[str, Any] | None = self.__dict__.get("_asked")

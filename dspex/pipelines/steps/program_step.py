@@ -10,7 +10,8 @@ from ...errors import NotConfigured, UnknownName
 from ...programs.calling.program import Program
 from ...types.prediction import Prediction
 from ..core.dataflow import Flow, Reads, Writes
-from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of, remaining
+from ..core.step import Policy, Step, StepJob, StepOutput, inputs_of
+from .run_defaults import within_run
 
 _OPTIONS = (
     *("spec", "instructions", "lm", "lms", "adapter", "config", "demos", "rollout_id", "allow_markers"),
@@ -64,7 +65,7 @@ class ProgramStep(Step):
 
     async def perform(self, job: StepJob) -> StepOutput:
         inputs = inputs_of(self.program.inputs, self._optional, job)
-        program = self._within(job)
+        program = within_run(self.program, self, job)
         if job.run.is_watched and len(self._all_text(program)) > 0:
             prediction = await job.driver.do(
                 lambda: _streamed(program, inputs, job), lambda: _astreamed(program, inputs, job), heeds_cancel=False
@@ -78,16 +79,6 @@ class ProgramStep(Step):
     @cached_property
     def _optional(self) -> frozenset[str]:
         return frozenset(name for name, f in self.program.signature.input_fields.items() if f.has_default)
-
-    def _within(self, job: StepJob) -> Program:
-        given: dict[str, Any] = {"timeout": remaining(job, job.run.timeout, self.policy.timeout)}
-        if given["timeout"] is None:
-            given["timeout"] = self.program.timeout
-        if self.program.lm is None and job.run.lm is not None:
-            given["lm"] = job.run.lm
-        if self.program.supervisor is None and job.run.has_supervisor:
-            given["supervisor"] = job.run.supervisor()
-        return self.program.using(**given)
 
     def _all_text(self, program: Program) -> tuple[str, ...]:
         """Return the fields that can be streamed: none, where several generations are asked for."""

@@ -69,7 +69,7 @@ def evaluate(
                 on_progress(report)
         found: Evaluation = future.result()
         return found
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: it carries the rows that are done
         loop.stop()  # which cancels what runs
         loop.join()
         raise run.ended(error)  # noqa: B904 - it is the same error

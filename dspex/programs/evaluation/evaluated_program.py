@@ -21,7 +21,7 @@ from ...signatures.signature import Signature
 from ...types.prediction import Prediction
 from ..calling.program import Program
 from ..examples.devset import DevsetRow
-from ..factories.given_program import asked_program, is_open, known_inputs
+from ..factories.given_program import given_program, is_open, known_inputs
 from ..options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False)
     Raises:
         InvalidInput, SignatureError: it is nothing that answers.
     """
-    asked = asked_program(what)
+    asked = given_program(what, supervisor)
     if asked is not None:
         program: Program = asked if supervisor is None else asked.using(supervisor=supervisor)
         return EvaluatedProgram(program if program.timeout is not None else program.using(timeout=math.inf), awaits)

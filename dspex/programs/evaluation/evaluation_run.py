@@ -58,7 +58,7 @@ class EvaluationRun:
             try:
                 async with limit:
                     await _first_error(tasks)
-            except BaseException as error:
+            except BaseException as error:  # also a cancelled task: it carries the rows that are done
                 raise self.ended(self._timed_out() if limit.expired() else error) from error.__cause__
             finally:
                 for task in tasks:

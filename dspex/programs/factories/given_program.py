@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput
 from ...signatures.signature import Signature
 from ..calling.program import Program
 from ..modules.module import module
 from ..modules.module_program import ModuleProgram
+from ..modules.named_signatures import signature_if_named
 from .program_factories import predictor
 
+if TYPE_CHECKING:
+    from ...pools.supervisor import Supervisor
 
-def asked_program(what: Any) -> Program[Any] | None:
+
+def given_program(what: Any, supervisor: Supervisor | None = None) -> Program[Any] | None:
     """Return the program that is given, or made of what is given; None for what is no program.
 
-    A `dspy.Module`, its class or its "package.module:Class" is a user's own module, a signature predicts.
+    A `dspy.Module`, its class or its "package.module:Class" is a user's own module, a signature predicts, also one that
+    "package.module:Class" names; `supervisor` is whose workers may be asked which of both it is.
 
     Raises:
         SignatureError, InvalidInput: a text or class that cannot be read.
@@ -25,6 +30,8 @@ def asked_program(what: Any) -> Program[Any] | None:
     inner = what if isinstance(what, Program) else getattr(what, "program", None)
     if isinstance(inner, Program):
         return inner
+    if isinstance(what, str) and (named := signature_if_named(what, supervisor)) is not None:
+        return predictor("predict", named)
     if _is_module(what):
         return module(what)
     if isinstance(what, str | Mapping | Signature) or (isinstance(what, type) and hasattr(what, "input_fields")):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ... import defaults
-from ...errors import InvalidInput, SignatureError, UnknownName
+from ...errors import InvalidInput, SignatureError
 from ...services.services import services_of
 from ...services.tools import named
 from ...signatures.annotations import classes_in
@@ -20,6 +20,7 @@ from ...signatures.wire_form import signature_from_wire
 from ..calling.program import Program
 from ..files.saved_file import SavedFile
 from ..modules.module import own_module
+from ..modules.module_program import ModuleProgram
 from ..options.program_kinds import KINDS
 from ..options.program_options import ProgramOptions
 from ..options.routing import GENERAL_POOL, NATIVE_MODULES
@@ -75,8 +76,8 @@ def load(
     loaded = replace(base, state=saved.state or None, config={**config, **base.config}, **kept)
     if options:
         loaded = loaded.using(**options)
-    if program is None:
-        _require_importable(loaded)
+    if isinstance(loaded, ModuleProgram):
+        loaded.require_importable(loaded.supervisor or defaults.running_supervisor())
     if loaded.module in NATIVE_MODULES:
         _ = loaded.served  # a state that does not fit is refused now, not at the first call
     if verify:
@@ -120,6 +121,8 @@ def _described(saved: SavedFile) -> Program:
     if ":" not in module:  # what the options of a user's own module mean, only that knows
         _require_bounded(name, options)
     if own["signature"] is None:
+        if ":" not in module:
+            raise InvalidInput(f"The program {name!r} is damaged: a {module} has a signature.")
         return replace(own_module(module, None, (), options), is_named_by_file=True)
     made = predictor(module, _signature(own["signature"], name), **options)
     return replace(made, is_named_by_file=":" in module)
@@ -161,20 +164,6 @@ def _require_tools(saved: SavedFile, program: Program) -> None:
 def _is_class_name(module: str) -> bool:
     own = ":" in module or not module.startswith(("dspy.", "dspex."))
     return own and all(part.isidentifier() or part == "<locals>" for part in re.split(r"[.:]", module))
-
-
-def _require_importable(program: Program) -> None:
-    """Check that a user's module is in the pool's `imports`; where no pool runs yet, the first call finds out.
-
-    Raises:
-        UnknownName: it is not.
-    """
-    supervisor = program.supervisor or defaults.running_supervisor()
-    if ":" not in program.module or supervisor is None or GENERAL_POOL not in supervisor.pools:
-        return
-    allowed = supervisor.pool(GENERAL_POOL).config.imports
-    if program.module.partition(":")[0] not in allowed:
-        raise UnknownName("module", program.module, [f"{name}:..." for name in allowed], where="the pool's imports")
 
 
 def _signature(wire: Mapping[str, Any], name: str) -> Signature:

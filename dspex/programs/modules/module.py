@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ... import defaults
 from ...adapters.plain_data import is_json
 from ...errors import InvalidInput, UnknownName
-from ...services.code import VALUE, SentCode, import_path_of
+from ...services.code import SentCode, import_path_of
 from ...services.code_versions import version_of
 from ...services.tools import named
 from ...signatures.signature import Signature
+from .module_names import module_path
 from .module_program import OPEN, ModuleProgram
 from .named_signatures import signature_for
 
@@ -51,10 +52,11 @@ def module(
 ) -> ModuleProgram:
     """Return a program of your own DSPy module, as it is.
 
-    `what` is "package.module:Class", a class derived from `dspy.Module`, a live module, or a function that returns a
-    module (a factory, also as "package.module:function"); `init` are the arguments of the class or factory. A function
-    that returns no module is the program itself, as with `dspex.function`: a function is a factory if it says that it
-    returns a module (`-> dspy.Module`), if arguments come for it, or if it needs none.
+    `what` is "package.module:Class" (DSPy's own also as "dspy.ReAct"), a class derived from `dspy.Module`, a live
+    module, or a function that returns a module (a factory, also as "package.module:function"); `init` are the
+    arguments of the class or factory. A function that returns no module is the program itself, as with
+    `dspex.function`: a function is a factory if it says that it returns a module (`-> dspy.Module`), if arguments come
+    for it, or if it needs none.
 
     Workers import by name what they can, also what is in no `imports`: this process's calls may name anything. A class
     of a script or a notebook, and a live module (as it is now), are sent by value; so are arguments that are not plain
@@ -134,10 +136,7 @@ def _described(
 def _named(what: Any) -> tuple[str, str, SentCode | None]:
     """Return a label, the name in the spec, and what is sent by value."""
     if isinstance(what, str):
-        if not _is_path(what) or what.startswith(VALUE):
-            raise InvalidInput(
-                f"{what!r} names no module: write 'package.module:Class', or give the class itself.", field="what"
-            )
+        what = module_path(what)
         if not what.startswith("__main__:"):
             return what, what, None
         what = _main_object(what)
@@ -160,12 +159,6 @@ def _source_of(what: Any) -> str:
         return inspect.getsource(what if isinstance(what, type) else type(what))
     except (OSError, TypeError):
         return ""
-
-
-def _is_path(text: str) -> bool:
-    module_name, colon, qualified = text.partition(":")
-    parts = [*module_name.split("."), *qualified.split(".")]
-    return bool(colon) and all(part.isidentifier() for part in parts)
 
 
 def _main_object(path: str) -> Any:

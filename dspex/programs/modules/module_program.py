@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ... import defaults
 from ...adapters.validation import CrossedInputs, added_outputs, open_inputs
-from ...errors import InvalidInput, NotConfigured
+from ...errors import InvalidInput, NotConfigured, UnknownName
 from ...scoped_defaults import akept_open
 from ...services.code import VALUE, SentCode
 from ...services.services import services_of
@@ -25,6 +25,7 @@ from ...types.prediction import Prediction, S_co
 from ..calling.program import Program
 from ..options.routing import GENERAL_POOL, Candidate
 from ..worker import worker_answers
+from ..worker.worker_questions import answer_about
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -75,13 +76,7 @@ class ModuleProgram(Program[S_co]):
     @cached_property
     def described(self) -> Mapping[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] - asked for once
         """What a worker says of it: "inputs", of these "required" and "texts", "takes_any", "predictors"."""
-        supervisor = self.supervisor_used
-        services = services_of(supervisor)
-        with self.registered(services):
-            pool = supervisor.pool(GENERAL_POOL)
-            arguments = {"spec": self.to_wire()}
-            call = pool.invoke("describe_program", arguments, is_trusted=not self.is_named_by_file)
-        return worker_answers.describes(call.result(), call.worker_name)
+        return worker_answers.describes(*answer_about(self, "describe_program"))
 
     @property
     def supervisor_used(self) -> Supervisor:
@@ -197,8 +192,26 @@ class ModuleProgram(Program[S_co]):
             return
         supervisor.pool(GENERAL_POOL).learn(self.module.partition(":")[0], self.version)
 
+    def require_importable(self, supervisor: Supervisor | None) -> None:
+        """Check that a module which a file named is in a pool's `imports`; what is imported, the workers decide.
+
+        Raises:
+            UnknownName: it is not.
+        """
+        if not self.is_named_by_file or supervisor is None:
+            return
+        allowed = {name for pool in supervisor.pools for name in supervisor.pool(pool).config.imports}
+        if self.module.partition(":")[0] not in allowed:
+            advice = (
+                f"A saved file has nothing imported: if you trust the module, give it, as in dspex.load(path, "
+                f"program=dspex.module({self.module!r}))."
+            )
+            known = [f"{name}:..." for name in allowed]
+            raise UnknownName("module", self.module, known, where="the pool's imports", advice=advice)
+
     @contextlib.contextmanager
     def registered(self, services: Services) -> Generator[None]:
+        self.require_importable(services.supervisor)
         self.announce(services.supervisor)
         with super().registered(services), services.code.registered(self.code):
             yield

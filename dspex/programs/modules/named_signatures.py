@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import defaults
-from ...errors import SignatureError
+from ...errors import InvalidInput, RemoteError, SignatureError, UnknownName
 from ...signatures.signature import Signature, signature
 from ...signatures.wire_form import signature_from_wire
 from ...types.dspy_objects import is_signature_class, loaded_dspy
@@ -37,10 +37,33 @@ def signature_for(described: Any, supervisor: Supervisor | None = None) -> Signa
     return signature(described)
 
 
-def _named(path: str, supervisor: Supervisor | None) -> Signature:
+def signature_if_named(text: str, supervisor: Supervisor | None = None) -> Signature | None:
+    """Return the signature that "package.module:Class" names; None if it names something else, or nothing.
+
+    What is not imported here is looked for in a worker: a module of the user's may be meant, which only workers import.
+    """
+    path = text.strip()
+    if not _PATH.fullmatch(path):
+        return None
+    try:
+        return _found_here(path, *_halves(path)) if _halves(path)[0] in sys.modules else _asked(path, supervisor)
+    except (SignatureError, UnknownName, InvalidInput, RemoteError):
+        return None
+
+
+def _halves(path: str) -> tuple[str, str]:
     module, _, qualified = path.partition(":")
+    return module, qualified
+
+
+def _named(path: str, supervisor: Supervisor | None) -> Signature:
+    module, qualified = _halves(path)
     if module in sys.modules or loaded_dspy() is not None:
         return _found_here(path, module, qualified)
+    return _asked(path, supervisor)
+
+
+def _asked(path: str, supervisor: Supervisor | None) -> Signature:
     from ...services.services import services_of  # and with it the pools, which a native call does not need
 
     asked = services_of(supervisor or defaults.default_supervisor()).supervisor  # with what workers ask back for

@@ -25,11 +25,12 @@ from ...events import Name
 from ...lm.record import thinks
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
+from ...types.logprobs import Logprobs, logprobs_of
 from ...types.prediction import Prediction
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
 
-HEAT_OF_MANY = 0.7  # the temperature of several answers to one question
+TEMPERATURE_OF_SEVERAL = 0.7  # the temperature of several answers to one question
 
 
 class LanguageModel(Protocol):
@@ -42,7 +43,7 @@ class LanguageModel(Protocol):
     @property
     def n(self) -> int: ...
     @property
-    def structured_outputs(self) -> bool: ...
+    def structured_outputs(self) -> bool | None: ...
     @property
     def supports_schema(self) -> bool: ...
     @property
@@ -90,16 +91,22 @@ class NativePredictor:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The options of each request; DSPy heats a model that is asked for several answers (predict/predict.py).
+        """The options of each request; for several answers at the temperature that DSPy sets then (predict.py).
 
-        Unlike DSPy, not one that refuses another temperature than its own.
+        Unlike DSPy's, not for a model that refuses another temperature than its own.
         """
         temperature = self.config.get("temperature") or self.lm.temperature
-        is_cold = temperature is None or temperature <= 0.15
-        if self.generations == 1 or not is_cold:
+        is_low = temperature is None or temperature <= 0.15
+        if self.generations == 1 or not is_low:
             return self.config
         is_fixed = getattr(self.lm, "is_temperature_fixed", False) or thinks(self.config)
-        return self.config if is_fixed else {**self.config, "temperature": HEAT_OF_MANY}
+        return self.config if is_fixed else {**self.config, "temperature": TEMPERATURE_OF_SEVERAL}
+
+    @cached_property
+    def asks_logprobs(self) -> bool:
+        """Whether the log probabilities of the answers' tokens are asked for."""
+        asked = self.config.get("logprobs")
+        return bool(asked if asked is not None else dict(getattr(self.lm, "config", ())).get("logprobs"))
 
     @cached_property
     def compiled(self) -> CompiledSignature:
@@ -228,6 +235,7 @@ class NativePredictor:
             cached=total.is_cached,
             cost_usd=total.cost,
             finish_reason=_finish_reason(answer.completion),
+            logprobs=_logprobs(answer.completion, len(outputs)) if self.asks_logprobs else (),
         )
 
     def _question(self, call: _Call, compiled: CompiledSignature) -> _Question:
@@ -303,6 +311,12 @@ def _finish_reason(completion: ReadableCompletion) -> str:
     """Return why the first answer ended; "" where whoever completes it does not say."""
     reasons: Sequence[str] = getattr(completion, "finish_reasons", ())
     return reasons[0] if reasons else ""
+
+
+def _logprobs(completion: ReadableCompletion, count: int) -> list[Logprobs]:
+    """Return the log probabilities of each answer; without tokens where the provider gave none, as in DSPy."""
+    given: Sequence[Any] = getattr(completion, "logprobs", ())
+    return [logprobs_of(given[at] if at < len(given) else None) for at in range(count)]
 
 
 def default_adapter(lm: LanguageModel) -> str:

@@ -97,7 +97,7 @@ class WatchedPredictor(NativePredictor):
         error: BaseException | None = None
         try:
             yield shown
-        except BaseException as raised:
+        except BaseException as raised:  # also Ctrl-C and a cancel: what has begun is shown to end
             error = raised
             raise
         finally:
@@ -160,7 +160,7 @@ class _WatchedReader(ReplyReader):
         found: list[Any] = []
         try:
             yield found
-        except BaseException as error:
+        except BaseException as error:  # as above
             begun.end(None, error)
             raise
         outputs = found[0]

@@ -21,7 +21,7 @@ from ...services.services import Services, services_of
 from ..calling.program import Program
 from ..examples.devset import as_example, declared_inputs, input_names
 from ..examples.example_jobs import Progress, SplitExamples, followed, require_inputs
-from ..factories.given_program import asked_program, is_open, known_inputs
+from ..factories.given_program import given_program, is_open, known_inputs
 from ..factories.program_factories import predictor
 from ..options import program_options
 from ..saving.optimized import Optimized
@@ -158,7 +158,7 @@ def _job(
 def _student(
     program: Asked[S], lm: LMLike | None, adapter: Adapter | None, supervisor: Supervisor | None
 ) -> Program[S]:
-    student: Program[S] = asked_program(program) or predictor("predict", program)
+    student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
 

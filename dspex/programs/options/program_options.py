@@ -26,6 +26,8 @@ class CallConfig(GenerationOptions, total=False):
     n: int | None
     cache: bool
     rollout_id: int | None
+    headers: Mapping[str, str] | None
+    extra_headers: Mapping[str, str] | None
 
 
 class ProgramOptions(TypedDict, total=False):

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...adapters.plain_data import is_plain
-from ...services.services import services_of
 from ..calling.program import Program
-from ..options.routing import GENERAL_POOL
 from ..worker import worker_answers
+from ..worker.worker_questions import answer_about
 
 
 def state_with_demos(program: Program[Any]) -> Mapping[str, Any]:
@@ -31,10 +30,4 @@ def state_with_demos(program: Program[Any]) -> Mapping[str, Any]:
 
 
 def _dumped(program: Program[Any]) -> Mapping[str, Any]:
-    supervisor = program.supervisor_used
-    services = services_of(supervisor)
-    with program.registered(services):
-        pool = supervisor.pool(GENERAL_POOL)
-        arguments = {"spec": program.to_wire()}
-        call = pool.invoke("state_of", arguments, is_trusted=not program.is_named_by_file)
-    return worker_answers.state(call.result(), call.worker_name)
+    return worker_answers.state(*answer_about(program, "state_of"))

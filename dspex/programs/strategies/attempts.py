@@ -20,7 +20,7 @@ Inputs = Mapping[str, Any]
 Loop = Generator["Attempt", Prediction, Prediction]
 
 HINT: Final = "hint_"
-HEAT: Final = 1.0  # the temperature of DSPy's attempts (predict/best_of_n.py, predict/refine.py)
+TEMPERATURE: Final = 1.0  # the temperature of DSPy's attempts (predict/best_of_n.py, predict/refine.py)
 
 
 @dataclass(frozen=True, slots=True)

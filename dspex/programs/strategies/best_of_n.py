@@ -27,7 +27,7 @@ from ...types.example import Example
 from ...types.prediction import Prediction
 from ..calling.program import Program
 from ..options.routing import Candidate, Reason
-from .attempts import HEAT, Attempt, Inputs, Loop, require_attempts
+from .attempts import TEMPERATURE, Attempt, Inputs, Loop, require_attempts
 from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class BestOfN(Strategy):
             "fail_count": self.fail_count,
             "reward_fn": self._reward_sent(),
         }
-        return self.asked_wire(self.module, options)
+        return self.inner_wire(self.module, options)
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         with self._rewards_errors():
@@ -129,9 +129,9 @@ class BestOfN(Strategy):
             if not callable(self.reward_fn):
                 yield
                 return
-            with services.metrics.registered(
-                self.tool_set, self._rewarded, MetricJob(typed=self.inner.typed, is_reward=True)
-            ):
+            packages = self.inner.packages if self.inner.is_open else ()
+            job = MetricJob(typed=self.inner.typed, packages=packages, is_reward=True)
+            with services.metrics.registered(self.tool_set, self._rewarded, job):
                 yield
 
     def _rewarded(self, example: Example, prediction: Prediction) -> Any:
@@ -219,7 +219,9 @@ def choosing(
     feedback: tuple[str, ...] = ()
     for index in range(attempts):
         try:
-            prediction = yield Attempt(index + 1, rollout_id=first_rollout + index, temperature=HEAT, feedback=feedback)
+            prediction = yield Attempt(
+                index + 1, rollout_id=first_rollout + index, temperature=TEMPERATURE, feedback=feedback
+            )
             given = reward(inputs, prediction)
             score = score_of(given)
             if score > highest:

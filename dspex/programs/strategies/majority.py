@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import InvalidInput, SettingsError, UnknownName
-from ...types.prediction import Prediction
+from ...types.prediction import Prediction, with_facts
 from ..calling.program import Program
 from .attempts import Attempt, Loop
 from .strategy import RepeatingStrategy
@@ -74,7 +74,7 @@ class Majority(RepeatingStrategy):
         return self.normalize is None and self.inner.is_of_requests
 
     def to_wire(self) -> dict[str, Any]:
-        return self.asked_wire(self.module, {"field": self._compared})
+        return self.inner_wire(self.module, {"field": self._compared})
 
     def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
         if self._is_counted_here:
@@ -131,14 +131,4 @@ def normalized(value: Any) -> Hashable | None:
 
 
 def _alone(source: Any, values: Mapping[str, Any]) -> Prediction:
-    if not isinstance(source, Prediction):
-        return Prediction(values)
-    return Prediction(
-        values,
-        usage=source.usage,
-        cached=source.cached,
-        cost_usd=source.cost_usd,
-        route=source.route,
-        finish_reason=source.finish_reason,
-        trace=source.trace,
-    )
+    return with_facts(source, values, completions=()) if isinstance(source, Prediction) else Prediction(values)

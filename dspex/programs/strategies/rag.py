@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...signatures.field import InputField
 from ...types.chunk import Chunk
-from ...types.prediction import Prediction
+from ...types.prediction import Prediction, with_facts
 from ..calling.program import Program
 from ..options.routing import GENERAL_POOL, Candidate, Reason
 from ..worker import worker_answers
@@ -215,13 +215,5 @@ def _text(passage: Any) -> str:
 
 
 def _with_passages(made: Any, passages: list[Any]) -> Prediction:
-    return Prediction(
-        {**made.to_dict(), "passages": passages},
-        completions=[{**each, "passages": passages} for each in made.completions],
-        usage=made.usage,
-        cached=made.cached,
-        cost_usd=made.cost_usd,
-        route=made.route,
-        finish_reason=made.finish_reason,
-        trace=made.trace,
-    )
+    completions = [{**each, "passages": passages} for each in made.completions]
+    return with_facts(made, {**made.to_dict(), "passages": passages}, completions=completions)

@@ -155,7 +155,7 @@ class Strategy(Program):
         with self.inner.registered(services):
             yield
 
-    def asked_wire(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def inner_wire(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the wire form of DSPy's module `name` over the inner program, with these options beside that."""
         inner = self.inner.to_wire()
         outer: dict[str, Any] = {key: inner.pop(key) for key in ("signature", "tools") if key in inner}

@@ -28,6 +28,7 @@ from ...types.dspy_objects import value_here
 from ..files.program_state import NativeState, demos_of, native_state
 from ..native.native_route import default_adapter
 from ..options import program_options
+from ..options.bound_lm import bound_lm, unbound
 from ..options.predictor_names import ONLY_PREDICTORS, require_predictors
 from ..options.routing import NATIVE_MODULES
 
@@ -171,13 +172,25 @@ class ProgramSpec:
 
         Raises:
             NotConfigured: there is neither.
-            UnknownName: it is named, and no configured LM has the name.
+            UnknownName: it is named, and no configured LM has the name; or it has no such option as `config` names.
+            SettingsError, LMConfigurationError, LMUnsupportedFeatureError: an option of `config` is not for this LM.
         """
         only = self.lms.get(ONLY_PREDICTORS.get(self.module, "")) if self.lms else None
         own = only or self.lm
         if own is None:
-            return defaults.configured_lm(self.supervisor)
-        return defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+            lm = defaults.configured_lm(self.supervisor)
+        else:
+            lm = defaults.named_lm(own, self.supervisor) if isinstance(own, str) else own
+        return self._bound(lm, self.config_given) if self.config or scoped().config else lm
+
+    def _bound(self, lm: LM, config: Mapping[str, Any]) -> LM:
+        """Return the LM with what of the options becomes part of it; the same object as long as both are the same."""
+        known: tuple[LM, Mapping[str, Any], LM] | None = self.__dict__.get("_bound_lm")
+        if known is not None and known[0] is lm and known[1] == config:
+            return known[2]
+        made = bound_lm(lm, config)
+        self.__dict__["_bound_lm"] = (lm, config, made)
+        return made
 
     @property
     def lms_used(self) -> dict[str, LM]:
@@ -186,7 +199,8 @@ class ProgramSpec:
         Raises:
             UnknownName: one is named, and no configured LM has the name.
         """
-        return {name: defaults.as_lm(lm, self.supervisor) for name, lm in self.lms.items()}
+        config = self.config_given
+        return {name: bound_lm(defaults.as_lm(lm, self.supervisor), config) for name, lm in self.lms.items()}
 
     @property
     def direct_lms(self) -> dict[str, LM]:
@@ -213,10 +227,15 @@ class ProgramSpec:
         return self.lm_used
 
     @property
-    def config_used(self) -> Mapping[str, Any]:
+    def config_given(self) -> Mapping[str, Any]:
         """The options of its LM calls: its own, then those of the open `dspex.context`."""
         outer = scoped().config
         return {**outer, **self.config} if outer else self.config
+
+    @property
+    def config_used(self) -> Mapping[str, Any]:
+        """The options of its LM calls that are not part of `lm_used`."""
+        return unbound(self.config_given)
 
     @property
     def supervisor_used(self) -> Supervisor:

@@ -34,6 +34,7 @@ def prediction(value: Any, worker: str) -> dict[str, Any]:
         "truncated": lambda given: given is None or isinstance(given, int),
         "trace": lambda given: given is None or (isinstance(given, list) and all(map(_is_step, given))),
         "exact": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
+        "logprobs": lambda given: given is None or (isinstance(given, list) and all(map(_is_map, given))),
     }
     found = _checked("run", value, worker, rules)
     count = 1 + len(found.get("completions") or ())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import dspy
@@ -72,6 +74,21 @@ def test_the_best_of_several(make: Any, what: Any, signature: Any, how: dict[str
     program = make(dspex.module(what, signature=signature, **how), reward_fn=is_paris, N=3, threshold=1.0)
     assert program(question="capital?").answer == "Paris"
     assert "question" in program.inputs
+
+
+@pytest.mark.parametrize("make", [dspex.best_of_n, dspex.refine])
+def test_rewards_see_what_was_given_and_what_came(make: Any, how: dict[str, Any]) -> None:
+    """process: without a signature, inputs and outputs are of the classes that they have in the module."""
+    given = {"question": datetime.date(2020, 1, 1), "tags": {"a", "b"}, "place": (1, 2), "price": Decimal("2.50")}
+    seen: list[Any] = []
+
+    def reward(inputs: dict[str, Any], out: dspex.Prediction) -> float:
+        seen.append((inputs, out.day, out.answer))
+        return 1.0
+
+    program = make(dspex.module(f"{OWN}:Dated", **how), reward_fn=reward, N=1, threshold=1.0)
+    assert program(**given).day == given["question"]
+    assert seen == [(given, given["question"], "Lyon")]
 
 
 def test_assertions_ask_again(how: dict[str, Any]) -> None:

@@ -222,6 +222,14 @@ def test_arguments_that_no_message_holds_are_sent_by_value_too(how: dict[str, An
     assert said == words and type(said) is type(words)
 
 
+def test_text_that_is_no_unicode_crosses_as_it_is(how: dict[str, Any]) -> None:
+    """process: half a surrogate pair, in the constructor's arguments, in inputs and in what comes back."""
+    half = "a\ud800b"
+    same = dspex.module(lambda word: own_programs.Saying(word), word=half, **how)
+    out = same(given=half, deep=[{half: half}])
+    assert (out.word, out.given, out.deep) == (half, half, [{half: half}])
+
+
 def test_a_live_module_goes_as_it_is_now_with_its_demos(how: dict[str, Any], lm: FakeLM) -> None:
     """process: and what it is given later stays here."""
     program = own_programs.MultiHop(hops=1)

@@ -12,7 +12,7 @@ import pytest
 
 import dspex
 from dspex.events import Event, Name
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, is_alive
 
 Write = Callable[..., str]
 PROGRAM = """
@@ -98,6 +98,25 @@ def test_a_module_that_ends_its_process_keeps_no_worker_from_starting(write: Wri
         assert dspex.module(write("learned_threaded", above=threaded), supervisor=sup)() == "first"
         sup.pool("dspy").recycle()
         assert not _has(sup, "learned_threaded")
+
+
+def test_a_stop_while_a_fork_server_imports_what_was_learned_is_no_failure(write: Write, tmp_path: Path) -> None:
+    """process: it ends with the others at once, and nobody is told that it failed."""
+    slowly, begun = tmp_path / "slowly", tmp_path / "begun"
+    above = (
+        f"import os, pathlib, time\nif os.path.exists({str(slowly)!r}):\n"
+        f"    pathlib.Path({str(begun)!r}).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    told: list[Event] = []
+    with _supervisor() as sup:
+        sup.on_event(told.append)
+        assert dspex.module(write("learned_slowly", above=above), supervisor=sup)() == "first"
+        slowly.touch()
+        _kill_worker(sup)  # a fork server is warmed before the next successor
+        pid = int(eventually(lambda: begun.exists() and begun.read_text(), within=20.0, what="it imports"))
+        assert is_alive(pid)
+    assert not is_alive(pid)
+    assert not [event for event in told if event.name in (Name.FORKSERVER_FAILED, Name.FORKSERVER_LOST)]
 
 
 def test_an_edited_module_is_the_new_one(write: Write) -> None:

@@ -1,7 +1,7 @@
 """Runs in a subprocess: has DSPy itself make the calls it is told to, so that the tests never import dspy.
 
-stdin: one JSON {"cases": [{"lm": {...}, "messages": [...], "config": {...}}]}; stdout: one JSON list with, per case,
-{"outputs", "usage"} or {"error", "status", "provider_code", "retry_after"}.
+stdin: one JSON {"cases": [{"lm": {...}, "messages": [...], "config": {...}, "engine"?: str}]}; stdout: one JSON
+list with, per case, {"outputs", "usage"} or {"error", "status", "provider_code", "retry_after"}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dspy.utils.exceptions import DSPyError
 
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
-    lm = dspy.LM(cache=False, engine="lm15", num_retries=0, **case["lm"])
+    lm = dspy.LM(cache=False, engine=case.get("engine", "lm15"), num_retries=0, **case["lm"])
     try:
         outputs = lm(messages=case["messages"], **case.get("config", {}))
     except DSPyError as error:

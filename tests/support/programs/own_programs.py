@@ -29,6 +29,28 @@ class MultiHop(dspy.Module):
         return dspy.Prediction(answer=answer, queries=context, calls=self.calls)
 
 
+class Saying(dspy.Module):
+    """Gives what it was made of, and what it is given."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(word=self.word, **inputs)
+
+
+class Dated(dspy.Module):
+    """Takes and gives objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: Any, **others: Any) -> dspy.Prediction:
+        return dspy.Prediction(answer=self.ask(question=str(question)).answer, day=question)
+
+
 class Nested(dspy.Module):
     """Holds another module."""
 

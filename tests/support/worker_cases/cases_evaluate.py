@@ -11,7 +11,8 @@ import dspy
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs.code.user_imports import UserImports
 from dspex_worker.programs.evaluating.scored_rows import EvaluatedRow, evaluate
-from dspex_worker.programs.metrics.metric_calls import metric_from, name_predictors, reward_from
+from dspex_worker.programs.metrics.host_metrics import name_predictors
+from dspex_worker.programs.metrics.metric_calls import metric_from, reward_from
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, spec
 
 NONE = UserImports()

@@ -9,7 +9,7 @@ import dspy
 
 from dspex_worker.bridge import Failure
 from dspex_worker.programs.code.user_imports import UserImports
-from dspex_worker.programs.modules import module_cache, module_state
+from dspex_worker.programs.modules import module_builder, module_state
 from tests.support.worker_cases.parent import RECORD, chat, fails_with, parent, programs, signature, spec
 
 MINE = UserImports.of(["tests.support.user_code"])
@@ -44,10 +44,10 @@ def test_names_outside_the_registry_are_refused() -> None:
     )
     for name in names:
         with fails_with("UnknownName") as caught:
-            module_cache.build(spec(name), MINE)
+            module_builder.build(spec(name), MINE)
         assert caught[0].facts["name"] == name and caught[0].facts["known"]
     with fails_with("InvalidInput"):
-        module_cache.build(spec("tests.support.user_code:Mood"), MINE)
+        module_builder.build(spec("tests.support.user_code:Mood"), MINE)
 
 
 def test_options_are_plain_data_checked_against_the_constructor() -> None:
@@ -67,7 +67,7 @@ def test_options_are_plain_data_checked_against_the_constructor() -> None:
     for name, options, kind in cases:
         extra = {"tools": TOOLS} if name == "dspy.ReAct" else {}
         with fails_with(kind):
-            module_cache.build(spec(name, options=options, **extra), MINE)
+            module_builder.build(spec(name, options=options, **extra), MINE)
     call = parent(chat(answer="a"))
     with fails_with("LMConfigurationError"):
         call.call(programs().run, call, spec(), {"question": "q"}, RECORD, config={"api_key": "k"})
@@ -113,7 +113,7 @@ def test_react_calls_tools_in_the_parent() -> None:
         """Search the web."""
 
     local = dspy.ReAct("question -> answer", tools=[search], max_iters=6)
-    ours = module_cache.build(react, MINE)
+    ours = module_builder.build(react, MINE)
     assert ours.react.signature.instructions == local.react.signature.instructions
     system = dspy.ChatAdapter().format_system_message
     assert system(ours.react.signature) == system(local.react.signature)
@@ -195,7 +195,7 @@ def test_users_modules_are_shared_as_dspy_shares_them_unless_they_are_isolated()
 
 def _optimized(module: str = "dspy.ChainOfThought") -> tuple[dict[str, Any], dict[str, Any]]:
     """A spec, and the state of its program with other instructions and a demonstration."""
-    program = module_cache.build(spec(module), MINE)
+    program = module_builder.build(spec(module), MINE)
     for predictor in program.predictors():
         predictor.signature = predictor.signature.with_instructions("Be brief.")
         predictor.demos = [dspy.Example(question="1+1", reasoning="sum", answer="2", augmented=True)]
@@ -207,9 +207,9 @@ def test_state_survives_the_round_trip() -> None:
     for module in ("dspy.Predict", "dspy.ChainOfThought", "tests.support.user_code:Counting"):
         described, state = _optimized(module)
         state = json.loads(json.dumps(state))
-        loaded = module_cache.build(described | {"state": state}, MINE)
+        loaded = module_builder.build(described | {"state": state}, MINE)
         assert module_state.dump_state(loaded) == state
-        plain = module_cache.build(described, MINE)
+        plain = module_builder.build(described, MINE)
         plain.load_state(json.loads(json.dumps(state)))
         assert module_state.dump_state(plain) == state
         call = parent(chat(reasoning="r", answer="a"))
@@ -230,7 +230,7 @@ def test_states_of_other_programs_are_refused() -> None:
     ]
     for one, other in wrong:
         with fails_with("InvalidInput"):
-            module_cache.build(one | {"state": other}, MINE)
+            module_builder.build(one | {"state": other}, MINE)
 
 
 def test_state_brings_no_lm_and_no_attributes() -> None:
@@ -241,13 +241,13 @@ def test_state_brings_no_lm_and_no_attributes() -> None:
         described, state = _optimized(module)
         part = state if module == "dspy.Predict" else next(iter(state.values()))
         part |= {"lm": lm, "traces": [[1]], "train": [{"a": 1}]}
-        loaded = module_cache.build(described | {"state": state | {"metadata": {}}}, MINE)
+        loaded = module_builder.build(described | {"state": state | {"metadata": {}}}, MINE)
         predictor = loaded.predictors()[0]
         assert predictor.lm is None and predictor.config == {} and predictor.traces == predictor.train == []
         for key, value in sneaky.items():
             part[key] = value
             with fails_with("InvalidInput") as caught:
-                module_cache.build(described | {"state": state}, MINE)
+                module_builder.build(described | {"state": state}, MINE)
             assert key in caught[0].message and "evil" not in caught[0].message
             del part[key]
 
@@ -256,12 +256,12 @@ def test_parts_that_are_no_predictors_take_only_what_they_dump() -> None:
     """unit: DSPy's Retrieve would take any key for its attribute."""
     described, state = (
         spec("tests.support.user_code:Fetching"),
-        module_state.dump_state(module_cache.build(spec("tests.support.user_code:Fetching"), MINE)),
+        module_state.dump_state(module_builder.build(spec("tests.support.user_code:Fetching"), MINE)),
     )
-    assert module_cache.build(described | {"state": state}, MINE).fetch.k == 3
+    assert module_builder.build(described | {"state": state}, MINE).fetch.k == 3
     for key in ("forward", "headers"):
         with fails_with("InvalidInput") as caught:
-            module_cache.build(described | {"state": {**state, "fetch": {"k": 3, key: "x"}}}, MINE)
+            module_builder.build(described | {"state": {**state, "fetch": {"k": 3, key: "x"}}}, MINE)
         assert key in caught[0].message
 
 
@@ -271,7 +271,7 @@ def test_a_predictor_in_another_form_hides_nothing() -> None:
     odd = {"demos": {}, "signature": {"fields": state["predict"]["signature"]["fields"]}}
     for more in ({"forward": "x"}, {"lm": {"model": "openai/x", "api_base": "http://evil/v1"}}):
         with fails_with("InvalidInput"):
-            module_cache.build(described | {"state": {"predict": odd | more}}, MINE)
+            module_builder.build(described | {"state": {"predict": odd | more}}, MINE)
 
 
 def test_damaged_states_are_refused() -> None:
@@ -283,7 +283,7 @@ def test_damaged_states_are_refused() -> None:
         {**state, "signature": {**state["signature"], "fields": [{"prefix": "Question:"}, {"prefix": "Answer:"}]}},
     ):
         with fails_with("InvalidInput"):
-            module_cache.build(described | {"state": damaged}, MINE)
+            module_builder.build(described | {"state": damaged}, MINE)
 
 
 def test_render_equals_what_run_sends() -> None:

@@ -13,7 +13,7 @@ import dspy
 from dspex_worker.bridge import Cancelled
 from dspex_worker.programs.calls.call_context import CallUsage
 from dspex_worker.programs.code.user_imports import UserImports
-from dspex_worker.programs.modules import module_cache
+from dspex_worker.programs.modules import module_builder
 from dspex_worker.programs.optimizers import known_optimizers
 from dspex_worker.programs.optimizing.optimization import optimize
 from dspex_worker.programs.optimizing.progress import Progress, ProgressQueue
@@ -156,7 +156,7 @@ def test_other_optimizers_run_and_their_states_load() -> None:
     for name, options in jobs.items():
         _, _, value = optimized(name, options, valset=ROWS[10:])
         assert value["score"] >= value["baseline_score"], name
-        assert module_cache.build(spec() | {"state": value["state"]}, UserImports()), name
+        assert module_builder.build(spec() | {"state": value["state"]}, UserImports()), name
         if name not in ("simba",):
             assert value["score"] == 100.0 and _answers_with(value["state"]) == "42", (name, value["score"])
 

@@ -14,13 +14,13 @@ import pytest
 
 from dspex.errors import (
     LMError,
+    LMInvalidRequestError,
     LMProviderError,
     LMServerError,
     LMTimeoutError,
     LMUnexpectedError,
 )
 from dspex.lm.completion import Completion
-from dspex.lm.forwarding import REFUSAL_MOST
 from dspex.lm.http.endpoint import target_of
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
@@ -323,7 +323,7 @@ def test_environments_proxies_are_used_but_not_for_this_machine(monkeypatch: pyt
 
 @pytest.mark.parametrize("route", ["forward", "aforward"])
 def test_answer_of_any_size_reaches_a_worker_in_pieces(fake: Fake, client: LMClient, route: str) -> None:
-    """collaboration: more than a frame holds, cached or not; a refusal is cut, with no key in it."""
+    """collaboration: more than a frame holds, cached or not; of a refusal, an error's words."""
     text = "x" * (3 * PIECE_BYTES)
     lm = fake([text], cache=True, retries=0)
     client.register(lm.lm)
@@ -333,8 +333,9 @@ def test_answer_of_any_size_reaches_a_worker_in_pieces(fake: Fake, client: LMCli
         assert len(parts) >= 4 and max(map(len, parts)) <= PIECE_BYTES
     refusing = fake([FakeReply(status=400, body=b"no " * PIECE_BYTES + b"never this")], retries=0)
     client.register(refusing.lm)
-    head, *parts = _forwarded(client, refusing.lm, route)
-    assert head["status"] == 400 and len(parts) == 1 and len(parts[0]) <= REFUSAL_MOST
+    with pytest.raises(LMInvalidRequestError) as refused:
+        _forwarded(client, refusing.lm, route)
+    assert "never this" not in repr(vars(refused.value))
 
 
 def _forwarded(client: LMClient, lm: LM, route: str) -> list[Any]:

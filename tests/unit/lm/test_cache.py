@@ -6,7 +6,9 @@ import gc
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,8 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dspex.lm.cache import Cache, CachedReply, key_of
+from dspex.lm.lm_client import LMClient
 from dspex.lm.rate_limits import OPEN_S, TRIP_AFTER, Breaker, TokenBucket
+from dspex.lm.record import LM
 from dspex.lm.single_flight import FlightMember, SingleFlight
+from dspex.testing import FakeLM
+from tests.support.lm.requests import ASK
 
 REPLY = CachedReply("application/json", b"{}")
 
@@ -238,3 +244,26 @@ def test_breaker_opens_and_lets_one_trial_through() -> None:
     assert breaker.wait(OPEN_S) == OPEN_S  # nobody else
     breaker.record(True, OPEN_S)
     assert breaker.wait(OPEN_S) == 0.0
+
+
+def test_cache_of_a_client_tells_apart_what_changes_an_answer(fake: Callable[..., FakeLM]) -> None:
+    """collaboration: endpoint, query, headers (organization, tenant), options, rollout; the key of a private LM."""
+    server = fake(lambda messages: "x", cache=True)
+    base = {"api_base": server.api_base, "api_key": server.api_key}
+    variants: list[dict[str, Any]] = [
+        {},
+        {"temperature": 0.5},
+        {"api_base": server.api_base.replace("127.0.0.1", "localhost")},
+        {"headers": {"OpenAI-Organization": "a"}},
+        {"headers": {"OpenAI-Organization": "b"}},
+        {"headers": {"OpenAI-Project": "b"}},
+        {"headers": {"x-tenant": "1"}},
+        {"private": True},
+        {"max_tokens": 5},
+    ]
+    with LMClient() as client:
+        for expected in (False, True):
+            for variant in variants:
+                lm = LM("openai/m", **{**base, **variant})
+                assert client.complete(lm, ASK).cached is expected, variant
+    assert len(server.requests) == len(variants)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dspex.lm import disk_cache
 from dspex.lm.cache import Cache, CachedReply
 from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
@@ -133,7 +134,7 @@ def test_disk_that_another_process_holds_is_written_again_later(tmp_path: Path) 
         cache.put(b"meanwhile", REPLY)
         other.execute("COMMIT")
         cache.put(b"after", REPLY)
-        kept = {key for (key,) in other.execute("SELECT key FROM replies")}
+        kept = {key for (key,) in other.execute("SELECT key FROM answers")}
     assert kept == {b"before", b"after"}
 
 
@@ -147,7 +148,7 @@ def test_disk_that_is_held_when_it_is_opened_is_opened_later(tmp_path: Path, mon
         cache.put(b"meanwhile", REPLY)
         other.execute("COMMIT")
         cache.put(b"after", REPLY)
-        kept = {key for (key,) in other.execute("SELECT key FROM replies")}
+        kept = {key for (key,) in other.execute("SELECT key FROM answers")}
     assert kept == {b"after"}
 
 
@@ -156,9 +157,100 @@ def test_another_programs_table_is_not_believed(tmp_path: Path, row: tuple[objec
     """unit"""
     path = tmp_path / "cache.db"
     with closing(sqlite3.connect(path)) as other:
-        other.execute("CREATE TABLE replies (key, expires, content_type, body)")
-        other.execute("INSERT INTO replies VALUES (?, ?, ?, ?)", row)
+        other.execute("CREATE TABLE answers (key, expires, content_type, body, digest)")
+        other.execute("INSERT INTO answers VALUES (?, ?, ?, ?, x'00')", row)
         other.commit()
     with closing(Cache(path=path)) as cache:
         assert cache.get(b"k") is None
         assert cache.get(b"k") is None
+
+
+def test_entry_with_a_flipped_bit_is_a_miss_and_one_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """unit: SQLite itself would not notice; the others are served."""
+    path = tmp_path / "cache.db"
+    with closing(Cache(path=path)) as cache:
+        for number in range(5):
+            cache.put(b"%d" % number, CachedReply("application/json", b"%d" % number * 100))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("UPDATE answers SET body = ? WHERE key IN (?, ?)", (b"planted", b"1", b"2"))
+        other.commit()
+    with closing(Cache(path=path)) as cache, caplog.at_level("WARNING"):
+        assert [cache.get(b"%d" % number) is None for number in range(5)] == [False, True, True, False, False]
+    assert [record.message for record in caplog.records if "cache" in record.message] == [caplog.records[0].message]
+
+
+def test_damaged_file_is_given_up_with_one_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """unit: and its stats say why; clearing it makes a new file."""
+    path = tmp_path / "cache.db"
+    path.touch(0o600)
+    path.write_bytes(b"no database" * 1000)
+    with closing(Cache(path=path)) as cache, caplog.at_level("WARNING"):
+        for number in range(10):
+            assert cache.get(b"%d" % number) is None
+            cache.put(b"%d" % number, REPLY)
+        assert sum("dspex.cache.damaged" in str(vars(record)) for record in caplog.records) == 1
+        assert "given up" in cache.stats().disk and cache.stats().entries == 10
+        cache.clear()
+        cache.put(b"after", REPLY)
+        assert cache.stats().disk == "in use" and cache.stats().disk_entries == 1
+    with closing(Cache(path=path)) as again:
+        assert again.get(b"after") == REPLY
+
+
+def test_disk_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """unit: what expires first goes first; an entry that would take most of the file is not written."""
+    path, bound = tmp_path / "cache.db", 2_000_000
+    with closing(Cache(path=path, most_disk_bytes=bound, clock=iter(range(10**9)).__next__)) as cache:
+        for number in range(2_000):
+            cache.put(b"%d" % number, REPLY)
+            assert path.stat().st_size <= bound
+        cache.put(b"huge", CachedReply("text/plain", b"x" * bound))
+        stats = cache.stats()
+        assert stats.disk == "in use" and 100 < stats.disk_entries < 400 and cache.get(b"huge") is not None
+        assert stats.disk_bytes <= bound + disk_cache._WAL_BYTES * 2
+    with closing(Cache(path=path, most_disk_bytes=bound, clock=lambda: 5.0)) as again:
+        assert again.get(b"1999") == REPLY and again.get(b"0") is None and again.get(b"huge") is None
+
+
+def test_stats_and_clear(tmp_path: Path) -> None:
+    """unit: both layers; the file gives its space back."""
+    with closing(Cache(path=tmp_path / "cache.db")) as cache:
+        for number in range(100):
+            cache.put(b"%d" % number, CachedReply("text/plain", b"x" * 10_000))
+        assert cache.get(b"1") and cache.get(b"none") is None
+        stats = cache.stats()
+        assert (stats.entries, stats.disk_entries, stats.hits, stats.misses) == (100, 100, 1, 1)
+        assert stats.bytes > 1_000_000 and stats.disk_bytes > 1_000_000 and stats.path == str(cache.path)
+        cache.clear()
+        stats = cache.stats()
+        assert (stats.entries, stats.bytes, stats.disk_entries) == (0, 0, 0) and stats.disk_bytes < 100_000
+    memory = Cache()
+    assert memory.stats().disk == "none" and memory.stats().path is None
+
+
+def _mixed(path: str, number: int) -> None:
+    cache = Cache(path=path, most_disk_bytes=3_000_000)
+    chance = random.Random(number)
+    for _ in range(400):
+        name = chance.randrange(300)
+        found = cache.get(b"%d" % name)
+        assert found is None or found.body == b"%d" % name * 1000
+        cache.drop(b"%d" % name)
+        cache.put(b"%d" % name, CachedReply("text/plain", b"%d" % name * 1000))
+        if chance.random() < 0.005:
+            cache.clear()
+    cache.close()
+
+
+def test_processes_that_read_write_evict_and_clear_at_once(tmp_path: Path) -> None:
+    """process: each finds what was put there, or nothing; nobody's layer is given up."""
+    path = str(tmp_path / "cache.db")
+    context = multiprocessing.get_context("spawn")
+    users = [context.Process(target=_mixed, args=(path, number)) for number in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(60)
+        assert user.exitcode == 0
+    with closing(Cache(path=path)) as cache:
+        assert cache.stats().disk == "in use"

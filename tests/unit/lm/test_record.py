@@ -123,7 +123,7 @@ def test_structured_outputs_and_claims_reach_the_wire() -> None:
 
 
 @pytest.mark.parametrize("name", ["cache", "private", "direct", "structured_outputs"])
-@pytest.mark.parametrize("value", ["no", 0, None])
+@pytest.mark.parametrize("value", ["no", 0, 2.5])
 def test_switches_are_true_or_false(name: str, value: object) -> None:
     """unit: as from a settings file, where "no" would have meant yes"""
     with pytest.raises(SettingsError, match=name):

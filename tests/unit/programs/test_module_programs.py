@@ -40,6 +40,31 @@ def test_what_names_no_module_is_refused_at_once(what: Any) -> None:
             make(what)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("shop.QA", "'shop:QA'"),
+        ("my.shop.QA", "'my.shop:QA'"),
+        ("shop.QA.Inner", "'shop:QA.Inner'"),
+        ("my.shop.build", "'my.shop:build'"),
+        ("chain_of_thought", "dspex.predictor('chain_of_thought'"),
+        ("shop", "'package.module:Class'"),
+        ("./shop.py", "'package.module:Class'"),
+    ],
+)
+def test_a_name_that_is_no_path_is_told_the_path(written: str, meant: str) -> None:
+    """unit"""
+    for make in (dspex.module, dspex.function):
+        with pytest.raises(InvalidInput) as caught:
+            make(written)
+        assert meant in str(caught.value) and repr(written) in str(caught.value)
+
+
+def test_dspys_classes_are_named_with_a_dot_too() -> None:
+    """unit: as `dspex.predictor` takes them."""
+    assert dspex.module("dspy.ChainOfThought", signature="question -> answer").module == "dspy:ChainOfThought"
+
+
 def test_its_call_options_are_checked_at_once() -> None:
     """unit"""
     cases: list[tuple[dict[str, Any], type[Exception]]] = [

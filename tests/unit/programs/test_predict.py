@@ -383,7 +383,7 @@ def test_what_cannot_be_pickled_or_holds_a_key_does_not_cross(value: Any) -> Non
     """unit: RULES I2, X3: refused before anything is sent, with the input's name."""
     with pytest.raises(EncodeError) as caught:
         carried({"q": value}, lambda kind: None)
-    assert caught.value.path == "q" and "secret-key" not in str(caught.value)
+    assert caught.value.path in ("q", "q[1]") and "secret-key" not in str(caught.value)
 
 
 def test_outputs_of_a_worker_get_their_types() -> None:

@@ -24,14 +24,15 @@ from .dspy_errors import invalid_input, translated
 from .lms.lm_lookup import LMS, CallLMs, Descriptions
 from .lms.prompt_capture import CAPTURE, PromptCapture, PromptCaptured
 from .lms.worker_lm import LMCache, secrets_of
-from .metrics import metric_calls
+from .metrics import field_metrics
 from .modules import signature_classes
 from .modules.built_program import BuiltProgram
-from .modules.module_cache import Modules, lms_in
+from .modules.module_builder import lms_in
+from .modules.module_cache import Modules
 from .modules.module_registry import known_modules
 from .modules.module_state import dump_state
 from .modules.program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
-from .observing.call_observer import sight_of
+from .observing.call_observer import observer_of
 from .optimizers import known_optimizers
 from .package_versions import versions
 from .values.wire_values import to_wire
@@ -74,16 +75,16 @@ class Programs:
 
         What an open program returns that is no prediction is {"value"} in the place of the outputs. With `awaits` a
         module's `aforward` is called, where it has one. `carried` are inputs as Python objects, of the host's own
-        calls; the outputs of these are given back exactly too ("exact"). With `want` (see `CallSight`) come also
+        calls; the outputs of these are given back exactly too ("exact"). With `want` (see `CallObserver`) come also
         "finish_reason", "truncated", and "trace" if that is wanted.
         """
         built = self.built(ctx, spec, lm, adapter)
         arguments = self.arguments(ctx, built, inputs, tool_set, carried)
         options = call_options(config, rollout_id)
-        call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
-        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching(built, call_usage, sight)):
+        call_usage, observer = CallUsage(), observer_of(ctx, built.program, want)
+        with self.calling(ctx, lm, adapter, call_usage, spec=spec, **watching(built, call_usage, observer)):
             prediction = call(built, arguments, options, awaits=awaits)
-        return accounted(built, prediction, call_usage, want, sight, is_exact=ctx.is_trusted)
+        return accounted(built, prediction, call_usage, want, observer, is_exact=ctx.is_trusted)
 
     def arguments(
         self, ctx: Context, built: BuiltProgram, inputs: Mapping[str, Any], tool_set: str | None, carried: bytes | None
@@ -151,7 +152,7 @@ class Programs:
             "modules": sorted(known_modules(self.imports)),
             "optimizers": sorted(known_optimizers.NAMES),
             "retrievers": sorted(retrievers.NAMES),
-            "metrics": sorted(metric_calls.BUILT_IN),
+            "metrics": sorted(field_metrics.BUILT_IN),
         }
 
     @contextmanager

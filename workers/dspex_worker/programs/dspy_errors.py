@@ -49,6 +49,9 @@ _NOT_UNICODE = "messages contains text that is not valid Unicode"  # how another
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
+WORDS = "provider_message"  # the fact with a provider's own words
+
+
 class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
     """The parent refused an LM request for a reason DSPy has no class for (a budget, a record it does not know)."""
 
@@ -113,7 +116,9 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
     if cls is None:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
-    return cls(message=failure.message, **facts)
+    made = cls(message=failure.message, **facts)
+    setattr(made, WORDS, failure.facts.get(WORDS))  # what may quote the prompt stays out of the message
+    return made
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], where: str = "") -> Failure:
@@ -132,7 +137,15 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
     kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
-    return Failure(kind, without(str(error.message), secrets), **facts)
+    message = without(str(error.message), secrets)
+    if hasattr(error, WORDS):
+        facts[WORDS] = getattr(error, WORDS)
+    elif isinstance(error, dspy_errors.LMProviderError):
+        # Of a provider that this process asked itself (direct=True): its words may quote the prompt.
+        facts[WORDS] = message
+        told = f" (HTTP {error.status})" if error.status else ""
+        message = f"The provider refused the request{told}; its words are in the error's `provider_message`."
+    return Failure(kind, message, **facts)
 
 
 def _parse_failure(error: dspy_errors.AdapterParseError) -> Failure:

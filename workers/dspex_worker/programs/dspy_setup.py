@@ -62,6 +62,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     from .commands import Programs
     from .dspy_parts import HAS_LM15
     from .lms import lm_answers, predictor_lms, shared_usage, user_chat_lms, user_embedders, user_lms
+    from .observing import dspys_log
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
     # need a trace open their own. What DSPy would put into its history is looked at, and not kept (lm_answers.py).
@@ -72,7 +73,8 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     carrying = user_lms if HAS_LM15 else user_chat_lms
-    for each in (carrying, user_embedders, user_settings, thread_settings, predictor_lms, class_sources, shared_usage):
+    always = (user_embedders, user_settings, thread_settings, predictor_lms, class_sources, shared_usage, dspys_log)
+    for each in (carrying, *always):
         each.install()
     _let_rows_take_their_time()
     _lower_log_levels()

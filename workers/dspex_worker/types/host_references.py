@@ -1,7 +1,7 @@
-"""The names in the host's pickles that each worker gives their meaning: DSPy's types, the host's tools, sent classes.
+"""What the host's pickles refer to and each worker resolves: DSPy's types, the host's tools, classes that were sent.
 
-The host pickles calls of these functions and never makes them; a worker makes them while it reads, with the meanings of
-the call that it reads for. Nothing here imports DSPy.
+The host pickles calls of these functions and never makes them; a worker makes them while it reads, and resolves them
+for the call that it reads for. Nothing here imports DSPy.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 
-class Meanings(Protocol):
-    """The meaning of the names, for one call in one worker."""
+class References(Protocol):
+    """Resolves references, for one call in one worker."""
 
     def dspy_type(self, name: str) -> Any: ...
     def host_tool(self, descriptor: Mapping[str, Any]) -> Any: ...
@@ -21,22 +21,22 @@ class Meanings(Protocol):
     def complete_later(self, model: Any) -> None: ...
 
 
-_meanings: ContextVar[Meanings] = ContextVar("dspex_meanings")
+_references: ContextVar[References] = ContextVar("dspex_references")
 
 
 @contextlib.contextmanager
-def meaning(meanings: Meanings) -> Generator[None]:
-    """Let what is read in the block have these meanings."""
-    token = _meanings.set(meanings)
+def resolved_by(references: References) -> Generator[None]:
+    """Let these resolve what is read in the block."""
+    token = _references.set(references)
     try:
         yield
     finally:
-        _meanings.reset(token)
+        _references.reset(token)
 
 
 def dspy_type(name: str) -> Any:
     """Return DSPy's class of that name, such as "Image" or "Code['java']"."""
-    return _meanings.get().dspy_type(name)
+    return _references.get().dspy_type(name)
 
 
 def dspy_record(name: str, fields: Mapping[str, Any], input_keys: list[str] | None = None) -> Any:
@@ -47,12 +47,12 @@ def dspy_record(name: str, fields: Mapping[str, Any], input_keys: list[str] | No
 
 def host_tool(descriptor: Mapping[str, Any]) -> Any:
     """Return DSPy's tool for one of the host's, which is called there."""
-    return _meanings.get().host_tool(descriptor)
+    return _references.get().host_tool(descriptor)
 
 
 def sent_code(name: str, label: str) -> Any:
     """Return a class that the host sent by value."""
-    return _meanings.get().sent_code(name, label)
+    return _references.get().sent_code(name, label)
 
 
 def set_members(model: Any, state: tuple[Mapping[str, Any], Any]) -> Any:
@@ -60,5 +60,5 @@ def set_members(model: Any, state: tuple[Mapping[str, Any], Any]) -> Any:
     for name, member in state[0].items():
         if name != "_abc_impl":
             setattr(model, name, member)
-    _meanings.get().complete_later(model)
+    _references.get().complete_later(model)
     return model

@@ -218,7 +218,7 @@ def _blame(value: object, path: str) -> Unencodable | None:
             for key in item:
                 if type(key) is not str:
                     return Unencodable(f"{path} key {key!r:.60}", type(key).__name__, "keys must be str")
-                if not _is_unicode(key):
+                if not is_unicode(key):
                     return Unencodable(f"{path} key {key!r:.60}", "str", "it holds lone surrogates")
             stack.extend((f"{path}[{key!r:.60}]", item[key]) for key in reversed(item))
         elif type(item) is list:
@@ -233,13 +233,14 @@ def _refusal(item: object) -> str | None:
     if item is None or kind is bool or kind is float or kind is bytes:
         return None
     if kind is str:
-        return None if _is_unicode(item) else "it holds lone surrogates"  # type: ignore[arg-type]
+        return None if is_unicode(item) else "it holds lone surrogates"  # type: ignore[arg-type]
     if kind is int:
         return None if -(2**63) <= item < 2**64 else "it needs more than 64 bits"  # type: ignore[operator]
     return "tuples come back as lists" if kind is tuple else ""
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: it holds no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -22,7 +22,7 @@ from ..dspy_errors import ParentRefused
 T = TypeVar("T")
 SETTING = "dspex_call"  # names among DSPy's settings
 USAGE = "dspex_usage"
-SIGHT = "dspex_sight"
+OBSERVER = "dspex_observer"
 HISTORIES = "dspex_histories"
 
 

@@ -1,16 +1,16 @@
-"""The meaning, in one call of the host, of the names in its pickles: see `types.host_references`."""
+"""Resolve what the host's pickles refer to, for one call: DSPy's types, the host's tools, sent classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..values.dspy_references import DspyMeanings
+from ..values.dspy_references import DspyReferences
 from ..values.host_tools import tools_from
 from .user_imports import UserImports
 
 
-class HostMeanings(DspyMeanings):
+class HostReferences(DspyReferences):
     """DSPy's types, the host's tools and the classes that were sent, for what one call brings."""
 
     def __init__(self, imports: UserImports, tool_set: str | None = None) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...failure import Failure
-from ...types.host_references import meaning
+from ...types.host_references import resolved_by
 from ..calls.call_context import running
 from ..dspy_errors import invalid_input
 from ..values.host_modules import follow_import_path
-from .call_references import HostMeanings
+from .call_references import HostReferences
 
 VALUE = "value:"
 _DIGITS = 64  # of a SHA-256 in hexadecimal
@@ -37,7 +37,11 @@ def is_by_value(name: str) -> bool:
 
 
 def loaded(
-    name: str, label: str, meanings: HostMeanings, records: Sequence[Mapping[str, Any]] = (), make_lm: MakeLM = no_lm
+    name: str,
+    label: str,
+    references: HostReferences,
+    records: Sequence[Mapping[str, Any]] = (),
+    make_lm: MakeLM = no_lm,
 ) -> Any:
     """Return what the host sent under this name; `records` are those of the language models in it.
 
@@ -47,9 +51,9 @@ def loaded(
     data = _fetched(name.removeprefix(VALUE))
     follow_import_path()
     try:
-        with meaning(meanings):
+        with resolved_by(references):
             found = _CodeReader(data, records, make_lm).load()
-        meanings.complete()
+        references.complete()
         return found
     except (ImportError, AttributeError) as error:
         raise invalid_input(

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..dspy_errors import unknown_name
 from ..values.host_modules import imported
-from .call_references import HostMeanings
+from .call_references import HostReferences
 from .host_code import loaded
 from .user_imports import UserImports
 
@@ -64,7 +64,7 @@ class HostImports(UserImports):
         Raises:
             Failure: InvalidInput, when it cannot be loaded here.
         """
-        return self.sent_types.get(name, lambda: loaded(name, label, HostMeanings(self)))
+        return self.sent_types.get(name, lambda: loaded(name, label, HostReferences(self)))
 
     def resolve(self, path: str, what: str) -> Any:
         """Return the object that `module:QualName` names; its module is imported at the first need.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..dspy_errors import invalid_input
 from ..values.dspy_references import value_from
-from .call_references import HostMeanings
+from .call_references import HostReferences
 from .user_imports import UserImports
 
 
@@ -31,7 +31,7 @@ def values_from(carried: bytes | None, imports: UserImports, tool_set: str | Non
 
 
 def _value(name: str, data: bytes, imports: UserImports, tool_set: str | None) -> Any:
-    return value_from(data, f"The value of {name!r}", HostMeanings(imports, tool_set), name)
+    return value_from(data, f"The value of {name!r}", HostReferences(imports, tool_set), name)
 
 
 class _PlainReader(pickle.Unpickler):

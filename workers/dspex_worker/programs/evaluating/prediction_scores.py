@@ -11,7 +11,8 @@ from ...context import Context
 from ..calls.call_context import CallUsage
 from ..code.host_values import values_from
 from ..commands import Programs
-from ..metrics.metric_calls import metric_from, score_of, title_of
+from ..metrics.metric_calls import metric_from
+from ..metrics.metric_scores import score_of, title_of
 from ..modules import signature_classes
 from ..modules.built_program import given
 from ..modules.program_calls import Adapter, Record

@@ -22,18 +22,6 @@ from .lm_transport import PLACEHOLDER_KEY, ParentTransport, current_lm_call
 _DIALECTS = {"anthropic": "anthropic", "gemini": "gemini"}  # by the prefix of a record that names none
 _DEFAULT_BASE = "https://api.openai.com/v1"
 _NOT_SENT = frozenset({"cache", "rollout_id", "num_retries", "timeout", "api_key", "api_base", "base_url"})
-_BY_STATUS: dict[int, type[dspy_errors.LMError]] = {
-    401: dspy_errors.LMAuthError,
-    403: dspy_errors.LMAuthError,
-    402: dspy_errors.LMBillingError,
-    408: dspy_errors.LMTimeoutError,
-    429: dspy_errors.LMRateLimitError,
-}
-_BY_CODE: dict[str, type[dspy_errors.LMError]] = {
-    "context_length_exceeded": dspy_errors.ContextWindowExceededError,
-    "insufficient_quota": dspy_errors.LMBillingError,
-    "model_not_found": dspy_errors.LMUnsupportedModelError,
-}
 
 
 class ReplyPart(dict[str, Any]):
@@ -73,7 +61,7 @@ class ChatRequests:
         """Return the reply to these messages; with a viewer it is streamed to it.
 
         Raises:
-            LMError: a subclass of DSPy's, by the status and the code of the refusal.
+            LMError: a subclass of DSPy's, as the parent has classified the refusal.
         """
         body = self.body(messages, options)
         if viewer is not None:
@@ -85,10 +73,8 @@ class ChatRequests:
             raise dspy_errors.LMUnexpectedError(f"{type(error).__name__} during the request") from error
 
     def _asked(self, request: _Request, viewer: Viewer | None) -> ReplyPart:
-        head, chunks = self.transport.opened(request)
+        _, chunks = self.transport.opened(request)
         with contextlib.closing(chunks):
-            if head["status"] >= 400:
-                raise refusal(head, b"".join(chunks), str(self.record["model"]))
             reply = _reply(b"".join(chunks)) if viewer is None else _streamed(chunks, viewer)
         if not reply.get("choices"):
             raise dspy_errors.LMServerError("The endpoint's reply holds no choices.", model=str(self.record["model"]))
@@ -125,6 +111,19 @@ class _Request:
     @property
     def body(self) -> bytes:
         return self.text.encode("utf-8", "surrogatepass")
+
+
+def usage_paid(replies: list[ReplyPart]) -> ReplyPart:
+    """Return the sum of what several replies used; what came from the parent's cache was paid before."""
+    asked = current_lm_call()
+    cached = asked.were_cached[-len(replies) :] if asked is not None else []
+    total = ReplyPart()
+    for at, reply in enumerate(replies):
+        used = reply.get("usage")
+        if isinstance(used, Mapping) and not (at < len(cached) and cached[at]):
+            counts = {name: value for name, value in used.items() if isinstance(value, int | float)}
+            total.update({name: total.get(name, 0) + value for name, value in counts.items()})
+    return total
 
 
 def _reply(raw: bytes) -> ReplyPart:
@@ -179,34 +178,3 @@ def _add_call(calls: dict[int, ReplyPart], part: Mapping[str, Any]) -> None:
     function = part.get("function") or {}
     call["function"]["name"] = function.get("name") or call["function"].get("name")
     call["function"]["arguments"] += function.get("arguments") or ""
-
-
-def refusal(head: Mapping[str, Any], raw: bytes, model: str) -> dspy_errors.LMError:
-    """Return DSPy's error for a response of 400 and more."""
-    try:
-        envelope = json.loads(raw)["error"]
-    except (ValueError, TypeError, KeyError):
-        envelope = {}
-    if not isinstance(envelope, dict):
-        envelope = {"message": str(envelope)}
-    status, code = int(head["status"]), str(envelope.get("code") or "") or None
-    kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status)
-    if kind is None:
-        kind = dspy_errors.LMServerError if status >= 500 else dspy_errors.LMInvalidRequestError
-    headers = {name.lower(): value for name, value in head["headers"]}
-    return kind(
-        message=str(envelope.get("message") or f"the endpoint answered with status {status}"),
-        model=model,
-        provider=model.partition("/")[0],
-        provider_code=code,
-        status=status,
-        request_id=headers.get("x-request-id"),
-        retry_after=_seconds(headers.get("retry-after")),
-    )
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -1,8 +1,8 @@
 """Note every answer that an LM gives in a worker: what was used, why it ended, and who wants to see it.
 
 DSPy passes each answer, of whatever LM, to one function, which would keep it for `inspect_history`. Here that function
-keeps nothing beyond the call: it tells the call's `CallUsage`, and its `CallHistories` and `CallSight` if it has them.
-Any thread.
+keeps nothing beyond the call: it tells the call's `CallUsage`, and its `CallHistories` and `CallObserver` if it has
+them. Any thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 from dspy.clients import base_lm
 
-from ..calls.call_context import HISTORIES, SIGHT, USAGE, CallUsage
+from ..calls.call_context import HISTORIES, OBSERVER, USAGE, CallUsage
 from .lm_transport import answered_lm_call, note_carried
 
 Entry = Mapping[str, Any]  # DSPy's record of one LM call
@@ -35,8 +35,8 @@ def note(client: Any, entry: Entry) -> None:
         call_usage.ended(reason)
     if (histories := dspy.settings.get(HISTORIES)) is not None:
         histories.keep(client, entry)
-    if (sight := dspy.settings.get(SIGHT)) is not None:
-        sight.answered(client, entry, reason, asked)
+    if (observer := dspy.settings.get(OBSERVER)) is not None:
+        observer.answered(client, entry, reason, asked)
 
 
 def finish_reason_in(entry: Entry) -> str:

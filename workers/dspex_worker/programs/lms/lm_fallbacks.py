@@ -24,7 +24,7 @@ _PASSED_ON = (
     dspy_errors.LMAuthError,
     dspy_errors.LMBillingError,
     dspy_errors.LMUnsupportedModelError,
-    *lm_error_kinds("LMLockTimeoutError"),
+    *lm_error_kinds("LMLockTimeoutError", "LMStreamAssemblyError"),
 )
 
 
@@ -102,7 +102,8 @@ class FallbackLine:
 
     def failed(self, error: Exception) -> None:
         """Go on to the next one, or raise what the caller gets: the first of such failures."""
-        if self._turn.was_shown or not isinstance(error, _PASSED_ON):
+        is_no_answer = type(error) is dspy_errors.LMProviderError
+        if self._turn.was_shown or not (is_no_answer or isinstance(error, _PASSED_ON)):
             raise error
         self._first = self._first or error
         self._reason = type(error).__name__

@@ -34,7 +34,7 @@ _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-k
 Record = Mapping[str, Any]
 
 
-class AskedLM(Protocol):
+class UserLM(Protocol):
     """What the parent is told of, as `dspy.LM` has it."""
 
     @property
@@ -90,7 +90,7 @@ class CallLMs:
         assert isinstance(found, FallbackLM)
         return found
 
-    def record(self, lm: AskedLM, options: Mapping[str, Any]) -> Record:
+    def record(self, lm: UserLM, options: Mapping[str, Any]) -> Record:
         """Return the parent's record of a language model; as `carrier`."""
         clients = {name: value for name, value in options.items() if name in CLIENT_KEYS and value != HELD_KEY}
         return self._of_call(lm, clients) or self._described(lm, clients)
@@ -105,17 +105,17 @@ class CallLMs:
                     answers.forget(record)
         return True
 
-    def _of_call(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record | None:
+    def _of_call(self, lm: UserLM, clients: Mapping[str, Any]) -> Record | None:
         """Return the record of the call's own that is of this model, without its options for answers."""
         if any(clients.get(name) is not None for name in ("api_key", "api_base", "base_url")):
             return None
         for record in self._own:
             if lm.model == record.get("named"):
                 limit = record["max_tokens"] if lm.model.startswith("local/") else None  # which it never is without
-                return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}}
+                return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}, "is_bare": True}
         return None
 
-    def _described(self, lm: AskedLM, clients: Mapping[str, Any]) -> Record:
+    def _described(self, lm: UserLM, clients: Mapping[str, Any]) -> Record:
         description = _description(lm, clients)
         digest = json.dumps(description, sort_keys=True)
         record = self._asked.get(digest) or self._shared.get(digest)
@@ -169,7 +169,7 @@ def is_forgotten(refused: ParentRefused) -> bool:
     return refused.failure.kind == "UnknownName"
 
 
-def headers_of(lm: AskedLM, options: Mapping[str, Any]) -> list[list[str]]:
+def headers_of(lm: UserLM, options: Mapping[str, Any]) -> list[list[str]]:
     """Return the headers that user code adds to its LM's requests; the parent drops those that are its own to set.
 
     Raises:
@@ -189,7 +189,7 @@ def headers_of(lm: AskedLM, options: Mapping[str, Any]) -> list[list[str]]:
     return [[name, value] for name, value in given.items()]
 
 
-def _description(lm: AskedLM, clients: Mapping[str, Any]) -> dict[str, Any]:
+def _description(lm: UserLM, clients: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the parent is told of an LM."""
     if lm.model_type != "chat":
         raise _uncarried(lm, f"model_type={lm.model_type!r}")
@@ -217,7 +217,7 @@ def _seconds(timeout: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _uncarried(lm: AskedLM, what: str) -> LMUnsupportedFeatureError:
+def _uncarried(lm: UserLM, what: str) -> LMUnsupportedFeatureError:
     return LMUnsupportedFeatureError(
         f"dspy.LM({lm.model!r}) has {what}, which requests through the parent cannot have. Configure "
         f"dspex.LM({lm.model!r}, direct=True) with it in the host, as lm or in lms: then a worker connects by itself.",

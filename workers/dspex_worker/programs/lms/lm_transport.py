@@ -37,6 +37,7 @@ class LMCallOptions:
     candidates: Iterator[int] = field(default_factory=itertools.count)  # n > 1 sends the same bytes n times
     were_cached: list[bool] = field(default_factory=list)  # per answered request
     headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
+    members: dict[str, Any] = field(default_factory=dict)  # of the request's body, which DSPy has no words for
     ref: str = ""  # by which the parent knows the LM that was asked last
 
 
@@ -72,8 +73,9 @@ def lm_call(asked: LMCallOptions) -> Generator[None]:
 class ParentTransport:
     """lm15's synchronous transport: `stream(request)` gives a response whose chunks come from the parent."""
 
-    def __init__(self, ref: str, *, timeout: float | None, cache: bool) -> None:
+    def __init__(self, ref: str, *, timeout: float | None, cache: bool, is_bare: bool = False) -> None:
         self._ref = ref
+        self._is_bare = is_bare  # without the options that the parent has for the LM's answers
         self._timeout = timeout
         self._cache = cache
 
@@ -118,6 +120,8 @@ class ParentTransport:
             "has_alternative": asked.turn.has_alternative,
             "instead_of": asked.turn.instead_of,
             "reason": asked.turn.reason,
+            **({"members": asked.members} if asked.members else {}),
+            **({"is_bare": True} if self._is_bare else {}),
         }
 
 

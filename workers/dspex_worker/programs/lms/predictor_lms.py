@@ -1,7 +1,8 @@
-"""Keep two of DSPy's habits from spoiling calls: a temperature that a model refuses, and LMs lost by a reset."""
+"""Keep `dspy.Predict` from setting a temperature that its model refuses, and from losing the caller's LM in `reset`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import wraps
 from typing import Any
 
@@ -10,28 +11,28 @@ import dspy
 from .lm_fallbacks import FallbackLM
 from .lm_lookup import LMS, CallLMs, is_of_user
 
-HEAT_OF_MANY = 0.7  # DSPy's for several answers to one question (predict/predict.py)
+TEMPERATURE_OF_SEVERAL = 0.7  # DSPy's for several answers to one question (predict/predict.py)
 
 
 def install() -> None:
-    """Mend `dspy.Predict`, in this process from now on."""
+    """Change `dspy.Predict`, in this process from now on."""
     dspy.Predict._forward_preprocess = _preprocessing(dspy.Predict._forward_preprocess)
     dspy.Predict.reset = _resetting(dspy.Predict.reset)
 
 
 def _preprocessing(preprocess: Any) -> Any:
     @wraps(preprocess)
-    def preprocess_cold(self: Any, **inputs: Any) -> Any:
+    def preprocess_for_model(self: Any, **inputs: Any) -> Any:
         given = {**self.config, **(inputs.get("config") or {})}
         prepared = preprocess(self, **inputs)
         lm, config = prepared[0], prepared[1]
-        is_heated = config.get("temperature") == HEAT_OF_MANY != given.get("temperature")
-        if is_heated and _refuses_heat(lm, config):
+        is_raised = config.get("temperature") == TEMPERATURE_OF_SEVERAL != given.get("temperature")
+        if is_raised and _is_temperature_fixed(lm, config):
             del config["temperature"]
             config |= {"temperature": given["temperature"]} if "temperature" in given else {}
         return prepared
 
-    return preprocess_cold
+    return preprocess_for_model
 
 
 def _resetting(reset: Any) -> Any:
@@ -45,10 +46,12 @@ def _resetting(reset: Any) -> Any:
     return reset_all_but_lm
 
 
-def _refuses_heat(lm: Any, config: dict[str, Any]) -> bool:
+def _is_temperature_fixed(lm: Any, config: dict[str, Any]) -> bool:
     """Whether a model takes no temperature but its own: OpenAI's reasoning families, and what thinks."""
     lms: CallLMs | None = dspy.settings.get(LMS)
     asked = lm if lms is None or not is_of_user(lm) else lms.carrier(lm, config)  # it may only bear a configured name
     options = {**(getattr(lm, "kwargs", None) or {}), **config}
-    is_fixed = isinstance(asked, FallbackLM) and asked.is_temperature_fixed
+    thinking = options.get("thinking")
+    thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    is_fixed = thinks or (isinstance(asked, FallbackLM) and asked.is_temperature_fixed)
     return is_fixed or options.get("reasoning_effort") not in (None, "none")

@@ -15,7 +15,7 @@ from .lm_transport import current_lm_call
 
 
 def install() -> None:
-    """Mend DSPy's tracker, in this process from now on."""
+    """Change DSPy's tracker, in this process from now on."""
     tracker: Any = UsageTracker
     tracker.__deepcopy__ = _itself
     tracker.add_usage = _adding(tracker.add_usage)

@@ -10,6 +10,7 @@ import dspy
 from dspy.utils import exceptions as dspy_errors
 
 from ..dspy_errors import ParentRefused
+from .body_members import members_in
 from .lm_fallbacks import FallbackLine, FallbackLM
 from .lm_lookup import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .lm_transport import LMCallOptions
@@ -69,10 +70,12 @@ def _carried(lm: Any, carrier: FallbackLM, messages: Any, given: dict[str, Any])
     cache = bool(given.pop("cache", lm.cache))
     line, headers = FallbackLine(carrier), headers_of(lm, given)
     for one, turn in line:
-        asked = LMCallOptions(given.get("rollout_id"), cache, turn, headers=headers)
+        asked, options = LMCallOptions(given.get("rollout_id"), cache, turn, headers=headers), options_for(one, given)
         try:
+            asked.members = members_in(getattr(one, "record", {}), options)
+            options |= dict.fromkeys(asked.members)
             with counted(asked):
-                reply: Any = one.forward(None, messages, **options_for(one, given))
+                reply: Any = one.forward(None, messages, **options)
         except dspy_errors.LMError as error:
             line.failed(error)
             continue

@@ -18,7 +18,6 @@ import dspy
 from dspy.utils import exceptions as dspy_errors
 
 from ..dspy_parts import CLIENT_KEYS, NoAnswer, module_of_dspy
-from .chat_requests import refusal
 from .lm_lookup import LMS, CallLMs, headers_of
 from .lm_transport import LMCallOptions, ParentTransport
 from .worker_lm import counted
@@ -59,7 +58,7 @@ def _acomputing(acompute: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedEmbedder:
+class UserEmbedder:
     """An embedding model that user code asks, and the parent's record of it."""
 
     model: str
@@ -79,13 +78,11 @@ class AskedEmbedder:
         transport = ParentTransport(str(self.record["ref"]), timeout=self.record.get("timeout"), cache=is_kept)
         try:
             with counted(LMCallOptions(headers=headers_of(self, options))):
-                head, chunks = transport.opened(request)
+                _, chunks = transport.opened(request)
                 with contextlib.closing(chunks):
                     raw = b"".join(chunks)
         except NoAnswer as error:
             raise dspy_errors.LMTransportError(message=str(error), model=self.model) from error
-        if head["status"] >= 400:
-            raise refusal(head, raw, self.model)
         found = json.loads(raw)["data"]  # the parent has read it
         ordered = sorted(found, key=lambda one: int(one.get("index") or 0))
         if len(ordered) != len(batch):
@@ -106,7 +103,7 @@ class _EmbeddingsRequest:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
 
-def _asked(model: Any, options: Mapping[str, Any]) -> AskedEmbedder | None:
+def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
     """Return what is asked; None for what is no model of a provider, or where no call runs.
 
     Raises:
@@ -115,14 +112,14 @@ def _asked(model: Any, options: Mapping[str, Any]) -> AskedEmbedder | None:
     lms: CallLMs | None = dspy.settings.get(LMS)
     if lms is None or not isinstance(model, str):
         return None
-    record = lms.record(AskedEmbedder(model, {}), options)
+    record = lms.record(UserEmbedder(model, {}), options)
     if not record.get("direct") and record.get("dialect") != "openai":
         raise dspy_errors.LMUnsupportedFeatureError(
             message=f"dspy.Embedder({model!r}) speaks another format than OpenAI's, which requests through the parent "
             f"cannot have. Configure dspex.LM({model!r}, direct=True) in the host, or give the embedder a function.",
             model=model,
         )
-    return AskedEmbedder(model, record)
+    return UserEmbedder(model, record)
 
 
 def _connection(record: Mapping[str, Any]) -> dict[str, Any]:

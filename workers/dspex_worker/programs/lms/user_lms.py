@@ -17,11 +17,12 @@ from dspy.utils import exceptions as dspy_errors
 
 from ..dspy_errors import ParentRefused
 from ..dspy_parts import module_of_dspy
+from .body_members import members_in
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_lookup import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .lm_transport import LMCallOptions, note_carried
 from .prompt_capture import refuse_to_send
-from .worker_lm import counted
+from .worker_lm import WorkerLM, counted
 
 
 def install() -> None:
@@ -95,8 +96,9 @@ class CarriedCall:
         self.carrier, line = carrier, FallbackLine(carrier)
         for lm, turn in line:
             try:
-                with counted(asked := self._asked(turn)):
-                    result = execute(lm, self._for(lm))
+                call = self._for(lm)
+                with counted(asked := self._asked(turn, lm, call)):
+                    result = execute(lm, call)
                 return _accounted(result, asked)
             except dspy_errors.LMError as error:
                 line.failed(error)
@@ -107,16 +109,22 @@ class CarriedCall:
         self.carrier, line = carrier, FallbackLine(carrier)
         for lm, turn in line:
             try:
-                with counted(asked := self._asked(turn)):
-                    result = await aexecute(lm, self._for(lm))
+                call = self._for(lm)
+                with counted(asked := self._asked(turn, lm, call)):
+                    result = await aexecute(lm, call)
                 return _accounted(result, asked)
             except dspy_errors.LMError as error:
                 line.failed(error)
         raise AssertionError("the last failure is raised")
 
-    def _asked(self, turn: FallbackTurn) -> LMCallOptions:
+    def _asked(self, turn: FallbackTurn, lm: FallbackLM, call: Any) -> LMCallOptions:
         rollout_id = self._call.legacy.get("rollout_id", self._call.kwargs.get("rollout_id"))
-        return LMCallOptions(rollout_id, bool(self._call.cache), turn, headers=self._headers)
+        asked = LMCallOptions(rollout_id, bool(self._call.cache), turn, headers=self._headers)
+        if call.request is None and isinstance(lm, WorkerLM):
+            asked.members = members_in(lm.record, call.legacy)
+            for name in asked.members:
+                del call.legacy[name]  # DSPy leaves them to whoever can say them
+        return asked
 
     def _for(self, lm: FallbackLM) -> Any:
         """Return the call as this LM takes it: with its options where the code gives none, under its model's name."""

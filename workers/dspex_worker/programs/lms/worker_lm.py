@@ -36,7 +36,8 @@ from ..dspy_parts import (
     capabilities,
     stream_emitted,
 )
-from .chat_requests import ChatRequests
+from .body_members import members_in
+from .chat_requests import ChatRequests, usage_paid
 from .direct_lms import DirectLM, Viewer
 from .lm_fallbacks import FallbackLM, FallbackTurn
 from .lm_transport import (
@@ -91,7 +92,10 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
     """Return an LM whose requests go through the parent."""
     model = str(record["model"])
     transport = ParentTransport(
-        str(record["ref"]), timeout=record.get("timeout"), cache=bool(record.get("cache", True))
+        str(record["ref"]),
+        timeout=record.get("timeout"),
+        cache=bool(record.get("cache", True)),
+        is_bare=bool(record.get("is_bare")),
     )
     if not HAS_LM15:
         return _chat_lm(record, ChatRequests(record, transport))
@@ -106,6 +110,7 @@ def parent_lm(record: Mapping[str, Any]) -> WorkerLM:
         **options_of(record),
     )
     made.ref = str(record["ref"])
+    made.record = record
     return made
 
 
@@ -113,15 +118,20 @@ def _chat_lm(record: Mapping[str, Any], requests: ChatRequests) -> ChatLM:
     requests.require_possible()
     lm = ChatLM(str(record["model"]), cache=False, num_retries=0, **options_of(record))
     lm.requests = requests
+    lm.record = record
     return lm
 
 
 def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     """Return DSPy's LM as it is, with the key that the record carries; its requests leave from this process."""
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
+    if record.get("headers"):
+        connection["extra_headers"] = dict(record["headers"])
     further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
+    lm.kwargs |= {} if provider is None else {"provider": provider}
     lm.watching = WATCH
     lm.ref = str(record.get("ref") or "")
     return lm
@@ -139,7 +149,8 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return what must not appear in an error of a call with this LM record."""
     if record is None:
         return ()
-    texts = {name: value for name, value in (record.get("direct_options") or {}).items() if isinstance(value, str)}
+    given = {**(record.get("headers") or {}), **(record.get("direct_options") or {})}
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
     own = tuple(
         value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
     )
@@ -147,7 +158,9 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 class WorkerLM(FallbackLM):
-    """A `dspy.LM` that passes its transport the rollout of each request, which lm15's requests do not carry."""
+    """A `dspy.LM` that passes its transport what lm15's requests do not carry: the rollout, members of the body."""
+
+    record: Mapping[str, Any] = {}
 
     def ask(self, turn: FallbackTurn, prompt: Any, messages: Any, options: dict[str, Any]) -> Any:
         with self._asking(turn, options):
@@ -165,6 +178,8 @@ class WorkerLM(FallbackLM):
         asked = LMCallOptions(
             options.get("rollout_id", self.kwargs.get("rollout_id")), options.pop("cache", None), turn
         )
+        asked.members = members_in(self.record, {**self.kwargs, **options})
+        options |= dict.fromkeys(asked.members)  # None: DSPy leaves them to whoever can say them
         with counted(asked):
             yield
 
@@ -202,6 +217,8 @@ class ChatLM(WorkerLM):
         count, viewer = int(merged.pop("n", None) or 1), None if watch is None else watch.viewer()
         replies = [self.requests.ask(asked, merged, viewer if at == 0 else None) for at in range(count)]
         replies[0]["choices"] = [choice for reply in replies for choice in reply["choices"]]
+        if count > 1:
+            replies[0]["usage"] = usage_paid(replies)
         return replies[0]
 
     async def aforward(self, prompt: Any = None, messages: Any = None, **options: Any) -> Any:
@@ -361,7 +378,7 @@ def _abilities(record: Mapping[str, Any]) -> Capabilities:
     tools = bool(stated.get("function_calling", found.function_calling))
     reasoning = bool(stated.get("reasoning", found.reasoning))
     schema = bool(stated.get("response_schema", found.response_schema))
-    params = set(found.params)
+    params = set(found.params) - {"response_format"}
     if schema or tools:
         params |= {"response_format"}
     if tools:

@@ -1,5 +1,4 @@
-"""Call programs as DSPy's users call them: `forward` by a plain call; `aforward` when the host awaits, or when there is
-nothing else. Any thread.
+"""Call a program by `forward`, or by `aforward` when the host awaits or there is nothing else. Any thread.
 
 What a plain call gives to be awaited is awaited, and of a stream (`dspy.streamify`) the prediction at its end is the
 result.

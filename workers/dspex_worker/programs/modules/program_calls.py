@@ -9,16 +9,17 @@ import dspy
 
 from ...failure import Failure
 from ...types import nested_values
-from ..calls.call_context import HISTORIES, SIGHT, CallUsage, ErrorRecorder
+from ..calls.call_context import HISTORIES, OBSERVER, CallUsage, ErrorRecorder
 from ..calls.call_histories import CallHistories
 from ..dspy_errors import failure_of, invalid_input
-from ..observing.call_observer import CallSight
+from ..observing.call_observer import CallObserver
 from ..values.output_encoder import cleaned, exact, split
+from ..values.output_logprobs import parted
 from ..values.wire_values import to_wire
 from .awaited_programs import result_from
 from .built_program import BuiltProgram
 from .call_arguments import placed
-from .module_cache import check_config
+from .module_builder import check_config
 
 Spec = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -73,12 +74,15 @@ def result_of(prediction: Any, *, is_exact: bool = False) -> dict[str, Any]:
         )
     completions = getattr(prediction, "completions", None)
     several = completions if completions is not None and len(completions) > 1 else ()
-    forms = [split(dict(one.items()), is_exact) for one in (prediction, *several)]
+    apart = [parted(one) for one in (prediction, *several)]
+    forms = [split(outputs, is_exact) for outputs, _ in apart]
     result: dict[str, Any] = {"outputs": forms[0][0]}
     if several:
         result["completions"] = [plain for plain, _ in forms[1:]]
     if any(objects for _, objects in forms):
         result["exact"] = [objects for _, objects in forms]
+    if any(logprobs for _, logprobs in apart):
+        result["logprobs"] = cleaned([logprobs or {} for _, logprobs in apart])
     return result
 
 
@@ -141,7 +145,7 @@ def accounted(
     value: Any,
     call_usage: CallUsage,
     want: Mapping[str, Any] | None = None,
-    sight: CallSight | None = None,
+    observer: CallObserver | None = None,
     *,
     is_exact: bool = False,
 ) -> dict[str, Any]:
@@ -158,20 +162,20 @@ def accounted(
     result = {**returned(built, value, is_exact=is_exact), "usage": to_wire(tokens), "cached": call_usage.is_cached}
     if want is not None:
         result |= {"finish_reason": call_usage.finish_reason, "truncated": call_usage.truncated}
-    if sight is not None and sight.steps is not None:
-        result["trace"] = sight.steps
+    if observer is not None and observer.steps is not None:
+        result["trace"] = observer.steps
     return result
 
 
-def watching(built: BuiltProgram, call_usage: CallUsage, sight: CallSight | None) -> dict[str, Any]:
+def watching(built: BuiltProgram, call_usage: CallUsage, observer: CallObserver | None) -> dict[str, Any]:
     """Return the settings of DSPy under which a call's usage is counted, and its steps are seen."""
     settings: dict[str, Any] = {"usage_tracker": call_usage.tokens}
     if built.is_own:
         settings[HISTORIES] = CallHistories()
     seeing: list[Any] = [ErrorRecorder(call_usage)] if built.swallows_errors else []
-    if sight is not None:
-        settings[SIGHT] = sight
-        seeing.append(sight)
+    if observer is not None:
+        settings[OBSERVER] = observer
+        seeing.append(observer)
     if seeing:
         settings["callbacks"] = [*(dspy.settings.callbacks or []), *seeing]
     return settings

@@ -62,8 +62,8 @@ class ProgramLoop:
             except concurrent.futures.CancelledError:
                 call.check_cancelled()
                 raise asyncio.CancelledError from None
-            except BaseException:
-                leave()  # this thread was interrupted
+            except BaseException:  # a cancel that interrupts this thread: nobody waits for the task any more
+                leave()
                 raise
         if isinstance(result, _Raised):
             raise result.error

@@ -59,7 +59,10 @@ def program_from(
     is_class = isinstance(found, type)
     if is_class and not (issubclass(found, dspy.Module) and not is_function):
         wanted = "a function" if is_function else "a class derived from dspy.Module"
-        raise invalid_input(f"{name} is not {wanted}.")
+        what_to_do = ""
+        if issubclass(found, dspy.Signature):
+            what_to_do = f" It is a signature: dspex.predictor('predict', {name!r}) asks for it."
+        raise invalid_input(f"{name} is not {wanted}.{what_to_do}")
     if isinstance(found, dspy.Module):
         _require_nothing(name, "a module that is made already", parts, init)
         return found

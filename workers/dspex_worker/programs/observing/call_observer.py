@@ -1,4 +1,4 @@
-"""`CallSight`: see the steps of one call, for whoever asked: its trace, its prompts, the host's callbacks.
+"""`CallObserver`: see the steps of one call, for whoever asked: its trace, its prompts, the host's callbacks.
 
 DSPy calls it at the beginning and end of each module, LM, tool and adapter, on whichever thread runs that. The trace
 goes with the reply. Prompts, answers and what callbacks want are told to the parent at once, since a call may fail; the
@@ -23,8 +23,9 @@ from ...failure import Failure
 from ...wire import OverLimit, Unencodable, codec
 from ..lms.lm_answers import Entry
 from ..lms.lm_transport import LMCallOptions
+from ..values.output_logprobs import parted
 from ..values.wire_values import to_wire
-from .predictor_paths import PredictorNames
+from .predictor_paths import PredictorPaths
 
 TOLD_MOST = 8 * 1024 * 1024  # bytes of one thing that the parent is told
 TRACE_MOST = 4 * 1024 * 1024  # bytes of all the inputs and outputs of a trace
@@ -45,13 +46,13 @@ class _Open:
     is_answered: bool = False
 
 
-class CallSight(BaseCallback):  # type: ignore[misc]
+class CallObserver(BaseCallback):  # type: ignore[misc]
     """Sees one call. `want`: {"id", "trace": bool, "history": bool, "hooks": [names of the callbacks' methods]}."""
 
     def __init__(self, context: Context, program: dspy.Module, want: Mapping[str, Any]) -> None:
         self.steps: list[dict[str, Any]] | None = [] if want.get("trace") else None
         self._context = context
-        self._names = PredictorNames(program)
+        self._names = PredictorPaths(program)
         self._id = str(want.get("id") or "")
         self._records = bool(want.get("history"))
         self._hooks: frozenset[str] = frozenset(want.get("hooks") or ())
@@ -177,7 +178,7 @@ class CallSight(BaseCallback):  # type: ignore[misc]
         step: dict[str, Any] = {
             **begun.step,
             "inputs": _crossing({name: value for name, value in begun.inputs.items() if name not in _OPTIONS}),
-            "outputs": _crossing(dict(outputs.items())) if hasattr(outputs, "items") else {},
+            "outputs": _crossing(parted(outputs)[0]) if hasattr(outputs, "items") else {},
             "seconds": time.monotonic() - begun.began,
             "usage": _summed(begun.step["usage"]),
             "cached": bool(begun.step["cached"]),
@@ -219,10 +220,10 @@ class CallSight(BaseCallback):  # type: ignore[misc]
 _OPTIONS = frozenset({"config", "demos", "signature", "lm", "new_signature"})
 
 
-def sight_of(context: Context, program: dspy.Module, want: Mapping[str, Any] | None) -> CallSight | None:
+def observer_of(context: Context, program: dspy.Module, want: Mapping[str, Any] | None) -> CallObserver | None:
     """Return what sees a call; None where nobody wants to see its steps."""
     is_seen = want and (want.get("trace") or want.get("history") or want.get("hooks"))
-    return CallSight(context, program, want) if want and is_seen else None
+    return CallObserver(context, program, want) if want and is_seen else None
 
 
 def _positional(inputs: Mapping[str, Any]) -> dict[str, Any]:

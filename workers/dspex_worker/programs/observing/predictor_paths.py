@@ -1,4 +1,4 @@
-"""`PredictorNames`: name the predictors of a running program, also those of the copies that it makes of itself."""
+"""`PredictorPaths`: name the predictors of a running program, also those of the copies that it makes of itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 
 
-class PredictorNames:
+class PredictorPaths:
     """The predictors' names as DSPy has them ("self", "predict", "hop.predict"). Any thread.
 
     BestOfN, Refine and optimizers run deep copies, which keep the `stage` of the predictors that they are copies of. A

@@ -27,7 +27,9 @@ from ..commands import Programs
 from ..dspy_errors import failure_of, translated
 from ..evaluating.scored_rows import EvaluatedRow, examples_from, percent, scored
 from ..lms.worker_lm import secrets_of
-from ..metrics.metric_calls import metric_from, name_predictors, title_of
+from ..metrics.host_metrics import name_predictors
+from ..metrics.metric_calls import metric_from
+from ..metrics.metric_scores import title_of
 from ..modules.awaited_programs import take_plain_calls
 from ..modules.module_state import dump_state
 from ..modules.program_calls import Record, Spec, call_options, configured

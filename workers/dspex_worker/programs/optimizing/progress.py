@@ -20,7 +20,7 @@ from dspy.utils.callback import BaseCallback
 from ...context import Context
 from ..calls.call_context import CallUsage, in_call
 from ..dspy_errors import is_out_of_memory
-from ..metrics.metric_calls import BadMetric, Metric, comparable
+from ..metrics.metric_scores import BadMetric, Metric, comparable
 
 _ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")

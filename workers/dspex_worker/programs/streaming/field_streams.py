@@ -22,8 +22,8 @@ from ..commands import Programs
 from ..lms.direct_lms import beside_a_loop, is_direct
 from ..lms.worker_lm import WATCH
 from ..modules.program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
-from ..observing.call_observer import sight_of
-from ..observing.predictor_paths import PredictorNames, asking
+from ..observing.call_observer import observer_of
+from ..observing.predictor_paths import PredictorPaths, asking
 from .field_splitters import ChatSplitter, JSONSplitter, Piece, XMLSplitter
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
@@ -53,11 +53,11 @@ def run_stream(
 
     def work() -> None:
         try:
-            call_usage, sight = CallUsage(), sight_of(ctx, built.program, want)
-            settings = {WATCH: FieldWatch(built.program, pieces), **watching(built, call_usage, sight)}
+            call_usage, observer = CallUsage(), observer_of(ctx, built.program, want)
+            settings = {WATCH: FieldWatch(built.program, pieces), **watching(built, call_usage, observer)}
             with programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings):
                 prediction = in_call(ctx, call, built, arguments, options, awaits=awaits)
-            outcome.append(accounted(built, prediction, call_usage, want, sight, is_exact=ctx.is_trusted))
+            outcome.append(accounted(built, prediction, call_usage, want, observer, is_exact=ctx.is_trusted))
         except BaseException as error:  # it belongs to the thread that yields
             outcome.append(error)
         finally:
@@ -86,7 +86,7 @@ class FieldWatch:
     """Queues the fields' text of every LM answer of one program, on whichever thread or task it arrives."""
 
     def __init__(self, program: dspy.Module, pieces: SimpleQueue[Any]) -> None:
-        self._names = PredictorNames(program)
+        self._names = PredictorPaths(program)
         self._pieces = pieces
 
     def viewer(self) -> _Viewer:

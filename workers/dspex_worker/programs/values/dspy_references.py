@@ -10,12 +10,12 @@ from typing import Any
 import dspy
 from dspy import experimental
 
-from ...types.host_references import meaning
+from ...types.host_references import resolved_by
 from ..dspy_errors import invalid_input
 from .host_modules import imported
 
 
-class DspyMeanings:
+class DspyReferences:
     """DSPy's types alone: what a value may name that no call prepared."""
 
     def __init__(self) -> None:
@@ -57,16 +57,16 @@ class _ValueReader(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def value_from(data: bytes, label: str, meanings: DspyMeanings, field: str | None = None) -> Any:
+def value_from(data: bytes, label: str, references: DspyReferences, field: str | None = None) -> Any:
     """Return the value of a pickle that the host itself sent.
 
     Raises:
         Failure: InvalidInput, when it cannot be read here.
     """
     try:
-        with meaning(meanings):
+        with resolved_by(references):
             value = _ValueReader(io.BytesIO(data)).load()
-        meanings.complete()
+        references.complete()
     except (ImportError, AttributeError) as error:
         raise invalid_input(
             f"{label} cannot be read in the worker: {error}. What it refers to by name must be importable there: "

@@ -15,7 +15,7 @@ import dspy
 from ...failure import Failure
 from ..calls.call_context import running
 from ..dspy_errors import invalid_input
-from .dspy_references import DspyMeanings, value_from
+from .dspy_references import DspyReferences, value_from
 from .wire_values import to_wire
 
 _DESCRIPTOR = {"name", "desc", "args", "has_kwargs"}  # what stands for a tool among a call's inputs
@@ -66,7 +66,7 @@ def _result(name: str, reply: Any) -> Any:
         return reply["value"]
     if not running().is_trusted:
         raise invalid_input("Values come as plain data over the control socket, never as Python objects.")
-    return value_from(reply["carried"], f"The result of the tool {name!r}", DspyMeanings())
+    return value_from(reply["carried"], f"The result of the tool {name!r}", DspyReferences())
 
 
 def _as_raised(failure: Failure) -> Exception:

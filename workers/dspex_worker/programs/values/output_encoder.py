@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from ...types.type_names import DSPY_TYPES
+from ...wire.codec import is_unicode
 from .wire_values import to_wire
 
 _PLAIN = frozenset({type(None), bool, float, bytes})
@@ -53,7 +54,7 @@ def exact(value: Any, depth: int = 0) -> Any:
     if kind in _PLAIN:
         return value
     if kind is str:
-        return value if _is_unicode(value) else {"text": value.encode("utf-8", "surrogatepass")}
+        return value if is_unicode(value) else {"text": value.encode("utf-8", "surrogatepass")}
     if kind is int:
         return value if -(2**63) <= value < 2**64 else {"int": hex(value)}
     if depth > DEPTH_MOST:
@@ -164,7 +165,7 @@ def _json(value: Any) -> Any:
 def cleaned(plain: Any) -> Any:
     """Return plain data that any message can hold: without half surrogate pairs and integers over 64 bits."""
     if type(plain) is str:
-        return plain if _is_unicode(plain) else plain.encode("utf-8", "replace").decode()
+        return plain if is_unicode(plain) else plain.encode("utf-8", "replace").decode()
     if type(plain) is int:
         return plain if -(2**63) <= plain < 2**64 else str(plain)
     if type(plain) is list:
@@ -177,19 +178,11 @@ def cleaned(plain: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     kind = type(value)
     if kind is str:
-        return _is_unicode(value)
+        return is_unicode(value)
     if kind is int:
         return bool(-(2**63) <= value < 2**64)
     if kind is list:
         return all(map(_is_plain, value))
     if kind is dict:
-        return all(type(key) is str and _is_unicode(key) for key in value) and all(map(_is_plain, value.values()))
+        return all(type(key) is str and is_unicode(key) for key in value) and all(map(_is_plain, value.values()))
     return kind in _PLAIN
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
