@@ -116,30 +116,6 @@ def test_a_stream_is_shown_and_put_together() -> None:
     assert reply.usage.total_tokens == 3
 
 
-def test_refusals_are_dspys_own_classes() -> None:
-    """unit: by code, else by status; with the facts that DSPy's have."""
-    cases = {
-        (401, None): dspy_errors.LMAuthError,
-        (402, None): dspy_errors.LMBillingError,
-        (404, None): dspy_errors.LMInvalidRequestError,
-        (404, "model_not_found"): dspy_errors.LMUnsupportedModelError,
-        (400, "context_length_exceeded"): dspy_errors.ContextWindowExceededError,
-        (429, "insufficient_quota"): dspy_errors.LMBillingError,
-        (429, None): dspy_errors.LMRateLimitError,
-        (503, None): dspy_errors.LMServerError,
-    }
-    for (status, code), kind in cases.items():
-        body = json.dumps({"error": {"message": "no", "code": code}}).encode()
-        transport = Transport(body, status, {"x-request-id": "i", "retry-after": "2"})
-        with pytest.raises(dspy_errors.LMError) as refused:
-            requests(transport).ask(ASK, {}, None)
-        error = refused.value
-        assert type(error) is kind, (status, code)
-        assert (error.status, error.request_id, error.retry_after, error.model) == (status, "i", 2.0, "openai/gpt-x")
-    with pytest.raises(dspy_errors.LMServerError, match="status 500"):
-        requests(Transport(b"<html>", 500, {"retry-after": "soon"})).ask(ASK, {}, None)
-
-
 def test_replies_that_are_none_are_the_servers_errors() -> None:
     """unit: no JSON, no object, no choices."""
     for body in (b"{", b"[1]", b"{}", b'{"choices": []}'):

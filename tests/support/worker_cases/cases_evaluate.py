@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
+from dspex_worker.failure import Failure
 from dspex_worker.programs.code.user_imports import UserImports
 from dspex_worker.programs.evaluating.scored_rows import EvaluatedRow, evaluate
 from dspex_worker.programs.metrics.host_metrics import name_predictors
@@ -23,7 +24,7 @@ def _echo(body: dict[str, Any]) -> Any:
     """An LM that knows all answers but those to q0 and q1, and fails at q2."""
     question = body["messages"][-1]["content"].split("\n")[1]
     if question == "q2":
-        return (500, {"error": {"message": "down"}}, [])
+        return Failure("LMServerError", "down", status=500, model=RECORD["model"])
     return chat(answer="wrong" if question in ("q0", "q1") else question[1:])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 
 from dspex_worker.bridge import Cancelled
+from dspex_worker.failure import Failure
 from dspex_worker.programs.calls.call_context import CallUsage
 from dspex_worker.programs.code.user_imports import UserImports
 from dspex_worker.programs.modules import module_builder
@@ -180,7 +181,8 @@ def test_an_lm_that_only_fails_fails_the_job_early() -> None:
 
 def test_an_error_of_the_job_holds_no_key() -> None:
     """unit (X3): neither the task's LM's nor the one's that proposes, as the worker has them with `direct`."""
-    call = parent(lambda body: (401, {"error": {"message": "first-key and second-key are wrong"}}, []))
+    refused = Failure("LMAuthError", "first-key and second-key are wrong", status=401, model=RECORD["model"])
+    call = parent(lambda body: refused)
     with fails_with("OptimizationFailed") as caught:
         lms = {"lm": RECORD | {"api_key": "first-key"}, "prompt_lm": RECORD | {"api_key": "second-key"}}
         optimized("bootstrap", {}, call=call, **lms)

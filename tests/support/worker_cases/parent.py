@@ -63,7 +63,8 @@ class Parent(Context):
     def call_parent(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> Any:
         self.check_cancelled()
         self.asked.append((name, json.loads(json.dumps(arguments))))
-        return self.handlers[name.replace(".", "_")](arguments)
+        answer = self.handlers[name.replace(".", "_")](arguments)
+        return {"value": answer} if name == "tool.call" else answer
 
     def stream_parent(self, name: str, arguments: dict[str, Any]) -> Any:
         return Chunks(self, name, arguments)

@@ -25,6 +25,7 @@ _SAYING = frozenset(
 )
 _PRINTING = ("predict.best_of_n", "predict.refine", "predict.avatar.avatar", "teleprompt.avatar_optimizer")
 _NAMES = frozenset({"extra_fields", "present", "missing", "field_name", "list(signature.input_fields.keys())"})
+WHOLE = "whole_text"  # of a record: what DSPy said, for the readers of this process alone
 UNKNOWN = "a message of DSPy's, which may quote prompts and is left out"
 
 
@@ -42,9 +43,11 @@ def install() -> None:
 def _quiet(make: Any) -> Any:
     @functools.wraps(make)
     def record(name: str, level: int, path: str, line: int, text: Any, args: Any, exc_info: Any, *more: Any) -> Any:
-        if (name == "dspy" or name.startswith("dspy.")) and path.startswith(_FOLDER):
-            text, args, exc_info = _without_values(path, line, exc_info, args), (), None
-        return make(name, level, path, line, text, args, exc_info, *more)
+        if not ((name == "dspy" or name.startswith("dspy.")) and path.startswith(_FOLDER)):
+            return make(name, level, path, line, text, args, exc_info, *more)
+        quiet = make(name, level, path, line, _without_values(path, line, exc_info, args), (), None, *more)
+        quiet.__dict__[WHOLE] = text
+        return quiet
 
     return record
 

@@ -21,6 +21,7 @@ from ...context import Context
 from ..calls.call_context import CallUsage, in_call
 from ..dspy_errors import is_out_of_memory
 from ..metrics.metric_scores import BadMetric, Metric, comparable
+from ..observing.dspys_log import WHOLE
 
 _ABSENT: Any = object()  # what DSPy did not give
 _STAGE = re.compile(r"==> STEP \d: (.+?) <==")
@@ -186,7 +187,7 @@ class HeadingReader(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = str(record.msg)
+        line = str(getattr(record, WHOLE, record.msg))
         if stage := _STAGE.search(line):
             self._progress.enter(_STAGES.get(stage[1], "search"))
         elif trial := _TRIALS.search(line):
