@@ -12,6 +12,7 @@ from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.requests import ASK, Probe
+from tests.support.parity.calls import without_lost
 
 pytestmark = pytest.mark.parity
 
@@ -94,11 +95,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "nothing": {"temperature": None, "stop": None},
 }
 
-LOST_BY_DSPY = {
-    "anthropic": ("seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "store", "user"),
-    "xai": ("logprobs", "top_logprobs"),
-    "openrouter": ("reasoning_effort",),  # refused by lm15; LiteLLM and DSPex send it
-}
 MODELS = ["openai/gpt-4o-mini", "hosted_vllm/qwen", "ollama_chat/llama3", "deepseek/deepseek-chat", "groq/llama"]
 MODELS += ["openrouter/openai/gpt-4o", "xai/grok-4", "moonshot/kimi-k2"]
 CLAUDES = ["anthropic/claude-sonnet-4-5", "anthropic/claude-3-5-haiku", "anthropic/claude-opus-4-6"]
@@ -106,8 +102,7 @@ CLAUDES = ["anthropic/claude-sonnet-4-5", "anthropic/claude-3-5-haiku", "anthrop
 
 def cases_for(model: str) -> list[tuple[str, list[dict[str, Any]], dict[str, Any]]]:
     talks = [(name, messages, {}) for name, messages in CONVERSATIONS.items()]
-    lost = LOST_BY_DSPY.get(model.partition("/")[0], ())  # DSPex sends or refuses what DSPy leaves out in silence
-    knobs = [(name, ASK, {k: v for k, v in config.items() if k not in lost}) for name, config in CONFIGS.items()]
+    knobs = [(name, ASK, without_lost(model, config)) for name, config in CONFIGS.items()]
     return talks + knobs
 
 

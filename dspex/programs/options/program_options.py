@@ -11,6 +11,7 @@ from ...adapters.adapter_names import ADAPTERS, Adapter
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...lm.lm_options import GENERATION_OPTIONS, GenerationOptions
 from ...lm.record_checks import require_kinds
+from ...lm.sent_options import CONNECTION
 from .routing import Implementation
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def require_config(config: Mapping[str, Any]) -> None:
         SettingsError: a value that cannot be.
     """
     for name in config:
+        if name in CONNECTION:  # refused as what it is, once the LM is known
+            continue
         if name not in _CONFIG and difflib.get_close_matches(str(name), _CONFIG, n=1, cutoff=_NEAR):
             raise UnknownName("option", str(name), _CONFIG, where="config")
     require_kinds(config)

@@ -123,8 +123,9 @@ def test_a_list_is_played_in_order_and_its_end_is_said(fake: Fake) -> None:
     lm = fake(by_field={"tags": [["a", "b"]], "answer": ["one", "two"]})
     assert dspex.predict("question -> tags: list[str]", {"question": "q"}, lm=lm).tags == ["a", "b"]
     assert dspex.predict("question -> answer", {"question": "q"}, lm=lm).answer == "one"
-    with pytest.raises(LMInvalidRequestError, match=r"1 answer\(s\) for the field 'tags' and is asked for number 2"):
+    with pytest.raises(LMInvalidRequestError) as refused:
         dspex.predict("question -> tags: list[str]", {"question": "q"}, lm=lm)
+    assert "1 answer(s) for the field 'tags' and is asked for number 2" in refused.value.provider_message
 
 
 def test_a_text_is_the_value_of_a_predictors_only_output(fake: Fake) -> None:
@@ -140,10 +141,12 @@ def test_a_text_is_the_value_of_a_predictors_only_output(fake: Fake) -> None:
 def test_what_is_not_scripted_is_said_by_name(fake: Fake) -> None:
     """contract: what is asked for, and what there is; a script by order may stand behind."""
     lm = fake(by_field={"query": "x"}, by_signature={"question -> title": "y"})
-    with pytest.raises(LMInvalidRequestError, match=r"fields 'query'; the request is of 'question -> answer'"):
+    with pytest.raises(LMInvalidRequestError) as refused:
         dspex.predict("question -> answer", {"question": "q"}, lm=lm)
-    with pytest.raises(LMInvalidRequestError, match=r"no answer for 'answer'; the request is of 'q -> query, answer'"):
+    assert "fields 'query'; the request is of 'question -> answer'" in refused.value.provider_message
+    with pytest.raises(LMInvalidRequestError) as refused:
         dspex.predict("q -> query, answer", {"q": "q"}, lm=lm)
+    assert "no answer for 'answer'; the request is of 'q -> query, answer'" in refused.value.provider_message
     behind = fake([{"answer": "by order"}], by_field={"query": "x"})
     assert dspex.predict("question -> answer", {"question": "q"}, lm=behind).answer == "by order"
     assert dspex.predict("question -> query", {"question": "q"}, lm=behind).query == "x"
