@@ -53,8 +53,10 @@ def test_fields_are_printed_as_they_stream(dspex_: Shell) -> None:
 
 def test_a_saved_program_runs(dspex_: Shell) -> None:
     """process: by its file; what it says of itself cannot be said again."""
-    program = dspex.predictor("predict", "question -> answer", demos=[{"question": "old", "answer": "demo"}])
-    dspex.Optimized(program, 1.0, None).save(dspex_.folder / "saved.json")
+    with dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=1)]) as own:
+        demos = [{"question": "old", "answer": "demo"}]
+        program = dspex.predictor("predict", "question -> answer", demos=demos, supervisor=own)
+        dspex.Optimized(program, 1.0, None).save(dspex_.folder / "saved.json")
     said = dspex_("run", "saved.json", "question=q")
     assert (said.code, said.out) == (0, "The Loire\n"), said.err
     assert dspex_("run", "saved.json", "question=q", "--init", "a=1").code == 2
