@@ -88,7 +88,7 @@ def test_pages_of_files_on_disk_do_not_count(supervise: Supervise, tmp_path: Pat
         for _ in range(2 * CAP // MIB):
             file.write(b"x" * MIB)
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
-    reading = Caller(sup.call, "f", "read_mapped", {"path": str(path), "seconds": 1.5})
+    reading = Caller(sup.call, "f", "read_mapped", {"path": str(path), "seconds": 10})
     row = eventually(lambda: next((r for r in sup.stats()["f"]["workers"] if r["rss_bytes"] > 2 * CAP), None))
     assert row["counted_bytes"] < CAP
     assert reading.outcome() > 0
