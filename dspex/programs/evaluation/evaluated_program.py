@@ -251,7 +251,7 @@ async def in_thread(threads: Executor, called: Callable[[], Any]) -> Any:
     def guarded() -> Any:
         try:
             return called()
-        except Exception:
+        except Exception:  # an error of its own is the row's, as it is
             raise
         except BaseException as error:  # `sys.exit`, say, or a cancelled call of its own
             raise _as_error(error) from error
@@ -267,9 +267,9 @@ async def awaited(made: Awaitable[Any]) -> Any:
     """
     try:
         return await made
-    except Exception:
+    except Exception:  # an error of its own is the row's, as it is
         raise
-    except BaseException as error:
+    except BaseException as error:  # what would end this task, unless it is this task's own cancellation
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
