@@ -21,6 +21,7 @@ from ...adapters.adapter_names import ADAPTERS
 from ...errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ...events import Name
 from ...types.markers import START, texts_in
+from ..options.program_kinds import KINDS
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
@@ -189,6 +190,12 @@ def _own(name: str, metadata: Any) -> dict[str, Any]:
     return own
 
 
+def _maker(own: Mapping[str, Any]) -> str:
+    """Return whose module a file holds; a class of a script or a notebook has its name alone there."""
+    module: str = own.get("module", "")
+    return f"__main__:{module}" if module.isidentifier() and module not in KINDS else module
+
+
 def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     where = "metadata.dspex"
     stray = saved_state.stray_keys(state)
@@ -196,7 +203,7 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
     stray += saved_state.addresses_in(others, "metadata.")
     stray += [f"{where}.{key}" for key in own if key not in _KINDS]
     stray += [
-        f"{where}.options.{key}" for key in saved_state.stray_options(own.get("module", ""), own.get("options", {}))
+        f"{where}.options.{key}" for key in saved_state.stray_options(_maker(own), own.get("options", {}))
     ]
     if saved_state.kept_config(config := own.get("config", {})) != config:
         stray.append(f"{where}.config")
