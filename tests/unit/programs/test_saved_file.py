@@ -12,9 +12,10 @@ from typing import Any
 import pydantic
 import pytest
 
-from dspex.errors import DspexError, InvalidInput
+from dspex.errors import DspexError, InvalidInput, UnsafeProgram
 from dspex.programs.examples import example_jobs
 from dspex.programs.factories import loading, program_factories
+from dspex.programs.files.saved_file import SavedFile
 from dspex.signatures.signature import signature
 from dspex.signatures.wire_form import signature_to_wire
 
@@ -113,3 +114,18 @@ def test_a_file_with_anything_changed_loads_or_is_refused(tmp_path: Path, seed: 
         found.save(again)
         assert repr(loading.load(again, program=whole).program) == repr(found.program)
     assert 0 < loaded < 100
+
+
+def test_the_arguments_of_a_scripts_class_have_any_names_but_those_of_calling(tmp_path: Path) -> None:
+    """unit: its module's name in the file is the class's alone; DSPy's modules have the options that they have."""
+    file = tmp_path / "program.json"
+
+    def read(module: str, options: dict[str, Any]) -> SavedFile:
+        own = {"format": 1, "module": module, "signature": {}, "options": options}
+        file.write_text(json.dumps({"metadata": {"dspex": own}}))
+        return SavedFile.read(file)
+
+    assert read("MultiHop", {"k": 2, "hops": 3}).own["options"] == {"k": 2, "hops": 3}
+    for module, options in [("predict", {"k": 2}), ("dspy.Predict", {"k": 2}), ("MultiHop", {"api_base": "http://x"})]:
+        with pytest.raises(UnsafeProgram):
+            read(module, options)
