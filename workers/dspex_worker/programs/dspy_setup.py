@@ -37,6 +37,8 @@ _MODULES = (
 def warm(settings: Mapping[str, Any], *, optimizers: bool = False) -> None:
     """Import what calls will need. With `optimizers`, also what optimizing needs, as far as it is installed."""
     _prepare_environment()
+    if optimizers:  # their bars would be lines of the host's log; progress travels as chunks
+        os.environ.setdefault("TQDM_DISABLE", "1")
     import dspy  # noqa: F401  # pyright: ignore[reportUnusedImport] - to have it loaded
     from tqdm import tqdm  # type: ignore[import-untyped]
 

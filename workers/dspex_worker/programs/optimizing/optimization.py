@@ -223,16 +223,23 @@ def _threads(options: Mapping[str, Any]) -> int:
 @contextmanager
 def _reading_headings(progress: Progress) -> Generator[None]:
     """Read the optimizer's log while the block runs, without letting it flood stderr."""
-    logger = logging.getLogger("dspy")
+    logger, predictors = logging.getLogger("dspy"), logging.getLogger("dspy.predict.predict")
     handler, level, quiet = HeadingReader(progress), logger.level, [(one, one.level) for one in logger.handlers]
     for one, _ in quiet:
         one.setLevel(logging.WARNING)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    predictors.addFilter(_is_no_stray_input)
     try:
         yield
     finally:
+        predictors.removeFilter(_is_no_stray_input)
         logger.removeHandler(handler)
         logger.setLevel(level)
         for one, own in quiet:
             one.setLevel(own)
+
+
+def _is_no_stray_input(record: logging.LogRecord) -> bool:
+    """Whether a line is another than that on inputs without a field: DSPy's own proposers give such on every trial."""
+    return not str(record.msg).startswith("Input contains fields not in signature")
