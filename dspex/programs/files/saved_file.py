@@ -202,9 +202,7 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
     others = {key: value for key, value in metadata.items() if key not in _OF_METADATA}
     stray += saved_state.addresses_in(others, "metadata.")
     stray += [f"{where}.{key}" for key in own if key not in _KINDS]
-    stray += [
-        f"{where}.options.{key}" for key in saved_state.stray_options(_maker(own), own.get("options", {}))
-    ]
+    stray += [f"{where}.options.{key}" for key in saved_state.stray_options(_maker(own), own.get("options", {}))]
     if saved_state.kept_config(config := own.get("config", {})) != config:
         stray.append(f"{where}.config")
     if own.get("adapter") not in (None, *ADAPTERS):
