@@ -18,14 +18,14 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
     options = {name: thawed(value) for name, value in lm.config if lm.direct or name in worded}
     if lm.direct and lm.extra_body:
         options[EXTRA] = dict(lm.extra_body)
-    prefix = "hosted_vllm" if lm.provider.prefix == "local" else lm.provider.prefix
     return {
         "ref": lm.ref,
-        "model": f"{prefix}/{lm.name}",
+        "model": f"hosted_vllm/{lm.name}" if lm.provider.prefix == "local" else lm.provider.dspys_name(lm.name),
         "named": lm.model,
         "provider": lm.provider.id,
         "dialect": lm.provider.dialect,
-        "api_base": lm.api_base,
+        "api_base": lm.worker_base,
+        "settings": dict(lm.host_settings),
         "temperature": lm.temperature,
         "max_tokens": lm.max_tokens,
         "n": lm.n,

@@ -1,0 +1,135 @@
+"""Get access tokens for Google's cloud by google-auth, which is imported at the first request that needs one."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from ...errors import LMAuthError, LMNotConfiguredError, SettingsError
+from .signer import TokenSigner
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+FILE_MOST = 1024 * 1024  # bytes of a credentials file
+TIMEOUT_S = 30.0
+INSTALL = "pip install google-auth[cryptography]"
+
+
+def credentials_info(given: Any) -> dict[str, Any]:
+    """Return the content of credentials that were given as a mapping, as JSON, or as the path of a file.
+
+    Raises:
+        SettingsError: they are none; or google-auth, which reads them, is not installed.
+    """
+    try:
+        info = _read(given)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"vertex_credentials must be a credentials file of Google's, its content or a mapping: "
+            f"{type(error).__name__}.",
+            key="vertex_credentials",
+        ) from None
+    if not isinstance(info, dict) or not isinstance(info.get("type"), str):
+        raise SettingsError("vertex_credentials hold no type, such as 'service_account'.", key="vertex_credentials")
+    if not has_google_auth():
+        raise SettingsError(
+            f"vertex_credentials need google-auth, which is not installed ({INSTALL}); an access token can be given as "
+            f"api_key= instead.",
+            key="vertex_credentials",
+        )
+    return info
+
+
+def google_signer(info: Mapping[str, Any] | None) -> TokenSigner:
+    """Return what signs with these credentials; with None, with those that the machine has."""
+    held = _HeldCredentials(info)
+    return TokenSigner(held.token, is_ready=held.is_valid)
+
+
+@functools.cache
+def has_google_auth() -> bool:
+    """Whether google-auth is installed."""
+    try:
+        return find_spec("google.auth") is not None
+    except ImportError:
+        return False
+
+
+class _HeldCredentials:
+    """google-auth's credentials, made at first need."""
+
+    def __init__(self, info: Mapping[str, Any] | None) -> None:
+        self._info = info
+        self._made: Any = None
+
+    def is_valid(self) -> bool:
+        return self._made is not None and bool(self._made.valid)
+
+    def token(self) -> str:
+        if self._made is None:
+            self._made = self._credentials()
+        if not self._made.valid:
+            try:
+                self._made.refresh(_ask)
+            except Exception as error:  # google-auth's, whose texts quote what they were answered
+                raise LMAuthError(f"Google's identity service gave no access token ({type(error).__name__}).") from None
+        return str(self._made.token)
+
+    def _credentials(self) -> Any:
+        if not has_google_auth():
+            raise LMNotConfiguredError(
+                f"No credentials for Google's cloud: give an access token as api_key=, or install google-auth "
+                f"({INSTALL}) and give vertex_credentials=."
+            )
+        auth: Any = importlib.import_module("google.auth")
+        try:
+            if self._info is None:
+                return auth.default(scopes=[SCOPE], request=_ask)[0]
+            return auth.load_credentials_from_dict(dict(self._info), scopes=[SCOPE], request=_ask)[0]
+        except Exception as error:  # DefaultCredentialsError, ValueError of a key that is none
+            raise LMNotConfiguredError(
+                f"No credentials for Google's cloud ({type(error).__name__}): give vertex_credentials=, or an access "
+                f"token as api_key=."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _IdentityReply:
+    """A response as google-auth reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def _ask(url: str, method: str = "GET", body: Any = None, headers: Any = None, **options: Any) -> _IdentityReply:
+    """Carry out google-auth's own requests: the environment's proxies and authorities hold, and no library is needed."""
+    data = body.encode() if isinstance(body, str) else body
+    request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=options.get("timeout") or TIMEOUT_S) as reply:
+            return _IdentityReply(reply.status, dict(reply.headers), reply.read(FILE_MOST))
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return _IdentityReply(refusal.code, dict(refusal.headers), refusal.read(FILE_MOST))
+    except (OSError, urllib.error.URLError) as error:
+        raise importlib.import_module("google.auth.exceptions").TransportError(type(error).__name__) from None
+
+
+def _read(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return json.loads(json.dumps(dict(given)))
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError("neither")
+    text = os.fspath(given)
+    if isinstance(text, str) and text.lstrip().startswith("{"):
+        return json.loads(text)
+    with open(text, encoding="utf-8") as file:
+        return json.loads(file.read(FILE_MOST))
