@@ -9,6 +9,7 @@ from typing import Any
 
 from .blocking_driver import Starter
 from .effects import (
+    Authorize,
     Effect,
     Effects,
     ExchangeOutcome,
@@ -23,6 +24,7 @@ from .effects import (
 from .http.async_client import AsyncHttp, AsyncHttpStream
 from .http.http_message import Reply
 from .request import Request
+from .request_factory import authorized
 from .single_flight import FlightMember, SingleFlight
 
 
@@ -86,6 +88,8 @@ class AsyncDriver:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Authorize:
+            return self._authorized(effect.request)
         assert type(effect) is StartServer
         return self._start_server(effect.request)
 
@@ -98,6 +102,12 @@ class AsyncDriver:
     async def _start_server(self, request: Request) -> Request:
         ready = self._ready(request)
         return await asyncio.to_thread(self._start, request) if ready is None else ready
+
+    @staticmethod
+    async def _authorized(request: Request) -> Request:
+        signer = request.lm.signer
+        is_ready = signer is not None and signer.is_ready
+        return authorized(request) if is_ready else await asyncio.to_thread(authorized, request)
 
     async def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from .effects import (
+    Authorize,
     Effect,
     Effects,
     ExchangeOutcome,
@@ -21,6 +22,7 @@ from .effects import (
 )
 from .http.blocking_client import BlockingHttp
 from .request import Request
+from .request_factory import authorized
 from .single_flight import FlightMember, SingleFlight
 
 Starter = Callable[[Request], Request]
@@ -77,6 +79,8 @@ class BlockingDriver:
             return None
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Authorize:
+            return authorized(effect.request)
         assert type(effect) is StartServer
         return self._start(effect.request)
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from .installed_dspy import dspy_folder
 
+DROPPABLE = frozenset({"config.probabilities", "config.response_format", "config.tool_choice.parallel", "label"})
+"""What it may leave out of a request, by its own name: an answer's form, which adapters ask for where they can."""
 _NAME = "dspex_lm15_of_dspy"
 _lock = threading.Lock()
 

@@ -25,9 +25,7 @@ def _cloud(id: str, dialect: DialectName, host: cloud_host.CloudHost, *key_names
 
 
 MORE_PROVIDERS = (
-    _server(
-        "sglang", "openai", "http://localhost:30000/v1", placeholder_key="EMPTY", namespaces=("sglang",)
-    ),
+    _server("sglang", "openai", "http://localhost:30000/v1", placeholder_key="EMPTY", namespaces=("sglang",)),
     _server("zai", "openai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY", namespaces=("zai",)),
     _server("meta-chat", "openai", "https://api.meta.ai/v1", _META_KEY, namespaces=("meta",)),
     _server("meta-anthropic", "anthropic", "https://api.meta.ai/v1", _META_KEY, namespaces=("meta",)),

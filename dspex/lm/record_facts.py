@@ -107,7 +107,7 @@ class LMFacts(HoldsSecrets):
 
     @property
     def worker_base(self) -> str:
-        """The base URL for which workers write their requests; the host's own may name a deployment, or hold a query."""
+        """The base URL for which workers write their requests; the host's own may name a deployment."""
         return self.api_base if self.account is None else self.account.worker_base
 
     @property
@@ -119,6 +119,12 @@ class LMFacts(HoldsSecrets):
     def signer(self) -> Signer | None:
         """What signs each request as it is sent; None where the key does."""
         return self.account.signer if self.account is not None else None
+
+    @property
+    def identity(self) -> str | None:
+        """Whoever asks, for what is kept apart by key."""
+        of_cloud = self.account.secrets if self.account is not None else ()
+        return self.api_key or "\n".join(of_cloud) or None
 
     @property
     def renames(self) -> Mapping[str, str]:

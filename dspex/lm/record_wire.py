@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .dspy_lm15 import DROPPABLE
 from .record_checks import thawed
 from .record_facts import LMFacts
 from .sent_options import EXTRA, refused_by, worded_by
@@ -41,6 +42,7 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
         },
         "structured_outputs": lm.structured_outputs,
         "is_temperature_fixed": lm.is_temperature_fixed,
+        "droppable": sorted(DROPPABLE) if lm.provider.by_lm15 else None,
         "direct": lm.direct,
         "fallbacks": [wire_form(each) for each in lm.fallbacks],
     }

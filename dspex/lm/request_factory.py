@@ -9,15 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
+from ..errors import LMAuthError, LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
+from .clouds.cloud_urls import with_query
+from .clouds.signer import Unsigned, is_jwt
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
+from .dialects.lm15_dialect import Lm15Dialect, streamed
+from .dialects.lm15_dialect import with_renamed as renamed
 from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
-from .http.http_message import request_head
+from .http.http_message import LENGTH, SecretBytes, request_head
 from .record import LM
 from .redaction import Redactor, redactor_of
 from .request import Request
@@ -30,7 +34,7 @@ _KEPT_MOST = 4096  # bytes of a head that is kept: a worker may send as much as 
 # What a worker may not decide: whose key is used, and how the connection is run.
 _OWNED_HERE = frozenset(
     """authorization x-api-key x-goog-api-key api-key proxy-authorization cookie host content-length connection
-    transfer-encoding te trailer upgrade expect keep-alive accept-encoding user-agent""".split()
+    anthropic-workspace-id x-amz-date x-amz-security-token x-amz-content-sha256 x-goog-user-project transfer-encoding te trailer upgrade expect keep-alive accept-encoding user-agent""".split()
 )
 # Headers that say nothing of the answer; any other may decide it, and is part of the cache's key.
 _COMMON = frozenset(
@@ -42,8 +46,10 @@ _COMMON = frozenset(
         ("content-type", "application/json"),
     )
 )
+_CONTENT_TYPE = re.compile(rb"\r\ncontent-type:[ \t]*([^\r]*)", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_BY_LM15: dict[str, Dialect] = {name: Lm15Dialect(dialect) for name, dialect in _DIALECTS.items()}
 _EMBEDDINGS: Dialect = embeddings
 
 
@@ -78,7 +84,7 @@ class RequestFactory:
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
         require_media(lm, messages)
-        head = self._heads.get((lm.ref,)) or self._native_head(lm, dialect.endpoint(lm))
+        head = self._heads.get((lm.ref, stream)) or self._native_head(lm, dialect.endpoint(lm), stream)
         try:
             body = dialect.body(lm, messages, plan.options, stream)
         except LMUnsupportedFeatureError:
@@ -99,12 +105,13 @@ class RequestFactory:
         dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
-        head = self._worker_head(lm, url, given.get("headers") or ())
+        head = self._worker_head(lm, _resolved(lm, url), given.get("headers") or ())
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
         if dialect is not _EMBEDDINGS:
             made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
+        made_whole = renamed(lm, made_whole)
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
             body = encode(made_whole)
         key = None
@@ -116,8 +123,9 @@ class RequestFactory:
         made.for_worker = True
         return made
 
-    def _native_head(self, lm: LM, url: str) -> _Head:
-        return self._keep((lm.ref,), _prepare(lm, url, [("content-type", "application/json")]))
+    def _native_head(self, lm: LM, url: str, stream: bool) -> _Head:
+        url = with_query(streamed(url) if stream else url, lm.query)
+        return self._keep((lm.ref, stream), _prepare(lm, url, [("content-type", "application/json")]))
 
     def _worker_head(self, lm: LM, url: str, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Head:
         named = cast("Any", given)
@@ -137,14 +145,33 @@ class RequestFactory:
 
     @staticmethod
     def _key(lm: LM, head: _Head, body: bytes, rollout_id: int | None, candidate: int) -> bytes:
-        secret = lm.api_key if lm.private else None
+        secret = lm.identity if lm.private else None
         url, digest = head.target.url, head.digest
         return key_of(url, body, rollout_id=rollout_id, candidate=candidate, secret=secret, headers=digest)
 
 
 def dialect_of(lm: LM) -> Dialect:
-    """Return the dialect's module."""
-    return _DIALECTS[lm.provider.dialect]
+    """Return the dialect of an LM's provider."""
+    return (_BY_LM15 if lm.provider.by_lm15 else _DIALECTS)[lm.provider.dialect]
+
+
+def authorized(request: Request) -> Request:
+    """Return the request with what signs it now; asking an identity service for that may take a while.
+
+    Raises:
+        LMError: there are no credentials, or they are refused.
+    """
+    lm, target = request.lm, request.target
+    assert lm.signer is not None
+    kind = _CONTENT_TYPE.search(request.head)
+    unsigned = Unsigned(target.url, target.host, kind[1].decode("latin-1") if kind else "", request.body)
+    try:
+        signed = lm.signer.sign(unsigned)
+    except (LMAuthError, LMNotConfiguredError) as error:
+        raise type(error)(error.message, model=lm.model, provider=lm.provider.id) from None
+    lines = "".join(f"\r\n{name}: {value}" for name, value in signed.headers)
+    head = SecretBytes(request.head.removesuffix(LENGTH) + lines.encode("latin-1") + LENGTH)
+    return replace(request, head=head, redactor=redactor_of((*lm.secrets, *target.secrets, *signed.secrets)))
 
 
 def reroute(request: Request, api_base: str, key: str) -> Request:
@@ -156,6 +183,11 @@ def reroute(request: Request, api_base: str, key: str) -> Request:
     return replace(
         request, target=target, head=request_head("POST", target.path, target.host, headers), redactor=redactor
     )
+
+
+def _resolved(lm: LM, url: str) -> str:
+    """Return where a worker's request goes: workers name neither deployments nor the endpoint's query."""
+    return with_query(lm.api_base + url[len(lm.worker_base) :], lm.query)
 
 
 def _own_headers(lm: LM, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -205,7 +237,7 @@ def _digest(lm: LM, headers: list[tuple[str, str]]) -> str | None:
 
 
 def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
-    if lm.api_key is None:
+    if lm.api_key is None and lm.signer is None:
         names = " or ".join(lm.provider.key_names)
         raise LMNotConfiguredError(
             f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
@@ -234,12 +266,17 @@ def _lines(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> list[tup
         lines.append(("anthropic-version", anthropic.API_VERSION))
     if "user-agent" not in own:
         lines.append(("user-agent", USER_AGENT))
-    lines += [("accept-encoding", "identity"), _credential(lm), *lm.headers]
+    lines += [("accept-encoding", "identity"), *_credential(lm), *lm.headers]
     if target.proxy_header is not None:
         lines.append(target.proxy_header)
     return lines
 
 
-def _credential(lm: LM) -> tuple[str, str]:
-    key = lm.api_key or ""
-    return ("authorization", f"Bearer {key}") if lm.provider.auth == "bearer" else (lm.provider.auth, key)
+def _credential(lm: LM) -> list[tuple[str, str]]:
+    """Return the header that holds the key, and those that a cloud wants beside it; a signer adds its own later."""
+    of_cloud = list(lm.account.headers) if lm.account is not None else []
+    if lm.signer is not None:
+        return of_cloud
+    key, auth = lm.api_key or "", lm.provider.auth
+    is_token = lm.account is not None and is_jwt(key)  # Azure's tokens, which no key looks like
+    return [*of_cloud, ("authorization", f"Bearer {key}") if auth == "bearer" or is_token else (auth, key)]

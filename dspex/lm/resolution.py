@@ -74,8 +74,8 @@ def base_url_for(provider: Provider, given: str | None) -> tuple[str, str]:
     base = base.rstrip("/")
     if (path := next((path for path in _PATHS if base.endswith(path)), None)) is not None:
         raise LMConfigurationError(
-            f"An LM's api_base is where its requests' paths begin, such as 'https://host/v1': leave {path!r} out, which "
-            f"is added to it."
+            f"An LM's api_base is where its requests' paths begin, such as 'https://host/v1': leave {path!r} out, DSPex "
+            f"adds it."
         )
     return base, query
 
@@ -120,8 +120,8 @@ def _found(prefix: str, name: str) -> Provider | None:
 def _unreached(model: str, prefix: str) -> DspexError:
     if prefix in _LITELLMS:
         return LMUnsupportedFeatureError(
-            f"LM({model!r}): only litellm reaches these models, from a worker: give direct=True, and the worker gets the "
-            f"key. {_LITELLMS[prefix]}",
+            f"Only litellm reaches {prefix}'s models, in a worker: LM({model!r}, direct=True), which gives the worker the "
+            f"key. {_LITELLMS[prefix]}".rstrip(),
             model=model,
             provider=prefix,
         )

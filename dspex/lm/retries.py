@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LMError, LMTimeoutError, LMTransportError
 from ..events import Name
-from .effects import Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
+from .effects import Authorize, Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
 from .exchange_services import ExchangeServices
 from .http.http_message import Reply
 from .rate_limits import OPEN_S
@@ -81,6 +81,8 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         return ExchangeOutcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
     try:
         sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
+        if lm.signer is not None:
+            sent = yield Authorize(sent)
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
             _record(services, request, result.head.status not in _UNANSWERED)

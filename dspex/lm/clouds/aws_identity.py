@@ -12,7 +12,7 @@ from .sigv4 import AwsKeys
 
 
 class AwsIdentity:
-    """The identity that a profile names, or the machine has; botocore is imported at the first request that needs it."""
+    """The identity that a profile names, or the machine has; botocore is imported when it is first asked."""
 
     def __init__(self, profile: str | None) -> None:
         self._profile = profile
@@ -44,8 +44,8 @@ class AwsIdentity:
                 raise LMNotConfiguredError(f"No AWS keys: {type(error).__name__} of the profile.") from None
         if made is None:
             raise LMNotConfiguredError(
-                "No AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_BEARER_TOKEN_BEDROCK, or pass "
-                "aws_access_key_id= and aws_secret_access_key=, or api_key= (a bearer token) to LM(). Profiles and roles "
-                "are read by botocore, where that is installed."
+                "No AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK; or pass "
+                "aws_access_key_id= and aws_secret_access_key=, or api_key= (a bearer token), to LM(). Profiles and "
+                "roles are read by botocore, where that is installed."
             )
         return made

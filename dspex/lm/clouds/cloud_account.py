@@ -125,9 +125,9 @@ def _settings(host: CloudHost, options: Mapping[str, Any], *, has_endpoint: bool
         if value := options.get(setting.option) or setting.default:
             yield setting.name, str(value)
         elif not (has_endpoint and setting.name in host.optional):
-            or_endpoint = f", or api_base= ({' or '.join(host.endpoint_names)})" if setting.name in host.optional else ""
+            other = f", or api_base= ({' or '.join(host.endpoint_names)})" if setting.name in host.optional else ""
             raise LMConfigurationError(
-                f"No {setting.name}: pass {setting.option}= to LM() or set {' or '.join(setting.env)}{or_endpoint}."
+                f"No {setting.name}: pass {setting.option}= to LM() or set {' or '.join(setting.env)}{other}."
             )
 
 

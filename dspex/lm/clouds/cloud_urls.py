@@ -63,6 +63,11 @@ def azure_deployment(endpoint: str, deployment: str, version: str | None) -> tup
     return root, query
 
 
+def with_query(url: str, query: str) -> str:
+    """Return the URL with an endpoint's own query behind it."""
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+
 def _location_host(location: str) -> str:
     """Return the host of a location (lm15, cloud/hosts.py)."""
     if location == "global":

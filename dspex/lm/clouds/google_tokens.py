@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ...errors import LMAuthError, LMNotConfiguredError, SettingsError
@@ -110,7 +111,7 @@ class _IdentityReply:
 
 
 def _ask(url: str, method: str = "GET", body: Any = None, headers: Any = None, **options: Any) -> _IdentityReply:
-    """Carry out google-auth's own requests: the environment's proxies and authorities hold, and no library is needed."""
+    """Carry out google-auth's own requests, through the environment's proxies; it needs no HTTP library then."""
     data = body.encode() if isinstance(body, str) else body
     request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
     try:
@@ -131,5 +132,5 @@ def _read(given: Any) -> Any:
     text = os.fspath(given)
     if isinstance(text, str) and text.lstrip().startswith("{"):
         return json.loads(text)
-    with open(text, encoding="utf-8") as file:
+    with Path(text).open(encoding="utf-8") as file:
         return json.loads(file.read(FILE_MOST))

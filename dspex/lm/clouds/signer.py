@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +30,18 @@ class SignedWith:
 
     headers: Sequence[tuple[str, str]] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+
+
+def is_jwt(text: str) -> bool:
+    """Whether it is a JSON Web Token: what Azure's identity service gives is one, and no key is (lm15, access.py)."""
+    parts = text.split(".")
+    if len(parts) != 3 or not all(parts):
+        return False
+    try:
+        head = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
+    except ValueError:
+        return False
+    return isinstance(head, dict) and "alg" in head
 
 
 class Signer(Protocol):

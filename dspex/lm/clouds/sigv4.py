@@ -29,7 +29,14 @@ class AwsKeys:
 
 
 def signed_headers(
-    keys: AwsKeys, url: str, headers: Iterable[tuple[str, str]], body: bytes, *, region: str, service: str, now: datetime
+    keys: AwsKeys,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    *,
+    region: str,
+    service: str,
+    now: datetime,
 ) -> list[tuple[str, str]]:
     """Return the headers that sign a POST of `body`, beside the given ones, of which "host" is one; `now` is in UTC."""
     moment = now.strftime("%Y%m%dT%H%M%SZ")

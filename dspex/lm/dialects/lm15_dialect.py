@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ...errors import InvalidInput, LMError, LMUnsupportedFeatureError
-from ..dspy_lm15 import lm15
+from ..dspy_lm15 import DROPPABLE, lm15
 from ..sent_options import LOCAL, MARKS
 from . import request_options
 from .answer import Answer
@@ -136,7 +136,7 @@ def _written(lm: LM, messages: Sequence[Message], options: Mapping[str, Any], *,
     except (ValueError, TypeError, KeyError, AttributeError, lm15("errors").LM15Error) as error:
         raise InvalidInput(f"{lm.provider.prefix} cannot be asked so: {error}") from None
     for each in adapted:
-        if each.action == "dropped":
+        if each.action == "dropped" and each.field not in DROPPABLE:
             raise LMUnsupportedFeatureError(
                 f"{each.field.removeprefix('config.')} would not be sent: {each.reason}.",
                 model=lm.model,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import LMTransportError, LMUnexpectedError
 
+LENGTH = b"\r\ncontent-length: "  # how the head of a request ends
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
 KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
@@ -85,7 +86,7 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
         raise ValueError("an HTTP header or path holds a line break")
-    return SecretBytes(text.encode("latin-1") + b"\r\ncontent-length: ")
+    return SecretBytes(text.encode("latin-1") + LENGTH)
 
 
 class ResponseParser:
