@@ -92,10 +92,10 @@ MORE_PROVIDERS = (
         namespaces=("vertex_ai",),
         path="/publishers/anthropic/models/{model}:rawPredict",
     ),
-    _server(
+    _cloud(
         "vertex-express",
         "gemini",
-        "https://aiplatform.googleapis.com/v1/publishers/google",
+        cloud_host.VERTEX_EXPRESS,
         "GOOGLE_API_KEY",
         namespaces=("vertex_ai", "gemini"),
         auth="x-goog-api-key",

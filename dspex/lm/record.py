@@ -197,11 +197,9 @@ class LM(LMFacts):
         plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
         plain["key"] = hashlib.sha256(f"dspex.key:{self.api_key}".encode()).hexdigest()
         plain["fallbacks"] = [lm.ref for lm in self.fallbacks]
-        if self.account is not None:
-            plain |= {name: id(value) for name, value in self.account.options.items() if callable(value)}
-            plain |= {
-                name: str(value) for name, value in self.account.options.items() if isinstance(value, os.PathLike)
-            }
+        of_cloud = self.account.options if self.account is not None else {}
+        plain |= {name: id(value) for name, value in of_cloud.items() if callable(value)}
+        plain |= {name: str(value) for name, value in of_cloud.items() if isinstance(value, os.PathLike)}
         try:
             text = json.dumps(plain, sort_keys=True)
         except (TypeError, ValueError) as error:

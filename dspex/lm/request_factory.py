@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..errors import LMAuthError, LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .clouds.cloud_urls import with_query
+from .clouds.cloud_urls import with_query, without_key
 from .clouds.signer import Unsigned, is_jwt
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
@@ -34,7 +34,8 @@ _KEPT_MOST = 4096  # bytes of a head that is kept: a worker may send as much as 
 # What a worker may not decide: whose key is used, and how the connection is run.
 _OWNED_HERE = frozenset(
     """authorization x-api-key x-goog-api-key api-key proxy-authorization cookie host content-length connection
-    anthropic-workspace-id x-amz-date x-amz-security-token x-amz-content-sha256 x-goog-user-project transfer-encoding te trailer upgrade expect keep-alive accept-encoding user-agent""".split()
+    transfer-encoding te trailer upgrade expect keep-alive accept-encoding user-agent anthropic-workspace-id x-amz-date
+    x-amz-security-token x-amz-content-sha256 x-goog-user-project""".split()
 )
 # Headers that say nothing of the answer; any other may decide it, and is part of the cache's key.
 _COMMON = frozenset(
@@ -187,6 +188,8 @@ def reroute(request: Request, api_base: str, key: str) -> Request:
 
 def _resolved(lm: LM, url: str) -> str:
     """Return where a worker's request goes: workers name neither deployments nor the endpoint's query."""
+    if lm.account is not None:
+        url = without_key(url)
     return with_query(lm.api_base + url[len(lm.worker_base) :], lm.query)
 
 
@@ -262,7 +265,7 @@ def _lines(lm: LM, headers: list[tuple[str, str]], target: Endpoint) -> list[tup
     own = {name for name, _ in lm.headers}
     lines = [(name, value) for name, value in headers if name.lower() not in own]
     given = {name.lower() for name, _ in lines} | own
-    if lm.provider.dialect == "anthropic" and "anthropic-version" not in given:
+    if lm.provider.dialect == "anthropic" and not lm.provider.path and "anthropic-version" not in given:
         lines.append(("anthropic-version", anthropic.API_VERSION))
     if "user-agent" not in own:
         lines.append(("user-agent", USER_AGENT))

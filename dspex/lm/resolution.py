@@ -74,8 +74,8 @@ def base_url_for(provider: Provider, given: str | None) -> tuple[str, str]:
     base = base.rstrip("/")
     if (path := next((path for path in _PATHS if base.endswith(path)), None)) is not None:
         raise LMConfigurationError(
-            f"An LM's api_base is where its requests' paths begin, such as 'https://host/v1': leave {path!r} out, DSPex "
-            f"adds it."
+            f"An LM's api_base is where the paths of requests begin, such as 'https://host/v1': leave out {path!r}, "
+            f"which is added to it."
         )
     return base, query
 
@@ -120,8 +120,8 @@ def _found(prefix: str, name: str) -> Provider | None:
 def _unreached(model: str, prefix: str) -> DspexError:
     if prefix in _LITELLMS:
         return LMUnsupportedFeatureError(
-            f"Only litellm reaches {prefix}'s models, in a worker: LM({model!r}, direct=True), which gives the worker the "
-            f"key. {_LITELLMS[prefix]}".rstrip(),
+            f"Only litellm reaches the models of {prefix}, in a worker that gets the key: LM({model!r}, direct=True). "
+            f"{_LITELLMS[prefix]}".rstrip(),
             model=model,
             provider=prefix,
         )

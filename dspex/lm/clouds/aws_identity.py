@@ -44,8 +44,8 @@ class AwsIdentity:
                 raise LMNotConfiguredError(f"No AWS keys: {type(error).__name__} of the profile.") from None
         if made is None:
             raise LMNotConfiguredError(
-                "No AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK; or pass "
-                "aws_access_key_id= and aws_secret_access_key=, or api_key= (a bearer token), to LM(). Profiles and "
-                "roles are read by botocore, where that is installed."
+                "No AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_BEARER_TOKEN_BEDROCK; or "
+                "pass aws_access_key_id= and aws_secret_access_key=, or api_key= (a bearer token), to LM(). Profiles "
+                "and roles are read by botocore, where that is installed."
             )
         return made

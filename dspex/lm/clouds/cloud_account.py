@@ -93,7 +93,7 @@ def _in_environment(host: CloudHost, given: Mapping[str, Any], *, has_key: bool)
     is_open = not has_key and not any(name in SECRET_OPTIONS or name == "aws_profile_name" for name in given)
     if is_open and host.cloud == "azure":
         _take(found, "azure_ad_token", ("AZURE_AD_TOKEN",))
-    elif is_open and host.cloud == "google":
+    elif is_open and host.cloud == "google" and host.settings:
         _take(found, "vertex_credentials", ("VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"))
     elif is_open:
         for option in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"):
@@ -187,10 +187,10 @@ def _aws_signer(
 
 
 def _google_signer(
-    _: CloudHost, options: Mapping[str, Any], __: Mapping[str, str], api_key: str | None
+    host: CloudHost, options: Mapping[str, Any], _: Mapping[str, str], api_key: str | None
 ) -> Signer | None:
     given = options.get("vertex_credentials")
-    if given is None and api_key is not None:
+    if not host.settings or (given is None and api_key is not None):  # without a project it is a key that pays
         return None
     return google_signer(None if given is None else credentials_info(given))
 

@@ -104,4 +104,10 @@ VERTEX = CloudHost(
     (_PROJECT, _LOCATION),
     path=_VERTEX + "/publishers/google",
 )
+VERTEX_EXPRESS = CloudHost(
+    "google",
+    "https://aiplatform.googleapis.com/v1/publishers/google",
+    (),
+    path="/v1/publishers/google",
+)
 VERTEX_ANTHROPIC = CloudHost("google", "https://{location_host}" + _VERTEX, (_PROJECT, _LOCATION), path=_VERTEX)

@@ -68,6 +68,13 @@ def with_query(url: str, query: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
+def without_key(url: str) -> str:
+    """Return the URL that a worker writes without the key's place in it: the host sends the key as a header."""
+    base, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and not part.startswith("key=")]
+    return with_query(base, "&".join(kept))
+
+
 def _location_host(location: str) -> str:
     """Return the host of a location (lm15, cloud/hosts.py)."""
     if location == "global":

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...errors import InvalidInput, LMError, LMUnsupportedFeatureError
+from ...errors import InvalidInput, LMError, LMUnsupportedFeatureError, LMUnsupportedModelError
+from ..clouds.cloud_urls import without_key
 from ..dspy_lm15 import DROPPABLE, lm15
 from ..sent_options import LOCAL, MARKS
 from . import request_options
@@ -43,7 +44,7 @@ class Lm15Dialect:
     def owns(self, lm: LM, url: str) -> bool:
         """Return whether the URL is a completion of the LM's model, as a worker writes it."""
         whole = self._url(lm, lm.worker_base)
-        return url in (whole, streamed(whole))
+        return without_key(url) in (whole, streamed(whole))
 
     def streams(self, url: str, asked: Mapping[str, Any]) -> bool:
         """Return whether a request asks for a stream."""
@@ -131,6 +132,8 @@ def _written(lm: LM, messages: Sequence[Message], options: Mapping[str, Any], *,
     try:
         request = lm15("providers.openai_chat").request_from_openai_chat(given, compat=_compat(lm.provider.id))
         made, adapted = client._build(replace(request, model=lm.name), stream)
+    except lm15("errors").UnsupportedModelError as error:
+        raise LMUnsupportedModelError(str(error), model=lm.model, provider=lm.provider.id) from None
     except lm15("errors").UnsupportedFeatureError as error:
         raise LMUnsupportedFeatureError(str(error), model=lm.model, provider=lm.provider.id) from None
     except (ValueError, TypeError, KeyError, AttributeError, lm15("errors").LM15Error) as error:
