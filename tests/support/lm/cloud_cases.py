@@ -17,7 +17,7 @@ GOOGLE = {"GOOGLE_CLOUD_PROJECT": "my-project", "GOOGLE_CLOUD_LOCATION": "us-cen
 KEY = "canary-key-4242424242"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CloudCase:
     """`credential` are headers that a request must bring; of AWS, the service that its signature is for."""
 
