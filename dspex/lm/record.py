@@ -103,7 +103,7 @@ class LM(LMFacts):
         put = self._put
         is_direct = further.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
-        key, source = key_for(provider, api_key, has_identity=any(map(further.get, SECRET_OPTIONS)))
+        key, source = key_for(provider, api_key, has_identity=not is_direct and any(map(further.get, SECRET_OPTIONS)))
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame

@@ -82,8 +82,17 @@ class LMFacts(HoldsSecrets):
     @property
     def native(self) -> bool:
         """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
-        is_own = self.provider.native and not self.direct and (not self.provider.by_lm15 or has_lm15())
-        return is_own and (not self.fallbacks or all(lm.native for lm in self.fallbacks))
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why only workers can call this model, or one of its fallbacks; None where the parent can too."""
+        provider = self.provider
+        if self.direct:
+            return f"{self.model} has direct=True: the worker gets the key, and connects by itself"
+        if not provider.native or (provider.by_lm15 and not has_lm15()):
+            return f"requests to {provider.prefix} are written by DSPy's provider library, which is not installed here"
+        return next((why for lm in self.fallbacks if (why := lm.obstacle) is not None), None)
 
     @property
     def is_reasoning_model(self) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import DspexError, LMConfigurationError, LMUnsupportedFeatureError, SettingsError, UnknownName
+from ..errors import LMConfigurationError, SettingsError, UnknownName
 from .clouds.cloud_account import CloudAccount, account_of, require_cloud_options
 from .http.endpoint import target_of
 from .provider import Provider
@@ -20,8 +20,7 @@ def provider_of(model: str, *, is_direct: bool = False) -> tuple[Provider, str]:
     too.
 
     Raises:
-        SettingsError, UnknownName: a name that says neither.
-        LMUnsupportedFeatureError: a provider that only litellm reaches, without direct=True.
+        SettingsError, UnknownName: a name that says neither, or a provider that only direct=True reaches.
     """
     if not isinstance(model, str) or not model:
         raise SettingsError("LM() needs a model, such as 'openai/gpt-4o-mini'.", key="model")
@@ -114,19 +113,18 @@ def _found(prefix: str, name: str) -> Provider | None:
     if prefix == "vertex_ai":
         family = next((family for family in _VERTEX_FAMILIES if name.startswith(family)), "")
         return PROVIDERS.get(_VERTEX_FAMILIES.get(family, ""))
-    return None if prefix in PROVIDERS else _BY_ID.get(prefix.replace("_", "-"))
+    return None if prefix in PROVIDERS or prefix == "vllm" else _BY_ID.get(prefix.replace("_", "-"))
 
 
-def _unreached(model: str, prefix: str) -> DspexError:
-    if prefix in _LITELLMS:
-        return LMUnsupportedFeatureError(
-            f"Only litellm reaches the models of {prefix}, in a worker that gets the key: LM({model!r}, direct=True). "
-            f"{_LITELLMS[prefix]}".rstrip(),
-            model=model,
-            provider=prefix,
-        )
+def _unreached(model: str, prefix: str) -> UnknownName:
     error = UnknownName("LM provider", prefix, PROVIDERS, where=f"LM({model!r})")
-    error.args = (f"{error.args[0]} With direct=True, workers reach any that DSPy itself can.",)
+    said = f"{error.args[0]} With direct=True, workers reach any that DSPy itself can."
+    if prefix in _LITELLMS:
+        said = (
+            f"Only litellm reaches the models of {prefix}, in a worker that gets the key: LM({model!r}, direct=True). "
+            f"{_LITELLMS[prefix]}"
+        )
+    error.args = (said.rstrip(),)
     return error
 
 

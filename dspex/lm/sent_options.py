@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import LMConfigurationError, LMUnsupportedFeatureError, UnknownName
+from .clouds.cloud_options import CLOUD_OPTIONS
 from .lm_options import GENERATION_OPTIONS
 from .providers import Provider
 from .record_checks import are_points
@@ -21,7 +22,7 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 HEADERS = frozenset({"headers", "extra_headers"})
 MARKS = "cache_control_injection_points"
 EXTRA = "extra_body"
-CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "timeout", "proxy"}) | HEADERS
+CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "timeout", "proxy"}) | HEADERS | CLOUD_OPTIONS
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
     model_list api_base base_url""".split()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import LMConfigurationError
+from .clouds.cloud_options import CLOUD_OPTIONS
 from .dialects.cache_marks import marked
 from .record import LM
 from .sent_options import DECIDING, MARKS, RESERVED, ROUTING, members_in
@@ -47,6 +48,12 @@ def _joined(lm: LM, own: Mapping[str, Any], given: Mapping[str, Any], options: M
     kept = {name: value for name, value in own.items() if name in DECIDING}
     added = {**members_in(lm.provider, {**options, **given}), **kept}
     for name in added:
+        if name in CLOUD_OPTIONS:  # an identity that is no member of a body, and would be read by the provider
+            raise LMConfigurationError(
+                f"{name} belongs to LM() in the host: workers hold no credentials of clouds.",
+                model=lm.model,
+                provider=lm.provider.id,
+            )
         if name.casefold() in ROUTING | RESERVED and name not in own:
             raise LMConfigurationError(
                 f"A worker's code may not set {name!r}: it would take another model than {lm.name!r}, or move the "

@@ -27,6 +27,7 @@ from ..lm.named_lms import NamedLMs, is_name
 from ..lm.providers import PROVIDERS
 from ..lm.record import LM
 from ..lm.redaction import redact
+from ..lm.resolution import provider_of
 from ..lm.sent_options import DECIDING
 from ..scoped_defaults import scoped
 
@@ -42,7 +43,14 @@ URL_MOST = 8 * 1024
 RETRIES_MOST = 20
 TIMEOUT_MOST = 24 * 3600.0  # seconds
 NO_KEY = "EMPTY"  # for an endpoint that the host does not know: servers without keys take any
-_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "retries", "timeout"})
+_MOST = {
+    "model": MODEL_MOST,
+    "provider": MODEL_MOST,
+    "api_key": KEY_MOST,
+    "api_base": URL_MOST,
+    "api_version": MODEL_MOST,
+}
+_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "api_version", "retries", "timeout"})
 
 
 class DescribedLMs:
@@ -95,7 +103,7 @@ def _checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _FIELDS:
             raise InvalidInput(f"A description of a language model has no {str(name)[:50]!r}.", field=str(name)[:50])
     asked = {name: value for name, value in arguments.items() if value is not None}
-    for name, most in (("model", MODEL_MOST), ("provider", MODEL_MOST), ("api_key", KEY_MOST), ("api_base", URL_MOST)):
+    for name, most in _MOST.items():
         _require_text(asked, name, most)
     if "model" not in asked:
         raise InvalidInput("A description of a language model names its model.", field="model")
@@ -140,22 +148,28 @@ def _made(asked: Mapping[str, Any], known: NamedLMs) -> LM:
         model = _with_provider(asked, known)
     try:
         if base is None or key is not None:
-            return LM(model, api_key=key, api_base=base)
-        return _without_hosts_key(model, base, known)
+            return LM(model, api_key=key, api_base=base, api_version=asked.get("api_version"))
+        return _without_hosts_key(model, base, known, asked.get("api_version"))
     except UnknownName as error:
         raise _unsupported(model, error) from None
     except SettingsError as error:
         raise LMConfigurationError(redact(str(error), key), model=model) from None
 
 
-def _without_hosts_key(model: str, base: str, known: NamedLMs) -> LM:
+def _without_hosts_key(model: str, base: str, known: NamedLMs, version: str | None) -> LM:
     """Return the LM at an address that the code names: the host's key goes there only if the host knows it."""
-    usual = LM(model)
-    made = LM(model, api_base=base, api_key=usual.provider.placeholder_key or NO_KEY)
-    everyone = (usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
+    placeholder = provider_of(model)[0].placeholder_key or NO_KEY
+    made = LM(model, api_base=base, api_version=version, api_key=placeholder)
+    try:
+        usual = [LM(model, api_version=version)]
+    except LMConfigurationError:  # of a cloud that the host has no account of
+        usual = []
+    everyone = (*usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
     for lm in everyone:
         if lm.provider is made.provider and lm.api_base == made.api_base:
-            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, proxy=lm.proxy)
+            of_cloud: dict[str, Any] = {**(lm.account.options if lm.account is not None else {})}
+            of_cloud |= {"api_version": version} if version is not None else {}
+            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, proxy=lm.proxy, **of_cloud)
     return made
 
 

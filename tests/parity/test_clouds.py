@@ -1,4 +1,4 @@
-"""Parity: clouds and servers with dialects of their own are asked as DSPy asks them, by both routes, with no key there."""
+"""Parity: clouds, and servers with dialects of their own, are asked as DSPy asks them, by both routes."""
 
 from __future__ import annotations
 
@@ -188,7 +188,9 @@ def test_both_routes_stream(
         sent += endpoint.taken()
     native, worker = sent
     assert (native.path, native.body) == (worker.path, worker.body)
-    assert native.path != case.path if "enerateContent" in case.path or "rawP" in case.path else native.path == case.path
+    assert (
+        native.path != case.path if "enerateContent" in case.path or "rawP" in case.path else native.path == case.path
+    )
     assert all({name: each.headers.get(name) for name in case.credential} == case.credential for each in sent)
     if case.service:
         require_signature(native, endpoint.url, case.service)
@@ -270,7 +272,7 @@ def test_azures_deployments_are_asked_as_by_litellm(
     client: LMClient,
     dspy_probe: Probe,
 ) -> None:
-    """parity: DSPy leaves `api_base` and `api_version` to litellm; the path, the query, the members and the key are its."""
+    """parity: DSPy leaves `api_base` and `api_version` to litellm, whose path, query, members and key these are."""
     pytest.importorskip("litellm")
     options: dict[str, Any] = {"api_base": endpoint.url, "api_key": KEY}
     if version is not None:
@@ -281,14 +283,16 @@ def test_azures_deployments_are_asked_as_by_litellm(
     lm = LM(model, cache=False, retries=0, **options)
     client.complete(lm, ASK, config=config)
     (ours,) = endpoint.taken()
-    assert ours.path.replace("/openai/v1/", "/V/") == theirs.path.replace("/openai/v1/", "/V/")
+    assert ours.path == theirs.path
     assert {k: v for k, v in ours.data.items() if "tokens" not in k} == {
         k: v for k, v in theirs.data.items() if "tokens" not in k
     }
     if version != "v1":
         assert ours.data == theirs.data
     assert ours.headers["api-key"] == KEY
-    program = dspex.predictor("predict", "question -> answer", implementation="python", supervisor=sup, lm=lm, config=config)
+    program = dspex.predictor(
+        "predict", "question -> answer", implementation="python", supervisor=sup, lm=lm, config=config
+    )
     assert program(question="Capital?").answer == "Paris"
     (worker,) = endpoint.taken()
     assert (worker.path, worker.headers["api-key"]) == (ours.path, KEY)

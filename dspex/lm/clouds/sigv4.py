@@ -23,7 +23,7 @@ _BLANKS = re.compile(r"\s+")
 class AwsKeys:
     """The keys of an AWS identity; a session's come with its token."""
 
-    access_key_id: str
+    access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(repr=False, default=None)
 

@@ -199,7 +199,8 @@ class Program(ProgramSpec, Generic[S_co]):
     def candidate(self, lm: LM | None) -> Candidate:
         """Return the facts that the router decides by."""
         if self.module not in NATIVE_MODULES:
-            return Candidate(self.module, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
+            obstacle = None if lm is None else lm.obstacle
+            return Candidate(self.module, None, self.adapter_used, bool(self.tools), obstacle)
         native = None if lm is None else self._native_for(lm)
         adapter = self.adapter_used if native is None else native.adapter
         unsupported: str | None = None
@@ -212,7 +213,7 @@ class Program(ProgramSpec, Generic[S_co]):
             unsupported,
             adapter,
             bool(self.tools),
-            lm is None or lm.native,
+            None if lm is None else lm.obstacle,
             prefix_differs,
             self.served.problem or self._unserved_option(),
             worker_python=self._worker_python(),

@@ -62,7 +62,7 @@ class Candidate:
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`
     adapter: str | None
     has_tools: bool
-    is_lm_native: bool
+    lm_obstacle: str | None  # why only workers can ask the language model
     prefix_differs: bool = False
     state_problem: str | None = None
     obstacle: tuple[Reason, str] | None = None  # what else makes the native route impossible
@@ -110,8 +110,8 @@ def _obstacle(candidate: Candidate) -> Decision | None:
         return python(Reason.ADAPTER, candidate.adapter or "")
     if candidate.unsupported:
         return python(Reason.SIGNATURE, candidate.unsupported)
-    if not candidate.is_lm_native:
-        return python(Reason.LANGUAGE_MODEL)
+    if candidate.lm_obstacle is not None:
+        return python(Reason.LANGUAGE_MODEL, candidate.lm_obstacle)
     if candidate.state_problem:
         return python(Reason.STATE, candidate.state_problem)
     if candidate.prefix_differs:

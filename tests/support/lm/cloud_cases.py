@@ -76,9 +76,7 @@ CLOUD_CASES = (
         {"anthropic-workspace-id": "ws-1"},
         "aws-external-anthropic",
     ),
-    CloudCase(
-        "bedrock-anthropic:anthropic.claude-opus-4-7", "/anthropic/v1/messages", {}, AWS, {}, "bedrock-mantle"
-    ),
+    CloudCase("bedrock-anthropic:anthropic.claude-opus-4-7", "/anthropic/v1/messages", {}, AWS, {}, "bedrock-mantle"),
     CloudCase("bedrock-chat:openai.gpt-oss-20b-1:0", "/openai/v1/chat/completions", {}, AWS, {}, "bedrock"),
     CloudCase(
         "bedrock-chat:openai.gpt-oss-120b-1:0",

@@ -1,4 +1,4 @@
-"""An endpoint that answers as OpenAI's, Anthropic's and Google's do, by a request's path, and keeps what it received."""
+"""An endpoint that answers as OpenAI's, Anthropic's and Google's do, by a request's path, and keeps requests."""
 
 from __future__ import annotations
 
@@ -143,5 +143,8 @@ def stream(path: str, text: str = TEXT) -> bytes:
         events = [{**head, "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
         events.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         events.append({**head, "choices": [], "usage": USAGE})
-    lines = [f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" if "type" in e else f"data: {json.dumps(e)}\n\n" for e in events]
+    lines = [
+        f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" if "type" in e else f"data: {json.dumps(e)}\n\n"
+        for e in events
+    ]
     return ("".join(lines) + ("data: [DONE]\n\n" if kind == "openai" else "")).encode()

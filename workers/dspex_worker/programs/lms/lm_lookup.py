@@ -28,7 +28,7 @@ LMS = "dspex_lms"  # among DSPy's settings: the CallLMs of the running call
 KEPT = 256  # descriptions kept per worker
 SECRET_LEAST = 4  # characters; what is shorter is a word of any error's text
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_CARRIED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
+_CARRIED = frozenset({"api_key", "api_base", "api_version", "base_url", "headers", "extra_headers", "timeout"})
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 Record = Mapping[str, Any]
@@ -202,10 +202,11 @@ def _description(lm: UserLM, clients: Mapping[str, Any]) -> dict[str, Any]:
         "provider": None if "/" in lm.model else lm15_provider(lm.model),
         "api_key": clients.get("api_key"),
         "api_base": base,
+        "api_version": clients.get("api_version"),
         "retries": lm.num_retries,
         "timeout": _seconds(clients.get("timeout")),
     }
-    for name in ("api_key", "api_base"):
+    for name in ("api_key", "api_base", "api_version"):
         if described[name] is not None and not isinstance(described[name], str):
             raise _uncarried(lm, f"{name}= that is a {type(described[name]).__name__}")
     return {name: value for name, value in described.items() if value is not None}
