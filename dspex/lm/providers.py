@@ -122,8 +122,16 @@ PROVIDERS: dict[str, Provider] = {
     )
 }
 
-KEY_NAMES = tuple(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.key_names))
-"""The environment's names of all providers' keys."""
+KEY_NAMES = tuple(
+    dict.fromkeys(
+        name
+        for provider in PROVIDERS.values()
+        if provider.host is None
+        or provider.host.cloud != "aws"  # AWS's own clients would take a placeholder for a token
+        for name in provider.key_names
+    )
+)
+"""The environment's names of all providers' keys, for which workers see a placeholder."""
 
 
 @functools.lru_cache(maxsize=256)

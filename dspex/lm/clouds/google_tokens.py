@@ -8,6 +8,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from .signer import TokenSigner
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 FILE_MOST = 1024 * 1024  # bytes of a credentials file
 TIMEOUT_S = 30.0
-INSTALL = "pip install google-auth[cryptography]"
+INSTALL = "pip install dspex[vertex]"
 
 
 def credentials_info(given: Any) -> dict[str, Any]:
@@ -89,16 +90,30 @@ class _HeldCredentials:
                 f"No credentials for Google's cloud: give an access token as api_key=, or install google-auth "
                 f"({INSTALL}) and give vertex_credentials=."
             )
-        auth: Any = importlib.import_module("google.auth")
         try:
             if self._info is None:
-                return auth.default(scopes=[SCOPE], request=_ask)[0]
-            return auth.load_credentials_from_dict(dict(self._info), scopes=[SCOPE], request=_ask)[0]
+                return _module("google.auth").default(scopes=[SCOPE], request=_ask)[0]
+            return _of_file(dict(self._info))
         except Exception as error:  # DefaultCredentialsError, ValueError of a key that is none
             raise LMNotConfiguredError(
                 f"No credentials for Google's cloud ({type(error).__name__}): give vertex_credentials=, or an access "
                 f"token as api_key=."
             ) from None
+
+
+def _of_file(info: dict[str, Any]) -> Any:
+    if info["type"] == "service_account":
+        module = _module("google.oauth2.service_account")
+        return module.Credentials.from_service_account_info(info, scopes=[SCOPE])
+    if info["type"] == "authorized_user":
+        return _module("google.oauth2.credentials").Credentials.from_authorized_user_info(info, scopes=[SCOPE])
+    with warnings.catch_warnings():  # google-auth warns of files by strangers; this one is the user's own
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _module("google.auth").load_credentials_from_dict(info, scopes=[SCOPE], request=_ask)[0]
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,7 @@ def _ask(url: str, method: str = "GET", body: Any = None, headers: Any = None, *
         with refusal:
             return _IdentityReply(refusal.code, dict(refusal.headers), refusal.read(FILE_MOST))
     except (OSError, urllib.error.URLError) as error:
-        raise importlib.import_module("google.auth.exceptions").TransportError(type(error).__name__) from None
+        raise _module("google.auth.exceptions").TransportError(type(error).__name__) from None
 
 
 def _read(given: Any) -> Any:
