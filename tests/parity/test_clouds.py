@@ -62,7 +62,7 @@ CONFIGS: list[dict[str, Any]] = [
     {"reasoning_effort": "low"},
     {"response_format": SCHEMA},
 ]
-Endpoint = CloudEndpoint
+OWN = "tests.support.own_modules.cloud_module"
 each_case = pytest.mark.parametrize("case", CLOUD_CASES, ids=NAMES)
 
 
@@ -262,34 +262,51 @@ def test_geminis_tools_and_thoughts_are_read_as_by_dspy(
         assert calls == [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in theirs]
 
 
-@pytest.mark.parametrize("version", ["2024-06-01", None, "v1"])
-@pytest.mark.parametrize("model", ["azure/my-deployment", "azure/gpt-5-mini"])
+AZURES = [(m, v) for m in ("azure/my-deployment", "azure/gpt-5-mini") for v in ("2024-06-01", None, "v1")]
+
+
+def _azure(model: str, version: str | None, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    options: dict[str, Any] = {"api_base": url, "api_key": KEY, **({"api_version": version} if version else {})}
+    wide = {"max_tokens": 20000} if "gpt-5" in model else {"max_tokens": 50, "temperature": 0.5, "stop": ["a"]}
+    return options, wide
+
+
+@pytest.fixture(scope="module")
+def of_litellm(endpoint: CloudEndpoint, dspy_probe: Probe) -> list[Received]:
+    """What litellm sends for the deployments, when DSPy leaves them to it."""
+    pytest.importorskip("litellm")
+    settings = [(model, *_azure(model, version, endpoint.url)) for model, version in AZURES]
+    told = dspy_probe(
+        [
+            {"lm": {"model": model, **options}, "messages": ASK, "config": config, "engine": "auto"}
+            for model, options, config in settings
+        ]
+    )
+    assert not any("error" in each for each in told)
+    return endpoint.taken()
+
+
+@pytest.mark.parametrize(("model", "version"), AZURES)
 def test_azures_deployments_are_asked_as_by_litellm(
     version: str | None,
     model: str,
     endpoint: CloudEndpoint,
     sup: dspex.Supervisor,
     client: LMClient,
-    dspy_probe: Probe,
+    of_litellm: list[Received],
 ) -> None:
     """parity: DSPy leaves `api_base` and `api_version` to litellm, whose path, query, members and key these are."""
-    pytest.importorskip("litellm")
-    options: dict[str, Any] = {"api_base": endpoint.url, "api_key": KEY}
-    if version is not None:
-        options["api_version"] = version
-    config = {"max_tokens": 20000} if "gpt-5" in model else {"max_tokens": 50, "temperature": 0.5, "stop": ["a"]}
-    dspy_probe([{"lm": {"model": model, **options}, "messages": ASK, "config": config, "engine": "auto"}])
-    (theirs,) = endpoint.taken()
+    theirs = of_litellm[AZURES.index((model, version))]
+    options, config = _azure(model, version, endpoint.url)
     lm = LM(model, cache=False, retries=0, **options)
     client.complete(lm, ASK, config=config)
     (ours,) = endpoint.taken()
-    assert ours.path == theirs.path
-    assert {k: v for k, v in ours.data.items() if "tokens" not in k} == {
-        k: v for k, v in theirs.data.items() if "tokens" not in k
-    }
-    if version != "v1":
+    assert ours.path == theirs.path and ours.headers["api-key"] == KEY
+    if version == "v1":  # whose API knows the newer name
+        theirs_of_v1 = {name.replace("max_tokens", "max_completion_tokens"): v for name, v in theirs.data.items()}
+        assert ours.data == theirs_of_v1
+    else:
         assert ours.data == theirs.data
-    assert ours.headers["api-key"] == KEY
     program = dspex.predictor(
         "predict", "question -> answer", implementation="python", supervisor=sup, lm=lm, config=config
     )
@@ -318,3 +335,56 @@ def require_signature(asked: Received, url: str, service: str) -> None:
         asked.headers["x-amz-date"], "%Y%m%dT%H%M%SZ"
     ).replace(tzinfo=datetime.UTC)
     assert abs(age.total_seconds()) < 300
+
+
+@pytest.mark.parametrize("model", ["openai/m", "anthropic/claude-x", "gemini/g", "hosted_vllm/m"])
+def test_an_endpoints_query_goes_with_every_request(
+    model: str, endpoint: CloudEndpoint, sup: dspex.Supervisor, client: LMClient
+) -> None:
+    """parity: behind the path on both routes, in streams too; workers do not see it."""
+    lm = LM(model, api_base=f"{endpoint.url}/v1/?api-version=1&code=canary", api_key=KEY, cache=False, retries=0)
+    plain, streamed = [], []
+    for route in ("native", "python"):
+        program = dspex.predictor("predict", "question -> answer", implementation=route, supervisor=sup, lm=lm)
+        assert program(question="Capital?").answer == "Paris"
+        plain += [each.path for each in endpoint.taken()]
+        assert list(program.stream(question="Capital?"))
+        streamed += [each.path for each in endpoint.taken()]
+    assert len(set(plain)) == len(set(streamed)) == 1 and len(plain) == len(streamed) == 2
+    assert plain[0].endswith("?api-version=1&code=canary") and plain[0].count("?") == 1
+    assert streamed[0].endswith("api-version=1&code=canary") and streamed[0].count("?") == 1
+    assert "canary" not in json.dumps(lm.to_wire())
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [
+        ("moonshotai-anthropic:kimi-k3", {"temperature": 0.5}),
+        ("moonshotai-anthropic:kimi-k3", {"top_p": 0.5}),
+    ],
+)
+def test_what_dspys_library_would_leave_out_is_refused(
+    model: str, option: dict[str, Any], endpoint: CloudEndpoint, sup: dspex.Supervisor
+) -> None:
+    """parity: on both routes, before anything is sent."""
+    lm = LM(model, api_base=endpoint.url, api_key=KEY, cache=False, retries=0, **option)
+    told = []
+    for route in ("native", "python"):
+        program = dspex.predictor("predict", "question -> answer", implementation=route, supervisor=sup, lm=lm)
+        with pytest.raises(errors.LMUnsupportedFeatureError, match="would not be sent") as caught:
+            program(question="Capital?")
+        told.append(next(iter(option)) in str(caught.value))
+    assert told == [True, True] and endpoint.taken() == []
+
+
+def test_users_code_reaches_azures_deployments(endpoint: CloudEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """parity: `dspy.LM("azure/...", api_version=...)` in a module of the user's, with the host's key."""
+    monkeypatch.setenv("AZURE_API_BASE", endpoint.url)
+    monkeypatch.setenv("AZURE_API_KEY", KEY)
+    pool = dspex.PoolConfig("dspy", size=1, env={"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'workers'}"}, imports=[OWN])
+    with dspex.Supervisor(pools=[pool]) as sup:
+        program = dspex.module(f"{OWN}:AsksAzure", supervisor=sup)
+        assert program(question="Capital?").answer == "Paris"
+    (asked,) = endpoint.taken()
+    assert asked.path == "/openai/deployments/my-deployment/chat/completions?api-version=2024-06-01"
+    assert asked.headers["api-key"] == KEY
