@@ -24,7 +24,6 @@ from .effects import (
 from .http.async_client import AsyncHttp, AsyncHttpStream
 from .http.http_message import Reply
 from .request import Request
-from .request_factory import authorized
 from .single_flight import FlightMember, SingleFlight
 
 
@@ -105,6 +104,8 @@ class AsyncDriver:
 
     @staticmethod
     async def _authorized(request: Request) -> Request:
+        from .authorization import authorized  # for clouds only
+
         signer = request.lm.signer
         is_ready = signer is not None and signer.is_ready
         return authorized(request) if is_ready else await asyncio.to_thread(authorized, request)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
-from .clouds.signer import Signer
 from .credentials import credentials_in, secrets_of
 from .dspy_lm15 import has_lm15
 from .model_table import model_facts
@@ -16,6 +15,9 @@ from .provider import Provider
 from .record_checks import thawed
 from .secret_settings import HoldsSecrets
 from .sent_options import EXTRA, MARKS, members_in, require_consistent, require_sendable
+
+if TYPE_CHECKING:
+    from .clouds.signer import Signer
 
 _OF_DEPLOYMENTS = {"max_completion_tokens": "max_tokens"}
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from ..errors import LMAuthError, LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
+from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
 from .clouds.cloud_urls import with_query, without_key
-from .clouds.signer import Unsigned, is_jwt
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
@@ -21,7 +20,7 @@ from .dialects.lm15_dialect import Lm15Dialect, streamed
 from .dialects.lm15_dialect import with_renamed as renamed
 from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
-from .http.http_message import LENGTH, SecretBytes, request_head
+from .http.http_message import request_head
 from .record import LM
 from .redaction import Redactor, redactor_of
 from .request import Request
@@ -47,7 +46,6 @@ _COMMON = frozenset(
         ("content-type", "application/json"),
     )
 )
-_CONTENT_TYPE = re.compile(rb"\r\ncontent-type:[ \t]*([^\r]*)", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 _BY_LM15: dict[str, Dialect] = {name: Lm15Dialect(dialect) for name, dialect in _DIALECTS.items()}
@@ -156,25 +154,6 @@ def dialect_of(lm: LM) -> Dialect:
     return (_BY_LM15 if lm.provider.by_lm15 else _DIALECTS)[lm.provider.dialect]
 
 
-def authorized(request: Request) -> Request:
-    """Return the request with what signs it now; asking an identity service for that may take a while.
-
-    Raises:
-        LMError: there are no credentials, or they are refused.
-    """
-    lm, target = request.lm, request.target
-    assert lm.signer is not None
-    kind = _CONTENT_TYPE.search(request.head)
-    unsigned = Unsigned(target.url, target.host, kind[1].decode("latin-1") if kind else "", request.body)
-    try:
-        signed = lm.signer.sign(unsigned)
-    except (LMAuthError, LMNotConfiguredError) as error:
-        raise type(error)(error.message, model=lm.model, provider=lm.provider.id) from None
-    lines = "".join(f"\r\n{name}: {value}" for name, value in signed.headers)
-    head = SecretBytes(request.head.removesuffix(LENGTH) + lines.encode("latin-1") + LENGTH)
-    return replace(request, head=head, redactor=redactor_of((*lm.secrets, *target.secrets, *signed.secrets)))
-
-
 def reroute(request: Request, api_base: str, key: str) -> Request:
     """Return the same request to another server (the embedded one, whose address is known only once it runs)."""
     lm = request.lm
@@ -281,5 +260,5 @@ def _credential(lm: LM) -> list[tuple[str, str]]:
     if lm.signer is not None:
         return of_cloud
     key, auth = lm.api_key or "", lm.provider.auth
-    is_token = lm.account is not None and is_jwt(key)  # Azure's tokens, which no key looks like
+    is_token = lm.account is not None and lm.account.is_token(key)
     return [*of_cloud, ("authorization", f"Bearer {key}") if auth == "bearer" or is_token else (auth, key)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
-from .clouds.cloud_account import CloudAccount, account_of, require_cloud_options
 from .http.endpoint import target_of
 from .provider import Provider
 from .providers import PROVIDERS, reached_by_dspy
+
+if TYPE_CHECKING:
+    from .clouds.cloud_account import CloudAccount
 
 
 def provider_of(model: str, *, is_direct: bool = False) -> tuple[Provider, str]:
@@ -88,6 +90,10 @@ def cloud_account_for(
         LMUnsupportedFeatureError, LMConfigurationError, SettingsError: an option of another cloud's, or one is missing.
     """
     options = {name: value for name, value in given.items() if value is not None}
+    if provider.host is None and not options:
+        return None
+    from .clouds.cloud_account import account_of, require_cloud_options  # for clouds only
+
     require_cloud_options(model, provider.host, options)
     if provider.host is None:
         return None

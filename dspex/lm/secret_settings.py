@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .clouds.cloud_account import CloudAccount
+if TYPE_CHECKING:
+    from .clouds.cloud_account import CloudAccount
 
 
 class HoldsSecrets:

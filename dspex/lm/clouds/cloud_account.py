@@ -17,7 +17,7 @@ from .cloud_host import AZURE, CloudHost
 from .cloud_options import OF_CLOUD, SECRET_OPTIONS
 from .cloud_urls import azure_deployment, base_url, require_labels
 from .google_tokens import credentials_info, google_signer
-from .signer import AwsSigner, Signer, TokenSigner
+from .signer import AwsSigner, Signer, TokenSigner, is_jwt
 from .sigv4 import AwsKeys
 
 
@@ -34,6 +34,10 @@ class CloudAccount:
     options: Mapping[str, Any] = field(repr=False)  # that make the same account again
     signer: Signer | None = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
+
+    def is_token(self, key: str) -> bool:
+        """Whether a key is an access token instead, which goes in another header."""
+        return is_jwt(key)
 
 
 def require_cloud_options(model: str, host: CloudHost | None, options: Mapping[str, Any]) -> None:
