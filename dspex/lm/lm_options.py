@@ -102,6 +102,7 @@ class ServerOptions(TypedDict, total=False):
 class ClientOptions(TypedDict, total=False):
     """What DSPex's own client does with a request."""
 
+    model_type: str | None  # "chat" (default), "responses" for OpenAI's Responses API, "text" with direct=True
     n: int | None  # answers to each request, default 1
     timeout: float  # seconds of one attempt, default 600
     retries: int  # further attempts, default 3

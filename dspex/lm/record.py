@@ -15,6 +15,7 @@ from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
+from .model_types import model_type_of, provider_for
 from .record_checks import (
     claim,
     frozen,
@@ -101,6 +102,9 @@ class LM(LMFacts):
         put = self._put
         is_direct = further.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
+        model_type = model_type_of(further.pop("model_type", None))
+        provider = provider if is_direct else provider_for(provider, model_type, model)
+        put("model_type", model_type)
         key, source = key_for(provider, api_key)
         put("api_key", key)
         put("key_source", source)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .dialects import anthropic, embeddings, gemini, openai
+from .dialects import anthropic, embeddings, gemini, openai, responses
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
 from .dialects.media_checks import require_media
@@ -43,7 +43,7 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
 _EMBEDDINGS: Dialect = embeddings
 
 

@@ -83,9 +83,7 @@ def repaired(lm: LM, body: bytes) -> bytes:
     if b'"function_call"' not in body:
         return body
     data = decode(lm, body)
-    odd = [
-        item for item in _items(data, "function_call") if not isinstance(item.get("arguments"), str | dict | None)
-    ]
+    odd = [item for item in _items(data, "function_call") if not isinstance(item.get("arguments"), str | dict | None)]
     for item in odd:
         item["arguments"] = json.dumps(item["arguments"])
     return encode(data) if odd else body
