@@ -19,6 +19,7 @@ pytestmark = pytest.mark.parity
 
 MODEL = {"model": "openai/gpt-4o", "model_type": "responses"}
 LOST = frozenset({"seed", "stop", "presence_penalty", "frequency_penalty"})  # refused here; DSPy leaves them out
+SEE = {"type": "text", "text": "see"}
 DATA = "data:application/pdf;base64,AAAA"
 FILES: list[dict[str, Any]] = [
     {"type": "file", "file": {"file_data": DATA}},
@@ -29,15 +30,15 @@ FILES: list[dict[str, Any]] = [
     {"type": "image_url", "image_url": {"url": "http://h/a.png", "detail": "low"}},
 ]
 MORE_TALKS: dict[str, list[dict[str, Any]]] = {
-    **{f"media {at}": [{"role": "user", "content": [{"type": "text", "text": "see"}, each]}] for at, each in enumerate(FILES)},
+    **{f"media {at}": [{"role": "user", "content": [SEE, each]}] for at, each in enumerate(FILES)},
     **{f"media {at} alone": [{"role": "user", "content": [each]}] for at, each in enumerate(FILES)},
     "image from a tool": [
         *CONVERSATIONS["tool calls"][:2],
-        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "see"}, FILES[-1]]},
+        {"role": "tool", "tool_call_id": "c1", "content": [SEE, FILES[-1]]},
     ],
     "thought and called": [
         *ASK,
-        {**CONVERSATIONS["tool calls"][1], "content": "I look.", "reasoning_content": "Where?", "refusal": "Not there."},
+        {**CONVERSATIONS["tool calls"][1], "content": "I look.", "reasoning_content": "Where?", "refusal": "No."},
         {"role": "tool", "tool_call_id": "c1", "content": ""},
     ],
 }  # fmt: skip

@@ -6,10 +6,11 @@ is written here. Workers ask by DSPy's own client, so they send a text in the pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, LMUnsupportedFeatureError
+from .media_checks import require_part
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -79,11 +80,30 @@ def source_of(url: str) -> dict[str, str]:
     return {"type": "base64", "media_type": head[: -len(";base64")], "data": payload}
 
 
+def blocks_of(lm: LM, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a worker's blocks as the LM's API takes them, by the texts that stand for them.
+
+    Raises:
+        LMUnsupportedFeatureError, InvalidInput: one cannot be sent there, or holds nothing that can be read.
+    """
+    words = _WORDS.get(lm.provider.dialect, _refusing)
+    for block in given.values():
+        require_part(lm, block, "a message")
+    return {text: words(lm, block) for text, block in given.items()}
+
+
 def unsupported(lm: LM, block: Mapping[str, Any]) -> LMUnsupportedFeatureError:
     """Return the error for a block that has no place in a request to this LM."""
     return LMUnsupportedFeatureError(
         f"A content block of type {block.get('type')!r} cannot be sent there.", model=lm.model, provider=lm.provider.id
     )
+
+
+_WORDS: dict[str, Callable[[LM, Mapping[str, Any]], dict[str, Any]]] = {
+    "openai": chat_block,
+    "responses": responses_block,
+    "anthropic": messages_block,
+}
 
 
 def with_blocks(body: dict[str, Any], blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -92,6 +112,10 @@ def with_blocks(body: dict[str, Any], blocks: Mapping[str, dict[str, Any]]) -> d
         if isinstance(rows := body.get(name), list):
             body = {**body, name: [_filled(row, blocks) for row in rows]}
     return body
+
+
+def _refusing(lm: LM, block: Mapping[str, Any]) -> dict[str, Any]:
+    raise unsupported(lm, block)
 
 
 def _filled(row: Any, blocks: Mapping[str, dict[str, Any]]) -> Any:
