@@ -21,7 +21,7 @@ class ProviderOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | type | None  # a class is a pydantic model
     reasoning_effort: str | None
     prompt_cache_key: str | None
     prompt_cache_retention: str | None

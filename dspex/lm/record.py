@@ -38,6 +38,7 @@ from .sent_options import (
     require_sendable,
     unknown_option,
 )
+from .strict_schemas import with_plain_format
 
 EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
@@ -111,6 +112,7 @@ class LM(LMFacts):
         del api_key, key  # reporters of errors show the variables of each frame
         options, others = _sorted_out(further, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
+        options = dict(with_plain_format(options))
         require_kinds(options)
         put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
         base = options.pop("api_base", None) if api_base is None else api_base
