@@ -61,7 +61,7 @@ def answer(lm: LM, body: bytes) -> Answer:
             if not block.get("name"):
                 raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
             arguments = arguments_of(block.get("input"))
-            calls.append(tool_call(str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
+            calls.append(tool_call(lm, str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
     finish = "tool_call" if calls else _finish(data.get("stop_reason"))
     if finish == "content_filter" and not any(texts):
         raise refused(lm, _explanation(data))

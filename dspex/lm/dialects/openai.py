@@ -188,5 +188,5 @@ def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
         if not function.get("name"):
             raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
         id = str(call.get("id") or f"call_{index}")
-        found.append(tool_call(id, str(function["name"]), arguments_of(function.get("arguments"))))
+        found.append(tool_call(lm, id, str(function["name"]), arguments_of(function.get("arguments"))))
     return found

@@ -168,7 +168,7 @@ class StreamReader(ABC):
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
         return tool_call(
-            call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
+            self.lm, call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
         )
 
 
