@@ -58,6 +58,9 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
 _COLD: Final = ("openai/o3-mini",)  # of the models that calls are drawn from
 
 
+_COUNTED: Final = ("comparisons", "routed", "rules")
+
+
 @dataclass
 class Report:
     """What was compared, and what differs."""
@@ -95,6 +98,21 @@ class Report:
         for name in ("comparisons", "errors", "routed", "rules"):
             getattr(self, name).update(getattr(other, name))
         self.differences += other.differences
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        errors = [[*pair, count] for pair, count in self.errors.items()]
+        return {name: dict(getattr(self, name)) for name in _COUNTED} | {
+            "errors": errors,
+            "differences": self.differences,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote."""
+        errors = Counter({(point, theirs, ours): count for point, theirs, ours, count in data["errors"]})
+        counted = {name: Counter(data[name]) for name in _COUNTED}
+        return cls(errors=errors, differences=list(data["differences"]), **counted)
 
 
 class _Comparison:

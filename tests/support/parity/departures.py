@@ -32,7 +32,7 @@ def _by_reply(last: Mapping[str, Any], made: str, is_stream: bool) -> str | None
         return "an error's class is more precise" if made == last["recorded"] else None
     if "choice_error" in last:
         wanted = _OF_CHOICE.get(last["choice_error"].get("code"), "LMServerError")
-        return "an error inside a choice" if made == wanted else None
+        return "an error inside a choice" if made in (wanted, "LMServerError" if is_stream else wanted) else None
     if "body" in last:
         is_servers = is_stream or '"error"' in last["body"]
         return "JSON that is no answer" if made == ("LMServerError" if is_servers else "LMProviderError") else None

@@ -8,19 +8,16 @@ are expected, not excused.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
 import sys
 import tempfile
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import dspy
 import pydantic
 from dspy._vendor.lm15.transports import StdlibTransport, TransportResponse
@@ -31,6 +28,7 @@ from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
 from tests.support.parity import shapes
+from tests.support.parity.dspy_stream import streamed
 from tests.support.parity.oracle import (
     Case,
     annotation_of,
@@ -45,7 +43,7 @@ from tests.support.parity.oracle import (
     write,
 )
 from tests.support.parity.strictness import stricter, wider
-from tests.support.parity.wire_replies import reply_of, stream_of
+from tests.support.parity.wire_replies import reply_of, stream_of, without_usage
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, Any)
 
@@ -119,26 +117,11 @@ def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, 
     # DSPy's own check of the inputs only warns, but raises TypeError for every TypedDict; workers have it off.
     with dspy.context(lm=lm, adapter=_adapter(case), warn_on_type_mismatch=False):
         ask = functools.partial(program or dspy.Predict(sig), **inputs, **given, config=dict(call["config"]))
-        found = _streamed(ask) if call.get("streamed") else ask()
+        found = streamed(ask) if call.get("streamed") else ask()
     made = [dict(found.completions[at].items()) for at in range(len(found.completions))]
     known = [each.pop("logprobs", None) for each in made] if "logprobs" not in sig.output_fields else []
     asked = {**call["lm"], **call["config"]}.get("logprobs")
     return [*map(plain, made), *(plain_logprobs(each) for each in known if asked)]
-
-
-def _streamed(ask: Callable[[], Any]) -> Any:
-    """The call as `dspy.streamify` makes it, on a thread of anyio's; whoever would read the stream takes it all."""
-
-    async def run() -> Any:
-        with dspy.context(send_stream=_Taken(), stream_listeners=[]):
-            return await anyio.to_thread.run_sync(ask)
-
-    return asyncio.run(run())
-
-
-class _Taken:
-    async def send(self, chunk: Any) -> None:
-        """Take it."""
 
 
 class Endpoint:
@@ -160,7 +143,7 @@ class Endpoint:
     def _answer(self, request: Any) -> Any:
         reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
         self.bodies.append(bytes(request.body))
-        status, body = (stream_of if self._streams else reply_of)(_counted(reply), self._is_anthropic)
+        status, body = (stream_of if self._streams else reply_of)(without_usage(reply), self._is_anthropic)
         return TransportResponse(
             status=status,
             reason="",
@@ -169,11 +152,6 @@ class Endpoint:
             chunks=iter([body]),
             release=lambda _consumed: None,
         )
-
-
-def _counted(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """The reply with sound counters of tokens: DSPy fails over odd ones, which DSPex leaves out."""
-    return {name: value for name, value in reply.items() if name != "usage"}
 
 
 # --- what DSPex asks of inputs, on either route -------------------------------------------------------------------
