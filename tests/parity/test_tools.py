@@ -253,7 +253,7 @@ def sup() -> Iterator[dspex.Supervisor]:
 @pytest.mark.parity
 def test_both_routes_of_this_library_send_and_read_the_same(sup: dspex.Supervisor) -> None:
     """parity: tools, calls and conversations cross to a worker and give there what they give here."""
-    made = cases(SEED + 1, 150)
+    made = cases(SEED + 1, CASES // 2)
     found: list[list[Any]] = []
     for route in ("native", "python"):
         with FakeLM(Played(made)) as server:
@@ -266,9 +266,9 @@ def test_both_routes_of_this_library_send_and_read_the_same(sup: dspex.Superviso
 def _through(sup: dspex.Supervisor, server: FakeLM, case: dict[str, Any], route: str) -> Any:
     lm = LM(case["model"], api_base=server.api_base, api_key=server.api_key, cache=False, retries=0)
     try:
-        out = dspex.predict(
+        program = dspex.predictor(
+            "predict",
             case["signature"],
-            values(case["inputs"], native_types),
             lm=lm,
             adapter=case["adapter"],
             demos=values(case["demos"], native_types),
@@ -277,6 +277,11 @@ def _through(sup: dspex.Supervisor, server: FakeLM, case: dict[str, Any], route:
             supervisor=sup,
             use_native_function_calling=case["native"],
         )
+        inputs = values(case["inputs"], native_types)
+        if case["streamed"]:
+            *_, out = program.stream(**inputs)
+        else:
+            out = program(**inputs)
         assert out.route == ("native" if route == "native" else "python:dspy/0")
         return ("outputs", sorted(plain(out.to_dict())))
     except DspexError as error:

@@ -11,7 +11,7 @@ from .answer import Answer, Details, arguments_of, count, counters, no_answer, r
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
 from .error_envelopes import complaint_in, fault_in, fault_of
-from .json_body import as_object, decode, encode
+from .json_body import as_object, decode
 from .openai_request import body as body
 from .stream_reader import StreamReader
 
@@ -94,7 +94,7 @@ def repaired(lm: LM, body: bytes) -> bytes:
     odd = [f for f in functions if isinstance(f, dict) and not isinstance(f.get("arguments"), str | dict | None)]
     for function in odd:
         function["arguments"] = json.dumps(function["arguments"])
-    return encode(data) if odd else body
+    return json.dumps(data).encode() if odd else body  # ASCII: a reply may hold half a surrogate pair
 
 
 def reader(lm: LM) -> StreamReader:

@@ -54,8 +54,11 @@ class Calls:
 
     def call(self, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
         """One `Predict` with the model's answers, enough of them for a second question in json."""
+        return self.call_of(self.random.choice(MODELS), outputs, adapter)
+
+    def call_of(self, model: str, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
+        """One `Predict` with this model."""
         lm = self._options(0.25, n=True)
-        model = self.random.choice(MODELS)
         is_anthropic = model.startswith("anthropic/")
         asked = (adapter, adapter, "json", "json")
         replies = [self._reply(outputs, each, is_anthropic) for each in asked]
