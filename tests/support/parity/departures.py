@@ -23,8 +23,10 @@ def departure(call: Mapping[str, Any], ours: Side, theirs: Side) -> str | None:
     if not count or list(map(without_heat, ours["bodies"])) != list(map(without_heat, theirs["bodies"][:count])):
         return None
     last = call["replies"][min(count, len(call["replies"])) - 1]
+    if last.get("broken") and (made, _class(theirs["outcome"])) == ("LMServerError", "LMStreamAssemblyError"):
+        return "a stream that ended before an answer began"
     found = _by_reply(last, made, bool(call.get("streamed")))
-    return found if found and made != _class(theirs["outcome"]) else None
+    return found if found and (made, count) != (_class(theirs["outcome"]), len(theirs["bodies"])) else None
 
 
 def _by_reply(last: Mapping[str, Any], made: str, is_stream: bool) -> str | None:

@@ -132,7 +132,7 @@ def outcome(make: Callable[[], Any]) -> Outcome:
 
 def failed(error: BaseException) -> Outcome:
     """An error as it is compared: by its class; the message is for whoever reads a difference."""
-    return ("error", type(error).__name__, str(error)[:300])
+    return ("error", type(error).__name__, str(error)[:3000])
 
 
 def is_error(found: Outcome) -> bool:
