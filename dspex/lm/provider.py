@@ -7,7 +7,7 @@ from typing import Literal
 
 from .clouds.cloud_host import CloudHost
 
-DialectName = Literal["openai", "anthropic", "gemini"]
+DialectName = Literal["openai", "responses", "anthropic", "gemini"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity

@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
-from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions
+from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions, concealed
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
+from .model_types import model_type_of, provider_for
 from .record_checks import (
     claim,
     frozen,
@@ -39,6 +40,7 @@ from .sent_options import (
     require_sendable,
     unknown_option,
 )
+from .strict_schemas import with_plain_format
 
 EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
@@ -101,22 +103,28 @@ class LM(LMFacts):
         **further: Unpack[FurtherOptions],
     ) -> None:
         put = self._put
-        is_direct = further.get("direct", False) is True
+        given = concealed(further)
+        del further
+        is_direct = given.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
-        key, source = key_for(provider, api_key, has_identity=not is_direct and any(map(further.get, SECRET_OPTIONS)))
+        model_type = model_type_of(given.pop("model_type", None))
+        provider = provider if is_direct else provider_for(provider, model_type, model)
+        put("model_type", model_type)
+        key, source = key_for(provider, api_key, has_identity=not is_direct and any(map(given.get, SECRET_OPTIONS)))
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame
-        options, others = _sorted_out(further, is_direct=is_direct)
+        options, others = _sorted_out(given, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
         cloud = {name: options.pop(name) for name in [*options] if name in CLOUD_OPTIONS}
+        options = dict(with_plain_format(options))
         require_kinds(options)
         put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
         base = options.pop("api_base", None) if api_base is None else api_base
         put("model", model)
         put("provider", provider)
         put("name", name)
-        account = None if is_direct else cloud_account_for(model, provider, name, cloud, base, self.api_key)
+        account = None if is_direct else cloud_account_for(model, provider, name, cloud, base, self)
         del cloud
         put("account", account)
         url, query = (account.base_url, account.query) if account is not None else base_url_for(provider, base)
@@ -125,8 +133,8 @@ class LM(LMFacts):
         put("temperature", temperature)
         put("max_tokens", EMBEDDED_MAX_TOKENS if max_tokens is None and provider.prefix == "local" else max_tokens)
         put("cache", switch("cache", cache))
-        given = options.pop("n", None)
-        put("n", 1 if given is None else whole("n", given, 1))
+        count = options.pop("n", None)
+        put("n", 1 if count is None else whole("n", count, 1))
         put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))

@@ -23,6 +23,7 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
         "ref": lm.ref,
         "model": f"hosted_vllm/{lm.name}" if lm.provider.prefix == "local" else lm.provider.dspys_name(lm.name),
         "named": lm.model,
+        "model_type": lm.model_type,
         "provider": lm.provider.id,
         "dialect": lm.provider.dialect,
         "api_base": lm.worker_base,

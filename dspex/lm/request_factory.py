@@ -13,11 +13,12 @@ from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFe
 from .cache import key_of
 from .call_options import CallPlan
 from .clouds.cloud_urls import with_query, without_key
-from .dialects import anthropic, embeddings, gemini, openai
+from .dialects import anthropic, embeddings, gemini, openai, responses
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
 from .dialects.lm15_dialect import Lm15Dialect, streamed
 from .dialects.lm15_dialect import with_renamed as renamed
+from .dialects.media_blocks import blocks_of, with_blocks
 from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
@@ -47,7 +48,7 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
 _BY_LM15: dict[str, Dialect] = {name: Lm15Dialect(dialect) for name, dialect in _DIALECTS.items()}
 _EMBEDDINGS: Dialect = embeddings
 
@@ -99,6 +100,7 @@ class RequestFactory:
 
         Raises:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
+            LMUnsupportedFeatureError: it holds sound or a file that cannot be sent there.
         """
         url = str(given["url"])
         dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
@@ -108,6 +110,8 @@ class RequestFactory:
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
+        if media := given.get("media"):
+            made_whole = with_blocks(made_whole, blocks_of(lm, media))
         if dialect is not _EMBEDDINGS:
             made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         made_whole = renamed(lm, made_whole)

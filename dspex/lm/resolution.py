@@ -13,6 +13,7 @@ from .providers import PROVIDERS, reached_by_dspy
 
 if TYPE_CHECKING:
     from .clouds.cloud_account import CloudAccount
+    from .secret_settings import HoldsSecrets
 
 
 def provider_of(model: str, *, is_direct: bool = False) -> tuple[Provider, str]:
@@ -82,7 +83,7 @@ def base_url_for(provider: Provider, given: str | None) -> tuple[str, str]:
 
 
 def cloud_account_for(
-    model: str, provider: Provider, name: str, given: Mapping[str, Any], api_base: str | None, key: str | None
+    model: str, provider: Provider, name: str, given: Mapping[str, Any], api_base: str | None, secrets: HoldsSecrets
 ) -> CloudAccount | None:
     """Return the account at the provider's cloud; None where the provider is no cloud.
 
@@ -97,7 +98,7 @@ def cloud_account_for(
     require_cloud_options(model, provider.host, options)
     if provider.host is None:
         return None
-    return account_of(provider.host, name, options, api_base=api_base, api_key=key)
+    return account_of(provider.host, name, options, api_base=api_base, has_key=secrets.api_key is not None)
 
 
 def proxy_for(given: str | None) -> str | None:

@@ -28,10 +28,13 @@ class AwsIdentity:
         with self._lock:
             if self._made is None:
                 self._made = self._credentials()
+            frozen, fault = None, ""
             try:
                 frozen = self._made.get_frozen_credentials()
             except Exception as error:  # botocore's, whose texts may quote what they were answered
-                raise LMAuthError(f"AWS gave no keys ({type(error).__name__}).") from None
+                fault = type(error).__name__
+        if frozen is None:
+            raise LMAuthError(f"AWS gave no keys ({fault or 'none'}).")
         return AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
 
     def _credentials(self) -> Any:

@@ -14,7 +14,7 @@ from ...errors import LMConfigurationError, LMUnsupportedFeatureError, SettingsE
 from ..http.endpoint import target_of
 from .aws_identity import AwsIdentity
 from .cloud_host import AZURE, CloudHost
-from .cloud_options import OF_CLOUD, SECRET_OPTIONS
+from .cloud_options import OF_CLOUD, SECRET_OPTIONS, SecretText
 from .cloud_urls import azure_deployment, base_url, require_labels
 from .google_tokens import credentials_info, google_signer
 from .signer import AwsSigner, Signer, TokenSigner, is_jwt
@@ -62,14 +62,14 @@ def require_cloud_options(model: str, host: CloudHost | None, options: Mapping[s
 
 
 def account_of(
-    host: CloudHost, name: str, given: Mapping[str, Any], *, api_base: str | None, api_key: str | None
+    host: CloudHost, name: str, given: Mapping[str, Any], *, api_base: str | None, has_key: bool
 ) -> CloudAccount:
     """Return the account for a model called `name`; `given` are options of LM(), of which none is None.
 
     Raises:
         LMConfigurationError, SettingsError: a setting that is missing, or credentials that are none.
     """
-    options = {**_in_environment(host, given, has_key=api_key is not None), **given}
+    options = {**_in_environment(host, given, has_key=has_key), **given}
     endpoint = _endpoint(host, api_base)
     settings = dict(_settings(host, options, has_endpoint=endpoint is not None))
     require_labels(settings, {setting.name: setting.option for setting in host.settings})
@@ -82,7 +82,7 @@ def account_of(
         endpoint,
         tuple((header, settings[setting]) for header, setting in host.headers),
         options,
-        _SIGNERS[host.cloud](host, options, settings, api_key),
+        _SIGNERS[host.cloud](host, options, settings, has_key),
         tuple(_secrets(options)),
     )
 
@@ -109,7 +109,7 @@ def _in_environment(host: CloudHost, given: Mapping[str, Any], *, has_key: bool)
 def _take(found: dict[str, str], option: str, names: tuple[str, ...]) -> None:
     value = next((os.environ[name].strip() for name in names if os.environ.get(name, "").strip()), None)
     if value is not None:
-        found[option] = value
+        found[option] = SecretText(value) if option in SECRET_OPTIONS else value
 
 
 def _endpoint(host: CloudHost, api_base: str | None) -> str | None:
@@ -169,7 +169,7 @@ def _deployment(
     return azure_deployment(endpoint, name, version) if endpoint is not None and is_litellms else None
 
 
-def _azure_signer(_: CloudHost, options: Mapping[str, Any], __: Mapping[str, str], ___: str | None) -> Signer | None:
+def _azure_signer(_: CloudHost, options: Mapping[str, Any], __: Mapping[str, str], ___: bool) -> Signer | None:
     if (provider := options.get("azure_ad_token_provider")) is not None:
         return TokenSigner(provider)
     token = options.get("azure_ad_token")
@@ -177,24 +177,22 @@ def _azure_signer(_: CloudHost, options: Mapping[str, Any], __: Mapping[str, str
 
 
 def _aws_signer(
-    host: CloudHost, options: Mapping[str, Any], settings: Mapping[str, str], api_key: str | None
+    host: CloudHost, options: Mapping[str, Any], settings: Mapping[str, str], has_key: bool
 ) -> Signer | None:
     names = ("aws_access_key_id", "aws_secret_access_key")
     found = [options[name] for name in names if name in options]
     if len(found) == 1:
         raise LMConfigurationError(f"AWS keys come in pairs: give both {names[0]} and {names[1]}.")
     profile = options.get("aws_profile_name")
-    if not found and profile is None and api_key is not None:
+    if not found and profile is None and has_key:
         return None
     known = AwsKeys(found[0], found[1], options.get("aws_session_token")) if found else None
     return AwsSigner(settings["region"], host.service, known, AwsIdentity(profile).keys)
 
 
-def _google_signer(
-    host: CloudHost, options: Mapping[str, Any], _: Mapping[str, str], api_key: str | None
-) -> Signer | None:
+def _google_signer(host: CloudHost, options: Mapping[str, Any], _: Mapping[str, str], has_key: bool) -> Signer | None:
     given = options.get("vertex_credentials")
-    if not host.settings or (given is None and api_key is not None):  # without a project it is a key that pays
+    if not host.settings or (given is None and has_key):  # without a project it is a key that pays
         return None
     return google_signer(None if given is None else credentials_info(given))
 
@@ -210,7 +208,7 @@ def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 _CALLED = {"azure": "Azure", "aws": "AWS (Bedrock)", "google": "Google's Vertex AI"}
-_SIGNERS: Mapping[str, Callable[[CloudHost, Mapping[str, Any], Mapping[str, str], str | None], Signer | None]] = {
+_SIGNERS: Mapping[str, Callable[[CloudHost, Mapping[str, Any], Mapping[str, str], bool], Signer | None]] = {
     "azure": _azure_signer,
     "aws": _aws_signer,
     "google": _google_signer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
@@ -37,6 +38,26 @@ class GoogleOptions(TypedDict, total=False):
 
 class CloudOptions(AzureOptions, AwsOptions, GoogleOptions, total=False):
     """What some clouds take."""
+
+
+class SecretText(str):
+    """A text that holds a secret. Its repr does not: reporters of errors show the variables of each frame."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def concealed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with their secrets as texts that no report shows; content of a file as its JSON."""
+    found = dict(options)
+    for name in SECRET_OPTIONS & found.keys():
+        value = found[name]
+        if isinstance(value, Mapping):
+            value = json.dumps(dict(value))
+        found[name] = SecretText(value) if isinstance(value, str) else value
+    return found
 
 
 OF_CLOUD: Mapping[str, frozenset[str]] = {

@@ -9,7 +9,7 @@ import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,23 +30,24 @@ def credentials_info(given: Any) -> dict[str, Any]:
     Raises:
         SettingsError: they are none; or google-auth, which reads them, is not installed.
     """
-    try:
-        info = _read(given)
-    except (OSError, ValueError) as error:
+    info, fault = _tried(lambda: _read(given))
+    if not fault and not (isinstance(info, dict) and isinstance(info.get("type"), str)):
+        fault = "no type, such as 'service_account'"
+    if fault:  # raised here: the error's frames would hold what was read
+        del info
         raise SettingsError(
-            f"vertex_credentials must be a credentials file of Google's, its content or a mapping: "
-            f"{type(error).__name__}.",
+            f"vertex_credentials must be a credentials file of Google's, its content or a mapping: {fault}.",
             key="vertex_credentials",
-        ) from None
-    if not isinstance(info, dict) or not isinstance(info.get("type"), str):
-        raise SettingsError("vertex_credentials hold no type, such as 'service_account'.", key="vertex_credentials")
+        )
     if not has_google_auth():
+        del info
         raise SettingsError(
             f"vertex_credentials need google-auth, which is not installed ({INSTALL}); an access token can be given as "
             f"api_key= instead.",
             key="vertex_credentials",
         )
-    return info
+    found: dict[str, Any] = info
+    return found
 
 
 def google_signer(info: Mapping[str, Any] | None) -> TokenSigner:
@@ -78,10 +79,9 @@ class _HeldCredentials:
         if self._made is None:
             self._made = self._credentials()
         if not self._made.valid:
-            try:
-                self._made.refresh(_ask)
-            except Exception as error:  # google-auth's, whose texts quote what they were answered
-                raise LMAuthError(f"Google's identity service gave no access token ({type(error).__name__}).") from None
+            _, fault = _tried(lambda: self._made.refresh(_ask))
+            if fault:  # google-auth's own errors quote what they were answered
+                raise LMAuthError(f"Google's identity service gave no access token ({fault}).")
         return str(self._made.token)
 
     def _credentials(self) -> Any:
@@ -90,15 +90,24 @@ class _HeldCredentials:
                 f"No credentials for Google's cloud: give an access token as api_key=, or install google-auth "
                 f"({INSTALL}) and give vertex_credentials=."
             )
-        try:
-            if self._info is None:
-                return _module("google.auth").default(scopes=[SCOPE], request=_ask)[0]
-            return _of_file(dict(self._info))
-        except Exception as error:  # DefaultCredentialsError, ValueError of a key that is none
+        made, fault = _tried(lambda: _of_machine() if self._info is None else _of_file(dict(self._info)))
+        if fault:  # DefaultCredentialsError, ValueError of a key that is none
             raise LMNotConfiguredError(
-                f"No credentials for Google's cloud ({type(error).__name__}): give vertex_credentials=, or an access "
-                f"token as api_key=."
-            ) from None
+                f"No credentials for Google's cloud ({fault}): give vertex_credentials=, or a token as api_key=."
+            )
+        return made
+
+
+def _tried(function: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what the function returns, and how it failed, if it did; nothing of an error is kept but its name."""
+    try:
+        return function(), ""
+    except Exception as error:  # of other libraries, and of files
+        return None, type(error).__name__
+
+
+def _of_machine() -> Any:
+    return _module("google.auth").default(scopes=[SCOPE], request=_ask)[0]
 
 
 def _of_file(info: dict[str, Any]) -> Any:

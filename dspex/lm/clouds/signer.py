@@ -108,12 +108,15 @@ class TokenSigner:
         return SignedWith([("authorization", f"Bearer {token}")], (token,))
 
     def _token_now(self) -> str:
+        token, fault = None, ""
         try:
             token = self._token()
         except (LMAuthError, LMNotConfiguredError):
             raise
-        except Exception as error:  # any, of a function that is not ours; its text may hold what it was given
-            raise LMAuthError(f"No access token: {type(error).__name__} in what provides it.") from None
+        except Exception as error:  # any, of a function that is not ours
+            fault = type(error).__name__
+        if fault:  # raised here: the error's text and frames may hold what it was given
+            raise LMAuthError(f"No access token: {fault} in what provides it.")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise LMAuthError("What provides the access token returned none.")
         return token

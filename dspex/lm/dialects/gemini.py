@@ -137,7 +137,7 @@ def _call(lm: LM, part: Mapping[str, Any], index: int) -> dict[str, Any]:
     if not called.get("name"):
         raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
     arguments = arguments_of(called.get("args"))
-    return tool_call(str(called.get("id") or f"tool_call_{index}"), str(called["name"]), arguments)
+    return tool_call(lm, str(called.get("id") or f"tool_call_{index}"), str(called["name"]), arguments)
 
 
 def _finish_of(candidates: Sequence[Mapping[str, Any]]) -> str:
