@@ -110,10 +110,23 @@ def require_sendable(provider: Provider, model: str, options: Mapping[str, Any],
                 model=model,
                 provider=provider.id,
             )
+    for tool in options.get("tools") or ():
+        if isinstance(tool, Mapping) and "cache_control" in {*tool, *(tool.get("function") or ())}:
+            raise LMUnsupportedFeatureError(
+                f"A tool's cache_control cannot be sent; {MARKS}=[{{'location': 'tool_config'}}] marks the last tool.",
+                model=model,
+                provider=provider.id,
+            )
     if not are_points(options.get(MARKS)):
         raise LMConfigurationError(f"{MARKS} holds what names no message.", model=model, provider=provider.id)
-    if options.get(MARKS) and any(point.get("location", "message") != "message" for point in options[MARKS]):
-        raise LMUnsupportedFeatureError(f"{MARKS} takes points whose location is 'message'.", model=model)
+    places = {point.get("location") or "message" for point in options.get(MARKS) or ()}
+    if odd := sorted(places - ({"message", "tool_config"} if provider.dialect == "anthropic" else {"message"})):
+        raise LMUnsupportedFeatureError(
+            f"{MARKS} has a point whose location is {odd[0]!r}, and {provider.prefix} takes marks on messages"
+            f"{' and tools' if provider.dialect == 'anthropic' else ''} only.",
+            model=model,
+            provider=provider.id,
+        )
 
 
 def require_consistent(provider: Provider, model: str, options: Mapping[str, Any]) -> None:

@@ -90,8 +90,10 @@ def test_what_would_be_lost_or_cannot_be_read_is_refused_unsent(
     file = block.get("file")
     if file is not None and not file:
         pytest.skip("dspex.File refuses it itself")
-    value: Any = dspex.File(**file) if file is not None else dspex.Audio(
-        data=block["input_audio"]["data"], audio_format=block["input_audio"]["format"]
+    value: Any = (
+        dspex.File(**file)
+        if file is not None
+        else dspex.Audio(data=block["input_audio"]["data"], audio_format=block["input_audio"]["format"])
     )
     for route in ("native", "python"):
         with FakeLM("fine", model=model) as lm:

@@ -48,6 +48,7 @@ from .lm_transport import (
     current_lm_call,
     lm_call,
 )
+from .stream_ends import with_begun_usage
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
@@ -292,7 +293,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
             accumulator.push(event)
             _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
@@ -315,7 +316,7 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
                 accumulator.push(event)
                 _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 def _show(event: Any, viewer: Viewer) -> None:
