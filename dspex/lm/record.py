@@ -35,6 +35,7 @@ from .secret_settings import HoldsSecrets
 from .sent_options import (
     EXTRA,
     require_consistent,
+    require_direct,
     require_sendable,
     unknown_option,
 )
@@ -212,7 +213,9 @@ class LM(LMFacts):
                     model=self.model,
                     provider=self.provider.prefix,
                 )
-        if not self.direct:
+        if self.direct:
+            require_direct(self.provider, self.model, self.settings())
+        else:
             require_sendable(self.provider, self.model, self.options(), "LM()")
             require_consistent(self.provider, self.model, self.options())
 

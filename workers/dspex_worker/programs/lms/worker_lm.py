@@ -134,6 +134,8 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
         "num_retries": int(record.get("retries") or 3),
     }
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    if record.get("dialect") == "anthropic":  # LiteLLM would send it as a member of that name
+        own |= own.pop("extra_body", None) or {}
     provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
     lm.kwargs |= {} if provider is None else {"provider": provider}
