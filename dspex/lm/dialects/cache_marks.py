@@ -17,7 +17,7 @@ _EPHEMERAL = {"type": "ephemeral"}
 
 def marked(body: dict[str, Any], points: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the body with the marks that the points ask for."""
-    points, tools = list(points), body.get("tools")
+    points, tools = list(points), body.get("tools") or []
     of_tools = [point for point in points if point.get("location") == "tool_config"] if tools else []
     if of_tools:
         control = of_tools[-1].get("control") or _EPHEMERAL

@@ -24,10 +24,9 @@ def install() -> None:
 def with_begun_usage(response: Response) -> Response:
     """Return a streamed answer, with what its stream said of the prompt where its end says nothing of that."""
     asked = current_lm_call()
-    used = response.usage
-    if asked is None or not asked.begun_usage or used is None or used.input_tokens is not None:
+    if asked is None or not asked.begun_usage or response.usage.input_tokens is not None:
         return response
-    return replace(response, usage=replace(used, **asked.begun_usage))
+    return replace(response, usage=replace(response.usage, **asked.begun_usage))
 
 
 def _reading(read: Any) -> Any:
