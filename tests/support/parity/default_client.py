@@ -1,7 +1,8 @@
 """What DSPy's default client does with sound and files, which lm15 alone refuses: LiteLLM's words, with lm15's bytes.
 
 `sent` puts a text in the place of each block, since lm15 has none for it; `filled` puts the block into the body. What
-would be left out (sound for Anthropic, both for DeepSeek and Ollama) or cannot be read is refused, as `docs/internals/parity.md` says.
+would be left out (sound for Anthropic, both for DeepSeek and Ollama) or cannot be read is refused, as
+`docs/internals/parity.md` says.
 """
 
 from __future__ import annotations
