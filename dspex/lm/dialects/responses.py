@@ -172,7 +172,7 @@ def _call(lm: LM, item: Mapping[str, Any], at: int) -> dict[str, Any]:
     if not item.get("name"):
         raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
     id = str(item.get("call_id") or item.get("id") or f"call_{at}")
-    return tool_call(id, str(item["name"]), arguments_of(item.get("arguments")))
+    return tool_call(lm, id, str(item["name"]), arguments_of(item.get("arguments")))
 
 
 def _thought(item: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from dspy.utils.exceptions import LMConfigurationError
 
 from ...failure import Failure
 from ..calls.call_context import USAGE, CallUsage
+from ..dspy_errors import unspeakable_refused
 from ..dspy_parts import (
     HAS_LM15,
     AsyncLM15Engine,
@@ -187,7 +188,7 @@ class WorkerLM(FallbackLM):
         )
         asked.members = members_in(self.record, {**self.kwargs, **options})
         options |= dict.fromkeys(asked.members)  # None: DSPy leaves them to whoever can say them
-        with counted(asked):
+        with counted(asked), unspeakable_refused(str(self.model)):
             yield
 
     def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:
