@@ -59,7 +59,7 @@ def _differences(case: Case, native: Any, dspy: Any) -> list[str]:
 
 
 def _spoilers(case: Case, native: Any) -> list[Any]:
-    """Ways to spoil this result, each in one place; not of streams, which may be asked for again where DSPy gives up."""
+    """Ways to spoil this result, each in one place; no stream's, which may be asked for again where DSPy gives up."""
     found: list[Any] = []
     if is_error(native["signature"]):
         return [lambda made: made.update(signature=("error", "InvalidInput", ""))]

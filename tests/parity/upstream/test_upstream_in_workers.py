@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import dspex
+from tests.support.parity import shapes
 from tests.support.parity.one_case import CLAUDE, KNOWN, UNKNOWN, call, case, field, in_worker, out, values
 from tests.support.parity.oracle import Oracle
 from tests.support.parity.public_side import public_messages
@@ -66,6 +67,7 @@ def path(name: str, **given: Any) -> dict[str, Any]:
     return case(f"{OWN}:{name}", **given) | {"form": "path"}
 
 
+ORDER, ITEM = shapes.Order(items=[]), shapes.Item(name="lamp")
 REASONED = "question -> reasoning: dspy.Reasoning, answer"
 DEMO = {
     "image": ("dspy", "Image", {"url": "https://pictures.example/demo.png"}),
@@ -132,7 +134,7 @@ CASES: dict[str, dict[str, Any]] = {
     ),
     "everything": path(
         "KitchenSink",
-        demos=[{**DEMO, "document": DOCUMENT}, {"question": "half", "verdict": "no"}],
+        demos=[{**DEMO, "document": DOCUMENT, "profile": ORDER, "answer": ITEM}, {"question": "half", "verdict": "no"}],
         inputs={"event": ("dspy", "Event", {"label": "launch"})}
         | {name: value for name, value in DEMO.items() if name not in SUNK}
         | {"history": ("dspy", "History", {"messages": [{"question": "1", "context": ["a", "b"], **SUNK}]})},

@@ -10,7 +10,6 @@ from dspy.experimental import Document
 
 from tests.support.parity.shapes import Item, Order
 
-
 PlainDocument = Document  # given as plain data by a host without DSPy
 
 
