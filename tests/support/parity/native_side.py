@@ -83,7 +83,9 @@ class Side:
         return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
-        compiled = compile_signature(sig, case["adapter"])
+        native = case.get("native_calls")
+        options = {} if native is None else {"use_native_function_calling": native}
+        compiled = compile_signature(sig, case["adapter"], **options)
         if compiled.unsupported:
             return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
