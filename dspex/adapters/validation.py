@@ -24,7 +24,7 @@ from .conformity import conforms
 from .injection import refuse_marked_input
 from .output_decoder import KnownClasses, UnreadableForm, plain_of, value_of
 from .parsing import UNREADABLE, ValueParser
-from .plain_data import is_plain, to_wire
+from .plain_data import holds_dspy_type, is_plain, to_wire
 from .rendering import render
 
 _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`; others have a form of their own
@@ -80,7 +80,7 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     for name, value in typed.items():
         if is_plain(value):
             made.plain[name] = value
-        elif checks[name].crosses_as_data and is_plain(data := to_wire(value, name)):
+        elif checks[name].crosses_as_data and not holds_dspy_type(value) and is_plain(data := to_wire(value, name)):
             made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}

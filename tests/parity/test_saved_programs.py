@@ -43,22 +43,22 @@ def test_what_dspy_saved_is_sent_as_dspy_sends_it(oracle: Oracle, tmp_path: Path
     """parity: Predict and ChainOfThought, Chat and JSON, with demos of every type, after DSPy's save and load."""
     report, served, adapters = Report(), 0, set()
     cases = _cases("saved", 160)
-    for case, theirs in zip(cases, oracle.ask(cases), strict=True):
+    for saved, theirs in zip(cases, oracle.ask(cases), strict=True):
         if is_error(theirs):
             continue  # DSPy cannot make the signature, or cannot write the demos (a set, for one)
         path = tmp_path / "program.json"
         path.write_text(theirs["document"], encoding="utf-8")
-        sig = Side().make(case)
-        if case["module"] == "chain_of_thought" and "reasoning" in sig.input_fields:
+        sig = Side().make(saved)
+        if saved["module"] == "chain_of_thought" and "reasoning" in sig.input_fields:
             with pytest.raises(SignatureError, match="adds the output"):  # DSPy makes an output of the input
                 predictor("chain_of_thought", sig)
             continue
-        loaded = load(path, program=predictor(case["module"], sig)).program
+        loaded = load(path, program=predictor(saved["module"], sig)).program
         served += 1
-        adapters.add((case["module"], case["adapter"]))
-        ours = [Side().call(sig, case, call, loaded.served) for call in case["calls"]]
+        adapters.add((saved["module"], saved["adapter"]))
+        ours = [Side().call(sig, saved, each, loaded.served) for each in saved["calls"]]
         parts = {"signature": (), "messages": (), "format": (), "parsed": []}
-        report.add({**case, "answers": []}, {**parts, "calls": ours}, {**parts, "calls": theirs["calls"]})
+        report.add({**saved, "answers": []}, {**parts, "calls": ours}, {**parts, "calls": theirs["calls"]})
     assert not report.differences, report.differences[:2]
     assert served > 50 and len(adapters) == 4 and report.comparisons["request bodies"] > 40
 
