@@ -10,39 +10,51 @@ import re
 
 from ...errors import LMUnexpectedError
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_STATUS_LINE = re.compile(r"HTTP/1\.[01] [1-9][0-9]{2}(?: |\r|\Z)")
-_ODD_LINE = re.compile(rf"\r\n(?!{_TOKEN}:)")  # no name, a space before its colon, a line that is folded
-_PLAIN = bytes(code for code in range(256) if code in (9, 10, 13) or (code >= 32 and code != 127))
-_LENGTH = "\r\ncontent-length:"
-_CODING = "\r\ntransfer-encoding:"
+_TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
+_HEADERS = rf"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:{_TEXT})*+"
+_HEAD = re.compile(rf"HTTP/1\.[01] [1-9][0-9]{{2}}(?: {_TEXT})?{_HEADERS}\Z")
+_STATUS_LINE = re.compile(r"HTTP/1\.[01] [1-9][0-9]{2}(?:[ \r]|\Z)")
+_TRAILERS = re.compile(rf"{_HEADERS}\Z")
+_DIGITS_MOST = 20
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
-def require_head(raw: bytes, text: str) -> None:
-    """Check the lines of a head (without the empty one); `text` is the same as text.
+def require_head(text: str) -> None:
+    """Check a head (without the empty line at its end): its status line, and that each other line is a header.
+
+    Not so are lines that are folded, have no name or a space before its colon, or hold a control character.
 
     Raises:
         LMUnexpectedError: it is not HTTP/1.
     """
+    if _HEAD.match(text) is not None:
+        return
     if _STATUS_LINE.match(text) is None:
         raise LMUnexpectedError("The endpoint answered something that is not HTTP/1.1.")
-    if not _are_lines(raw, text):
-        raise LMUnexpectedError("The response's headers hold a line that is no header, or a control character.")
+    raise LMUnexpectedError("The response's headers hold a line that is no header, or a control character.")
 
 
-def require_one_length(folded: str, coding: str, *, is_http_1_0: bool) -> None:
-    """Check that a head (in lower case) says once, and in one way, where its body ends.
+def require_chunked(coding: str, length: str | None, *, is_http_1_0: bool) -> None:
+    """Check the transfer encoding of a response, and that it says in no other way how long it is.
 
     Raises:
-        LMUnexpectedError: it says more.
+        LMUnexpectedError: it does, or has another encoding.
     """
-    lengths = folded.count(_LENGTH)
-    codings = folded.count(_CODING)
-    if lengths > 1 or codings > 1 or (lengths and codings):
-        raise LMUnexpectedError("The response says twice how long it is, or in two ways.")
-    if codings and (coding != "chunked" or is_http_1_0):
+    if coding.lower() != "chunked" or is_http_1_0:
         raise LMUnexpectedError(f"The response has a transfer encoding that was not asked for ({coding[:20]!r}).")
+    if length is not None:
+        raise LMUnexpectedError("The response says in two ways how long it is.")
+
+
+def body_length(value: str, most: int) -> int:
+    """Return the number that Content-Length says.
+
+    Raises:
+        LMUnexpectedError: it is none, or over the limit.
+    """
+    if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS_MOST or int(value) > most:
+        raise LMUnexpectedError(f"The response's length is not a number of up to {most:,} bytes.")
+    return int(value)
 
 
 def chunk_size(line: bytes) -> int:
@@ -63,12 +75,5 @@ def require_trailers(raw: bytes) -> None:
     Raises:
         LMUnexpectedError: they are no headers.
     """
-    if not _are_lines(raw, raw.decode("latin-1")):
+    if _TRAILERS.match(raw.decode("latin-1")) is None:
         raise LMUnexpectedError("The endpoint sent malformed trailers.")
-
-
-def _are_lines(raw: bytes, text: str) -> bool:
-    """Return whether all lines but the first are headers, and none holds what ends a line for some readers."""
-    breaks = text.count("\r\n")
-    is_plain = not raw.translate(None, _PLAIN) and text.count("\r") == breaks == text.count("\n")
-    return is_plain and _ODD_LINE.search(text) is None

@@ -5,54 +5,20 @@ Source: RFC 9112. Obsolete line folding is refused; trailers are read and droppe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import LMTransportError, LMUnexpectedError
 from .content_decoder import ContentDecoder, decoder_for
-from .head_rules import chunk_size, require_head, require_one_length, require_trailers
+from .head_rules import body_length, chunk_size, require_chunked, require_head, require_trailers
+from .response_head import Head as Head
+from .response_head import is_kept
+from .response_head import kept_for as kept_for
 
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
-KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
-_KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})")
-_KEEP_ALIVE_OVER = re.compile(r"\bmax\s*=\s*\"?0*\b(?!\d)")
 _CRLF = b"\r\n"
-_LENGTH = "\r\ncontent-length:"
 _BODYLESS = frozenset({204, 304})
-
-
-class Head:
-    """A response's status line and headers. `headers` is parsed when first asked for: most callers never do."""
-
-    __slots__ = ("folded", "raw", "status")
-
-    def __init__(self, raw: str, status: int) -> None:
-        self.raw = raw
-        self.status = status
-        self.folded = raw.lower()
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers in order; names in lower case, repeated names repeated."""
-        pairs = (line.partition(":") for line in self.raw.split("\r\n")[1:])
-        return tuple((name.lower(), value.strip()) for name, colon, value in pairs if colon and name.strip() == name)
-
-    def get(self, name: str, default: str = "") -> str:
-        """Return the first value of a header, by its lower-case name."""
-        at = self.folded.find(f"\r\n{name}:")
-        if at < 0:
-            return default
-        start = at + len(name) + 3
-        end = self.raw.find("\r\n", start)
-        return self.raw[start : end if end >= 0 else None].strip()
-
-    def without(self, name: str) -> Head:
-        """Return the head without its headers of a name in lower case."""
-        first, *lines = self.raw.split("\r\n")
-        kept = [line for line in lines if line.partition(":")[0].lower() != name]
-        return Head("\r\n".join((first, *kept)), self.status)
 
 
 @dataclass(slots=True)
@@ -162,30 +128,30 @@ class ResponseParser:
 
     def _begin(self, raw: bytes) -> None:
         text = raw.decode("latin-1")
-        require_head(raw, text)
+        require_head(text)
         status = int(text[9:12])
         if status < 200:  # an interim response: the real one follows
             if status == 101:
                 raise LMUnexpectedError("The endpoint changed to another protocol, which was not asked for.")
             return
         self.head = head = Head(text, status)
-        connection, coding = head.get("connection"), head.get("transfer-encoding")
-        self.reusable = _is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
-        require_one_length(head.folded, coding.lower(), is_http_1_0=text[7] == "0")
+        connection, length = head.get("connection"), head.sole("content-length")
+        self.reusable = is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
+        is_encoded = "-encoding:" in head.folded
+        coding = head.sole("transfer-encoding") if is_encoded else None
+        if coding is not None:
+            require_chunked(coding, length, is_http_1_0=text[7] == "0")
         if status in _BODYLESS:
             self.complete = True
-        elif coding:
+        elif coding is not None:
             self._chunked = True
-        elif _LENGTH in head.folded:
-            length = head.get("content-length")
-            if not (length.isascii() and length.isdecimal()) or int(length) > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's length is not a number of up to {BODY_LIMIT:,} bytes.")
-            self._left = int(length)
+        elif length is not None:
+            self._left = body_length(length, BODY_LIMIT)
             self.complete = self._left == 0
         else:
             self._left = -1
             self.reusable = False
-        if "\r\ncontent-encoding:" in head.folded:
+        if is_encoded and "\r\ncontent-encoding:" in head.folded:
             self._decode(head)
 
     def _decode(self, head: Head) -> None:
@@ -263,22 +229,3 @@ class ResponseParser:
                 self.chunks.append(data)
             else:
                 self.chunks += self._decoder.feed(data)
-
-
-def kept_for(head: Head, most: float) -> float:
-    """Return the seconds that the peer keeps the connection, by its Keep-Alive header; `most` where it has none."""
-    value = head.get("keep-alive").lower()
-    if not value:
-        return most
-    if _KEEP_ALIVE_OVER.search(value):
-        return 0.0
-    found = _KEEP_ALIVE.search(value)
-    if found is None:
-        return most
-    seconds = float(found[1])
-    return min(most, max(seconds - KEEP_ALIVE_MARGIN_S, seconds / 2))
-
-
-def _is_kept(connection: str, minor: str) -> bool:
-    """Return whether the connection may be used again, by its Connection header and HTTP/1's minor version."""
-    return "close" not in connection and (minor == "1" or "keep-alive" in connection)
