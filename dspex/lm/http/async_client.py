@@ -35,8 +35,6 @@ from .endpoint_places import Place
 from .http_message import Reply, whole_request
 from .http_stream import HttpStream
 
-_BUFFER = 64 * 1024  # bytes read at a time
-
 
 class AsyncHttp:
     """Sends requests from any number of event loops; keeps idle connections per loop and address."""
@@ -200,7 +198,7 @@ async def _connected(pool: _LoopPool, target: Endpoint, place: Place, deadline: 
         while True:
             left = min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic()))
             try:
-                connection = await connect(target, left, pool.buffer)
+                connection = await connect(target, left)
             except LMLocalLimitError:
                 pool.connections.close()
                 if time.monotonic() + LIMIT_PAUSE_S >= patience_end:
@@ -281,7 +279,6 @@ class _LoopPool:
 
     def __init__(self) -> None:
         self.connections = ConnectionPool[AsyncConnection](most=IDLE_MOST * 4)
-        self.buffer = memoryview(bytearray(_BUFFER))
         self.is_guarded = False
         self.guard = self._guard()
 

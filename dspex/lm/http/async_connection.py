@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
 
 
-class AsyncConnection(HttpConnection, asyncio.BufferedProtocol):
-    """One transport. `buffer` receives what arrives; a loop's connections share it, since each empties it at once."""
+class AsyncConnection(HttpConnection, asyncio.Protocol):
+    """One transport."""
 
-    def __init__(self, host: str, buffer: memoryview) -> None:
+    def __init__(self, host: str) -> None:
         super().__init__(host)
-        self._buffer = buffer
         self.is_open = False
         self.raw: bytearray | None = None  # collects a proxy's answer to CONNECT instead of a response
         self._loop = asyncio.get_running_loop()
@@ -52,11 +51,7 @@ class AsyncConnection(HttpConnection, asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self.is_open = True
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(self._buffer[:nbytes])
+    def data_received(self, data: bytes) -> None:
         self.answered = True
         if self.raw is not None:
             self.raw += data
@@ -193,7 +188,7 @@ class AsyncConnection(HttpConnection, asyncio.BufferedProtocol):
             self._wake(None)
 
 
-async def connect(target: Endpoint, timeout: float, buffer: memoryview) -> AsyncConnection:
+async def connect(target: Endpoint, timeout: float) -> AsyncConnection:
     """Return a new connection, through the proxy's tunnel and TLS where the target has them.
 
     Raises:
@@ -204,7 +199,7 @@ async def connect(target: Endpoint, timeout: float, buffer: memoryview) -> Async
     name = target.name
     try:
         async with asyncio.timeout(timeout):
-            return await _secured(await _dialed(target), target, timeout, buffer)
+            return await _secured(await _dialed(target), target, timeout)
     except LMError:  # which is an OSError too
         raise
     except TimeoutError:
@@ -242,7 +237,7 @@ async def _dialed_local(path: str) -> socket.socket:
         await asyncio.sleep(BUSY_PAUSE_S)
 
 
-async def _secured(sock: socket.socket, target: Endpoint, timeout: float, buffer: memoryview) -> AsyncConnection:
+async def _secured(sock: socket.socket, target: Endpoint, timeout: float) -> AsyncConnection:
     """Return the connection over a socket, in the tunnel and the TLS that the target has."""
     loop = asyncio.get_running_loop()
     name, proxy = target.name, target.proxy
@@ -251,10 +246,10 @@ async def _secured(sock: socket.socket, target: Endpoint, timeout: float, buffer
     context = tls_context(target.tls) if at_once else None
     try:
         if sock.family == socket.AF_UNIX:
-            _, connection = await loop.create_unix_connection(lambda: AsyncConnection(name, buffer), sock=sock)
+            _, connection = await loop.create_unix_connection(lambda: AsyncConnection(name), sock=sock)
         else:
             _, connection = await loop.create_connection(
-                lambda: AsyncConnection(name, buffer), sock=sock, ssl=context, server_hostname=at_once
+                lambda: AsyncConnection(name), sock=sock, ssl=context, server_hostname=at_once
             )
     except BaseException as error:  # a task that is cancelled, too: nobody else closes it
         sock.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -13,6 +14,7 @@ from .tls_settings import USUAL_TLS, TlsSettings
 
 _UNIX = "http+unix"
 _SOCKET_PATH_MOST = 107  # bytes: what a sockaddr_un holds
+_USUAL = (None, USUAL_TLS, None, None)
 CREDENTIALS_WANTED = 407
 _PASSING = ("408", "425", "429")  # refusals of a proxy that another attempt may not meet
 
@@ -37,7 +39,10 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         own = (self.proxy, self.tls, self.destination, self.max_connections)
-        object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel, *own))
+        hidden = (self.tls.password, None if self.proxy is None else self.proxy.secrets)
+        # A text, whose hash is kept: pools are looked up twice for each request.
+        rest = "" if own == _USUAL else hashlib.sha256(repr((own, hidden)).encode()).hexdigest()
+        object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel, rest))
 
     @property
     def name(self) -> str:
