@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
-from .http.endpoint import target_of
+from .http.endpoint import canonical_base, target_of
 from .provider import Provider
 from .providers import PROVIDERS, reached_by_dspy
 
@@ -69,6 +69,7 @@ def base_url_for(provider: Provider, given: str | None) -> tuple[str, str]:
         return "", ""  # DSPy knows where it is
     if not isinstance(url, str):
         raise SettingsError(f"api_base must be a URL, not {url!r}.", key="api_base")
+    url = canonical_base(url)
     target_of(url, "")
     if "#" in url:
         raise LMConfigurationError("An LM's api_base must not hold a fragment (#).")
@@ -99,15 +100,6 @@ def cloud_account_for(
     if provider.host is None:
         return None
     return account_of(provider.host, name, options, api_base=api_base, has_key=secrets.api_key is not None)
-
-
-def proxy_for(given: str | None) -> str | None:
-    """Return the proxy's URL, "" for none, None for the environment's."""
-    if given is not None and not isinstance(given, str):
-        raise SettingsError('proxy must be a URL, "" for none, or None for the environment\'s.', key="proxy")
-    if given:
-        target_of("http://localhost", given)
-    return given
 
 
 def _spelled(prefix: str) -> bool:

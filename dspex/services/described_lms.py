@@ -171,7 +171,7 @@ def _without_hosts_key(model: str, base: str, known: NamedLMs, version: str | No
         if lm.provider.prefix == made.provider.prefix and lm.api_base == made.api_base:
             of_cloud: dict[str, Any] = {**(lm.account.options if lm.account is not None else {})}
             of_cloud |= {"api_version": version} if version is not None else {}
-            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, proxy=lm.proxy, **of_cloud)
+            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, **lm.connection(), **of_cloud)
     return made
 
 

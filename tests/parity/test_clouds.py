@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import os
@@ -388,3 +389,37 @@ def test_users_code_reaches_azures_deployments(endpoint: CloudEndpoint, monkeypa
     (asked,) = endpoint.taken()
     assert asked.path == "/openai/deployments/my-deployment/chat/completions?api-version=2024-06-01"
     assert asked.headers["api-key"] == KEY
+
+
+SOUND = base64.b64encode(b"RIFF-sound").decode()
+PDF = f"data:application/pdf;base64,{base64.b64encode(b'%PDF-1.7').decode()}"
+
+
+@pytest.mark.parametrize("model", ["gemini/g", "vertex-anthropic/claude-x", "azure/d", "zai/glm", "bedrock-chat/m"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("it: dspy.Image -> answer", dspex.Image(url=PIXEL)),
+        ("it: dspy.Image -> answer", dspex.Image(url="https://example.org/a.png")),
+        ("it: dspy.Audio -> answer", dspex.Audio(data=SOUND, audio_format="wav")),
+        ("it: dspy.File -> answer", dspex.File(file_data=PDF)),
+        ("it: dspy.File -> answer", dspex.File(file_data=PDF, filename="a.pdf")),
+    ],
+    ids=["image", "address", "sound", "file", "named file"],
+)
+def test_media_are_sent_alike_by_both_routes(
+    model: str, text: str, value: Any, endpoint: CloudEndpoint, sup: dspex.Supervisor
+) -> None:
+    """parity: the same bytes, or the same refusal."""
+    account = {"vertex_project": "p"} if "vertex" in model else {"aws_region_name": "r"} if "bedrock" in model else {}
+    lm = LM(model, api_base=endpoint.url, api_key=KEY, cache=False, retries=0, **account)
+    seen: list[Any] = []
+    for route in ("native", "python"):
+        try:
+            dspex.predict(text, {"it": value}, lm=lm, implementation=route, supervisor=sup)
+            seen.append(endpoint.taken()[0].body)
+        except errors.LMUnsupportedFeatureError as error:
+            seen.append(type(error))
+            assert endpoint.taken() == []
+    assert seen[0] == seen[1]
+    assert isinstance(seen[0], bytes) or "Audio" in text or "named" in text or "filename" in str(value)

@@ -21,6 +21,8 @@ from .answer import Answer
 from .cache_marks import marked
 from .dialect import Dialect, Message
 from .json_body import encode
+from .media_blocks import blocks_of, with_blocks
+from .media_stand_ins import with_stand_ins
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -73,10 +75,13 @@ class Lm15Dialect:
             options.pop(name, None)
         options.pop("extra_body", None)
         marks = options.pop(MARKS, None)
+        messages, media = with_stand_ins(lm.provider.dialect, messages)
         body = bytes(_written(lm, messages, options, stream=stream))
-        if not members and not marks and not lm.renames:
+        if not (members or marks or media or lm.renames):
             return body
         asked = with_renamed(lm, json.loads(body))
+        if media:
+            asked = with_blocks(asked, blocks_of(lm, media))
         for name in _NESTED:
             if members and isinstance(members.get(name), Mapping) and isinstance(asked.get(name), Mapping):
                 members[name] = {**asked[name], **members[name]}
