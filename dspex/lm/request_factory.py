@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .dialects import anthropic, embeddings, gemini, openai, responses
+from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
 from .dialects.media_blocks import blocks_of, with_blocks
@@ -44,7 +44,7 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 _EMBEDDINGS: Dialect = embeddings
 
 
@@ -147,8 +147,13 @@ class RequestFactory:
 
 
 def dialect_of(lm: LM) -> Dialect:
-    """Return the dialect's module."""
-    return _DIALECTS[lm.provider.dialect]
+    """Return the dialect's module; the Responses API's is loaded when it is first asked for."""
+    found = _DIALECTS.get(lm.provider.dialect)
+    if found is None:
+        from .dialects import responses
+
+        found = _DIALECTS["responses"] = responses
+    return found
 
 
 def reroute(request: Request, api_base: str, key: str) -> Request:
