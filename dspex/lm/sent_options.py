@@ -21,7 +21,9 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 HEADERS = frozenset({"headers", "extra_headers"})
 MARKS = "cache_control_injection_points"
 EXTRA = "extra_body"
-CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "timeout", "proxy"}) | HEADERS
+CONNECTION = HEADERS | frozenset(
+    "model api_key api_base base_url timeout proxy ssl_verify ssl_certificate max_connections verify cert".split()
+)
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
     model_list api_base base_url""".split()

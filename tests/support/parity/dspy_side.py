@@ -9,6 +9,7 @@ written here a second time, so that its refusals are expected, not excused.
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 import sys
@@ -54,6 +55,9 @@ class Side:
     def make(self, case: Case) -> Any:
         if case["kind"] == "signature":
             return dspy.Signature(case["text"], case["instructions"], custom_types=_custom())
+        if case["form"] == "path":
+            module, name = case["text"].split(":")
+            return getattr(importlib.import_module(module), name)
         if case["form"] == "text":
             # Without custom_types DSPy knows NoneType; with them it does not.
             custom = _custom() if case.get("custom", True) else None
@@ -221,7 +225,9 @@ def _custom() -> dict[str, Any]:
 
 
 def _adapter(case: Case) -> Any:
-    return dspy.ChatAdapter() if case["adapter"] == "chat" else dspy.JSONAdapter()
+    make = dspy.ChatAdapter if case["adapter"] == "chat" else dspy.JSONAdapter
+    native, options = case.get("native_calls"), case.get("adapter_options") or {}
+    return make(**options) if native is None else make(use_native_function_calling=native, **options)
 
 
 def _type(field: Mapping[str, Any]) -> Any:
