@@ -13,7 +13,7 @@ from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFe
 from .cache import key_of
 from .call_options import CallPlan
 from .clouds.cloud_urls import with_query, without_key
-from .dialects import anthropic, embeddings, gemini, openai, responses
+from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
 from .dialects.lm15_dialect import Lm15Dialect, streamed
@@ -48,8 +48,8 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
-_BY_LM15: dict[str, Dialect] = {name: Lm15Dialect(dialect) for name, dialect in _DIALECTS.items()}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_BY_LM15: dict[str, Dialect] = {}
 _EMBEDDINGS: Dialect = embeddings
 
 
@@ -154,8 +154,22 @@ class RequestFactory:
 
 
 def dialect_of(lm: LM) -> Dialect:
-    """Return the dialect of an LM's provider."""
-    return (_BY_LM15 if lm.provider.by_lm15 else _DIALECTS)[lm.provider.dialect]
+    """Return the dialect of an LM's provider; the rarer ones are loaded when they are first asked for."""
+    name = lm.provider.dialect
+    if lm.provider.by_lm15:
+        if name not in _BY_LM15:
+            _BY_LM15[name] = Lm15Dialect(_dialect(name))
+        return _BY_LM15[name]
+    return _dialect(name)
+
+
+def _dialect(name: str) -> Dialect:
+    found = _DIALECTS.get(name)
+    if found is None:
+        from .dialects import responses
+
+        found = _DIALECTS["responses"] = responses
+    return found
 
 
 def reroute(request: Request, api_base: str, key: str) -> Request:

@@ -14,7 +14,6 @@ from typing import Any
 from ..errors import LMConfigurationError
 from .clouds.cloud_options import CLOUD_OPTIONS
 from .dialects.cache_marks import marked
-from .dialects.responses_request import joined
 from .record import LM
 from .sent_options import DECIDING, MARKS, RESERVED, ROUTING, members_in
 
@@ -39,6 +38,8 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any], *, is_
         marks = given.get(MARKS) or marks
         added = _joined(lm, own, given, {} if is_bare else lm.options())
     if lm.provider.dialect == "responses":
+        from .dialects.responses_request import joined
+
         return joined(asked, added)
     for name in _NESTED:
         if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):

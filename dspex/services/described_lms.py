@@ -44,20 +44,28 @@ RETRIES_MOST = 20
 TIMEOUT_MOST = 24 * 3600.0  # seconds
 NO_KEY = "EMPTY"  # for an endpoint that the host does not know: servers without keys take any
 _MOST = {
-    **dict.fromkeys(("model", "provider", "model_type", "api_version"), MODEL_MOST),
+    **dict.fromkeys(("model", "provider", "model_type", "api_version", "of"), MODEL_MOST),
     "api_key": KEY_MOST,
     "api_base": URL_MOST,
 }
-_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "api_version", "model_type", "retries", "timeout"})
+_FIELDS = frozenset(
+    {"model", "provider", "api_key", "api_base", "api_version", "model_type", "of", "retries", "timeout"}
+)
 
 
 class DescribedLMs:
     """The LMs that the workers of one supervisor describe. `policy` is for pools that set none."""
 
-    def __init__(self, supervisor: Supervisor, record_of: Callable[[LM], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        record_of: Callable[[LM], dict[str, Any]],
+        lm_of: Callable[[str], LM | None] = lambda ref: None,
+    ) -> None:
         self.policy = "any"
         self._supervisor = supervisor
         self._record_of = record_of
+        self._lm_of = lm_of
         self._lock = threading.Lock()
         self._own: weakref.WeakKeyDictionary[Worker, OrderedDict[str, LM]] = weakref.WeakKeyDictionary()
 
@@ -74,6 +82,8 @@ class DescribedLMs:
         is_endpoint_given = asked.get("api_key") is not None or asked.get("api_base") is not None
         policy = self._supervisor.pool(request.pool.name).config.lms or self.policy
         found = None if is_endpoint_given else _configured(known, asked)
+        if found is None and not is_endpoint_given and (of_call := self._of_call(asked)) is not None:
+            return {"record": self._record_of(_within_limits(of_call, asked)), "is_shared": False}
         if found is None and policy != "any":
             raise _refused(asked, known, request.pool.name, is_endpoint_given=is_endpoint_given)
         if found is None:
@@ -85,6 +95,13 @@ class DescribedLMs:
     def of(self, worker: Worker) -> Mapping[str, LM]:
         """Return the worker's own LMs, by their refs."""
         return self._own.get(worker) or {}
+
+    def _of_call(self, asked: Mapping[str, Any]) -> LM | None:
+        """Return the connection of an LM that came with the call, for another of its endpoint's APIs."""
+        lm = self._lm_of(asked.get("of", ""))
+        if lm is None or lm.model != asked["model"]:
+            return None
+        return _connection_of(lm).replace(model_type=asked.get("model_type"))
 
     def _keep(self, worker: Worker, lm: LM) -> None:
         with self._lock:

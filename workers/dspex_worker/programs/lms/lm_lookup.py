@@ -115,8 +115,14 @@ class CallLMs:
                 return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}, "is_bare": True}
         return None
 
+    def _own_of(self, model: str) -> str | None:
+        """Return by which the parent knows the call's own LM of a model."""
+        return next((str(record["ref"]) for record in self._own if record.get("named") == model), None)
+
     def _described(self, lm: UserLM, clients: Mapping[str, Any]) -> Record:
         description = _description(lm, clients)
+        if (own := self._own_of(lm.model)) is not None and not description.keys() & {"api_key", "api_base"}:
+            description["of"] = own  # of whose endpoint another API is asked
         digest = json.dumps(description, sort_keys=True)
         record = self._asked.get(digest) or self._shared.get(digest)
         if record is not None:
