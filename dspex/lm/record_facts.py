@@ -24,6 +24,7 @@ class LMFacts(HoldsSecrets):
     """The settings of a language model: `record.LM` makes them."""
 
     model: str
+    model_type: str
     api_base: str
     temperature: float | None
     max_tokens: int | None
@@ -92,7 +93,7 @@ class LMFacts(HoldsSecrets):
     @property
     def is_temperature_fixed(self) -> bool:
         """Whether it refuses a temperature that others choose: OpenAI's reasoning families, and any that thinks."""
-        return self.is_reasoning_model or thinks(dict(self.config))
+        return self.is_reasoning_model or thinks(self.options())
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -151,6 +152,9 @@ class LMFacts(HoldsSecrets):
 
 def thinks(options: Mapping[str, Any]) -> bool:
     """Return whether these options make a model think: then Anthropic's takes no temperature but 1."""
-    thinking = thawed(options.get("thinking"))
+    within = options.get(EXTRA)
+    said = {**options, **within} if isinstance(within, Mapping) else options
+    thinking, reasoning = said.get("thinking"), said.get("reasoning")
     is_on = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
-    return is_on or options.get("reasoning_effort") not in (None, "none")
+    efforts = (said.get("reasoning_effort"), reasoning.get("effort") if isinstance(reasoning, Mapping) else None)
+    return is_on or any(effort not in (None, "none") for effort in efforts)
