@@ -136,10 +136,13 @@ class ResponseParser:
                 raise LMUnexpectedError("The endpoint changed to another protocol, which was not asked for.")
             return
         self.head = head = Head(text, status)
-        connection, length = head.get("connection"), head.sole("content-length")
-        self.reusable = is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
+        length = head.sole("\r\ncontent-length:")
+        is_kept_alive = text[7] == "1"
+        if "\r\nconnection:" in head.folded:
+            is_kept_alive = is_kept(head.get("connection").lower(), text[7])
+        self.reusable = is_kept_alive
         is_encoded = "-encoding:" in head.folded
-        coding = head.sole("transfer-encoding") if is_encoded else None
+        coding = head.sole("\r\ntransfer-encoding:") if is_encoded else None
         if coding is not None:
             require_chunked(coding, length, is_http_1_0=text[7] == "0")
         if status in _BODYLESS:

@@ -41,6 +41,9 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
+_MORE_PRECISE = dict.fromkeys(
+    ("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError
+)  # classes of the parent that DSPy has none of its own for
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
@@ -124,7 +127,7 @@ def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
 
 def error_of(failure: Failure) -> dspy_errors.LMError:
     """Return what a failed LM request of the parent is to DSPy: the same class, or `ParentRefused`."""
-    cls = LM_ERRORS.get(failure.kind)
+    cls = LM_ERRORS.get(failure.kind) or _MORE_PRECISE.get(failure.kind)
     if cls is None:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
