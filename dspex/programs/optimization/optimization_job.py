@@ -13,7 +13,7 @@ from ...types.prediction import S_co
 from ..calling.program import Program
 from ..factories.loading import rendered_prefix_hash
 from ..files.saved_file import checked_state
-from ..native.native_route import default_adapter
+from ..native.exchange_steps import default_adapter
 from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from ..worker import worker_answers

@@ -26,7 +26,7 @@ from ...signatures.signature import Signature
 from ...signatures.wire_form import imports_types
 from ...types.dspy_objects import value_here
 from ..files.program_state import NativeState, demos_of, native_state
-from ..native.native_route import default_adapter
+from ..native.exchange_steps import default_adapter
 from ..options import program_options
 from ..options.bound_lm import bound_lm, unbound
 from ..options.predictor_names import ONLY_PREDICTORS, require_predictors

@@ -1,0 +1,67 @@
+"""`OwnAdapter`: an adapter of a class of the user's, which runs in workers, where DSPy is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class OwnAdapter:
+    """A class, or what makes an adapter, by `path` ("package.module:Class") or as itself; or a live adapter.
+
+    Equal to itself alone: what it does may change between two that look alike.
+    """
+
+    path: str | None = None
+    thing: Any = None  # a class or an adapter that has no path, or is alive
+    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    is_named_by_file: bool = False  # a file has nothing imported but what stands in the pool's `imports`
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        if self.path is not None:
+            return self.path
+        return str(getattr(self.thing, "__qualname__", None) or type(self.thing).__qualname__)
+
+    def __repr__(self) -> str:
+        return f"<adapter {self.label}>" if self.thing is None else f"<adapter {self.label} at {id(self):#x}>"
+
+
+def adapter(what: Any, /, **arguments: Any) -> Any:
+    """Return an adapter: of a class of your own, by "package.module:Class" or as the class, made with `arguments`.
+
+    Names of DSPy's ("chat", "json", "xml", "baml", "two_step") take their options here too. An adapter of your own runs
+    in workers: one named is imported there, a class of a script or a notebook and a live adapter are sent by value.
+
+    Raises:
+        UnknownName, SettingsError: it is none, or takes no such option.
+    """
+    from .given_adapter import adapter_from
+
+    if isinstance(what, str) and ":" not in what:
+        return adapter_from({"name": what, **arguments}, whole=True)
+    made = adapter_from(what)
+    if not arguments:
+        return made
+    if not isinstance(made, OwnAdapter) or is_live(made.thing):
+        raise SettingsError(f"{what!r} is made already and takes no arguments: {', '.join(arguments)}.", key="adapter")
+    return OwnAdapter(made.path, made.thing, MappingProxyType(dict(arguments)))
+
+
+def is_live(thing: Any) -> bool:
+    """Whether this is an adapter, and not what makes one."""
+    return thing is not None and not isinstance(thing, type) and is_adapter_class(type(thing))
+
+
+def is_adapter_class(kind: Any) -> bool:
+    """Whether this is a class of adapters of DSPy's; where DSPy is not loaded there are none."""
+    found = sys.modules.get("dspy.adapters.base")
+    base = getattr(found, "Adapter", None)
+    return isinstance(base, type) and isinstance(kind, type) and issubclass(kind, base)
