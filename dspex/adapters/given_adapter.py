@@ -74,13 +74,6 @@ def record_of(adapter: str | AdapterRecord) -> AdapterRecord:
     return AdapterRecord(adapter) if isinstance(adapter, str) else adapter
 
 
-def name_of(adapter: Adapter | None) -> str | None:
-    """Return the name by which an adapter is known."""
-    if adapter is None or isinstance(adapter, str):
-        return adapter
-    return adapter.name if isinstance(adapter, AdapterRecord) else adapter.label
-
-
 def _named(name: str, where: str | None) -> Adapter:
     if name in ADAPTERS:
         return name

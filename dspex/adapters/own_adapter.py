@@ -24,14 +24,14 @@ class OwnAdapter:
     is_named_by_file: bool = False  # a file has nothing imported but what stands in the pool's `imports`
 
     @property
-    def label(self) -> str:
+    def name(self) -> str:
         """Its name for people."""
         if self.path is not None:
             return self.path
         return str(getattr(self.thing, "__qualname__", None) or type(self.thing).__qualname__)
 
     def __repr__(self) -> str:
-        return f"<adapter {self.label}>" if self.thing is None else f"<adapter {self.label} at {id(self):#x}>"
+        return f"<adapter {self.name}>" if self.thing is None else f"<adapter {self.name} at {id(self):#x}>"
 
 
 def adapter(what: Any, /, **arguments: Any) -> Any:

@@ -57,6 +57,8 @@ class NativePredictor:
     Of "two_step" this is the first step: see `TwoStepPredictor`.
     """
 
+    extraction_lm: Any = None  # the LM of a second step; None for the same one
+
     def __init__(
         self,
         sig: Signature,
@@ -121,6 +123,10 @@ class NativePredictor:
         if is_native and adapter != "two_step":
             sig = asked_signature(sig, self.lm, is_native)
         return compile_signature(sig, adapter, use_native_function_calling=is_native)
+
+    def unsupported(self) -> str | None:
+        """Return why the signature with this LM needs a worker; None when it can be served here."""
+        return self.compiled.unsupported_with(self.lm)
 
     # -- asking --------------------------------------------------------------------------------------------------
 

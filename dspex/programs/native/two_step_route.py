@@ -6,17 +6,17 @@ format, with the extraction model's own options. Its request passes the same cac
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...adapters.compiled_signature import CompiledSignature
 from ...adapters.reply_reader import Outputs, ReadableCompletion, ReplyReader
 from ...adapters.two_step_format import TEXT, extraction, require_unmarked, unread
 from ...errors import AdapterParseError
 from ...types.prediction import Prediction
-from .exchange_steps import LanguageModel, NativeAnswer, NativeCall, NativeQuestion, finish_reason, logprobs_in
+from .exchange_steps import NativeAnswer, NativeCall, NativeQuestion, finish_reason, logprobs_in
 from .native_route import NativePredictor
 from .usage_total import UsageTotal
 
@@ -24,12 +24,11 @@ from .usage_total import UsageTotal
 class TwoStepPredictor(NativePredictor):
     """Asks an LM, and another for the outputs in what it answered. Any thread, any event loop."""
 
-    extraction_lm: LanguageModel | None = None  # None: the same LM
-
     @cached_property
     def second(self) -> NativePredictor:
         """The predictor of the second step."""
-        return NativePredictor(extraction(self.signature), self.extraction_lm or self.lm, adapter="chat", name=self.name)
+        asked = extraction(self.signature)
+        return NativePredictor(asked, self.extraction_lm or self.lm, adapter="chat", name=self.name)
 
     def unsupported(self) -> str | None:
         """Return why a step needs a worker; None when both can be served here."""
@@ -69,10 +68,17 @@ class TwoStepPredictor(NativePredictor):
             )
         require_unmarked(self.signature, text)
         second = NativeCall({TEXT: text}, dict(self.second.settings), call.started, call.deadline)
-        try:
-            return (yield from self.second._exchange(second))
-        except AdapterParseError as error:
-            raise unread(self.signature, text, str(error)) from error
+        with self._parsing(text) as (asking, found):
+            try:
+                made = yield from asking._exchange(second)
+            except AdapterParseError as error:
+                raise unread(self.signature, text, str(error)) from error
+            found.update(made)
+        return made
+
+    def _parsing(self, text: str) -> AbstractContextManager[tuple[NativePredictor, dict[str, Any]]]:
+        """Return a block in which an answer is read: who asks for its outputs, and where these are put."""
+        return nullcontext((self.second, {}))
 
 
 @dataclass(slots=True)
