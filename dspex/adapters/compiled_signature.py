@@ -218,9 +218,7 @@ class CompiledSignature:
         for first, missing, group in ((_INCOMPLETE, _NOT_SUPPLIED, partial), ("", None, whole)):
             for demo in group:
                 # A saved demo holds its images as marked text; only fields without such types are suspected.
-                yield self._user(
-                    self._format.user(inputs, demo, first=first), demo, allow_markers, self._plain_fields
-                )
+                yield self._user(self._format.user(inputs, demo, first=first), demo, allow_markers, self._plain_fields)
                 yield {"role": "assistant", "content": self._format.answer(outputs, demo, missing)}
 
     def _history_messages(self, inputs: Mapping[str, Any], allow_markers: bool) -> Iterator[Message]:

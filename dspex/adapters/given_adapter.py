@@ -87,9 +87,7 @@ def _named(name: str, where: str | None) -> Adapter:
 def _path(name: str) -> str:
     module, _, qualified = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *qualified.split("."))):
-        raise SettingsError(
-            f"The adapter {name!r} is no import path: that is 'package.module:Class'.", key="adapter"
-        )
+        raise SettingsError(f"The adapter {name!r} is no import path: that is 'package.module:Class'.", key="adapter")
     return name
 
 

@@ -38,6 +38,13 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
     ("parse", "TypeError"): "AdapterParseError",  # a list or an object where an enum's member is wanted
     ("call", "AdapterParseError"): "AdapterParseError",
     ("call", "TypeError"): "AdapterParseError",
+    ("parse", "UnicodeEncodeError"): "AdapterParseError",  # half a surrogate pair, which no XML holds
+    ("call", "UnicodeEncodeError"): "AdapterParseError",
+    ("parse", "RecursionError"): "AdapterParseError",
+    ("call", "RecursionError"): "AdapterParseError",
+    # a model that BAML cannot show: it holds itself, or is in two places
+    ("messages", "ValueError"): "SignatureError",
+    ("unshown", "ValueError"): "SignatureError",
     # the LM's own errors, one for one
     ("call", "ContextWindowExceededError"): "LMContextWindowExceededError",
     **{
@@ -154,6 +161,8 @@ class _Comparison:
         if _is_routed(ours["outcome"]):
             self.report.routed[_general(ours["outcome"][1])] += 1
             return
+        if point == "unsent" and is_error(ours["outcome"]) and ours["outcome"][1] == "SignatureError":
+            point = "unshown"
         about = f"{call['model']} {call['lm']} {call['config']}"
         yield from self.alike(point, "calls", ours["outcome"], theirs["outcome"], about)
         self.report.comparisons["request bodies"] += max(len(ours["bodies"]), len(theirs["bodies"]))
@@ -163,7 +172,7 @@ class _Comparison:
     def _is_left_cold(self, call: Mapping[str, Any], ours: list[bytes], theirs: list[bytes]) -> bool:
         """Whether DSPy alone heats a model that takes no temperature, for several answers."""
         is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
-        are_heated = all(b'"temperature":0.7' in body for body in theirs)
+        are_heated = any(b'"temperature":0.7' in body for body in theirs)
         if is_cold and are_heated and list(map(_without_heat, ours)) == list(map(_without_heat, theirs)):
             self.report.rules["not heated: a model that fixes its temperature"] += 1
             return True

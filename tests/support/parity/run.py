@@ -15,9 +15,11 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from tests.support.parity.adapter_cases import RARE, AdapterCases
 from tests.support.parity.cases import Cases
 from tests.support.parity.comparison import Report
 from tests.support.parity.native_side import native_results
@@ -26,10 +28,10 @@ from tests.support.parity.oracle import Oracle
 BATCH = 40
 
 
-def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
-    """Compare cases of this seed until so many checks were made."""
+def compared(oracle: Oracle, seed: int | str, checks: int, adapters: Sequence[str] = ()) -> Report:
+    """Compare cases of this seed until so many checks were made; `adapters` are of the rarer ones."""
     report = Report()
-    supply = iter(Cases(seed))
+    supply = iter(AdapterCases(seed, adapters) if adapters else Cases(seed))
     ahead = list(islice(supply, BATCH))
     oracle.give(ahead)
     while report.total < checks:
@@ -43,7 +45,7 @@ def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
     return report
 
 
-def _share(arguments: tuple[str, int]) -> Report:
+def _share(arguments: tuple[str, int, Sequence[str]]) -> Report:
     logging.disable(logging.CRITICAL)
     oracle = Oracle()
     try:
@@ -52,9 +54,9 @@ def _share(arguments: tuple[str, int]) -> Report:
         oracle.close()
 
 
-def run(seed: int, checks: int, processes: int) -> Report:
+def run(seed: int, checks: int, processes: int, adapters: Sequence[str] = ()) -> Report:
     """Compare in several processes at once."""
-    shares = [(f"{seed}/{at}", -(-checks // processes)) for at in range(processes)]
+    shares = [(f"{seed}/{at}", -(-checks // processes), adapters) for at in range(processes)]
     whole = Report()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for report in pool.imap_unordered(_share, shares):
@@ -86,11 +88,14 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("DSPEX_PARITY_SEED", "0")) or None)
     parser.add_argument("--shown", type=int, default=5, help="how many differences are printed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
+    parser.add_argument(
+        "--adapters", nargs="*", default=(), choices=RARE, help="the rarer ones, in place of chat, json"
+    )
     given = parser.parse_args(arguments)
     seed = given.seed or random.SystemRandom().randrange(1, 10**9)
     print(f"seed {seed}, {given.checks} checks, {given.processes} processes", flush=True)
     begun = time.monotonic()
-    report = run(seed, given.checks, given.processes)
+    report = run(seed, given.checks, given.processes, given.adapters)
     _printed(report, seed, time.monotonic() - begun, given.shown)
     return 1 if report.differences else 0
 
