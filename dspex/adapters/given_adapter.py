@@ -59,7 +59,7 @@ def adapter_from(given: Any, *, where: str | None = None, whole: bool = False) -
         return _named(given, where)
     if isinstance(given, OwnAdapter):
         return given
-    made = given if isinstance(given, AdapterRecord) else None
+    made: AdapterRecord | OwnAdapter | None = given if isinstance(given, AdapterRecord) else None
     if isinstance(given, Mapping):
         made = _of_mapping(given, where)
     elif made is None and not isinstance(given, type):

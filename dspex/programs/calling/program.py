@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast
 
 from ... import defaults
 from ...adapters.adapter_names import name_of
@@ -40,6 +40,7 @@ from .mapped_rows import current_row
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from ...adapters.adapter_record import AdapterRecord
     from ...adapters.given_adapter import Adapter
     from ...lm.record import LM
     from ...pools.call import Call
@@ -289,7 +290,7 @@ class Program(ProgramSpec, Generic[S_co]):
         made = _kind_of(name_of(adapter) or "")(
             self.served.signature,
             lm,
-            adapter=adapter,
+            adapter=cast("str | AdapterRecord | None", adapter),  # an own one runs in workers
             demos=self.served.demos,
             config=self.config_used,
             rollout_id=self.rollout_id,

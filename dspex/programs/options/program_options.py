@@ -39,9 +39,9 @@ class ProgramOptions(TypedDict, total=False):
     `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
     own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
     seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
-    cache. `adapter` is "chat", "json", "xml", "baml" or "two_step", one of them with options
-    (`dspex.ChatAdapter(...)`, an adapter of DSPy's), or one of your own: see `dspex.adapter`. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
-    made of LM requests alone.
+    cache. `adapter` is "chat", "json", "xml", "baml" or "two_step", one of them with options (`dspex.ChatAdapter(...)`,
+    an adapter of DSPy's), or one of your own: see `dspex.adapter`. `idempotent=True` lets a call run once more when its
+    worker dies, False forbids it; None allows it to what is made of LM requests alone.
 
     `trace=True` gives its predictions a `trace`. `history=True` keeps what it asks and is answered, in a history of its
     own (`program.history`) and in the process's; a number keeps so many, False keeps none even where the process does.

@@ -32,6 +32,8 @@ class AdapterCases(Cases):
 
     def case(self) -> Case:
         made = super().case()
+        while made["adapter"] == "baml" and made["form"] == "text" and "Tuple[" in made["text"]:
+            made = super().case()  # a string's Tuple is a tuple here, whose name BAML shows
         made["options"] = self._adapter_options(made["adapter"])
         if made["adapter"] == "two_step":  # which parses nothing by itself
             made["answers"] = []
@@ -59,7 +61,7 @@ class AdapterAnswers(Answers):
         self._is_second = False
 
     def answer(self, outputs: Mapping[str, Kind], adapter: str) -> str:
-        # A first step's answer with DSPy's marker in it is refused here, and shown to the second model as a block there.
+        # DSPy's marker in a first step's answer is refused here, and becomes a block for the second model there.
         text = self._answer(outputs, adapter)
         return text.replace(START, "") if adapter == "two_step" else text
 
@@ -93,8 +95,9 @@ class AdapterAnswers(Answers):
         if how < 0.85:
             return f"<{name}>\n{escape(text)}\n</{name}>"
         return self.random.choice((
-            f"<{name}>{text}</{name}>", f'<{name} a="1">{escape(text)}</{name}>', f"<{name}><![CDATA[{text}]]></{name}>",
-            f"<{name}/>", f"<{name}><b>{escape(text)}</b> tail</{name}>", f"<{name}>a <{name}>b</{name}> c</{name}>",
+            f"<{name}>{text}</{name}>", f'<{name} a="1">{escape(text)}</{name}>', f"<{name}/>",
+            f"<{name}><![CDATA[{text}]]></{name}>",
+            f"<{name}><b>{escape(text)}</b> tail</{name}>", f"<{name}>a <{name}>b</{name}> c</{name}>",
             f"<!-- c --><{name}>{escape(text)}<!-- in --></{name}>", f"```xml\n<{name}>{escape(text)}</{name}>\n```",
             f'<entry key="{name}">{escape(text)}</entry>', f"<{name}><item>{escape(text)}</item></{name}>",
             f"<{name}>&#65;&quot;&unknown;</{name}>", f"<{name.title()}>x</{name.title()}>",

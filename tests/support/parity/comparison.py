@@ -38,6 +38,7 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
     ("parse", "TypeError"): "AdapterParseError",  # a list or an object where an enum's member is wanted
     ("call", "AdapterParseError"): "AdapterParseError",
     ("call", "TypeError"): "AdapterParseError",
+    ("call", "ValueError"): "InvalidInput",  # half a surrogate pair in an answer that a second step is to read
     ("parse", "UnicodeEncodeError"): "AdapterParseError",  # half a surrogate pair, which no XML holds
     ("call", "UnicodeEncodeError"): "AdapterParseError",
     ("parse", "RecursionError"): "AdapterParseError",
