@@ -30,7 +30,7 @@ _HOMES = {
     "JSONAdapter": "adapters.adapter_record",
     "TwoStepAdapter": "adapters.adapter_record",
     "XMLAdapter": "adapters.adapter_record",
-    "adapter": "adapters.own_adapter",
+    "adapter": "adapters.given_adapter",
     "compile_signature": "adapters.compiled_signature",
     "template": "templates",
     "Prediction": "types.prediction",
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     from .adapters.adapter_record import TwoStepAdapter as TwoStepAdapter
     from .adapters.adapter_record import XMLAdapter as XMLAdapter
     from .adapters.compiled_signature import compile_signature as compile_signature
-    from .adapters.own_adapter import adapter as adapter
+    from .adapters.given_adapter import adapter as adapter
     from .config import Config as Config
     from .config import PoolConfig as PoolConfig
     from .control import connect as connect

@@ -48,6 +48,25 @@ _OPTIONS: Final = ("use_native_function_calling", "parallel_tool_calls", "use_js
 _DSPYS: Final = frozenset((*_OPTIONS, "callbacks", "native_response_types", "extraction_model"))
 
 
+def adapter(what: Any, /, **arguments: Any) -> Any:
+    """Return an adapter: of a class of your own, by "package.module:Class" or as the class, made with `arguments`.
+
+    Names of DSPy's ("chat", "json", "xml", "baml", "two_step") take their options here too. An adapter of your own runs
+    in workers: one named is imported there, a class of a script or a notebook and a live adapter are sent by value.
+
+    Raises:
+        UnknownName, SettingsError: it is none, or takes no such option.
+    """
+    if isinstance(what, str) and ":" not in what:
+        return adapter_from({"name": what, **arguments}, whole=True)
+    made = adapter_from(what)
+    if not arguments:
+        return made
+    if not isinstance(made, OwnAdapter) or is_live(made.thing):
+        raise SettingsError(f"{what!r} is made already and takes no arguments: {', '.join(arguments)}.", key="adapter")
+    return OwnAdapter(made.path, made.thing, MappingProxyType(dict(arguments)))
+
+
 def adapter_from(given: Any, *, where: str | None = None, whole: bool = False) -> Adapter:
     """Return an adapter in the form in which programs keep it; with `whole` a record stays one.
 

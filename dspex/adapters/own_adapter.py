@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import SettingsError
-
 
 @dataclass(frozen=True, eq=False)
 class OwnAdapter:
@@ -32,27 +30,6 @@ class OwnAdapter:
 
     def __repr__(self) -> str:
         return f"<adapter {self.name}>" if self.thing is None else f"<adapter {self.name} at {id(self):#x}>"
-
-
-def adapter(what: Any, /, **arguments: Any) -> Any:
-    """Return an adapter: of a class of your own, by "package.module:Class" or as the class, made with `arguments`.
-
-    Names of DSPy's ("chat", "json", "xml", "baml", "two_step") take their options here too. An adapter of your own runs
-    in workers: one named is imported there, a class of a script or a notebook and a live adapter are sent by value.
-
-    Raises:
-        UnknownName, SettingsError: it is none, or takes no such option.
-    """
-    from .given_adapter import adapter_from
-
-    if isinstance(what, str) and ":" not in what:
-        return adapter_from({"name": what, **arguments}, whole=True)
-    made = adapter_from(what)
-    if not arguments:
-        return made
-    if not isinstance(made, OwnAdapter) or is_live(made.thing):
-        raise SettingsError(f"{what!r} is made already and takes no arguments: {', '.join(arguments)}.", key="adapter")
-    return OwnAdapter(made.path, made.thing, MappingProxyType(dict(arguments)))
 
 
 def is_live(thing: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ... import defaults
 from ...adapters.adapter_names import name_of
+from ...adapters.compiled_signature import compile_signature
 from ...adapters.function_calling import asked_signature
 from ...adapters.injection import refuse_marked_texts
 from ...adapters.plain_data import is_json
@@ -323,7 +324,12 @@ class ProgramSpec:
         Raises:
             SignatureError, EncodeError, FrameTooLarge, MissingDependency: one cannot.
         """
-        return SentTypes.of(self.signature, as_themselves=self.is_own)
+        return SentTypes.of(self.signature, as_themselves=self.is_own or self.shows_objects)
+
+    @property
+    def shows_objects(self) -> bool:
+        """Whether its adapter shows types and values as Python has them, which plain data does not say."""
+        return name_of(self.adapter_used) not in (None, "chat", "json", "xml")
 
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checked inputs as native code takes them.
@@ -339,7 +345,7 @@ class ProgramSpec:
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
-        return crossed_inputs(self.taken, inputs, allow_markers=self.allow_markers)
+        return crossed_inputs(self.taken, inputs, allow_markers=self.allow_markers, is_exact=self.shows_objects)
 
     def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return a worker's outputs with their Python types; `objects` are those that are not plain data.
@@ -400,11 +406,14 @@ class ProgramSpec:
 
         Raises:
             EncodeError, FrameTooLarge, MissingDependency, SettingsError: one of the user's own cannot be sent.
+            SignatureError: an output that the adapter cannot show.
         """
         adapter, is_native = self.adapter_used, self.use_native_function_calling
         if adapter is None and is_native is None and self.is_own:
             return None
         adapter = adapter or _default_adapter(lm)
+        if name_of(adapter) == "baml" and not self.is_open:
+            compile_signature(self.signature, "baml")  # refused now, and not by DSPy in a worker
         if isinstance(adapter, str):
             return adapter if is_native is None else {"name": adapter, "use_native_function_calling": is_native}
         from ...services.services import services_of  # and with it the pools, which a native call does not need

@@ -32,8 +32,8 @@ class AdapterCases(Cases):
 
     def case(self) -> Case:
         made = super().case()
-        while made["adapter"] == "baml" and made["form"] == "text" and "Tuple[" in made["text"]:
-            made = super().case()  # a string's Tuple is a tuple here, whose name BAML shows
+        while made["adapter"] == "baml" and "Tuple[" in f"{made['text']}{made['fields']}":
+            made = super().case()  # a Tuple of typing's is a tuple here and in workers, and BAML shows the name
         made["options"] = self._adapter_options(made["adapter"])
         if made["adapter"] == "two_step":  # which parses nothing by itself
             made["answers"] = []

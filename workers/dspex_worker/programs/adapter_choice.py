@@ -77,7 +77,7 @@ def adapter_named(
     Raises:
         Failure: UnknownName; InvalidInput, for options that it does not have, or when two_step has no LM.
     """
-    given = adapter if isinstance(adapter, Mapping) else {"name": adapter}
+    given: Mapping[str, Any] = adapter if isinstance(adapter, Mapping) else {"name": adapter}
     name = given.get("name") or _suggested(record)
     if isinstance(name, str) and ":" in name:
         return make_own(given)
