@@ -226,7 +226,8 @@ class ProgramSpec:
     def own_adapter(self) -> OwnAdapter | None:
         """The adapter that it uses, if that is of a class of the user's own."""
         adapter = self.adapter_used
-        return None if adapter is None or isinstance(adapter, str) or hasattr(adapter, "options") else adapter
+        is_dspys = adapter is None or isinstance(adapter, str) or hasattr(adapter, "options")
+        return None if is_dspys else cast("OwnAdapter", adapter)
 
     @property
     def extraction_lm(self) -> LM | None:
