@@ -100,7 +100,8 @@ class XMLFields:
         is_closing, is_empty = whole.startswith("</"), whole.endswith("/>")
         self._depth = max(self._depth - 1, 0) if is_closing else self._depth + 1
         if self._depth == (0 if is_closing else 1):
-            self._enter(None if is_closing or is_empty else tag[1])
+            self._enter(None if is_closing else tag[1])
+            self._name = None if is_empty else self._name
             shown = ""
         else:
             self._is_raw = True
