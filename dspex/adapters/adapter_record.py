@@ -167,7 +167,9 @@ def type_names(kinds: Sequence[Any] | None) -> tuple[str, ...]:
 
 
 def _type_name(kind: Any) -> str:
-    name = (kind if isinstance(kind, str) else dspy_type_name(kind) or "").removeprefix("dspy.")
+    is_dspys = str(getattr(kind, "__module__", "")).startswith("dspy.adapters.types.")
+    name = kind if isinstance(kind, str) else kind.__name__ if is_dspys else dspy_type_name(kind) or ""
+    name = name.removeprefix("dspy.")
     if name.isidentifier():
         return name
     raise SettingsError(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..signatures.field import Field
-from ..types.parse_budget import TooCostly
+from ..types.parse_budget import TooCostly, budget_for
 from .parsing import ValueParser
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Schema = Mapping[str, Any]
 _ROOT: Final = "dspy_root"
+TAGS_MOST: Final = 100_000  # in an answer: 10 to 20 us each
+STEPS_PER_TAG: Final = 16
+_PIECE: Final = 16 * 1024  # characters: while expat reads one, no other thread runs
 _NOTHING_READ: Final = object()
 
 
@@ -36,11 +39,22 @@ def elements_in(text: str) -> dict[str, list[Element]]:
     Raises:
         NotXML: there is none, or the text is damaged.
         UnsendableText: it holds half a surrogate pair.
+        TooCostly: it has very many tags.
+        Paused: more than a trial may read.
     """
     from xml.etree import ElementTree
 
+    budget, tags = budget_for(text), text.count("<")
+    budget.pause_before(tags * STEPS_PER_TAG)
+    if tags > TAGS_MOST:
+        budget.refuse(f"it has {tags:,} tags, over {TAGS_MOST:,}", "Ask for a shorter answer, or for JSON.")
+    parser = ElementTree.XMLParser()
     try:
-        return _grouped(ElementTree.fromstring(f"<{_ROOT}>{text}</{_ROOT}>"))
+        parser.feed(f"<{_ROOT}>")
+        for at in range(0, len(text), _PIECE):
+            parser.feed(text[at : at + _PIECE])
+        parser.feed(f"</{_ROOT}>")
+        return _grouped(parser.close())
     except ElementTree.ParseError as error:
         raise NotXML(f"it is not XML: {error}") from error
     except UnicodeEncodeError as error:

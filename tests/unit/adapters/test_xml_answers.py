@@ -81,8 +81,9 @@ def test_the_outermost_elements_are_shown(text: str, shown: dict[str, str], cuts
 
 
 ATOMS = (
-    "<a>", "<a><a>", "</a>", "<a/>", "<", "&", "&amp;", "&#65;", "<!--", "-->", "<![CDATA[", "]]>", "<?", "<!DOCTYPE a [",
-    "<a b='1'>", "<a b=\"", "<item>1</item>", "\r", "\n", "x", "<entry key='k'>1</entry>", "<a>x</a>", "&lt;a&gt;",
+    "<a>", "<a><a>", "</a>", "<a/>", "<", "&", "&amp;", "&#65;", "<!--", "-->", "<![CDATA[", "]]>", "<?",
+    "<!DOCTYPE a [", "<a b='1'>", "<a b=\"", "<item>1</item>", "\r", "\n", "x",
+    "<entry key='k'>1</entry>", "<a>x</a>", "&lt;a&gt;",
 )  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def test_streaming_grows_no_faster_than_the_reply(atom: str, cut: int) -> None:
                 pass
 
     for prefix in ("", "<a>", "<a b"):
-        small, large = (_cpu_s(lambda n=n: streamed(prefix + atom * (n // len(atom)))) for n in (12_500, 100_000))
+        texts = [prefix + atom * (size // len(atom)) for size in (12_500, 100_000)]
+        small, large = (_cpu_s(lambda text=text: streamed(text)) for text in texts)
         assert large <= 8 * 3 * small + 0.5, (prefix, small, large)
 
 
