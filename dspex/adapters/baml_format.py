@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, Union, get_args, get_origin
 
-from ..errors import SignatureError
+from ..errors import InvalidInput, SignatureError
 from ..signatures.field import Field
 from ..signatures.signature import Signature
 from .chat_format import PREAMBLE
@@ -44,7 +44,11 @@ class BAMLFormat(JSONFormat):
 
     def input(self, field: Field, value: Any) -> str:
         if hasattr(type(value), "model_fields"):
-            shown: str = value.model_dump_json(indent=2, by_alias=True)
+            try:
+                shown: str = value.model_dump_json(indent=2, by_alias=True)
+            except ValueError as error:
+                message = f"The value of {field.name!r} cannot be shown as JSON ({type(error).__name__})."
+                raise InvalidInput(message, field=field.name) from error
             return f"[[ ## {field.name} ## ]]\n{shown}"
         return super().input(field, value)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ...adapters.adapter_record import AdapterRecord
 from ...adapters.own_adapter import OwnAdapter
 from ...adapters.plain_data import is_json
-from ...errors import SettingsError
+from ...errors import InvalidInput, SettingsError
 from ...services.code import SentCode, import_path_of
 from ...services.code_versions import version_of
 
 if TYPE_CHECKING:
+    from ...adapters.given_adapter import Adapter
     from ...lm.record import LM
     from ...services.services import Services
 
@@ -49,6 +50,24 @@ def wire_of(record: AdapterRecord, second: LM | None, services: Services) -> str
     if second is not None:
         told["extraction"] = services.lm_record(second)
     return {"name": record.name, **told} if told else record.name
+
+
+def told_adapter(adapter: Adapter | None) -> str | dict[str, Any]:
+    """Return what a service's workers are told of an adapter; its own `imports` decide what they import.
+
+    Raises:
+        InvalidInput: it has code, or a language model, that only workers of this process can be given.
+    """
+    if adapter is None or isinstance(adapter, str):
+        return adapter or "chat"
+    is_own = isinstance(adapter, OwnAdapter)
+    if not isinstance(adapter, OwnAdapter):
+        if adapter.extraction_model is None:
+            return {"name": adapter.name, **adapter.options}
+    elif not (sent := SentAdapter.of(adapter)).codes:
+        return dict(sent.wire)
+    what = "is sent by value" if is_own else "has an LM of its own"
+    raise InvalidInput(f"The adapter {adapter.name} {what}, which no service takes.", field="adapter")
 
 
 def require_no_option(own: OwnAdapter, use_native_function_calling: bool | None) -> None:

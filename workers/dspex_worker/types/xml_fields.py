@@ -95,8 +95,10 @@ class XMLFields:
         if opening == _CDATA:
             return self._shown(whole[len(_CDATA) : -3]) if self._name is not None else ""
         tag = _TAG.match(whole)
-        if opening in _ENDS or whole.startswith("<!") or tag is None:
+        if opening in _ENDS or whole.startswith("<!"):
             return ""
+        if tag is None:  # no markup at all, so that the answer cannot be read in the end
+            return self._shown(whole) if self._name is not None else ""
         is_closing, is_empty = whole.startswith("</"), whole.endswith("/>")
         self._depth = max(self._depth - 1, 0) if is_closing else self._depth + 1
         if self._depth == (0 if is_closing else 1):
