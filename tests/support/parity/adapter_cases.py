@@ -37,6 +37,11 @@ class AdapterCases(Cases):
         made["options"] = self._adapter_options(made["adapter"])
         if made["adapter"] == "two_step":  # which parses nothing by itself
             made["answers"] = []
+            for call in made["calls"]:
+                call.pop("streamed", None)
+                for reply in call["replies"]:  # the marker in a first answer is refused here, and makes a block there
+                    if reply.get("text"):
+                        reply["text"] = reply["text"].replace(START, "")
         return made
 
     def __iter__(self) -> Any:
@@ -61,11 +66,6 @@ class AdapterAnswers(Answers):
         self._is_second = False
 
     def answer(self, outputs: Mapping[str, Kind], adapter: str) -> str:
-        # DSPy's marker in a first step's answer is refused here, and becomes a block for the second model there.
-        text = self._answer(outputs, adapter)
-        return text.replace(START, "") if adapter == "two_step" else text
-
-    def _answer(self, outputs: Mapping[str, Kind], adapter: str) -> str:
         if adapter == "two_step":
             self._is_second = not self._is_second
             if self._is_second and self.random.random() < 0.5:

@@ -183,17 +183,13 @@ class _Comparison:
         if _is_routed(ours["outcome"]):
             self.report.routed[_general(ours["outcome"][1])] += 1
             return
-<<<<<<< HEAD
         if point == "unsent" and is_error(ours["outcome"]) and ours["outcome"][1] == "SignatureError":
             point = "unshown"
-        about = f"{call['model']} {call['lm']} {call['config']}"
-=======
         about = f"{call['model']} {call['lm']} {call['config']}{' streamed' if call.get('streamed') else ''}"
         if rule := departure(call, ours, theirs):
             self.report.comparisons["calls"] += 1
             self.report.rules[f"ends otherwise: {rule}"] += 1
             return
->>>>>>> main
         yield from self.alike(point, "calls", ours["outcome"], theirs["outcome"], about)
         self.report.comparisons["request bodies"] += max(len(ours["bodies"]), len(theirs["bodies"]))
         if ours["bodies"] != theirs["bodies"] and not self._is_left_cold(call, ours["bodies"], theirs["bodies"]):
@@ -202,13 +198,8 @@ class _Comparison:
     def _is_left_cold(self, call: Mapping[str, Any], ours: list[bytes], theirs: list[bytes]) -> bool:
         """Whether DSPy alone heats a model that takes no temperature, for several answers."""
         is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
-<<<<<<< HEAD
         are_heated = any(b'"temperature":0.7' in body for body in theirs)
-        if is_cold and are_heated and list(map(_without_heat, ours)) == list(map(_without_heat, theirs)):
-=======
-        are_heated = all(b'"temperature":0.7' in body for body in theirs)
         if is_cold and are_heated and list(map(without_heat, ours)) == list(map(without_heat, theirs)):
->>>>>>> main
             self.report.rules["not heated: a model that fixes its temperature"] += 1
             return True
         return False

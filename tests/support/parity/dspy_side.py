@@ -28,11 +28,8 @@ from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
 from tests.support.parity import shapes
-<<<<<<< HEAD
 from tests.support.parity.adapter_cases import dspy_adapter
-=======
 from tests.support.parity.dspy_stream import streamed
->>>>>>> main
 from tests.support.parity.oracle import (
     Case,
     annotation_of,
@@ -119,19 +116,13 @@ def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, 
     )  # fmt: skip
     given = {"demos": values(case["demos"], dspy)} if call["demos"] and program is None else {}
     # DSPy's own check of the inputs only warns, but raises TypeError for every TypedDict; workers have it off.
-<<<<<<< HEAD
     with dspy.context(lm=lm, adapter=_adapter_for(case, call["model"]), warn_on_type_mismatch=False):
-        found = (program or dspy.Predict(sig))(**inputs, **given, config=dict(call["config"]))
-    return [plain(dict(found.completions[at].items())) for at in range(len(found.completions))]
-=======
-    with dspy.context(lm=lm, adapter=_adapter(case), warn_on_type_mismatch=False):
         ask = functools.partial(program or dspy.Predict(sig), **inputs, **given, config=dict(call["config"]))
         found = streamed(ask) if call.get("streamed") else ask()
     made = [dict(found.completions[at].items()) for at in range(len(found.completions))]
     known = [each.pop("logprobs", None) for each in made] if "logprobs" not in sig.output_fields else []
     asked = {**call["lm"], **call["config"]}.get("logprobs")
     return [*map(plain, made), *(plain_logprobs(each) for each in known if asked)]
->>>>>>> main
 
 
 class Endpoint:

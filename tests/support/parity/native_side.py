@@ -19,10 +19,6 @@ from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex.types import content as native_types
-<<<<<<< HEAD
-=======
-from tests.support.lm.scripted_client import predict, predict_stream
->>>>>>> main
 from tests.support.parity import shapes
 from tests.support.parity.adapter_cases import native_adapter
 from tests.support.parity.oracle import (
@@ -129,7 +125,6 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
-<<<<<<< HEAD
     kind: Any = NativePredictor
     if case["adapter"] == "two_step":
         from dspex.programs.native.two_step_route import TwoStepPredictor as kind
@@ -139,16 +134,11 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
         predictor.extraction_lm = LM(call["model"], **options)
         if reason := predictor.unsupported():
             return ("routed", reason)
-    found = predictor.predict(endpoint.client, inputs)
-    return [plain(dict(each)) for each in found.completions]
-=======
-    options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
     if call.get("streamed"):
-        *_, found = predict_stream(endpoint.client, sig, inputs, **options)
+        *_, found = predictor.stream(endpoint.client, inputs)
     else:
-        found = predict(endpoint.client, sig, inputs, **options)
+        found = predictor.predict(endpoint.client, inputs)
     return [*(plain(dict(each)) for each in found.completions), *map(plain_logprobs, found.all_logprobs)]
->>>>>>> main
 
 
 class Endpoint:
