@@ -83,7 +83,13 @@ class Side:
         return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
+<<<<<<< HEAD
         compiled = _compiled(sig, case)
+=======
+        native = case.get("native_calls")
+        options = {} if native is None else {"use_native_function_calling": native}
+        compiled = compile_signature(sig, case["adapter"], **options)
+>>>>>>> main
         if compiled.unsupported:
             return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
@@ -119,12 +125,20 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
     inputs = values(case["inputs"], native_types)
     checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
     lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
+<<<<<<< HEAD
     reason = _compiled(sig, case).unsupported_with(lm)
+=======
+    native = case.get("native_calls")
+    reason = NativePredictor(
+        sig, lm, adapter=case["adapter"], use_native_function_calling=native
+    ).compiled.unsupported_with(lm)
+>>>>>>> main
     if reason:
         return ("routed", reason)
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
+<<<<<<< HEAD
     kind: Any = NativePredictor
     if case["adapter"] == "two_step":
         from dspex.programs.native.two_step_route import TwoStepPredictor as kind
@@ -134,6 +148,10 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
         predictor.extraction_lm = LM(call["model"], **options)
         if reason := predictor.unsupported():
             return ("routed", reason)
+=======
+    options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
+    options["use_native_function_calling"] = case.get("native_calls")
+>>>>>>> main
     if call.get("streamed"):
         *_, found = predictor.stream(endpoint.client, inputs)
     else:
