@@ -82,11 +82,12 @@ def crossed_inputs(
     for name, value in typed.items():
         if is_plain(value):
             made.plain[name] = value
-<<<<<<< HEAD
-        elif not is_exact and checks[name].crosses_as_data and is_plain(data := to_wire(value, name)):
-=======
-        elif checks[name].crosses_as_data and not holds_dspy_type(value) and is_plain(data := to_wire(value, name)):
->>>>>>> main
+        elif (
+            not is_exact
+            and checks[name].crosses_as_data
+            and not holds_dspy_type(value)
+            and is_plain(data := to_wire(value, name))
+        ):
             made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}

@@ -147,7 +147,9 @@ def dspy_adapter(case: Mapping[str, Any], second: Any = None) -> Any:
     import dspy
     from dspy.adapters.baml_adapter import BAMLAdapter
 
-    options = case.get("options", {})
+    options = {**case.get("options", {}), **(case.get("adapter_options") or {})}
+    if case.get("native_calls") is not None:
+        options["use_native_function_calling"] = case["native_calls"]
     if case["adapter"] == "two_step":
         return dspy.TwoStepAdapter(second or dspy.LM("openai/nobody", api_key="k"), **options)
     kinds = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter, "baml": BAMLAdapter}

@@ -28,12 +28,8 @@ from dspy.clients.legacy_requests import _strict_json_schema
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
-<<<<<<< HEAD
-from tests.support.parity import shapes
-from tests.support.parity.adapter_cases import dspy_adapter
-=======
 from tests.support.parity import default_client, shapes
->>>>>>> main
+from tests.support.parity.adapter_cases import dspy_adapter
 from tests.support.parity.dspy_stream import streamed
 from tests.support.parity.oracle import (
     Case,
@@ -235,13 +231,7 @@ def _adapter_for(case: Case, model: str) -> Any:
 
 
 def _adapter(case: Case) -> Any:
-<<<<<<< HEAD
     return dspy_adapter(case)
-=======
-    make = dspy.ChatAdapter if case["adapter"] == "chat" else dspy.JSONAdapter
-    native, options = case.get("native_calls"), case.get("adapter_options") or {}
-    return make(**options) if native is None else make(use_native_function_calling=native, **options)
->>>>>>> main
 
 
 def _type(field: Mapping[str, Any]) -> Any:

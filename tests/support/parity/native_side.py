@@ -83,13 +83,7 @@ class Side:
         return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
-<<<<<<< HEAD
         compiled = _compiled(sig, case)
-=======
-        native = case.get("native_calls")
-        options = {} if native is None else {"use_native_function_calling": native}
-        compiled = compile_signature(sig, case["adapter"], **options)
->>>>>>> main
         if compiled.unsupported:
             return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
@@ -117,41 +111,35 @@ class Side:
 
 
 def _compiled(sig: Signature, case: Case) -> CompiledSignature:
-    is_native = case.get("options", {}).get("use_native_function_calling")
+    is_native = case.get("options", {}).get("use_native_function_calling", case.get("native_calls"))
     return compile_signature(sig, case["adapter"], use_native_function_calling=is_native)
+
+
+def _predictor(sig: Signature, case: Case, lm: LM, call: Mapping[str, Any], demos: Any = ()) -> NativePredictor:
+    kind = NativePredictor
+    if case["adapter"] == "two_step":
+        from dspex.programs.native.two_step_route import TwoStepPredictor as kind
+    native, config = case.get("native_calls"), call["config"]
+    how: dict[str, Any] = {"demos": demos, "config": config, "allow_markers": True}
+    made = kind(sig, lm, adapter=native_adapter(case), use_native_function_calling=native, **how)
+    if case["adapter"] == "two_step":
+        options = {"api_base": "http://127.0.0.1:9/v1", "api_key": "k", "cache": False, "retries": 0}
+        made.extraction_lm = LM(call["model"], **options)
+    return made
 
 
 def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint, served: Any) -> Any:
     inputs = values(case["inputs"], native_types)
     checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
     lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
-<<<<<<< HEAD
-    reason = _compiled(sig, case).unsupported_with(lm)
-=======
-    native = case.get("native_calls")
-    reason = NativePredictor(
-        sig, lm, adapter=case["adapter"], use_native_function_calling=native
-    ).compiled.unsupported_with(lm)
->>>>>>> main
+    predictor = _predictor(sig, case, lm, call)
+    reason = predictor.unsupported()
     if reason:
         return ("routed", reason)
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
-<<<<<<< HEAD
-    kind: Any = NativePredictor
-    if case["adapter"] == "two_step":
-        from dspex.programs.native.two_step_route import TwoStepPredictor as kind
-    predictor = kind(sig, lm, adapter=native_adapter(case), demos=demos, config=call["config"], allow_markers=True)
-    if case["adapter"] == "two_step":
-        options = {"api_base": "http://127.0.0.1:9/v1", "api_key": "k", "cache": False, "retries": 0}
-        predictor.extraction_lm = LM(call["model"], **options)
-        if reason := predictor.unsupported():
-            return ("routed", reason)
-=======
-    options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
-    options["use_native_function_calling"] = case.get("native_calls")
->>>>>>> main
+    predictor = _predictor(sig, case, lm, call, demos)
     if call.get("streamed"):
         *_, found = predictor.stream(endpoint.client, inputs)
     else:
