@@ -25,6 +25,12 @@ _HOMES = {
     "InputField": "signatures.field",
     "OutputField": "signatures.field",
     "signature": "signatures.signature",
+    "BAMLAdapter": "adapters.adapter_record",
+    "ChatAdapter": "adapters.adapter_record",
+    "JSONAdapter": "adapters.adapter_record",
+    "TwoStepAdapter": "adapters.adapter_record",
+    "XMLAdapter": "adapters.adapter_record",
+    "adapter": "adapters.given_adapter",
     "compile_signature": "adapters.compiled_signature",
     "template": "templates",
     "Prediction": "types.prediction",
@@ -101,7 +107,13 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import events as events
     from . import testing as testing
+    from .adapters.adapter_record import BAMLAdapter as BAMLAdapter
+    from .adapters.adapter_record import ChatAdapter as ChatAdapter
+    from .adapters.adapter_record import JSONAdapter as JSONAdapter
+    from .adapters.adapter_record import TwoStepAdapter as TwoStepAdapter
+    from .adapters.adapter_record import XMLAdapter as XMLAdapter
     from .adapters.compiled_signature import compile_signature as compile_signature
+    from .adapters.given_adapter import adapter as adapter
     from .config import Config as Config
     from .config import PoolConfig as PoolConfig
     from .control import connect as connect
