@@ -13,6 +13,7 @@ from .effects import (
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -86,6 +87,8 @@ class AsyncDriver:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Read:
+            return asyncio.to_thread(effect.reading)
         assert type(effect) is StartServer
         return self._start_server(effect.request)
 

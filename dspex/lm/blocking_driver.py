@@ -12,6 +12,7 @@ from .effects import (
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -77,6 +78,8 @@ class BlockingDriver:
             return None
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Read:
+            return effect.reading()
         assert type(effect) is StartServer
         return self._start(effect.request)
 

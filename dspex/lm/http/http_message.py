@@ -5,20 +5,43 @@ Source: RFC 9112. Obsolete line folding is refused; trailers are read and droppe
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...errors import LMTransportError, LMUnexpectedError
+from ...errors import LMConfigurationError, LMTransportError, LMUnexpectedError
 
 HEAD_LIMIT = 64 * 1024
-BODY_LIMIT = 256 * 1024 * 1024
+BODY_LIMIT = 16 * 1024 * 1024  # reading one is some 50 ms in which no other thread runs
+BODY_LIMIT_SETTING = "DSPEX_REPLY_LIMIT_MIB"  # of the environment: another limit, in MiB
 KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
 _KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})")
 _KEEP_ALIVE_OVER = re.compile(r"\bmax\s*=\s*\"?0*\b(?!\d)")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 _BODYLESS = frozenset({204, 304})
+_MIB_MOST = 4096
+_DIGITS_MOST = 18
+_SMALL = 4096  # bytes; parts below it are joined as they arrive: a list of a million takes many times their bytes
 _VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
+
+
+@functools.cache  # it is asked for with each response
+def body_limit() -> int:
+    """Return how many bytes a response's body may have.
+
+    Raises:
+        LMConfigurationError: the environment's limit is no whole number of MiB, 1 or more.
+    """
+    given = os.environ.get(BODY_LIMIT_SETTING)
+    if not given:
+        return BODY_LIMIT
+    if not (given.isascii() and given.isdecimal()) or not 1 <= int(given[:9]) <= _MIB_MOST:
+        raise LMConfigurationError(
+            f"{BODY_LIMIT_SETTING} is {given[:50]!r}; it is a whole number of MiB from 1 to {_MIB_MOST:,}."
+        )
+    return int(given) * 1024 * 1024
 
 
 class Head:
@@ -94,17 +117,18 @@ class ResponseParser:
     `reusable` says after completion whether the connection may carry another request.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_left", "_seen", "chunks", "complete", "head", "reusable")
+    __slots__ = ("_buffer", "_chunked", "_left", "_most", "_seen", "chunks", "complete", "head", "reusable")
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.complete = False
         self.reusable = False
         self._buffer = b""
         self._chunked = False
         self._left = 0  # bytes left of the body or of the chunk; -1: until the connection closes
         self._seen = 0
+        self._most = body_limit()
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that arrived.
@@ -143,7 +167,7 @@ class ResponseParser:
         """Return the body bytes that arrived since the last take."""
         if not self.chunks:
             return b""
-        data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        data = bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
         return data
 
@@ -162,8 +186,8 @@ class ResponseParser:
         elif coding and "chunked" in coding.lower():
             self._chunked = True
         elif length := head.get("content-length"):
-            if not length.isdecimal() or int(length) > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's length is not a number of up to {BODY_LIMIT:,} bytes.")
+            if not length.isdecimal() or len(length) > _DIGITS_MOST or int(length) > self._most:
+                raise self._too_long("The response's length is no number of bytes")  # its text may quote the key
             self._left = int(length)
             self.complete = self._left == 0
         else:
@@ -209,8 +233,8 @@ class ResponseParser:
             if not _HEX.fullmatch(size):
                 raise LMUnexpectedError("The endpoint sent a malformed chunk.")
             self._left = int(size, 16) + 2
-            if self._left < 2 or self._left > BODY_LIMIT:
-                raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
+            if self._left < 2 or self._left - 2 > self._most:
+                raise self._too_long("The endpoint sent a chunk of a size")
             if self._left == 2:
                 self._left = 0
                 self._trailers(data, at, end + 2)
@@ -232,9 +256,18 @@ class ResponseParser:
     def _add(self, data: bytes) -> None:
         if data:
             self._seen += len(data)
-            if self._seen > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
-            self.chunks.append(data)
+            if self._seen > self._most:
+                raise self._too_long("The response's body is of a size")
+            if len(data) >= _SMALL:
+                self.chunks.append(data)
+            elif self.chunks and type(self.chunks[-1]) is bytearray:
+                self.chunks[-1] += data
+            else:
+                self.chunks.append(bytearray(data) if self._chunked and self.chunks else data)
+
+    def _too_long(self, what: str) -> LMUnexpectedError:
+        limit = self._most
+        return LMUnexpectedError(f"{what} within the limit of {limit:,} bytes ({BODY_LIMIT_SETTING} sets another).")
 
 
 def kept_for(head: Head, most: float) -> float:

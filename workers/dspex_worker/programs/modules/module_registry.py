@@ -53,7 +53,7 @@ def module_named(name: str, imports: UserImports) -> Any:
         return MODULES[name]
     if ":" not in name:
         raise unknown_name("module", name, known_modules(imports))
-    found = imports.resolve(name, "module")
+    found = imports.resolve_own(name, "module")
     if imports.is_open:
         return found
     if not (isinstance(found, type) and issubclass(found, dspy.Module)):
