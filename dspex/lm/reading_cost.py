@@ -23,8 +23,8 @@ def require_readable(request: Request, body: bytes) -> None:
     """
     if is_costly(request, body):
         raise LMProviderError(
-            f"The reply of {len(body):,} bytes holds over {COST_MOST:,} values (an object or a list counts as ten): it is "
-            f"not read.",
+            f"The reply of {len(body):,} bytes holds over {COST_MOST:,} values (an object or a list counts as ten): "
+            f"it is not read.",
             model=request.lm.model,
             provider=request.lm.provider.id,
             status=200,

@@ -24,8 +24,8 @@ class Spent:
 class Clock:
     """Measures; `tick` runs beside the work, on its loop.
 
-    A tick that comes late was held up by work of this process or by the machine's other processes: of the delay, no more
-    is counted than the CPU time that this process had meanwhile.
+    A tick that comes late was held up by work of this process or by the machine's others: of the delay, no more is
+    counted than the CPU time that this process had meanwhile.
     """
 
     def __init__(self) -> None:

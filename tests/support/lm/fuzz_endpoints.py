@@ -212,7 +212,9 @@ def _is_over(spent: Spent, size: int) -> str:
 
 def _may_be_kept(body: bytes) -> bool:
     """Whether a body looks like an answer, by other rules than the product's."""
-    return any(name in body for name in (b'"choices"', b'"content"', b'"candidates"', b'"output"', b'"data"'))
+    return any(
+        name in body for name in (b'"choices"', b'"content"', b'"candidates"', b'"output"', b'"data"', b'"delta"')
+    )
 
 
 def _told_by(outcome: Any) -> str:
@@ -261,7 +263,8 @@ def main() -> int:
     verdict = fuzz.verdict
     print(
         f"{verdict.replies:,} replies, seed {options.seed}: {dict(sorted(verdict.outcomes.items()))}; the good pool "
-        f"answered {verdict.good:,} of {verdict.good:,}; {verdict.unread} kept though DSPy's reader refused them; RSS grew by {fuzz.grown / MIB:.1f} MiB"
+        f"answered {verdict.good:,} of {verdict.good:,}; {verdict.unread} kept though DSPy's reader refused "
+        f"them; RSS grew by {fuzz.grown / MIB:.1f} MiB"
     )
     for name, (worst, what) in (
         ("block of the loop, s", verdict.worst_block), ("CPU, s", verdict.worst_cpu), ("peak, MiB", verdict.worst_peak),

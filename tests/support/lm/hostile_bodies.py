@@ -69,7 +69,7 @@ def hostile_reply(seed: int, number: int, dialect: str, *, stream: bool, key: st
     return HostileReply(status, headers, _pieces(random, body, framing), framing, f"{status} {what}, {framing}")
 
 
-# --- envelopes ----------------------------------------------------------------------------------------------------------
+# --- envelopes --------------------------------------------------------------------------------------------------------
 
 
 def whole_answer(dialect: str, text: Any) -> dict[str, Any]:
@@ -85,14 +85,25 @@ def whole_answer(dialect: str, text: Any) -> dict[str, Any]:
         return {"candidates": [{"content": content, "finishReason": "STOP"}], "usageMetadata": usage}
     if dialect == "embeddings":
         data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
-        return {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}, "x": text}
+        return {
+            "object": "list",
+            "data": data,
+            "model": "m",
+            "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            "x": text,
+        }
     if dialect == "responses":
         part = {"type": "output_text", "text": text, "annotations": []}
         output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}]
         usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
         return {"id": "r", "object": "response", "status": "completed", "model": "m", "output": output, "usage": usage}
     message = {"role": "assistant", "content": text, "refusal": None}
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+        "total_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}
     return {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
 
@@ -115,7 +126,7 @@ def events(dialect: str, text: Any) -> list[dict[str, Any]]:
     return [first, last, {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}]
 
 
-# --- what is odd about them ---------------------------------------------------------------------------------------------
+# --- what is odd about them -------------------------------------------------------------------------------------------
 
 
 def _content(random: Random, dialect: str, size: int) -> tuple[Any, str]:
@@ -145,7 +156,8 @@ def _garbage(random: Random, dialect: str, size: int) -> tuple[Any, str]:
     made: bytes = random.choice((
         grown(ATOMS[name], size).encode("utf-8", "surrogatepass"), random.randbytes(min(size, 10**6)), b"\0" * size,
         b"\xef\xbb\xbf{}", '{"a": 1}'.encode("utf-16"), b"\x1f\x8b\x08" + bytes(size), b"<html>" + b"<p>" * (size // 3),
-        b"data: {}\n\n" * (size // 10), b"data:\n" * (size // 6), b":\n" * (size // 2), b"[" * size, b'{"a":' * (size // 5),
+        b"data: {}\n\n" * (size // 10), b"data:\n" * (size // 6), b":\n" * (size // 2), b"[" * size,
+        b'{"a":' * (size // 5), b":\n\n" * (size // 3),
         b"9" * size, b'"' + b"\\u0000" * (size // 6) + b'"', b'{"error":' * (size // 9), b"\r" * size, b"null", b"",
         b"event: error\ndata: " + b"x" * size, b'{"choices":[' + b'{"error":{}},' * (size // 13) + b"{}]}",
     ))  # fmt: skip
@@ -155,7 +167,8 @@ def _garbage(random: Random, dialect: str, size: int) -> tuple[Any, str]:
 def _refusal(random: Random, dialect: str, size: int) -> tuple[Any, str]:
     text = grown(ATOMS[random.choice(list(ATOMS))], size)
     value = random.choice((
-        {"error": {"message": text, "type": "x", "code": "y"}}, {"error": text}, {"type": "error", "error": {"type": text}},
+        {"error": {"message": text, "type": "x", "code": "y"}}, {"error": text},
+        {"type": "error", "error": {"type": text}},
         {"detail": [{"msg": text}]}, {"message": text, "code": 429}, [{"error": {"code": 400, "message": text}}],
         {"error": {"message": {"error": text}}}, {"error": [text] * 3}, {"errors": [{"message": text}]},
         {"choices": [{"error": {"code": 429, "message": text}}]}, {"error": {"code": 10**400, "message": text}},
@@ -186,9 +199,11 @@ def mutate(random: Random, value: Any, size: int) -> None:
 def odd_json(random: Random, size: int) -> Any:
     """Return a value that a place seldom holds."""
     return random.choice((
-        None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**30, 10**400, -(10**18), "", "a", "\0\x1b[2J", "\ud800",
-        [], {}, [None], [[]] * 50, {"error": {"message": "m"}}, "x" * size, "9" * min(size, 5000), {"a": "x" * size},
-        [0] * min(size // 4, 10**6), [{}] * min(size // 4, 10**5), {str(at): at for at in range(min(size // 20, 10**5))},
+        None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**30, 10**400, -(10**18), "", "a",
+        "\0\x1b[2J", "\ud800", [], {}, [None], [[]] * 50, {"error": {"message": "m"}}, "x" * size, "9" * min(size, 5000),
+        {"a": "x" * size},
+        [0] * min(size // 4, 10**6), [{}] * min(size // 4, 10**5),
+        {str(at): at for at in range(min(size // 20, 10**5))},
         "stop", "length", "content_filter", "error", [{"type": "text", "text": "x"}], {"text": []}, [1, "a", None, {}],
     ))  # fmt: skip
 
@@ -198,7 +213,13 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     todo = [value]
     while todo and len(found) < 500:
         holder = todo.pop()
-        keys = list(holder) if isinstance(holder, dict) else range(min(len(holder), 20)) if isinstance(holder, list) else ()
+        keys = (
+            list(holder)
+            if isinstance(holder, dict)
+            else range(min(len(holder), 20))
+            if isinstance(holder, list)
+            else ()
+        )
         for key in keys:
             found.append((holder, key))
             todo.append(holder[key])
@@ -216,7 +237,7 @@ def _quoting(random: Random, value: Any, key: str) -> Any:
     return value
 
 
-# --- bytes --------------------------------------------------------------------------------------------------------------
+# --- bytes ------------------------------------------------------------------------------------------------------------
 
 
 def _encoded(random: Random, value: Any) -> bytes:
@@ -228,7 +249,9 @@ def _encoded(random: Random, value: Any) -> bytes:
 
 def _streamed(random: Random, dialect: str, value: Any) -> bytes:
     if isinstance(value, bytes):
-        return random.choice((value, b"data: " + value + b"\n\n", b"\n".join(b"data: " + value[:10**6] for _ in range(3))))
+        return random.choice(
+            (value, b"data: " + value + b"\n\n", b"\n".join(b"data: " + value[: 10**6] for _ in range(3)))
+        )
     told = events(dialect, "[[ ## a ## ]]\n1")
     roll = random.random()
     if roll < 0.3:
@@ -262,8 +285,9 @@ def _text_in(value: Any) -> str:
 
 def _headers(random: Random) -> tuple[tuple[str, str], ...]:
     odd = (
-        ("retry-after", random.choice(("0", "-1", "nan", "1e999", "9" * 400, "soon", "Wed, 21 Oct 2015 07:28:00 GMT"))),
-        ("x-request-id", "r" * random.choice((1, 10_000))), ("content-encoding", random.choice(("identity", "gzip", "br"))),
+        ("retry-after", random.choice(("0", "-1", "nan", "1e999", "9" * 400, "soon", "Wed, 21 Oct 2015"))),
+        ("x-request-id", "r" * random.choice((1, 10_000))),
+        ("content-encoding", random.choice(("identity", "gzip", "br"))),
         ("set-cookie", "a=b"), ("location", "http://127.0.0.1:9/"), ("x-ratelimit-remaining", "x\ty"),
         ("keep-alive", "timeout=" + "9" * 300), ("date", "\xff"),
     )  # fmt: skip
