@@ -100,7 +100,7 @@ def _tool_calls(calls: Any, paint: Any) -> Iterator[str]:
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         shown = json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict | list) else str(arguments)
         yield paint(GREEN, f"{function.get('name') or call.get('name', '<unknown>')}: {shown}")

@@ -46,7 +46,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     data = decode(lm, body)
     if fault := fault_in(data):
         raise fault.error(lm)
-    if not isinstance(data.get("content"), list) and data.get("type") != "message":
+    if not isinstance(data.get("content"), list):
         raise no_answer(lm, data)
     texts: list[str] = []
     thoughts: list[str] = []

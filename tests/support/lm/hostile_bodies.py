@@ -200,7 +200,8 @@ def odd_json(random: Random, size: int) -> Any:
     """Return a value that a place seldom holds."""
     return random.choice((
         None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**30, 10**400, -(10**18), "", "a",
-        "\0\x1b[2J", "\ud800", [], {}, [None], [[]] * 50, {"error": {"message": "m"}}, "x" * size, "9" * min(size, 5000),
+        "\0\x1b[2J", "\ud800", [], {}, [None], [[]] * 50, {"error": {"message": "m"}}, "x" * size,
+        "9" * min(size, 5000),
         {"a": "x" * size},
         [0] * min(size // 4, 10**6), [{}] * min(size // 4, 10**5),
         {str(at): at for at in range(min(size // 20, 10**5))},

@@ -1,8 +1,8 @@
 """A process that serves hostile replies over HTTP: `python -m tests.support.lm.hostile_endpoint`.
 
-It is a process of its own, so that what it costs is no part of what its clients are measured by. The address names the
-reply: `http://127.0.0.1:PORT/SEED.NUMBER/...`. It prints its port, then a line for each reply, and ends with its
-standard input.
+It is a process of its own, so that what it costs is no part of what its clients are measured by. The address has the
+seed, the prompt the number: `http://127.0.0.1:PORT/SEED.ANY/...`, "number 7". It prints its port, then a line for each
+reply, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Iterator
 
 from tests.support.lm.hostile_bodies import HostileReply, hostile_reply
 
-_NAMED = re.compile(r"/(\d+)\.(\d+)/")
+_SEED = re.compile(r"/(\d+)\.\d+/")
+_NUMBER = re.compile(rb"number (\d+)")
 
 
 class HostileEndpoint:
@@ -83,11 +84,11 @@ async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
     length = re.search(r"(?i)\r\ncontent-length: *(\d+)", head)
     body = await reader.readexactly(int(length[1]) if length else 0)
     key = re.search(r"(?i)\r\n(?:authorization: Bearer|x-api-key:|x-goog-api-key:) *(\S+)", head)
-    named = _NAMED.search(path)
-    assert named is not None
+    seed, number = _SEED.search(path), _NUMBER.findall(body)
+    assert seed is not None and number
     streams = "stream" in path.lower() or json.loads(body).get("stream") is True
     reply = hostile_reply(
-        int(named[1]), int(named[2]), dialect_of(path), stream=streams, key=key[1] if key else "no key"
+        int(seed[1]), int(number[-1]), dialect_of(path), stream=streams, key=key[1] if key else "no key"
     )
     print(reply.size, reply.what.replace("\n", " "), flush=True)
     return await _sent(writer, reply)

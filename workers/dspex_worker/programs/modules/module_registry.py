@@ -53,7 +53,7 @@ def module_named(name: str, imports: UserImports) -> Any:
         return MODULES[name]
     if ":" not in name:
         raise unknown_name("module", name, known_modules(imports))
-    found = imports.resolve_own(name, "module")
+    found = imports.resolve(name, "module")
     if imports.is_open:
         return found
     if not (isinstance(found, type) and issubclass(found, dspy.Module)):
@@ -61,7 +61,7 @@ def module_named(name: str, imports: UserImports) -> Any:
     if found.__module__.partition(".")[0] == "dspy":
         # The user's module may hold DSPy's classes by import; those answer to their own names only.
         raise unknown_name("module", name, known_modules(imports))
-    return found
+    return imports.resolve_own(name, "module")
 
 
 def known_modules(imports: UserImports) -> Iterable[str]:
