@@ -116,7 +116,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str | bytes):
             _CHECKS.get(getattr(function, "__name__", ""), _widths)(owner, *args, *kwargs.values())
-        return super().call(context, function, *args, **kwargs)
+        return super().call(context, function, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def _range(*given: int) -> range:
@@ -168,7 +168,8 @@ def _join(value: Any, *given: Any) -> None:
 def _replace(value: Any, *given: Any) -> None:
     if len(given) >= 2 and isinstance(value, str | bytes) and isinstance(given[1], str | bytes):
         old = len(given[0]) if isinstance(given[0], str | bytes) else 1
-        found = value.count(given[0]) if old and isinstance(given[0], type(value)) else len(value) + 1
+        same: Any = value  # of the same kind as what is looked for
+        found = same.count(given[0]) if old and isinstance(given[0], type(value)) else len(value) + 1
         _charge(len(value) + found * len(given[1]))
 
 
