@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 import tracemalloc
@@ -16,8 +17,9 @@ from dspex.errors import LMConfigurationError, LMError, LMProviderError, LMUnexp
 from dspex.lm import response_check, retries
 from dspex.lm.dialects.event_splitter import EventSplitter
 from dspex.lm.dialects.json_body import json_in
-from dspex.lm.http import async_client, http_message
-from dspex.lm.http.http_message import BODY_LIMIT, BODY_LIMIT_SETTING, ResponseParser, body_limit
+from dspex.lm.http import async_client
+from dspex.lm.http.body_limit import BODY_LIMIT, BODY_LIMIT_SETTING, body_limit
+from dspex.lm.http.http_message import ResponseParser
 from dspex.lm.lm_client import LMClient
 from dspex.lm.reading_cost import COST_MOST
 from dspex.lm.redaction import redactor_of
@@ -219,6 +221,16 @@ def test_an_anthropic_message_without_content_is_no_answer(peers: Callable[..., 
     assert len(client.cache) == 0
 
 
+def test_what_unpacks_to_more_than_the_limit_is_refused(limit: Callable[[str], None]) -> None:
+    """unit: a body of 20 KB that stands for 20 MB; what it unpacks to counts."""
+    packed = gzip.compress(bytes(1_000_000), 1) * 20
+    head = HEAD + f"content-encoding: gzip\r\ncontent-length: {len(packed)}\r\n\r\n".encode()
+    assert len(packed) < MIB
+    limit("1")
+    with pytest.raises(LMUnexpectedError):
+        _fed(head, packed)
+
+
 def test_the_limit_is_the_documented_one() -> None:
     """unit"""
-    assert http_message.BODY_LIMIT == 16 * MIB
+    assert BODY_LIMIT == 16 * MIB
