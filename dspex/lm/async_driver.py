@@ -14,6 +14,7 @@ from .effects import (
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -90,6 +91,8 @@ class AsyncDriver:
             return self._wait(effect.member, effect.deadline)
         if type(effect) is Authorize:
             return self._authorized(effect.request)
+        if type(effect) is Read:
+            return asyncio.to_thread(effect.reading)
         assert type(effect) is StartServer
         return self._start_server(effect.request)
 

@@ -13,6 +13,7 @@ from .effects import (
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -82,6 +83,8 @@ class BlockingDriver:
             from .authorization import authorized  # for clouds only
 
             return authorized(effect.request)
+        if type(effect) is Read:
+            return effect.reading()
         assert type(effect) is StartServer
         return self._start(effect.request)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .async_driver import AsyncDriver
 
 LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known again
+_UNKNOWN_REF = "No call of this process has named it, or so long ago that it is forgotten."
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must learn of a fork
 
 
@@ -244,7 +245,8 @@ class LMClient:
         try:
             return self._lms[ref]
         except KeyError:
-            raise UnknownName("LM", str(ref), self._lms, where="this process") from None
+            # The refs that there are would be other callers': whoever has one can ask by it, under its key.
+            raise UnknownName("LM", str(ref)[:100], (), where="this process", advice=_UNKNOWN_REF) from None
 
     # -- drivers ---------------------------------------------------------------------------------------------------
 

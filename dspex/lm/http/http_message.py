@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import LMTransportError, LMUnexpectedError
+from .body_limit import add_part, body_limit, too_long
 from .content_decoder import ContentDecoder, decoder_for
 from .head_rules import body_length, chunk_size, require_chunked, require_head, require_trailers
 from .response_head import Head as Head
@@ -17,7 +18,6 @@ from .response_head import kept_for as kept_for
 
 LENGTH = b"\r\ncontent-length: "  # how the head of a request ends
 HEAD_LIMIT = 64 * 1024
-BODY_LIMIT = 256 * 1024 * 1024
 _CRLF = b"\r\n"
 _BODYLESS = frozenset({204, 304})
 
@@ -69,11 +69,11 @@ class ResponseParser:
     `reusable` says after completion whether the connection may carry another request.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_decoder", "_left", "_seen", "chunks", "complete", "head", "reusable")
+    __slots__ = ("_buffer", "_chunked", "_decoder", "_left", "_most", "_seen", "chunks", "complete", "head", "reusable")
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.complete = False
         self.reusable = False
         self._buffer = b""
@@ -81,6 +81,7 @@ class ResponseParser:
         self._decoder: ContentDecoder | None = None
         self._left = 0  # bytes left of the body or of the chunk; -1: until the connection closes
         self._seen = 0
+        self._most = body_limit()
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that arrived.
@@ -123,7 +124,7 @@ class ResponseParser:
         """Return the body bytes that arrived since the last take."""
         if not self.chunks:
             return b""
-        data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        data = bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
         return data
 
@@ -150,7 +151,7 @@ class ResponseParser:
         elif coding is not None:
             self._chunked = True
         elif length is not None:
-            self._left = body_length(length, BODY_LIMIT)
+            self._left = body_length(length, self._most)
             self.complete = self._left == 0
         else:
             self._left = -1
@@ -203,8 +204,8 @@ class ResponseParser:
                     raise LMUnexpectedError("The endpoint sent a malformed chunk.")
                 return
             self._left = chunk_size(data[at:end]) + 2
-            if self._left > BODY_LIMIT:
-                raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
+            if self._left - 2 > self._most:
+                raise too_long(self._most)
             if self._left == 2:
                 self._left = 0
                 self._trailers(data, at, end + 2)
@@ -226,10 +227,8 @@ class ResponseParser:
 
     def _add(self, data: bytes) -> None:
         if data:
-            self._seen += len(data)
-            if self._seen > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
-            if self._decoder is None:
-                self.chunks.append(data)
-            else:
-                self.chunks += self._decoder.feed(data)
+            for part in (data,) if self._decoder is None else self._decoder.feed(data):
+                self._seen += len(part)
+                if self._seen > self._most:
+                    raise too_long(self._most)
+                add_part(self.chunks, part)

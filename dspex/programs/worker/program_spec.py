@@ -373,6 +373,8 @@ class ProgramSpec:
             "options": dict(self.options),
             "state": self.state,
         }
+        if self.allow_markers:
+            wire["allow_markers"] = True
         if self.demos:
             wire |= self._demos_to_wire()
         if self.tools or self.module in _AGENTS:

@@ -17,6 +17,7 @@ from ..context import Context
 from . import retrievers
 from .adapter_choice import adapter_named, default_adapter, lms_of
 from .calls.call_context import HISTORIES, SETTING, USAGE, CallUsage
+from .calls.marker_guard import guarded
 from .code.host_imports import HostImports, SentTypeCache
 from .code.host_values import values_from
 from .code.user_imports import UserImports
@@ -179,6 +180,7 @@ class Programs:
             found = self.lms.get(lm) if lm is not None else dspy.settings.lm
             chosen = self._adapter(ctx, adapter, found, lm)
             own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
+            own |= guarded(spec)
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             try:
                 with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
