@@ -220,7 +220,7 @@ class NativePredictor:
         compiled = self.compiled
         answer = yield self._question(call, compiled)
         total.add(self.lm.model, answer.completion)
-        if isinstance(answer.outputs, AdapterParseError) and compiled.adapter != "json" and not answer.was_shown:
+        if _is_asked_again(answer) and compiled.adapter != "json":
             compiled = self.compiled_for("json")
             if not compiled.unsupported:
                 answer = yield self._question(call, compiled)
@@ -295,6 +295,13 @@ class _NativeAnswer:
     completion: ReadableCompletion
     outputs: Outputs | AdapterParseError
     was_shown: bool = False
+
+
+def _is_asked_again(answer: _NativeAnswer) -> bool:
+    """Whether another format may help; not where the answer is nested beyond all bounds, which ends DSPy's call too."""
+    outputs = answer.outputs
+    is_unread = isinstance(outputs, AdapterParseError) and not answer.was_shown
+    return is_unread and not isinstance(outputs.__cause__, RecursionError)
 
 
 def _next(

@@ -39,6 +39,8 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
     ("parse", "TypeError"): "AdapterParseError",  # a list or an object where an enum's member is wanted
     ("call", "AdapterParseError"): "AdapterParseError",
     ("call", "TypeError"): "AdapterParseError",
+    ("call", "RecursionError"): "AdapterParseError",  # an answer that is nested beyond all bounds
+    ("call", "ValueError"): "AdapterParseError",
     # the LM's own errors, one for one
     ("call", "ContextWindowExceededError"): "LMContextWindowExceededError",
     **{
