@@ -7,11 +7,11 @@ DSPy's are left alone: the runtime reports them as they are, with their tracebac
 
 from __future__ import annotations
 
-import os
 import re
 import traceback
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dspy.adapters import utils as adapter_utils
@@ -191,7 +191,7 @@ def _is_raised_in(error: BaseException, name: str) -> bool:
 
 def _is_raised_by_adapters(error: BaseException) -> bool:
     """Whether one of DSPy's adapters was reading an answer when it was raised."""
-    folder = os.path.dirname(adapter_utils.__file__)
+    folder = str(Path(adapter_utils.__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
     return any(frame.name in ("parse", "parse_value") and frame.filename.startswith(folder) for frame in frames)
 
