@@ -15,6 +15,7 @@ from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
+from .model_types import model_type_of, provider_for
 from .record_checks import (
     claim,
     frozen,
@@ -37,6 +38,7 @@ from .sent_options import (
     require_sendable,
     unknown_option,
 )
+from .strict_schemas import with_plain_format
 
 EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
@@ -101,12 +103,16 @@ class LM(LMFacts):
         put = self._put
         is_direct = further.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
+        model_type = model_type_of(further.pop("model_type", None))
+        provider = provider if is_direct else provider_for(provider, model_type, model)
+        put("model_type", model_type)
         key, source = key_for(provider, api_key)
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame
         options, others = _sorted_out(further, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
+        options = dict(with_plain_format(options))
         require_kinds(options)
         put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
         base = options.pop("api_base", None) if api_base is None else api_base

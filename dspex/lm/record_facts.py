@@ -23,6 +23,7 @@ class LMFacts(HoldsSecrets):
     """The settings of a language model: `record.LM` makes them."""
 
     model: str
+    model_type: str
     api_base: str
     temperature: float | None
     max_tokens: int | None

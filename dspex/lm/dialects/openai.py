@@ -196,7 +196,7 @@ def _parts_before_calls(message: Mapping[str, Any]) -> int:
     """Return how many parts DSPy counts before the tool calls: it numbers those that come without an id by them."""
     content = message.get("content")
     if isinstance(content, list):
-        texts = sum(isinstance(block, dict) and block.get("type") == "text" for block in content)
+        texts = len([block for block in content if isinstance(block, dict) and block.get("type") == "text"])
     else:
         texts = int(isinstance(content, str) and bool(content))
     is_thought = bool(message.get("reasoning_content") or message.get("reasoning"))

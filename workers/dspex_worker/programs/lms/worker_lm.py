@@ -128,7 +128,11 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     if record.get("headers"):
         connection["extra_headers"] = dict(record["headers"])
-    further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
+    further = {
+        "model_type": record.get("model_type") or "chat",
+        "cache": False,
+        "num_retries": int(record.get("retries") or 3),
+    }
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
