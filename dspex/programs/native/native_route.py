@@ -299,9 +299,9 @@ class _NativeAnswer:
 
 def _is_asked_again(answer: _NativeAnswer) -> bool:
     """Whether another format may help; not where the answer is nested beyond all bounds, which ends DSPy's call too."""
-    outputs = answer.outputs
-    is_unread = isinstance(outputs, AdapterParseError) and not answer.was_shown
-    return is_unread and not isinstance(outputs.__cause__, RecursionError)
+    if not isinstance(answer.outputs, AdapterParseError) or answer.was_shown:
+        return False
+    return not isinstance(answer.outputs.__cause__, RecursionError)
 
 
 def _next(
