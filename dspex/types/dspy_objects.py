@@ -11,7 +11,7 @@ import operator
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import isclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
@@ -63,8 +63,10 @@ def annotation_here(annotation: Any) -> Any:
     if origin is None or origin is Literal or not arguments:
         return annotation
     made = tuple(each if each is ... else _part_here(each) for each in arguments)
-    if all(new is old for new, old in zip(made, arguments, strict=True)):
+    if all(new is old or (isinstance(old, list) and new == old) for new, old in zip(made, arguments, strict=True)):
         return annotation
+    if origin is Callable:  # typing's own form copies itself with flat arguments only
+        return Callable[made]
     if origin is types.UnionType or origin is Union:
         return functools.reduce(operator.or_, made) if origin is types.UnionType else Union[made]  # noqa: UP007
     if origin is typing.Annotated:

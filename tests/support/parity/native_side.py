@@ -157,12 +157,12 @@ class Endpoint:
         self.client = LMClient()
         self.client._blocking.http = self  # type: ignore[assignment]
 
-    def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any) -> Reply:
+    def send(self, target: Any, head: bytes, body: bytes, timeout: float, *_: Any) -> Reply:
         """What the HTTP layer does, without a socket."""
         status, text = reply_of(self._next(body), self._is_anthropic)
         return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
 
-    def stream(self, target: Any, head: bytes, body: bytes, timeout: float, until: float, again: Any) -> StreamedReply:
+    def stream(self, target: Any, head: bytes, body: bytes, timeout: float, *_: Any) -> StreamedReply:
         """The same for a stream."""
         status, text = stream_of(self._next(body), self._is_anthropic)
         return StreamedReply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: text/event-stream", status), text)

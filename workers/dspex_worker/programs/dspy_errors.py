@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dspy.adapters import utils as adapter_utils
@@ -49,6 +50,7 @@ _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
 _NO_LM = "No LM is loaded"  # how DSPy's ValueError begins (predict/predict.py)
 _NOT_UNICODE = "messages contains text that is not valid Unicode"  # how another begins
+_TOO_DEEP = "Input nesting exceeds"  # how json_repair's begins
 _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", "retry_after")
 
 
@@ -78,7 +80,13 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
         if not _is_raised_in(error, "parse_value"):
             raise
         raise _unparsed(error) from error
+    except RecursionError as error:
+        if not _is_raised_by_adapters(error):
+            raise
+        raise _unparsed(error) from error
     except ValueError as error:
+        if str(error).startswith(_TOO_DEEP) and _is_raised_by_adapters(error):
+            raise _unparsed(error) from error
         if str(error).startswith(_NOT_UNICODE):
             raise invalid_input("A text holds half a surrogate pair, which no provider can receive.") from error
         if not is_lm_missing(error):
@@ -184,7 +192,14 @@ def _is_raised_in(error: BaseException, name: str) -> bool:
     return any(frame.name == name and frame.filename == adapter_utils.__file__ for frame in frames)
 
 
-def _unparsed(error: TypeError) -> Failure:
+def _is_raised_by_adapters(error: BaseException) -> bool:
+    """Whether one of DSPy's adapters was reading an answer when it was raised."""
+    folder = str(Path(adapter_utils.__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name in ("parse", "parse_value") and frame.filename.startswith(folder) for frame in frames)
+
+
+def _unparsed(error: BaseException) -> Failure:
     message = f"The model's answer cannot be read: a value does not fit its field's type ({type(error).__name__})."
     return Failure("AdapterParseError", message, adapter="DSPy", expected=[], parsed={}, lm_response="")
 

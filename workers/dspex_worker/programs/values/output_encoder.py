@@ -78,7 +78,10 @@ def split(outputs: Mapping[str, Any], is_exact: bool) -> tuple[dict[str, Any], d
     """
     if not is_exact:
         return cleaned(to_wire(outputs)), {}
-    forms = {str(name): exact(value) for name, value in outputs.items()}
+    try:
+        forms = {str(name): exact(value) for name, value in outputs.items()}
+    except RecursionError:
+        raise ValueError("an output is nested too deeply") from None
     plain = {name: _plain_of(form) for name, form in forms.items()}
     objects = {name: form for name, form in forms.items() if plain[name] is None and form is not None}
     return plain, objects
