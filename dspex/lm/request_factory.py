@@ -14,8 +14,10 @@ from .cache import key_of
 from .call_options import CallPlan
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
+from .dialects.embeddings import EmbeddingsDialect
 from .dialects.json_body import encode
 from .dialects.media_checks import require_media
+from .embedding_plan import EmbeddingPlan, require_embeddings
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
 from .record import LM
@@ -25,6 +27,7 @@ from .sent_options import ROUTING
 from .worker_bodies import with_members
 
 USER_AGENT = "dspex"
+_JSON = ("content-type", "application/json")
 _HEADS_MOST = 1000
 _KEPT_MOST = 4096  # bytes of a head that is kept: a worker may send as much as it likes
 # What a worker may not decide: whose key is used, and how the connection is run.
@@ -44,7 +47,6 @@ _COMMON = frozenset(
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
-_EMBEDDINGS: Dialect = embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,24 @@ class RequestFactory:
             lm, dialect, head.target, head.lines, head.redactor, body, key, stream, lm.timeout, plan.deadline
         )
 
+    def embedding(self, lm: LM, asked: EmbeddingPlan) -> Request:
+        """Make the request for the vectors of some texts.
+
+        Raises:
+            LMNotConfiguredError: the LM has no key.
+            LMUnsupportedFeatureError: its endpoint has no embeddings that the parent can ask for.
+            InvalidInput: a text that is no Unicode.
+        """
+        require_embeddings(lm)
+        dialect = EmbeddingsDialect(len(asked.texts), asked.dimensions)
+        url = dialect.endpoint(lm)
+        head = self._heads.get((lm.ref, url)) or self._keep((lm.ref, url), _prepare(lm, url, [_JSON]))
+        body = embeddings.body(lm, asked.texts, asked.encoding_format, asked.members_for(lm))
+        key = self._key(lm, head, body, None, 0) if asked.cache and lm.cache else None
+        return Request(
+            lm, dialect, head.target, head.lines, head.redactor, body, key, False, lm.timeout, asked.deadline
+        )
+
     def forwarded(self, lm: LM, given: Mapping[str, Any], *, deadline: float | None) -> Request:
         """Make the request of a worker; the key is added here, and only for a completion of the LM's own model.
 
@@ -96,15 +116,17 @@ class RequestFactory:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
         """
         url = str(given["url"])
-        dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
+        dialect = dialect_of(lm)
+        is_embedding = dialect is openai and embeddings.owns(lm, url)
+        dialect = EmbeddingsDialect() if is_embedding else dialect
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = self._worker_head(lm, url, given.get("headers") or ())
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
-        if dialect is not _EMBEDDINGS:
-            made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
+        dialect = EmbeddingsDialect.of_request(asked) if is_embedding else dialect
+        made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
             body = encode(made_whole)
         key = None
@@ -117,7 +139,7 @@ class RequestFactory:
         return made
 
     def _native_head(self, lm: LM, url: str) -> _Head:
-        return self._keep((lm.ref,), _prepare(lm, url, [("content-type", "application/json")]))
+        return self._keep((lm.ref,), _prepare(lm, url, [_JSON]))
 
     def _worker_head(self, lm: LM, url: str, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Head:
         named = cast("Any", given)
