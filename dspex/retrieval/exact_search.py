@@ -70,7 +70,7 @@ class NumpySearch:
 
     def __init__(self, numpy: Any) -> None:
         self._numpy = numpy
-        self._table: Any = None
+        self._table: Any = numpy.zeros((0, 0), dtype=numpy.float32)
         self._numbers: list[int | None] = []  # of each row; None of one that was removed
         self._rows: dict[int, int] = {}
 
@@ -104,7 +104,7 @@ class NumpySearch:
         return array.array("f", self._table[self._rows[number]].tobytes())
 
     def _make_room(self, count: int, width: int) -> None:
-        room = 0 if self._table is None else len(self._table)
+        room = len(self._table)
         if count <= room:
             return
         table = self._numpy.zeros((max(count, 2 * room, _FIRST), width), dtype=self._numpy.float32)

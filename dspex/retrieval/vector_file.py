@@ -78,7 +78,7 @@ class VectorFile:
     def __init__(self, path: str | os.PathLike[str], *, most_bytes: int = BYTES_MOST) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise InvalidInput(f"An index is kept in a file, whose path is not {path!r}.", field="path")
-        self.path = Path(os.fsdecode(path)).expanduser().absolute()
+        self.path = Path(os.path.expanduser(os.fsdecode(path))).absolute()  # noqa: PTH111 (pathlib raises for ~nobody)
         self._most_bytes = most_bytes
 
     def exists(self) -> bool:
@@ -159,12 +159,14 @@ class VectorFile:
     def _checked_size(self) -> int:
         try:
             descriptor = os.open(self.path, _READING)
-        except OSError as error:
-            why = error.strerror
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", error)
             raise InvalidInput(f"The index {str(self.path)!r} cannot be read: {why}.", field="path") from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             facts = os.fstat(descriptor)
-            head = file.read(100) if stat.S_ISREG(facts.st_mode) else b""
+            head = os.read(descriptor, 100) if stat.S_ISREG(facts.st_mode) else b""
+        finally:
+            os.close(descriptor)
         if facts.st_size > self._most_bytes:
             raise InvalidInput(
                 f"The index {str(self.path)!r} has {facts.st_size:,} bytes, over the limit of {self._most_bytes:,}.",

@@ -7,8 +7,10 @@ model whose configured LM is `direct`, are left to DSPy.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -74,8 +76,13 @@ class UserEmbedder:
         """
         own = {name: value for name, value in options.items() if value is not None and name not in CLIENT_KEYS}
         body = {"model": str(self.record["model"]).partition("/")[2], "input": batch, "encoding_format": "float", **own}
-        request = _EmbeddingsRequest(f"{self.record['api_base']}/embeddings", json.dumps(body).encode())
-        transport = ParentTransport(str(self.record["ref"]), timeout=self.record.get("timeout"), cache=is_kept)
+        request = _EmbeddingsRequest(f"{self.record['api_base']}/embeddings", self._encoded(body))
+        transport = ParentTransport(
+            str(self.record["ref"]),
+            timeout=self.record.get("timeout"),
+            cache=is_kept,
+            is_bare=bool(self.record.get("is_bare")),
+        )
         try:
             with counted(LMCallOptions(headers=headers_of(self, options))):
                 _, chunks = transport.opened(request)
@@ -89,7 +96,15 @@ class UserEmbedder:
             raise dspy_errors.LMServerError(
                 message=f"The endpoint gave {len(ordered)} vectors for {len(batch)} texts.", model=self.model
             )
-        return [one["embedding"] for one in ordered]
+        return [_numbers(one["embedding"]) for one in ordered]
+
+    def _encoded(self, body: Mapping[str, Any]) -> bytes:
+        try:  # the host's own bytes for the same texts: both find the answer in the cache
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            raise dspy_errors.LMInvalidRequestError(
+                message="A text holds half of a surrogate pair.", model=self.model
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,15 @@ class _EmbeddingsRequest:
     method: str = "POST"
     read_timeout: float | None = None
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+def _numbers(vector: Any) -> list[float]:
+    """Return a vector's numbers, which an endpoint may send as base64 of 32-bit floats."""
+    if not isinstance(vector, str):
+        numbers: list[float] = vector
+        return numbers
+    raw = base64.b64decode(vector)
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
 
 
 def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
