@@ -92,6 +92,17 @@ def _of_dspy(given: Any) -> GivenEmbedder:
     return GivenEmbedder(asked, None, given.batch_size, bool(given.caching), options)
 
 
+def keyless_state(embedder: Any) -> dict[str, Any] | None:
+    """Return the attributes of a `dspy.Embedder` as a worker may have them: an `LM` in place of address and key.
+
+    None where it holds neither: its model's name is enough, for workers ask this process what it stands for.
+    """
+    if not isinstance(embedder.model, str) or not any(embedder.default_kwargs.get(name) for name in _CONNECTION):
+        return None
+    found = _of_dspy(embedder)
+    return {**vars(embedder), "model": found.lm, "default_kwargs": dict(found.options)}
+
+
 def _with_options(function: Callable[..., Any], options: Mapping[str, Any]) -> EmbeddingFunction:
     def embed(texts: list[str]) -> Any:
         return function(texts, **options)

@@ -182,8 +182,8 @@ class RetrievalAugmented(Strategy):
 
     @cached_property
     def _takes_k(self) -> bool:
-        """Whether the retriever can be told how many passages are wanted; a `dspy.Embeddings` knows for itself."""
-        return _is_called_with(getattr(self.retriever, "search", self.retriever), "query", "k")
+        """Whether the retriever is told how many passages are wanted; a `dspy.Embeddings` knows for itself."""
+        return not _knows_k(self.retriever)
 
     def _asked(self, inputs: Mapping[str, Any]) -> Any:
         if self.query not in inputs:
@@ -207,22 +207,24 @@ def _check_retriever(retriever: Any, settings: Mapping[str, Any]) -> None:
         raise UnknownName("option", min(settings), ("retriever", "k", "query", "context"), where="rag")
     elif not callable(getattr(retriever, "search", retriever)):
         raise SettingsError(
-            "A retriever is an index with search(query, k), a function (query, k) or (query), one of DSPy's, or "
-            "'dspy.ColBERTv2'.",
+            "A retriever is an index with search(query, k), a function (query, k), one of DSPy's, or 'dspy.ColBERTv2'.",
             key="retriever",
         )
     else:
         searches = getattr(retriever, "search", retriever)
-        if not _is_called_with(searches, "query"):
-            require_function(searches, "retriever", "retriever", "query", "k", may_await=True)
+        own = ("query",) if _knows_k(retriever) else ("query", "k")
+        require_function(searches, "retriever", "retriever", *own, may_await=True)
 
 
-def _is_called_with(function: Any, *arguments: str) -> bool:
-    try:
-        require_function(function, "retriever", "retriever", *arguments, may_await=True)
-    except SettingsError:
+def _knows_k(retriever: Any) -> bool:
+    """Whether it is called with a query alone, and finds as many passages as it was made for."""
+    if hasattr(retriever, "search") or not isinstance(getattr(retriever, "k", None), int):
         return False
-    return True
+    try:
+        require_function(retriever, "retriever", "retriever", "query", "k", may_await=True)
+    except SettingsError:
+        return True
+    return False
 
 
 def _text(passage: Any) -> str:

@@ -22,7 +22,7 @@ from dspy.utils import exceptions as dspy_errors
 from ..dspy_parts import CLIENT_KEYS, NoAnswer, module_of_dspy
 from .lm_lookup import LMS, CallLMs, headers_of
 from .lm_transport import LMCallOptions, ParentTransport
-from .worker_lm import counted
+from .worker_lm import WorkerLM, counted
 
 
 def install() -> None:
@@ -134,9 +134,12 @@ def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
         LMError: the parent refused, or cannot carry it.
     """
     lms: CallLMs | None = dspy.settings.get(LMS)
-    if lms is None or not isinstance(model, str):
+    if isinstance(model, WorkerLM):  # of an embedder that the host sent without its key
+        model, record = model.model, model.record
+    elif lms is None or not isinstance(model, str):
         return None
-    record = lms.record(UserEmbedder(model, {}), options)
+    else:
+        record = lms.record(UserEmbedder(model, {}), options)
     if not record.get("direct") and record.get("dialect") != "openai":
         raise dspy_errors.LMUnsupportedFeatureError(
             message=f"dspy.Embedder({model!r}) speaks another format than OpenAI's, which requests through the parent "
