@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, TypedDict
 
 
@@ -21,7 +22,7 @@ class ProviderOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | type | None  # a class is a pydantic model
     reasoning_effort: str | None
     prompt_cache_key: str | None
     prompt_cache_retention: str | None
@@ -99,14 +100,23 @@ class ServerOptions(TypedDict, total=False):
     inference_geo: str | None
 
 
-class ClientOptions(TypedDict, total=False):
+class ConnectionOptions(TypedDict, total=False):
+    """How an endpoint is connected to."""
+
+    proxy: str | None  # its URL; None or "": none; left out: the environment's
+    ssl_verify: bool | str | PathLike[str] | None  # a path: whom to trust; False: nothing is verified
+    ssl_certificate: str | PathLike[str] | Sequence[str | PathLike[str] | None] | None  # (certificate, key, password)
+    max_connections: int | None  # at a time; None: half of the process's descriptors, 1,000 at most
+
+
+class ClientOptions(ConnectionOptions, total=False):
     """What DSPex's own client does with a request."""
 
+    model_type: str | None  # "chat" (default), "responses" for OpenAI's Responses API, "text" with direct=True
     n: int | None  # answers to each request, default 1
     timeout: float  # seconds of one attempt, default 600
     retries: int  # further attempts, default 3
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
-    proxy: str | None
     structured_outputs: bool | None  # None: what the model table says; True for the embedded model
     function_calling: bool | None  # None: what the model table says
     reasoning: bool | Mapping[str, Any] | None  # None: what the model table says; a mapping is sent
@@ -124,6 +134,8 @@ class AliasedOptions(TypedDict, total=False):
     base_url: str | None
     extra_headers: Mapping[str, str] | Iterable[tuple[str, str]]
     num_generations: int | None
+    verify: bool | str | PathLike[str] | None
+    cert: str | PathLike[str] | Sequence[str | PathLike[str] | None] | None
 
 
 class GenerationOptions(ProviderOptions, ServerOptions, total=False):
@@ -134,5 +146,12 @@ class GenerationOptions(ProviderOptions, ServerOptions, total=False):
     reasoning: Mapping[str, Any] | None  # OpenRouter's word for it
 
 
-ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}
+ALIASES = {
+    "num_retries": "retries",
+    "base_url": "api_base",
+    "extra_headers": "headers",
+    "num_generations": "n",
+    "verify": "ssl_verify",
+    "cert": "ssl_certificate",
+}
 GENERATION_OPTIONS = GenerationOptions.__optional_keys__

@@ -23,6 +23,7 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
         "ref": lm.ref,
         "model": f"{prefix}/{lm.name}",
         "named": lm.model,
+        "model_type": lm.model_type,
         "provider": lm.provider.id,
         "dialect": lm.provider.dialect,
         "api_base": lm.api_base,

@@ -12,10 +12,11 @@ from typing import Any, cast
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .dialects import anthropic, embeddings, gemini, openai
+from .dialects import anthropic, embeddings, gemini, openai, responses
 from .dialects.dialect import Dialect, Message
 from .dialects.embeddings import EmbeddingsDialect
 from .dialects.json_body import encode
+from .dialects.media_blocks import blocks_of, with_blocks
 from .dialects.media_checks import require_media
 from .embedding_plan import EmbeddingPlan, require_embeddings
 from .http.endpoint import Endpoint, target_of
@@ -46,7 +47,7 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class RequestFactory:
 
         Raises:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
+            LMUnsupportedFeatureError: it holds sound or a file that cannot be sent there.
         """
         url = str(given["url"])
         dialect = dialect_of(lm)
@@ -125,6 +127,8 @@ class RequestFactory:
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
+        if media := given.get("media"):
+            made_whole = with_blocks(made_whole, blocks_of(lm, media))
         dialect = EmbeddingsDialect.of_request(asked) if is_embedding else dialect
         made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
@@ -232,7 +236,7 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
         raise LMNotConfiguredError(
             f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
         )
-    target = target_of(url, lm.proxy)
+    target = target_of(url, network=lm.network)
     head = _head_bytes(lm, headers, target)
     if head is None:  # raised here: what could not be encoded holds the key, and would be this error's context
         raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model)

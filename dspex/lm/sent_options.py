@@ -21,12 +21,19 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 HEADERS = frozenset({"headers", "extra_headers"})
 MARKS = "cache_control_injection_points"
 EXTRA = "extra_body"
-CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "timeout", "proxy"}) | HEADERS
+CONNECTION = HEADERS | frozenset(
+    "model api_key api_base base_url timeout proxy ssl_verify ssl_certificate max_connections verify cert".split()
+)
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
     model_list api_base base_url""".split()
 )
 """Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere."""
+_OF_THIS_PROCESS = {
+    "proxy": "Give the pool the variable HTTPS_PROXY: PoolConfig(env={...}).",
+    "requests_per_minute": "Leave it out, or leave direct=True out.",
+    "cache_ttl": "Answers of such an LM are not cached.",
+}
 DECIDING = (ROUTING | {"provider"}) - {"model", "api_base", "base_url"}
 """The members that say where a gateway asks: of the host's record alone, for whoever asks by it."""
 RESERVED = frozenset({"model", "messages", "contents", "stream", "stream_options", "n"})
@@ -40,6 +47,7 @@ _OF_ANTHROPIC = frozenset(
     """top_k thinking cache_control output_config context_management container mcp_servers inference_geo metadata
     cache_control_injection_points extra_body logit_bias verbosity moderation provider prediction""".split()
 )
+_OF_RESPONSES = _OF_OPENAI - {"cache_control_injection_points"}
 _OF_GEMINI = frozenset("top_k extra_body logit_bias metadata verbosity moderation provider prediction".split())
 _REFUSED: Mapping[str, Mapping[str, str]] = {
     "anthropic": {
@@ -48,6 +56,10 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "prompt_cache_key": "caches by marks on messages: give cache_control_injection_points=",
         "prompt_cache_retention": "caches by marks on messages: give cache_control_injection_points=",
     },
+    "responses": dict.fromkeys(
+        ("stop", "seed", "frequency_penalty", "presence_penalty"),
+        "has none in its Responses API, which model_type='responses' asks",
+    ),
     "gemini": {
         "user": "has none",
         "prompt_cache_key": "has none",
@@ -55,6 +67,7 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "parallel_tool_calls": "has no such switch",
     },
 }
+_MORE = {"openai": _OF_OPENAI, "responses": _OF_RESPONSES, "anthropic": _OF_ANTHROPIC, "gemini": _OF_GEMINI}
 _CONFIG = "a call's config"
 _MOST_OF_ANTHROPIC = 16384  # max_tokens where none is given
 _REFUSED_BY_XAI: Mapping[str, str] = dict.fromkeys(
@@ -65,7 +78,7 @@ _REFUSED_BY_XAI: Mapping[str, str] = dict.fromkeys(
 @cache
 def worded_by(provider: Provider) -> frozenset[str]:
     """Return the options that a provider's dialect words, here and in DSPy."""
-    worded = _WORDED if provider.dialect == "openai" else _WORDED | {"top_k"}
+    worded = _WORDED if provider.dialect in ("openai", "responses") else _WORDED | {"top_k"}
     if provider.dialect == "openai" and not provider.routes_prompt_cache:
         worded -= {"prompt_cache_key"}  # DSPy's client refuses it there; it is sent as it is
     return worded - refused_by(provider).keys()
@@ -80,7 +93,7 @@ def refused_by(provider: Provider) -> Mapping[str, str]:
 @cache
 def known_to(provider: Provider) -> frozenset[str]:
     """Return all options that may be named to this provider."""
-    more = {"openai": _OF_OPENAI, "anthropic": _OF_ANTHROPIC, "gemini": _OF_GEMINI}[provider.dialect]
+    more = _MORE[provider.dialect]
     return (worded_by(provider) | more) - refused_by(provider).keys()
 
 
@@ -104,10 +117,41 @@ def require_sendable(provider: Provider, model: str, options: Mapping[str, Any],
                 model=model,
                 provider=provider.id,
             )
+    for tool in options.get("tools") or ():
+        if isinstance(tool, Mapping) and "cache_control" in {*tool, *(tool.get("function") or ())}:
+            raise LMUnsupportedFeatureError(
+                f"A tool's cache_control cannot be sent; {MARKS}=[{{'location': 'tool_config'}}] marks the last tool.",
+                model=model,
+                provider=provider.id,
+            )
     if not are_points(options.get(MARKS)):
         raise LMConfigurationError(f"{MARKS} holds what names no message.", model=model, provider=provider.id)
-    if options.get(MARKS) and any(point.get("location", "message") != "message" for point in options[MARKS]):
-        raise LMUnsupportedFeatureError(f"{MARKS} takes points whose location is 'message'.", model=model)
+    places = {point.get("location") or "message" for point in options.get(MARKS) or ()}
+    if odd := sorted(places - ({"message", "tool_config"} if provider.dialect == "anthropic" else {"message"})):
+        raise LMUnsupportedFeatureError(
+            f"{MARKS} has a point whose location is {odd[0]!r}, and {provider.prefix} takes marks on messages"
+            f"{' and tools' if provider.dialect == 'anthropic' else ''} only.",
+            model=model,
+            provider=provider.id,
+        )
+
+
+def require_direct(provider: Provider, model: str, settings: Mapping[str, Any]) -> None:
+    """Check that an LM that a worker asks by itself has nothing that only this process could do for it.
+
+    Raises:
+        LMConfigurationError, LMUnsupportedFeatureError: it has, or has an option that DSPy's client would leave out.
+    """
+    for name, instead in _OF_THIS_PROCESS.items():
+        if settings.get(name) is not None:
+            raise LMConfigurationError(
+                f"{name} is for requests of this process, and with direct=True a worker connects by itself. {instead}",
+                model=model,
+                provider=provider.id,
+            )
+    for name, value in settings.items():
+        if name in refused_by(provider) and value is not None and not _is_so_anyway(provider, name, value):
+            raise _refused(provider, model, name, "LM()")
 
 
 def require_consistent(provider: Provider, model: str, options: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import functools
+import operator
 import os
 import pickle
 import struct
@@ -132,7 +133,7 @@ def outcome(make: Callable[[], Any]) -> Outcome:
 
 def failed(error: BaseException) -> Outcome:
     """An error as it is compared: by its class; the message is for whoever reads a difference."""
-    return ("error", type(error).__name__, str(error)[:300])
+    return ("error", type(error).__name__, str(error)[:3000])
 
 
 def is_error(found: Outcome) -> bool:
@@ -148,9 +149,18 @@ def plain(value: Any) -> Any:
         return (kind, sorted(map(plain, value), key=repr))
     if isinstance(value, list | tuple):
         return (kind, [plain(item) for item in value])
+    if hasattr(value, "tool_calls"):
+        return (kind, [(call.id, call.name, plain(call.args)) for call in value.tool_calls])
     if hasattr(type(value), "model_fields"):
         return (kind, [(name, plain(item)) for name, item in vars(value).items()])
     return (kind, repr(value))
+
+
+def plain_logprobs(found: Any) -> Any:
+    """Log probabilities of one answer: each side has classes of its own for the same members."""
+    if isinstance(found, Mapping):
+        return [(key, plain_logprobs(item)) for key, item in found.items()]
+    return [plain_logprobs(item) for item in found] if isinstance(found, list | tuple) else plain(found)
 
 
 def annotation_of(text: str, dspy_types: Any) -> Any:
@@ -181,13 +191,27 @@ def values(given: Any, dspy_types: Any) -> Any:
         kind, arguments = given[1], values(given[2], dspy_types)
         if kind == "Gallery":
             return gallery(dspy_types)(**arguments)
-        made = dspy_types.Code[arguments.pop("language")] if "language" in arguments else getattr(dspy_types, kind)
-        return made(**arguments)
+        if "language" in arguments:
+            return dspy_types.Code[arguments.pop("language")](**arguments)
+        return _made(kind, dspy_types)(**arguments)
     if isinstance(given, dict):
         return {key: values(item, dspy_types) for key, item in given.items()}
     if type(given) in (list, tuple):
         return type(given)(values(item, dspy_types) for item in given)
     return given
+
+
+def _made(kind: str, dspy_types: Any) -> Any:
+    """The type of that name; in a process without DSPy, plain data stands for types that only workers know."""
+    is_host = dspy_types.__name__ != "dspy"
+    try:
+        return operator.attrgetter(kind)(dspy_types)
+    except AttributeError:
+        if is_host:
+            return dict
+    from tests.support.parity import own_signatures
+
+    return getattr(dspy_types.experimental, kind, None) or getattr(own_signatures, kind)
 
 
 def class_form(case: Case, base: Any, field_of: Callable[[Mapping[str, Any]], Any], dspy_types: Any) -> Any:
@@ -209,30 +233,3 @@ def class_form(case: Case, base: Any, field_of: Callable[[Mapping[str, Any]], An
             space["__orig_bases__"] = (sig,)
         sig = type(base)("QA", bases, space)
     return sig
-
-
-# --- replies of the endpoint --------------------------------------------------------------------------------------
-
-
-def reply_of(reply: Mapping[str, Any], is_anthropic: bool) -> tuple[int, bytes]:
-    """Status and body of what the endpoint answers, in its dialect."""
-    import json
-
-    status = reply.get("status", 200)
-    if "body" in reply:
-        return status, reply["body"].encode()
-    if "error" in reply:
-        body: dict[str, Any] = {"type": "error", "error": reply["error"]} if is_anthropic else {"error": reply["error"]}
-        return status, json.dumps(body).encode()
-    text, cut = reply.get("text"), reply.get("finish") == "length"
-    if is_anthropic:
-        blocks = [] if text is None else [{"type": "text", "text": text}]
-        usage: dict[str, int] = {"input_tokens": 3, "output_tokens": 2}
-        stop = "max_tokens" if cut else "end_turn"
-        body = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": blocks, "usage": usage}
-        return status, json.dumps(body | {"stop_reason": stop}).encode()
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice], "usage": usage}
-    return status, json.dumps(body).encode()

@@ -23,6 +23,7 @@ from dspy.utils.exceptions import LMConfigurationError
 
 from ...failure import Failure
 from ..calls.call_context import USAGE, CallUsage
+from ..dspy_errors import unspeakable_refused
 from ..dspy_parts import (
     HAS_LM15,
     AsyncLM15Engine,
@@ -48,6 +49,7 @@ from .lm_transport import (
     current_lm_call,
     lm_call,
 )
+from .stream_ends import with_begun_usage
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
@@ -127,8 +129,14 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     if record.get("headers"):
         connection["extra_headers"] = dict(record["headers"])
-    further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
+    further = {
+        "model_type": record.get("model_type") or "chat",
+        "cache": False,
+        "num_retries": int(record.get("retries") or 3),
+    }
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    if record.get("dialect") == "anthropic":  # LiteLLM would send it as a member of that name
+        own |= own.pop("extra_body", None) or {}
     provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
     lm.kwargs |= {} if provider is None else {"provider": provider}
@@ -180,7 +188,7 @@ class WorkerLM(FallbackLM):
         )
         asked.members = members_in(self.record, {**self.kwargs, **options})
         options |= dict.fromkeys(asked.members)  # None: DSPy leaves them to whoever can say them
-        with counted(asked):
+        with counted(asked), unspeakable_refused(str(self.model)):
             yield
 
     def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:
@@ -288,7 +296,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
             accumulator.push(event)
             _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
@@ -311,7 +319,7 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
                 accumulator.push(event)
                 _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 def _show(event: Any, viewer: Viewer) -> None:
