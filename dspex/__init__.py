@@ -94,7 +94,11 @@ _HOMES = {
     "Optimization": "pipelines.core.results",
     "PipelineEvent": "pipelines.core.run_events",
     "EventKind": "pipelines.core.run_events",
-    "BM25Index": "retrieval",
+    "BM25Index": "retrieval.bm25_index",
+    "VectorIndex": "retrieval.vector_index",
+    "HybridIndex": "retrieval.hybrid_index",
+    "embed": "retrieval.embed",
+    "aembed": "retrieval.embed",
     "Cache": "lm.cache",
     "Account": "lm.usage",
     "UsageStats": "usage_stats",
@@ -176,7 +180,11 @@ if TYPE_CHECKING:
     from .programs.options.routing import Reason as Reason
     from .programs.saving.optimized import Optimized as Optimized
     from .programs.strategies.majority import majority_of as majority_of
-    from .retrieval import BM25Index as BM25Index
+    from .retrieval.bm25_index import BM25Index as BM25Index
+    from .retrieval.embed import aembed as aembed
+    from .retrieval.embed import embed as embed
+    from .retrieval.hybrid_index import HybridIndex as HybridIndex
+    from .retrieval.vector_index import VectorIndex as VectorIndex
     from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField

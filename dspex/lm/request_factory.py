@@ -15,11 +15,13 @@ from .call_options import CallPlan
 from .clouds.cloud_urls import with_query, without_key
 from .dialects import anthropic, embeddings, gemini, openai
 from .dialects.dialect import Dialect, Message
+from .dialects.embeddings import EmbeddingsDialect
 from .dialects.json_body import encode
 from .dialects.lm15_dialect import Lm15Dialect, streamed
 from .dialects.lm15_dialect import with_renamed as renamed
 from .dialects.media_blocks import blocks_of, with_blocks
 from .dialects.media_checks import require_media
+from .embedding_plan import EmbeddingPlan, require_embeddings
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
 from .record import LM
@@ -29,6 +31,7 @@ from .sent_options import ROUTING
 from .worker_bodies import with_members
 
 USER_AGENT = "dspex"
+_JSON = ("content-type", "application/json")
 _HEADS_MOST = 1000
 _KEPT_MOST = 4096  # bytes of a head that is kept: a worker may send as much as it likes
 # What a worker may not decide: whose key is used, and how the connection is run.
@@ -50,7 +53,6 @@ _COMMON = frozenset(
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
 _DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 _BY_LM15: dict[str, Dialect] = {}
-_EMBEDDINGS: Dialect = embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,24 @@ class RequestFactory:
             lm, dialect, head.target, head.lines, head.redactor, body, key, stream, lm.timeout, plan.deadline
         )
 
+    def embedding(self, lm: LM, asked: EmbeddingPlan) -> Request:
+        """Make the request for the vectors of some texts.
+
+        Raises:
+            LMNotConfiguredError: the LM has no key.
+            LMUnsupportedFeatureError: its endpoint has no embeddings that the parent can ask for.
+            InvalidInput: a text that is no Unicode.
+        """
+        require_embeddings(lm)
+        dialect = EmbeddingsDialect(len(asked.texts), asked.dimensions)
+        url = dialect.endpoint(lm)
+        head = self._heads.get((lm.ref, url)) or self._keep((lm.ref, url), _prepare(lm, url, [_JSON]))
+        body = embeddings.body(lm, asked.texts, asked.encoding_format, asked.members_for(lm))
+        key = self._key(lm, head, body, None, 0) if asked.cache and lm.cache else None
+        return Request(
+            lm, dialect, head.target, head.lines, head.redactor, body, key, False, lm.timeout, asked.deadline
+        )
+
     def forwarded(self, lm: LM, given: Mapping[str, Any], *, deadline: float | None) -> Request:
         """Make the request of a worker; the key is added here, and only for a completion of the LM's own model.
 
@@ -103,7 +123,9 @@ class RequestFactory:
             LMUnsupportedFeatureError: it holds sound or a file that cannot be sent there.
         """
         url = str(given["url"])
-        dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
+        dialect = dialect_of(lm)
+        is_embedding = dialect is openai and embeddings.owns(lm, url)
+        dialect = EmbeddingsDialect() if is_embedding else dialect
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = self._worker_head(lm, _resolved(lm, url), given.get("headers") or ())
@@ -112,8 +134,8 @@ class RequestFactory:
         made_whole = dialect.reporting(asked)
         if media := given.get("media"):
             made_whole = with_blocks(made_whole, blocks_of(lm, media))
-        if dialect is not _EMBEDDINGS:
-            made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
+        dialect = EmbeddingsDialect.of_request(asked) if is_embedding else dialect
+        made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         made_whole = renamed(lm, made_whole)
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost
             body = encode(made_whole)
@@ -128,7 +150,7 @@ class RequestFactory:
 
     def _native_head(self, lm: LM, url: str, stream: bool) -> _Head:
         url = with_query(streamed(url) if stream else url, lm.query)
-        return self._keep((lm.ref, stream), _prepare(lm, url, [("content-type", "application/json")]))
+        return self._keep((lm.ref, stream), _prepare(lm, url, [_JSON]))
 
     def _worker_head(self, lm: LM, url: str, given: Mapping[str, str] | Iterable[tuple[str, str]]) -> _Head:
         named = cast("Any", given)
