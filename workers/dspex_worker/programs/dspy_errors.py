@@ -140,6 +140,8 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
     made = cls(message=failure.message, **facts)
+    if failure.kind in _MORE_PRECISE:
+        made.parents_kind = failure.kind
     setattr(made, WORDS, failure.facts.get(WORDS))  # what may quote the prompt stays out of the message
     return made
 
@@ -158,7 +160,7 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 
 
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
-    kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
+    kind = getattr(error, "parents_kind", None) or next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
     message = without(str(error.message), secrets)
     if hasattr(error, WORDS):
