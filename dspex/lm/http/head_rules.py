@@ -55,8 +55,7 @@ def body_length(value: str, most: int) -> int:
     """
     if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS_MOST or int(value) > most:
         raise LMUnexpectedError(
-            f"The response's length is not a number of up to {most:,} bytes "
-            f"({BODY_LIMIT_SETTING} sets another limit)."
+            f"The response's length is not a number of up to {most:,} bytes ({BODY_LIMIT_SETTING} sets another limit)."
         )
     return int(value)
 
