@@ -115,8 +115,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Call a function of the template's values."""
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str | bytes):
-            _CHECKS.get(getattr(function, "__name__", ""), _widths)(owner, *args, *kwargs.values())
-        return super().call(context, function, *args, **kwargs)  # type: ignore[no-untyped-call]
+            check: Callable[..., None] = _CHECKS.get(str(getattr(function, "__name__", "")), _widths)
+            check(owner, *args, *kwargs.values())
+        return super().call(context, function, *args, **kwargs)
 
 
 def _range(*given: int) -> range:

@@ -189,6 +189,9 @@ def _own(name: str, metadata: Any) -> dict[str, Any]:
     for key, kinds in _KINDS.items():
         if key in own and not isinstance(own[key], kinds):
             raise InvalidInput(f"The program {name!r} is damaged: metadata.dspex.{key} is a {type(own[key]).__name__}.")
+    signature = own["signature"]
+    if signature is not None and not (isinstance(fields := signature.get("fields"), list) and fields):
+        raise InvalidInput(f"The program {name!r} is damaged: its signature has no fields.")
     return own
 
 
