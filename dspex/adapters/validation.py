@@ -82,12 +82,7 @@ def crossed_inputs(
     for name, value in typed.items():
         if is_plain(value):
             made.plain[name] = value
-        elif (
-            not is_exact
-            and checks[name].crosses_as_data
-            and not holds_dspy_type(value)
-            and is_plain(data := to_wire(value, name))
-        ):
+        elif not is_exact and checks[name].may_cross_as_data(value) and is_plain(data := to_wire(value, name)):
             made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}
@@ -247,6 +242,14 @@ class _InputCheck:
     def crosses_as_data(self) -> bool:
         """Whether a worker makes the very value again from its plain form: its classes say all in their schemas."""
         return self.validate is not None and not self._holds_history and is_described(self.field.annotation)
+
+    def may_cross_as_data(self, value: Any) -> bool:
+        """Whether this value may: a value of DSPy's types where the type names none would be read as plain data."""
+        return self.crosses_as_data and (self._names_dspy_types or not holds_dspy_type(value))
+
+    @functools.cached_property
+    def _names_dspy_types(self) -> bool:
+        return any(map(is_dspy_type, classes_in(self.field.annotation)))
 
     @property
     def _holds_history(self) -> bool:
