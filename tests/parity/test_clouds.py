@@ -276,6 +276,7 @@ def _azure(model: str, version: str | None, url: str) -> tuple[dict[str, Any], d
 def of_litellm(endpoint: CloudEndpoint, dspy_probe: Probe) -> list[Received]:
     """What litellm sends for the deployments, when DSPy leaves them to it."""
     pytest.importorskip("litellm")
+    endpoint.taken()
     settings = [(model, *_azure(model, version, endpoint.url)) for model, version in AZURES]
     told = dspy_probe(
         [
