@@ -299,7 +299,7 @@ TROUBLE: list[tuple[FakeReply, bool, str]] = [
 def test_trouble_is_told_asked_again_or_read(
     sup: dspex.Supervisor, route: Any, reply: FakeReply, streamed: bool, error: str, short_pauses: None
 ) -> None:
-    """parity: errors in bodies and events are classified and retried as in Chat Completions; odd items are passed over."""
+    """parity: errors in bodies and events are classified and retried as in Chat Completions; odd items are none."""
     with FakeLM([reply, FakeReply(PLAIN)], **MODEL, retries=1) as lm:
         program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup, implementation=route)
         try:
