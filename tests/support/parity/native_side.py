@@ -141,7 +141,7 @@ class Endpoint:
         self.client = LMClient()
         self.client._blocking.http = self  # type: ignore[assignment]
 
-    def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any) -> Reply:
+    def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any, until: float = 0.0) -> Reply:
         """What the HTTP layer does, without a socket."""
         status, text = reply_of(self._next(body), self._is_anthropic)
         return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
