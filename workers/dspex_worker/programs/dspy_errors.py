@@ -42,7 +42,7 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
-_MORE_PRECISE = dict.fromkeys(
+_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = dict.fromkeys(
     ("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError
 )  # classes of the parent that DSPy has none of its own for
 
@@ -55,6 +55,7 @@ _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", 
 
 
 WORDS = "provider_message"  # the fact with a provider's own words
+PARENTS_KIND = "parents_kind"  # the parent's class, where DSPy has none so precise
 
 
 class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
@@ -141,7 +142,7 @@ def error_of(failure: Failure) -> dspy_errors.LMError:
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
     made = cls(message=failure.message, **facts)
     if failure.kind in _MORE_PRECISE:
-        made.parents_kind = failure.kind
+        setattr(made, PARENTS_KIND, failure.kind)
     setattr(made, WORDS, failure.facts.get(WORDS))  # what may quote the prompt stays out of the message
     return made
 
@@ -160,7 +161,7 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 
 
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
-    kind = getattr(error, "parents_kind", None) or next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
+    kind = getattr(error, PARENTS_KIND, None) or next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
     message = without(str(error.message), secrets)
     if hasattr(error, WORDS):
