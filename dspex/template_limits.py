@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import re
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Generator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ _budget: contextvars.ContextVar[_Budget | None] = contextvars.ContextVar("dspex_
 
 
 @contextmanager
-def rendering() -> Iterator[_Budget]:
+def rendering() -> Generator[_Budget]:
     """Open a budget for the time of the block."""
     budget = _Budget()
     token = _budget.set(budget)
@@ -83,8 +83,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.globals["range"] = _range
-        self.globals.pop("lipsum", None)
+        known: dict[str, Any] = dict(self.globals)
+        known.pop("lipsum", None)
+        self.globals = {**known, "range": _range}
         for name in (*_WIDTHS, "format", "join", "replace"):
             self.filters[name] = _bounded(FILTERS[name], _CHECKS.get(name, _widths))
 
