@@ -83,8 +83,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.globals |= {"range": _range}
-        self.globals.pop("lipsum", None)
+        known: dict[str, Any] = dict(self.globals)
+        known.pop("lipsum", None)
+        self.globals = {**known, "range": _range}
         for name in (*_WIDTHS, "format", "join", "replace"):
             self.filters[name] = _bounded(FILTERS[name], _CHECKS.get(name, _widths))
 

@@ -131,6 +131,14 @@ def test_a_mass_of_values_is_not_read(part: str, way: str, peers: Callable[..., 
     assert not [size for size in read if size > 100_000]
 
 
+def test_a_mass_of_values_in_one_event_is_not_read(peers: Callable[..., LM], client: LMClient) -> None:
+    """collaboration: an event of a megabyte held up the loop for as long as a whole reply might."""
+    event = json.dumps(ANSWER)[:-1] + ',"x":[' + "[]," * 150_000 + "0]}"
+    lm = peers(http(f"data: {event}\n\n".encode(), "200 OK", "content-type: text/event-stream"))
+    with pytest.raises(LMError, match="objects and lists"):
+        list(client.stream(lm, ASK))
+
+
 def test_logprobs_that_were_asked_for_are_read(peers: Callable[..., LM], client: LMClient) -> None:
     """collaboration: an object for each token and alternative; an endpoint that was not asked cannot send as many."""
     token = {"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.0}] * 5}
