@@ -66,7 +66,8 @@ def annotation_here(annotation: Any) -> Any:
     if all(new is old or (isinstance(old, list) and new == old) for new, old in zip(made, arguments, strict=True)):
         return annotation
     if origin is Callable:  # typing's own form copies itself with flat arguments only
-        return typing.cast("Any", Callable)[made]
+        form: Any = Callable
+        return form[made]
     if origin is types.UnionType or origin is Union:
         return functools.reduce(operator.or_, made) if origin is types.UnionType else Union[made]  # noqa: UP007
     if origin is typing.Annotated:
