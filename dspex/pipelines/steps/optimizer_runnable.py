@@ -173,6 +173,7 @@ class OptimizerRunnable:
             valset=self.valset,
             metric=self.metric,
             on_progress=shared.report,
+            progress=False,
             **self.options,
         )
 

@@ -52,9 +52,14 @@ class Optimized(Generic[S_co]):
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
         ...), the adapter, and whether tools are called natively: the program was optimized with these.
         """
-        write(path, self._document())
+        write(path, self.document())
 
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """Return what `save` writes.
+
+        Raises:
+            SettingsError: no file can hold the program.
+        """
         program = self.program
         if program.module in STRATEGIES:
             raise SettingsError(

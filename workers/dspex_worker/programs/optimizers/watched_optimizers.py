@@ -1,7 +1,7 @@
 """Let a job see what DSPy's optimizers tell nobody: each bootstrapped example and SIMBA's candidates.
 
-Nothing that an optimizer decides is changed. The job's `Watcher` is found among DSPy's settings, which DSPy carries into
-its own threads; without one (a module of the user's that optimizes by itself) nothing is looked at.
+Nothing that an optimizer decides is changed. The job's `Watcher` is found among DSPy's settings, which DSPy carries
+into its own threads; without one (a module of the user's that optimizes by itself) nothing is looked at.
 """
 
 from __future__ import annotations

@@ -33,7 +33,15 @@ from ..modules.module_state import dump_state
 from ..modules.program_calls import Record, Spec, call_options, configured
 from ..modules.program_loop import THREADS
 from ..optimizers import watched_optimizers
-from ..optimizers.known_optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, name_of, optimizer_named, prepared, split
+from ..optimizers.known_optimizers import (
+    DEFAULT_THREADS,
+    Compiling,
+    OptimizerTask,
+    name_of,
+    optimizer_named,
+    prepared,
+    split,
+)
 from ..optimizers.planned_trials import planned_trials
 from ..package_versions import versions
 from .candidate_reports import VALIDATION
@@ -117,7 +125,9 @@ def optimize(
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
-def _worked(compiling: Compiling, job: OptimizerTask, watcher: JobWatcher, options: Mapping[str, Any]) -> dict[str, Any]:
+def _worked(
+    compiling: Compiling, job: OptimizerTask, watcher: JobWatcher, options: Mapping[str, Any]
+) -> dict[str, Any]:
     progress = watcher.progress
     progress.enter("baseline")
     baseline = _score(job.program, job, watcher, options, "baseline")

@@ -1,6 +1,7 @@
 """Read an optimizer's log while it runs: stages, how many trials it plans, and its messages, for the job's caller.
 
-DSPy's lines may quote prompts and answers: the whole line goes to the job's caller alone, whose they are, never to a log.
+DSPy's lines may quote prompts and answers: the whole line goes to the job's caller alone, whose they are, never to a
+log.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _GEPA_BUDGET = re.compile(r"^Running GEPA for approx (\d+) metric calls")
 _COPRO = re.compile(r"^At Depth: (\d+)/(\d+), Evaluating Prompt Candidate #(\d+)/(\d+) for Predictor (\d+) of (\d+)")
 _SIMBA_BATCH = re.compile(r"^Starting batch (\d+) of (\d+)")
 _SIMBA_ROUND = re.compile(r"^(?:Batch \d+: |VALIDATION: )Evaluating \d+ programs on ")
-_TROUBLE = re.compile(r"^(?:Iteration \d+: )?(?:Exception |Reflective mutation did not|No trajectories|.{0,20}reflection failed)")
+_TROUBLE = re.compile(
+    r"^(?:Iteration \d+: )?(?:Exception |Reflective mutation did not|No trajectories|.{0,20}reflection failed)"
+)
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
