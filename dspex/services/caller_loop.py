@@ -1,4 +1,4 @@
-"""Remember the event loop of who waits for a job, for asynchronous metrics and tools; the job itself runs in a thread."""
+"""Remember the event loop of who awaits a job, for asynchronous metrics and tools: the job itself runs in a thread."""
 
 from __future__ import annotations
 

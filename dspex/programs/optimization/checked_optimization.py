@@ -17,7 +17,7 @@ from ..native.native_route import default_adapter
 from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
-from .candidate import Candidate, best_candidate, trials_of
+from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -54,7 +54,7 @@ class CheckedOptimization(Generic[S_co]):
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
-    def optimized(self, value: Any, worker: str, candidates: Sequence[Candidate] = ()) -> Optimized[S_co]:
+    def optimized(self, value: Any, worker: str, candidates: Sequence[ScoredCandidate] = ()) -> Optimized[S_co]:
         """Return the program of a worker's answer; blocks, while a worker renders its prompt.
 
         Raises:
@@ -74,7 +74,7 @@ class CheckedOptimization(Generic[S_co]):
             worker,
         )
 
-    def partial(self, candidates: Sequence[Candidate], worker: str) -> Optimized[S_co] | None:
+    def partial(self, candidates: Sequence[ScoredCandidate], worker: str) -> Optimized[S_co] | None:
         """Return the best of the candidates, None if there is none; nothing is asked of a worker.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from ...errors import BudgetExceeded, SettingsError
 from ...lm.usage import Account
@@ -67,4 +67,5 @@ def checked_budget(budget: Any) -> JobBudget:
         kinds = (int, float) if name == "usd" else (int,)
         if isinstance(limit, bool) or not isinstance(limit, kinds) or not limit >= 0:
             raise SettingsError(f"budget's {name} is {limit!r}; it is a number of 0 or more.", key="budget")
-    return JobBudget(**budget)
+    limits: Any = dict(budget)
+    return cast("JobBudget", limits)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from .job_events import LAST_KINDS, JobEvent
 from .job_progress import JobProgress
 
+TEXT_MOST = 200  # characters of a message
 QUIET_S = 30.0  # between plain lines that say nothing new
 _TOLD = frozenset({"queued", "running", "stage", "warning", "cancelling", "worker_died", "resumed"})
 
@@ -69,7 +70,7 @@ class BarDisplay:
         bar.n = progress.trial
         bar.set_postfix_str(progress.line(), refresh=True)
         if event.kind == "warning":
-            bar.write(f"{self._title}: {event.facts.get('message', '')}", file=sys.stderr)
+            bar.write(f"{self._title}: {_text(event, progress)}", file=sys.stderr)
         if event.kind in LAST_KINDS:
             bar.set_description_str(f"{self._title} {event.kind}")
             bar.close()
@@ -77,12 +78,18 @@ class BarDisplay:
 
 def _text(event: JobEvent, progress: JobProgress) -> str:
     if event.kind == "warning":
-        return f"warning: {event.facts.get('message', '')}"
+        return f"warning: {_first_line(event)}"
     if event.kind in ("worker_died", "resumed", "queued", "cancelling") or event.kind in LAST_KINDS:
         said = event.kind.replace("_", " ")
-        about = str(event.facts.get("message") or "")
+        about = _first_line(event)
         return f"{said}{f' ({about})' if about else ''}; {progress.line()}"
     return progress.line()
+
+
+def _first_line(event: JobEvent) -> str:
+    """Return the beginning of what an event says: DSPy's messages may be long, and quote prompts."""
+    lines = str(event.facts.get("message") or "").splitlines() or [""]
+    return lines[0][:TEXT_MOST]
 
 
 def _to_stderr(line: str) -> None:

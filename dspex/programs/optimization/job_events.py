@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 JobEventKind = Literal[
-    "queued", "running", "stage", "progress", "candidate", "message", "warning", "heartbeat", "cancelling", "worker_died",
-    "resumed", "done", "failed", "stopped",
+    "queued", "running", "stage", "progress", "candidate", "message", "warning", "heartbeat", "cancelling",
+    "worker_died", "resumed", "done", "failed", "stopped",
 ]  # fmt: skip
 LAST_KINDS = frozenset({"done", "failed", "stopped"})
 _PASSING = frozenset({"progress", "heartbeat"})  # of several in a row only the newest is kept
@@ -71,8 +71,7 @@ class JobEventLog:
                     self._ready.wait()
             if not found:
                 return
-            for event in found:
-                yield event
+            yield from found
             seen = found[-1].number
 
     async def aread(self) -> AsyncIterator[JobEvent]:

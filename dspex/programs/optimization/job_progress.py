@@ -105,7 +105,7 @@ class ProgressTracker:
             requests=spent["requests"],
             cached_requests=spent["cached_requests"],
             tokens=spent["tokens"],
-            cost=spent["cost_usd"] if priced or not spent["requests"] else None,
+            cost=spent["cost_usd"] if priced else None,
             elapsed=now - self._began,
             eta=None if is_over else self._eta(now),
         )

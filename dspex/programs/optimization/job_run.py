@@ -19,12 +19,12 @@ from ...pools.streams import Stream
 from ...services.kept_answers import KeptAnswers, recording
 from ...types.prediction import S_co
 from ..saving.optimized import Optimized
-from .candidate import Candidate
 from .checked_optimization import CheckedOptimization
 from .job_budget import JobAccount
 from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
 from .job_progress import JobProgress, ProgressTracker
 from .journal import Journal
+from .scored_candidate import ScoredCandidate
 
 RESUMES_MOST = 3  # workers that may die of one job before it fails
 Listener = Callable[[JobEvent, JobProgress], object]
@@ -60,8 +60,8 @@ class JobRun(Generic[S_co]):
         self._stream: Stream | None = None
         self._is_cancelled = False
         self._states: dict[str, Mapping[str, Any]] = {}
-        self._known = [Candidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
-        self.candidates: list[Candidate] = []  # of this worker, as far as it is
+        self._known = [ScoredCandidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
+        self.candidates: list[ScoredCandidate] = []  # of this worker, as far as it is
         self._counted = (0, 0.0)  # requests and dollars when the last candidate was scored
         journal.on_trouble = self.warn
 
@@ -99,7 +99,7 @@ class JobRun(Generic[S_co]):
         return self._tracker.at(now, self.account.spent, is_over=self._ended_at is not None)
 
     @property
-    def tried(self) -> list[Candidate]:
+    def tried(self) -> list[ScoredCandidate]:
         """The candidates so far: a later worker's, and what an earlier one had found beyond them."""
         return [*self.candidates, *self._known[len(self.candidates) :]]
 
@@ -180,7 +180,7 @@ class JobRun(Generic[S_co]):
         account, before = self.account, self._counted
         self._counted = (account.requests, account.cost_usd)
         spent = {"requests": account.requests - before[0], "cost": account.cost_usd - before[1]}
-        candidate = Candidate.of({**told, **spent}, self._states)
+        candidate = ScoredCandidate.of({**told, **spent}, self._states)
         place = len(self.candidates)
         earlier = self._known[place] if place < len(self._known) else None
         if candidate.kind == "baseline":

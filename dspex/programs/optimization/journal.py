@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -21,8 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import JournalError, SettingsError
-from ...lm.file_ownership import require_own
+from ...errors import JournalError
 from .journal_lines import FORMAT, VERSION, DamagedLine, LineReader, encoded
 
 SYNC_EVERY = 1.0  # seconds
@@ -251,15 +251,11 @@ def _opened(path: Path, flags: int) -> IO[bytes]:
     try:
         if flags & os.O_CREAT:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_own(path)
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600), "rb+", buffering=-1)
-    except SettingsError as error:
-        text = str(error).replace(f"The cache file {path.absolute()} is not used", f"The journal {path} is not used")
-        raise JournalError(text, path=str(path), reason="unsafe") from None
+        opened = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
     except FileExistsError:
         raise JournalError(
-            f"There is a file {path} already. If it is this job's journal, dspex.resume({str(path)!r}) goes on with it; "
-            f"else give another path.",
+            f"There is a file {path} already. If it is this job's journal, dspex.resume({str(path)!r}) goes on with "
+            f"it; else give another path.",
             path=str(path),
             reason="exists",
         ) from None
@@ -269,6 +265,21 @@ def _opened(path: Path, flags: int) -> IO[bytes]:
             path=str(path),
             reason="missing" if isinstance(error, FileNotFoundError) else "unreadable",
         ) from error
+    if fault := _fault(os.fstat(opened)):
+        os.close(opened)
+        raise JournalError(f"The journal {path} is not used: it {fault}.", path=str(path), reason="unsafe")
+    return os.fdopen(opened, "rb+")
+
+
+def _fault(status: os.stat_result) -> str:
+    """Return why others may have written what is in the file, whose answers an optimizer would believe."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no plain file"
+    if status.st_uid != os.geteuid():
+        return f"belongs to uid {status.st_uid}, not to {os.geteuid()}"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o}): run `chmod go-w` on it"
+    return ""
 
 
 def _write_whole(descriptor: int, line: bytes) -> None:

@@ -83,8 +83,8 @@ def require_same(about: Mapping[str, Any], job: CheckedOptimization[Any], path: 
     said = {name: about.get(name) for name in others if name in ("lm", "prompt_lm", "optimizer", "options", "adapter")}
     hint = f" The journal's: {json.dumps(said, sort_keys=True)[:500]}." if said else ""
     raise JournalError(
-        f"The journal {path} is of another job: its {', '.join(others)} differ from what is given or configured here.{hint} "
-        f"Its answers would be those of other questions; give what the job began with, or begin another.",
+        f"The journal {path} is of another job: its {', '.join(others)} differ from what is given or configured here."
+        f"{hint} Its answers would be those of other questions; give what the job began with, or begin another.",
         path=path,
         reason="mismatch",
         missing=others,
@@ -179,10 +179,6 @@ def _kind(value: Any) -> str:
 
 
 def _version(package: str) -> str | None:
-    if package == "dspex":
-        from ... import __version__
-
-        return __version__
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

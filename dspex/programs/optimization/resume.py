@@ -139,7 +139,8 @@ def _require_given(journal: Journal, given: Mapping[str, Any]) -> None:
         asked["prompt_lm"] = f"prompt_lm=... ({about['prompt_lm'].get('named')})"
     if asked:
         raise JournalError(
-            f"To go on with {journal.path} give again what no file holds: dspex.resume(path, {', '.join(asked.values())}).",
+            f"To go on with {journal.path} give again what no file holds: "
+            f"dspex.resume(path, {', '.join(asked.values())}).",
             path=str(journal.path),
             reason="incomplete",
             missing=tuple(asked),

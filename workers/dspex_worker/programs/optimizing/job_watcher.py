@@ -1,4 +1,4 @@
-"""`JobWatcher`: what hooks in DSPy's optimizers tell one job; see `watched_optimizers`. Any thread of the optimizer's."""
+"""`JobWatcher`: takes what DSPy's optimizers tell a job; see `watched_optimizers`. Any thread of the optimizer's."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _STAGES = {"BOOTSTRAP FEWSHOT EXAMPLES": "bootstrap", "PROPOSE INSTRUCTION CANDI
 _PLAIN_TRIAL = re.compile(r"^===== Trial \d+ / (\d+) =====")  # whose count leaves out the default program
 _MINIBATCH_TRIAL = re.compile(r"^== Trial \d+ / (\d+) - (?:Minibatch|Full Evaluation ==)")
 _GEPA_BUDGET = re.compile(r"^Running GEPA for approx (\d+) metric calls")
-_COPRO = re.compile(r"^At Depth: (\d+)/(\d+), Evaluating Prompt Candidate #(\d+)/(\d+) for Predictor (\d+) of (\d+)")
+_COPRO = re.compile(r"^At Depth (\d+)/(\d+), Evaluating Prompt Candidate #(\d+)/(\d+) for Predictor (\d+) of (\d+)")
 _SIMBA_BATCH = re.compile(r"^Starting batch (\d+) of (\d+)")
 _SIMBA_ROUND = re.compile(r"^(?:Batch \d+: |VALIDATION: )Evaluating \d+ programs on ")
 _TROUBLE = re.compile(
@@ -52,8 +52,8 @@ class LogReader(logging.Handler):
             self._progress.enter("search")
             self._progress.planned_metric_calls(int(found[1]))
         elif found := _COPRO.search(line):
-            depth, depths, _, breadth, _, predictors = map(int, found.groups())
-            self._progress.planned(depths * breadth * predictors)
+            depth, depths, _, candidates, _, predictors = map(int, found.groups())
+            self._progress.planned(_copro_plan(depth, depths, candidates, predictors))
             self._progress.enter_once("search", f"depth {depth} of {depths}")
         elif found := _SIMBA_BATCH.search(line):
             self._simba.enter(evaluates=False)
@@ -63,6 +63,13 @@ class LogReader(logging.Handler):
         is_trouble = record.levelno >= logging.WARNING or _TROUBLE.search(line) is not None
         if not line.startswith("Traceback "):  # GEPA says in the line before what went wrong
             self._progress.say(line[:MESSAGE_MOST], is_warning=is_trouble)
+
+
+def _copro_plan(depth: int, depths: int, candidates: int, predictors: int) -> int:
+    """Return how many candidates COPRO evaluates: with several predictors, each depth evaluates those before again."""
+    if predictors == 1:
+        return depths * candidates
+    return predictors * (candidates // depth) * depths * (depths + 1) // 2
 
 
 @contextmanager

@@ -56,7 +56,6 @@ class Progress:
         self._number = 0  # of the next candidate
         self._planned: int | None = None
         self._metric_calls_planned: int | None = None
-        self._metric_calls_before = 0  # when the optimizer began
         self._step: tuple[int, int] | None = None
         self._attempts = {"done": 0, "taken": 0}
         self._lock = threading.Lock()
@@ -89,8 +88,6 @@ class Progress:
     def enter(self, stage: str, message: str = "") -> None:
         """Report that a stage begins."""
         self._stage = stage
-        if stage == "optimize":
-            self._metric_calls_before = self.metric_calls
         self._report(message=message, is_kept=True)
 
     def enter_once(self, stage: str, message: str) -> None:
@@ -192,7 +189,8 @@ class Progress:
     def _fraction(self) -> float | None:
         """Return how much of the optimizer's work is done, None where nothing says how much there is."""
         if self._metric_calls_planned:
-            return min(1.0, (self.metric_calls - self._metric_calls_before) / self._metric_calls_planned)
+            scored: int = sum(trial["examples"] for trial in self.trials)
+            return min(1.0, scored / self._metric_calls_planned)
         if self._step is not None:
             return (self._step[0] - 1) / self._step[1]
         return min(1.0, len(self.trials) / self._planned) if self._planned else None

@@ -1,4 +1,4 @@
-"""`Candidate`: a program that an optimizer tried, with its scores; and which of many is the best. Pure."""
+"""`ScoredCandidate`: a program that an optimizer tried, with its scores; and which of many is the best. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VALIDATION = "val"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoredCandidate:
     """A candidate: on which examples it was scored, what each gave, and its state.
 
     `kind` is "baseline" (the program as it was given), "full" (scored on every example of a set), "minibatch" (on
@@ -36,7 +36,7 @@ class Candidate:
     cost: float = 0.0  # USD
 
     @classmethod
-    def of(cls, told: Mapping[str, Any], states: dict[str, Mapping[str, Any]]) -> Candidate:
+    def of(cls, told: Mapping[str, Any], states: dict[str, Mapping[str, Any]]) -> ScoredCandidate:
         """Return the candidate that a worker or a journal tells; `states` are those that were told, by digest.
 
         Raises:
@@ -81,7 +81,7 @@ class Candidate:
         }
         return told | ({"state": self.state} if with_state else {})
 
-    def is_same(self, other: Candidate) -> bool:
+    def is_same(self, other: ScoredCandidate) -> bool:
         """Whether another run came to the same candidate with the same scores."""
         ours = (self.kind, self.of_set, self.digest, self.score, self.scores, self.rows)
         return ours == (other.kind, other.of_set, other.digest, other.score, other.scores, other.rows)
@@ -113,12 +113,12 @@ class Candidate:
         }
 
 
-def trials_of(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+def trials_of(candidates: Sequence[ScoredCandidate]) -> list[dict[str, Any]]:
     """Return the candidates as `Optimized.trials`: the baseline is number 0, the optimizer's own count from 1."""
     return [candidate.trial(number) for number, candidate in enumerate(candidates)]
 
 
-def best_candidate(candidates: Sequence[Candidate]) -> Candidate | None:
+def best_candidate(candidates: Sequence[ScoredCandidate]) -> ScoredCandidate | None:
     """Return the best so far, of those with a state; the earlier of equals.
 
     Full evaluations are compared with those on the same set: the optimizer's, with the baseline where that was scored
@@ -141,7 +141,7 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate | None:
     return best if gain > 0 else baseline
 
 
-def _gain(candidate: Candidate, baseline: Candidate) -> float:
+def _gain(candidate: ScoredCandidate, baseline: ScoredCandidate) -> float:
     """Return by how much its mean is over the baseline's on the same examples; minus infinity if that is not known."""
     known = dict(zip(baseline.rows, baseline.scores, strict=True))
     if not candidate.rows or any(row is None or row not in known for row in candidate.rows):
