@@ -141,6 +141,6 @@ def jobs_folder(tables: Mapping[str, Any]) -> Path | None:
     if table is None:
         return None
     folder = table.get("folder") if isinstance(table, Mapping) else None
-    if not isinstance(table, Mapping) or table.keys() != {"folder"} or not isinstance(folder, str) or not folder:
+    if not isinstance(table, Mapping) or len(table) != 1 or not isinstance(folder, str) or not folder:
         raise SettingsError('The [jobs] table takes folder, such as folder = "/var/lib/myapp/jobs".', key="jobs")
     return Path(folder).expanduser().absolute()
