@@ -65,10 +65,10 @@ def undisturbed() -> Iterator[Undisturbed]:
 
 
 def begun(optimizer: Any, lm: FakeLM, sup: dspex.Supervisor, **how: Any) -> dspex.OptimizationJob:
+    given: Any = {"metric": is_right, **OPTIMIZERS[optimizer], **how}
     return dspex.optimize(
-        "question -> answer", ROWS, optimizer=optimizer, metric=is_right, lm=lm, supervisor=sup, progress=False,
-        wait=False, **{**OPTIMIZERS[optimizer], **how},
-    )  # fmt: skip
+        "question -> answer", ROWS, optimizer=optimizer, lm=lm, supervisor=sup, progress=False, wait=False, **given
+    )
 
 
 def found(best: Any) -> dict[str, Any]:
@@ -108,7 +108,9 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(
     assert job.state == "done" and [trial["trial"] for trial in best.trials] == list(range(len(best.trials)))
 
 
-@pytest.mark.parametrize("optimizer", ["bootstrap", "random_search", "miprov2", "gepa", "simba", "copro", "infer_rules"])
+@pytest.mark.parametrize(
+    "optimizer", ["bootstrap", "random_search", "miprov2", "gepa", "simba", "copro", "infer_rules"]
+)
 def test_a_killed_host_is_followed_by_one_that_goes_on(
     tmp_path: Path, undisturbed: Undisturbed, seeded: Random, optimizer: str
 ) -> None:

@@ -59,10 +59,12 @@ class JobRun(Generic[S_co]):
         self._stage = ""
         self._stream: Stream | None = None
         self._is_cancelled = False
+        self._has_begun = False
         self._states: dict[str, Mapping[str, Any]] = {}
         self._known = [ScoredCandidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
         self.candidates: list[ScoredCandidate] = []  # of this worker, as far as it is
-        self._counted = (0, 0.0)  # requests and dollars when the last candidate was scored
+        # Requests and dollars when the last new candidate was scored: what was paid since belongs to the next.
+        self._counted = (sum(one.requests for one in self._known), sum(one.cost for one in self._known))
         journal.on_trouble = self.warn
 
     # -- any thread ----------------------------------------------------------------------------------------------
@@ -135,7 +137,6 @@ class JobRun(Generic[S_co]):
                 self._replace(error)
 
     def _followed(self, attempt: int) -> Any:
-        self._counted = (self.account.requests, self.account.cost_usd)
         answers = KeptAnswers(self, metrics=self._uses_kept_metrics)
         checked = self.checked
         with recording(answers), self.account, checked.sent() as sent:
@@ -178,7 +179,6 @@ class JobRun(Generic[S_co]):
 
     def _take_candidate(self, told: dict[str, Any], report: Mapping[str, Any]) -> None:
         account, before = self.account, self._counted
-        self._counted = (account.requests, account.cost_usd)
         spent = {"requests": account.requests - before[0], "cost": account.cost_usd - before[1]}
         candidate = ScoredCandidate.of({**told, **spent}, self._states)
         place = len(self.candidates)
@@ -190,8 +190,9 @@ class JobRun(Generic[S_co]):
             return
         if earlier is not None:
             self._diverge(place)
+        self._counted = (account.requests, account.cost_usd)
+        is_new = all(candidate.digest != one.digest for one in self.candidates)
         self.candidates.append(candidate)
-        is_new = all(candidate.digest != one.digest for one in self.candidates[:-1])
         self.journal.append_candidate(candidate.told(with_state=is_new))
         self._say("candidate", {**report, "candidate": candidate.told(with_state=True)})
 
@@ -259,6 +260,9 @@ class JobRun(Generic[S_co]):
         """
         if self._timeout is None:
             return math.inf
+        if not self._has_begun:
+            self._has_begun = True
+            return self._timeout
         left = self._timeout - (time.monotonic() - self._began)
         if left <= 0:
             raise CallTimeout(self.checked.pool.name, "optimize", timeout=self._timeout, phase="queued")

@@ -104,7 +104,7 @@ class Journal:
     def append_candidate(self, candidate: Mapping[str, Any]) -> None:
         """Add a candidate."""
         self.candidates.append(dict(candidate))
-        self.append("candidate", candidate)
+        self.append("candidate", {"candidate": candidate})
 
     def answer(self, key: str) -> Mapping[str, Any] | None:
         """Return what was kept under the key."""
@@ -216,7 +216,7 @@ class Journal:
             self._answers[str(record["key"])] = (place, length)
             self.spent = record.get("spent") or self.spent
         elif kind == "candidate":
-            self.candidates.append({name: value for name, value in record.items() if name != "kind"})
+            self.candidates.append(record["candidate"])
         elif kind == "diverged":
             del self.candidates[int(record["number"]) :]
         elif kind == "worker":

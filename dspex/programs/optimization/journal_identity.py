@@ -19,6 +19,7 @@ from ...errors import DspexError, JournalError
 from ...lm.record import LM
 from ..calling.program import Program
 from ..saving.optimized import Optimized
+from ..saving.saved_demos import state_with_demos
 from .checked_optimization import CheckedOptimization
 
 _VOLATILE_LM = ("ref", "supports", "worded", "refused", "timeout")  # a key, or what follows from the model
@@ -127,8 +128,7 @@ def _program(student: Program[Any]) -> dict[str, Any]:
         "fields": [[field.name, field.kind, str(field.desc)] for field in fields],
         "instructions": None if student.is_open else student.signature.instructions,
         "options": dict(student.options),
-        "state": student.state,
-        "demos": [dict(demo.items()) for demo in student.demos],
+        "state": state_with_demos(student) or None,
         "tools": [tool.to_wire() for tool in student.tools],
     }
 

@@ -55,7 +55,7 @@ def endpoint(latency: float = 0.0, **options: Any) -> FakeLM:
         *("module_description", "natural_language_rules", "discussion"),
     )
     fields: dict[str, Any] = dict.fromkeys(proposals, _said)
-    fields |= {"answer": _answer, "proposed_prefix_for_output_field": "Answer:", "module_names": ["self"]}
+    fields |= {"answer": _answer, "proposed_prefix_for_output_field": "Answer:", "module_names": ["self"], "sure": True}
     fields["module_advice"] = lambda request: {"self": _said(request)}
     return FakeLM(by_field=fields, latency=latency, **options)
 
