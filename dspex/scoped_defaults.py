@@ -21,6 +21,7 @@ from .adapters.adapter_names import ADAPTERS
 from .errors import SettingsError, UnknownName
 from .lm.named_lms import is_name, lm_from, named
 from .lm.observing import checked_callbacks
+from .lm.strict_schemas import with_plain_format
 
 if TYPE_CHECKING:
     from .adapters.adapter_names import Adapter
@@ -162,4 +163,4 @@ def _checked_config(config: Any) -> Mapping[str, Any]:
         raise SettingsError(
             f"config is {config!r}; it is a mapping of LM options, such as {{'temperature': 0.2}}.", key="config"
         )
-    return config
+    return with_plain_format(config)

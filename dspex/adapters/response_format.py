@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
 from ..errors import SignatureError
+from ..lm.strict_schemas import strict
 from ..signatures.field import MISSING, Field
 from .function_calling import is_tool_calls
 
@@ -29,7 +30,7 @@ def response_format(outputs: Mapping[str, Field], *, is_native: bool = True) -> 
         return dict(ANY_OBJECT)
     outputs = {name: field for name, field in outputs.items() if name not in called}
     try:
-        schema = _strict(_closed(_outputs_schema(outputs)))
+        schema = strict(_closed(_outputs_schema(outputs)))
     except ValueError:
         return dict(ANY_OBJECT)
     except RecursionError:
@@ -74,55 +75,3 @@ def _closed(part: dict[str, Any]) -> dict[str, Any]:
     for definition in part.get("$defs", {}).values():
         _closed(definition)
     return part
-
-
-def _strict(part: Any, root: dict[str, Any] | None = None) -> Any:
-    """Return the schema as strict structured outputs take it: no None defaults, no `$ref` beside other keys."""
-    if not isinstance(part, dict):
-        return part
-    top: dict[str, Any] = part if root is None else root
-    out = dict(part)
-    if isinstance(out.get("$defs"), dict):
-        out["$defs"] = {name: _strict(each, top) for name, each in out["$defs"].items()}
-    if out.get("type") == "object" and "additionalProperties" not in out:
-        out["additionalProperties"] = False
-    if isinstance(out.get("properties"), dict):
-        out["required"] = list(out["properties"])
-        out["properties"] = {name: _strict(each, top) for name, each in out["properties"].items()}
-    if isinstance(out.get("items"), dict):
-        out["items"] = _strict(out["items"], top)
-    if isinstance(out.get("anyOf"), list):
-        out["anyOf"] = [_strict(each, top) for each in out["anyOf"]]
-    out = _one_of_all(out, top)
-    if "default" in out and out["default"] is None:
-        del out["default"]
-    return _unreferenced(out, top)
-
-
-def _one_of_all(out: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    parts = out.get("allOf")
-    if not isinstance(parts, list):
-        return out
-    if len(parts) == 1:
-        del out["allOf"]
-        return {**out, **_strict(parts[0], top)}
-    return {**out, "allOf": [_strict(each, top) for each in parts]}
-
-
-def _unreferenced(out: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    reference = out.get("$ref")
-    if not isinstance(reference, str) or len(out) == 1:
-        return out
-    found = _resolved(top, reference)
-    if not isinstance(found, dict):
-        return out
-    return {**_strict(found, top), **{key: value for key, value in out.items() if key != "$ref"}}
-
-
-def _resolved(top: dict[str, Any], reference: str) -> Any:
-    found: Any = top
-    for part in reference.removeprefix("#/").split("/"):
-        found = found.get(part) if isinstance(found, dict) else None
-        if found is None:
-            raise ValueError(f"the schema refers to {reference}, which it does not hold")
-    return found

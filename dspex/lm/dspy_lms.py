@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..errors import LMUnsupportedFeatureError, SettingsError
+from ..errors import SettingsError
 from .record import KNOWN, LM
 from .sent_options import EXTRA
 
@@ -27,7 +27,7 @@ def lm_of_dspy(given: Any, key: str = "lm") -> LM:
 
     Raises:
         SettingsError: it is of a class of the user's, or has an engine of its own: no record could do what it does.
-        LMUnsupportedFeatureError: it is no chat model.
+        LMUnsupportedFeatureError: it is asked for text completions, or by an API that its provider does not have.
         UnknownName, SettingsError: a provider or option that DSPex does not know.
     """
     _require_plain(given, key)
@@ -39,7 +39,7 @@ def lm_of_dspy(given: Any, key: str = "lm") -> LM:
         EXTRA, {}
     )
     model = given.model if "/" in given.model else f"openai/{given.model}"  # as DSPy reads it
-    return LM(model, cache=bool(given.cache), retries=given.num_retries, **options)
+    return LM(model, model_type=given.model_type, cache=bool(given.cache), retries=given.num_retries, **options)
 
 
 def _require_plain(given: Any, key: str) -> None:
@@ -53,13 +53,7 @@ def _require_plain(given: Any, key: str) -> None:
         )
     if not isinstance(getattr(given, "engine", "auto"), str):
         raise SettingsError(f"{key} is a dspy.LM with an engine object of its own, which has no record here.", key=key)
-    if given.model_type != "chat":
-        raise LMUnsupportedFeatureError(
-            f"{key} is a dspy.LM of the type {given.model_type!r}; DSPex asks chat models.", model=given.model
-        )
     if given.kwargs.get("rollout_id") is not None:
         raise SettingsError(
             f"{key} is a dspy.LM with a rollout_id; give that to the program: using(rollout_id=...).", key=key
         )
-    if getattr(given, "use_developer_role", False):
-        raise SettingsError(f"{key} is a dspy.LM with use_developer_role=True, which DSPex does not send.", key=key)

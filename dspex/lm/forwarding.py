@@ -29,6 +29,7 @@ URL_MOST = 64 * 1024
 REASON_MOST = 64 * 1024
 HEADERS_MOST = 200
 MEMBERS_MOST = 200
+MEDIA_MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,14 @@ def _are_members(value: Any) -> bool:
     return are_points(marks) and (within is None or _are_members(dict.fromkeys(within, 0) if _is_map(within) else 0))
 
 
+def _are_blocks(value: Any) -> bool:
+    if value is None:
+        return True
+    return (
+        _is_map(value) and len(value) <= MEDIA_MOST and all(isinstance(k, str) and _is_map(v) for k, v in value.items())
+    )
+
+
 def _is_map(value: Any) -> bool:
     return isinstance(value, Mapping)
 
@@ -112,6 +121,7 @@ _REQUEST: dict[str, Callable[[Any], bool]] = {
     "instead_of": _is_text(NAME_MOST),
     "reason": _is_text(REASON_MOST),
     "members": _are_members,
+    "media": _are_blocks,
     "is_bare": _is_flag,
 }
 

@@ -21,7 +21,7 @@ class ProviderOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | type | None  # a class is a pydantic model
     reasoning_effort: str | None
     prompt_cache_key: str | None
     prompt_cache_retention: str | None
@@ -102,6 +102,7 @@ class ServerOptions(TypedDict, total=False):
 class ClientOptions(TypedDict, total=False):
     """What DSPex's own client does with a request."""
 
+    model_type: str | None  # "chat" (default), "responses" for OpenAI's Responses API, "text" with direct=True
     n: int | None  # answers to each request, default 1
     timeout: float  # seconds of one attempt, default 600
     retries: int  # further attempts, default 3

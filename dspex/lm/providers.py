@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-Dialect = Literal["openai", "anthropic", "gemini"]
+Dialect = Literal["openai", "responses", "anthropic", "gemini"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
-from .credentials import credentials_in, secrets_of
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
-from .model_table import model_facts
-from .providers import Provider
+from .model_types import model_type_of, provider_for
 from .record_checks import (
     claim,
     frozen,
@@ -31,17 +28,17 @@ from .record_checks import (
     thawed,
     whole,
 )
+from .record_facts import LMFacts
+from .record_wire import wire_form
 from .resolution import base_url_for, key_for, provider_of, proxy_for
+from .secret_settings import HoldsSecrets
 from .sent_options import (
     EXTRA,
-    MARKS,
-    members_in,
-    refused_by,
     require_consistent,
     require_sendable,
     unknown_option,
-    worded_by,
 )
+from .strict_schemas import with_plain_format
 
 EMBEDDED_MAX_TOKENS = 1000  # else the embedded model may write until its context is full, for minutes
 _RANGES = {
@@ -50,8 +47,6 @@ _RANGES = {
     "frequency_penalty": (-2.0, 2.0),
     "presence_penalty": (-2.0, 2.0),
 }
-# OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
-_REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
 
 
 class FurtherOptions(ProviderOptions, ServerOptions, ClientOptions, AliasedOptions, total=False):
@@ -71,20 +66,8 @@ class LMChanges(FurtherOptions, total=False):
     cache: bool
 
 
-class HoldsSecrets:
-    """What of a record is no field: loggers and encoders write down all fields of a dataclass."""
-
-    __slots__ = ("api_key", "direct_options", "extra_body", "headers", "proxy")
-
-    api_key: str | None
-    direct_options: Mapping[str, Any]
-    extra_body: Mapping[str, Any]
-    headers: tuple[tuple[str, str], ...]
-    proxy: str | None
-
-
 @dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
-class LM(HoldsSecrets):
+class LM(LMFacts):
     """A language model to call: `LM("openai/gpt-4o-mini", temperature=0.2, timeout=30)`.
 
     Args:
@@ -106,29 +89,6 @@ class LM(HoldsSecrets):
         LMUnsupportedFeatureError: an option that this provider does not have, and that would be lost on the way.
     """
 
-    model: str
-    api_base: str
-    temperature: float | None
-    max_tokens: int | None
-    cache: bool
-    config: tuple[tuple[str, Any], ...]
-    n: int
-    timeout: float
-    retries: int
-    structured_outputs: bool | None
-    function_calling: bool | None
-    reasoning: bool | None
-    private: bool
-    cache_ttl: float | None
-    fallbacks: tuple[LM, ...]
-    requests_per_minute: float | None
-    price: tuple[float, float] | None
-    direct: bool
-    key_source: str
-    provider: Provider
-    name: str
-    ref: str
-
     def __init__(
         self,
         model: str,
@@ -143,12 +103,16 @@ class LM(HoldsSecrets):
         put = self._put
         is_direct = further.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
+        model_type = model_type_of(further.pop("model_type", None))
+        provider = provider if is_direct else provider_for(provider, model_type, model)
+        put("model_type", model_type)
         key, source = key_for(provider, api_key)
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame
         options, others = _sorted_out(further, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
+        options = dict(with_plain_format(options))
         require_kinds(options)
         put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
         base = options.pop("api_base", None) if api_base is None else api_base
@@ -182,97 +146,6 @@ class LM(HoldsSecrets):
         put("ref", self._digest())
         self._check()
 
-    @property
-    def supports_schema(self) -> bool:
-        """Whether a JSON-schema response format may be sent (DSPy's `supports_response_schema`)."""
-        known = self.structured_outputs
-        return model_facts(self.provider, self.name).response_schema if known is None else known
-
-    @property
-    def supports_tools(self) -> bool:
-        """Whether the model takes native function tools (DSPy's `supports_function_calling`)."""
-        known = self.function_calling
-        return model_facts(self.provider, self.name).function_calling if known is None else known
-
-    @property
-    def supports_reasoning(self) -> bool:
-        """Whether the model has a reasoning dial."""
-        known = self.reasoning
-        return model_facts(self.provider, self.name).reasoning if known is None else known
-
-    @property
-    def rates(self) -> tuple[float, float, float] | None:
-        """USD per input token, per output token and per input token read from a cache; None when unknown."""
-        if self.price is not None:
-            per_input, per_output = self.price
-            return per_input / 1e6, per_output / 1e6, per_input / 1e6
-        facts = model_facts(self.provider, self.name)
-        if facts.price is None:
-            return None
-        per_input, per_output = facts.price
-        return per_input, per_output, per_input if facts.cached_price is None else facts.cached_price
-
-    @property
-    def native(self) -> bool:
-        """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
-        is_own = self.provider.native and not self.direct
-        return is_own and (not self.fallbacks or all(lm.native for lm in self.fallbacks))
-
-    @property
-    def is_reasoning_model(self) -> bool:
-        """Whether this is one of OpenAI's reasoning families, which fix temperature and want many tokens."""
-        return _REASONING.match(self.model.rsplit("/", 1)[-1].lower()) is not None
-
-    @property
-    def is_temperature_fixed(self) -> bool:
-        """Whether it refuses a temperature that others choose: OpenAI's reasoning families, and any that thinks."""
-        return self.is_reasoning_model or thinks(dict(self.config))
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The secrets that no message may show: the key, those in headers, a proxy's password."""
-        key = None if self.api_key == self.provider.placeholder_key else self.api_key
-        texts = [(name, value) for name, value in self.direct_options.items() if isinstance(value, str)]
-        texts += credentials_in(self.extra_body)
-        return secrets_of(key, (*self.headers, *texts), self.proxy)
-
-    def options(self) -> dict[str, Any]:
-        """Return the generation options of the record, as a call's configuration would give them; None is absent."""
-        merged: dict[str, Any] = {}
-        if self.temperature is not None:
-            merged["temperature"] = self.temperature
-        if self.max_tokens is not None:
-            # DSPy keeps the limit of OpenAI's reasoning models under their own name for it.
-            merged["max_completion_tokens" if self.is_reasoning_model else "max_tokens"] = self.max_tokens
-        for option, value in self.config:
-            merged[option] = thawed(value)
-        if self.extra_body:
-            merged[EXTRA] = dict(self.extra_body)
-        return merged
-
-    @property
-    def members(self) -> dict[str, Any]:
-        """The members of a request's body that its options stand for, beside those that dialects word."""
-        return members_in(self.provider, self.options())
-
-    @property
-    def cache_marks(self) -> Sequence[Mapping[str, Any]]:
-        """The messages that the provider is asked to cache."""
-        marks: list[Mapping[str, Any]] = thawed(dict(self.config).get(MARKS, ("[]", ())))
-        return marks
-
-    def require_sendable(self, config: Mapping[str, Any]) -> None:
-        """Check that a call's options get to its provider, and to those of its fallbacks.
-
-        Raises:
-            UnknownName, LMConfigurationError, LMUnsupportedFeatureError: one does not; see `sent_options`.
-        """
-        if not self.direct:
-            require_sendable(self.provider, self.model, config)
-            require_consistent(self.provider, self.model, {**self.options(), **config})
-        for lm in self.fallbacks:
-            lm.require_sendable(config)
-
     def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
         # Joined without a name: reporters of errors would show the key among a frame's variables.
@@ -286,40 +159,8 @@ class LM(HoldsSecrets):
         return {**plain, **{option: thawed(value) for option, value in self.config}, **self.direct_options}
 
     def to_wire(self) -> dict[str, Any]:
-        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers.
-
-        "options" are what DSPy words; the members of a body stay here, but for one that workers send by themselves.
-        """
-        worded = worded_by(self.provider)
-        options = {name: thawed(value) for name, value in self.config if self.direct or name in worded}
-        if self.direct and self.extra_body:
-            options[EXTRA] = dict(self.extra_body)
-        prefix = "hosted_vllm" if self.provider.prefix == "local" else self.provider.prefix
-        return {
-            "ref": self.ref,
-            "model": f"{prefix}/{self.name}",
-            "named": self.model,
-            "provider": self.provider.id,
-            "dialect": self.provider.dialect,
-            "api_base": self.api_base,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "n": self.n,
-            "cache": self.cache,
-            "timeout": self.timeout,
-            "options": options,
-            "worded": [] if self.direct else sorted(worded),
-            "refused": {} if self.direct else dict(refused_by(self.provider)),
-            "supports": {
-                "response_schema": self.supports_schema,
-                "function_calling": self.supports_tools,
-                "reasoning": self.supports_reasoning,
-            },
-            "structured_outputs": self.structured_outputs,
-            "is_temperature_fixed": self.is_temperature_fixed,
-            "direct": self.direct,
-            "fallbacks": [lm.to_wire() for lm in self.fallbacks],
-        }
+        """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers."""
+        return wire_form(self)
 
     def __repr__(self) -> str:
         if not hasattr(self, "ref"):
@@ -395,13 +236,6 @@ def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[st
         else:
             raise unknown_option(option, KNOWN, "LM()")
     return known, others
-
-
-def thinks(options: Mapping[str, Any]) -> bool:
-    """Return whether these options make a model think: then Anthropic's takes no temperature but 1."""
-    thinking = thawed(options.get("thinking"))
-    is_on = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
-    return is_on or options.get("reasoning_effort") not in (None, "none")
 
 
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:

@@ -48,8 +48,8 @@ def require_kinds(options: Mapping[str, Any]) -> None:
             )
         if name == "response_format" and not isinstance(value, Mapping | None):
             raise SettingsError(
-                f"response_format must be a mapping such as {{'type': 'json_object'}}, not {value!r}; of a pydantic "
-                f"model {{'type': 'json_schema', 'json_schema': {{'name': ..., 'schema': M.model_json_schema()}}}}.",
+                f"response_format must be a mapping such as {{'type': 'json_object'}}, or a pydantic model's class, "
+                f"not {value!r}.",
                 key=name,
             )
         if name == "logprobs" and not isinstance(value, bool | None):

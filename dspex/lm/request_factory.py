@@ -12,9 +12,10 @@ from typing import Any, cast
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
 from .cache import key_of
 from .call_options import CallPlan
-from .dialects import anthropic, embeddings, gemini, openai
+from .dialects import anthropic, embeddings, gemini, openai, responses
 from .dialects.dialect import Dialect, Message
 from .dialects.json_body import encode
+from .dialects.media_blocks import blocks_of, with_blocks
 from .dialects.media_checks import require_media
 from .http.endpoint import Endpoint, target_of
 from .http.http_message import request_head
@@ -43,7 +44,7 @@ _COMMON = frozenset(
     )
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: what a header's name may be
-_DIALECTS: dict[str, Dialect] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+_DIALECTS: dict[str, Dialect] = {"openai": openai, "responses": responses, "anthropic": anthropic, "gemini": gemini}
 _EMBEDDINGS: Dialect = embeddings
 
 
@@ -94,6 +95,7 @@ class RequestFactory:
 
         Raises:
             LMConfigurationError: it is for another endpoint, another model, or no completion.
+            LMUnsupportedFeatureError: it holds sound or a file that cannot be sent there.
         """
         url = str(given["url"])
         dialect = _EMBEDDINGS if dialect_of(lm) is openai and embeddings.owns(lm, url) else dialect_of(lm)
@@ -103,6 +105,8 @@ class RequestFactory:
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
         asked = _asked(lm, dialect, body)
         made_whole = dialect.reporting(asked)
+        if media := given.get("media"):
+            made_whole = with_blocks(made_whole, blocks_of(lm, media))
         if dialect is not _EMBEDDINGS:
             made_whole = with_members(lm, made_whole, given.get("members") or {}, is_bare=bool(given.get("is_bare")))
         if made_whole is not asked:  # a stream's tokens would be counted by nobody, or an option be lost

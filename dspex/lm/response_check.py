@@ -16,6 +16,7 @@ from ..errors import LMError, LMProviderError
 from .dialects.answer import Answer
 from .dialects.error_classes import with_metadata
 from .dialects.json_body import as_object
+from .dialects.sound_usage import with_sound_usage
 from .http.http_message import Head, Reply
 from .quoted_prompts import without_quotes
 
@@ -56,7 +57,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
             return reply, _read(lm, _whole_stream, request, reply.body)
         answer = _read(lm, dialect.answer, lm, reply.body)
         if request.for_worker:
-            reply = Reply(reply.head, _read(lm, dialect.repaired, lm, reply.body))
+            reply = Reply(reply.head, with_sound_usage(lm, _read(lm, dialect.repaired, lm, reply.body)))
         return reply, answer
     except LMError as error:
         settled(request, error, reply.head)

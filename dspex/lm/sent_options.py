@@ -40,6 +40,7 @@ _OF_ANTHROPIC = frozenset(
     """top_k thinking cache_control output_config context_management container mcp_servers inference_geo metadata
     cache_control_injection_points extra_body logit_bias verbosity moderation provider prediction""".split()
 )
+_OF_RESPONSES = _OF_OPENAI - {"cache_control_injection_points"}
 _OF_GEMINI = frozenset("top_k extra_body logit_bias metadata verbosity moderation provider prediction".split())
 _REFUSED: Mapping[str, Mapping[str, str]] = {
     "anthropic": {
@@ -48,6 +49,10 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "prompt_cache_key": "caches by marks on messages: give cache_control_injection_points=",
         "prompt_cache_retention": "caches by marks on messages: give cache_control_injection_points=",
     },
+    "responses": dict.fromkeys(
+        ("stop", "seed", "frequency_penalty", "presence_penalty"),
+        "has none in its Responses API, which model_type='responses' asks",
+    ),
     "gemini": {
         "user": "has none",
         "prompt_cache_key": "has none",
@@ -55,6 +60,7 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         "parallel_tool_calls": "has no such switch",
     },
 }
+_MORE = {"openai": _OF_OPENAI, "responses": _OF_RESPONSES, "anthropic": _OF_ANTHROPIC, "gemini": _OF_GEMINI}
 _CONFIG = "a call's config"
 _MOST_OF_ANTHROPIC = 16384  # max_tokens where none is given
 _REFUSED_BY_XAI: Mapping[str, str] = dict.fromkeys(
@@ -65,7 +71,7 @@ _REFUSED_BY_XAI: Mapping[str, str] = dict.fromkeys(
 @cache
 def worded_by(provider: Provider) -> frozenset[str]:
     """Return the options that a provider's dialect words, here and in DSPy."""
-    worded = _WORDED if provider.dialect == "openai" else _WORDED | {"top_k"}
+    worded = _WORDED if provider.dialect in ("openai", "responses") else _WORDED | {"top_k"}
     if provider.dialect == "openai" and not provider.routes_prompt_cache:
         worded -= {"prompt_cache_key"}  # DSPy's client refuses it there; it is sent as it is
     return worded - refused_by(provider).keys()
@@ -80,7 +86,7 @@ def refused_by(provider: Provider) -> Mapping[str, str]:
 @cache
 def known_to(provider: Provider) -> frozenset[str]:
     """Return all options that may be named to this provider."""
-    more = {"openai": _OF_OPENAI, "anthropic": _OF_ANTHROPIC, "gemini": _OF_GEMINI}[provider.dialect]
+    more = _MORE[provider.dialect]
     return (worded_by(provider) | more) - refused_by(provider).keys()
 
 

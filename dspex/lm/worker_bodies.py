@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import LMConfigurationError
 from .dialects.cache_marks import marked
+from .dialects.responses_request import joined
 from .record import LM
 from .sent_options import DECIDING, MARKS, RESERVED, ROUTING, members_in
 
@@ -36,6 +37,8 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any], *, is_
     if given:
         marks = given.get(MARKS) or marks
         added = _joined(lm, own, given, {} if is_bare else lm.options())
+    if lm.provider.dialect == "responses":
+        return joined(asked, added)
     for name in _NESTED:
         if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):
             added[name] = {**asked[name], **added[name]}

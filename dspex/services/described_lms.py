@@ -42,7 +42,12 @@ URL_MOST = 8 * 1024
 RETRIES_MOST = 20
 TIMEOUT_MOST = 24 * 3600.0  # seconds
 NO_KEY = "EMPTY"  # for an endpoint that the host does not know: servers without keys take any
-_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "retries", "timeout"})
+_MOST = {
+    **dict.fromkeys(("model", "provider", "model_type"), MODEL_MOST),
+    "api_key": KEY_MOST,
+    "api_base": URL_MOST,
+}
+_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "model_type", "retries", "timeout"})
 
 
 class DescribedLMs:
@@ -67,7 +72,7 @@ class DescribedLMs:
         known = defaults.configured_lms(self._supervisor)
         is_endpoint_given = asked.get("api_key") is not None or asked.get("api_base") is not None
         policy = self._supervisor.pool(request.pool.name).config.lms or self.policy
-        found = None if is_endpoint_given else _configured(known, asked["model"])
+        found = None if is_endpoint_given else _configured(known, asked)
         if found is None and policy != "any":
             raise _refused(asked, known, request.pool.name, is_endpoint_given=is_endpoint_given)
         if found is None:
@@ -95,7 +100,7 @@ def _checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _FIELDS:
             raise InvalidInput(f"A description of a language model has no {str(name)[:50]!r}.", field=str(name)[:50])
     asked = {name: value for name, value in arguments.items() if value is not None}
-    for name, most in (("model", MODEL_MOST), ("provider", MODEL_MOST), ("api_key", KEY_MOST), ("api_base", URL_MOST)):
+    for name, most in _MOST.items():
         _require_text(asked, name, most)
     if "model" not in asked:
         raise InvalidInput("A description of a language model names its model.", field="model")
@@ -115,12 +120,14 @@ def _require_text(asked: Mapping[str, Any], name: str, most: int) -> None:
         )
 
 
-def _configured(known: NamedLMs, model: str) -> LM | None:
+def _configured(known: NamedLMs, asked: Mapping[str, Any]) -> LM | None:
     """Return what is configured: by its name with all its options, by its model with its connection alone."""
+    model, model_type = asked["model"], asked.get("model_type")
     if is_name(model):
-        return known.by_name.get(model)
+        named = known.by_name.get(model)
+        return named if named is None or model_type is None else named.replace(model_type=model_type)
     found = known.of_model(model)
-    return None if found is None else _connection_of(found)
+    return None if found is None else _connection_of(found).replace(model_type=model_type)
 
 
 def _connection_of(lm: LM) -> LM:
@@ -136,12 +143,13 @@ def _connection_of(lm: LM) -> LM:
 def _made(asked: Mapping[str, Any], known: NamedLMs) -> LM:
     """Return an LM of the host's variables, and of what the user's code says of the endpoint."""
     model, key, base = asked["model"], asked.get("api_key"), asked.get("api_base")
+    model_type = asked.get("model_type")
     if is_name(model):
         model = _with_provider(asked, known)
     try:
         if base is None or key is not None:
-            return LM(model, api_key=key, api_base=base)
-        return _without_hosts_key(model, base, known)
+            return LM(model, api_key=key, api_base=base, model_type=model_type)
+        return _without_hosts_key(model, base, known).replace(model_type=model_type)
     except UnknownName as error:
         raise _unsupported(model, error) from None
     except SettingsError as error:
@@ -154,7 +162,7 @@ def _without_hosts_key(model: str, base: str, known: NamedLMs) -> LM:
     made = LM(model, api_base=base, api_key=usual.provider.placeholder_key or NO_KEY)
     everyone = (usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
     for lm in everyone:
-        if lm.provider is made.provider and lm.api_base == made.api_base:
+        if lm.provider.prefix == made.provider.prefix and lm.api_base == made.api_base:
             return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, proxy=lm.proxy)
     return made
 

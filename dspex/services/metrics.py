@@ -30,6 +30,7 @@ from ..adapters.validation import added_outputs, checked_inputs
 from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
 from ..loop_thread import LoopThread
 from ..types.example import Example
+from ..types.logprobs import logprobs_told
 from ..types.prediction import Prediction
 from ..types.traced_predictor import TracedPredictor
 from .caller_loop import loop_of
@@ -68,9 +69,14 @@ class MetricJob:
                 values |= added_outputs({name: values.get(name) for name in objects}, objects, self.packages)
         return Example(values, arguments.get("inputs"))
 
-    def prediction(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> Prediction:
-        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data."""
-        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}))
+    def prediction(
+        self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **facts: Any
+    ) -> Prediction:
+        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data.
+
+        `facts` are what else a `Prediction` says.
+        """
+        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}), **facts)
 
     def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
         """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
@@ -255,8 +261,13 @@ def _dspy_arguments(arguments: Mapping[str, Any], job: MetricJob) -> tuple[Any, 
 def _prediction_of(arguments: Mapping[str, Any], job: MetricJob) -> Any:
     if "value" in arguments:
         return arguments["value"]
-    objects = arguments.get("objects")
-    return job.prediction(arguments["prediction"], objects if isinstance(objects, dict) else None)
+    objects, reason, told = (arguments.get(name) for name in ("objects", "finish_reason", "logprobs"))
+    return job.prediction(
+        arguments["prediction"],
+        objects if isinstance(objects, dict) else None,
+        finish_reason=reason if isinstance(reason, str) else "",
+        logprobs=logprobs_told([each for each in told if isinstance(each, dict)]) if isinstance(told, list) else (),
+    )
 
 
 def _require_lm(metric: Any) -> None:

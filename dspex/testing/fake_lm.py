@@ -33,7 +33,8 @@ class FakeLM(LM):
             of them, or a function of the `FakeRequest`.
         cycle: Begin a list again at its end, instead of refusing (an `LMInvalidRequestError` that says so).
         latency: Seconds before every reply.
-        model: The name to go by; an `anthropic/...` name makes it speak that dialect.
+        model: The name to go by; an `anthropic/...` name makes it speak that dialect, as does
+            `model_type="responses"` OpenAI's Responses API.
         api_key: The key that it asks for; default: one of its own.
         temperature: As for `LM`.
         max_tokens: As for `LM`.

@@ -1,4 +1,4 @@
-"""A loopback HTTP server that imitates a language model's endpoint, OpenAI's or Anthropic's by path.
+"""A loopback HTTP server that imitates a language model's endpoint, of one of OpenAI's APIs or of Anthropic's by path.
 
 Owns one daemon thread with an event loop, one port of 127.0.0.1 and the record of what arrived. `close` ends all three.
 Made and closed from any thread, also one whose event loop runs.
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from .replies import anthropic_replies, openai_replies
+from .replies import anthropic_replies, openai_replies, responses_replies
 from .script import FakeReply, FakeRequest, NoAnswerLeft, Player
 from .wording import words_for
 
@@ -29,6 +29,9 @@ _REASONS = {
     429: "Too Many Requests",
     500: "Internal Server Error",
 }
+
+
+_DIALECTS: Mapping[str, Any] = {"messages": anthropic_replies, "responses": responses_replies}  # by the path's end
 
 
 class FakeServer:
@@ -212,7 +215,7 @@ class _FakeConnection(asyncio.Protocol):
 
     async def _send(self, write: Callable[[bytes], None], request: FakeRequest, reply: FakeReply) -> bool:
         """Send one reply; False when the script cuts it short."""
-        dialect = anthropic_replies if request.path.endswith("/messages") else openai_replies
+        dialect = _DIALECTS.get(request.path.rpartition("/")[2], openai_replies)
         text = words_for(request, reply.text)
         number = next(self._server.ids)
         refused = reply.status >= 400 or reply.error is not None

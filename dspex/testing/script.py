@@ -23,13 +23,14 @@ class FakeRequest:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The messages as they were sent."""
-        return list(self.body.get("messages") or ())
+        """The messages as they were sent; of the Responses API, the items of its input."""
+        return list(self.body.get("messages") or self.body.get("input") or ())
 
     @property
     def text(self) -> str:
         """The text of all messages, the system prompt first."""
-        parts = [_text_of(self.body["system"])] if self.body.get("system") else []
+        system = self.body.get("system") or self.body.get("instructions")
+        parts = [_text_of(system)] if system else []
         return "\n".join([*parts, *(_text_of(message.get("content")) for message in self.messages)])
 
     @property

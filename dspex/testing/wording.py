@@ -31,7 +31,8 @@ def words_for(request: FakeRequest, answer: Plain | None) -> str | None:
 
 def style_of(request: FakeRequest) -> str:
     """Return which adapter wrote the request: "chat", "xml" or "json"."""
-    form = request.body.get("response_format") or (request.body.get("output_config") or {}).get("format")
+    held = request.body.get("output_config") or request.body.get("text") or {}
+    form = request.body.get("response_format") or held.get("format")
     if form is not None:
         return "json"
     return prompt_reader.style_of_reminder(request.ask) or prompt_reader.style_of_system(request.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TOKENS_MOST = 1_000_000  # of one answer: beyond, an endpoint is not to be believed
@@ -22,6 +23,12 @@ def logprobs_of(content: Any) -> Logprobs:
     """Return the log probabilities in a provider's list of tokens; what is malformed is left out, as by DSPy."""
     entries = content if isinstance(content, list) else []
     return Logprobs(content=[token for entry in entries[:TOKENS_MOST] if (token := _token(entry, "top_logprobs"))])
+
+
+def logprobs_told(told: Sequence[Mapping[str, Any]]) -> list[Logprobs]:
+    """Return those of each answer as a worker tells them: of several, the first comes twice, as the prediction's."""
+    read = [logprobs_of(one.get("content")) for one in told]
+    return read[1:] if len(read) > 1 else read
 
 
 def _token(entry: Any, alternatives: str = "") -> Logprobs | None:

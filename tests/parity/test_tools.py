@@ -29,6 +29,7 @@ from dspex.types import content as native_types
 from dspex.types.tool import Tool
 from dspex.types.tool_calls import ToolCallResults, ToolCalls
 from tests.support.lm import scripted_client
+from tests.support.parity.departures import departure
 from tests.support.parity.tool_cases import TOOLS, Clock, Spot, cases, plain, search, untyped, values, weather
 from tests.support.paths import ROOT
 
@@ -44,7 +45,9 @@ def test_calls_with_tools_are_dspys_own() -> None:
     made = cases(SEED, CASES)
     theirs, ours = _by_dspy(made), _natively(made)
     differences = [
-        f"{case}\n  dspy   {a}\n  native {b}" for case, a, b in zip(made, theirs, ours, strict=True) if not _alike(a, b)
+        f"{case}\n  dspy   {a}\n  native {b}"
+        for case, a, b in zip(made, theirs, ours, strict=True)
+        if not _alike(case, a, b)
     ]
     assert not differences, f"{len(differences)} of {CASES}; the first:\n" + "\n".join(differences[:3])
     assert sum(outcome[0] == "outputs" for outcome, _ in theirs) > CASES / 2
@@ -58,7 +61,8 @@ class Played:
         self._replies = [iter(case["replies"]) for case in made]
 
     def __call__(self, messages: list[dict[str, Any]]) -> FakeReply:
-        return FakeReply(**next(self._replies[_number(json.dumps(messages))]))
+        reply = next(self._replies[_number(json.dumps(messages))])
+        return FakeReply(**{name: value for name, value in reply.items() if name != "ending"})
 
     @staticmethod
     def sent(lm: FakeLM, made: list[dict[str, Any]]) -> list[list[bytes]]:
@@ -95,26 +99,43 @@ def _outcome(client: LMClient, server: FakeLM, case: dict[str, Any]) -> Any:
     try:
         compiled = scripted_client.native(sig, lm, adapter=case["adapter"], use_native_function_calling=native).compiled
         assert compiled.unsupported_with(lm) is None, case
-        out = scripted_client.predict(
-            client,
-            sig,
-            values(case["inputs"], native_types),
-            lm=lm,
-            adapter=case["adapter"],
-            demos=values(case["demos"], native_types),
-            config=case["config"],
-            use_native_function_calling=case["native"],
-        )
+        options = {
+            "lm": lm,
+            "adapter": case["adapter"],
+            "demos": values(case["demos"], native_types),
+            "config": case["config"],
+            "use_native_function_calling": case["native"],
+        }
+        inputs = values(case["inputs"], native_types)
+        if case["streamed"]:
+            *_, out = scripted_client.predict_stream(client, sig, inputs, **options)
+        else:
+            out = scripted_client.predict(client, sig, inputs, **options)
         return ("outputs", plain(out.to_dict()))
     except DspexError as error:
-        return ("error", type(error).__name__)
+        return ("error", type(error).__name__, str(error))
 
 
-def _alike(theirs: Found, ours: Found) -> bool:
-    """Equal; but DSPy lets out a ValueError of pydantic's, or of its own, where DSPex has InvalidInput."""
+def _alike(case: dict[str, Any], theirs: Found, ours: Found) -> bool:
+    """Equal, or DSPex's own by a rule; DSPy lets out a ValueError where DSPex has InvalidInput."""
+    sides = [{"outcome": outcome, "bodies": bodies} for outcome, bodies in (ours, theirs)]
+    replies = [reply.get("ending", {}) for reply in case["replies"]]
+    if departure({"replies": replies, "streamed": case["streamed"]}, *sides):
+        return True
     renamed = {"ValueError": "InvalidInput", "ValidationError": "InvalidInput"}
-    (kind, what), bodies = theirs
-    return ((kind, renamed.get(what, what) if kind == "error" else what), bodies) == ours
+    renamed["ContextWindowExceededError"] = "LMContextWindowExceededError"
+    (kind, what, *_), bodies = theirs
+    is_emptied = case["model"].startswith("anthropic/") and not case["streamed"] and ours[0][0] == "outputs"
+    made = _emptied(ours[0]) if is_emptied else ours[0]
+    return (kind, renamed.get(what, what) if kind == "error" else what) == tuple(made[:2]) and bodies == ours[1]
+
+
+def _emptied(value: Any) -> Any:
+    """Outputs with DSPy's {} for the arguments of Anthropic's calls that are no object: here they are kept."""
+    if isinstance(value, list | tuple):
+        is_kept = len(value) == 1 and isinstance(value[0], list) and value[0][:1] in (["partial_json"], ["value"])
+        return [] if is_kept else [_emptied(item) for item in value]
+    return value
 
 
 # --- the types ---
@@ -232,7 +253,7 @@ def sup() -> Iterator[dspex.Supervisor]:
 @pytest.mark.parity
 def test_both_routes_of_this_library_send_and_read_the_same(sup: dspex.Supervisor) -> None:
     """parity: tools, calls and conversations cross to a worker and give there what they give here."""
-    made = cases(SEED + 1, 150)
+    made = cases(SEED + 1, CASES // 2)
     found: list[list[Any]] = []
     for route in ("native", "python"):
         with FakeLM(Played(made)) as server:
@@ -245,9 +266,9 @@ def test_both_routes_of_this_library_send_and_read_the_same(sup: dspex.Superviso
 def _through(sup: dspex.Supervisor, server: FakeLM, case: dict[str, Any], route: str) -> Any:
     lm = LM(case["model"], api_base=server.api_base, api_key=server.api_key, cache=False, retries=0)
     try:
-        out = dspex.predict(
+        program = dspex.predictor(
+            "predict",
             case["signature"],
-            values(case["inputs"], native_types),
             lm=lm,
             adapter=case["adapter"],
             demos=values(case["demos"], native_types),
@@ -256,6 +277,11 @@ def _through(sup: dspex.Supervisor, server: FakeLM, case: dict[str, Any], route:
             supervisor=sup,
             use_native_function_calling=case["native"],
         )
+        inputs = values(case["inputs"], native_types)
+        if case["streamed"]:
+            *_, out = program.stream(**inputs)
+        else:
+            out = program(**inputs)
         assert out.route == ("native" if route == "native" else "python:dspy/0")
         return ("outputs", sorted(plain(out.to_dict())))
     except DspexError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LMError, LMProviderError, LMRefusedError
+from ...errors import LMError, LMProviderError, LMRefusedError, LMUnexpectedError
 from .error_envelopes import complaint_in
 
 if TYPE_CHECKING:
@@ -52,9 +52,18 @@ def refused(lm: LM, refusal: str) -> LMRefusedError:
     )
 
 
-def tool_call(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool call in the shape that DSPy's adapters read."""
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+def tool_call(lm: LM, id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool call in the shape that DSPy's adapters read.
+
+    Raises:
+        LMUnexpectedError: the arguments hold NaN or an infinity.
+    """
+    try:
+        given = json.dumps(arguments, allow_nan=False)
+    except ValueError:
+        text = f"The arguments of a call of {name[:100]!r} hold NaN or an infinity, which is no JSON."
+        raise LMUnexpectedError(text, model=lm.model) from None
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": given}}
 
 
 def arguments_of(given: Any, *, constants: bool = True) -> dict[str, Any]:

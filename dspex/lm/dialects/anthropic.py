@@ -12,7 +12,7 @@ from .anthropic_request import body as body
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
 from .error_envelopes import complaint_in, fault_in, fault_of
-from .json_body import as_object, decode, encode, json_in
+from .json_body import as_object, decode, json_in
 from .stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def answer(lm: LM, body: bytes) -> Answer:
             if not block.get("name"):
                 raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
             arguments = arguments_of(block.get("input"))
-            calls.append(tool_call(str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
+            calls.append(tool_call(lm, str(block.get("id") or f"tool_{index}"), str(block["name"]), arguments))
     finish = "tool_call" if calls else _finish(data.get("stop_reason"))
     if finish == "content_filter" and not any(texts):
         raise refused(lm, _explanation(data))
@@ -87,7 +87,7 @@ def repaired(lm: LM, body: bytes) -> bytes:
     odd = [block for block in blocks if not isinstance(block.get("input"), dict)]
     for block in odd:
         block["input"] = arguments_of(block.get("input"))
-    return encode(data) if odd else body
+    return json.dumps(data).encode() if odd else body  # ASCII: a reply may hold half a surrogate pair
 
 
 def reader(lm: LM) -> StreamReader:

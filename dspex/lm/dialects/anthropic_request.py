@@ -14,6 +14,7 @@ from . import request_options
 from .cache_marks import marked
 from .dialect import Message
 from .json_body import arguments_in, encode
+from .media_blocks import messages_block, source_of
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -143,26 +144,8 @@ def _block(lm: LM, block: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "text":
         return {"type": "text", "text": block["text"]}
     if kind == "image_url":
-        return {"type": "image", "source": _source(block["image_url"]["url"])}
-    if kind == "file" and isinstance(block.get("file"), Mapping) and block["file"].get("filename") is None:
-        file = block["file"]
-        if file.get("file_id"):
-            return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}}
-        return {"type": "document", "source": _source(file["file_data"])}
-    if kind == "input_audio":
-        return {"type": "text", "text": ""}  # as DSPy's engine does; the endpoint refuses an empty block
-    raise LMUnsupportedFeatureError(
-        f"A content block of type {kind!r} cannot be sent there.", model=lm.model, provider=lm.provider.id
-    )
-
-
-def _source(url: str) -> dict[str, str]:
-    if not url.startswith("data:"):
-        return {"type": "url", "url": url}
-    head, _, payload = url[5:].partition(",")
-    if not head.endswith(";base64") or not payload:
-        raise InvalidInput("A data URI must be data:<media-type>;base64,<payload>.")
-    return {"type": "base64", "media_type": head[: -len(";base64")], "data": payload}
+        return {"type": "image", "source": source_of(block["image_url"]["url"])}
+    return messages_block(lm, block)
 
 
 def _sampling(given: Mapping[str, Any], payload: dict[str, Any]) -> None:

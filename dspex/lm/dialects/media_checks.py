@@ -1,4 +1,4 @@
-"""Refuse images and audio that no provider could read, before anything is sent, as DSPy's client does. Pure."""
+"""Refuse images, audio and files that no provider could read, before anything is sent, as DSPy's client does. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATA = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
 def require_media(lm: LM, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Check the images and the audio of messages.
+    """Check the images, the audio and the files of messages.
 
     Raises:
         LMUnsupportedFeatureError: an address or data that is empty, or is no base64.
@@ -26,9 +26,18 @@ def require_media(lm: LM, messages: Sequence[Mapping[str, Any]]) -> None:
         content = message.get("content")
         if isinstance(content, list):
             for place, part in enumerate(content):
-                if isinstance(part, dict) and (fault := _fault(part)):
-                    text = f"messages[{at}].content[{place}] {fault}"
-                    raise LMUnsupportedFeatureError(text, model=lm.model, provider=lm.provider.id)
+                if isinstance(part, dict):
+                    require_part(lm, part, f"messages[{at}].content[{place}]")
+
+
+def require_part(lm: LM, part: Mapping[str, Any], where: str) -> None:
+    """Check one block of a message's content.
+
+    Raises:
+        LMUnsupportedFeatureError: as `require_media`.
+    """
+    if fault := _fault(part):
+        raise LMUnsupportedFeatureError(f"{where} {fault}", model=lm.model, provider=lm.provider.id)
 
 
 def _fault(part: Mapping[str, Any]) -> str:
@@ -41,7 +50,19 @@ def _fault(part: Mapping[str, Any]) -> str:
         given = part.get("input_audio")
         data = given.get("data") if isinstance(given, dict) else None
         return _data_fault(data) if isinstance(data, str) else ""
-    return ""
+    return _file_fault(part.get("file")) if kind == "file" else ""
+
+
+def _file_fault(file: Any) -> str:
+    if not isinstance(file, dict) or not (file.get("file_data") or file.get("file_id")):
+        return "is a file without content: it needs file_data or file_id."
+    data = file.get("file_data")
+    if not isinstance(data, str) or not data.startswith("data:"):
+        return ""
+    head, _, payload = data.partition(",")
+    if not head.endswith(";base64") or head == "data:;base64":
+        return "holds a data URI that is not data:<media-type>;base64,<payload>."
+    return _data_fault(payload)
 
 
 def _url_fault(url: str) -> str:

@@ -11,7 +11,7 @@ from .answer import Answer, Details, arguments_of, count, counters, no_answer, r
 from .asked_body import names_another as names_another
 from .asked_body import streams as streams
 from .error_envelopes import complaint_in, fault_in, fault_of
-from .json_body import as_object, decode, encode
+from .json_body import as_object, decode
 from .openai_request import body as body
 from .stream_reader import StreamReader
 
@@ -69,7 +69,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     choice = as_object(choices[0])
     message = as_object(choice.get("message"))
     called, thought = message.get("tool_calls"), message.get("reasoning_content") or message.get("reasoning")
-    calls = _calls(lm, called) if called else []
+    calls = _calls(lm, message) if called else []
     text, finish = _text(message, calls), _finish(choice.get("finish_reason"))
     if not (text or calls) and (message.get("refusal") or finish == "content_filter"):
         raise refused(lm, str(message.get("refusal") or ""))
@@ -94,7 +94,7 @@ def repaired(lm: LM, body: bytes) -> bytes:
     odd = [f for f in functions if isinstance(f, dict) and not isinstance(f.get("arguments"), str | dict | None)]
     for function in odd:
         function["arguments"] = json.dumps(function["arguments"])
-    return encode(data) if odd else body
+    return json.dumps(data).encode() if odd else body  # ASCII: a reply may hold half a surrogate pair
 
 
 def reader(lm: LM) -> StreamReader:
@@ -179,14 +179,25 @@ def _text(message: Mapping[str, Any], calls: list[dict[str, Any]]) -> str | None
     return "" if alone and not (message.get("reasoning_content") or message.get("reasoning")) else None
 
 
-def _calls(lm: LM, calls: Any) -> list[dict[str, Any]]:
-    found = []
-    for index, call in enumerate(calls):
+def _calls(lm: LM, message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for call in message["tool_calls"]:
         if not isinstance(call, dict) or (call.get("type") or "function") != "function":
             continue
         function = as_object(call.get("function"))
         if not function.get("name"):
             raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
-        id = str(call.get("id") or f"call_{index}")
-        found.append(tool_call(id, str(function["name"]), arguments_of(function.get("arguments"))))
+        id = str(call.get("id") or f"call_{_parts_before_calls(message) + len(found)}")
+        found.append(tool_call(lm, id, str(function["name"]), arguments_of(function.get("arguments"))))
     return found
+
+
+def _parts_before_calls(message: Mapping[str, Any]) -> int:
+    """Return how many parts DSPy counts before the tool calls: it numbers those that come without an id by them."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = len([block for block in content if isinstance(block, dict) and block.get("type") == "text"])
+    else:
+        texts = int(isinstance(content, str) and bool(content))
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return texts + bool(thought) + bool(message.get("refusal"))

@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import (
-    InvalidInput,
-    LMUnsupportedFeatureError,
-)
+from ...errors import InvalidInput
 from ..sent_options import MARKS
 from . import request_options
 from .cache_marks import marked
 from .dialect import Message
 from .json_body import arguments_in, encode, encode_chat, json_text, quoted, quoted_once
+from .media_blocks import chat_block, unsupported
 
 if TYPE_CHECKING:
     from ..record import LM
@@ -117,7 +115,7 @@ def _joined(lm: LM, content: Any) -> str:
     texts = []
     for block in content or ():
         if block.get("type") != "text":
-            raise _unsupported(lm, block)
+            raise unsupported(lm, block)
         texts.append(block["text"])
     return "\n".join(texts)
 
@@ -136,16 +134,11 @@ def _blocks(lm: LM, content: Any, *, media: bool) -> str | list[dict[str, Any]]:
             image = block["image_url"]
             shown = {"url": image["url"], **({"detail": image["detail"]} if image.get("detail") else {})}
             found.append({"type": "image_url", "image_url": shown})
+        elif media:
+            found.append(chat_block(lm, block))
         else:
-            raise _unsupported(lm, block)
+            raise unsupported(lm, block)
     return found[0]["text"] if len(found) == 1 and found[0]["type"] == "text" else found
-
-
-def _unsupported(lm: LM, block: Mapping[str, Any]) -> LMUnsupportedFeatureError:
-    kind = block.get("type")
-    return LMUnsupportedFeatureError(
-        f"A content block of type {kind!r} cannot be sent there.", model=lm.model, provider=lm.provider.id
-    )
 
 
 def _sampling(lm: LM, given: Mapping[str, Any], payload: dict[str, Any]) -> None:

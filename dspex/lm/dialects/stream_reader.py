@@ -76,7 +76,7 @@ class StreamReader(ABC):
             )
         if not self.ended:
             raise self._cut()
-        calls = [self._call(self.calls[index]) for index in sorted(self.calls)]
+        calls = [self._call(index, self.calls[index]) for index in sorted(self.calls)]
         text = "".join(self.text)
         if not (text or calls) and (self.refusal or self.finish_reason == "content_filter"):
             raise refused(self.lm, "".join(self.refusal))
@@ -164,12 +164,12 @@ class StreamReader(ABC):
         call["name"] = call["name"] or name or ""
         call["arguments"].append(arguments or "")  # pieces: adding to a text would copy it each time
 
-    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, index: int, call: dict[str, Any]) -> dict[str, Any]:
         if not call["name"]:
             raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
-        return tool_call(
-            call["id"] or "call_0", call["name"], arguments_of("".join(call["arguments"]), constants=False)
-        )
+        id = call["id"] or f"tool_call_{index}"  # as DSPy names it
+        arguments = arguments_of("".join(call["arguments"]), constants=False)
+        return tool_call(self.lm, id, call["name"], arguments)
 
 
 def _reports_failure(line: bytes) -> bool:

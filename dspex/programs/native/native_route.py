@@ -22,7 +22,7 @@ from ...adapters.reply_reader import Outputs, ReadableCompletion, ReplyReader
 from ...adapters.validation import checked_inputs
 from ...errors import AdapterParseError, InvalidInput
 from ...events import Name
-from ...lm.record import thinks
+from ...lm.record_facts import thinks
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
 from ...types.logprobs import Logprobs, logprobs_of

@@ -17,6 +17,7 @@ from ...adapters.injection import refuse_marked_texts
 from ...adapters.plain_data import is_json
 from ...adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
 from ...lm.call_history import CallHistory
+from ...lm.strict_schemas import with_plain_format
 from ...scoped_defaults import scoped
 from ...services.sent_types import SentTypes
 from ...services.tools import new_set_id, specs_of
@@ -77,6 +78,8 @@ class ProgramSpec:
     tool_set: str = ""  # the id under which workers ask for what is of the host's
 
     def __post_init__(self) -> None:
+        if isinstance(self.config, Mapping):
+            object.__setattr__(self, "config", with_plain_format(self.config))
         program_options.require_valid(self)
         if self.lms:
             require_predictors(self.module, self.lms)

@@ -6,7 +6,7 @@ The caller's thread or task makes the call; the worker's LM requests, tools and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -18,7 +18,7 @@ from ...events import Name
 from ...lm.usage import Account, counters_in
 from ...services.services import services_of
 from ...services.tools import new_set_id, tools_among
-from ...types.logprobs import Logprobs, logprobs_of
+from ...types.logprobs import logprobs_told
 from ...types.prediction import Prediction
 from ...types.trace_step import TraceStep
 from ..options.routing import GENERAL_POOL
@@ -169,7 +169,7 @@ class WorkerCalls:
             route=f"python:{worker}",
             finish_reason=reply.get("finish_reason") or "",
             trace=[self._step(step) for step in reply.get("trace") or ()],
-            logprobs=_logprobs(reply.get("logprobs") or ()),
+            logprobs=logprobs_told(reply.get("logprobs") or ()),
         )
 
     def _step(self, told: Mapping[str, Any]) -> TraceStep:
@@ -204,12 +204,6 @@ class WorkerCalls:
         if truncated:
             facts = {"model": ", ".join(direct), "count": truncated, "pool": GENERAL_POOL, "worker": worker}
             services_of(self.spec.supervisor_used).emit(Name.LM_TRUNCATED, **facts)
-
-
-def _logprobs(told: Sequence[Mapping[str, Any]]) -> list[Logprobs]:
-    """Return the log probabilities of each answer: of several, the first is named twice, as the prediction's."""
-    read = [logprobs_of(one.get("content")) for one in told]
-    return read[1:] if len(read) > 1 else read
 
 
 def _on_cancel() -> OnCancel | None:

@@ -88,9 +88,12 @@ def test_pages_of_files_on_disk_do_not_count(supervise: Supervise, tmp_path: Pat
         for _ in range(2 * CAP // MIB):
             file.write(b"x" * MIB)
     sup = supervise(size=1, memory_cap=CAP, bridge=BRIDGE)
-    reading = Caller(sup.call, "f", "read_mapped", {"path": str(path), "seconds": 10})
-    row = eventually(lambda: next((r for r in sup.stats()["f"]["workers"] if r["rss_bytes"] > 2 * CAP), None))
+    seen = tmp_path / "seen"
+    reading = Caller(sup.call, "f", "read_mapped", {"path": str(path), "until": str(seen)})
+    mapped = lambda: next((r for r in sup.stats()["f"]["workers"] if r["rss_bytes"] > 1.5 * CAP), None)  # noqa: E731
+    row = eventually(mapped, within=60.0, what="more than the cap is resident")
     assert row["counted_bytes"] < CAP
+    seen.touch()
     assert reading.outcome() > 0
     assert sup.stats()["f"]["counts"]["deaths"] == 0
 

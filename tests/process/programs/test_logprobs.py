@@ -123,3 +123,26 @@ def test_the_users_own_modules_read_them_as_with_dspy(sup: dspex.Supervisor) -> 
         program = dspex.module("tests.support.programs.optioned_lms:Surest", lm=lm, supervisor=sup)
         out = program(question="q")
         assert (out.answer, out.first) == ("Paris", "Par")
+
+
+def test_metrics_and_rewards_of_the_host_see_them_and_why_the_answer_ended() -> None:
+    """process: of predictions that a worker made, in an optimization and as a reward"""
+    seen: list[Any] = []
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
+        seen.append((prediction.logprobs, prediction.finish_reason, list(prediction)))
+        return 1.0
+
+    def reward(inputs: Any, prediction: Any) -> float:
+        return metric(None, prediction)
+
+    pools = [dspex.PoolConfig("dspy", size=1), dspex.PoolConfig("mipro", size=1)]
+    with dspex.Supervisor(pools=pools) as both, FakeLM(lambda _: _reply(), logprobs=True) as lm:
+        how: dict[str, Any] = {"lm": lm, "supervisor": both, "implementation": "python"}
+        dspex.best_of_n(Q[0], reward_fn=reward, N=2, threshold=1.0, **how)(**Q[1])
+        assert seen == [(READ, "stop", ["answer"])]
+        rows = [{"question": "x", "answer": "Paris"}]
+        program = dspex.predictor("predict", Q[0], **how)
+        dspex.optimize(program, rows, optimizer="bootstrap", metric=metric, max_labeled_demos=0)
+        assert len(seen) > 1
+        assert all(each == seen[0] for each in seen)

@@ -281,7 +281,8 @@ def test_a_pool_that_takes_named_lms_refuses_others(
     [
         ({"model": "bedrock/some.model"}, "direct=True"),
         ({"model": "openai/x", "api_version": "2024"}, "direct=True"),
-        ({"model": "openai/x", "model_type": "responses"}, "direct=True"),
+        ({"model": "openai/x", "model_type": "text"}, "direct=True"),
+        ({"model": "groq/x", "model_type": "responses", "api_key": "k"}, "direct=True"),
         (
             {"model": "openai/x", "api_base": "http://127.0.0.1:9/v1", "headers": {"Authorization": "Bearer x"}},
             "api_key=",
@@ -293,6 +294,17 @@ def test_what_the_host_cannot_carry_says_so(options: dict[str, Any], words: str,
     kind = LMConfigurationError if words == "api_key=" else LMUnsupportedFeatureError
     with pytest.raises(kind, match=words):
         dspex.module(f"{OWN}:Asking", supervisor=sup, **options)(question="q")
+
+
+@pytest.mark.parametrize("model", ["openai/strong-model", "cheap"])
+def test_user_code_asks_the_responses_api(model: str, sup: dspex.Supervisor, asked: dict[str, FakeLM]) -> None:
+    """process: of a configured model, or a configured name, with the host's key; chat models stay what they are."""
+    fake = asked["strong" if "/" in model else "cheap"]
+    how: dict[str, Any] = {"cache": False, "supervisor": sup}
+    assert dspex.module(f"{OWN}:Asking", model=model, model_type="responses", **how)(question="q").answer
+    assert dspex.module(f"{OWN}:Asking", model=model, **how)(question="q").answer
+    assert [request.path for request in fake.requests] == ["/v1/responses", "/v1/chat/completions"]
+    assert fake.requests[0].headers["authorization"] == f"Bearer {fake.api_key}"
 
 
 def test_user_code_needs_no_lm_of_the_hosts(monkeypatch: pytest.MonkeyPatch, strong: FakeLM) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.support.parity.answers import Answers
+from tests.support.parity.endings import Endings
 from tests.support.parity.random_values import Kind, Kinds
 
 MODELS: Final = (
     "openai/gpt-4o-mini", "openai/gpt-4o-mini", "openai/nobody-knows-it", "openai/gpt-4o", "openai/o3-mini",
     "hosted_vllm/qwen", "ollama_chat/llama3", "deepseek/deepseek-chat", "groq/llama-3.3-70b-versatile",
     "openai/gpt-3.5-turbo", "deepseek/deepseek-reasoner", "xai/grok-4", "anthropic/claude-sonnet-4-5",
-    "anthropic/claude-3-haiku-20240307", "openrouter/openai/gpt-4o",
+    "anthropic/claude-3-haiku-20240307", "openrouter/openai/gpt-4o", "moonshot/kimi-k2", "ollama/llama3",
 )  # fmt: skip
 LOST_BY_DSPY: Final[dict[str, tuple[str, ...]]] = {  # DSPex sends or refuses what DSPy leaves out in silence
     "anthropic": ("seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "store", "user"),
@@ -49,20 +50,31 @@ class Calls:
         self.random = source
         self.kinds = kinds
         self.answers = answers
+        self.endings = Endings(source)
 
     def call(self, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
         """One `Predict` with the model's answers, enough of them for a second question in json."""
+        return self.call_of(self.random.choice(MODELS), outputs, adapter)
+
+    def call_of(self, model: str, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
+        """One `Predict` with this model."""
         lm = self._options(0.25, n=True)
-        replies = [self._reply(outputs, adapter) for _ in range(2)] + [self._reply(outputs, "json") for _ in range(2)]
-        model = self.random.choice(MODELS)
-        if model.startswith("anthropic/"):  # whose own code this is not: DSPex knows it all the same, DSPy does not
+        is_anthropic = model.startswith("anthropic/")
+        asked = (adapter, adapter, "json", "json")
+        replies = [self._reply(outputs, each, is_anthropic) for each in asked]
+        if is_anthropic:  # whose own code this is not: DSPex knows it all the same, DSPy does not
             replies = [reply for reply in replies if "code" not in reply.get("error", {})] or [{"text": "x"}]
+        config = without_lost(model, self._options(0.2, n=True) | self._rare())
+        streamed = self.random.random() < 0.1 and (config.get("n") or lm.get("n") or 1) == 1
+        if streamed and self.random.random() < 0.1:
+            replies = [{**reply, "broken": True} for reply in replies]
         return {
             "model": model,
             "lm": without_lost(model, lm),
-            "config": without_lost(model, self._options(0.2, n=True) | self._rare()),
+            "config": config,
             "replies": replies,
             "demos": self.random.random() < 0.5,
+            "streamed": streamed,
         }
 
     def _options(self, share: float, n: bool) -> dict[str, Any]:
@@ -85,14 +97,16 @@ class Calls:
             {"tools": [TOOL], "tool_choice": "auto"}, {"reasoning_effort": "low"},
             {"user": "u", "metadata": {"k": "v"}}, {"max_completion_tokens": 50}, {"logit_bias": {"5": -1}},
             {"frequency_penalty": 0.5}, {"tools": [TOOL]}, {"service_tier": "flex"}, {"parallel_tool_calls": False},
-            {"top_k": 4}, {"verbosity": "low"},
+            {"top_k": 4}, {"verbosity": "low"}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 2},
         )  # fmt: skip
         return dict(self.random.choice(rare)) if self.random.random() < 0.25 else {}
 
-    def _reply(self, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
+    def _reply(self, outputs: Mapping[str, Kind], adapter: str, is_anthropic: bool) -> dict[str, Any]:
         how = self.random.random()
         if how < 0.04:
             return dict(self.random.choice(FAILURES))
+        if how > 0.85:
+            return self.endings.ending(self.answers.answer(outputs, adapter), is_anthropic)
         if how < 0.07:
             return {"text": self.random.choice(("", None, " ", "\n"))}
         made = {"text": self.answers.answer(outputs, adapter)}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.support.parity.departures import departure, without_heat
 from tests.support.parity.oracle import Case, Outcome, is_error
 
 CONTRACT: Final[Mapping[tuple[str, str], str]] = {
@@ -45,8 +46,8 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
         for point in ("unsent", "call")
         for name in (
             "LMAuthError", "LMBillingError", "LMConfigurationError", "LMInvalidRequestError", "LMProviderError",
-            "LMRateLimitError", "LMServerError", "LMTimeoutError", "LMUnexpectedError", "LMUnsupportedFeatureError",
-            "LMUnsupportedModelError",
+            "LMRateLimitError", "LMServerError", "LMStreamAssemblyError", "LMTimeoutError", "LMUnexpectedError",
+            "LMUnsupportedFeatureError", "LMUnsupportedModelError",
         )
     },
     # what DSPex refuses before either route (the oracle applies the same rules: native_dspy.admitted)
@@ -55,6 +56,9 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
 
 
 _COLD: Final = ("openai/o3-mini",)  # of the models that calls are drawn from
+
+
+_COUNTED: Final = ("comparisons", "routed", "rules")
 
 
 @dataclass
@@ -94,6 +98,21 @@ class Report:
         for name in ("comparisons", "errors", "routed", "rules"):
             getattr(self, name).update(getattr(other, name))
         self.differences += other.differences
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        errors = [[*pair, count] for pair, count in self.errors.items()]
+        return {name: dict(getattr(self, name)) for name in _COUNTED} | {
+            "errors": errors,
+            "differences": self.differences,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote."""
+        errors = Counter({(point, theirs, ours): count for point, theirs, ours, count in data["errors"]})
+        counted = {name: Counter(data[name]) for name in _COUNTED}
+        return cls(errors=errors, differences=list(data["differences"]), **counted)
 
 
 class _Comparison:
@@ -154,7 +173,11 @@ class _Comparison:
         if _is_routed(ours["outcome"]):
             self.report.routed[_general(ours["outcome"][1])] += 1
             return
-        about = f"{call['model']} {call['lm']} {call['config']}"
+        about = f"{call['model']} {call['lm']} {call['config']}{' streamed' if call.get('streamed') else ''}"
+        if rule := departure(call, ours, theirs):
+            self.report.comparisons["calls"] += 1
+            self.report.rules[f"ends otherwise: {rule}"] += 1
+            return
         yield from self.alike(point, "calls", ours["outcome"], theirs["outcome"], about)
         self.report.comparisons["request bodies"] += max(len(ours["bodies"]), len(theirs["bodies"]))
         if ours["bodies"] != theirs["bodies"] and not self._is_left_cold(call, ours["bodies"], theirs["bodies"]):
@@ -164,7 +187,7 @@ class _Comparison:
         """Whether DSPy alone heats a model that takes no temperature, for several answers."""
         is_cold = call["model"] in _COLD or "reasoning_effort" in {**call["lm"], **call["config"]}
         are_heated = all(b'"temperature":0.7' in body for body in theirs)
-        if is_cold and are_heated and list(map(_without_heat, ours)) == list(map(_without_heat, theirs)):
+        if is_cold and are_heated and list(map(without_heat, ours)) == list(map(without_heat, theirs)):
             self.report.rules["not heated: a model that fixes its temperature"] += 1
             return True
         return False
@@ -187,10 +210,6 @@ class _Comparison:
 def _adds_a_bad_name(operation: Any) -> bool:
     name = operation[2] if operation[0] == "insert" else operation[1]
     return operation[0] in ("prepend", "append", "insert") and not name.isidentifier()
-
-
-def _without_heat(body: bytes) -> bytes:
-    return re.sub(rb',?"temperature":[0-9.]+', b"", body)
 
 
 def _is_routed(found: Outcome) -> bool:

@@ -8,6 +8,7 @@ are expected, not excused.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -27,6 +28,7 @@ from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
 from tests.support.parity import shapes
+from tests.support.parity.dspy_stream import streamed
 from tests.support.parity.oracle import (
     Case,
     annotation_of,
@@ -34,13 +36,14 @@ from tests.support.parity.oracle import (
     forget_types,
     outcome,
     plain,
+    plain_logprobs,
     read,
-    reply_of,
     results,
     values,
     write,
 )
 from tests.support.parity.strictness import stricter, wider
+from tests.support.parity.wire_replies import reply_of, stream_of, without_usage
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, Any)
 
@@ -113,8 +116,12 @@ def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, 
     given = {"demos": values(case["demos"], dspy)} if call["demos"] and program is None else {}
     # DSPy's own check of the inputs only warns, but raises TypeError for every TypedDict; workers have it off.
     with dspy.context(lm=lm, adapter=_adapter(case), warn_on_type_mismatch=False):
-        found = (program or dspy.Predict(sig))(**inputs, **given, config=dict(call["config"]))
-    return [plain(dict(found.completions[at].items())) for at in range(len(found.completions))]
+        ask = functools.partial(program or dspy.Predict(sig), **inputs, **given, config=dict(call["config"]))
+        found = streamed(ask) if call.get("streamed") else ask()
+    made = [dict(found.completions[at].items()) for at in range(len(found.completions))]
+    known = [each.pop("logprobs", None) for each in made] if "logprobs" not in sig.output_fields else []
+    asked = {**call["lm"], **call["config"]}.get("logprobs")
+    return [*map(plain, made), *(plain_logprobs(each) for each in known if asked)]
 
 
 class Endpoint:
@@ -124,6 +131,7 @@ class Endpoint:
         self.bodies: list[bytes] = []
         self._replies = list(call["replies"])
         self._is_anthropic = call["model"].startswith("anthropic/")
+        self._streams = bool(call.get("streamed"))
 
     def __enter__(self) -> None:
         self._real = StdlibTransport.stream
@@ -135,11 +143,11 @@ class Endpoint:
     def _answer(self, request: Any) -> Any:
         reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
         self.bodies.append(bytes(request.body))
-        status, body = reply_of(reply, self._is_anthropic)
+        status, body = (stream_of if self._streams else reply_of)(without_usage(reply), self._is_anthropic)
         return TransportResponse(
             status=status,
             reason="",
-            headers=[("content-type", "application/json")],
+            headers=[("content-type", "text/event-stream" if self._streams else "application/json")],
             http_version="HTTP/1.1",
             chunks=iter([body]),
             release=lambda _consumed: None,

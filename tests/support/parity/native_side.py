@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dspex.adapters import compile_signature
@@ -18,7 +18,7 @@ from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex.types import content as native_types
-from tests.support.lm.scripted_client import predict
+from tests.support.lm.scripted_client import predict, predict_stream
 from tests.support.parity import shapes
 from tests.support.parity.oracle import (
     Case,
@@ -27,10 +27,11 @@ from tests.support.parity.oracle import (
     is_error,
     outcome,
     plain,
-    reply_of,
+    plain_logprobs,
     results,
     values,
 )
+from tests.support.parity.wire_replies import reply_of, stream_of
 
 
 def native_results(case: Case) -> dict[str, Any]:
@@ -115,11 +116,12 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
-    found = predict(
-        endpoint.client, sig, inputs, lm=lm, adapter=case["adapter"], demos=demos, config=call["config"],
-        allow_markers=True,
-    )  # fmt: skip
-    return [plain(dict(each)) for each in found.completions]
+    options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
+    if call.get("streamed"):
+        *_, found = predict_stream(endpoint.client, sig, inputs, **options)
+    else:
+        found = predict(endpoint.client, sig, inputs, **options)
+    return [*(plain(dict(each)) for each in found.completions), *map(plain_logprobs, found.all_logprobs)]
 
 
 class Endpoint:
@@ -134,16 +136,45 @@ class Endpoint:
 
     def send(self, target: Any, head: bytes, body: bytes, timeout: float, again: Any) -> Reply:
         """What the HTTP layer does, without a socket."""
-        reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
-        self.bodies.append(bytes(body))
-        status, text = reply_of(reply, self._is_anthropic)
+        status, text = reply_of(self._next(body), self._is_anthropic)
         return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
+
+    def stream(self, target: Any, head: bytes, body: bytes, timeout: float, until: float, again: Any) -> StreamedReply:
+        """The same for a stream."""
+        status, text = stream_of(self._next(body), self._is_anthropic)
+        return StreamedReply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: text/event-stream", status), text)
+
+    def _next(self, body: bytes) -> Mapping[str, Any]:
+        self.bodies.append(bytes(body))
+        return self._replies[min(len(self.bodies), len(self._replies)) - 1]
 
     def close(self) -> None:
         """Nothing was opened."""
 
     def close_idle(self, *_: Any) -> None:
         """Nothing was kept."""
+
+
+class StreamedReply:
+    """A response in pieces, as the HTTP layer gives them."""
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        self.head = head
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (self._body[at : at + 50] for at in range(0, len(self._body), 50))
+
+    def parts(self) -> Iterator[bytes]:
+        """The pieces; may be called once."""
+        return iter(self)
+
+    def whole(self) -> Reply:
+        """All of it."""
+        return Reply(self.head, self._body)
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
 # --- the wire -----------------------------------------------------------------------------------------------------

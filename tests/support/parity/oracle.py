@@ -132,7 +132,7 @@ def outcome(make: Callable[[], Any]) -> Outcome:
 
 def failed(error: BaseException) -> Outcome:
     """An error as it is compared: by its class; the message is for whoever reads a difference."""
-    return ("error", type(error).__name__, str(error)[:300])
+    return ("error", type(error).__name__, str(error)[:3000])
 
 
 def is_error(found: Outcome) -> bool:
@@ -151,6 +151,13 @@ def plain(value: Any) -> Any:
     if hasattr(type(value), "model_fields"):
         return (kind, [(name, plain(item)) for name, item in vars(value).items()])
     return (kind, repr(value))
+
+
+def plain_logprobs(found: Any) -> Any:
+    """Log probabilities of one answer: each side has classes of its own for the same members."""
+    if isinstance(found, Mapping):
+        return [(key, plain_logprobs(item)) for key, item in found.items()]
+    return [plain_logprobs(item) for item in found] if isinstance(found, list | tuple) else plain(found)
 
 
 def annotation_of(text: str, dspy_types: Any) -> Any:
@@ -209,30 +216,3 @@ def class_form(case: Case, base: Any, field_of: Callable[[Mapping[str, Any]], An
             space["__orig_bases__"] = (sig,)
         sig = type(base)("QA", bases, space)
     return sig
-
-
-# --- replies of the endpoint --------------------------------------------------------------------------------------
-
-
-def reply_of(reply: Mapping[str, Any], is_anthropic: bool) -> tuple[int, bytes]:
-    """Status and body of what the endpoint answers, in its dialect."""
-    import json
-
-    status = reply.get("status", 200)
-    if "body" in reply:
-        return status, reply["body"].encode()
-    if "error" in reply:
-        body: dict[str, Any] = {"type": "error", "error": reply["error"]} if is_anthropic else {"error": reply["error"]}
-        return status, json.dumps(body).encode()
-    text, cut = reply.get("text"), reply.get("finish") == "length"
-    if is_anthropic:
-        blocks = [] if text is None else [{"type": "text", "text": text}]
-        usage: dict[str, int] = {"input_tokens": 3, "output_tokens": 2}
-        stop = "max_tokens" if cut else "end_turn"
-        body = {"id": "m", "type": "message", "role": "assistant", "model": "x", "content": blocks, "usage": usage}
-        return status, json.dumps(body | {"stop_reason": stop}).encode()
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice], "usage": usage}
-    return status, json.dumps(body).encode()

@@ -1,14 +1,16 @@
 """Compare DSPex with DSPy on random cases: `python -m tests.support.parity.run [--checks 100000] [--seed 7]`.
 
 A check is one comparison: a list of messages, a response format, a parsed answer, the outcome of a whole `Predict`
-call, one request's body, or a signature. The cases are shared out to processes, each with a DSPy process of its own;
-share k draws from "seed/k", so a run is repeated by its seed, its number of checks and `--processes`. Exit code 1 on
-any difference.
+call, one request's body, or a signature. The cases are shared out in parts of 5,000 checks to processes, each with a
+DSPy process of its own; part k draws from "seed/k", so a run is repeated by its seed and its number of checks. With
+`--progress FILE` each part that is done is a line of that file, and a run that was stopped goes on from there. Exit
+code 1 on any difference.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import os
@@ -16,6 +18,7 @@ import random
 import sys
 import time
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tests.support.parity.cases import Cases
@@ -24,6 +27,7 @@ from tests.support.parity.native_side import native_results
 from tests.support.parity.oracle import Oracle
 
 BATCH = 40
+PART = 5_000  # checks
 
 
 def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
@@ -43,23 +47,37 @@ def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
     return report
 
 
-def _share(arguments: tuple[str, int]) -> Report:
+def _part(arguments: tuple[str, int]) -> tuple[str, Report]:
     logging.disable(logging.CRITICAL)
     oracle = Oracle()
     try:
-        return compared(oracle, *arguments)
+        return arguments[0], compared(oracle, *arguments)
     finally:
         oracle.close()
 
 
-def run(seed: int, checks: int, processes: int) -> Report:
-    """Compare in several processes at once."""
-    shares = [(f"{seed}/{at}", -(-checks // processes)) for at in range(processes)]
+def run(seed: int, checks: int, processes: int, progress: Path | None = None) -> Report:
+    """Compare in several processes at once; parts that `progress` has are not made again."""
+    parts = {f"{seed}/{at}": min(PART, checks - at * PART) for at in range(-(-checks // PART))}
+    done = _done(progress)
     whole = Report()
+    for part in parts.keys() & done.keys():
+        whole.merge(done[part])
+    left = [(part, count) for part, count in parts.items() if part not in done]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for report in pool.imap_unordered(_share, shares):
+        for part, report in pool.imap_unordered(_part, left):
             whole.merge(report)
+            if progress:
+                with progress.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([part, report.to_json()]) + "\n")
     return whole
+
+
+def _done(progress: Path | None) -> dict[str, Report]:
+    if progress is None or not progress.exists():
+        return {}
+    lines = progress.read_text(encoding="utf-8").splitlines()
+    return {part: Report.from_json(data) for part, data in map(json.loads, lines)}
 
 
 def _printed(report: Report, seed: int, seconds: float, shown: int) -> None:
@@ -86,11 +104,12 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("DSPEX_PARITY_SEED", "0")) or None)
     parser.add_argument("--shown", type=int, default=5, help="how many differences are printed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--progress", type=Path, help="a file of the parts that are done")
     given = parser.parse_args(arguments)
     seed = given.seed or random.SystemRandom().randrange(1, 10**9)
     print(f"seed {seed}, {given.checks} checks, {given.processes} processes", flush=True)
     begun = time.monotonic()
-    report = run(seed, given.checks, given.processes)
+    report = run(seed, given.checks, given.processes, given.progress)
     _printed(report, seed, time.monotonic() - begun, given.shown)
     return 1 if report.differences else 0
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pydantic
 
+from tests.support.parity.endings import Endings
+from tests.support.parity.wire_replies import reply_of, stream_of, without_usage
+
 Case = dict[str, Any]
 
 
@@ -102,7 +105,20 @@ def cases(seed: int, count: int) -> list[Case]:
     return [_case(rng, number) for number in range(count)]
 
 
+def _reply(rng: random.Random, is_anthropic: bool, streamed: bool) -> dict[str, Any]:
+    """What FakeReply takes: one of the above, or a whole body with calls that are cut short, or none at all."""
+    if rng.random() < 0.65:
+        return rng.choice(REPLIES)
+    endings = Endings(rng)
+    made = {"text": rng.choice((None, "", "Let me look.")), "calls": endings.tool_calls()}
+    others = (made, made, {**made, "finish": "length"}, endings.ending("[[ ## answer ## ]]\nyes", is_anthropic))
+    chosen = without_usage(rng.choice(others))
+    status, body = (stream_of if streamed else reply_of)(chosen, is_anthropic)
+    return {"status": status, "body": body, "ending": chosen}
+
+
 def _case(rng: random.Random, number: int) -> Case:
+    model, streamed = rng.choice(MODELS), rng.random() < 0.2
     text = rng.choice((*SIGNATURES, SIGNATURES[3], SIGNATURES[1]))
     fields = [part.partition(":")[0].strip() for part in text.partition("->")[0].split(",")]
     values = {name: _value(name, rng) for name in fields}
@@ -113,9 +129,10 @@ def _case(rng: random.Random, number: int) -> Case:
         "demos": [_demo(rng, text) for _ in range(rng.choice((0, 0, 1, 2)))],
         "adapter": rng.choice(("chat", "json")),
         "native": rng.choice((None, True, True, False)),
-        "model": rng.choice(MODELS),
+        "model": model,
         "config": dict(rng.choice(CONFIGS)),
-        "replies": [rng.choice(REPLIES), rng.choice(REPLIES)],
+        "replies": [_reply(rng, model.startswith("anthropic/"), streamed) for _ in range(2)],
+        "streamed": streamed,
     }
 
 

@@ -5,6 +5,7 @@ stdin: pickled {"cases": [...], "base": url, "key": key}; stdout: pickled list w
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import sys
@@ -28,6 +29,7 @@ def main() -> None:
 
 
 def _outcome(dspy: Any, case: dict[str, Any], base: str, key: str) -> Any:
+    from tests.support.parity.dspy_stream import streamed
     from tests.support.parity.tool_cases import plain, values
 
     try:
@@ -38,10 +40,11 @@ def _outcome(dspy: Any, case: dict[str, Any], base: str, key: str) -> Any:
         predict = dspy.Predict(sig)
         predict.demos = values(case["demos"], dspy)
         with dspy.context(lm=lm, adapter=adapter):
-            out = predict(**values(case["inputs"], dspy), config=case["config"])
+            ask = functools.partial(predict, **values(case["inputs"], dspy), config=case["config"])
+            out = streamed(ask) if case["streamed"] else ask()
         return ("outputs", plain(dict(out.items())))
     except Exception as error:
-        return ("error", type(error).__name__)
+        return ("error", type(error).__name__, str(error))
 
 
 if __name__ == "__main__":

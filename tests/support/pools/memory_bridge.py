@@ -136,12 +136,14 @@ def setup(settings: dict[str, Any]) -> None:
 
 
 @bridge.command()
-def read_mapped(ctx: Context, path: str, seconds: float) -> int:
-    """Map a file on disk, read all of it, hold it."""
+def read_mapped(ctx: Context, path: str, until: str) -> int:
+    """Map a file on disk and read all of it, again and again until another file is there."""
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as block:
-        total = sum(block[start] for start in range(0, len(block), PAGE))
-        time.sleep(seconds)
-    return total
+        while True:
+            total = sum(block[start] for start in range(0, len(block), PAGE))
+            if Path(until).exists():
+                return total
+            time.sleep(0.1)
 
 
 @bridge.command()

@@ -18,6 +18,7 @@ from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply, FakeRequest
 from tests.support.lm.requests import ASK, Probe
+from tests.support.waiting import eventually
 
 Fake = Callable[..., FakeLM]
 CHAT_SYSTEM = {"role": "system", "content": "[[ ## question ## ]]\n{question}\n\n[[ ## completed ## ]]"}
@@ -95,14 +96,17 @@ def test_dspy_in_a_worker_reads_the_same_answers(fake: Fake, dspy_probe: Probe) 
 
 def test_it_ends_with_its_block_and_with_its_last_reference() -> None:
     """contract: no thread is left."""
+    before = set(threading.enumerate())
     with FakeLM("x") as lm:
-        assert any(thread.name == "dspex-fake-lm" for thread in threading.enumerate())
+        (serving,) = set(threading.enumerate()) - before
+        assert serving.name == "dspex-fake-lm"
+    assert not serving.is_alive()
     lm.close()
-    del lm
     forgotten = FakeLM("x")
+    (serving,) = set(threading.enumerate()) - before
     del forgotten
     gc.collect()
-    assert not any(thread.name == "dspex-fake-lm" for thread in threading.enumerate())
+    eventually(lambda: not serving.is_alive(), what="the server's thread ended")
 
 
 async def answer_of(lm: FakeLM) -> str:

@@ -44,7 +44,7 @@ class MonitoredWorker:
     rest_until: float = 0.0
     is_known: bool = False  # it has not run since its last rescan began, and what was found is reported
     counted: int = 0  # at the last look
-    reported: int = 0
+    reported: tuple[int, int] = (0, 0)  # what counts, and the resident size, which may grow alone
     is_over: bool = False
 
 
@@ -124,23 +124,24 @@ class MemoryMonitor:
             self._rescan(watched, now)
         watched.gauge.look()
         watched.counted = counted = watched.gauge.counted(watched.limit)
+        sizes = (counted, watched.gauge.rss)
         after = monotonic()
         watched.next_look = after + max(_interval(watched.cap, counted), LOOK_SHARE * (after - now))
         if watched.cap and counted > watched.cap:
             if not watched.is_over:
                 watched.is_over = True
                 self._over(watched, counted)
-        elif abs(counted - watched.reported) >= REPORTED_CHANGE:
-            self._report_change(watched, counted, now)
+        elif any(abs(size - known) >= REPORTED_CHANGE for size, known in zip(sizes, watched.reported, strict=True)):
+            self._report_change(watched, sizes, now)
 
-    def _report_change(self, watched: MonitoredWorker, counted: int, now: float) -> None:
+    def _report_change(self, watched: MonitoredWorker, sizes: tuple[int, int], now: float) -> None:
         """Report a change, or see to it that the next look does."""
         if now < watched.next_report:
             watched.is_known = False
             return
         watched.next_report = now + REPORT_EVERY
-        watched.reported = counted
-        self._report(watched, counted)
+        watched.reported = sizes
+        self._report(watched, sizes[0])
 
     def _rescan(self, watched: MonitoredWorker, now: float) -> None:
         watched.is_known = True

@@ -83,6 +83,18 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
         raise Failure("SettingsError", "This call needs an LM, and none came with it.", key="lm") from None
 
 
+@contextmanager
+def unspeakable_refused(model: str) -> Generator[None]:
+    """Let what lm15 cannot word leave the block as DSPy's own class for it, as with an engine of DSPy's."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if str(error).startswith(_NOT_UNICODE) or not any(frame.name == "_canonical" for frame in frames):
+            raise
+        raise dspy_errors.LMUnsupportedFeatureError(str(error), model=model) from error
+
+
 def is_lm_missing(error: BaseException) -> bool:
     """Whether it is how DSPy says that no LM is configured."""
     return isinstance(error, ValueError) and str(error).startswith(_NO_LM)

@@ -8,6 +8,7 @@ them. Any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import dspy
@@ -17,6 +18,7 @@ from ..calls.call_context import HISTORIES, OBSERVER, USAGE, CallUsage
 from .lm_transport import answered_lm_call, note_carried
 
 Entry = Mapping[str, Any]  # DSPy's record of one LM call
+_last: ContextVar[str] = ContextVar("dspex_last_finish_reason", default="")
 _KNOWN = frozenset({"stop", "length", "tool_call", "content_filter", "error", "tool_calls", "function_call"})
 
 
@@ -30,6 +32,7 @@ def note(client: Any, entry: Entry) -> None:
     """Note one LM's answer."""
     reason, asked = finish_reason_in(entry), answered_lm_call()
     note_carried(None)
+    _last.set(reason)
     call_usage: CallUsage | None = dspy.settings.get(USAGE)
     if call_usage is not None:
         call_usage.ended(reason)
@@ -37,6 +40,13 @@ def note(client: Any, entry: Entry) -> None:
         histories.keep(client, entry)
     if (observer := dspy.settings.get(OBSERVER)) is not None:
         observer.answered(client, entry, reason, asked)
+
+
+def taken_finish_reason() -> str:
+    """Return why the last answer of this thread or task ended, once: "" if there was none since it was asked."""
+    reason = _last.get()
+    _last.set("")
+    return reason
 
 
 def finish_reason_in(entry: Entry) -> str:

@@ -110,7 +110,7 @@ class CallLMs:
         if any(clients.get(name) is not None for name in ("api_key", "api_base", "base_url")):
             return None
         for record in self._own:
-            if lm.model == record.get("named"):
+            if lm.model == record.get("named") and lm.model_type == (record.get("model_type") or "chat"):
                 limit = record["max_tokens"] if lm.model.startswith("local/") else None  # which it never is without
                 return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}, "is_bare": True}
         return None
@@ -191,7 +191,7 @@ def headers_of(lm: UserLM, options: Mapping[str, Any]) -> list[list[str]]:
 
 def _description(lm: UserLM, clients: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the parent is told of an LM."""
-    if lm.model_type != "chat":
+    if lm.model_type not in ("chat", "responses"):
         raise _uncarried(lm, f"model_type={lm.model_type!r}")
     for name in sorted(clients.keys() - _CARRIED):
         if clients[name] is not None:
@@ -202,6 +202,7 @@ def _description(lm: UserLM, clients: Mapping[str, Any]) -> dict[str, Any]:
         "provider": None if "/" in lm.model else lm15_provider(lm.model),
         "api_key": clients.get("api_key"),
         "api_base": base,
+        "model_type": None if lm.model_type == "chat" else lm.model_type,
         "retries": lm.num_retries,
         "timeout": _seconds(clients.get("timeout")),
     }

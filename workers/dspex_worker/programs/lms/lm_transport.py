@@ -38,6 +38,7 @@ class LMCallOptions:
     were_cached: list[bool] = field(default_factory=list)  # per answered request
     headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
     members: dict[str, Any] = field(default_factory=dict)  # of the request's body, which DSPy has no words for
+    media: dict[str, Any] = field(default_factory=dict)  # blocks, by the texts that stand for them in the body
     ref: str = ""  # by which the parent knows the LM that was asked last
 
 
@@ -121,6 +122,7 @@ class ParentTransport:
             "instead_of": asked.turn.instead_of,
             "reason": asked.turn.reason,
             **({"members": asked.members} if asked.members else {}),
+            **({"media": asked.media} if asked.media else {}),
             **({"is_bare": True} if self._is_bare else {}),
         }
 

@@ -18,6 +18,7 @@ from dspy.utils import exceptions as dspy_errors
 from ..dspy_errors import ParentRefused
 from ..dspy_parts import module_of_dspy
 from .body_members import members_in
+from .carried_media import acarrying, carrying
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_lookup import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .lm_transport import LMCallOptions, note_carried
@@ -28,8 +29,8 @@ from .worker_lm import WorkerLM, counted
 def install() -> None:
     """Carry the requests of user code's LMs through the parent, in this process from now on."""
     execution, capabilities = module_of_dspy("clients.execution"), module_of_dspy("clients.capabilities")
-    execution.execute = _executing(execution.execute)
-    execution.aexecute = _aexecuting(execution.aexecute)
+    execution.execute = _executing(carrying(execution.execute))
+    execution.aexecute = _aexecuting(acarrying(execution.aexecute))
     capabilities._capabilities = _telling(capabilities._capabilities)
 
 

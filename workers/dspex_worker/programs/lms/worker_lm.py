@@ -23,6 +23,7 @@ from dspy.utils.exceptions import LMConfigurationError
 
 from ...failure import Failure
 from ..calls.call_context import USAGE, CallUsage
+from ..dspy_errors import unspeakable_refused
 from ..dspy_parts import (
     HAS_LM15,
     AsyncLM15Engine,
@@ -127,7 +128,11 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
     connection = {name: record[name] for name in ("api_key", "api_base", "timeout") if record.get(name)}
     if record.get("headers"):
         connection["extra_headers"] = dict(record["headers"])
-    further = {"model_type": "chat", "cache": False, "num_retries": int(record.get("retries") or 3)}
+    further = {
+        "model_type": record.get("model_type") or "chat",
+        "cache": False,
+        "num_retries": int(record.get("retries") or 3),
+    }
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
     provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
@@ -180,7 +185,7 @@ class WorkerLM(FallbackLM):
         )
         asked.members = members_in(self.record, {**self.kwargs, **options})
         options |= dict.fromkeys(asked.members)  # None: DSPy leaves them to whoever can say them
-        with counted(asked):
+        with counted(asked), unspeakable_refused(str(self.model)):
             yield
 
     def __deepcopy__(self, _: dict[int, Any]) -> WorkerLM:

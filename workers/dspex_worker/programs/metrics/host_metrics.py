@@ -11,8 +11,9 @@ from ...context import Context
 from ...failure import Failure
 from ...user_calls import ROLES
 from ..calls.call_context import running
-from ..values.output_encoder import split
-from ..values.output_logprobs import parted
+from ..lms.lm_answers import taken_finish_reason
+from ..values.output_encoder import cleaned, split
+from ..values.output_logprobs import parted, told
 from ..values.wire_values import to_wire
 from .metric_scores import BadMetric, Metric, Score
 
@@ -26,9 +27,12 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
     def metric(*given: Any) -> Any:
         context: Context = running()
         values = dict(zip(ROLES, given, strict=False))
+        ended = taken_finish_reason()
         sent = {"id": ident, "given": len(given), **_named_example(values["example"], context.is_trusted)}
         if hasattr(values["prediction"], "items"):
             sent["prediction"], sent["objects"] = split(parted(values["prediction"])[0], context.is_trusted)
+            sent |= {"finish_reason": ended} if ended else {}
+            sent |= {"logprobs": cleaned(logprobs)} if (logprobs := told(values["prediction"])) else {}
         else:  # a module may give a text or nothing; SIMBA gives None where the program failed
             sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):

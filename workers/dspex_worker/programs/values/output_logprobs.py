@@ -21,6 +21,17 @@ def parted(outputs: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return whole, {"content": [_plain(token) for token in found["content"] or ()]}
 
 
+def told(prediction: Any) -> list[dict[str, Any]]:
+    """Return the log probabilities of a prediction's outputs, then of each of its completions if it has several.
+
+    Empty if none has any.
+    """
+    completions = getattr(prediction, "completions", None)
+    several = completions if completions is not None and len(completions) > 1 else ()
+    found = [parted(one)[1] for one in (prediction, *several)]
+    return [each or {} for each in found] if any(found) else []
+
+
 def _is_of_dspy(value: dict[str, Any]) -> bool:
     """Whether it is what DSPy's LM gave, and no output of the same name: a dict whose members are attributes."""
     return type(value) is not dict and "content" in value

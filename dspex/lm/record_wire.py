@@ -1,0 +1,47 @@
+"""Say what of an `LM` a worker gets. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .record_checks import thawed
+from .record_facts import LMFacts
+from .sent_options import EXTRA, refused_by, worded_by
+
+
+def wire_form(lm: LMFacts) -> dict[str, Any]:
+    """Return what a worker needs to build the same `dspy.LM`: plain data, no key, no headers.
+
+    "options" are what DSPy words; the members of a body stay here, but for one that workers send by themselves.
+    """
+    worded = worded_by(lm.provider)
+    options = {name: thawed(value) for name, value in lm.config if lm.direct or name in worded}
+    if lm.direct and lm.extra_body:
+        options[EXTRA] = dict(lm.extra_body)
+    prefix = "hosted_vllm" if lm.provider.prefix == "local" else lm.provider.prefix
+    return {
+        "ref": lm.ref,
+        "model": f"{prefix}/{lm.name}",
+        "named": lm.model,
+        "model_type": lm.model_type,
+        "provider": lm.provider.id,
+        "dialect": lm.provider.dialect,
+        "api_base": lm.api_base,
+        "temperature": lm.temperature,
+        "max_tokens": lm.max_tokens,
+        "n": lm.n,
+        "cache": lm.cache,
+        "timeout": lm.timeout,
+        "options": options,
+        "worded": [] if lm.direct else sorted(worded),
+        "refused": {} if lm.direct else dict(refused_by(lm.provider)),
+        "supports": {
+            "response_schema": lm.supports_schema,
+            "function_calling": lm.supports_tools,
+            "reasoning": lm.supports_reasoning,
+        },
+        "structured_outputs": lm.structured_outputs,
+        "is_temperature_fixed": lm.is_temperature_fixed,
+        "direct": lm.direct,
+        "fallbacks": [wire_form(each) for each in lm.fallbacks],
+    }
