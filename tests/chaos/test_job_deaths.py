@@ -1,4 +1,4 @@
-"""Chaos: optimizations whose worker, or whose whole host, is killed at some moment: the same best, and nothing paid twice.
+"""Chaos: optimizations whose worker, or whose host, is killed at some moment: the same best, and nothing paid twice.
 
 The endpoint's own log says what was asked. Its models cache nothing, so all that is not asked again came from journals.
 """

@@ -26,8 +26,8 @@ class OptimizationJob(Generic[S_co]):
     it, and any event loop: `await job` is `job.result()`, awaited.
     """
 
-    def __init__(self, id: str, run: JobRun[S_co]) -> None:
-        self.id = id
+    def __init__(self, run: JobRun[S_co]) -> None:
+        self.id = run.id
         self._run = run
         self._pid = os.getpid()
 

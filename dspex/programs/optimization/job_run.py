@@ -15,9 +15,12 @@ from concurrent.futures import Future
 from typing import Any, Generic
 
 from ...errors import CallTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
+from ...events import Name
 from ...pools.streams import Stream
 from ...services.kept_answers import KeptAnswers, recording
+from ...services.services import services_of
 from ...types.prediction import S_co
+from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
 from .job_budget import JobAccount
@@ -35,6 +38,7 @@ class JobRun(Generic[S_co]):
 
     def __init__(
         self,
+        id: str,
         checked: CheckedOptimization[S_co],
         journal: Journal,
         account: JobAccount,
@@ -42,6 +46,7 @@ class JobRun(Generic[S_co]):
         timeout: float | None,
         uses_kept_metrics: bool = True,
     ) -> None:
+        self.id = id
         self.checked = checked
         self.journal = journal
         self.account = account
@@ -50,6 +55,7 @@ class JobRun(Generic[S_co]):
         self.outcome: Future[Optimized[S_co]] = Future()
         self.state: JobEventKind = "queued"
         self.worker = ""
+        self._services = services_of(checked.student.supervisor_used)
         self._uses_kept_metrics = uses_kept_metrics
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -76,6 +82,7 @@ class JobRun(Generic[S_co]):
         if self.journal.torn:
             self.warn(f"The journal's last line was torn ({self.journal.torn} bytes); it was dropped.")
         self._say("queued", {"message": "" if not self._known else f"{len(self._known)} candidates are known"})
+        self._emit(Name.JOB_STARTED, known=len(self._known))
         threading.Thread(target=context.run, args=(self._run,), name="dspex-optimization", daemon=True).start()
 
     def warn(self, text: str) -> None:
@@ -213,6 +220,7 @@ class JobRun(Generic[S_co]):
         self.journal.deaths += 1
         self.journal.append("worker", {"worker": self.worker, "error": type(error).__name__})
         self._tracker.replaced(1 + self.journal.deaths)
+        self._emit(Name.JOB_RESUMED, worker=self.worker, reason=type(error).__name__, deaths=self.journal.deaths)
         self._say("worker_died", {"worker": self.worker, "message": str(error)})
         self._say("resumed", {"message": f"{len(self._known)} candidates are known", "worker": ""})
 
@@ -245,6 +253,8 @@ class JobRun(Generic[S_co]):
         self._ended_at = time.monotonic()
         self.journal.append("end", {"state": state, **facts, "spent": self.account.spent})
         self.journal.close()
+        spent = {name: self.account.spent[name] for name in ("requests", "tokens")}
+        self._emit(Name.JOB_ENDED, reason=state, worker=self.worker, error=facts.get("error", ""), **spent)
         self._enter(state, facts)
 
     def _stopped(self) -> OptimizationStopped:
@@ -267,6 +277,11 @@ class JobRun(Generic[S_co]):
         if left <= 0:
             raise CallTimeout(self.checked.pool.name, "optimize", timeout=self._timeout, phase="queued")
         return left
+
+    def _emit(self, name: Name, **facts: Any) -> None:
+        """Emit an event of the supervisor's, if it runs."""
+        known = {"job": self.id, "optimizer": self.checked.optimizer, "pool": OPTIMIZER_POOL}
+        self._services.emit(name, **known, **facts)
 
     def _enter(self, state: JobEventKind, facts: Mapping[str, Any] | None = None) -> None:
         with self._lock:

@@ -63,18 +63,18 @@ def started(
     path = _journal_path(checked, journal, id)
     about = {} if path is None else identity(checked, id, timeout=timeout, budget=budget)
     opened = Journal.temporary() if path is None else Journal.create(path, about)
-    run = JobRun(checked, opened, JobAccount(f"optimization {id}", budget), timeout=timeout)
-    return begun(id, run, is_shown=is_shown, on_progress=on_progress)
+    run = JobRun(id, checked, opened, JobAccount(f"optimization {id}", budget), timeout=timeout)
+    return begun(run, is_shown=is_shown, on_progress=on_progress)
 
 
-def begun(id: str, run: JobRun[S_co], *, is_shown: bool, on_progress: Progress | None) -> OptimizationJob[S_co]:
+def begun(run: JobRun[S_co], *, is_shown: bool, on_progress: Progress | None) -> OptimizationJob[S_co]:
     """Return the job of a run, which is started with those who look on."""
     if is_shown:
         run.listeners.append(_Shown(display_of(f"dspex {run.checked.optimizer}")))
     if on_progress is not None:
         run.listeners.append(lambda event, _: reported(event, on_progress))
     run.start()
-    return OptimizationJob(id, run)
+    return OptimizationJob(run)
 
 
 def waited(job: OptimizationJob[S_co], on_progress: Progress | None) -> Optimized[S_co]:

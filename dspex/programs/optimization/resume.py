@@ -196,6 +196,7 @@ def _begun(
     account.go_on_from(journal.spent)
     journal.deaths = 0
     run = JobRun(
+        str(about["id"]),
         checked,
         journal,
         account,
@@ -209,6 +210,4 @@ def _begun(
         run.warn(
             f"The journal was begun with other versions of {', '.join(changed)}: the optimizer may come to others."
         )
-    return begun(
-        str(about["id"]), run, is_shown=is_shown(progress, on_progress), on_progress=None if wait else on_progress
-    )
+    return begun(run, is_shown=is_shown(progress, on_progress), on_progress=None if wait else on_progress)

@@ -199,7 +199,7 @@ def test_a_journal_that_cannot_be_begun_costs_nothing(sup: dspex.Supervisor, tmp
     ]  # fmt: skip
     with endpoint() as lm:
         for journal, error in cases:
-            with pytest.raises(error, match="journal|There is a file"):
+            with pytest.raises(error, match=r"journal|There is a file"):
                 dspex.optimize("question -> answer", ROWS, metric=is_right, lm=lm, supervisor=sup, journal=journal)
         assert not lm.requests and there.read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""Unit: journals of jobs: what is written is read; what was torn, changed, foreign or in use is told apart; nothing is lost."""
+"""Unit: journals of jobs: what is written is read; what is torn, changed, foreign or in use is told apart."""
 
 from __future__ import annotations
 
