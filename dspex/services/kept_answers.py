@@ -2,8 +2,8 @@
 
 An optimizer with a seed asks the same things in the same order, so a worker that has them answered from a record
 comes, without a request and at once, to where its predecessor died. A job opens its record for its own calls
-(`recording`); the handlers of its workers' requests find it in their contextvars. What failed is not kept, and is
-asked again.
+(`recording`); the handlers of its workers' requests find it in their contextvars. What failed is not kept,
+nor are tools' results that cross as Python objects: these are asked again.
 
 Requests that may be cached are told apart by what they say; others, metrics and tools also by how often the same was
 asked before: the second answer to a question is another than the first.
@@ -90,6 +90,8 @@ class KeptAnswers:
         if (kept := self._store.answer(key)) is not None:
             return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
         value = handler(request)
+        if isinstance(value, dict) and "carried" in value:  # a pickle: no file may bring one into a worker
+            return value
         if _is_json(value):
             self._store.keep(key, request.name, {"value": value})
         else:

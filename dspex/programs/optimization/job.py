@@ -35,7 +35,7 @@ class OptimizationJob(Generic[S_co]):
     def state(self) -> JobState:
         """ "queued" until a worker has it, "running", "cancelling", and at the end "done", "failed" or "stopped"."""
         state: Any = self._run.state
-        return state  # type: ignore[no-any-return]
+        return "running" if state == "queued" and self._run.has_worker else state  # type: ignore[no-any-return]
 
     @property
     def progress(self) -> JobProgress:
@@ -58,10 +58,12 @@ class OptimizationJob(Generic[S_co]):
 
         Each call is a reader of its own. Of counts and heartbeats in a row a reader gets the newest.
         """
+        self._require_own_process()
         return self._run.events.read()
 
     def aevents(self) -> AsyncIterator[JobEvent]:
         """`events`, for `async for`."""
+        self._require_own_process()
         return self._run.events.aread()
 
     def cancel(self) -> bool:
@@ -70,6 +72,7 @@ class OptimizationJob(Generic[S_co]):
         Return whether there was something to cancel. A job that was cancelled ends as "stopped": `result` raises
         OptimizationStopped, whose `partial` is the same.
         """
+        self._require_own_process()
         return self._run.cancel()
 
     def wait(self, timeout: float | None = None) -> bool:

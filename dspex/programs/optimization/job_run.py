@@ -102,6 +102,11 @@ class JobRun(Generic[S_co]):
         return True
 
     @property
+    def has_worker(self) -> bool:
+        """Whether a worker has it, which may not have reported yet."""
+        return self._stream is not None and bool(self._stream.worker)
+
+    @property
     def progress(self) -> JobProgress:
         """How far it is."""
         now = time.monotonic() if self._ended_at is None else self._ended_at

@@ -90,7 +90,11 @@ class Journal:
     @classmethod
     def temporary(cls) -> Journal:
         """Return a journal without a name, that lives as long as its job: for workers that die."""
-        made = cls(tempfile.TemporaryFile(), None)  # noqa: SIM115
+        try:
+            file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError:  # no folder for temporary files has room
+            file = os.fdopen(os.memfd_create("dspex-journal"), "rb+")
+        made = cls(file, None)
         made._begin({})
         return made
 

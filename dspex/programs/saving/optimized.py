@@ -50,7 +50,8 @@ class Optimized(Generic[S_co]):
         No LM, no key, no option of a module that names an endpoint: a file without one of the module's options is
         loaded with `program=`, and so is one of a class that was sent by value. Tools are named; `load` takes their
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
-        ...), the adapter, and whether tools are called natively: the program was optimized with these.
+        ...), the adapter, and whether tools are called natively: the program was optimized with these. Trials are
+        written without their demos, of which there may be many.
         """
         write(path, self.document())
 
@@ -82,7 +83,7 @@ class Optimized(Generic[S_co]):
             "prefix_sha256": program.prefix_sha256,
             "score": self.score,
             "baseline_score": self.baseline_score,
-            "trials": self.trials,
+            "trials": [{name: value for name, value in trial.items() if name != "demos"} for trial in self.trials],
             "optimizer": self.optimizer,
             "versions": versions,
         }
