@@ -141,6 +141,7 @@ WHAT_HAPPENED = {
     Name.LM_LIMITED: "a request waits for the rate limit",
     Name.LM_CIRCUIT_OPENED: "an endpoint kept failing and is not asked for a while",
     Name.LM_CIRCUIT_CLOSED: "it answers again",
+    Name.LM_UNVERIFIED: "an endpoint is asked with `ssl_verify=False`: whoever answers gets the key; told once",
     Name.CACHE_REFUSED: "the disk cache's file is not safely this user's",
     Name.CACHE_DAMAGED: "the disk cache's file is damaged; an entry, or the file, is not used",
     Name.SETTINGS_EXPOSED: "a settings file with a key can be read by others",

@@ -581,6 +581,22 @@ class LMTransportError(LMError, ConnectionError):
     retryable: ClassVar[Retryable] = "now"
 
 
+class LMCertificateError(LMTransportError):
+    """The endpoint's certificate, or this client's own, was refused; trying again changes nothing."""
+
+    retryable: ClassVar[Retryable] = "no"
+
+
+class LMProxyError(LMTransportError):
+    """The proxy refused: other credentials (`status` is 407), or it does not let this endpoint be reached."""
+
+    retryable: ClassVar[Retryable] = "no"
+
+
+class LMLocalLimitError(LMTransportError):
+    """This process or machine has no more of what a connection needs (descriptors, ports, memory)."""
+
+
 class LMConfigurationError(LMError):
     """The LM's record cannot be used as it is."""
 

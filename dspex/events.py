@@ -61,6 +61,7 @@ class Name(StrEnum):
     LM_LIMITED = "dspex.lm.limited"  # debug
     LM_CIRCUIT_OPENED = "dspex.lm.circuit_opened"  # warning
     LM_CIRCUIT_CLOSED = "dspex.lm.circuit_closed"  # info
+    LM_UNVERIFIED = "dspex.lm.unverified"  # warning
     CACHE_REFUSED = "dspex.cache.refused"  # warning
     CACHE_DAMAGED = "dspex.cache.damaged"  # warning
     SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
@@ -91,6 +92,7 @@ _LEVELS: dict[Name, int] = {
     Name.LM_FAILED_OVER: logging.WARNING,
     Name.LM_TRUNCATED: logging.WARNING,
     Name.LM_CIRCUIT_OPENED: logging.WARNING,
+    Name.LM_UNVERIFIED: logging.WARNING,
     Name.CACHE_REFUSED: logging.WARNING,
     Name.CACHE_DAMAGED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,

@@ -243,15 +243,18 @@ def _row(inside: Any, known: KnownClasses, depth: int) -> Any:
 
 def _dspy(inside: Any, known: KnownClasses, depth: int) -> Any:
     from ..types import content
+    from ..types.citations import Citation
     from ..types.tool_calls import ToolCall, ToolCallResult
 
     name, members = inside[0], _values(inside[1], known, depth)
-    inner = {"ToolCalls.ToolCall": ToolCall, "ToolCallResults.ToolCallResult": ToolCallResult}.get(name)
+    inner: Any = {
+        "ToolCalls.ToolCall": ToolCall,
+        "ToolCallResults.ToolCallResult": ToolCallResult,
+        "Citations.Citation": Citation,
+    }.get(name)
     if inner is None and name.startswith("Code["):
         inner = content.code_of(name[len("Code['") : -len("']")])
     kind = content.by_name(name) if inner is None else inner
-    if getattr(kind, "worker_only", False):
-        return members
     # Not validated again: a fence in code would be taken off twice. Every member of these is a text or a list.
     made: Any = kind
     return made.model_construct(**members)

@@ -49,6 +49,15 @@ def is_json(value: Any) -> bool:
     return kind is not bytes and is_plain(value)
 
 
+def holds_dspy_type(value: Any) -> bool:
+    """Whether a value of DSPy's types is among the items, at any depth: its plain form would be read as plain data."""
+    if isinstance(value, Mapping):
+        return any(map(holds_dspy_type, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(holds_dspy_type, value))
+    return is_dspy_type(type(value))
+
+
 def to_wire(value: Any, path: str = "value") -> Any:
     """Return the value made plain: models and enums as their JSON, tuples and sets as lists, keys as text.
 

@@ -24,7 +24,7 @@ from .conformity import conforms
 from .injection import refuse_marked_input
 from .output_decoder import KnownClasses, UnreadableForm, plain_of, value_of
 from .parsing import UNREADABLE, ValueParser
-from .plain_data import is_plain, to_wire
+from .plain_data import holds_dspy_type, is_plain, to_wire
 from .rendering import render
 
 _MADE_BY_CALL: Final = ("dspy.Image", "dspy.Audio", "dspy.File")  # `Image(url)`; others have a form of their own
@@ -80,7 +80,7 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     for name, value in typed.items():
         if is_plain(value):
             made.plain[name] = value
-        elif checks[name].crosses_as_data and is_plain(data := to_wire(value, name)):
+        elif checks[name].crosses_as_data and not holds_dspy_type(value) and is_plain(data := to_wire(value, name)):
             made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}
@@ -103,7 +103,7 @@ def open_inputs(inputs: Mapping[str, Any], *, allow_markers: bool = False) -> Cr
 
 
 def typed_outputs(sig: Signature, wire: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a worker's outputs under the signature's types, in its order; additions (`reasoning`) follow as they are.
+    """Return a worker's outputs under the signature's types, in DSPy's order; additions (`reasoning`) are as they came.
 
     `objects` are the exact forms of those that are not plain data.
 
@@ -124,7 +124,9 @@ def typed_outputs(sig: Signature, wire: Mapping[str, Any], objects: Mapping[str,
         }
     finally:
         end(token)
-    return typed | added_outputs({name: value for name, value in wire.items() if name not in readers}, given)
+    added = {name: value for name, value in wire.items() if name not in readers}
+    whole = typed | added_outputs(added, given) if added else typed
+    return {name: whole[name] for name in wire}
 
 
 def added_outputs(
@@ -148,13 +150,12 @@ class _OutputReader:
     def __init__(self, field: Field) -> None:
         self.field = field
         self._parser = ValueParser(field)
-        self._is_worker_type = _is_worker_type(field.annotation)
 
     @functools.cached_property
     def _known(self) -> KnownClasses | None:
         """The classes of the type; None where its schema says all, and what comes is validated as data."""
         annotation = self.field.annotation
-        return None if self._is_worker_type or is_described(annotation) else KnownClasses(annotation)
+        return None if is_described(annotation) else KnownClasses(annotation)
 
     def of_data(self, value: Any, budget: ParseBudget) -> Any:
         """Return the value of plain data.
@@ -162,7 +163,7 @@ class _OutputReader:
         Raises:
             AdapterParseError: it does not fit.
         """
-        if value is None or self.field.annotation is str or self._is_worker_type or self._is_default(value):
+        if value is None or self.field.annotation is str or self._is_default(value):
             return value
         try:
             if conforms(value, self.field.annotation):  # True for Literal[1], say, is what DSPy gives
@@ -210,10 +211,6 @@ def _is_json(form: Any) -> bool:
         ((kind, inside),) = form.items()
         return kind == "json" or (kind in ("list", "tuple", "set", "frozenset", "dict") and _is_json(inside))
     return isinstance(form, list) and any(map(_is_json, form))
-
-
-def _is_worker_type(kind: Any) -> bool:
-    return is_dspy_type(kind) and getattr(kind, "worker_only", False)
 
 
 # --- inputs -------------------------------------------------------------------------------------------------------
@@ -267,8 +264,6 @@ def _input_checks(sig: Signature) -> dict[str, _InputCheck]:
 
 
 def _validator(annotation: Any) -> Callable[[Any], Any]:
-    if _is_worker_type(annotation):
-        return lambda value: value
     from pydantic import TypeAdapter
 
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)

@@ -79,7 +79,8 @@ class AsyncDriver:
             request = effect.request
             if request.stream:
                 return self._stream(effect)
-            return self.http.send(request.target, request.head, request.body, effect.timeout, effect.on_resend)
+            target, head, body = request.target, request.head, request.body
+            return self.http.send(target, head, body, effect.timeout, effect.on_resend, request.until)
         if type(effect) is ReceivePart:
             return anext(effect.parts, None)
         if type(effect) is Sleep:

@@ -84,7 +84,7 @@ class BlockingDriver:
         request, http, timeout = send.request, self.http, send.timeout
         target, head, body = request.target, request.head, request.body
         if not request.stream:
-            return http.send(target, head, body, timeout, send.on_resend)
+            return http.send(target, head, body, timeout, send.on_resend, request.until)
         stream = http.stream(target, head, body, timeout, request.until, send.on_resend)
         return stream if stream.head.status < 300 else stream.whole()
 

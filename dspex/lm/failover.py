@@ -11,13 +11,14 @@ from ..errors import (
     LMError,
     LMProviderError,
     LMStreamAssemblyError,
+    LMTransportError,
     LMUnsupportedModelError,
 )
 from ..events import Name
 from .record import LM
 
 # Failures after which another LM may do better. Not: a request that is wrong in itself.
-_PASSED_ON = (LMAuthError, LMBillingError, LMStreamAssemblyError, LMUnsupportedModelError)
+_PASSED_ON = (LMAuthError, LMBillingError, LMStreamAssemblyError, LMTransportError, LMUnsupportedModelError)
 
 
 class Failover:

@@ -29,6 +29,7 @@ from .exchange_services import ExchangeServices
 from .failover import Failover
 from .forwarding import Origin, relayed, require_request
 from .http.blocking_client import BlockingHttp
+from .http.endpoint import Endpoint
 from .rate_limits import RateLimits
 from .record import LM
 from .request import Request
@@ -70,6 +71,7 @@ class LMClient:
         self.cache = Cache() if cache is None else cache
         self.is_cache_given = cache is not None
         self._lms: dict[str, LM] = {}
+        self._unverified: set[str] = set()
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._embedded = embedded.shared()
         self._start()
@@ -249,7 +251,7 @@ class LMClient:
     def _start(self) -> None:
         self._requests = RequestFactory()
         self._services = ExchangeServices(self.cache, SingleFlight(), RateLimits(), random.Random())
-        self._blocking = BlockingDriver(BlockingHttp(), self._services.single_flight, self._server_for)
+        self._blocking = BlockingDriver(BlockingHttp(self._connecting), self._services.single_flight, self._server_for)
         self._async: AsyncDriver | None = None
         self._making = threading.Lock()
 
@@ -262,8 +264,18 @@ class LMClient:
             with self._making:
                 if self._async is None:
                     single_flight = self._services.single_flight
-                    self._async = AsyncDriver(AsyncHttp(), single_flight, self._embedded.ready, self._server_for)
+                    self._async = AsyncDriver(
+                        AsyncHttp(self._connecting), single_flight, self._embedded.ready, self._server_for
+                    )
         return self._async
+
+    def _connecting(self, target: Endpoint) -> None:
+        """Warn once of an endpoint whose certificate is not looked at."""
+        if target.tls.verify or target.server_name is None or target.name in self._unverified:
+            return
+        if len(self._unverified) < LMS_MOST:
+            self._unverified.add(target.name)
+        self.emit(events.Name.LM_UNVERIFIED, endpoint=target.name)
 
     def _server_for(self, request: Request) -> Request:
         return self._embedded.routed(request, id(self))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, TypedDict
 
 
@@ -99,7 +100,16 @@ class ServerOptions(TypedDict, total=False):
     inference_geo: str | None
 
 
-class ClientOptions(TypedDict, total=False):
+class ConnectionOptions(TypedDict, total=False):
+    """How an endpoint is connected to."""
+
+    proxy: str | None  # its URL; None or "": none; left out: the environment's
+    ssl_verify: bool | str | PathLike[str] | None  # a path: whom to trust; False: nothing is verified
+    ssl_certificate: str | PathLike[str] | Sequence[str | PathLike[str] | None] | None  # (certificate, key, password)
+    max_connections: int | None  # at a time; None: half of the process's descriptors, 1,000 at most
+
+
+class ClientOptions(ConnectionOptions, total=False):
     """What DSPex's own client does with a request."""
 
     model_type: str | None  # "chat" (default), "responses" for OpenAI's Responses API, "text" with direct=True
@@ -107,7 +117,6 @@ class ClientOptions(TypedDict, total=False):
     timeout: float  # seconds of one attempt, default 600
     retries: int  # further attempts, default 3
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
-    proxy: str | None
     structured_outputs: bool | None  # None: what the model table says; True for the embedded model
     function_calling: bool | None  # None: what the model table says
     reasoning: bool | Mapping[str, Any] | None  # None: what the model table says; a mapping is sent
@@ -125,6 +134,8 @@ class AliasedOptions(TypedDict, total=False):
     base_url: str | None
     extra_headers: Mapping[str, str] | Iterable[tuple[str, str]]
     num_generations: int | None
+    verify: bool | str | PathLike[str] | None
+    cert: str | PathLike[str] | Sequence[str | PathLike[str] | None] | None
 
 
 class GenerationOptions(ProviderOptions, ServerOptions, total=False):
@@ -135,5 +146,12 @@ class GenerationOptions(ProviderOptions, ServerOptions, total=False):
     reasoning: Mapping[str, Any] | None  # OpenRouter's word for it
 
 
-ALIASES = {"num_retries": "retries", "base_url": "api_base", "extra_headers": "headers", "num_generations": "n"}
+ALIASES = {
+    "num_retries": "retries",
+    "base_url": "api_base",
+    "extra_headers": "headers",
+    "num_generations": "n",
+    "verify": "ssl_verify",
+    "cert": "ssl_certificate",
+}
 GENERATION_OPTIONS = GenerationOptions.__optional_keys__

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
+from .connection_options import connection_options, network_for
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
 from .model_types import model_type_of, provider_for
 from .record_checks import (
@@ -30,11 +31,12 @@ from .record_checks import (
 )
 from .record_facts import LMFacts
 from .record_wire import wire_form
-from .resolution import base_url_for, key_for, provider_of, proxy_for
+from .resolution import base_url_for, key_for, provider_of
 from .secret_settings import HoldsSecrets
 from .sent_options import (
     EXTRA,
     require_consistent,
+    require_direct,
     require_sendable,
     unknown_option,
 )
@@ -128,7 +130,11 @@ class LM(LMFacts):
         put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))
-        put("proxy", proxy_for(options.pop("proxy", None)))
+        connection = connection_options(options)
+        for option, value in connection.items():
+            put(option, value)
+        put("network", network_for(model, self.api_base, connection, is_direct=is_direct))
+        del connection
         structured = options.pop("structured_outputs", None)
         put("structured_outputs", claim("structured_outputs", provider.prefix == "local" or structured))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
@@ -156,6 +162,8 @@ class LM(LMFacts):
         names = (*HoldsSecrets.__slots__, *(field.name for field in fields(self)))
         plain = {name: getattr(self, name) for name in names if name not in _DERIVED}
         plain[EXTRA] = dict(self.extra_body)
+        if self.proxy is None:  # given as None it means that there is none
+            del plain["proxy"]
         return {**plain, **{option: thawed(value) for option, value in self.config}, **self.direct_options}
 
     def to_wire(self) -> dict[str, Any]:
@@ -191,6 +199,7 @@ class LM(LMFacts):
         plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
         plain["key"] = hashlib.sha256(f"dspex.key:{self.api_key}".encode()).hexdigest()
         plain["fallbacks"] = [lm.ref for lm in self.fallbacks]
+        plain["network"] = self.network.digest()
         try:
             text = json.dumps(plain, sort_keys=True)
         except (TypeError, ValueError) as error:
@@ -212,7 +221,9 @@ class LM(LMFacts):
                     model=self.model,
                     provider=self.provider.prefix,
                 )
-        if not self.direct:
+        if self.direct:
+            require_direct(self.provider, self.model, self.settings())
+        else:
             require_sendable(self.provider, self.model, self.options(), "LM()")
             require_consistent(self.provider, self.model, self.options())
 
@@ -220,7 +231,7 @@ class LM(LMFacts):
 KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
 """The options of `LM`, without their other names."""
 
-_DERIVED = frozenset({"config", "direct_options", "key_source", "provider", "name", "ref"})
+_DERIVED = frozenset({"config", "direct_options", "key_source", "network", "provider", "name", "ref"})
 
 
 def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from ..errors import SettingsError
 _WHOLE = frozenset({"max_tokens", "max_completion_tokens", "top_k", "top_logprobs", "seed"})
 _NUMBERS = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
 _MAPPINGS = frozenset({"extra_body", "thinking", "chat_template_kwargs", "cache_control"})
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -71,7 +73,7 @@ def _is_point(point: Any) -> bool:
     index = point.get("index")
     return (
         isinstance(point.get("role"), str | None)
-        and (index is None or type(index) is int)
+        and (index is None or type(index) is int or (isinstance(index, str) and _NUMBER.fullmatch(index) is not None))
         and isinstance(point.get("location"), str | None)
         and isinstance(point.get("control"), Mapping | None)
     )

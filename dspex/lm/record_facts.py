@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from .credentials import credentials_in, secrets_of
+from .lm_options import ConnectionOptions
 from .model_table import model_facts
 from .providers import Provider
 from .record_checks import thawed
@@ -41,6 +42,8 @@ class LMFacts(HoldsSecrets):
     requests_per_minute: float | None
     price: tuple[float, float] | None
     direct: bool
+    ssl_verify: bool | str | None
+    max_connections: int | None
     key_source: str
     provider: Provider
     name: str
@@ -90,7 +93,7 @@ class LMFacts(HoldsSecrets):
     @property
     def is_temperature_fixed(self) -> bool:
         """Whether it refuses a temperature that others choose: OpenAI's reasoning families, and any that thinks."""
-        return self.is_reasoning_model or thinks(dict(self.config))
+        return self.is_reasoning_model or thinks(self.options())
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -98,7 +101,16 @@ class LMFacts(HoldsSecrets):
         key = None if self.api_key == self.provider.placeholder_key else self.api_key
         texts = [(name, value) for name, value in self.direct_options.items() if isinstance(value, str)]
         texts += credentials_in(self.extra_body)
+        if self.ssl_certificate is not None and self.ssl_certificate[2]:
+            texts.append(("password", self.ssl_certificate[2]))
         return secrets_of(key, (*self.headers, *texts), self.proxy)
+
+    def connection(self) -> ConnectionOptions:
+        """Return the options by which another LM at this endpoint is connected to alike."""
+        given = ConnectionOptions(
+            ssl_verify=self.ssl_verify, ssl_certificate=self.ssl_certificate, max_connections=self.max_connections
+        )
+        return given if self.proxy is None else {**given, "proxy": self.proxy}
 
     def options(self) -> dict[str, Any]:
         """Return the generation options of the record, as a call's configuration would give them; None is absent."""
@@ -140,6 +152,9 @@ class LMFacts(HoldsSecrets):
 
 def thinks(options: Mapping[str, Any]) -> bool:
     """Return whether these options make a model think: then Anthropic's takes no temperature but 1."""
-    thinking = thawed(options.get("thinking"))
+    within = options.get(EXTRA)
+    said = {**options, **within} if isinstance(within, Mapping) else options
+    thinking, reasoning = said.get("thinking"), said.get("reasoning")
     is_on = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
-    return is_on or options.get("reasoning_effort") not in (None, "none")
+    efforts = (said.get("reasoning_effort"), reasoning.get("effort") if isinstance(reasoning, Mapping) else None)
+    return is_on or any(effort not in (None, "none") for effort in efforts)

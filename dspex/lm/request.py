@@ -57,4 +57,4 @@ class Request:
     def resend(self) -> None:
         """Note that the request goes out a second time, which a provider may count and bill."""
         self.resent += 1
-        self.emit(Name.LM_RESENT, model=self.lm.model, endpoint=self.target.host)
+        self.emit(Name.LM_RESENT, model=self.lm.model, endpoint=self.target.name)

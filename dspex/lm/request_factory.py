@@ -214,7 +214,7 @@ def _prepare(lm: LM, url: str, headers: list[tuple[str, str]]) -> _Head:
         raise LMNotConfiguredError(
             f"No API key: set {names} or pass api_key= to LM().", model=lm.model, provider=lm.provider.id
         )
-    target = target_of(url, lm.proxy)
+    target = target_of(url, network=lm.network)
     head = _head_bytes(lm, headers, target)
     if head is None:  # raised here: what could not be encoded holds the key, and would be this error's context
         raise LMConfigurationError("A header or the key cannot be sent.", model=lm.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import LMConfigurationError, SettingsError, UnknownName
-from .http.endpoint import target_of
+from .http.endpoint import canonical_base, target_of
 from .providers import PROVIDERS, Provider, reached_by_dspy
 
 
@@ -50,16 +50,8 @@ def base_url_for(provider: Provider, given: str | None) -> str:
         return ""  # DSPy knows where it is
     if not isinstance(url, str):
         raise SettingsError(f"api_base must be a URL, not {url!r}.", key="api_base")
+    url = canonical_base(url)
     target_of(url, "")
     if "?" in url or "#" in url:  # the path of a request is put after it
         raise LMConfigurationError("An LM's api_base must not hold a query (?) or a fragment (#); use headers=.")
     return url.rstrip("/")
-
-
-def proxy_for(given: str | None) -> str | None:
-    """Return the proxy's URL, "" for none, None for the environment's."""
-    if given is not None and not isinstance(given, str):
-        raise SettingsError('proxy must be a URL, "" for none, or None for the environment\'s.', key="proxy")
-    if given:
-        target_of("http://localhost", given)
-    return given

@@ -169,7 +169,7 @@ def _counted(answer: Answer, request: Request, outcome: ExchangeOutcome, usage: 
 def note_truncation(finish_reason: str | None, request: Request, outcome: ExchangeOutcome) -> None:
     """Emit an event if an answer was cut at its length; one from the cache is no more whole than it was."""
     if finish_reason == "length":
-        request.emit(Name.LM_TRUNCATED, model=request.lm.model, endpoint=request.target.host, cached=outcome.cached)
+        request.emit(Name.LM_TRUNCATED, model=request.lm.model, endpoint=request.target.name, cached=outcome.cached)
 
 
 def _accepted(outcome: ExchangeOutcome) -> ExchangeOutcome:

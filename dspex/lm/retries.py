@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LMError, LMTimeoutError, LMTransportError
+from ..errors import LMCertificateError, LMError, LMLocalLimitError, LMProxyError, LMTimeoutError, LMTransportError
 from ..events import Name
 from .effects import Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
 from .exchange_services import ExchangeServices
+from .http.connection import WAITED_FOR_A_PLACE
+from .http.endpoint import CREDENTIALS_WANTED, credentials_refused
 from .http.http_message import Reply
 from .rate_limits import OPEN_S
 from .request import Request
@@ -50,7 +52,7 @@ def attempts(services: ExchangeServices, request: Request) -> Exchange:
         request.emit(
             Name.LM_RETRIED,
             model=lm.model,
-            endpoint=request.target.host,
+            endpoint=request.target.name,
             attempt=attempt + 1,
             reason=type(error).__name__,
             status=error.status,
@@ -90,14 +92,23 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
     except (LMTransportError, LMTimeoutError) as error:
         if error.provider is not None:  # the provider itself reported it, inside a stream
             return ExchangeOutcome(error=error)
-        if isinstance(error, LMTransportError) or left >= FAIR_S:
+        if _blames_endpoint(error, left):
             _record(services, request, False)
         return ExchangeOutcome(error=_name(lm, error))
+
+
+def _blames_endpoint(error: LMError, left: float) -> bool:
+    """Return whether a failure shows that the endpoint is down, and not the network's settings or this process."""
+    if isinstance(error, LMTransportError):
+        return not isinstance(error, LMCertificateError | LMProxyError | LMLocalLimitError)
+    return left >= FAIR_S and error.code != WAITED_FOR_A_PLACE
 
 
 def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
     """Return the outcome of a whole response: an answer, or the error that its status or its body reports."""
     status = reply.head.status
+    if status == CREDENTIALS_WANTED and request.target.proxy is not None:
+        return ExchangeOutcome(reply=reply, error=_name(request.lm, credentials_refused(request.target)))
     if status >= 300:
         refusal = request.dialect.failure(request.lm, status, reply.body)
         return ExchangeOutcome(reply=reply, error=settled(request, refusal, reply.head))
@@ -135,9 +146,9 @@ def _record(services: ExchangeServices, request: Request, answered: bool) -> Non
     """Record in the circuit breaker how an attempt ended."""
     turn = services.limits.record(request.lm.api_base, answered, time.monotonic())
     if turn == "opened":
-        request.emit(Name.LM_CIRCUIT_OPENED, model=request.lm.model, endpoint=request.target.host, pause_s=OPEN_S)
+        request.emit(Name.LM_CIRCUIT_OPENED, model=request.lm.model, endpoint=request.target.name, pause_s=OPEN_S)
     elif turn == "closed":
-        request.emit(Name.LM_CIRCUIT_CLOSED, model=request.lm.model, endpoint=request.target.host)
+        request.emit(Name.LM_CIRCUIT_CLOSED, model=request.lm.model, endpoint=request.target.name)
 
 
 def _admission(services: ExchangeServices, request: Request) -> Effects[None]:
@@ -153,7 +164,7 @@ def _admission(services: ExchangeServices, request: Request) -> Effects[None]:
             request.was_cut_short = True
             message = f"requests_per_minute={lm.requests_per_minute:g} leaves no room before the deadline."
             raise LMTimeoutError(message, model=lm.model, retry_after=wait)
-        request.emit(Name.LM_LIMITED, model=lm.model, endpoint=request.target.host, pause_s=wait)
+        request.emit(Name.LM_LIMITED, model=lm.model, endpoint=request.target.name, pause_s=wait)
         yield Sleep(wait)
     except BaseException:  # interrupted, cancelled or closed: the place in the minute was not used
         services.limits.give_back(lm)
@@ -170,6 +181,13 @@ def _name(lm: LM, error: LMError) -> LMError:
     """Return the same error, saying which model it concerns."""
     if error.model is not None:
         return error
-    named = type(error)(error.message, model=lm.model, provider=lm.provider.id, retry_after=error.retry_after)
+    named = type(error)(
+        error.message,
+        code=error.code,
+        model=lm.model,
+        provider=lm.provider.id,
+        status=error.status,
+        retry_after=error.retry_after,
+    )
     named.__cause__ = error.__cause__
     return named

@@ -21,12 +21,19 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 HEADERS = frozenset({"headers", "extra_headers"})
 MARKS = "cache_control_injection_points"
 EXTRA = "extra_body"
-CONNECTION = frozenset({"model", "api_key", "api_base", "base_url", "timeout", "proxy"}) | HEADERS
+CONNECTION = HEADERS | frozenset(
+    "model api_key api_base base_url timeout proxy ssl_verify ssl_certificate max_connections verify cert".split()
+)
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
     model_list api_base base_url""".split()
 )
 """Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere."""
+_OF_THIS_PROCESS = {
+    "proxy": "Give the pool the variable HTTPS_PROXY: PoolConfig(env={...}).",
+    "requests_per_minute": "Leave it out, or leave direct=True out.",
+    "cache_ttl": "Answers of such an LM are not cached.",
+}
 DECIDING = (ROUTING | {"provider"}) - {"model", "api_base", "base_url"}
 """The members that say where a gateway asks: of the host's record alone, for whoever asks by it."""
 RESERVED = frozenset({"model", "messages", "contents", "stream", "stream_options", "n"})
@@ -110,10 +117,41 @@ def require_sendable(provider: Provider, model: str, options: Mapping[str, Any],
                 model=model,
                 provider=provider.id,
             )
+    for tool in options.get("tools") or ():
+        if isinstance(tool, Mapping) and "cache_control" in {*tool, *(tool.get("function") or ())}:
+            raise LMUnsupportedFeatureError(
+                f"A tool's cache_control cannot be sent; {MARKS}=[{{'location': 'tool_config'}}] marks the last tool.",
+                model=model,
+                provider=provider.id,
+            )
     if not are_points(options.get(MARKS)):
         raise LMConfigurationError(f"{MARKS} holds what names no message.", model=model, provider=provider.id)
-    if options.get(MARKS) and any(point.get("location", "message") != "message" for point in options[MARKS]):
-        raise LMUnsupportedFeatureError(f"{MARKS} takes points whose location is 'message'.", model=model)
+    places = {point.get("location") or "message" for point in options.get(MARKS) or ()}
+    if odd := sorted(places - ({"message", "tool_config"} if provider.dialect == "anthropic" else {"message"})):
+        raise LMUnsupportedFeatureError(
+            f"{MARKS} has a point whose location is {odd[0]!r}, and {provider.prefix} takes marks on messages"
+            f"{' and tools' if provider.dialect == 'anthropic' else ''} only.",
+            model=model,
+            provider=provider.id,
+        )
+
+
+def require_direct(provider: Provider, model: str, settings: Mapping[str, Any]) -> None:
+    """Check that an LM that a worker asks by itself has nothing that only this process could do for it.
+
+    Raises:
+        LMConfigurationError, LMUnsupportedFeatureError: it has, or has an option that DSPy's client would leave out.
+    """
+    for name, instead in _OF_THIS_PROCESS.items():
+        if settings.get(name) is not None:
+            raise LMConfigurationError(
+                f"{name} is for requests of this process, and with direct=True a worker connects by itself. {instead}",
+                model=model,
+                provider=provider.id,
+            )
+    for name, value in settings.items():
+        if name in refused_by(provider) and value is not None and not _is_so_anyway(provider, name, value):
+            raise _refused(provider, model, name, "LM()")
 
 
 def require_consistent(provider: Provider, model: str, options: Mapping[str, Any]) -> None:

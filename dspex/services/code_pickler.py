@@ -24,7 +24,11 @@ from ..types.example import Example
 from ..types.prediction import Prediction
 
 _OURS: Final = "dspex.types."
-_INNER: Final = {"ToolCall": "ToolCalls.ToolCall", "ToolCallResult": "ToolCallResults.ToolCallResult"}
+_INNER: Final = {
+    "ToolCall": "ToolCalls.ToolCall",
+    "ToolCallResult": "ToolCallResults.ToolCallResult",
+    "Citation": "experimental.Citations.Citation",
+}
 _COMPILED: Final = (
     "__pydantic_core_schema__",
     "__pydantic_validator__",

@@ -163,7 +163,7 @@ def _without_hosts_key(model: str, base: str, known: NamedLMs) -> LM:
     everyone = (usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
     for lm in everyone:
         if lm.provider.prefix == made.provider.prefix and lm.api_base == made.api_base:
-            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, proxy=lm.proxy)
+            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, **lm.connection())
     return made
 
 

@@ -1,9 +1,8 @@
 """DSPy's own value types, for the parent: code, reasoning, conversation history, and all of them by name.
 
 Each has the fields, the name and the prompt form of its DSPy namesake (dspy/adapters/types, 3.4.1). `Image`, `Audio`,
-`File` and `Tool` have files of their own, a tool's calls are in `tool_calls.py`. Types that only workers render
-(citations, documents) are present as names. Importing this file imports pydantic; a signature that names none of these
-types never does.
+`File` and `Tool` have files of their own, a tool's calls are in `tool_calls.py`, what only workers render in
+`citations.py`. Importing this file imports pydantic; a signature that names none of these types never does.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Final
 import pydantic
 
 from .audio import Audio
+from .citations import Citations, Document
 from .custom_type import DspyType
 from .file import File
 from .image import Image
@@ -129,27 +129,6 @@ class History(pydantic.BaseModel):
     dspy_name: ClassVar[str] = "dspy.History"
     model_config = _FROZEN
     messages: list[dict[str, Any]]
-
-
-# --- names that only workers fill ---------------------------------------------------------------------------------
-
-
-class _WorkerType(DspyType):
-    """The base of the types that a signature may name and only a worker can render."""
-
-    worker_only: ClassVar[bool] = True
-
-
-class Citations(_WorkerType):
-    """Passages that the model cites."""
-
-    dspy_name: ClassVar[str] = "dspy.experimental.Citations"
-
-
-class Document(_WorkerType):
-    """A document that the model may cite."""
-
-    dspy_name: ClassVar[str] = "dspy.experimental.Document"
 
 
 _BY_NAME: Final = {

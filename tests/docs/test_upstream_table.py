@@ -6,10 +6,11 @@ import ast
 import re
 from collections import Counter
 
+from tests.support.parity.claimed_routes import ROW, claims
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "internals" / "upstream-cases.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| `(test_\w+)` \| (passes|worker|not applicable) \| (.+) \|$", PAGE, re.MULTILINE)
+ROWS = ROW.findall(PAGE)
 NAMED = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)(?:\[([^\]]+)\])?`", PAGE))
 
 
@@ -34,7 +35,24 @@ def test_every_row_has_a_test_or_a_reason() -> None:
     assert said is not None
     assert tuple(map(int, said.groups())) == (
         len(ROWS),
-        counts["passes"],
+        counts["native"],
         counts["worker"],
         counts["not applicable"],
     )
+
+
+def test_every_test_takes_one_route() -> None:
+    """contract: no test is named for both routes, and all run where their routes are looked at."""
+    for (path, function, case), routes in claims().items():
+        assert len(routes) == 1, f"{path}::{function}[{case}] is claimed for both routes"
+        assert path.startswith(("tests/parity/", "tests/process/programs/", "tests/unit/")), path
+
+
+def test_sections_count_their_rows() -> None:
+    """contract: the numbers in each heading are those of its rows."""
+    for section in re.split(r"(?m)^(?=## )", PAGE)[1:]:
+        counts = Counter(route for _, route, _ in ROW.findall(section))
+        said = re.search(r"(\d+) cases \((\d+) native, (\d+) in a worker, (\d+) not applicable\)", section)
+        assert said is not None, section[:80]
+        wanted = (counts["native"], counts["worker"], counts["not applicable"])
+        assert tuple(map(int, said.groups())) == (sum(wanted), *wanted), section[:80]

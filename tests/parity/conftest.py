@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.parity.claimed_routes import claimed_route as claimed_route
 from tests.support.parity.oracle import Oracle
 
 

@@ -149,8 +149,9 @@ def test_a_reasoning_models_limit_goes_by_its_own_name(oracle: Oracle) -> None:
     assert both["outcome"][1] == "LMUnsupportedFeatureError" and not both["bodies"]
 
 
-def test_sound_for_anthropic_is_an_empty_text(oracle: Oracle) -> None:
-    """parity: the block that DSPy's engine makes of it, which the endpoint then refuses."""
+def test_sound_for_anthropic_is_refused(oracle: Oracle) -> None:
+    """parity: DSPy's client makes an empty text of it, which the endpoint then refuses; here nothing is sent."""
     sound = ("dspy", "Audio", {"data": "AAAA", "audio_format": "wav"})
     one = case("s: dspy.Audio -> a", inputs={"s": sound}, calls=[call("[[ ## a ## ]]\nx", model=CLAUDE)])
-    assert b'{"type":"text","text":""}' in agreed(oracle, one)["calls"][0]["bodies"][0]
+    both = agreed(oracle, one)["calls"][0]
+    assert both["outcome"][1] == "LMUnsupportedFeatureError" and not both["bodies"]

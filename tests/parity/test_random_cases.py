@@ -44,7 +44,7 @@ def test_the_comparison_sees_what_differs(oracle: Oracle) -> None:
         assert not _differences(case, native, dspy)
         if is_error(native["signature"]) != is_error(dspy["signature"]):
             continue  # by a documented rule
-        for spoil in _spoilers(native):
+        for spoil in _spoilers(case, native):
             changed = copy.deepcopy(native)
             spoil(changed)
             assert _differences(case, changed, dspy), (case, spoil)
@@ -58,14 +58,16 @@ def _differences(case: Case, native: Any, dspy: Any) -> list[str]:
     return report.differences
 
 
-def _spoilers(native: Any) -> list[Any]:
-    """Ways to spoil this result, each in one place."""
+def _spoilers(case: Case, native: Any) -> list[Any]:
+    """Ways to spoil this result, each in one place; no stream's, which may be asked for again where DSPy gives up."""
     found: list[Any] = []
     if is_error(native["signature"]):
         return [lambda made: made.update(signature=("error", "InvalidInput", ""))]
     if isinstance(native.get("messages"), list):
         found.append(lambda made: made["messages"][0].update(content=made["messages"][0]["content"] + " "))
     for at, call in enumerate(native.get("calls", ())):
+        if case["calls"][at]["streamed"]:
+            continue
         if call["bodies"]:
             found.append(lambda made, at=at: made["calls"][at]["bodies"].append(b"{}"))
         if is_error(call["outcome"]):

@@ -22,6 +22,7 @@ from dspex.testing import FakeLM
 from tests.support.parity.cases import Cases
 from tests.support.parity.comparison import Report
 from tests.support.parity.native_side import Side
+from tests.support.parity.one_case import call, case
 from tests.support.parity.oracle import Oracle, is_error
 
 pytestmark = pytest.mark.parity
@@ -42,24 +43,37 @@ def test_what_dspy_saved_is_sent_as_dspy_sends_it(oracle: Oracle, tmp_path: Path
     """parity: Predict and ChainOfThought, Chat and JSON, with demos of every type, after DSPy's save and load."""
     report, served, adapters = Report(), 0, set()
     cases = _cases("saved", 160)
-    for case, theirs in zip(cases, oracle.ask(cases), strict=True):
+    for saved, theirs in zip(cases, oracle.ask(cases), strict=True):
         if is_error(theirs):
             continue  # DSPy cannot make the signature, or cannot write the demos (a set, for one)
         path = tmp_path / "program.json"
         path.write_text(theirs["document"], encoding="utf-8")
-        sig = Side().make(case)
-        if case["module"] == "chain_of_thought" and "reasoning" in sig.input_fields:
+        sig = Side().make(saved)
+        if saved["module"] == "chain_of_thought" and "reasoning" in sig.input_fields:
             with pytest.raises(SignatureError, match="adds the output"):  # DSPy makes an output of the input
                 predictor("chain_of_thought", sig)
             continue
-        loaded = load(path, program=predictor(case["module"], sig)).program
+        loaded = load(path, program=predictor(saved["module"], sig)).program
         served += 1
-        adapters.add((case["module"], case["adapter"]))
-        ours = [Side().call(sig, case, call, loaded.served) for call in case["calls"]]
+        adapters.add((saved["module"], saved["adapter"]))
+        ours = [Side().call(sig, saved, each, loaded.served) for each in saved["calls"]]
         parts = {"signature": (), "messages": (), "format": (), "parsed": []}
-        report.add({**case, "answers": []}, {**parts, "calls": ours}, {**parts, "calls": theirs["calls"]})
+        report.add({**saved, "answers": []}, {**parts, "calls": ours}, {**parts, "calls": theirs["calls"]})
     assert not report.differences, report.differences[:2]
     assert served > 50 and len(adapters) == 4 and report.comparisons["request bodies"] > 40
+
+
+def test_an_output_called_reasoning_comes_first_in_a_chain_of_thought(oracle: Oracle, tmp_path: Path) -> None:
+    """parity: with its own type and description, where DSPy's would be put in front."""
+    answer = '[[ ## reasoning ## ]]\n["x"]\n\n[[ ## a ## ]]\ny\n\n[[ ## b ## ]]\n3\n\n[[ ## completed ## ]]'
+    one = case("q -> a, reasoning: list[str], b: int", inputs={"q": "?"}, calls=[call(answer)])
+    one |= {"kind": "saved", "module": "chain_of_thought", "demos": [{"q": "1", "a": "x", "reasoning": ["r"], "b": 2}]}
+    theirs = oracle.ask([one])[0]
+    (tmp_path / "program.json").write_text(theirs["document"], encoding="utf-8")
+    sig = Side().make(one)
+    served = load(tmp_path / "program.json", program=predictor("chain_of_thought", sig)).program.served
+    assert list(served.signature.output_fields) == ["reasoning", "a", "b"]
+    assert [Side().call(sig, one, each, served) for each in one["calls"]] == theirs["calls"]
 
 
 def test_prefixes_of_fields_are_dspys(oracle: Oracle) -> None:

@@ -2,7 +2,8 @@
 
 A point names messages by `role` ("system", "user", "assistant") or by `index` (from the end if it is negative), among
 those of the body with the system prompt as the first. The last block of each gets the mark, `control` or
-{"type": "ephemeral"}. Anthropic takes four: of more, those of the system prompt and of the last messages stay. Pure.
+{"type": "ephemeral"}; a point whose location is "tool_config" gives it to the last tool. Anthropic takes four: of more,
+those of the tools, the system prompt and the last messages stay. Pure.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ _EPHEMERAL = {"type": "ephemeral"}
 
 def marked(body: dict[str, Any], points: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the body with the marks that the points ask for."""
+    points, tools = list(points), body.get("tools") or []
+    of_tools = [point for point in points if point.get("location") == "tool_config"] if tools else []
+    if of_tools:
+        control = of_tools[-1].get("control") or _EPHEMERAL
+        body = {**body, "tools": [*tools[:-1], {**tools[-1], "cache_control": control}]}
+    most = MOST - bool(of_tools)
+    points = [point for point in points if point.get("location") != "tool_config"]
     system = body.get("system")
     rows = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
     has_system = bool(rows)
     rows += body.get("messages") or ()
     wanted = _wanted(rows, points)
-    if len(wanted) > MOST:
+    if len(wanted) > most:
         first = [at for at in wanted if rows[at]["role"] == "system"][:1]
-        wanted = {at: wanted[at] for at in (*first, *list(wanted)[len(first) - MOST :])}
+        wanted = {at: wanted[at] for at in (*first, *list(wanted)[len(first) - most :])}
     rows = [_with(row, wanted[at]) if at in wanted else row for at, row in enumerate(rows)]
     changed = {"system": rows.pop(0)["content"]} if has_system else {}
     return {**body, **changed, "messages": rows}
@@ -34,6 +42,7 @@ def _wanted(rows: list[dict[str, Any]], points: Iterable[Mapping[str, Any]]) -> 
     found: dict[int, Mapping[str, Any]] = {}
     for point in points:
         control, index = point.get("control") or _EPHEMERAL, point.get("index")
+        index = int(index) if isinstance(index, str) else index
         for at, row in enumerate(rows):
             is_meant = row["role"] == point.get("role") if index is None else at == index % len(rows)
             if is_meant and (index is None or -len(rows) <= index < len(rows)):

@@ -199,5 +199,5 @@ def _parts_before_calls(message: Mapping[str, Any]) -> int:
         texts = len([block for block in content if isinstance(block, dict) and block.get("type") == "text"])
     else:
         texts = int(isinstance(content, str) and bool(content))
-    thought = message.get("reasoning_content") or message.get("reasoning")
-    return texts + bool(thought) + bool(message.get("refusal"))
+    is_thought = bool(message.get("reasoning_content") or message.get("reasoning"))
+    return texts + is_thought + bool(message.get("refusal"))

@@ -12,6 +12,8 @@ from ..sent_options import LOCAL, members_in, require_consistent, require_sendab
 if TYPE_CHECKING:
     from ..record import LM
 
+_TOOL = frozenset({"type", "function"})
+_FUNCTION = frozenset({"name", "description", "parameters", "strict"})
 _LADDER = ("minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -110,6 +112,8 @@ def function_tools(lm: LM, tools: Any) -> list[dict[str, Any]]:
             raise LMUnsupportedFeatureError("Only function tools can be sent.", model=lm.model)
         if function.get("strict") is True:
             raise LMUnsupportedFeatureError("A tool's strict flag cannot be sent.", model=lm.model)
+        if odd := sorted((tool.keys() - _TOOL) | (function.keys() - _FUNCTION)):
+            raise LMUnsupportedFeatureError(f"A tool's {odd[0]!r} cannot be sent.", model=lm.model)
         parameters = function.get("parameters")
         found.append(
             {

@@ -16,10 +16,22 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-from ...errors import LMTransportError
+from ...errors import LMLocalLimitError, LMTransportError
 from .async_connection import AsyncConnection, connect
-from .connection_pool import CONNECT_TIMEOUT_S, IDLE_MOST, ConnectionPool, OnResend, ignore_resend
+from .connection import no_place
+from .connection_pool import (
+    CONNECT_TIMEOUT_S,
+    IDLE_MOST,
+    LIMIT_PAUSE_S,
+    PLACE_WAIT_MOST_S,
+    ConnectionPool,
+    OnConnect,
+    OnResend,
+    ignore_connect,
+    ignore_resend,
+)
 from .endpoint import Endpoint
+from .endpoint_places import Place
 from .http_message import Reply, whole_request
 from .http_stream import HttpStream
 
@@ -27,22 +39,29 @@ from .http_stream import HttpStream
 class AsyncHttp:
     """Sends requests from any number of event loops; keeps idle connections per loop and address."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_connect: OnConnect = ignore_connect) -> None:
+        self._on_connect = on_connect
         self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPool] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
     async def send(
-        self, target: Endpoint, head: bytes, body: bytes, timeout: float, on_resend: OnResend | None = ignore_resend
+        self,
+        target: Endpoint,
+        head: bytes,
+        body: bytes,
+        timeout: float,
+        on_resend: OnResend | None = ignore_resend,
+        until: float = math.inf,
     ) -> Reply:
-        """Return the whole response, within `timeout` seconds; `on_resend` as in `BlockingHttp.send`.
+        """Return the whole response; the arguments are those of `BlockingHttp.send`.
 
         Raises:
             LMTimeoutError: the time is over.
             LMTransportError: no connection, or it broke.
         """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
-        connection = await self._request(pool, target, head, body, timeout, on_resend, whole=True)
+        connection = await self._request(pool, target, head, body, timeout, until, on_resend, whole=True)
         got, data = connection.finish()
         pool.connections.put(target, connection)
         return Reply(got, data)
@@ -61,7 +80,7 @@ class AsyncHttp:
         `timeout` bounds the head and then each wait for more, `until` (on `time.monotonic()`'s clock) all of it.
         """
         pool = self._pools.get(asyncio.get_running_loop()) or await self._new_pool()
-        connection = await self._request(pool, target, head, body, timeout, on_resend, whole=False)
+        connection = await self._request(pool, target, head, body, timeout, until, on_resend, whole=False)
         return AsyncHttpStream(pool, target, connection, timeout, until)
 
     async def aclose(self) -> None:
@@ -116,13 +135,17 @@ class AsyncHttp:
         head: bytes,
         body: bytes,
         timeout: float,
+        until: float,
         on_resend: OnResend | None,
         *,
         whole: bool,
     ) -> AsyncConnection:
         data = whole_request(head, body)
-        deadline = time.monotonic() + timeout
+        place: Place | None = None
         kept = None if on_resend is None else pool.connections.take(target)
+        if kept is None:
+            kept, place = await _place(pool, target, until, may_be_kept=on_resend is not None)
+        deadline = min(until, time.monotonic() + timeout)
         if on_resend is not None and kept is not None:
             try:
                 await kept.request(data, deadline, whole=whole)
@@ -135,13 +158,81 @@ class AsyncHttp:
                 kept.close()
                 raise
             on_resend()
-        connection = await connect(target, min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic())))
+            _, place = await _place(pool, target, deadline, may_be_kept=False)
+        assert place is not None
+        self._on_connect(target)
+        connection = await _connected(pool, target, place, deadline)
         try:
             await connection.request(data, deadline, whole=whole)
         except BaseException:  # as above
             connection.close()
             raise
         return connection
+
+
+async def _place(
+    pool: _LoopPool, target: Endpoint, until: float, *, may_be_kept: bool
+) -> tuple[AsyncConnection | None, Place | None]:
+    """Return a connection that was put back, or a place for a new one; wait for either."""
+    endpoint = pool.connections.endpoint(target)
+    places = endpoint.places
+    if not places.waiters and (place := endpoint.place()) is not None:
+        return None, place
+    began = time.monotonic()
+    end = min(until, began + PLACE_WAIT_MOST_S)
+    waiter = _WaitingTask()
+    places.waiters.append(waiter)
+    try:
+        while not any(found := endpoint.offered(waiter, may_be_kept=may_be_kept)):
+            if not await waiter.wait(end - time.monotonic()):
+                raise no_place(target.name, places.most, time.monotonic() - began)
+    finally:
+        places.leave(waiter)
+    return found
+
+
+async def _connected(pool: _LoopPool, target: Endpoint, place: Place, deadline: float) -> AsyncConnection:
+    """Return a new connection; where the process has no descriptor left, wait a little for one."""
+    patience_end = min(deadline, time.monotonic() + CONNECT_TIMEOUT_S)
+    try:
+        while True:
+            left = min(CONNECT_TIMEOUT_S, max(0.0, deadline - time.monotonic()))
+            try:
+                connection = await connect(target, left)
+            except LMLocalLimitError:
+                pool.connections.close()
+                if time.monotonic() + LIMIT_PAUSE_S >= patience_end:
+                    raise
+                await asyncio.sleep(LIMIT_PAUSE_S)
+            else:
+                connection.give_back = place
+                return connection
+    except BaseException:  # also a cancelled task: the place is somebody else's
+        place()
+        raise
+
+
+class _WaitingTask:
+    """A task that waits for a place."""
+
+    __slots__ = ("_woken", "is_woken")
+
+    def __init__(self) -> None:
+        self.is_woken = False
+        self._woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait until it is woken; False when the time is over."""
+        self._woken = asyncio.get_running_loop().create_future()
+        if self.is_woken:
+            return True
+        await asyncio.wait((self._woken,), timeout=max(0.0, timeout))
+        return self._woken.done()
+
+    def wake(self) -> None:
+        self.is_woken = True
+        if not self._woken.done():
+            self._woken.set_result(None)
 
 
 class AsyncHttpStream(HttpStream[AsyncConnection]):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ...errors import LMError, LMTimeoutError, LMTransportError
 from .connection import HttpConnection, broken, timed_out
-from .endpoint import Endpoint, check_tunnel, tls
-from .http_message import Head
+from .dialing import BUSY_PAUSE_S, LEAD_S
+from .endpoint import Endpoint, check_tunnel
+from .http_message import HEAD_LIMIT, Head
+from .resolver import aaddresses
+from .tls_settings import tls_context
+
+if TYPE_CHECKING:
+    import ssl
 
 _HIGH_WATER = 256 * 1024  # body bytes waiting for a slow reader before the socket is left alone
 
@@ -72,6 +79,7 @@ class AsyncConnection(HttpConnection, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
+        self.leave_place()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -121,14 +129,15 @@ class AsyncConnection(HttpConnection, asyncio.Protocol):
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
+        self.leave_place()
 
     def write(self, data: bytes) -> None:
         assert self._transport is not None
         self._transport.write(data)
 
-    async def start_tls(self, server_name: str) -> None:
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         assert self._transport is not None
-        secured = await self._loop.start_tls(self._transport, self, tls(), server_hostname=server_name)
+        secured = await self._loop.start_tls(self._transport, self, context, server_hostname=server_name)
         assert secured is not None
         self._transport = secured
 
@@ -174,8 +183,7 @@ class AsyncConnection(HttpConnection, asyncio.Protocol):
         try:
             self.parser.closed()
         except LMTransportError as error:
-            reason = getattr(exc, "strerror", None) or (type(exc).__name__ if exc else None)
-            self._wake(LMTransportError(f"No answer from {self.host}: {reason}.") if reason else error)
+            self._wake(broken(self.host, exc) if isinstance(exc, OSError) else error)
         else:
             self._wake(None)
 
@@ -185,41 +193,85 @@ async def connect(target: Endpoint, timeout: float) -> AsyncConnection:
 
     Raises:
         LMTimeoutError: the time is over.
+        LMProxyError, LMCertificateError: refused, and so it would be again.
         LMTransportError: nobody listens there, or it broke.
     """
-    host = target.host
-    loop = asyncio.get_running_loop()
-    secure = tls() if target.server_name is not None and target.tunnel is None else None
+    name = target.name
     try:
         async with asyncio.timeout(timeout):
-            _, connection = await loop.create_connection(
-                lambda: AsyncConnection(host),
-                *target.address,
-                ssl=secure,
-                server_hostname=target.server_name if secure else None,
-            )
-            if target.tunnel is not None:
-                await _open_tunnel(connection, target, timeout)
-            return connection
+            return await _secured(await _dialed(target), target, timeout)
     except LMError:  # which is an OSError too
         raise
     except TimeoutError:
-        raise LMTimeoutError(f"{host} could not be reached in {timeout:g} s.") from None
+        raise LMTimeoutError(f"{name} could not be reached in {timeout:.3g} s.") from None
     except OSError as error:
-        raise broken(host, error) from error
+        raise broken(name, error) from error
+
+
+async def _dialed(target: Endpoint) -> socket.socket:
+    if isinstance(target.address, str):
+        return await _dialed_local(target.address)
+    if target.destination is not None:
+        from .socks import adial_socks  # for SOCKS proxies only
+
+        return await adial_socks(target)
+    from aiohappyeyeballs import start_connection  # 0.5 ms
+
+    found = await aaddresses(*target.address)
+    return await start_connection(found, happy_eyeballs_delay=LEAD_S)
+
+
+async def _dialed_local(path: str) -> socket.socket:
+    """Return a socket that is connected to a Unix socket; one whose queue is full is tried again."""
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+            return sock
+        except BlockingIOError:
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        await asyncio.sleep(BUSY_PAUSE_S)
+
+
+async def _secured(sock: socket.socket, target: Endpoint, timeout: float) -> AsyncConnection:
+    """Return the connection over a socket, in the tunnel and the TLS that the target has."""
+    loop = asyncio.get_running_loop()
+    name, proxy = target.name, target.proxy
+    through_tls = proxy is not None and proxy.scheme == "https"
+    at_once = proxy.host if proxy is not None and through_tls else None if target.tunnel else target.server_name
+    context = tls_context(target.tls) if at_once else None
+    try:
+        if sock.family == socket.AF_UNIX:
+            _, connection = await loop.create_unix_connection(lambda: AsyncConnection(name), sock=sock)
+        else:
+            _, connection = await loop.create_connection(
+                lambda: AsyncConnection(name), sock=sock, ssl=context, server_hostname=at_once
+            )
+    except BaseException as error:  # a task that is cancelled, too: nobody else closes it
+        sock.close()
+        if proxy is not None and through_tls and isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise broken(f"the proxy {proxy.name}", error) from error
+        raise
+    try:
+        if target.tunnel is not None:
+            await _open_tunnel(connection, target, timeout)
+        if target.server_name is not None and (through_tls or target.tunnel is not None):
+            await connection.start_tls(tls_context(target.tls), target.server_name)
+    except BaseException:  # also a task that is cancelled, or out of time, halfway
+        connection.close()
+        raise
+    return connection
 
 
 async def _open_tunnel(connection: AsyncConnection, target: Endpoint, timeout: float) -> None:
     assert target.tunnel is not None
     raw = connection.raw = bytearray()
-    try:
-        connection.write(target.tunnel)
-        while b"\r\n\r\n" not in raw and connection.is_open:
-            await connection.wait_raw(timeout)
-        check_tunnel(target, bytes(raw))
-        connection.raw = None
-        if target.server_name is not None:
-            await connection.start_tls(target.server_name)
-    except BaseException:  # also a task that is cancelled, or out of time, halfway
-        connection.close()
-        raise
+    connection.write(target.tunnel)
+    while b"\r\n\r\n" not in raw and connection.is_open and len(raw) <= HEAD_LIMIT:
+        await connection.wait_raw(timeout)
+    check_tunnel(target, bytes(raw))
+    connection.raw = None

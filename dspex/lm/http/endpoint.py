@@ -1,50 +1,87 @@
-"""Resolve where a request goes: URL, proxy and TLS, once per URL. Reads only the environment's proxies."""
+"""Resolve where a request goes: URL, proxy and TLS, once per URL and network. Pure."""
 
 from __future__ import annotations
 
-import base64
 import functools
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import hashlib
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ...errors import LMConfigurationError, LMTransportError
-from ..credentials import secrets_of_proxy
+from ...errors import LMConfigurationError, LMProxyError, LMTransportError
+from .network import Network, network_of
+from .proxies import Proxy
+from .tls_settings import USUAL_TLS, TlsSettings
 
-if TYPE_CHECKING:
-    import ssl
+_UNIX = "http+unix"
+_SOCKET_PATH_MOST = 107  # bytes: what a sockaddr_un holds
+_USUAL = (None, USUAL_TLS, None, None)
+CREDENTIALS_WANTED = 407
+_PASSING = ("408", "425", "429")  # refusals of a proxy that another attempt may not meet
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One parsed URL: `address` is what to dial, `tunnel` the CONNECT request to send first, if any."""
+    """One parsed URL: `address` is what to dial (a str: a socket's path), `tunnel` a CONNECT request to send first."""
 
     url: str
-    address: tuple[str, int]
+    address: tuple[str, int] | str
     server_name: str | None  # None: no TLS
     host: str  # the Host header
     path: str  # what stands in the request line
-    tunnel: bytes | None = field(repr=False)  # may hold the proxy's password
-    proxy_header: tuple[str, str] | None = field(repr=False)
-    secrets: tuple[str, ...] = field(
-        repr=False, default=()
-    )  # the proxy's password, or a key that only this address has
+    tunnel: bytes | None = field(default=None, repr=False)  # may hold the proxy's password
+    proxy_header: tuple[str, str] | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # the proxy's password, or a key of this address alone
+    proxy: Proxy | None = None
+    tls: TlsSettings = USUAL_TLS
+    destination: tuple[str, int] | None = None  # of a SOCKS proxy, which dials it
+    max_connections: int | None = None
     pool: tuple[object, ...] = field(init=False, repr=False)  # requests with equal pools may share connections
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel))
+        own = (self.proxy, self.tls, self.destination, self.max_connections)
+        hidden = (self.tls.password, None if self.proxy is None else self.proxy.secrets)
+        # A text, whose hash is kept: pools are looked up twice for each request.
+        rest = "" if own == _USUAL else hashlib.sha256(repr((own, hidden)).encode()).hexdigest()
+        object.__setattr__(self, "pool", (self.address, self.server_name, self.tunnel, rest))
+
+    @property
+    def name(self) -> str:
+        """What messages and events call it."""
+        return self.address if isinstance(self.address, str) else self.host
+
+
+def target_of(url: str, proxy: str | None = None, *, network: Network | None = None) -> Endpoint:
+    """Parse a URL; without a `network`, `proxy` None means the environment's (HTTPS_PROXY, NO_PROXY ...), "" none.
+
+    Raises:
+        LMConfigurationError: not a URL of HTTP, or a proxy that is not one.
+        MissingDependency: the proxy speaks SOCKS, and the library for that is not installed.
+    """
+    return _target(url, network_of(proxy) if network is None else network)
+
+
+def canonical_base(url: str) -> str:
+    """Return the base URL of a local server in its one form; any other as it is.
+
+    `unix:///run/vllm.sock` has no room for a path and means `/v1` there: `http+unix://%2Frun%2Fvllm.sock/v1`.
+    """
+    scheme, separator, path = url.partition("://")
+    if not separator or scheme.lower() != "unix":
+        return url
+    if not path.startswith("/"):
+        raise LMConfigurationError("A socket's path is absolute: unix:///run/vllm.sock has three strokes.")
+    return f"{_UNIX}://{path.rstrip('/').replace('%', '%25').replace('/', '%2F')}/v1"
 
 
 @functools.lru_cache(maxsize=1024)
-def target_of(url: str, proxy: str | None = None) -> Endpoint:
-    """Parse a URL; `proxy` None means the environment's (HTTPS_PROXY, NO_PROXY ...), "" means none.
-
-    Raises:
-        LMConfigurationError: not an http(s) URL, or a proxy that is not one.
-    """
+def _target(url: str, network: Network) -> Endpoint:
+    if url.partition("://")[0].lower() == _UNIX:
+        return _local(url, network)
     parts, host, given_port = _taken_apart(url)
     if parts.scheme not in ("http", "https") or not host or any(c in url for c in " \r\n\t\0"):
-        raise LMConfigurationError("The LM's api_base must be an http:// or https:// URL.")
+        raise LMConfigurationError(
+            "The LM's api_base must be an http:// or https:// URL, or http+unix://%2Frun%2Fserver.sock/v1."
+        )
     if parts.username is not None:
         raise LMConfigurationError("An LM's api_base must not hold a user or password; use api_key= or headers=.")
     secure = parts.scheme == "https"
@@ -54,32 +91,57 @@ def target_of(url: str, proxy: str | None = None) -> Endpoint:
         path = f"{path}?{parts.query}"
     name = f"[{host}]" if ":" in host else host
     shown = name if port == _port(None, secure) else f"{name}:{port}"
-    through = _proxy_for(parts.scheme, host, port) if proxy is None else proxy
-    if not through:
-        return Endpoint(url, (host, port), host if secure else None, shown, path, None, None)
-    return _through(Endpoint(url, (host, port), host if secure else None, shown, path, None, None), name, port, through)
-
-
-@functools.lru_cache(maxsize=1)
-def tls() -> ssl.SSLContext:
-    """Return the process's TLS context: the system's authorities, verification on."""
-    import ssl  # 30 ms, for https only
-
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    tls = network.tls if secure else USUAL_TLS
+    direct = Endpoint(
+        url, (host, port), host if secure else None, shown, path, tls=tls, max_connections=network.max_connections
+    )
+    through = network.proxies.proxy_for(parts.scheme, host, port)
+    return direct if through is None else _through(direct, f"{name}:{port}", through, network)
 
 
 def check_tunnel(target: Endpoint, answer: bytes) -> None:
     """Require that the proxy opened the tunnel.
 
     Raises:
-        LMTransportError: it did not.
+        LMProxyError: it wants other credentials, or does not let this endpoint be reached.
+        LMTransportError: it could not, now.
     """
     status = answer.split(b"\r\n", 1)[0].split(b" ")[1:2]
-    if status != [b"200"]:
-        shown = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
-        raise LMTransportError(f"The proxy did not open a tunnel to {target.host}: it answered {shown}.")
+    shown = status[0].decode() if status and len(status[0]) == 3 and status[0].isdigit() else "no HTTP status"
+    if shown[0] == "2" and b"\r\n\r\n" in answer:
+        return
+    if shown == str(CREDENTIALS_WANTED):
+        raise credentials_refused(target)
+    message = f"The proxy did not open a tunnel to {target.host}: it answered {shown}."
+    if shown[0] in "34" and shown not in _PASSING:
+        raise LMProxyError(f"{message} Have it allow this host, or name the host in NO_PROXY.", status=int(shown))
+    raise LMTransportError(message)
+
+
+def credentials_refused(target: Endpoint) -> LMProxyError:
+    """Return the error of a proxy that answered 407."""
+    assert target.proxy is not None
+    does = "wants a user and a password" if target.proxy.user is None else "does not take this user and password"
+    return LMProxyError(
+        f"The proxy {target.proxy.name} {does} (407). Give them in its URL: http://user:password@host:port, with signs "
+        f"such as @ in percent encoding.",
+        status=CREDENTIALS_WANTED,
+    )
+
+
+def _local(url: str, network: Network) -> Endpoint:
+    """Return the endpoint of a server behind a Unix socket."""
+    place, slash, path = url.partition("://")[2].partition("/")
+    where = unquote(place)
+    if not where.startswith("/") or any(c in where for c in "\r\n\0") or any(c in path for c in " \r\n\t\0"):
+        raise LMConfigurationError(
+            "The path of a local server's socket is absolute and in percent encoding: http+unix://%2Frun%2Fvllm.sock/v1."
+        )
+    if len(where.encode()) > _SOCKET_PATH_MOST:
+        raise LMConfigurationError(
+            f"The path of a socket has up to {_SOCKET_PATH_MOST} bytes; this one has {len(where.encode())}: {where!r}."
+        )
+    return Endpoint(url, where, None, "localhost", f"{slash or '/'}{path}", max_connections=network.max_connections)
 
 
 def _taken_apart(url: str) -> tuple[SplitResult, str, int | None]:
@@ -97,35 +159,18 @@ def _port(port: int | None, secure: bool) -> int:
     return port if port is not None else 443 if secure else 80
 
 
-def _through(target: Endpoint, name: str, port: int, proxy: str) -> Endpoint:
-    parts, host, given_port = _taken_apart(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme != "http" or not host:
-        raise LMConfigurationError("A proxy must be an http:// URL.")
-    address = (host, given_port or 80)
-    auth, secrets = _basic(parts.username, parts.password), secrets_of_proxy(proxy)
-    if target.server_name is None:  # plain HTTP: the proxy reads the absolute form
+def _through(direct: Endpoint, host: str, proxy: Proxy, network: Network) -> Endpoint:
+    """Return the endpoint behind a proxy; `host` has its port."""
+    if proxy.is_socks:
+        assert isinstance(direct.address, tuple)
+        return replace(direct, address=proxy.address, destination=direct.address, proxy=proxy, secrets=proxy.secrets)
+    tls = network.tls if proxy.scheme == "https" else direct.tls  # one of the two connections, or both
+    auth = proxy.credential
+    behind = replace(direct, address=proxy.address, proxy=proxy, secrets=proxy.secrets, tls=tls)
+    if direct.server_name is None:  # plain HTTP: the proxy reads the absolute form
         header = ("proxy-authorization", auth) if auth else None
-        path = f"http://{target.host}{target.path}"
-        return Endpoint(target.url, address, None, target.host, path, None, header, secrets)
-    lines = [f"CONNECT {name}:{port} HTTP/1.1", f"host: {name}:{port}"]
+        return replace(behind, path=f"http://{direct.host}{direct.path}", proxy_header=header)
+    lines = [f"CONNECT {host} HTTP/1.1", f"host: {host}"]
     if auth:
         lines.append(f"proxy-authorization: {auth}")
-    tunnel = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return Endpoint(target.url, address, target.server_name, target.host, target.path, tunnel, None, secrets)
-
-
-def _basic(user: str | None, password: str | None) -> str:
-    if user is None:
-        return ""
-    pair = f"{unquote(user)}:{unquote(password or '')}"
-    return "Basic " + base64.b64encode(pair.encode()).decode()
-
-
-def _proxy_for(scheme: str, host: str, port: int) -> str | None:
-    if host in ("127.0.0.1", "localhost", "::1"):
-        return None
-    import urllib.request  # 30 ms, for hosts elsewhere only
-
-    if urllib.request.proxy_bypass(f"{host}:{port}"):  # NO_PROXY may name the port too
-        return None
-    return urllib.request.getproxies().get(scheme)
+    return replace(behind, tunnel=("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))

@@ -5,46 +5,20 @@ Source: RFC 9112. Obsolete line folding is refused; trailers are read and droppe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import LMTransportError, LMUnexpectedError
+from .content_decoder import ContentDecoder, decoder_for
+from .head_rules import body_length, chunk_size, require_chunked, require_head, require_trailers
+from .response_head import Head as Head
+from .response_head import is_kept
+from .response_head import kept_for as kept_for
 
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
-KEEP_ALIVE_MARGIN_S = 1.0  # a request on the way when the peer closes is lost
-_KEEP_ALIVE = re.compile(r"\btimeout\s*=\s*\"?(\d{1,9})")
-_KEEP_ALIVE_OVER = re.compile(r"\bmax\s*=\s*\"?0*\b(?!\d)")
-_HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
+_CRLF = b"\r\n"
 _BODYLESS = frozenset({204, 304})
-_VERSIONS = ("HTTP/1.1 ", "HTTP/1.0 ")
-
-
-class Head:
-    """A response's status line and headers. `headers` is parsed when first asked for: most callers never do."""
-
-    __slots__ = ("_folded", "raw", "status")
-
-    def __init__(self, raw: str, status: int) -> None:
-        self.raw = raw
-        self.status = status
-        self._folded = raw.lower()
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers in order; names in lower case, repeated names repeated."""
-        pairs = (line.partition(":") for line in self.raw.split("\r\n")[1:])
-        return tuple((name.lower(), value.strip()) for name, colon, value in pairs if colon and name.strip() == name)
-
-    def get(self, name: str, default: str = "") -> str:
-        """Return the first value of a header, by its lower-case name."""
-        at = self._folded.find(f"\r\n{name}:")
-        if at < 0:
-            return default
-        start = at + len(name) + 3
-        end = self.raw.find("\r\n", start)
-        return self.raw[start : end if end >= 0 else None].strip()
 
 
 @dataclass(slots=True)
@@ -94,7 +68,7 @@ class ResponseParser:
     `reusable` says after completion whether the connection may carry another request.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_left", "_seen", "chunks", "complete", "head", "reusable")
+    __slots__ = ("_buffer", "_chunked", "_decoder", "_left", "_seen", "chunks", "complete", "head", "reusable")
 
     def __init__(self) -> None:
         self.head: Head | None = None
@@ -103,6 +77,7 @@ class ResponseParser:
         self.reusable = False
         self._buffer = b""
         self._chunked = False
+        self._decoder: ContentDecoder | None = None
         self._left = 0  # bytes left of the body or of the chunk; -1: until the connection closes
         self._seen = 0
 
@@ -126,6 +101,8 @@ class ResponseParser:
             data = data[end + 4 :]
         if data or not self.complete:
             self._body(data)
+        if self._decoder is not None and self.complete:
+            self._decoder.end()
 
     def closed(self) -> None:
         """Note that the peer closed the connection.
@@ -138,6 +115,8 @@ class ResponseParser:
         if self.head is None or self._left != -1:
             raise LMTransportError("The connection was closed before the response was whole.")
         self.complete = True
+        if self._decoder is not None:
+            self._decoder.end()
 
     def take(self) -> bytes:
         """Return the body bytes that arrived since the last take."""
@@ -149,26 +128,38 @@ class ResponseParser:
 
     def _begin(self, raw: bytes) -> None:
         text = raw.decode("latin-1")
-        if not text.startswith(_VERSIONS) or not text[9:12].isdecimal():
-            raise LMUnexpectedError("The endpoint answered something that is not HTTP/1.1.")
+        require_head(text)
         status = int(text[9:12])
-        if 100 <= status < 200:  # an interim response: the real one follows
+        if status < 200:  # an interim response: the real one follows
+            if status == 101:
+                raise LMUnexpectedError("The endpoint changed to another protocol, which was not asked for.")
             return
         self.head = head = Head(text, status)
-        connection, coding = head.get("connection"), head.get("transfer-encoding")
-        self.reusable = _is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
+        connection, length = head.get("connection"), head.sole("content-length")
+        self.reusable = is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
+        is_encoded = "-encoding:" in head.folded
+        coding = head.sole("transfer-encoding") if is_encoded else None
+        if coding is not None:
+            require_chunked(coding, length, is_http_1_0=text[7] == "0")
         if status in _BODYLESS:
             self.complete = True
-        elif coding and "chunked" in coding.lower():
+        elif coding is not None:
             self._chunked = True
-        elif length := head.get("content-length"):
-            if not length.isdecimal() or int(length) > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's length is not a number of up to {BODY_LIMIT:,} bytes.")
-            self._left = int(length)
+        elif length is not None:
+            self._left = body_length(length, BODY_LIMIT)
             self.complete = self._left == 0
         else:
             self._left = -1
             self.reusable = False
+        if is_encoded and "\r\ncontent-encoding:" in head.folded:
+            self._decode(head)
+
+    def _decode(self, head: Head) -> None:
+        """Undo a compression that can be undone here; of another the head goes on to speak."""
+        codings = [value.strip().lower() for name, value in head.headers if name == "content-encoding"]
+        self._decoder = decoder_for(codings[0]) if len(codings) == 1 else None
+        if self._decoder is not None:
+            self.head = head.without("content-encoding")
 
     def _body(self, data: bytes) -> None:
         if self._chunked:
@@ -193,10 +184,12 @@ class ResponseParser:
                 self._left -= len(part)
                 if self._left > 2:
                     return
-            if self._left:  # the CRLF that ends the chunk
-                skip = min(self._left, len(data) - at)
-                at += skip
-                self._left -= skip
+            if self._left:  # the CRLF that ends the chunk, or what is left of it
+                tail = data[at : at + self._left]
+                if not _CRLF[2 - self._left :].startswith(tail):
+                    raise LMUnexpectedError("The endpoint sent a malformed chunk.")
+                at += len(tail)
+                self._left -= len(tail)
                 if self._left:
                     return
             end = data.find(b"\r\n", at)
@@ -205,11 +198,8 @@ class ResponseParser:
                 if len(self._buffer) > HEAD_LIMIT:
                     raise LMUnexpectedError("The endpoint sent a malformed chunk.")
                 return
-            size = data[at:end].split(b";", 1)[0].strip()
-            if not _HEX.fullmatch(size):
-                raise LMUnexpectedError("The endpoint sent a malformed chunk.")
-            self._left = int(size, 16) + 2
-            if self._left < 2 or self._left > BODY_LIMIT:
+            self._left = chunk_size(data[at:end]) + 2
+            if self._left > BODY_LIMIT:
                 raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
             if self._left == 2:
                 self._left = 0
@@ -221,7 +211,8 @@ class ResponseParser:
         if data.startswith(b"\r\n", at):
             self.complete = True
             self.reusable = self.reusable and len(data) == at + 2
-        elif data.find(b"\r\n\r\n", at) >= 0:
+        elif (end := data.find(b"\r\n\r\n", at)) >= 0:
+            require_trailers(data[at - 2 : end])
             self.complete = True
             self.reusable = False
         elif len(data) - at > HEAD_LIMIT:
@@ -234,23 +225,7 @@ class ResponseParser:
             self._seen += len(data)
             if self._seen > BODY_LIMIT:
                 raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
-            self.chunks.append(data)
-
-
-def kept_for(head: Head, most: float) -> float:
-    """Return the seconds that the peer keeps the connection, by its Keep-Alive header; `most` where it has none."""
-    value = head.get("keep-alive").lower()
-    if not value:
-        return most
-    if _KEEP_ALIVE_OVER.search(value):
-        return 0.0
-    found = _KEEP_ALIVE.search(value)
-    if found is None:
-        return most
-    seconds = float(found[1])
-    return min(most, max(seconds - KEEP_ALIVE_MARGIN_S, seconds / 2))
-
-
-def _is_kept(connection: str, minor: str) -> bool:
-    """Return whether the connection may be used again, by its Connection header and HTTP/1's minor version."""
-    return "close" not in connection and (minor == "1" or "keep-alive" in connection)
+            if self._decoder is None:
+                self.chunks.append(data)
+            else:
+                self.chunks += self._decoder.feed(data)

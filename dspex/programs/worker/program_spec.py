@@ -425,6 +425,4 @@ def _history_type() -> Any:
 
 def reasoned(sig: Signature) -> Signature:
     """Return the signature with the `reasoning` that ChainOfThought puts before the outputs."""
-    if "reasoning" in sig.output_fields:
-        return sig
     return sig.derive("reasoned", lambda plain: plain.prepend("reasoning", OutputField(desc="${reasoning}"), str))

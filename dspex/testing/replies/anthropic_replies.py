@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ..script import FakeReply, FakeRequest
@@ -24,18 +25,19 @@ def whole(request: FakeRequest, reply: FakeReply, text: str | None, number: int)
 
 def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int) -> list[bytes]:
     """A streamed reply in parts: one per piece of the text; what comes before and after rides with its neighbor."""
-    end = _end(request, reply, text)
+    end, at = _end(request, reply, text), 0 if reply.reasoning is None else 1
     start = {**_message(request, number), "content": [], "usage": {**end["usage"], "output_tokens": 0}}
     before = [
         _event({"type": "message_start", "message": start}),
-        _event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        *_thought(reply),
+        _event({"type": "content_block_start", "index": at, "content_block": {"type": "text", "text": ""}}),
     ]
     middle = [
-        _event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}})
+        _event({"type": "content_block_delta", "index": at, "delta": {"type": "text_delta", "text": piece}})
         for piece in pieces(reply, text)
     ]
-    after = [_event({"type": "content_block_stop", "index": 0})]
-    for index, call in enumerate(_calls(reply), start=1):
+    after = [_event({"type": "content_block_stop", "index": at})]
+    for index, call in enumerate(_calls(reply), start=at + 1):
         delta = {"type": "input_json_delta", "partial_json": json.dumps(call["input"])}
         after.append(_event({"type": "content_block_start", "index": index, "content_block": {**call, "input": {}}}))
         after.append(_event({"type": "content_block_delta", "index": index, "delta": delta}))
@@ -44,6 +46,22 @@ def events(request: FakeRequest, reply: FakeReply, text: str | None, number: int
     after.append(_event({"type": "message_delta", "delta": {"stop_reason": end["stop_reason"]}, "usage": counted}))
     after.append(_event({"type": "message_stop"}))
     return in_parts(before, middle, after)
+
+
+def _thought(reply: FakeReply) -> list[bytes]:
+    """The events of a thinking block, signed at its end."""
+    if reply.reasoning is None:
+        return []
+    deltas = [
+        *({"type": "thinking_delta", "thinking": piece} for piece in re.findall(r"\s*\S+\s*", reply.reasoning)),
+        {"type": "signature_delta", "signature": "fake"},
+    ]
+    empty = {"type": "thinking", "thinking": "", "signature": ""}
+    return [
+        _event({"type": "content_block_start", "index": 0, "content_block": empty}),
+        *(_event({"type": "content_block_delta", "index": 0, "delta": delta}) for delta in deltas),
+        _event({"type": "content_block_stop", "index": 0}),
+    ]
 
 
 def error(reply: FakeReply) -> bytes:

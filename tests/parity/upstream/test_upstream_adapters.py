@@ -15,7 +15,7 @@ from dspex.adapters import compile_signature
 from dspex.errors import AdapterParseError
 from dspex.signatures.signature import signature
 from tests.support.parity import shapes
-from tests.support.parity.one_case import CLAUDE, KNOWN, UNKNOWN, agreed, call, case, field, out, values
+from tests.support.parity.one_case import CLAUDE, KNOWN, UNKNOWN, agreed, awaited, call, case, field, out, values
 from tests.support.parity.oracle import Oracle, is_error
 
 pytestmark = pytest.mark.parity
@@ -151,8 +151,8 @@ CHAT, JSON = "[[ ## a ## ]]\nParis\n\n[[ ## completed ## ]]", '{"a": "Paris"}'
 def test_a_call_gives_the_answer(oracle: Oracle, adapter: str, answer: str, model: str) -> None:
     """parity: one request, whose body is DSPy's."""
     one = case("q -> a", adapter=adapter, inputs={"q": "where?"}, calls=[call(answer, model=model)])
-    made = agreed(oracle, one)["calls"][0]
-    assert values(made["outcome"]) == {"a": "'Paris'"} and len(made["bodies"]) == 1
+    for made in (agreed(oracle, one)["calls"][0], awaited(oracle, one)[0]):
+        assert values(made["outcome"]) == {"a": "'Paris'"} and len(made["bodies"]) == 1
 
 
 def test_options_pass_through(oracle: Oracle) -> None:
@@ -169,16 +169,17 @@ def test_tool_options_of_the_call_are_dropped_by_chat_and_kept_by_json(oracle: O
     config = {"tools": [tool], "tool_choice": "auto", "parallel_tool_calls": True}
     for adapter, kept in (("chat", False), ("json", True)):
         one = case("q -> a", adapter=adapter, inputs={"q": "?"}, calls=[call("nonsense", JSON, config=config)])
-        bodies = agreed(oracle, one)["calls"][0]["bodies"]
-        assert all((b'"tools"' in body) is kept for body in bodies)
+        for made in (agreed(oracle, one)["calls"][0], awaited(oracle, one)[0]):
+            assert all((b'"tools"' in body) is kept for body in made["bodies"]) and made["bodies"]
 
 
 def test_an_unreadable_chat_answer_is_asked_for_again_in_json(oracle: Oracle) -> None:
     """parity: two requests; the json adapter itself never asks twice."""
-    one = case("q -> a", inputs={"q": "?"}, calls=[call("nonsense", JSON), call("nonsense", "nonsense")])
-    good, bad = agreed(oracle, one)["calls"]
-    assert values(good["outcome"]) == {"a": "'Paris'"} and [len(made["bodies"]) for made in (good, bad)] == [2, 2]
-    assert bad["outcome"][1] == "AdapterParseError"
+    one = case("q -> a", inputs={"q": "?"}, calls=[call("{'a': 'Paris'}"), call("nonsense", JSON), call("nonsense")])
+    for *good, bad in (agreed(oracle, one)["calls"], awaited(oracle, one)):
+        assert [values(made["outcome"]) for made in good] == [{"a": "'Paris'"}] * 2
+        assert [len(made["bodies"]) for made in (*good, bad)] == [2, 2, 2]
+        assert bad["outcome"][1] == "AdapterParseError"
     alone = agreed(oracle, {**one, "adapter": "json", "calls": [call("nonsense", JSON)]})["calls"][0]
     assert alone["outcome"][1] == "AdapterParseError" and len(alone["bodies"]) == 1
 
@@ -204,16 +205,21 @@ def test_the_response_format_follows_the_model(
     """parity: a strict schema, any object, or nothing at all."""
     one = case(f"q -> x: {annotation}, ok: bool", adapter="json", inputs={"q": "?"})
     one["calls"] = [call('{"x": 1, "ok": true}', model=model)]
-    body = agreed(oracle, one)["calls"][0]["bodies"][0]
-    assert (expected in body) if expected else (b"response_format" not in body)
+    for made in (agreed(oracle, one)["calls"][0], awaited(oracle, one)[0]):
+        body = made["bodies"][0]
+        assert (expected in body) if expected else (b"response_format" not in body)
 
 
-def test_a_failing_schema_request_is_not_repeated_without_the_schema(oracle: Oracle) -> None:
-    """parity: the LM's error comes out, after one request."""
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, "LMServerError"), (400, "LMInvalidRequestError"), (401, "LMAuthError")]
+)
+def test_a_failing_schema_request_is_not_repeated_without_the_schema(oracle: Oracle, status: int, kind: str) -> None:
+    """parity: the LM's error comes out with the server's words, after one request, called and awaited."""
     one = case("q -> a", adapter="json", inputs={"q": "?"}, calls=[call(JSON)])
-    one["calls"][0]["replies"] = [{"status": 500, "error": {"message": "Structured output failed"}}, {"text": JSON}]
-    made = agreed(oracle, one)["calls"][0]
-    assert made["outcome"][1] == "LMServerError" and len(made["bodies"]) == 1 and b"json_schema" in made["bodies"][0]
+    one["calls"][0]["replies"] = [{"status": status, "error": {"message": "Output schema failed"}}, {"text": JSON}]
+    for made in (agreed(oracle, one)["calls"][0], awaited(oracle, one)[0]):
+        assert made["outcome"][1] == kind and "Output schema failed" in made["outcome"][2]
+        assert len(made["bodies"]) == 1 and b"json_schema" in made["bodies"][0]
 
 
 def test_structured_outputs_leave_the_signature_as_it_is() -> None:
@@ -228,8 +234,9 @@ def test_models_come_back_typed(oracle: Oracle) -> None:
     answer = '{"item": {"name": "desk", "qty": 1_000}, "score": {"x": 7}}'
     one = case([field("q", "str"), out("item", "Item"), out("score", "Point")], adapter="json", inputs={"q": "?"})
     one |= {"answers": [answer], "calls": [call(answer)]}
-    found = values(agreed(oracle, one)["calls"][0]["outcome"])
-    assert dict(found["item"])["name"] == ("str", "'desk'") and found["score"] == "Point(x=7, y=0.0)"
+    for made in (agreed(oracle, one)["calls"][0], awaited(oracle, one)[0]):
+        found = values(made["outcome"])
+        assert dict(found["item"])["name"] == ("str", "'desk'") and found["score"] == "Point(x=7, y=0.0)"
     chat = case("q -> p: float, n: int", inputs={"q": "?"})
     chat["answers"] = ["[[ ## p ## ]]\n123_456.789\n\n[[ ## n ## ]]\n1_000"]
     assert values(agreed(oracle, chat)["parsed"][0]) == {"p": "123456.789", "n": "1000"}
@@ -262,20 +269,6 @@ def test_optional_outputs_may_be_left_out(oracle: Oracle, adapter: str) -> None:
     native = agreed(oracle, case(NOTES, adapter=adapter, inputs={"q": "?"}, answers=given, calls=[call(texts["a"])]))
     assert values(native["parsed"][0]) == {"a": "'42'", "note": "'nothing'", "tags": [], "maybe": "None"}
     assert values(native["parsed"][1])["note"] == "'n'" and is_error(native["parsed"][2])
-
-
-async def _awaited(answer: str, adapter: str) -> Any:
-    from tests.support.lm.scripted_client import Client, Model, apredict
-
-    return await apredict(Client(answer, JSON), signature("q -> a"), {"q": "?"}, lm=Model(), adapter=adapter)
-
-
-@pytest.mark.parametrize(("adapter", "answer"), [("chat", CHAT), ("json", JSON), ("chat", "nonsense")])
-def test_awaited_calls_give_the_same(adapter: str, answer: str) -> None:
-    """unit: also when the question is asked again."""
-    import asyncio
-
-    assert asyncio.run(_awaited(answer, adapter)).a == "Paris"
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ import dspex
 from dspex.adapters import compile_signature
 from dspex.errors import InvalidInput, NotConfigured, SettingsError
 from dspex.programs.factories.program_factories import predictor
-from dspex.testing import FakeLM
+from dspex.testing import FakeLM, FakeReply
 from tests.support.parity import shapes
-from tests.support.parity.one_case import CLAUDE, KNOWN, agreed, call, case, field, out, values
+from tests.support.parity.one_case import CLAUDE, KNOWN, agreed, awaited, call, case, field, out, values
 from tests.support.parity.oracle import Oracle
 
 pytestmark = pytest.mark.parity
 
+IMAGE = ("dspy", "Image", {"url": "https://pictures.example/cat.png"})
 WHEN = datetime.datetime(2026, 2, 3, 4, 5, 6)
 
 
@@ -91,13 +92,35 @@ def test_a_conversation_is_sent_turn_by_turn(oracle: Oracle, adapter: str) -> No
 
 
 def test_usage_is_counted_for_each_call() -> None:
-    """unit: of blocking, awaited and mapped calls; a call knows its own."""
-    with FakeLM(lambda messages: {"answer": "yes"}) as lm:
+    """unit: of blocking, mapped and gathered calls at once: each knows its own, as the server counted it."""
+    reply = FakeReply("[[ ## answer ## ]]\nParis", usage={"total_tokens": 10}, latency=0.05)
+    with FakeLM(lambda messages: reply) as lm:
         made = predictor("predict", "question -> answer", lm=lm.replace(cache=False))
-        first, awaited = made(question="a"), asyncio.run(made.acall(question="bb"))
-        rows = list(dspex.map(made, [{"question": "ccc"}, {"question": "dddd"}]))
-        for one in (first, awaited, *(row.value for row in rows)):
-            assert one.usage[lm.model]["total_tokens"] > 0
+
+        async def gathered() -> list[Any]:
+            return await asyncio.gather(*(made.acall(question="the same") for _ in range(4)))
+
+        rows = list(dspex.map(made, [{"question": "the same"}] * 4))
+        for one in (made(question="a"), *(row.value for row in rows), *asyncio.run(gathered())):
+            assert (one.answer, one.route) == ("Paris", "native")
+            assert one.usage[lm.model]["total_tokens"] == 10
+
+
+def test_an_awaited_predictor_gives_the_answer(oracle: Oracle) -> None:
+    """parity: on an event loop, natively."""
+    one = case("question -> answer", inputs={"question": "where?"}, calls=[call(chat(answer="Paris"))])
+    assert values(awaited(oracle, one)[0]["outcome"]) == {"answer": "'Paris'"}
+
+
+@pytest.mark.parametrize("adapter", ["chat", "json"])
+def test_an_image_field_takes_images_and_refuses_texts(oracle: Oracle, adapter: str) -> None:
+    """parity: an image is a block; a text, of which DSPy only warns, is refused before anything is sent."""
+    answer = chat(a="ok") if adapter == "chat" else '{"a": "ok"}'
+    shown = case("x: dspy.Image -> a", adapter=adapter, inputs={"x": IMAGE}, calls=[call(answer)])
+    assert b'"image_url"' in agreed(oracle, shown)["calls"][0]["bodies"][0]
+    text = case("x: dspy.Image -> a", adapter=adapter, inputs={"x": "dog_image"}, calls=[call(answer)])
+    made = agreed(oracle, text)["calls"][0]
+    assert made["outcome"][1] == "InvalidInput" and not made["bodies"]
 
 
 def test_inputs_are_named() -> None:
@@ -174,7 +197,7 @@ def test_inputs_that_are_missing_or_too_many_are_refused(inputs: dict[str, Any])
         ("int", "not an int"), ("str", 7), ("str", ["one", "two"]), ("list[str]", "text"), ("list[int]", ["x"]),
         ("Literal['a', 'b']", "c"), ("Union[Literal['a'], int]", "z"), ("list[list[int]]", [["x"]]),
         ("dict[str, int]", {"k": "v"}), ("dict[str, dict[str, int]]", {"k": 1}), ("int | str", 1.5), ("bool", "yes"),
-        (None, 123), ("dspy.Image", ("dspy", "Image", {"url": "http://h/a.png"})),
+        (None, 123),
     ],
 )  # fmt: skip
 def test_values_of_other_plain_types_are_sent_as_dspy_sends_them(oracle: Oracle, annotation: Any, value: Any) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 from typing import Any, Literal, Union
 
+import cloudpickle  # type: ignore[import-untyped]
 import pydantic
 import pytest
 
@@ -205,6 +206,16 @@ def test_unions_with_a_bar_in_class_form() -> None:
 
 
 def test_signatures_survive_pickling() -> None:
-    """parity: with names, order and instructions."""
-    again = pickle.loads(pickle.dumps(Rating))
-    assert again == Rating and list(again.fields) == list(Rating.fields) and again.instructions == "Rate it."
+    """parity: by pickle and, also of a class inside a function, by cloudpickle: names, order and instructions."""
+
+    class Local(Signature):
+        """Answer the question."""
+
+        context: list[str] = InputField()
+        question: str = InputField()
+        answer: str = OutputField()
+
+    assert pickle.loads(pickle.dumps(Rating)) == Rating
+    again = pickle.loads(cloudpickle.dumps(Local))
+    assert again == Local and again.instructions == "Answer the question."
+    assert (list(again.input_fields), list(again.output_fields)) == (["context", "question"], ["answer"])

@@ -49,7 +49,9 @@ def _asked_again(ours: Side, theirs: Side) -> bool:
     gave_up = _class(theirs["outcome"]) == "AdapterParseError" and "Adapter ChatAdapter" in theirs["outcome"][2]
     if not gave_up or len(theirs["bodies"]) != 1 or ours["bodies"][:1] != theirs["bodies"]:
         return False
-    return len(ours["bodies"]) == 2 or _class(ours["outcome"]) == "LMUnsupportedFeatureError"
+    if len(ours["bodies"]) == 1:
+        return _class(ours["outcome"]) == "LMUnsupportedFeatureError"
+    return len(ours["bodies"]) == 2 and b"with a JSON object" in ours["bodies"][1]
 
 
 def without_heat(body: bytes) -> bytes:

@@ -1,14 +1,15 @@
 """DSPy's side of a parity check; runs as a process of its own and serves batches of cases until its input ends.
 
 Every answer is DSPy's: its signatures, its adapters, `dspy.Predict` with plain `dspy.LM(engine="lm15")`. Only the
-socket is replaced, by one that keeps each request's body and gives the case's replies. What DSPex asks of inputs
-before either route (`docs/internals/parity.md`) is written here a second time, so that its refusals
-are expected, not excused.
+socket is replaced, by one that keeps each request's body and gives the case's replies; sound and files are sent as by
+its default client (`default_client`). What DSPex asks of inputs before either route (`docs/internals/parity.md`) is
+written here a second time, so that its refusals are expected, not excused.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 import sys
@@ -27,7 +28,7 @@ from dspy.clients.legacy_requests import _strict_json_schema
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
-from tests.support.parity import shapes
+from tests.support.parity import default_client, shapes
 from tests.support.parity.dspy_stream import streamed
 from tests.support.parity.oracle import (
     Case,
@@ -54,6 +55,9 @@ class Side:
     def make(self, case: Case) -> Any:
         if case["kind"] == "signature":
             return dspy.Signature(case["text"], case["instructions"], custom_types=_custom())
+        if case["form"] == "path":
+            module, name = case["text"].split(":")
+            return getattr(importlib.import_module(module), name)
         if case["form"] == "text":
             # Without custom_types DSPy knows NoneType; with them it does not.
             custom = _custom() if case.get("custom", True) else None
@@ -131,18 +135,21 @@ class Endpoint:
         self.bodies: list[bytes] = []
         self._replies = list(call["replies"])
         self._is_anthropic = call["model"].startswith("anthropic/")
+        self._media = default_client.sent(call["model"])
         self._streams = bool(call.get("streamed"))
 
     def __enter__(self) -> None:
         self._real = StdlibTransport.stream
         StdlibTransport.stream = lambda _transport, request: self._answer(request)
+        self._blocks = self._media.__enter__()
 
     def __exit__(self, *_: object) -> None:
         StdlibTransport.stream = self._real
+        self._media.__exit__(None, None, None)
 
     def _answer(self, request: Any) -> Any:
         reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
-        self.bodies.append(bytes(request.body))
+        self.bodies.append(default_client.filled(bytes(request.body), self._blocks))
         status, body = (stream_of if self._streams else reply_of)(without_usage(reply), self._is_anthropic)
         return TransportResponse(
             status=status,
@@ -218,7 +225,9 @@ def _custom() -> dict[str, Any]:
 
 
 def _adapter(case: Case) -> Any:
-    return dspy.ChatAdapter() if case["adapter"] == "chat" else dspy.JSONAdapter()
+    make = dspy.ChatAdapter if case["adapter"] == "chat" else dspy.JSONAdapter
+    native, options = case.get("native_calls"), case.get("adapter_options") or {}
+    return make(**options) if native is None else make(use_native_function_calling=native, **options)
 
 
 def _type(field: Mapping[str, Any]) -> Any:

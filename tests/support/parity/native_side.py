@@ -14,6 +14,7 @@ from dspex.errors import DspexError, EncodeError, InvalidInput, SignatureError
 from dspex.lm.http.http_message import Head, Reply
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
+from dspex.programs.native.native_route import NativePredictor
 from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
@@ -82,7 +83,9 @@ class Side:
         return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
-        compiled = compile_signature(sig, case["adapter"])
+        native = case.get("native_calls")
+        options = {} if native is None else {"use_native_function_calling": native}
+        compiled = compile_signature(sig, case["adapter"], **options)
         if compiled.unsupported:
             return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
@@ -110,13 +113,17 @@ def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpo
     inputs = values(case["inputs"], native_types)
     checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
     lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
-    reason = compile_signature(sig, case["adapter"]).unsupported_with(lm)
+    native = case.get("native_calls")
+    reason = NativePredictor(
+        sig, lm, adapter=case["adapter"], use_native_function_calling=native
+    ).compiled.unsupported_with(lm)
     if reason:
         return ("routed", reason)
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
     options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
+    options["use_native_function_calling"] = case.get("native_calls")
     if call.get("streamed"):
         *_, found = predict_stream(endpoint.client, sig, inputs, **options)
     else:

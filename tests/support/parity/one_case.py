@@ -7,6 +7,7 @@ from typing import Any
 from tests.support.parity.comparison import Report
 from tests.support.parity.native_side import native_results
 from tests.support.parity.oracle import Oracle
+from tests.support.parity.public_side import public_call
 
 KNOWN, UNKNOWN, CLAUDE = "openai/gpt-4o-mini", "openai/nobody-knows-it", "anthropic/claude-sonnet-4-5"
 
@@ -40,7 +41,9 @@ def out(name: str, annotation: str | None = None, **options: Any) -> dict[str, A
 def call(*texts: str | None, model: str = KNOWN, lm: Any = None, config: Any = None) -> dict[str, Any]:
     """One `Predict` call, and what the model answers in turn."""
     replies = [{"text": text} for text in texts]
-    return {"model": model, "lm": lm or {}, "config": config or {}, "replies": replies, "demos": True}
+    return {
+        "model": model, "lm": lm or {}, "config": config or {}, "replies": replies, "demos": True, "streamed": False,
+    }  # fmt: skip
 
 
 def agreed(oracle: Oracle, one: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +53,27 @@ def agreed(oracle: Oracle, one: dict[str, Any]) -> dict[str, Any]:
     assert not report.differences, "\n".join(report.differences)
     assert not report.routed, report.routed
     return native
+
+
+def awaited(oracle: Oracle, one: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results of awaited calls through the public interface, once they are native and DSPy's own."""
+    return _public(oracle, one, "native", awaited=True)
+
+
+def in_worker(oracle: Oracle, one: dict[str, Any], supervisor: Any, *, awaited: bool = False) -> list[dict[str, Any]]:
+    """The results of calls that go to a worker by themselves, once they are DSPy's own."""
+    return _public(oracle, one, "python", supervisor, awaited=awaited)
+
+
+def _public(
+    oracle: Oracle, one: dict[str, Any], route: str, supervisor: Any = None, *, awaited: bool
+) -> list[dict[str, Any]]:
+    made = [public_call(one, each, supervisor, awaited=awaited) for each in one["calls"]]
+    report = Report()
+    report.add_calls(one, made, oracle.ask([one])[0])
+    assert not report.differences, "\n".join(report.differences)
+    assert made and [each["route"] for each in made] == [route] * len(made)
+    return made
 
 
 def values(outcome: Any) -> dict[str, Any]:

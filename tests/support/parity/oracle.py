@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import functools
+import operator
 import os
 import pickle
 import struct
@@ -148,6 +149,8 @@ def plain(value: Any) -> Any:
         return (kind, sorted(map(plain, value), key=repr))
     if isinstance(value, list | tuple):
         return (kind, [plain(item) for item in value])
+    if hasattr(value, "tool_calls"):
+        return (kind, [(call.id, call.name, plain(call.args)) for call in value.tool_calls])
     if hasattr(type(value), "model_fields"):
         return (kind, [(name, plain(item)) for name, item in vars(value).items()])
     return (kind, repr(value))
@@ -188,13 +191,27 @@ def values(given: Any, dspy_types: Any) -> Any:
         kind, arguments = given[1], values(given[2], dspy_types)
         if kind == "Gallery":
             return gallery(dspy_types)(**arguments)
-        made = dspy_types.Code[arguments.pop("language")] if "language" in arguments else getattr(dspy_types, kind)
-        return made(**arguments)
+        if "language" in arguments:
+            return dspy_types.Code[arguments.pop("language")](**arguments)
+        return _made(kind, dspy_types)(**arguments)
     if isinstance(given, dict):
         return {key: values(item, dspy_types) for key, item in given.items()}
     if type(given) in (list, tuple):
         return type(given)(values(item, dspy_types) for item in given)
     return given
+
+
+def _made(kind: str, dspy_types: Any) -> Any:
+    """The type of that name; in a process without DSPy, plain data stands for types that only workers know."""
+    is_host = dspy_types.__name__ != "dspy"
+    try:
+        return operator.attrgetter(kind)(dspy_types)
+    except AttributeError:
+        if is_host:
+            return dict
+    from tests.support.parity import own_signatures
+
+    return getattr(dspy_types.experimental, kind, None) or getattr(own_signatures, kind)
 
 
 def class_form(case: Case, base: Any, field_of: Callable[[Mapping[str, Any]], Any], dspy_types: Any) -> Any:

@@ -51,7 +51,7 @@ class WorkerSide:
 def worker_case(case: dict[str, Any]) -> dict[str, Any] | None:
     """The case with the calls that can be made so; None where there is none: its options and failures are others'."""
     texts = [call for call in case["calls"] if all(_is_text(reply) for reply in call["replies"])]
-    calls = [{**call, "model": MODEL, "lm": {}, "config": {}} for call in texts]
+    calls = [{**call, "model": MODEL, "lm": {}, "config": {}, "streamed": False} for call in texts]
     return {**case, "answers": [], "calls": calls} if calls else None
 
 

@@ -199,9 +199,7 @@ def test_https_works_directly_and_through_a_tunnel(
     tunnelled: bool, certificate: Path, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """contract: a real handshake, verified against the authority; the second request reuses the connection."""
-    context = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr("dspex.lm.http.blocking_connection.tls", lambda: context)
-    monkeypatch.setattr("dspex.lm.http.async_connection.tls", lambda: context)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate)
     accepted: list[int] = []
@@ -419,8 +417,6 @@ def test_no_proxy_may_name_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """unit"""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "port.example:8123,host.example")
-    target_of.cache_clear()
     urls = ["http://port.example:8123/v1", "http://port.example/v1", "http://host.example:7/v1", "http://other.example"]
     reached = [target_of(url).address[0] for url in urls]
-    target_of.cache_clear()
     assert reached == ["port.example", "127.0.0.1", "host.example", "127.0.0.1"]

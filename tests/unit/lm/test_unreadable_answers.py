@@ -235,7 +235,7 @@ def test_address_that_cannot_be_asked_is_refused_at_once(url: str) -> None:
         LM("openai/m", api_base=url, api_key=KEY)
 
 
-@pytest.mark.parametrize("proxy", ["http://h:abc", "http://[::1", "socks5://h:1", "http://h:99999"])
+@pytest.mark.parametrize("proxy", ["http://h:abc", "http://[::1", "socks4://h:1", "ftp://h:1", "http://h:99999"])
 def test_proxy_that_cannot_be_used_is_refused_at_once(proxy: str) -> None:
     """unit"""
     with pytest.raises(LMConfigurationError):

@@ -63,7 +63,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     from .code import class_sources
     from .commands import Programs
     from .dspy_parts import HAS_LM15
-    from .lms import cut_responses, lm_answers, predictor_lms, shared_usage, user_chat_lms, user_embedders, user_lms
+    from .lms import lm_answers, predictor_lms, shared_usage, stream_ends, user_chat_lms, user_embedders, user_lms
     from .observing import dspys_log
 
     # No history and no global trace: by default both keep every prompt (85 MB after 2,000 calls of 20 KB). Calls that
@@ -74,7 +74,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure(warn_on_type_mismatch=False)
     # Caching is the parent's: DSPy's key knows no endpoint, and its disk cache opens 49 files and never expires.
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    carrying = (user_lms, cut_responses) if HAS_LM15 else (user_chat_lms,)
+    carrying = (user_lms, stream_ends) if HAS_LM15 else (user_chat_lms,)
     always = (user_embedders, user_settings, thread_settings, predictor_lms, class_sources, shared_usage, dspys_log)
     for each in (*carrying, *always):
         each.install()

@@ -147,7 +147,8 @@ class _Builder:
             options["title"] = schema["title"]
         if not is_required and "default" not in schema:
             return self.type(schema), pydantic.Field(default_factory=lambda: None, **options)
-        return self.type(schema), pydantic.Field(... if is_required else schema["default"], **options)
+        kind = self.type(schema)
+        return kind, pydantic.Field(... if is_required else _default(kind, schema["default"]), **options)
 
     def type(self, schema: Any) -> Any:
         if schema is True or not schema.keys() - {"title", "description", "default", "examples"}:
@@ -195,6 +196,18 @@ def _options(schema: Mapping[str, Any]) -> dict[str, Any]:
     if "prefixItems" in schema:
         return {}  # a tuple's own minItems and maxItems follow from its type
     return {option: schema[key] for key, option in _CONSTRAINTS.items() if key in schema}
+
+
+def _default(kind: Any, shown: Any) -> Any:
+    """Return the default of which a schema shows the JSON form: an enum's member, a date, a model."""
+    if shown is None or type(shown) is kind:
+        return shown
+    try:
+        adapter: Any = pydantic.TypeAdapter(kind)
+        made = adapter.validate_python(shown)
+        return made if adapter.dump_python(made, mode="json") == shown else shown
+    except _FAILURES:  # a class that is not complete yet, or a default that does not fit its type
+        return shown
 
 
 def _enum(name: str, schema: Mapping[str, Any]) -> Any:

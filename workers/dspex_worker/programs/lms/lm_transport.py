@@ -22,6 +22,7 @@ from ..calls.call_context import running
 from ..dspy_errors import error_of
 from ..dspy_parts import AsyncTransportResponse, NoAnswer, TransportResponse
 from .lm_fallbacks import FallbackTurn
+from .stream_begins import noting_begin
 
 PLACEHOLDER_KEY = HELD_KEY
 _END = object()
@@ -39,6 +40,7 @@ class LMCallOptions:
     headers: list[list[str]] = field(default_factory=list)  # that user code adds to its own LM's requests
     members: dict[str, Any] = field(default_factory=dict)  # of the request's body, which DSPy has no words for
     media: dict[str, Any] = field(default_factory=dict)  # blocks, by the texts that stand for them in the body
+    begun_usage: dict[str, int] = field(default_factory=dict)  # what the last stream said first, in lm15's words
     ref: str = ""  # by which the parent knows the LM that was asked last
 
 
@@ -89,7 +91,7 @@ class ParentTransport:
             head = next(chunks)
         if (asked := _current.get()) is not None:
             asked.were_cached.append(bool(head.get("cached")))
-        return head, _body(chunks)
+        return head, _body(chunks, asked)
 
     def stream(self, request: Any) -> Any:
         head, chunks = self.opened(request)
@@ -169,9 +171,13 @@ class _AsyncResponse:
             self._response.close()
 
 
-def _body(chunks: Any) -> Generator[bytes]:
+def _body(chunks: Any, asked: LMCallOptions | None) -> Generator[bytes]:
+    def note(usage: dict[str, int]) -> None:
+        if asked is not None:
+            asked.begun_usage = usage
+
     with contextlib.closing(chunks), _as_lm15():
-        yield from chunks
+        yield from noting_begin(chunks, note)
 
 
 @contextmanager

@@ -51,7 +51,15 @@ def _is_temperature_fixed(lm: Any, config: dict[str, Any]) -> bool:
     lms: CallLMs | None = dspy.settings.get(LMS)
     asked = lm if lms is None or not is_of_user(lm) else lms.carrier(lm, config)  # it may only bear a configured name
     options = {**(getattr(lm, "kwargs", None) or {}), **config}
-    thinking = options.get("thinking")
-    thinks = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
-    is_fixed = thinks or (isinstance(asked, FallbackLM) and asked.is_temperature_fixed)
-    return is_fixed or options.get("reasoning_effort") not in (None, "none")
+    within = options.get("extra_body")
+    return _thinks(options | (within if isinstance(within, dict) else {})) or (
+        isinstance(asked, FallbackLM) and asked.is_temperature_fixed
+    )
+
+
+def _thinks(options: Mapping[str, Any]) -> bool:
+    """Whether these options make a model think; the same rule as the native side's (dspex/lm/record_facts.py)."""
+    thinking, reasoning = options.get("thinking"), options.get("reasoning")
+    is_on = isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
+    efforts = (options.get("reasoning_effort"), reasoning.get("effort") if isinstance(reasoning, Mapping) else None)
+    return is_on or any(effort not in (None, "none") for effort in efforts)

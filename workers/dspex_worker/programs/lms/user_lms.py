@@ -22,6 +22,7 @@ from .carried_media import acarrying, carrying
 from .lm_fallbacks import FallbackLine, FallbackLM, FallbackTurn
 from .lm_lookup import LMS, CallLMs, headers_of, is_forgotten, is_of_user, lms_of_call, options_for
 from .lm_transport import LMCallOptions, note_carried
+from .lost_options import akeeping, keeping
 from .prompt_capture import refuse_to_send
 from .worker_lm import WorkerLM, counted
 
@@ -29,8 +30,8 @@ from .worker_lm import WorkerLM, counted
 def install() -> None:
     """Carry the requests of user code's LMs through the parent, in this process from now on."""
     execution, capabilities = module_of_dspy("clients.execution"), module_of_dspy("clients.capabilities")
-    execution.execute = _executing(carrying(execution.execute))
-    execution.aexecute = _aexecuting(acarrying(execution.aexecute))
+    execution.execute = _executing(carrying(keeping(execution.execute)))
+    execution.aexecute = _aexecuting(acarrying(akeeping(execution.aexecute)))
     capabilities._capabilities = _telling(capabilities._capabilities)
 
 

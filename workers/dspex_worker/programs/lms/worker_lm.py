@@ -49,6 +49,7 @@ from .lm_transport import (
     current_lm_call,
     lm_call,
 )
+from .stream_ends import with_begun_usage
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
@@ -134,6 +135,8 @@ def direct_lm(record: Mapping[str, Any]) -> DirectLM:
         "num_retries": int(record.get("retries") or 3),
     }
     own: dict[str, Any] = {**further, **connection, **options_of(record), **(record.get("direct_options") or {})}
+    if record.get("dialect") == "anthropic":  # LiteLLM would send it as a member of that name
+        own |= own.pop("extra_body", None) or {}
     provider = own.pop("provider", None)  # of OpenRouter; DSPy's own `provider` is who trains a model
     lm = DirectLM(str(record["model"]), **own)
     lm.kwargs |= {} if provider is None else {"provider": provider}
@@ -294,7 +297,7 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
             accumulator.push(event)
             _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
@@ -317,7 +320,7 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
                 accumulator.push(event)
                 _show(event, viewer)
         viewer.finish()
-        return accumulator.response()
+        return with_begun_usage(accumulator.response())
 
 
 def _show(event: Any, viewer: Viewer) -> None:

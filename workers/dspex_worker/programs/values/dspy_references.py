@@ -25,8 +25,9 @@ class DspyReferences:
         """Return DSPy's class of that name."""
         if name.startswith("Code["):
             return dspy.Code[name[len("Code['") : -len("']")]]
-        found: Any = experimental if not hasattr(dspy, name.partition(".")[0]) else dspy
-        for part in name.removeprefix("experimental.").split("."):
+        plain = name.removeprefix("experimental.")
+        found: Any = experimental if plain != name or not hasattr(dspy, name.partition(".")[0]) else dspy
+        for part in plain.split("."):
             found = getattr(found, part)
         return found
 
