@@ -35,7 +35,7 @@ class OptimizationJob(Generic[S_co]):
     def state(self) -> JobState:
         """ "queued" until a worker has it, "running", "cancelling", and at the end "done", "failed" or "stopped"."""
         state: Any = self._run.state
-        return "running" if state == "queued" and self._run.has_worker else state  # type: ignore[no-any-return]
+        return "running" if state == "queued" and self._run.has_worker else state
 
     @property
     def progress(self) -> JobProgress:

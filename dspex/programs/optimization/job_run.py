@@ -69,7 +69,7 @@ class JobRun(Generic[S_co]):
         self._states: dict[str, Mapping[str, Any]] = {}
         self._known = [ScoredCandidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
         self.candidates: list[ScoredCandidate] = []  # of this worker, as far as it is
-        # Requests and dollars when the last new candidate was scored: what was paid since belongs to the next.
+        # Requests and dollars when the last new candidate was scored; those since are the next one's.
         self._counted = (sum(one.requests for one in self._known), sum(one.cost for one in self._known))
         journal.on_trouble = self.warn
 

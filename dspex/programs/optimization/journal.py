@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import re
-import stat
 import tempfile
 import threading
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...errors import JournalError
+from .journal_file import opened, sync_folder, write_whole
 from .journal_lines import FORMAT, VERSION, DamagedLine, LineReader, encoded
 
 SYNC_EVERY = 1.0  # seconds
@@ -58,13 +58,13 @@ class Journal:
         Raises:
             JournalError: there is a file already, or it cannot be written.
         """
-        file = _opened(path, os.O_CREAT | os.O_EXCL)
+        file = opened(path, os.O_CREAT | os.O_EXCL)
         try:
             made = cls(file, path)
             made._lock_file()
             made._begin(about)
             with contextlib.suppress(OSError):
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except BaseException:
             file.close()
             raise
@@ -77,7 +77,7 @@ class Journal:
         Raises:
             JournalError: it is missing, in use, damaged, of another version, or no journal.
         """
-        file = _opened(path, 0)
+        file = opened(path, 0)
         try:
             found = cls(file, path)
             found._lock_file()
@@ -149,7 +149,7 @@ class Journal:
         line, digest = encoded(record, self._lines.sum)
         try:
             start = os.lseek(self._file.fileno(), 0, os.SEEK_END)
-            _write_whole(self._file.fileno(), line)
+            write_whole(self._file.fileno(), line)
             if sync or time.monotonic() - self._synced_at > SYNC_EVERY:
                 os.fdatasync(self._file.fileno())
                 self._synced_at = time.monotonic()
@@ -251,58 +251,9 @@ class Journal:
         )
 
 
-def _opened(path: Path, flags: int) -> IO[bytes]:
-    try:
-        if flags & os.O_CREAT:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        opened = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
-    except FileExistsError:
-        raise JournalError(
-            f"There is a file {path} already. If it is this job's journal, dspex.resume({str(path)!r}) goes on with "
-            f"it; else give another path.",
-            path=str(path),
-            reason="exists",
-        ) from None
-    except OSError as error:
-        raise JournalError(
-            f"The journal {path} cannot be opened: {error.strerror}.",
-            path=str(path),
-            reason="missing" if isinstance(error, FileNotFoundError) else "unreadable",
-        ) from error
-    if fault := _fault(os.fstat(opened)):
-        os.close(opened)
-        raise JournalError(f"The journal {path} is not used: it {fault}.", path=str(path), reason="unsafe")
-    return os.fdopen(opened, "rb+")
-
-
-def _fault(status: os.stat_result) -> str:
-    """Return why others may have written what is in the file, whose answers an optimizer would believe."""
-    if not stat.S_ISREG(status.st_mode):
-        return "is no plain file"
-    if status.st_uid != os.geteuid():
-        return f"belongs to uid {status.st_uid}, not to {os.geteuid()}"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o}): run `chmod go-w` on it"
-    return ""
-
-
-def _write_whole(descriptor: int, line: bytes) -> None:
-    view = memoryview(line)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def _record_of(line: bytes) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(line)
     return record
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _nothing(text: str) -> None:
