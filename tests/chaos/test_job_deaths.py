@@ -108,9 +108,10 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(
     assert job.state == "done" and [trial["trial"] for trial in best.trials] == list(range(len(best.trials)))
 
 
-@pytest.mark.parametrize(
-    "optimizer", ["bootstrap", "random_search", "miprov2", "gepa", "simba", "copro", "infer_rules"]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("random_search", "copro", "infer_rules")]
+
+
+@pytest.mark.parametrize("optimizer", ["bootstrap", "miprov2", "gepa", "simba", *SLOW])
 def test_a_killed_host_is_followed_by_one_that_goes_on(
     tmp_path: Path, undisturbed: Undisturbed, seeded: Random, optimizer: str
 ) -> None:
