@@ -8,6 +8,8 @@ READY  := $(VENV)/.ready
 BENCH  := $(VENV)/.bench-ready
 DOCS   := $(VENV)/.docs-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FUZZ_S := 600
+SEEDED := $(if $(SEED),--seed $(SEED)) $(ARGS)
 SOURCES := dspex workers/dspex_worker bridge_scripts tests benchmarks examples docs/generate.py
 
 .PHONY: help setup demo quick test check check-all versions docs format bench chaos fuzz soak kills cgroup slow parity clean
@@ -73,9 +75,12 @@ bench: $(BENCH)  ## tables and JSON: this pool and native predict beside their p
 chaos: $(BENCH)  ## the same faults for this pool and its peers, and what deaths, a long queue and idling cost
 	$(BIN)/python -m benchmarks chaos deaths queue idle $(ARGS)
 
-fuzz: $(READY)   ## a million mutated frames, then five minutes of valid frames with odd contents
-	$(BIN)/python -m tests.support.wire.fuzz --frames 1000000
-	$(BIN)/python -m tests.support.chaos.odd_messages --seconds 300 $(if $(SEED),--seed $(SEED)) $(ARGS)
+fuzz: $(READY)   ## mutated frames, odd words of workers, hostile replies of models and strangers' files: ten minutes each
+	$(BIN)/python -m tests.support.wire.fuzz --seconds $(FUZZ_S) $(SEEDED)
+	$(BIN)/python -m tests.support.chaos.odd_messages --seconds $(FUZZ_S) $(SEEDED)
+	$(BIN)/python -m tests.support.lm.fuzz_endpoints --seconds $(FUZZ_S) $(SEEDED)
+	$(BIN)/python -m tests.support.adapters.fuzz_replies --seconds $(FUZZ_S) $(SEEDED)
+	$(BIN)/python -m tests.support.programs.fuzz_files --seconds $(FUZZ_S) $(SEEDED)
 
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
 	$(BIN)/python -m tests.support.chaos.soak --minutes 20 --warm-up 240 $(ARGS)

@@ -25,6 +25,12 @@ _HOMES = {
     "InputField": "signatures.field",
     "OutputField": "signatures.field",
     "signature": "signatures.signature",
+    "BAMLAdapter": "adapters.adapter_record",
+    "ChatAdapter": "adapters.adapter_record",
+    "JSONAdapter": "adapters.adapter_record",
+    "TwoStepAdapter": "adapters.adapter_record",
+    "XMLAdapter": "adapters.adapter_record",
+    "adapter": "adapters.given_adapter",
     "compile_signature": "adapters.compiled_signature",
     "template": "templates",
     "Prediction": "types.prediction",
@@ -88,7 +94,11 @@ _HOMES = {
     "Optimization": "pipelines.core.results",
     "PipelineEvent": "pipelines.core.run_events",
     "EventKind": "pipelines.core.run_events",
-    "BM25Index": "retrieval",
+    "BM25Index": "retrieval.bm25_index",
+    "VectorIndex": "retrieval.vector_index",
+    "HybridIndex": "retrieval.hybrid_index",
+    "embed": "retrieval.embed",
+    "aembed": "retrieval.embed",
     "Cache": "lm.cache",
     "Account": "lm.usage",
     "UsageStats": "usage_stats",
@@ -101,7 +111,13 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import events as events
     from . import testing as testing
+    from .adapters.adapter_record import BAMLAdapter as BAMLAdapter
+    from .adapters.adapter_record import ChatAdapter as ChatAdapter
+    from .adapters.adapter_record import JSONAdapter as JSONAdapter
+    from .adapters.adapter_record import TwoStepAdapter as TwoStepAdapter
+    from .adapters.adapter_record import XMLAdapter as XMLAdapter
     from .adapters.compiled_signature import compile_signature as compile_signature
+    from .adapters.given_adapter import adapter as adapter
     from .config import Config as Config
     from .config import PoolConfig as PoolConfig
     from .control import connect as connect
@@ -164,7 +180,11 @@ if TYPE_CHECKING:
     from .programs.options.routing import Reason as Reason
     from .programs.saving.optimized import Optimized as Optimized
     from .programs.strategies.majority import majority_of as majority_of
-    from .retrieval import BM25Index as BM25Index
+    from .retrieval.bm25_index import BM25Index as BM25Index
+    from .retrieval.embed import aembed as aembed
+    from .retrieval.embed import embed as embed
+    from .retrieval.hybrid_index import HybridIndex as HybridIndex
+    from .retrieval.vector_index import VectorIndex as VectorIndex
     from .scoped_defaults import context as context
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField

@@ -250,10 +250,21 @@ def _default(f: dataclasses.Field[Any], *, heavy: bool) -> Any:
     return f.default
 
 
+FILE_MOST = 4 * 1024 * 1024  # bytes of a settings file
+DOTS_MOST = 1000  # in one line of it
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a byte order mark
+        with path.open("rb") as file:
+            content = file.read(FILE_MOST + 1)
+        text = content[:FILE_MOST].decode("utf-8-sig")  # some editors begin a file with a byte order mark
+        dots = max((line.count(".") for line in text.split("\n")), default=0)
+        if len(content) > FILE_MOST or dots > DOTS_MOST:  # tomllib takes the square of a dotted key's length
+            raise ValueError(f"it is over {FILE_MOST:,} bytes, or a line of it has over {DOTS_MOST:,} dots")
         return tomllib.loads(text)
+    except RecursionError:
+        raise SettingsError(f"The settings file {str(path)!r} nests its values too deep to be read.") from None
     except OSError as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # no TOML, no UTF-8, or no path

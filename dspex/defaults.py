@@ -17,6 +17,7 @@ from .lm.observing import Observing
 from .scoped_defaults import scoped
 
 if TYPE_CHECKING:
+    from .adapters.given_adapter import Adapter, AdapterLike
     from .config import Config
     from .lm.cache_settings import CacheLike
     from .lm.call_history import HistoryEntry
@@ -45,6 +46,7 @@ class Defaults:
         self._is_given = False  # the supervisor is the user's own
         self._client: LMClient | None = None
         self.observing = Observing()
+        self.adapter: Adapter | None = None
 
     def configure(
         self,
@@ -58,9 +60,14 @@ class Defaults:
         history: bool | int | None = None,
         callbacks: Iterable[Any] | None = None,
         cache: CacheLike | None = None,
+        adapter: AdapterLike | None = None,
     ) -> None:
         """See `dspex.configure`."""
         with self._lock:
+            if adapter is not None:
+                from .adapters.given_adapter import adapter_from
+
+                self.adapter = adapter_from(adapter, where="dspex.configure()")
             if cache is not None:
                 from .lm.cache_settings import cache_from
 
@@ -234,6 +241,7 @@ def configure(
     history: bool | int | None = None,
     callbacks: Iterable[Any] | None = None,
     cache: CacheLike | None = None,
+    adapter: AdapterLike | None = None,
 ) -> None:
     """Set the process-wide defaults: the LM (a record or a name), LMs by name, and the default supervisor's settings.
 
@@ -243,7 +251,8 @@ def configure(
     BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
     answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
     of every program's call: see `dspex.BaseCallback`; an empty list ends that. `cache`, a `dspex.Cache`
-    or a file's path, keeps the answers of language models from now on.
+    or a file's path, keeps the answers of language models from now on. `adapter` is that of calls that name
+    none: see `dspex.adapter`.
 
     Raises:
         SettingsError: the default supervisor runs already, or a value cannot be.
@@ -263,6 +272,7 @@ def configure(
         history=history,
         callbacks=callbacks,
         cache=cache,
+        adapter=adapter,
     )
 
 
@@ -333,6 +343,11 @@ def client() -> LMClient:
 def release_client() -> None:
     """Close what the process's LM client keeps open for later requests; it opens anew when used."""
     _defaults.release_client()
+
+
+def adapter_of_calls() -> Adapter | None:
+    """Return the adapter of calls that name none: of the open `dspex.context`, or the process's."""
+    return scoped().adapter or _defaults.adapter
 
 
 def observing() -> Observing:

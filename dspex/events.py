@@ -20,6 +20,8 @@ from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
+from .terminal_text import inert
+
 
 class Name(StrEnum):
     """The names of events: `dspex.<noun>.<past participle>`. The comment is the log level."""
@@ -256,9 +258,11 @@ _NOT_OF_A_KEY = re.compile(r"[^\w.:-]")  # a key with a space, a quote or "=" is
 def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return facts as logfmt has them: simple values, and no name that the line has itself."""
     simple = (str, int, float, bool, type(None))
-    return {
-        _key(key): value if isinstance(value, simple) else repr(value) for key, value in facts.items()
-    }  # fmt: skip
+    return {_key(key): _shown(value if isinstance(value, simple) else repr(value)) for key, value in facts.items()}
+
+
+def _shown(value: Any) -> Any:
+    return inert(value) if isinstance(value, str) else value
 
 
 def _key(key: str) -> str:

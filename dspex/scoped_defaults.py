@@ -18,13 +18,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .adapters.adapter_names import ADAPTERS
-from .errors import SettingsError, UnknownName
+from .errors import SettingsError
 from .lm.named_lms import is_name, lm_from, named
 from .lm.observing import checked_callbacks
 from .lm.strict_schemas import with_plain_format
 
 if TYPE_CHECKING:
-    from .adapters.adapter_names import Adapter
+    from .adapters.given_adapter import Adapter, AdapterLike
     from .lm.named_lms import LMLike
     from .lm.record import LM
 
@@ -37,7 +37,7 @@ class ScopedDefaults:
     """The defaults of the open blocks."""
 
     lm: LM | str | None = None  # a name is looked up when a call is made
-    adapter: str | None = None
+    adapter: Adapter | None = None
     lms: Mapping[str, LM] = field(default_factory=lambda: NOTHING)
     config: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     history: bool | None = None  # whether requests and answers are kept in the process's history
@@ -73,7 +73,7 @@ scoped: Callable[[], ScopedDefaults] = _scope.get  # returns the defaults of the
 def context(
     *,
     lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     lms: Mapping[str, LMLike] | None = None,
     config: Mapping[str, Any] | None = None,
     history: bool | None = None,
@@ -146,10 +146,12 @@ async def _aeach(items: AsyncGenerator[T], scope: ScopedDefaults) -> AsyncGenera
         await items.aclose()
 
 
-def _checked_adapter(adapter: Any) -> str:
-    if adapter not in ADAPTERS:
-        raise UnknownName("adapter", str(adapter), ADAPTERS, where="dspex.context()")
-    return str(adapter)
+def _checked_adapter(adapter: Any) -> Adapter:
+    if isinstance(adapter, str) and adapter in ADAPTERS:
+        return adapter
+    from .adapters.given_adapter import adapter_from  # at first need: most blocks name one
+
+    return adapter_from(adapter, where="dspex.context()")
 
 
 def _checked_switch(key: str, value: Any) -> bool:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import jinja2
 
 
+TEXT_MOST = 1024 * 1024  # characters of a template; compiling that takes seconds
+
+
 def template(text: str) -> PromptTemplate:
     """Return the compiled template.
 
@@ -32,6 +35,8 @@ class PromptTemplate:
         import jinja2
 
         self.text = text
+        if len(text) > TEXT_MOST:
+            raise SettingsError(f"A template of {len(text):,} characters is over the limit of {TEXT_MOST:,}.")
         try:
             self._compiled: jinja2.Template = _environment().from_string(text)
         except jinja2.TemplateSyntaxError as error:
@@ -46,12 +51,21 @@ class PromptTemplate:
         import jinja2
         from jinja2.exceptions import SecurityError
 
+        from .template_limits import rendering
+
+        pieces: list[str] = []
         try:
-            return self._compiled.render(values)
+            with rendering() as budget:
+                for piece in self._compiled.generate(values):
+                    budget.take_chars(len(piece))
+                    pieces.append(piece)
+            return "".join(pieces)
         except jinja2.UndefinedError as error:
             raise InvalidInput(f"The template needs a value that was not given: {_sentence(error)}") from error
         except SecurityError as error:
             raise InvalidInput(f"The template does what its sandbox forbids: {_sentence(error)}") from error
+        except RecursionError:
+            raise InvalidInput("The template failed with RecursionError: it calls itself too often.") from None
         except Exception as error:  # a filter or operator met a value of the wrong kind
             raise InvalidInput(f"The template failed with {type(error).__name__}.") from error
 
@@ -66,6 +80,7 @@ def _sentence(error: Exception) -> str:
 @functools.lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    from .template_limits import BoundedEnvironment
+
+    return BoundedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -78,14 +78,14 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def dspy_probe() -> Probe:
     """DSPy's own behavior for a list of cases, all in one subprocess."""
 
-    def probe(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def probe(cases: list[dict[str, Any]], environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         names = [name for name in os.environ if not name.endswith(("_API_KEY", "_BASE_URL", "_API_BASE"))]
         done = subprocess.run(
             [sys.executable, "-m", "tests.support.lm.dspy_probe"],
             cwd=ROOT,
             input=json.dumps({"cases": cases}).encode(),
             capture_output=True,
-            env={name: os.environ[name] for name in names},
+            env={name: os.environ[name] for name in names} | dict(environment or {}),
             timeout=90,
             check=False,
         )

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
-    "errors, usage_stats, descriptors, forks, loop_thread, retrieval, templates, setting_values, html_views, "
-    "cancel_flag",
+    "errors, usage_stats, descriptors, forks, loop_thread, templates, setting_values, html_views, cancel_flag, "
+    "terminal_text, template_limits",
     "events, config, settings_exposure",
     "lm",
     "types",
@@ -25,7 +25,7 @@ HOST_FLOORS = (
     "adapters, pools",
     "scoped_defaults",
     "defaults",
-    "services, control",
+    "services, control, retrieval",
     "programs",
     "pipelines",
     "scorecard",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,20 +18,17 @@ from ..signatures.signature import Signature, SignatureLike, signature
 from ..types import markers
 from ..types.parse_budget import ParseBudget, begin, end
 from . import history as turns
-from .chat_adapter import ChatAdapter, section
+from .adapter_names import ADAPTERS
+from .formats import format_named
 from .function_calling import is_native_by_default
 from .injection import refuse_markers
-from .json_adapter import JSONAdapter
-from .parsing import UNREADABLE, ValueParser
-from .rendering import described
+from .parsing import UNREADABLE
 from .response_format import response_format
 from .unsupported import holds_dspy_types, unsupported_reason, unsupported_schema
 
 Message = dict[str, Any]
 Demo = Mapping[str, Any]
 
-_FORMATS: Final[Mapping[str, ChatAdapter]] = {"chat": ChatAdapter(), "json": JSONAdapter()}
-_WORKER_ONLY: Final = ("two_step", "xml")
 _RESULTS: Final = {turns.RESULTS: Field(turns.RESULTS, "input", annotation=object)}
 _INCOMPLETE: Final = "This is an example of the task, though some input or output fields are not supplied."
 SHOWN_ERRORS_MOST: Final = 100
@@ -42,18 +38,19 @@ _NOT_SUPPLIED: Final = "Not supplied for this particular example. "
 def compile_signature(
     sig: SignatureLike, adapter: str = "chat", *, use_native_function_calling: bool | None = None
 ) -> CompiledSignature:
-    """Return the signature made ready for "chat" or "json"; made once per signature and adapter.
+    """Return the signature made ready for "chat", "json", "xml", "baml" or "two_step"; made once for each.
 
-    `use_native_function_calling` is the adapter's option in DSPy, and its default there: False for chat, True for json.
-    Here it decides how tool calls of a history are shown, and what the response format says of them. For "xml" and
-    "two_step", and for types that only a worker can render, the result has `unsupported` set.
+    `use_native_function_calling` is the adapter's option in DSPy, and its default there: True for json and baml, else
+    False. Here it decides how tool calls of a history are shown, and what the response format says of them. For types
+    that only a worker can render, the result has `unsupported` set. With "two_step" the messages are those of the first
+    step, whose answer its extraction model reads: `parse` cannot.
 
     Raises:
         UnknownName: any other adapter.
-        SignatureError: a type without a schema.
+        SignatureError: a type without a schema, or one that this adapter cannot show.
     """
-    if adapter not in _FORMATS and adapter not in _WORKER_ONLY:
-        raise UnknownName("adapter", adapter, [*_FORMATS, *_WORKER_ONLY])
+    if adapter not in ADAPTERS:
+        raise UnknownName("adapter", adapter, ADAPTERS)
     known = sig if isinstance(sig, Signature) else signature(sig)
     is_native = use_native_function_calling
     if is_native is None:
@@ -72,17 +69,18 @@ class CompiledSignature:
         self.signature = sig
         self.adapter = adapter
         self.uses_native_calls = uses_native_calls
-        self.unsupported = f"the {adapter} adapter runs in workers only" if adapter in _WORKER_ONLY else None
-        self._format = _FORMATS.get(adapter, _FORMATS["chat"])
+        self.unsupported: str | None = None
+        self._format = format_named(adapter)
         self.dspy_adapter = self._format.dspy_name
+        self.is_object = self._format.is_object
         self._history = turns.history_field(sig)
         self._user_fields = {name: field for name, field in sig.input_fields.items() if name != self._history}
         self._plain_fields = {name: field for name, field in sig.input_fields.items() if not holds_dspy_types(field)}
-        self._readers = {name: ValueParser(field) for name, field in sig.output_fields.items()}
+        self._readers = {name: self._format.reader(field) for name, field in sig.output_fields.items()}
         try:
-            self.unsupported = self.unsupported or unsupported_reason(sig)
-            self._requirements = self._format.requirements(sig.output_fields)
-            self._system = "" if self.unsupported else self._system_text()
+            self.unsupported = unsupported_reason(sig) or self._format.unsupported(sig)
+            self._requirements = "" if self.unsupported else self._format.requirements(sig.output_fields)
+            self._system = "" if self.unsupported else self._format.system(sig)
         except Exception as error:
             if not type(error).__module__.startswith("pydantic"):
                 raise
@@ -106,7 +104,8 @@ class CompiledSignature:
             made.extend(self._demo_messages(demos, allow_markers))
         if self._history is not None:
             made.extend(self._history_messages(inputs, allow_markers))
-        made.append(self._user(self._user_text(inputs, self._requirements), inputs, allow_markers))
+        text = self._format.user(self._user_fields, inputs, self._requirements)
+        made.append(self._user(text, inputs, allow_markers))
         return made
 
     def prefix(self, demos: Sequence[Demo] = ()) -> list[Message]:
@@ -124,12 +123,12 @@ class CompiledSignature:
         return self.unsupported or (unsupported_schema(self.signature) if lm.supports_schema else None)
 
     def response_format(self) -> dict[str, Any] | None:
-        """Return what the json adapter asks of a model that takes schemas; None for chat.
+        """Return what json and baml ask of a model that takes schemas; None for the others.
 
         Raises:
             UsageError: outputs whose schema only workers can make.
         """
-        if self.adapter != "json":
+        if not self.is_object:
             return None
         if reason := unsupported_schema(self.signature):
             raise UsageError(f"This signature cannot be served natively: {reason}. Run it in a worker.")
@@ -167,7 +166,7 @@ class CompiledSignature:
         try:
             parts = self._format.split(text, self._readers)
         except UNREADABLE as error:
-            return budget.refusal or "it holds no JSON object", error
+            return budget.refusal or self._format.no_parts(error), error
         for name, part in parts.items():
             budget.refusal = None  # of a field that was read in another way
             try:
@@ -203,25 +202,6 @@ class CompiledSignature:
 
     # --- text ---
 
-    def _system_text(self) -> str:
-        inputs, outputs = self.signature.input_fields, self.signature.output_fields
-        lines = textwrap.dedent(self.signature.instructions).splitlines()
-        objective = ("\n" + " " * 8).join(["", *lines])
-        return (
-            f"Your input fields are:\n{described(inputs)}\nYour output fields are:\n{described(outputs)}\n"
-            f"{self._format.structure(inputs, outputs)}\n"
-            f"In adhering to this structure, your objective is: {objective}"
-        )
-
-    def _user_text(self, values: Mapping[str, Any], last: str = "", first: str = "", fields: Any = None) -> str:
-        parts = [first] if first else []
-        for name, field in (self._user_fields if fields is None else fields).items():
-            if name in values:
-                parts.append(section(name, values[name], field.annotation))
-        if last:
-            parts.append(last)
-        return "\n\n".join(parts).strip()
-
     def _user(
         self, text: str, values: Mapping[str, Any], allow_markers: bool, fields: Mapping[str, Field] | None = None
     ) -> Message:
@@ -230,7 +210,7 @@ class CompiledSignature:
             return message
         if not allow_markers:
             refuse_markers(self.signature.input_fields if fields is None else fields, values)
-        return markers.expand(message)
+        return markers.expand(message) if self._format.shows_markers else message
 
     def _demo_messages(self, demos: Sequence[Demo], allow_markers: bool) -> Iterator[Message]:
         whole, partial = _sorted_demos(self.signature, demos)
@@ -238,15 +218,13 @@ class CompiledSignature:
         for first, missing, group in ((_INCOMPLETE, _NOT_SUPPLIED, partial), ("", None, whole)):
             for demo in group:
                 # A saved demo holds its images as marked text; only fields without such types are suspected.
-                yield self._user(
-                    self._user_text(demo, first=first, fields=inputs), demo, allow_markers, self._plain_fields
-                )
+                yield self._user(self._format.user(inputs, demo, first=first), demo, allow_markers, self._plain_fields)
                 yield {"role": "assistant", "content": self._format.answer(outputs, demo, missing)}
 
     def _history_messages(self, inputs: Mapping[str, Any], allow_markers: bool) -> Iterator[Message]:
         for turn in turns.turns_of(inputs.get(self._history or "")):
             asked = any(name in turn for name in self._user_fields)
-            text = self._user_text(turn, self._requirements if asked else "")
+            text = self._format.user(self._user_fields, turn, self._requirements if asked else "")
             if text:
                 yield self._user(text, turn, allow_markers)
             answered = turns.HistoryTurn(turn, self.signature.output_fields, self._format)
@@ -257,7 +235,7 @@ class CompiledSignature:
                 yield {"role": "assistant", "content": answer}
             if answered.results is not None:
                 shown = {turns.RESULTS: answered.results}
-                yield self._user(section(turns.RESULTS, answered.results, None), shown, allow_markers, _RESULTS)
+                yield self._user(self._format.user(_RESULTS, shown), shown, allow_markers, _RESULTS)
 
     def _require_support(self) -> None:
         if self.unsupported:

@@ -14,6 +14,7 @@ from ..errors import InvalidInput
 from ..signatures.annotations import allows_none, is_dspy_type
 from ..signatures.field import Field
 from ..signatures.signature import Signature
+from .adapter_names import OBJECT_ADAPTERS
 
 _OPTIONS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 
@@ -33,7 +34,7 @@ def tool_fields(sig: Signature) -> ToolFields:
 
 def is_native_by_default(adapter: str) -> bool:
     """Return whether this adapter of DSPy's uses native function calling by default."""
-    return adapter == "json"
+    return adapter in OBJECT_ADAPTERS
 
 
 def asked_signature(sig: Signature, lm: Any, is_native: bool) -> Signature:
@@ -53,8 +54,18 @@ def asked_signature(sig: Signature, lm: Any, is_native: bool) -> Signature:
     return sig.derive("without_tools", _without_tools) if lm.supports_tools else sig
 
 
-def call_options(sig: Signature, lm: Any, is_native: bool, settings: dict[str, Any], inputs: Mapping[str, Any]) -> None:
-    """Put the tools into the options of a request, or take everything about tools out of them, in place."""
+def call_options(
+    sig: Signature,
+    lm: Any,
+    is_native: bool,
+    settings: dict[str, Any],
+    inputs: Mapping[str, Any],
+    is_parallel: bool | None = None,
+) -> None:
+    """Put the tools into the options of a request, or take everything about tools out of them, in place.
+
+    `is_parallel` is the adapter's own word on calls at the same time; the request's goes before it.
+    """
     found = tool_fields(sig)
     if not is_native or (found.calls is not None and not lm.supports_tools):
         for option in _OPTIONS:
@@ -62,6 +73,8 @@ def call_options(sig: Signature, lm: Any, is_native: bool, settings: dict[str, A
     elif found.calls is not None:
         given = inputs[found.tools or ""]
         settings["tools"] = [tool.as_function() for tool in (given if isinstance(given, list) else [given])]
+        if is_parallel is not None and settings.get("parallel_tool_calls") is None:
+            settings["parallel_tool_calls"] = is_parallel
     if settings.get("parallel_tool_calls") is not None:
         settings.setdefault("tool_choice", "auto")
 

@@ -19,7 +19,7 @@ from .rendering import jsonable
 
 if TYPE_CHECKING:
     from ..types.tool_calls import ToolCallResults, ToolCalls
-    from .chat_adapter import ChatAdapter
+    from .chat_format import ChatFormat
 
 RESULTS: Final = "tool_call_results"  # the field under which results are shown as text
 
@@ -53,7 +53,7 @@ class HistoryTurn:
         InvalidInput: tool calls or results that are none.
     """
 
-    def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: ChatAdapter) -> None:
+    def __init__(self, values: Mapping[str, Any], outputs: Mapping[str, Field], format_: ChatFormat) -> None:
         self.values = values
         self.outputs = outputs
         self._format = format_

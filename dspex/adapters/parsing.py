@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Beyond what DSPy catches (ValueError): these come from absurd answers, and are no less the model's fault.
 UNREADABLE: Final = (ValueError, TypeError, RecursionError, MemoryError, OverflowError)
+PASSED_BY: Final = (TypeError, RecursionError, MemoryError, OverflowError)  # DSPy does not ask again after these
 
 
 class ValueParser:
@@ -45,8 +46,8 @@ class ValueParser:
     def _guard(self) -> Guard | None:
         return guard_of(self.field.annotation)
 
-    def validated(self, value: Any) -> Any:
-        """Return the value by pydantic.
+    def validated(self, value: Any, *, by_name: bool | None = None) -> Any:
+        """Return the value by pydantic; with `by_name` members go by their own names, beside their aliases.
 
         Raises:
             UNREADABLE: one of these, TooCostly among them.
@@ -54,7 +55,7 @@ class ValueParser:
         adapter = self.adapter  # which also completes the classes that the guard looks into
         if self._guard is not None:
             self._guard(value)
-        return adapter.validate_python(value)
+        return adapter.validate_python(value) if by_name is None else adapter.validate_python(value, by_name=by_name)
 
     @functools.cached_property
     def is_optional(self) -> bool:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from .chat_adapter import HEADER, HEADER_BEGIN, with_plain_line_ends
+from .chat_format import HEADER, HEADER_BEGIN, with_plain_line_ends
 
 Piece = tuple[str, str]
 

@@ -69,8 +69,10 @@ class CrossedInputs:
     carried: dict[str, Any]
 
 
-def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False) -> CrossedInputs:
-    """Return the checked inputs, ready for a worker.
+def crossed_inputs(
+    sig: Signature, inputs: Mapping[str, Any], *, allow_markers: bool = False, is_exact: bool = False
+) -> CrossedInputs:
+    """Return the checked inputs, ready for a worker; with `is_exact` none is made again from plain data there.
 
     Errors as for `checked_inputs`.
     """
@@ -80,7 +82,7 @@ def crossed_inputs(sig: Signature, inputs: Mapping[str, Any], *, allow_markers: 
     for name, value in typed.items():
         if is_plain(value):
             made.plain[name] = value
-        elif checks[name].may_cross_as_data(value) and is_plain(data := to_wire(value, name)):
+        elif not is_exact and checks[name].may_cross_as_data(value) and is_plain(data := to_wire(value, name)):
             made.plain[name] = data
         elif checks[name].is_history and is_plain(value.messages):
             made.plain[name] = {"messages": value.messages}

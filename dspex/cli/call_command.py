@@ -47,7 +47,7 @@ def read_arguments(words: list[str]) -> dict[str, Any]:
         text = _stdin() if words[0] == "-" else words[0]
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"The arguments are not valid JSON: {error}.") from None
         if not isinstance(value, dict):
             raise InvalidInput("The arguments must be one JSON object.")
@@ -67,5 +67,5 @@ def _pair(word: str) -> tuple[str, Any]:
         raise InvalidInput(f"{word!r} is neither key=value nor a JSON object.")
     try:
         return key, json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, text

@@ -92,7 +92,7 @@ def _lines(name: str, text: str) -> Iterator[DataRow]:
 def _list(name: str, text: str) -> Iterator[DataRow]:
     try:
         rows = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is not valid JSON: {error}.") from None
     if not isinstance(rows, list):
         raise InvalidInput(f"{name} holds no list of objects but {_kind(rows)}.")
@@ -123,7 +123,7 @@ def _csv(name: str, text: str) -> Iterator[DataRow]:
 def _parsed(name: str, place: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name}, {place}: it is not valid JSON: {error}.") from None
 
 

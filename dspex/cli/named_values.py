@@ -27,7 +27,7 @@ class NamedValue:
         """Return the value: as it was written where it is to be text, else what it means as JSON, if anything."""
         if self.is_json or as_text:
             return self.written
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(self.written)
         return self.written
 
@@ -65,14 +65,14 @@ def _named(word: str, what: str, stdin: Callable[[], str]) -> tuple[str, NamedVa
         return name, NamedValue(written, is_json=False)
     try:
         return name, NamedValue(json.loads(written), is_json=True)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"The value of {name}:= is not valid JSON: {error}.", field=name) from None
 
 
 def _of_object(text: str) -> dict[str, NamedValue]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"The inputs are not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidInput("The inputs must be one JSON object.")

@@ -17,6 +17,7 @@ from ..control.client import Client, connect
 from ..errors import InvalidInput, SettingsError
 from ..programs.options.routing import GENERAL_POOL
 from ..programs.worker import worker_answers
+from ..programs.worker.sent_adapter import told_adapter
 from ..types.prediction import Prediction
 from .shell_program import InputRules, described_rules, is_file, named_program, signature_rules
 
@@ -70,7 +71,7 @@ class ServedProgram:
             raise InvalidInput(
                 f"The input {next(iter(crossed.carried))!r} can be given to workers of this process only."
             )
-        adapter = self.spec.adapter or "chat"
+        adapter = told_adapter(self.spec.adapter)
         spec, config = self.spec.to_wire(), dict(self.spec.config)
         return {"spec": spec, "inputs": crossed.plain, "adapter": adapter, "config": config}
 

@@ -71,9 +71,11 @@ class StartReport:
 def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
+    from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
+    hide_from_workers()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..terminal_text import inert
+
 if TYPE_CHECKING:
     from ..control.command_client import DirectClient
 
@@ -72,6 +74,8 @@ def print_piece(text: str) -> None:
         raise OSError(errno.EBADF, "standard output is closed")
     if not _can_print(text):
         text = text.encode("ascii", "backslashreplace").decode()
+    if sys.stdout.isatty():  # a model's words are not the terminal's commands; a pipe gets them as they are
+        text = inert(text)
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -88,7 +92,7 @@ def print_error(text: str) -> None:
     """Print one line on standard error; where that is closed or full, the exit code must do."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            sys.stderr.write(f"dspex: {text}\n")
+            sys.stderr.write(f"dspex: {inert(text)}\n")
             sys.stderr.flush()
 
 

@@ -86,7 +86,7 @@ def private_directory(path: Path) -> Path:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
+        status, above = path.lstat(), path.parent.stat()
     except OSError as error:
         raise SettingsError(f"The run folder {path} cannot be used: {error.strerror}.", key="runtime_dir") from error
     if not stat.S_ISDIR(status.st_mode):
@@ -95,6 +95,10 @@ def private_directory(path: Path) -> Path:
         fault = f"belongs to uid {status.st_uid}, not to {os.getuid()}; set {DIRECTORY_VARIABLE} to a folder of yours"
     elif status.st_mode & 0o077:
         fault = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o}); run `chmod 700 {path}`"
+    elif above.st_uid not in (0, os.getuid()):  # its owner may put another folder in its place
+        fault = f"lies in a folder of uid {above.st_uid}; set {DIRECTORY_VARIABLE} to a folder in one of yours"
+    elif above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX:
+        fault = f"lies in {path.parent}, where others may put another in its place; set {DIRECTORY_VARIABLE}"
     else:
         return path
     raise SettingsError(f"The run folder {path} {fault}.", key="runtime_dir")

@@ -9,10 +9,12 @@ from typing import Any
 
 from .blocking_driver import Starter
 from .effects import (
+    Authorize,
     Effect,
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -87,6 +89,10 @@ class AsyncDriver:
             return asyncio.sleep(effect.seconds)
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Authorize:
+            return self._authorized(effect.request)
+        if type(effect) is Read:
+            return asyncio.to_thread(effect.reading)
         assert type(effect) is StartServer
         return self._start_server(effect.request)
 
@@ -99,6 +105,14 @@ class AsyncDriver:
     async def _start_server(self, request: Request) -> Request:
         ready = self._ready(request)
         return await asyncio.to_thread(self._start, request) if ready is None else ready
+
+    @staticmethod
+    async def _authorized(request: Request) -> Request:
+        from .authorization import authorized  # for clouds only
+
+        signer = request.lm.signer
+        is_ready = signer is not None and signer.is_ready
+        return authorized(request) if is_ready else await asyncio.to_thread(authorized, request)
 
     async def _wait(self, member: FlightMember[ExchangeOutcome], deadline: float | None) -> bool:
         loop = asyncio.get_running_loop()

@@ -8,10 +8,12 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from .effects import (
+    Authorize,
     Effect,
     Effects,
     ExchangeOutcome,
     Give,
+    Read,
     ReceivePart,
     SendRequest,
     Sleep,
@@ -77,6 +79,12 @@ class BlockingDriver:
             return None
         if type(effect) is Wait:
             return self._wait(effect.member, effect.deadline)
+        if type(effect) is Authorize:
+            from .authorization import authorized  # for clouds only
+
+            return authorized(effect.request)
+        if type(effect) is Read:
+            return effect.reading()
         assert type(effect) is StartServer
         return self._start(effect.request)
 

@@ -12,7 +12,8 @@ from typing import Any
 from .redaction import ANSWER_LEAST
 
 ENTRIES_MOST = 1000  # unless a number is given
-BYTES_MOST = 64 * 1024 * 1024  # of the texts that one history holds
+BYTES_MOST = 64 * 1024 * 1024  # that the entries of one history take
+_CONTAINER = 64  # bytes of an empty list or mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class CallHistory:
 
     def add(self, entry: HistoryEntry, source: int = 0) -> None:
         """Add an entry; `source` tells the programs apart that share a history."""
-        size = size_of(entry.messages) + size_of(entry.outputs) + len(entry.text)
+        size = size_of_entry(entry)
         if size > BYTES_MOST:
             return
         with self._lock:
@@ -87,14 +88,20 @@ class CallHistory:
             self._size -= self._entries.popleft()[1]
 
 
+def size_of_entry(entry: HistoryEntry) -> int:
+    """Return the bytes that an entry takes, about; a worker may put anything into any part of it."""
+    said = (entry.text, entry.model, entry.predictor, entry.finish_reason, entry.error)
+    return size_of((entry.messages, entry.outputs, entry.options, entry.usage, said))
+
+
 def size_of(value: Any) -> int:
-    """Return the bytes of the texts in a value, about."""
+    """Return the bytes that a value takes, about."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(size_of(key) + size_of(item) for key, item in value.items())
+        return _CONTAINER + sum(size_of(key) + size_of(item) for key, item in value.items())
     if isinstance(value, Sequence):
-        return sum(map(size_of, value))
+        return _CONTAINER + sum(map(size_of, value))
     return 8
 
 
@@ -110,7 +117,10 @@ def _without(value: Any, secrets: list[str]) -> Any:
             value = value.replace(secret, "***")
         return value
     if isinstance(value, Mapping):
-        return {key: _without(item, secrets) for key, item in value.items()}
+        return {
+            _without(key, secrets) if isinstance(key, str) else key: _without(item, secrets)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_without(item, secrets) for item in value]
     return value

@@ -62,6 +62,20 @@ class StartServer:
 
 
 @dataclass(slots=True)
+class Authorize:
+    """Sign the request, or get a token for it; the result is the request to send instead."""
+
+    request: Request
+
+
+@dataclass(slots=True)
+class Read:
+    """Read something long, beside an event loop; the result is what `reading` returns."""
+
+    reading: Callable[[], Any]
+
+
+@dataclass(slots=True)
 class Give:
     """Give the item to whoever iterates; only `iterate` of a driver performs it."""
 
@@ -83,6 +97,6 @@ class ExchangeOutcome:
     asked_by: str | None = None  # the ref of the LM that a shared error is the answer to
 
 
-Effect = SendRequest | ReceivePart | Sleep | Wait | StartServer | Give
+Effect = SendRequest | ReceivePart | Sleep | Wait | StartServer | Authorize | Read | Give
 Effects = Generator[Effect, Any, T]  # performs effects, and returns a T
 Exchange = Effects[ExchangeOutcome]

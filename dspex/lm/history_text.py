@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ..terminal_text import inert
 from .call_history import HistoryEntry
 
 RED, GREEN, BLUE = 31, 32, 34
@@ -14,8 +16,23 @@ RED, GREEN, BLUE = 31, 32, 34
 def text_of(entries: Sequence[HistoryEntry], *, colors: bool = False) -> str:
     """Return the entries' messages and answers as text; with `colors` for a terminal."""
     paint = _painted if colors else _plain
-    blocks = [block for entry in entries for block in _blocks(entry, paint)]
+    shown = map(_for_terminal, entries) if colors else entries
+    blocks = [block for entry in shown for block in _blocks(entry, paint)]
     return "".join(f"{block}\n" for block in (*blocks, "\n\n\n"))
+
+
+def _for_terminal(entry: HistoryEntry) -> HistoryEntry:
+    """Return the entry with texts that do nothing to a terminal."""
+    messages, outputs = _inert(entry.messages), _inert(entry.outputs)
+    return replace(entry, messages=messages, outputs=outputs, error=inert(entry.error))
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, Mapping):
+        return {name: _inert(part) for name, part in value.items()}
+    return [_inert(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _blocks(entry: HistoryEntry, paint: Any) -> Iterator[str]:
@@ -83,7 +100,7 @@ def _tool_calls(calls: Any, paint: Any) -> Iterator[str]:
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         shown = json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict | list) else str(arguments)
         yield paint(GREEN, f"{function.get('name') or call.get('name', '<unknown>')}: {shown}")

@@ -14,7 +14,7 @@ import random
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 from .. import events
 from ..errors import LMError, UnknownName
@@ -40,8 +40,11 @@ from .usage import UsageMeter
 
 if TYPE_CHECKING:
     from .async_driver import AsyncDriver
+    from .dialects.embeddings import EmbeddedTexts, Vector
+    from .embedding_plan import EmbeddingPlan
 
 LMS_MOST = 10_000  # LMs that workers may name; every call makes its own known again
+_UNKNOWN_REF = "No call of this process has named it, or so long ago that it is forgotten."
 _clients: weakref.WeakSet[LMClient] = weakref.WeakSet()  # every client must learn of a fork
 
 
@@ -117,6 +120,18 @@ class LMClient:
     ) -> AsyncGenerator[str | Completion, None]:
         """`stream`, asynchronously."""
         return self._async_driver().iterate(self._texts(lm, messages, options))
+
+    def embed(self, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]:
+        """Return the vectors of some texts, by one request.
+
+        Raises:
+            LMError, BudgetExceeded: as `complete`.
+        """
+        return self._blocking.run(self._embedding(lm, asked))
+
+    async def aembed(self, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]:
+        """`embed`, awaited; cancelling the task closes the connection at once."""
+        return await self._async_driver().run(self._embedding(lm, asked))
 
     def forward(
         self, request: Mapping[str, Any], *, deadline: float | None = None, origin: Origin | None = None
@@ -215,6 +230,17 @@ class LMClient:
                     raise
                 lms.failed(error)
 
+    def _embedding(self, lm: LM, asked: EmbeddingPlan) -> Effects[Sequence[Vector]]:
+        lms = Failover(lm, self.emit)
+        while True:
+            try:
+                self.usage.check()
+                request = self._own(self._requests.embedding(lms.lm, asked), lms)
+                made = yield from choice(self._services, request, self.usage)
+                return cast("EmbeddedTexts", made.answer).vectors
+            except LMError as error:
+                lms.failed(error)
+
     def _relayed(self, request: Mapping[str, Any], deadline: float | None, origin: Origin | None) -> Effects[None]:
         """Check a worker's request now; the response comes as the returned generator is run."""
         require_request(request)
@@ -234,9 +260,11 @@ class LMClient:
         self, plan: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover, *, stream: bool = False
     ) -> Request:
         self.usage.check()
-        request = self._requests.native(plan, messages, candidate, stream=stream)
+        return self._own(self._requests.native(plan, messages, candidate, stream=stream), lms)
+
+    def _own(self, request: Request, lms: Failover) -> Request:
         request.emit = self.emit
-        request.spend = functools.partial(self.usage.add, plan.lm)
+        request.spend = functools.partial(self.usage.add, request.lm)
         request.has_alternative = lms.has_alternative
         return request
 
@@ -244,7 +272,8 @@ class LMClient:
         try:
             return self._lms[ref]
         except KeyError:
-            raise UnknownName("LM", str(ref), self._lms, where="this process") from None
+            # The refs that there are would be other callers': whoever has one can ask by it, under its key.
+            raise UnknownName("LM", str(ref)[:100], (), where="this process", advice=_UNKNOWN_REF) from None
 
     # -- drivers ---------------------------------------------------------------------------------------------------
 

@@ -7,39 +7,9 @@ Facts only, taken from DSPy 3.4.1's provider tables so that both routes send the
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Literal
 
-Dialect = Literal["openai", "responses", "anthropic", "gemini"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)  # one object each: compared and hashed by identity
-class Provider:
-    """One provider: `id` is DSPy's own name for it (the key of its router's settings)."""
-
-    prefix: str
-    id: str
-    dialect: Dialect
-    base_url: str
-    key_names: tuple[str, ...] = ()
-    placeholder_key: str | None = None
-    max_tokens_field: str = "max_tokens"
-    namespaces: tuple[str, ...] = ()  # in the model table
-    auth: Literal["bearer", "x-api-key", "x-goog-api-key"] = "bearer"
-    reasoning: Literal["effort", "openrouter", "deepseek", "kimi"] = "effort"
-    efforts: tuple[str, ...] = ()  # the levels the server really has; empty: all
-    always_reasons: bool = False  # its models cannot be told not to
-    replays_reasoning: bool = False
-    blank_reasoning: bool = False
-    user_field: str = "user"
-    routes_prompt_cache: bool = False
-    native: bool = True
-
-    @property
-    def url_names(self) -> tuple[str, str]:
-        """The environment variables that move the endpoint, in order."""
-        name = self.prefix.upper()
-        return (f"{name}_BASE_URL", f"{name}_API_BASE")
+from .more_providers import MORE_PROVIDERS
+from .provider import Provider as Provider
 
 
 def _openai(prefix: str, id: str, base_url: str, *key_names: str, **facts: object) -> Provider:
@@ -144,15 +114,24 @@ PROVIDERS: dict[str, Provider] = {
             ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             namespaces=("gemini",),
             auth="x-goog-api-key",
-            native=False,
+            by_lm15=True,
         ),
         # The embedded model: the address is a name that never resolves; the client puts the running server's in.
         _openai("local", "vllm", "http://embedded.invalid/v1", placeholder_key="EMPTY"),
+        *MORE_PROVIDERS,
     )
 }
 
-KEY_NAMES = tuple(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.key_names))
-"""The environment's names of all providers' keys."""
+KEY_NAMES = tuple(
+    dict.fromkeys(
+        name
+        for provider in PROVIDERS.values()
+        if provider.host is None
+        or provider.host.cloud != "aws"  # AWS's own clients would take a placeholder for a token
+        for name in provider.key_names
+    )
+)
+"""The environment's names of all providers' keys, for which workers see a placeholder."""
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Unpack, cast
 
 from ..errors import LMConfigurationError, SettingsError
+from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions, concealed
 from .connection_options import connection_options, network_for
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
 from .model_types import model_type_of, provider_for
@@ -31,7 +33,7 @@ from .record_checks import (
 )
 from .record_facts import LMFacts
 from .record_wire import wire_form
-from .resolution import base_url_for, key_for, provider_of
+from .resolution import base_url_for, cloud_account_for, key_for, provider_of
 from .secret_settings import HoldsSecrets
 from .sent_options import (
     EXTRA,
@@ -51,7 +53,7 @@ _RANGES = {
 }
 
 
-class FurtherOptions(ProviderOptions, ServerOptions, ClientOptions, AliasedOptions, total=False):
+class FurtherOptions(ProviderOptions, ServerOptions, ClientOptions, AliasedOptions, CloudOptions, total=False):
     """The options of `dspex.LM` beside those that its signature names."""
 
     fallbacks: LM | Iterable[LM]  # asked in turn when this one fails
@@ -103,17 +105,20 @@ class LM(LMFacts):
         **further: Unpack[FurtherOptions],
     ) -> None:
         put = self._put
-        is_direct = further.get("direct", False) is True
+        given = concealed(further)
+        del further
+        is_direct = given.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
-        model_type = model_type_of(further.pop("model_type", None))
+        model_type = model_type_of(given.pop("model_type", None))
         provider = provider if is_direct else provider_for(provider, model_type, model)
         put("model_type", model_type)
-        key, source = key_for(provider, api_key)
+        key, source = key_for(provider, api_key, has_identity=not is_direct and any(map(given.get, SECRET_OPTIONS)))
         put("api_key", key)
         put("key_source", source)
         del api_key, key  # reporters of errors show the variables of each frame
-        options, others = _sorted_out(further, is_direct=is_direct)
+        options, others = _sorted_out(given, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
+        cloud = {name: options.pop(name) for name in [*options] if name in CLOUD_OPTIONS}
         options = dict(with_plain_format(options))
         require_kinds(options)
         put("extra_body", MappingProxyType(thawed(frozen(options.pop(EXTRA, None) or {}))))
@@ -121,12 +126,17 @@ class LM(LMFacts):
         put("model", model)
         put("provider", provider)
         put("name", name)
-        put("api_base", base_url_for(provider, base))
+        account = None if is_direct else cloud_account_for(model, provider, name, cloud, base, self)
+        del cloud
+        put("account", account)
+        url, query = (account.base_url, account.query) if account is not None else base_url_for(provider, base)
+        put("api_base", url)
+        put("query", query)
         put("temperature", temperature)
         put("max_tokens", EMBEDDED_MAX_TOKENS if max_tokens is None and provider.prefix == "local" else max_tokens)
         put("cache", switch("cache", cache))
-        given = options.pop("n", None)
-        put("n", 1 if given is None else whole("n", given, 1))
+        count = options.pop("n", None)
+        put("n", 1 if count is None else whole("n", count, 1))
         put("timeout", seconds("timeout", options.pop("timeout", 600.0)))
         put("retries", whole("retries", options.pop("retries", 3), 0))
         put("headers", header_pairs(options.pop("headers", ())))
@@ -164,6 +174,10 @@ class LM(LMFacts):
         plain[EXTRA] = dict(self.extra_body)
         if self.proxy is None:  # given as None it means that there is none
             del plain["proxy"]
+        if self.account is not None:
+            plain |= {"api_base": self.account.endpoint, **self.account.options}
+        elif self.query:
+            plain["api_base"] = f"{self.api_base}?{self.query}"
         return {**plain, **{option: thawed(value) for option, value in self.config}, **self.direct_options}
 
     def to_wire(self) -> dict[str, Any]:
@@ -199,6 +213,9 @@ class LM(LMFacts):
         plain = {k: v for k, v in self.settings().items() if k not in ("api_key", "fallbacks")}
         plain["key"] = hashlib.sha256(f"dspex.key:{self.api_key}".encode()).hexdigest()
         plain["fallbacks"] = [lm.ref for lm in self.fallbacks]
+        of_cloud = self.account.options if self.account is not None else {}
+        plain |= {name: id(value) for name, value in of_cloud.items() if callable(value)}
+        plain |= {name: str(value) for name, value in of_cloud.items() if isinstance(value, os.PathLike)}
         plain["network"] = self.network.digest()
         try:
             text = json.dumps(plain, sort_keys=True)
@@ -231,7 +248,9 @@ class LM(LMFacts):
 KNOWN = LMChanges.__optional_keys__ - ALIASES.keys()
 """The options of `LM`, without their other names."""
 
-_DERIVED = frozenset({"config", "direct_options", "key_source", "network", "provider", "name", "ref"})
+_DERIVED = frozenset(
+    {"account", "config", "direct_options", "key_source", "network", "provider", "name", "query", "ref"}
+)
 
 
 def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -240,7 +259,9 @@ def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[st
     others: dict[str, Any] = {}
     for option, value in options.items():
         name = ALIASES.get(option, option)
-        if name in KNOWN:
+        if is_direct and name in CLOUD_OPTIONS:
+            others |= {} if value is None else {name: value}
+        elif name in KNOWN:
             known[name] = value
         elif is_direct:
             others[option] = value

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl
 
 from .credentials import credentials_in, secrets_of
+from .dspy_lm15 import has_lm15
 from .lm_options import ConnectionOptions
 from .model_table import model_facts
-from .providers import Provider
+from .provider import Provider
 from .record_checks import thawed
 from .secret_settings import HoldsSecrets
 from .sent_options import EXTRA, MARKS, members_in, require_consistent, require_sendable
 
+if TYPE_CHECKING:
+    from .clouds.signer import Signer
+
+_OF_DEPLOYMENTS = {"max_completion_tokens": "max_tokens"}
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
 _REASONING = re.compile(r"^(?:o[1345](?:-(?:mini|nano|pro))?(?:-\d{4}-\d\d-\d\d)?|gpt-5(?:\.\d+)*(?!-chat)(?:-.*)?)$")
 
@@ -82,8 +88,17 @@ class LMFacts(HoldsSecrets):
     @property
     def native(self) -> bool:
         """Whether the parent itself can call this model, and its fallbacks; else only workers can."""
-        is_own = self.provider.native and not self.direct
-        return is_own and (not self.fallbacks or all(lm.native for lm in self.fallbacks))
+        return self.obstacle is None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why only workers can call this model, or one of its fallbacks; None where the parent can too."""
+        provider = self.provider
+        if self.direct:
+            return f"{self.model} has direct=True: the worker gets the key, and connects by itself"
+        if not provider.native or (provider.by_lm15 and not has_lm15()):
+            return f"requests to {provider.prefix} are written by DSPy's provider library, which is not installed here"
+        return next((why for lm in self.fallbacks if (why := lm.obstacle) is not None), None)
 
     @property
     def is_reasoning_model(self) -> bool:
@@ -101,9 +116,42 @@ class LMFacts(HoldsSecrets):
         key = None if self.api_key == self.provider.placeholder_key else self.api_key
         texts = [(name, value) for name, value in self.direct_options.items() if isinstance(value, str)]
         texts += credentials_in(self.extra_body)
+        texts += credentials_in(dict(parse_qsl(self.query)))
         if self.ssl_certificate is not None and self.ssl_certificate[2]:
             texts.append(("password", self.ssl_certificate[2]))
-        return secrets_of(key, (*self.headers, *texts), self.proxy)
+        of_cloud = self.account.secrets if self.account is not None else ()
+        return (*secrets_of(key, (*self.headers, *texts), self.proxy), *of_cloud)
+
+    @property
+    def worker_base(self) -> str:
+        """The base URL for which workers write their requests; the host's own may name a deployment."""
+        return self.api_base if self.account is None else self.account.worker_base
+
+    @property
+    def host_settings(self) -> Mapping[str, str]:
+        """What names a cloud's endpoint: region, project, ... ; no secrets."""
+        return self.account.settings if self.account is not None else {}
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs each request as it is sent; None where the key does."""
+        return self.account.signer if self.account is not None else None
+
+    @property
+    def identity(self) -> str | None:
+        """Whoever asks, for what is kept apart by key."""
+        of_cloud = self.account.secrets if self.account is not None else ()
+        return self.api_key or "\n".join(of_cloud) or None
+
+    @property
+    def renames(self) -> Mapping[str, str]:
+        """The members of a body that the endpoint takes under another name than DSPy's client gives them.
+
+        A deployment of Azure's is asked as litellm asks it: versions of that API before September 2024 know no
+        `max_completion_tokens`, which only reasoning models want.
+        """
+        is_deployment = self.account is not None and self.account.base_url != self.account.worker_base
+        return _OF_DEPLOYMENTS if is_deployment and not self.is_reasoning_model else {}
 
     def connection(self) -> ConnectionOptions:
         """Return the options by which another LM at this endpoint is connected to alike."""

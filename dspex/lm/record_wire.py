@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .dspy_lm15 import DROPPABLE
 from .record_checks import thawed
 from .record_facts import LMFacts
 from .sent_options import EXTRA, refused_by, worded_by
@@ -18,15 +19,15 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
     options = {name: thawed(value) for name, value in lm.config if lm.direct or name in worded}
     if lm.direct and lm.extra_body:
         options[EXTRA] = dict(lm.extra_body)
-    prefix = "hosted_vllm" if lm.provider.prefix == "local" else lm.provider.prefix
     return {
         "ref": lm.ref,
-        "model": f"{prefix}/{lm.name}",
+        "model": f"hosted_vllm/{lm.name}" if lm.provider.prefix == "local" else lm.provider.dspys_name(lm.name),
         "named": lm.model,
         "model_type": lm.model_type,
         "provider": lm.provider.id,
         "dialect": lm.provider.dialect,
-        "api_base": lm.api_base,
+        "api_base": lm.worker_base,
+        "settings": dict(lm.host_settings),
         "temperature": lm.temperature,
         "max_tokens": lm.max_tokens,
         "n": lm.n,
@@ -42,6 +43,7 @@ def wire_form(lm: LMFacts) -> dict[str, Any]:
         },
         "structured_outputs": lm.structured_outputs,
         "is_temperature_fixed": lm.is_temperature_fixed,
+        "droppable": sorted(DROPPABLE) if lm.provider.by_lm15 else None,
         "direct": lm.direct,
         "fallbacks": [wire_form(each) for each in lm.fallbacks],
     }

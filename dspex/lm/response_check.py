@@ -19,6 +19,7 @@ from .dialects.json_body import as_object
 from .dialects.sound_usage import with_sound_usage
 from .http.http_message import Head, Reply
 from .quoted_prompts import without_quotes
+from .reading_cost import is_costly, require_readable
 
 if TYPE_CHECKING:
     from .http.async_client import AsyncHttpStream
@@ -55,6 +56,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
             raise _compressed(lm, coding)
         if request.stream:
             return reply, _read(lm, _whole_stream, request, reply.body)
+        require_readable(request, reply.body)
         answer = _read(lm, dialect.answer, lm, reply.body)
         if request.for_worker:
             reply = Reply(reply.head, with_sound_usage(lm, _read(lm, dialect.repaired, lm, reply.body)))
@@ -66,7 +68,7 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
 
 def usage_reported(request: Request, body: bytes) -> Mapping[str, Any]:
     """Return the usage in a response that is no answer, whether it came as JSON or as a stream."""
-    if b"sage" not in body:
+    if b"sage" not in body or is_costly(request, body):
         return {}
     reader = request.dialect.reader(request.lm)
     with contextlib.suppress(LMError, *MALFORMED):

@@ -6,13 +6,24 @@ the deadline. Generators of effects: nothing here blocks.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LMCertificateError, LMError, LMLocalLimitError, LMProxyError, LMTimeoutError, LMTransportError
 from ..events import Name
-from .effects import Effects, Exchange, ExchangeOutcome, ReceivePart, SendRequest, Sleep, StartServer
+from .effects import (
+    Authorize,
+    Effects,
+    Exchange,
+    ExchangeOutcome,
+    Read,
+    ReceivePart,
+    SendRequest,
+    Sleep,
+    StartServer,
+)
 from .exchange_services import ExchangeServices
 from .http.connection import WAITED_FOR_A_PLACE
 from .http.endpoint import CREDENTIALS_WANTED, credentials_refused
@@ -24,6 +35,7 @@ from .response_check import LiveStream, answer_of, cleaned, settled, usage_repor
 if TYPE_CHECKING:
     from .record import LM
 
+LOOP_BYTES_MOST = 256 * 1024  # of a body that an event loop reads itself: 5 ms, of one that was made to take long
 BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
 RETRY_AFTER_MOST_S = 600.0  # a provider that names a longer pause has refused, also where there is no deadline
@@ -83,10 +95,15 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         return ExchangeOutcome(error=_name(lm, LMTransportError(message, retry_after=wait)), was_held_back=True)
     try:
         sent = (yield StartServer(request)) if lm.provider.prefix == "local" else request
+        if lm.signer is not None:
+            sent = yield Authorize(sent)
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
             _record(services, request, result.head.status not in _UNANSWERED)
-            return _judged(request, cleaned(sent, result))
+            if len(result.body) <= LOOP_BYTES_MOST:
+                return _judged(sent, request, result)
+            outcome: ExchangeOutcome = yield Read(functools.partial(_judged, sent, request, result))
+            return outcome
         _record(services, request, True)
         return (yield from _opened(request, LiveStream(sent, result)))
     except (LMTransportError, LMTimeoutError) as error:
@@ -104,8 +121,9 @@ def _blames_endpoint(error: LMError, left: float) -> bool:
     return left >= FAIR_S and error.code != WAITED_FOR_A_PLACE
 
 
-def _judged(request: Request, reply: Reply) -> ExchangeOutcome:
+def _judged(sent: Request, request: Request, received: Reply) -> ExchangeOutcome:
     """Return the outcome of a whole response: an answer, or the error that its status or its body reports."""
+    reply = cleaned(sent, received)
     status = reply.head.status
     if status == CREDENTIALS_WANTED and request.target.proxy is not None:
         return ExchangeOutcome(reply=reply, error=_name(request.lm, credentials_refused(request.target)))

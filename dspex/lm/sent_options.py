@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import LMConfigurationError, LMUnsupportedFeatureError, UnknownName
+from .clouds.cloud_options import CLOUD_OPTIONS
 from .lm_options import GENERATION_OPTIONS
 from .providers import Provider
 from .record_checks import are_points
@@ -21,8 +22,12 @@ LOCAL = frozenset({"n", "num_generations", "rollout_id", "cache"})
 HEADERS = frozenset({"headers", "extra_headers"})
 MARKS = "cache_control_injection_points"
 EXTRA = "extra_body"
-CONNECTION = HEADERS | frozenset(
-    "model api_key api_base base_url timeout proxy ssl_verify ssl_certificate max_connections verify cert".split()
+CONNECTION = (
+    HEADERS
+    | CLOUD_OPTIONS
+    | frozenset(
+        "model api_key api_base base_url timeout proxy ssl_verify ssl_certificate max_connections verify cert".split()
+    )
 )
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
@@ -30,7 +35,6 @@ ROUTING = frozenset(
 )
 """Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere."""
 _OF_THIS_PROCESS = {
-    "proxy": "Give the pool the variable HTTPS_PROXY: PoolConfig(env={...}).",
     "requests_per_minute": "Leave it out, or leave direct=True out.",
     "cache_ttl": "Answers of such an LM are not cached.",
 }
@@ -140,15 +144,14 @@ def require_direct(provider: Provider, model: str, settings: Mapping[str, Any]) 
     """Check that an LM that a worker asks by itself has nothing that only this process could do for it.
 
     Raises:
-        LMConfigurationError, LMUnsupportedFeatureError: it has, or has an option that DSPy's client would leave out.
+        LMUnsupportedFeatureError: it has, or has an option that DSPy's client would leave out.
     """
     for name, instead in _OF_THIS_PROCESS.items():
         if settings.get(name) is not None:
-            raise LMConfigurationError(
-                f"{name} is for requests of this process, and with direct=True a worker connects by itself. {instead}",
-                model=model,
-                provider=provider.id,
+            text = (
+                f"{name} is for requests of this process, and with direct=True a worker connects by itself. {instead}"
             )
+            raise _unsupported(provider, model, text)
     for name, value in settings.items():
         if name in refused_by(provider) and value is not None and not _is_so_anyway(provider, name, value):
             raise _refused(provider, model, name, "LM()")

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import LMConfigurationError
+from .clouds.cloud_options import CLOUD_OPTIONS
 from .dialects.cache_marks import marked
-from .dialects.responses_request import joined
 from .record import LM
 from .sent_options import DECIDING, MARKS, RESERVED, ROUTING, members_in
 
@@ -38,6 +38,8 @@ def with_members(lm: LM, asked: dict[str, Any], given: Mapping[str, Any], *, is_
         marks = given.get(MARKS) or marks
         added = _joined(lm, own, given, {} if is_bare else lm.options())
     if lm.provider.dialect == "responses":
+        from .dialects.responses_request import joined
+
         return joined(asked, added)
     for name in _NESTED:
         if isinstance(added.get(name), Mapping) and isinstance(asked.get(name), Mapping):
@@ -50,6 +52,12 @@ def _joined(lm: LM, own: Mapping[str, Any], given: Mapping[str, Any], options: M
     kept = {name: value for name, value in own.items() if name in DECIDING}
     added = {**members_in(lm.provider, {**options, **given}), **kept}
     for name in added:
+        if name in CLOUD_OPTIONS:  # an identity that is no member of a body, and would be read by the provider
+            raise LMConfigurationError(
+                f"{name} belongs to LM() in the host: workers hold no credentials of clouds.",
+                model=lm.model,
+                provider=lm.provider.id,
+            )
         if name.casefold() in ROUTING | RESERVED and name not in own:
             raise LMConfigurationError(
                 f"A worker's code may not set {name!r}: it would take another model than {lm.name!r}, or move the "

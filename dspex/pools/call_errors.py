@@ -27,6 +27,7 @@ _LM_FACTS = (*_LM_TEXTS, "status", "retry_after", "provider_message")
 _PLAIN = {  # classes that take a message and only these facts
     "SettingsError": ("key",),
     "InvalidInput": ("field",),
+    "UnsafeInput": ("field",),
     "NotConfigured": ("key",),
     "OptimizationFailed": (),
     "ProtocolError": (),

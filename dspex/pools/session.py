@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .streams import AsyncStream, Stream
 
+ID_MOST = 500  # characters of a session's id; pools, workers and accounts keep it
 LOCAL = "local"  # the client name of the process that owns the supervisor (S1)
 
 
@@ -81,8 +82,11 @@ def session_key(id: str, *, client: str = LOCAL) -> str:
     """Return the key under which the pool and its workers know a client's session.
 
     Raises:
-        InvalidInput: the id is not text, or the client's name holds a "/": two sessions could have one key (S1).
+        InvalidInput: the id is not text, or too long, or the client's name holds a "/": two sessions could have one key
+            (S1).
     """
     if not isinstance(id, str) or "/" in client:
         raise InvalidInput(f"A session's id is text, and its client's name has no '/': not {id!r} of {client!r}.")
+    if len(id) > ID_MOST:
+        raise InvalidInput(f"A session's id has {len(id):,} characters, over the limit of {ID_MOST:,}.")
     return f"{client}/{id}"

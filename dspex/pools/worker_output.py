@@ -6,7 +6,6 @@ for errors as well. Whatever is over a worker's limit is dropped, and said to be
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -15,13 +14,14 @@ from typing import Any
 from dspex_worker.output_limit import NOTICE_S
 
 from ..lm.redaction import redact
+from ..terminal_text import inert, inert_line
 from .processes.engine import Engine
 from .processes.timers import Timer
 from .worker import Worker
 
 INFO, WARNING = 20, 30  # levels of `logging`
 LINE_MOST = 8 * 1024  # bytes of one line from a pipe
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # of a terminal; a line end is none, a carriage return is
+_LOGGER_MOST = 200  # characters of a logger's name
 
 Report = Callable[[Worker, int, dict[str, Any]], None]
 
@@ -74,8 +74,8 @@ class WorkerOutput:
             self._say(worker, _only_call(worker), INFO, "stderr", text, len(line))
 
     def _say(self, worker: Worker, call: int, level: int, logger: str, text: str, size: int) -> None:
-        shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", redact(text))
-        facts = {"call": call, "level": level, "logger": logger, "text": shown, "pid": worker.pid}
+        source = inert_line(redact(logger[:_LOGGER_MOST]))  # a logger's name is the worker's word as much as its text
+        facts = {"call": call, "level": level, "logger": source, "text": inert(redact(text)), "pid": worker.pid}
         self._report(worker, size, facts)
 
     def _note_dropped(self, worker: Worker) -> None:

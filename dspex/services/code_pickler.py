@@ -1,15 +1,16 @@
 """Pickle code and values of this process for its own workers: what stands for DSPy's types becomes DSPy's own there.
 
 cloudpickle does the work. Some things are not as they are here: a stand-in (`dspex.Image`) becomes DSPy's class, also
-in a model that holds one, whose validators the worker makes anew; a `Prediction` becomes
-DSPy's own, without the account of its call; a tool becomes one that is called here; and classes
-that workers cannot import go under the digest by which the signature's types go too, so that a value is of the very
-class that its field has.
+in a model that holds one, whose validators the worker makes anew; a `Prediction` becomes DSPy's own, without the
+account of its call; a tool becomes one that is called here; a `dspy.Embedder` leaves its key here, with an LM that
+takes its place; and classes that workers cannot import go under the digest by which the signature's types go too, so
+that a value is of the very class that its field has.
 """
 
 from __future__ import annotations
 
 import copy
+import copyreg
 import dataclasses
 import importlib
 import typing
@@ -19,7 +20,8 @@ from typing import Any, Final
 
 from dspex_worker.types import host_references
 
-from ..types.dspy_objects import dspy_type_name
+from ..retrieval.given_embedder import keyless_state
+from ..types.dspy_objects import dspy_type_name, is_instance
 from ..types.example import Example
 from ..types.prediction import Prediction
 
@@ -55,6 +57,8 @@ def pickler_class(cloudpickle: Any, name_of: NameOf) -> Any:
                 return host_references.host_tool, (item.to_wire(),)
             if type(item).__name__ == "_LazyModule" and type(item).__module__ == "dspy.utils.lazy_import":
                 return importlib.import_module, (item.__name__,)  # which DSPy's own functions hold for a module
+            if is_instance(item, "Embedder") and (state := keyless_state(item)) is not None:
+                return copyreg.__newobj__, (type(item),), state  # type: ignore[attr-defined]
             if item is dataclasses.MISSING:
                 return "MISSING"  # the one of its module: a copy would be a default like any other
             return super().reducer_override(item)

@@ -27,6 +27,7 @@ from ..lm.named_lms import NamedLMs, is_name
 from ..lm.providers import PROVIDERS
 from ..lm.record import LM
 from ..lm.redaction import redact
+from ..lm.resolution import provider_of
 from ..lm.sent_options import DECIDING
 from ..scoped_defaults import scoped
 
@@ -43,20 +44,28 @@ RETRIES_MOST = 20
 TIMEOUT_MOST = 24 * 3600.0  # seconds
 NO_KEY = "EMPTY"  # for an endpoint that the host does not know: servers without keys take any
 _MOST = {
-    **dict.fromkeys(("model", "provider", "model_type"), MODEL_MOST),
+    **dict.fromkeys(("model", "provider", "model_type", "api_version", "of"), MODEL_MOST),
     "api_key": KEY_MOST,
     "api_base": URL_MOST,
 }
-_FIELDS = frozenset({"model", "provider", "api_key", "api_base", "model_type", "retries", "timeout"})
+_FIELDS = frozenset(
+    {"model", "provider", "api_key", "api_base", "api_version", "model_type", "of", "retries", "timeout"}
+)
 
 
 class DescribedLMs:
     """The LMs that the workers of one supervisor describe. `policy` is for pools that set none."""
 
-    def __init__(self, supervisor: Supervisor, record_of: Callable[[LM], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        record_of: Callable[[LM], dict[str, Any]],
+        lm_of: Callable[[str], LM | None] = lambda ref: None,
+    ) -> None:
         self.policy = "any"
         self._supervisor = supervisor
         self._record_of = record_of
+        self._lm_of = lm_of
         self._lock = threading.Lock()
         self._own: weakref.WeakKeyDictionary[Worker, OrderedDict[str, LM]] = weakref.WeakKeyDictionary()
 
@@ -73,6 +82,8 @@ class DescribedLMs:
         is_endpoint_given = asked.get("api_key") is not None or asked.get("api_base") is not None
         policy = self._supervisor.pool(request.pool.name).config.lms or self.policy
         found = None if is_endpoint_given else _configured(known, asked)
+        if found is None and not is_endpoint_given and (of_call := self._of_call(asked)) is not None:
+            return {"record": self._record_of(_within_limits(of_call, asked)), "is_shared": False}
         if found is None and policy != "any":
             raise _refused(asked, known, request.pool.name, is_endpoint_given=is_endpoint_given)
         if found is None:
@@ -84,6 +95,13 @@ class DescribedLMs:
     def of(self, worker: Worker) -> Mapping[str, LM]:
         """Return the worker's own LMs, by their refs."""
         return self._own.get(worker) or {}
+
+    def _of_call(self, asked: Mapping[str, Any]) -> LM | None:
+        """Return the connection of an LM that came with the call, for another of its endpoint's APIs."""
+        lm = self._lm_of(asked.get("of", ""))
+        if lm is None or lm.model != asked["model"]:
+            return None
+        return _connection_of(lm).replace(model_type=asked.get("model_type"))
 
     def _keep(self, worker: Worker, lm: LM) -> None:
         with self._lock:
@@ -148,22 +166,29 @@ def _made(asked: Mapping[str, Any], known: NamedLMs) -> LM:
         model = _with_provider(asked, known)
     try:
         if base is None or key is not None:
-            return LM(model, api_key=key, api_base=base, model_type=model_type)
-        return _without_hosts_key(model, base, known).replace(model_type=model_type)
+            version = asked.get("api_version")
+            return LM(model, api_key=key, api_base=base, api_version=version, model_type=model_type)
+        return _without_hosts_key(model, base, known, asked.get("api_version")).replace(model_type=model_type)
     except UnknownName as error:
         raise _unsupported(model, error) from None
     except SettingsError as error:
         raise LMConfigurationError(redact(str(error), key), model=model) from None
 
 
-def _without_hosts_key(model: str, base: str, known: NamedLMs) -> LM:
+def _without_hosts_key(model: str, base: str, known: NamedLMs, version: str | None) -> LM:
     """Return the LM at an address that the code names: the host's key goes there only if the host knows it."""
-    usual = LM(model)
-    made = LM(model, api_base=base, api_key=usual.provider.placeholder_key or NO_KEY)
-    everyone = (usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
+    placeholder = provider_of(model)[0].placeholder_key or NO_KEY
+    made = LM(model, api_base=base, api_version=version, api_key=placeholder)
+    try:
+        usual = [LM(model, api_version=version)]
+    except LMConfigurationError:  # of a cloud that the host has no account of
+        usual = []
+    everyone = (*usual, *(() if known.default is None else (known.default,)), *known.by_name.values())
     for lm in everyone:
         if lm.provider.prefix == made.provider.prefix and lm.api_base == made.api_base:
-            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, **lm.connection())
+            of_cloud: dict[str, Any] = {**(lm.account.options if lm.account is not None else {})}
+            of_cloud |= {"api_version": version} if version is not None else {}
+            return LM(model, api_base=base, api_key=lm.api_key, headers=lm.headers, **lm.connection(), **of_cloud)
     return made
 
 

@@ -43,7 +43,7 @@ class Services:
         self.call_observers = CallObservers(client)
         self.code = CodeStore()
         self.accounts = Accounts(supervisor.budgets)
-        self.described_lms = DescribedLMs(supervisor, self.lm_record)
+        self.described_lms = DescribedLMs(supervisor, self.lm_record, client.known)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         set_process_cache(client, supervisor.cache, supervisor.config.tables)

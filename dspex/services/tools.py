@@ -103,6 +103,8 @@ def _tool_of(function: Any) -> Tool:
     function = value_here(function)
     if isinstance(function, Tool):
         return function
+    if not callable(function) and callable(getattr(function, "search", None)):
+        function = function.search  # an index
     if not callable(function):
         raise SettingsError(f"A tool is a function or a dspex.Tool, not {function!r}.", key="tools")
     if getattr(function, "__name__", "") == "<lambda>":

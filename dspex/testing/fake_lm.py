@@ -13,6 +13,7 @@ from typing import Any, Protocol, Unpack
 from ..lm.lm_client import close_idle_connections
 from ..lm.record import LM, FurtherOptions
 from .fake_server import FakeServer
+from .replies.embedding_replies import EmbeddingScript
 from .script import FakeRequest, Player, Script, player
 from .scripted_fields import FieldScript, SignatureScript, asked_for, by_field, by_signature, in_turn
 
@@ -31,6 +32,9 @@ class FakeLM(LM):
         by_signature: Answers by predictor, which a request shows by its fields: `"question -> query"`, or `"-> query"`
             for any inputs, or a Signature. An answer as above (but a str is the value of its only output field), a list
             of them, or a function of the `FakeRequest`.
+        embeddings: The vector of a text, for `dspex.embed` and indexes: a function of the text, which may return a
+            `FakeReply` instead. Default: a vector of 64 numbers (or as many as are asked for) counts the text's words,
+            so texts with words in common are near each other. Embeddings take no answer from the script.
         cycle: Begin a list again at its end, instead of refusing (an `LMInvalidRequestError` that says so).
         latency: Seconds before every reply.
         model: The name to go by; an `anthropic/...` name makes it speak that dialect, as does
@@ -56,6 +60,7 @@ class FakeLM(LM):
         *,
         by_field: FieldScript | None = None,
         by_signature: SignatureScript | None = None,
+        embeddings: EmbeddingScript | None = None,
         cycle: bool = False,
         latency: float = 0.0,
         model: str = "openai/fake",
@@ -65,7 +70,8 @@ class FakeLM(LM):
         cache: bool = False,
         **further: Unpack[FurtherOptions],
     ) -> None:
-        server = FakeServer(_played(answers, by_field, by_signature, cycle), latency=latency, key=api_key)
+        play = _played(answers, by_field, by_signature, cycle)
+        server = FakeServer(play, latency=latency, key=api_key, embeddings=embeddings)
         object.__setattr__(self, "_server", server)
         object.__setattr__(self, "_finalizer", weakref.finalize(self, _end, server))
         try:
@@ -154,6 +160,7 @@ class FakeLMMaker(Protocol):
         *,
         by_field: FieldScript | None = None,
         by_signature: SignatureScript | None = None,
+        embeddings: EmbeddingScript | None = None,
         cycle: bool = False,
         latency: float = 0.0,
         model: str = "openai/fake",

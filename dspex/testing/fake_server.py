@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from .replies import anthropic_replies, openai_replies, responses_replies
+from .replies import anthropic_replies, embedding_replies, openai_replies, responses_replies
+from .replies.embedding_replies import EmbeddingScript
 from .script import FakeReply, FakeRequest, NoAnswerLeft, Player
 from .wording import words_for
 
@@ -37,7 +38,14 @@ _DIALECTS: Mapping[str, Any] = {"messages": anthropic_replies, "responses": resp
 class FakeServer:
     """Serves until `close`; `requests` holds what arrived, in order, also what was refused."""
 
-    def __init__(self, play: Player, *, latency: float = 0.0, key: str | None = None) -> None:
+    def __init__(
+        self,
+        play: Player,
+        *,
+        latency: float = 0.0,
+        key: str | None = None,
+        embeddings: EmbeddingScript | None = None,
+    ) -> None:
         self.key = key or secrets.token_urlsafe(24)
         self.requests: list[FakeRequest] = []
         self.arrived = threading.Condition()
@@ -48,6 +56,7 @@ class FakeServer:
         self._empty = asyncio.Event()
         self._leaving = asyncio.Event()
         self._play = play
+        self._vector_of = embedding_replies.hashed_words if embeddings is None else embeddings
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
@@ -100,6 +109,8 @@ class FakeServer:
         if given != self.key:
             return FakeReply(status=401, error={"message": "FakeLM was given a key that is not its own."})
         try:
+            if request.path.partition("?")[0].endswith("/embeddings"):
+                return embedding_replies.reply(request, self._vector_of)
             return self._play(request)
         except NoAnswerLeft as error:
             return FakeReply(status=400, error={"message": str(error), "code": "no_answer_left"})

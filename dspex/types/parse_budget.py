@@ -77,6 +77,15 @@ class ParseBudget:
         if self.left <= self.watched:
             self.look()
 
+    def pause_before(self, steps: int) -> None:
+        """Pause a trial before work of so many steps, which a whole budget is not charged for.
+
+        Raises:
+            Paused: it is a trial, and has less left.
+        """
+        if self._is_trial and steps > self.left:
+            raise Paused
+
     def refuse(self, why: str, remedy: str = _REMEDY) -> NoReturn:
         """
 

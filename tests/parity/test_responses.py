@@ -264,3 +264,67 @@ def test_other_providers_and_text_completions_are_refused_by_name(model: str) ->
         dspex.LM("openai/x", api_key="k", model_type="text")
     with pytest.raises(dspex.errors.SettingsError, match="model_type must be"):
         dspex.LM("openai/x", api_key="k", model_type="respones")
+
+
+def _stream(*events: dict[str, Any]) -> FakeReply:
+    begun = {"type": "response.created", "response": {"id": "r", "model": "m", "status": "in_progress"}}
+    return FakeReply(body=b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in (begun, *events)))
+
+
+def _failed(code: str) -> dict[str, Any]:
+    return _answer(status="failed", error={"code": code, "message": "said"})
+
+
+PLAIN = "[[ ## answer ## ]]\nx\n\n[[ ## completed ## ]]"
+ODD_ITEMS: list[Any] = [None, 3, _said(), {"type": "message", "content": None}, {"type": "reasoning", "summary": None}]
+TROUBLE: list[tuple[FakeReply, bool, str]] = [
+    (_stream({"type": "error", "code": "rate_limit_exceeded", "message": "slow", "param": None}), True, ""),
+    (_stream({"type": "response.failed", "response": _failed("server_error")}), True, ""),
+    (_stream({"type": "response.failed", "response": _failed("context_length_exceeded")}), True, "ContextWindow"),
+    (_stream({"type": "response.output_text.delta", "output_index": 0, "delta": "[["}), True, "StreamAssembly"),
+    (FakeReply(body=json.dumps(_answer(_said(_TEXT))).encode()), True, ""),
+    (FakeReply(body=json.dumps(_failed("rate_limit_exceeded")).encode()), False, ""),
+    (FakeReply(body=json.dumps(_failed("context_length_exceeded")).encode()), False, "ContextWindow"),
+    (FakeReply(body=b'{"choices": [{"message": {"content": "x"}}]}'), False, "LMProviderError"),
+    (
+        FakeReply(body=json.dumps(_answer(*ODD_ITEMS, _said({"type": "output_text", "text": PLAIN}))).encode()),
+        False,
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize("route", ["native", "python"])
+@pytest.mark.parametrize(("reply", "streamed", "error"), TROUBLE)
+def test_trouble_is_told_asked_again_or_read(
+    sup: dspex.Supervisor, route: Any, reply: FakeReply, streamed: bool, error: str, short_pauses: None
+) -> None:
+    """parity: errors in bodies and events are classified and retried as in Chat Completions; odd items are none."""
+    with FakeLM([reply, FakeReply(PLAIN)], **MODEL, retries=1) as lm:
+        program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup, implementation=route)
+        try:
+            out = list(program.stream(question="q"))[-1] if streamed else program(question="q")
+        except LMError as refused:
+            assert error and error in type(refused).__name__
+        else:
+            assert isinstance(out, dspex.Prediction)
+            assert not error and out.answer == "x"
+
+
+@pytest.mark.parametrize("route", ["native", "python"])
+def test_it_stands_behind_other_models_and_its_answers_are_cached(sup: dspex.Supervisor, route: Any) -> None:
+    """parity: a chat model that fails is followed by it; plain answers and streams are kept."""
+    with (
+        FakeLM(lambda _: FakeReply(status=503), retries=0) as bad,
+        FakeLM(lambda _: PLAIN, **MODEL, cache=True) as good,
+    ):
+        behind = bad.lm.replace(fallbacks=[good.lm])
+        program = dspex.predictor("predict", "question -> answer", lm=behind, supervisor=sup, implementation=route)
+        assert program(question="q").answer == "x"
+        assert [request.path for request in good.requests] == ["/v1/responses"]
+        program = program.using(lm=good)
+        assert program(question="q").cached
+        for _ in range(2):
+            out = list(program.stream(question="q"))[-1]
+        assert isinstance(out, dspex.Prediction)
+        assert out.cached and len(good.requests) == 2

@@ -97,7 +97,7 @@ def test_a_malformed_description_is_refused(arguments: dict[str, Any], policy: s
 
 @pytest.mark.parametrize(
     "base",
-    ["file:///etc/passwd", "ftp://h/", "http://user:pw@h/", "http://h/?q=1", "http://h/#f", "//h", "http://", "x"],
+    ["file:///etc/passwd", "ftp://h/", "http://user:pw@h/", "http://h/#f", "//h", "http://", "x"],
 )
 def test_an_address_that_is_none_is_refused(base: str) -> None:
     """security: as an LM's is anywhere."""

@@ -45,6 +45,37 @@ def endpoint() -> Iterator[Callable[[bytes | None], LM]]:
         one.close()
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("bedrock-chat/m", {"aws_access_key_id": "AKID", "aws_secret_access_key": KEY}),  # no region
+        ("bedrock-chat/m", {"aws_region_name": "a b", "aws_access_key_id": "AKID", "aws_secret_access_key": KEY}),
+        ("bedrock-chat/m", {"aws_region_name": "r", "aws_session_token": KEY, "aws_access_key_id": "AKID"}),
+        ("azure/m", {"azure_ad_token": KEY}),
+        ("azure/m", {"azure_resource": "x", "azure_ad_token": KEY, "temperature": 9}),
+        ("openai/m", {"aws_secret_access_key": KEY}),
+        ("vertex/m", {"vertex_project": "p", "vertex_credentials": {"private_key": KEY}}),
+        ("vertex/m", {"vertex_project": "p", "vertex_credentials": f'{{"a": "{KEY}"'}),
+        ("vertex/m", {"vertex_location": "a b", "vertex_project": "p", "api_key": KEY}),
+    ],
+)
+def test_an_account_that_is_refused_shows_no_secret(
+    model: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """unit: in no frame of the error's."""
+    for name in (
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_REGION_NAME",
+        "AZURE_OPENAI_RESOURCE",
+        "AZURE_OPENAI_ENDPOINT",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DspexError) as caught:
+        LM(model, **options)
+    assert shown(caught.value) == [] and KEY not in str(caught.value)
+
+
 def shown(error: BaseException) -> list[str]:
     """Where the key stands in what a reporter shows: the variables of our frames, of all errors behind this one."""
     found, waiting = [], [error]

@@ -243,6 +243,7 @@ def test_images_in_saved_demos_are_not_suspected(tmp_path: Path) -> None:
         ("signature/fields", [{"prefix": "Question:"}, {}]), ("signature/fields", 3), ("signature", []),
         ("metadata/dspex/options", []), ("metadata/dspex/score", "high"), ("metadata/dspex/trials", {}),
         ("metadata/dspex/signature", {"instructions": "", "fields": [3], "types": {}}),
+        ("metadata/dspex/signature/fields", ""), ("metadata/dspex/signature/fields", []),
         ("metadata/dspex/signature/types", {"M": {"model": {"$ref": "#/$defs/M"}}}),
         ("metadata/dspex/signature/types", {"M": {"model": {"properties": {"a": {"pattern": "("}}}}}),
         ("metadata/dspex/signature/types", {"M": {"import": "os:system"}}),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..record import LM
 
 API_VERSION = "2023-06-01"
+_REFUSAL_MOST = 64 * 1024  # bytes of a refusal in which its id is looked for
 
 
 def endpoint(lm: LM) -> str:
@@ -45,7 +46,7 @@ def answer(lm: LM, body: bytes) -> Answer:
     data = decode(lm, body)
     if fault := fault_in(data):
         raise fault.error(lm)
-    if not isinstance(data.get("content"), list) and data.get("type") != "message":
+    if not isinstance(data.get("content"), list):
         raise no_answer(lm, data)
     texts: list[str] = []
     thoughts: list[str] = []
@@ -186,4 +187,4 @@ def _explanation(data: Mapping[str, Any]) -> str:
 
 
 def _request_id(body: bytes) -> Any:
-    return as_object(json_in(body)).get("request_id")
+    return as_object(json_in(body[:_REFUSAL_MOST])).get("request_id")

@@ -31,6 +31,8 @@ class EventSplitter:
         *ended, rest = data.split(b"\n\n")
         events: list[bytes] = []
         for event in ended:
+            if not event and not self._pending:  # blank lines in a row end nothing
+                continue
             self._pending += event
             events.append(self._taken())
         self._line_end = b"\n" if rest.endswith(b"\n") else b""

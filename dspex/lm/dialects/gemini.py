@@ -1,16 +1,14 @@
-"""Read Gemini's dialect as far as the parent needs it: a worker's URLs, answers and usage.
-
-The parent writes no request in it: Gemini's models are asked by workers, whose requests pass through here.
-"""
+"""Read Gemini's dialect: URLs, answers and usage. Its requests are written by DSPy's library (`lm15_dialect`)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LMUnsupportedFeatureError
+from ...errors import LMUnexpectedError, LMUnsupportedFeatureError
 from . import openai
-from .answer import Answer, count, counters, no_answer, refused
+from .answer import Answer, arguments_of, count, counters, no_answer, refused, tool_call
 from .dialect import Message
 from .error_envelopes import fault_in
 from .json_body import as_object, decode
@@ -51,16 +49,16 @@ def reporting(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def body(lm: LM, messages: Sequence[Message], given: Mapping[str, Any], stream: bool) -> bytes:
-    """Refuse: only workers write this dialect.
+    """Refuse: `lm15_dialect` writes this dialect.
 
     Raises:
         LMUnsupportedFeatureError: always.
     """
-    raise LMUnsupportedFeatureError("Gemini models are called by workers only.", model=lm.model)
+    raise LMUnsupportedFeatureError("Requests to Gemini's models are written by DSPy's library.", model=lm.model)
 
 
 def answer(lm: LM, body: bytes) -> Answer:
-    """Return a 2xx response's body, read for its usage.
+    """Return a 2xx response's body, read.
 
     Raises:
         LMError: the body is no answer.
@@ -71,10 +69,21 @@ def answer(lm: LM, body: bytes) -> Answer:
     if not isinstance(data.get("candidates"), list) and not data.get("promptFeedback"):
         raise no_answer(lm, data)
     candidates = [as_object(each) for each in data.get("candidates") or ()]
-    said, reason = "".join(map(_said, candidates)), _finish_of(candidates)
+    parts, reason = _parts(candidates[0]) if candidates else [], _finish_of(candidates)
+    said = any(map(_says_something, parts))
     if blocked := _blocked(data) or ("" if said or reason != "content_filter" else _why(candidates[0])):
         raise refused(lm, blocked)
-    return Answer(text=None, model=lm.name, finish_reason=reason, usage=usage_in(data))
+    texts = [_text(part) for part in parts if "text" in part and not part.get("thought")]
+    thoughts = [_text(part) for part in parts if "text" in part and part.get("thought")]
+    calls = [_call(lm, part, at) for at, part in enumerate(parts) if isinstance(part.get("functionCall"), dict)]
+    return Answer(
+        text="".join(texts) if texts or not (thoughts or calls) else None,
+        model=lm.name,
+        finish_reason="tool_call" if calls else reason,
+        usage=usage_in(data),
+        tool_calls=calls,
+        reasoning="".join(thoughts) or None,
+    )
 
 
 def repaired(lm: LM, body: bytes) -> bytes:
@@ -110,11 +119,25 @@ def _blocked(data: Mapping[str, Any]) -> str:
     return str(feedback.get("blockReasonMessage") or reason) if reason else ""
 
 
-def _said(candidate: Mapping[str, Any]) -> str:
-    """Return what a candidate holds: its text, and a mark for each part that is none."""
+def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts = as_object(candidate.get("content")).get("parts")
-    found = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    return "".join(str(part.get("text") or "") if set(part) <= {"text", "thought"} else "*" for part in found)
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    return str(part.get("text") or "")
+
+
+def _says_something(part: Mapping[str, Any]) -> bool:
+    return bool(_text(part)) or not set(part) <= {"text", "thought", "thoughtSignature"}
+
+
+def _call(lm: LM, part: Mapping[str, Any], index: int) -> dict[str, Any]:
+    called = part["functionCall"]
+    if not called.get("name"):
+        raise LMUnexpectedError("The reply holds a tool call without a name.", model=lm.model)
+    arguments = arguments_of(called.get("args"))
+    return tool_call(lm, str(called.get("id") or f"tool_call_{index}"), str(called["name"]), arguments)
 
 
 def _finish_of(candidates: Sequence[Mapping[str, Any]]) -> str:
@@ -140,14 +163,19 @@ class _GeminiStream(StreamReader):
             self._finished("content_filter")
             self.refusal.append(_blocked(payload))
         candidates = payload.get("candidates")
-        for candidate in candidates if isinstance(candidates, list) else ():
-            self._candidate(as_object(candidate))
+        if isinstance(candidates, list) and candidates:
+            self._candidate(as_object(candidates[0]))
 
     def _candidate(self, candidate: dict[str, Any]) -> None:
-        parts = as_object(candidate.get("content")).get("parts")
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, dict):
-                self.text.append(str(part.get("text") or ""))
+        for part in _parts(candidate):
+            if isinstance(called := part.get("functionCall"), dict):  # each is whole: calls do not come in pieces
+                given = called.get("args")
+                arguments = None if given is None else json.dumps(given)
+                self._fragment(len(self.calls), called.get("id"), called.get("name"), arguments)
+            elif (text := _text(part)) and part.get("thought"):
+                self.reasoning.append(text)
+            elif text:
+                self.text.append(text)
         if candidate.get("finishReason"):
             self._finished(_finish(candidate["finishReason"]))
             if self.finish_reason == "content_filter":

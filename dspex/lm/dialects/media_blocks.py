@@ -63,6 +63,10 @@ def messages_block(lm: LM, block: Mapping[str, Any]) -> dict[str, Any]:
         raise unsupported(lm, block)
     if "file_data" not in file:
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}}
+    if not file["file_data"].startswith("data:"):
+        raise LMUnsupportedFeatureError(
+            "A file's file_data must be data:<media-type>;base64,<payload>.", model=lm.model, provider=lm.provider.id
+        )
     return {"type": "document", "source": source_of(file["file_data"])}
 
 
@@ -140,7 +144,8 @@ def _file(block: Mapping[str, Any]) -> dict[str, str] | None:
     file = block.get("file") if block.get("type") == "file" else None
     if not isinstance(file, Mapping):
         return None
-    found = {name: file[name] for name in ("file_data", "file_id", "filename") if file.get(name)}
+    given = {name: file.get(name) for name in ("file_data", "file_id", "filename")}
+    found = {name: value for name, value in given.items() if value and isinstance(value, str)}
     return found if "file_data" in found or "file_id" in found else None
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..record import LM
 
 EVENT_LIMIT = 1024 * 1024
+EVENT_CHECKED = 128 * 1024  # bytes; a longer event is looked at before it is read
+EVENT_CONTAINERS = 100_000  # objects and lists in it: 20 to 40 ms
 _FIELDS = frozenset((b"", b"data", b"event", b"id", b"retry"))  # of an event; b"" is a comment
 _FAILED = (b"error", b"exception", b"fail")  # in the name of an event that reports one
 
@@ -109,6 +111,8 @@ class StreamReader(ABC):
             raise self._no_stream(event)
 
     def _take(self, data: bytes, is_error: bool) -> None:
+        if len(data) > EVENT_CHECKED and data.count(b"{") + data.count(b"[") > EVENT_CONTAINERS:
+            raise text_fault(f"A streamed event holds over {EVENT_CONTAINERS:,} objects and lists.").error(self.lm)
         try:
             payload = json.loads(data)
         except ValueError:

@@ -35,6 +35,8 @@ from .endpoint_places import Place
 from .http_message import Reply, whole_request
 from .http_stream import HttpStream
 
+SLICE = 16 * 1024  # bytes of a stream that are given to its reader at once: of the smallest events, 15 ms
+
 
 class AsyncHttp:
     """Sends requests from any number of event loops; keeps idle connections per loop and address."""
@@ -251,7 +253,12 @@ class AsyncHttpStream(HttpStream[AsyncConnection]):
             return
         try:
             while (data := await connection.more(self._deadline())) is not None:
-                yield data
+                for at in range(0, len(data), SLICE):
+                    yield data[at : at + SLICE]
+                    if at + SLICE < len(data):
+                        await asyncio.sleep(
+                            0
+                        )  # reading a slice may be a thousand events: others on the loop come between
         except BaseException:  # as above, and a reader that ends early
             self.close()
             raise

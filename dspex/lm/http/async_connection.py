@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from ...errors import LMError, LMTimeoutError, LMTransportError
+from .async_resolver import aaddresses
 from .connection import HttpConnection, broken, timed_out
 from .dialing import BUSY_PAUSE_S, LEAD_S
 from .endpoint import Endpoint, check_tunnel
 from .http_message import HEAD_LIMIT, Head
-from .resolver import aaddresses
 from .tls_settings import tls_context
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, cast
 
-from ...errors import LMError, LMTransportError
+from ...errors import LMCertificateError, LMError, LMTransportError
 from .connection import HttpConnection, broken, timed_out
 from .connection_pool import CONNECT_TIMEOUT_S
 from .dialing import dial, dial_local
@@ -39,11 +39,11 @@ class BlockingConnection(HttpConnection):
         try:
             self.write(data, deadline)
         except LMTransportError as failure:
-            with contextlib.suppress(LMTransportError):
+            try:
                 while self.parser.head is None:
                     self.receive(deadline)
-            if self.parser.head is None:
-                raise failure
+            except LMTransportError as told:  # perhaps the alert that says why
+                raise told if isinstance(told, LMCertificateError) else failure from told
         while self.parser.head is None:
             self.receive(deadline)
 

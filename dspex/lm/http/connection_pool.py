@@ -44,11 +44,12 @@ C = TypeVar("C", bound=KeptConnection)
 class EndpointConnections(Generic[C]):
     """The connections to one endpoint: those that are idle, and the places of all."""
 
-    __slots__ = ("idle", "places")
+    __slots__ = ("idle", "places", "waiters")
 
     def __init__(self, most: int) -> None:
         self.idle: deque[C] = deque()
         self.places = Places(most)
+        self.waiters = self.places.waiters
 
     def fresh(self) -> C | None:
         """Return an idle connection that may be used, the last one kept; None when there is none."""
@@ -93,7 +94,7 @@ class ConnectionPool(Generic[C]):
     def take(self, target: Endpoint) -> C | None:
         """Return an idle connection that may be used; None when there is none, or others wait for it."""
         endpoint = self._endpoints.get(target.pool)
-        return None if endpoint is None or endpoint.places.waiters else endpoint.fresh()
+        return None if endpoint is None or endpoint.waiters else endpoint.fresh()
 
     def endpoint(self, target: Endpoint) -> EndpointConnections[C]:
         """Return the connections to an endpoint."""
@@ -114,7 +115,7 @@ class ConnectionPool(Generic[C]):
             return
         connection.idle_until = time.monotonic() + idle_s
         endpoint.idle.append(connection)
-        if endpoint.places.waiters:
+        if endpoint.waiters:
             endpoint.places.wake_next()
 
     def count(self, target: Endpoint) -> int:

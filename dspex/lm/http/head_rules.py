@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from ...errors import LMUnexpectedError
+from .body_limit import BODY_LIMIT_SETTING
 
 _TEXT = r"[\t\x20-\x7e\x80-\xff]*+"
 _HEADERS = rf"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]++:{_TEXT})*+"
@@ -53,7 +54,9 @@ def body_length(value: str, most: int) -> int:
         LMUnexpectedError: it is none, or over the limit.
     """
     if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS_MOST or int(value) > most:
-        raise LMUnexpectedError(f"The response's length is not a number of up to {most:,} bytes.")
+        raise LMUnexpectedError(
+            f"The response's length is not a number of up to {most:,} bytes ({BODY_LIMIT_SETTING} sets another limit)."
+        )
     return int(value)
 
 

@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...errors import LMTransportError, LMUnexpectedError
+from .body_limit import add_part, body_limit, too_long
 from .content_decoder import ContentDecoder, decoder_for
 from .head_rules import body_length, chunk_size, require_chunked, require_head, require_trailers
 from .response_head import Head as Head
 from .response_head import is_kept
 from .response_head import kept_for as kept_for
 
+LENGTH = b"\r\ncontent-length: "  # how the head of a request ends
 HEAD_LIMIT = 64 * 1024
-BODY_LIMIT = 256 * 1024 * 1024
 _CRLF = b"\r\n"
 _BODYLESS = frozenset({204, 304})
 
@@ -59,7 +60,7 @@ def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str,
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
         raise ValueError("an HTTP header or path holds a line break")
-    return SecretBytes(text.encode("latin-1") + b"\r\ncontent-length: ")
+    return SecretBytes(text.encode("latin-1") + LENGTH)
 
 
 class ResponseParser:
@@ -68,11 +69,11 @@ class ResponseParser:
     `reusable` says after completion whether the connection may carry another request.
     """
 
-    __slots__ = ("_buffer", "_chunked", "_decoder", "_left", "_seen", "chunks", "complete", "head", "reusable")
+    __slots__ = ("_buffer", "_chunked", "_decoder", "_left", "_most", "_seen", "chunks", "complete", "head", "reusable")
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.complete = False
         self.reusable = False
         self._buffer = b""
@@ -80,6 +81,7 @@ class ResponseParser:
         self._decoder: ContentDecoder | None = None
         self._left = 0  # bytes left of the body or of the chunk; -1: until the connection closes
         self._seen = 0
+        self._most = body_limit()
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that arrived.
@@ -122,7 +124,7 @@ class ResponseParser:
         """Return the body bytes that arrived since the last take."""
         if not self.chunks:
             return b""
-        data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        data = bytes(self.chunks[0]) if len(self.chunks) == 1 else b"".join(self.chunks)
         self.chunks.clear()
         return data
 
@@ -135,10 +137,13 @@ class ResponseParser:
                 raise LMUnexpectedError("The endpoint changed to another protocol, which was not asked for.")
             return
         self.head = head = Head(text, status)
-        connection, length = head.get("connection"), head.sole("content-length")
-        self.reusable = is_kept(connection.lower(), text[7]) if connection else text[7] == "1"
+        length = head.sole("\r\ncontent-length:")
+        is_kept_alive = text[7] == "1"
+        if "\r\nconnection:" in head.folded:
+            is_kept_alive = is_kept(head.get("connection").lower(), text[7])
+        self.reusable = is_kept_alive
         is_encoded = "-encoding:" in head.folded
-        coding = head.sole("transfer-encoding") if is_encoded else None
+        coding = head.sole("\r\ntransfer-encoding:") if is_encoded else None
         if coding is not None:
             require_chunked(coding, length, is_http_1_0=text[7] == "0")
         if status in _BODYLESS:
@@ -146,7 +151,7 @@ class ResponseParser:
         elif coding is not None:
             self._chunked = True
         elif length is not None:
-            self._left = body_length(length, BODY_LIMIT)
+            self._left = body_length(length, self._most)
             self.complete = self._left == 0
         else:
             self._left = -1
@@ -199,8 +204,8 @@ class ResponseParser:
                     raise LMUnexpectedError("The endpoint sent a malformed chunk.")
                 return
             self._left = chunk_size(data[at:end]) + 2
-            if self._left > BODY_LIMIT:
-                raise LMUnexpectedError("The endpoint sent a chunk of an impossible size.")
+            if self._left - 2 > self._most:
+                raise too_long(self._most)
             if self._left == 2:
                 self._left = 0
                 self._trailers(data, at, end + 2)
@@ -222,10 +227,8 @@ class ResponseParser:
 
     def _add(self, data: bytes) -> None:
         if data:
-            self._seen += len(data)
-            if self._seen > BODY_LIMIT:
-                raise LMUnexpectedError(f"The response's body is over {BODY_LIMIT:,} bytes.")
-            if self._decoder is None:
-                self.chunks.append(data)
-            else:
-                self.chunks += self._decoder.feed(data)
+            for part in (data,) if self._decoder is None else self._decoder.feed(data):
+                self._seen += len(part)
+                if self._seen > self._most:
+                    raise too_long(self._most)
+                add_part(self.chunks, part)

@@ -6,16 +6,15 @@ Nothing is kept: each new connection asks again. Any thread.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
 import os
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -32,13 +31,7 @@ def addresses(host: str, port: int, timeout: float) -> list[AddressInfo]:
         OSError: there is no such host.
     """
     found = literal(host, port)
-    return found if found is not None else _in_turns(waited(_lookup(host, port), timeout))
-
-
-async def aaddresses(host: str, port: int) -> list[AddressInfo]:
-    """`addresses`, awaited; whoever waits bounds it."""
-    found = literal(host, port)
-    return found if found is not None else _in_turns(await awaited(_lookup(host, port)))
+    return found if found is not None else in_turns(waited(lookup(host, port), timeout))
 
 
 def literal(host: str, port: int) -> list[AddressInfo] | None:
@@ -58,6 +51,8 @@ def on_thread(work: Callable[[], T]) -> Future[T]:
     Raises:
         OSError: no thread can be started.
     """
+    from concurrent.futures import Future  # for names and SOCKS only
+
     return _start(Future(), work)
 
 
@@ -67,30 +62,14 @@ def waited(future: Future[T], timeout: float) -> T:
     Raises:
         TimeoutError: the time is over; whoever else waits for it goes on.
     """
+    from concurrent.futures import TimeoutError as NotInTime
+
     try:
         return future.result(max(0.0, timeout))
     except NotInTime:
         if future.done():
             raise
         raise TimeoutError("the time is over") from None
-
-
-async def awaited(future: Future[T]) -> T:
-    """Return a future's result on an event loop; cancelling the task leaves the future alone."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def wake() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    def notify(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed
-            loop.call_soon_threadsafe(wake)
-
-    future.add_done_callback(notify)
-    await done
-    return future.result()
 
 
 def _start(future: Future[T], work: Callable[[], T]) -> Future[T]:
@@ -107,7 +86,10 @@ def _start(future: Future[T], work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _lookup(host: str, port: int) -> Future[list[AddressInfo]]:
+def lookup(host: str, port: int) -> Future[list[AddressInfo]]:
+    """Return what the resolver will find, in its own order."""
+    from concurrent.futures import Future
+
     key = (host, port)
     own: Future[list[AddressInfo]] = Future()
     shared = _under_way.setdefault(key, own)
@@ -128,7 +110,7 @@ def _looked_up(key: tuple[str, int]) -> list[AddressInfo]:
         _under_way.pop(key, None)
 
 
-def _in_turns(found: list[AddressInfo]) -> list[AddressInfo]:
+def in_turns(found: list[AddressInfo]) -> list[AddressInfo]:
     """Return the addresses with their families alternating (RFC 8305), the resolver's first one first."""
     families: dict[int, list[AddressInfo]] = {}
     for each in found:

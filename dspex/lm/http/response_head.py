@@ -36,13 +36,12 @@ class Head:
         end = self.raw.find("\r\n", start)
         return self.raw[start : end if end >= 0 else None].strip()
 
-    def sole(self, name: str) -> str | None:
-        """Return the value of a header that may be there once, by its lower-case name; None if it is not.
+    def sole(self, mark: str) -> str | None:
+        """Return the value of a header that may be there once, by its name in `mark`; None if it is not there.
 
         Raises:
             LMUnexpectedError: it is there twice.
         """
-        mark = f"\r\n{name}:"
         at = self.folded.find(mark)
         if at < 0:
             return None
@@ -50,7 +49,7 @@ class Head:
         if end < 0:
             return self.raw[at + len(mark) :].strip()
         if self.folded.find(mark, end) >= 0:
-            raise LMUnexpectedError(f"The response has two headers {name}.")
+            raise LMUnexpectedError(f"The response has two headers {mark.strip()[:-1]}.")
         return self.raw[at + len(mark) : end].strip()
 
     def without(self, name: str) -> Head:
@@ -62,6 +61,8 @@ class Head:
 
 def kept_for(head: Head, most: float) -> float:
     """Return the seconds that the peer keeps the connection, by its Keep-Alive header; `most` where it has none."""
+    if "\r\nkeep-alive:" not in head.folded:
+        return most
     value = head.get("keep-alive").lower()
     if not value:
         return most

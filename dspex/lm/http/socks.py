@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import LMProxyError, LMTransportError
 from .endpoint import Endpoint
 from .proxies import Proxy
-from .resolver import AddressInfo, aaddresses, addresses, on_thread, waited
+from .resolver import AddressInfo, addresses, on_thread, waited
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _NOT_ALLOWED = 2  # RFC 1928: by the proxy's rules
 
@@ -43,6 +45,8 @@ async def adial_socks(target: Endpoint) -> socket.socket:
     """`dial_socks`, awaited; whoever waits bounds it."""
     from python_socks import ProxyConnectionError, ProxyType  # pyright: ignore[reportMissingImports] - an extra
     from python_socks.async_.asyncio import Proxy as AsyncProxy  # pyright: ignore[reportMissingImports] - an extra
+
+    from .async_resolver import aaddresses  # and asyncio, which threads do without
 
     assert target.proxy is not None and target.destination is not None
     proxy, (host, port) = target.proxy, target.destination

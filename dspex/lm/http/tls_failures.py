@@ -30,6 +30,9 @@ def tls_failure(name: str, error: OSError) -> LMTransportError:
     if "HANDSHAKE_FAILURE" in reason:
         advice = "It may want a client's certificate: ssl_certificate=(certificate, key)."
         return LMTransportError(f"No answer from {name}: the TLS handshake failed ({reason}). {advice}")
+    if "EOF" in reason or "EOF" in str(error):
+        advice = "A server that wants a client's certificate may do so: ssl_certificate=(certificate, key)."
+        return LMTransportError(f"No answer from {name}: it closed the connection within TLS. {advice}")
     return LMTransportError(f"No answer from {name}: {reason or error.strerror or type(error).__name__}.")
 
 

@@ -129,13 +129,13 @@ def _trusting(settings: TlsSettings) -> ssl.SSLContext:
 def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
     import ssl
 
-    path, key, given = settings.certificate, settings.key, settings.password
+    path, key = settings.certificate, settings.key
     assert path is not None
     for each in (path, *((key,) if key else ())):
         _require_path(each, "ssl_certificate")
     try:
         # With a function OpenSSL never asks at the terminal.
-        context.load_cert_chain(path, key, password=lambda: given or "")
+        context.load_cert_chain(path, key, password=lambda: settings.password or "")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise SettingsError(_why_not(settings, error), key="ssl_certificate") from None
 

@@ -22,7 +22,7 @@ from .template_step import TemplateStep
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
-    from ...adapters.adapter_names import Adapter
+    from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...programs.options.program_options import CallConfig
     from ...signatures.signature import SignatureLike
@@ -86,7 +86,7 @@ def python(
     *,
     signature: SignatureLike | Mapping[str, Any] | None = None,
     lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     demos: Sequence[Mapping[str, Any]] | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,

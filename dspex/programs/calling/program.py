@@ -16,9 +16,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Self, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, cast
 
 from ... import defaults
+from ...adapters.adapter_names import name_of
 from ...adapters.compiled_signature import CompiledSignature
 from ...errors import UnknownName
 from ...events import Name
@@ -39,6 +40,8 @@ from .mapped_rows import current_row
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from ...adapters.adapter_record import AdapterRecord
+    from ...adapters.given_adapter import Adapter
     from ...lm.record import LM
     from ...pools.call import Call
     from ...scoped_defaults import ScopedDefaults
@@ -178,11 +181,12 @@ class Program(ProgramSpec, Generic[S_co]):
     def decision(self) -> Decision:
         """Where it runs, and why: decided once for an LM and adapter, which may be those of a `dspex.context`."""
         lm = None if self.implementation == "python" else self.lm_of_workers
-        known: tuple[LM | None, str | None, Decision] | None = self.__dict__.get("_decided")
-        if known is not None and known[0] is lm and known[1] == self.adapter_used:
+        adapter = self.adapter_used
+        known: tuple[LM | None, Adapter | None, Decision] | None = self.__dict__.get("_decided")
+        if known is not None and known[0] is lm and known[1] == adapter:
             return known[2]
         decision = self._decide(lm)
-        self.__dict__["_decided"] = (lm, self.adapter_used, decision)
+        self.__dict__["_decided"] = (lm, adapter, decision)
         return decision
 
     def _decide(self, lm: LM | None) -> Decision:
@@ -198,23 +202,24 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def candidate(self, lm: LM | None) -> Candidate:
         """Return the facts that the router decides by."""
-        if self.module not in NATIVE_MODULES:
-            return Candidate(self.module, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
-        native = None if lm is None else self._native_for(lm)
-        adapter = self.adapter_used if native is None else native.adapter
-        unsupported: str | None = None
+        own, lm_obstacle = self.own_adapter, None if lm is None else lm.obstacle
+        if self.module not in NATIVE_MODULES or own is not None:
+            return Candidate(self.module, None, None if own is None else own.name, bool(self.tools), lm_obstacle)
+        unsupported, obstacle = None, None
         prefix_differs = False
-        if lm is not None and native is not None and adapter in ("chat", "json") and self.served.problem is None:
-            unsupported = native.compiled.unsupported_with(lm)
+        if lm is not None and self.served.problem is None:
+            native = self._native_for(lm)
+            unsupported, obstacle = native.unsupported(), self._obstacle_of(native)
             prefix_differs = unsupported is None and self._differs(native.compiled)
         return Candidate(
             self.module,
             unsupported,
-            adapter,
+            None,
             bool(self.tools),
-            lm is None or lm.native,
+            lm_obstacle,
             prefix_differs,
             self.served.problem or self._unserved_option(),
+            obstacle,
             worker_python=self._worker_python(),
         )
 
@@ -243,6 +248,10 @@ class Program(ProgramSpec, Generic[S_co]):
         python = supervisor.pool(GENERAL_POOL).config.python
         return None if python == sys.executable else python
 
+    def _obstacle_of(self, native: NativePredictor) -> tuple[Reason, str] | None:
+        second = native.extraction_lm
+        return None if second is None or second.native else (Reason.LANGUAGE_MODEL, "the extraction model")
+
     def _unserved_option(self) -> str | None:
         return f"option {next(iter(self.options))!r}" if self.options else None
 
@@ -262,19 +271,26 @@ class Program(ProgramSpec, Generic[S_co]):
         observer = self.observer
         if observer is None:
             return self._native
+        native = self._native
+        if native.adapter == "two_step":
+            from ..native.watched_two_step import WatchedTwoStep
+
+            return WatchedTwoStep.of(native, self.module, observer)
         from ..native.watched_predictor import WatchedPredictor
 
-        return WatchedPredictor.of(self._native, self.module, observer)
+        return WatchedPredictor.of(native, self.module, observer)
 
     def _native_for(self, lm: LM) -> NativePredictor:
         """Return the native predictor for an LM, made once as long as the LM and the open block are the same."""
-        known: tuple[ScopedDefaults, NativePredictor] | None = self.__dict__.get("_native_side")
-        if known is not None and known[1].lm is lm and known[0] is scoped():
-            return known[1]
-        made = NativePredictor(
+        adapter = self.adapter_used
+        second = None if adapter is None or isinstance(adapter, str) else self.extraction_lm
+        known: tuple[Any, ScopedDefaults, Adapter | None, NativePredictor] | None = self.__dict__.get("_native_side")
+        if known is not None and known[3].lm is lm and known[:3] == (second, scoped(), adapter):
+            return known[3]
+        made = _kind_of(name_of(adapter) or "")(
             self.served.signature,
             lm,
-            adapter=self.adapter_used,
+            adapter=cast("str | AdapterRecord | None", adapter),  # an own one runs in workers
             demos=self.served.demos,
             config=self.config_used,
             rollout_id=self.rollout_id,
@@ -282,12 +298,21 @@ class Program(ProgramSpec, Generic[S_co]):
             use_native_function_calling=self.use_native_function_calling,
             name=ONLY_PREDICTORS.get(self.module, "self"),
         )
-        self.__dict__["_native_side"] = (scoped(), made)
+        made.extraction_lm = second
+        self.__dict__["_native_side"] = (second, scoped(), adapter, made)
         return made
 
     def _deadline(self) -> float | None:
         timeout = DEFAULT_TIMEOUT if self.timeout is None else self.timeout
         return None if timeout == math.inf else time.monotonic() + timeout
+
+
+def _kind_of(adapter: str) -> type[NativePredictor]:
+    if adapter != "two_step":
+        return NativePredictor
+    from ..native.two_step_route import TwoStepPredictor
+
+    return TwoStepPredictor
 
 
 def _kept(history: bool | int | None) -> CallHistory | bool | None:
@@ -309,6 +334,8 @@ def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in program_options.NAMES:
             raise UnknownName("call option", name, program_options.NAMES, where="using()")
+    if options.get("adapter") is not None:
+        options["adapter"] = program_options.checked_adapter(options["adapter"])
     if options.get("lm") is not None:
         options["lm"] = defaults.as_lm_or_name(options["lm"])
     if "lms" in options:

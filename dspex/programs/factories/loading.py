@@ -18,9 +18,11 @@ from ...signatures.annotations import classes_in
 from ...signatures.signature import Signature
 from ...signatures.wire_form import signature_from_wire
 from ..calling.program import Program
+from ..files.saved_adapter import adapter_of_file
 from ..files.saved_file import SavedFile
 from ..modules.module import own_module
 from ..modules.module_program import ModuleProgram
+from ..options import program_options
 from ..options.program_kinds import KINDS
 from ..options.program_options import ProgramOptions
 from ..options.routing import GENERAL_POOL, NATIVE_MODULES
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from ..calling.program import S
 
 REQUESTS_MOST = {"n": 128, "M": 128, "max_iters": 1000}  # what a file may have paid for by one call
-_KEPT = ("prefix_sha256", "adapter", "use_native_function_calling")  # of a program, in its file
+_KEPT = ("prefix_sha256", "use_native_function_calling")  # of a program, in its file
 
 
 def load(
@@ -71,6 +73,7 @@ def load(
         base = replace(base, tools=named(tools), tool_set="")
     _require_tools(saved, base)
     kept = {name: own[name] for name in _KEPT if name in own}
+    kept["adapter"] = _adapter(saved, base, options.get("adapter"))
     config = own.get("config", {})
     _require_bounded(saved.path, config)
     loaded = replace(base, state=saved.state or None, config={**config, **base.config}, **kept)
@@ -90,6 +93,28 @@ def load(
         own.get("optimizer", ""),
         saved.versions,
     )
+
+
+def _adapter(saved: SavedFile, base: Program, given: Any) -> Any:
+    """Return the adapter: the one that is given, the program's own where the file cannot hold it, or the file's.
+
+    Raises:
+        InvalidInput: the program was saved without it, and it is not given.
+    """
+    own = saved.own
+    if given is not None:
+        return program_options.checked_adapter(given)
+    if withheld := own.get("adapter_withheld"):
+        if base.adapter is None:
+            raise InvalidInput(
+                f"The program {saved.path!r} was saved without its adapter {withheld}, which no file can hold: give "
+                f"it, as in dspex.load(path, adapter=...).",
+                field="adapter",
+            )
+        return base.adapter
+    named = adapter_of_file(own)
+    is_own = named is not None and not isinstance(named, str) and not hasattr(named, "options")
+    return base.adapter if is_own and base.adapter is not None else named if "adapter" in own else base.adapter
 
 
 def _described(saved: SavedFile) -> Program:

@@ -21,7 +21,7 @@ from ..options.program_kinds import MadeOptions, ModuleOptions, StrategyOptions,
 from ..options.routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 
 if TYPE_CHECKING:
-    from ...adapters.adapter_names import Adapter
+    from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...pools.supervisor import Supervisor
     from ..calling.program import S
@@ -53,7 +53,7 @@ def predictor(
     *,
     lm: LMLike | None = None,
     lms: Mapping[str, LMLike] | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     implementation: Implementation | None = None,
     timeout: float | None = None,
@@ -236,7 +236,7 @@ def explain(
     sig: Asked[Any] | None = None,
     *,
     lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     implementation: Implementation | None = None,
     supervisor: Supervisor | None = None,
     **options: Any,

@@ -17,11 +17,11 @@ from typing import Any
 from dspex_worker import saved_state
 
 from ... import defaults
-from ...adapters.adapter_names import ADAPTERS
 from ...errors import InvalidInput, UnsafeInput, UnsafeProgram
 from ...events import Name
 from ...types.markers import START, texts_in
 from ..options.program_kinds import KINDS
+from .saved_adapter import strays_of_adapter
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
@@ -37,6 +37,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "withheld": (list,),
     "config": (dict,),
     "adapter": (str, type(None)),
+    "adapter_options": (dict,),
+    "adapter_withheld": (str,),
     "use_native_function_calling": (bool, type(None)),
     "prefix_sha256": (str, type(None)),
     "score": (int, float, type(None)),
@@ -187,6 +189,9 @@ def _own(name: str, metadata: Any) -> dict[str, Any]:
     for key, kinds in _KINDS.items():
         if key in own and not isinstance(own[key], kinds):
             raise InvalidInput(f"The program {name!r} is damaged: metadata.dspex.{key} is a {type(own[key]).__name__}.")
+    signature = own["signature"]
+    if signature is not None and not (isinstance(fields := signature.get("fields"), list) and fields):
+        raise InvalidInput(f"The program {name!r} is damaged: its signature has no fields.")
     return own
 
 
@@ -205,8 +210,7 @@ def _require_safe(name: str, state: Mapping[str, Any], metadata: Mapping[str, An
     stray += [f"{where}.options.{key}" for key in saved_state.stray_options(_maker(own), own.get("options", {}))]
     if saved_state.kept_config(config := own.get("config", {})) != config:
         stray.append(f"{where}.config")
-    if own.get("adapter") not in (None, *ADAPTERS):
-        stray.append(f"{where}.adapter")
+    stray += [f"{where}.{each}" for each in strays_of_adapter(own)]
     if stray:
         raise UnsafeProgram(name, stray)
     parts = [state, *(part for part in state.values() if isinstance(part, Mapping))]

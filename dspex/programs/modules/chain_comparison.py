@@ -35,9 +35,10 @@ class ChainComparison(Program[S_co]):
 
     def _attempts(self, given: Any) -> list[dict[str, Any]]:
         if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+            last = repr(self.outputs[-1]) if self.outputs else "an output"
             raise InvalidInput(
                 f"{self.module} compares attempts: give {_FIELD}=[...], a list of mappings or predictions, each with "
-                f"'reasoning' and {self.outputs[-1]!r}.",
+                f"'reasoning' and {last}.",
                 field=_FIELD,
             )
         wanted = self.options.get("M", CHAINS_MOST)

@@ -27,7 +27,7 @@ from .module_program import OPEN, ModuleProgram
 from .named_signatures import signature_for
 
 if TYPE_CHECKING:
-    from ...adapters.adapter_names import Adapter
+    from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...pools.supervisor import Supervisor
     from ...signatures.signature import SignatureLike
@@ -41,7 +41,7 @@ def module(
     signature: SignatureLike | Mapping[str, Any] | None = None,
     lm: LMLike | None = None,
     lms: Mapping[str, LMLike] | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     timeout: float | None = None,
@@ -86,7 +86,7 @@ def function(
     *,
     signature: SignatureLike | Mapping[str, Any] | None = None,
     lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     config: CallConfig | Mapping[str, Any] | None = None,
     timeout: float | None = None,
     idempotent: bool = False,

@@ -149,7 +149,7 @@ class ModuleProgram(Program[S_co]):
     # ----------------------------------------------------------------------------------------------------------------
 
     def candidate(self, lm: LM | None) -> Candidate:
-        return Candidate(self.label, None, self.adapter_used, bool(self.tools), lm is None or lm.native)
+        return Candidate(self.label, None, None, bool(self.tools), None if lm is None else lm.obstacle)
 
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(inputs) if self.is_open else super().checked(inputs)

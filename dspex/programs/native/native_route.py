@@ -11,61 +11,60 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...adapters.compiled_signature import CompiledSignature, Demo, Message, compile_signature
-from ...adapters.function_calling import asked_signature, call_options, is_native_by_default
+from ...adapters.function_calling import asked_signature, call_options
 from ...adapters.injection import suspected_fields
-from ...adapters.reply_reader import Outputs, ReadableCompletion, ReplyReader
+from ...adapters.reply_reader import ReplyReader
 from ...adapters.validation import checked_inputs
 from ...errors import AdapterParseError, InvalidInput
 from ...events import Name
 from ...lm.record_facts import thinks
 from ...signatures.signature import Signature
 from ...types.chunk import Chunk
-from ...types.logprobs import Logprobs, logprobs_of
 from ...types.prediction import Prediction
+from .exchange_steps import (
+    ASKED_AGAIN,
+    LanguageModel,
+    NativeAnswer,
+    NativeCall,
+    NativeQuestion,
+    default_adapter,
+    finish_reason,
+    logprobs_in,
+    may_be_asked_again,
+    native_calls,
+)
 from .streamed_fields import StreamedFields, parts_of
 from .usage_total import UsageTotal
 
+if TYPE_CHECKING:
+    from ...adapters.adapter_record import AdapterRecord
+
 TEMPERATURE_OF_SEVERAL = 0.7  # the temperature of several answers to one question
-
-
-class LanguageModel(Protocol):
-    """The attributes of an LM record that the exchange reads."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def temperature(self) -> float | None: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def structured_outputs(self) -> bool | None: ...
-    @property
-    def supports_schema(self) -> bool: ...
-    @property
-    def supports_tools(self) -> bool: ...
 
 
 class NativePredictor:
     """Asks one LM for one signature's outputs; holds all that its calls have in common. Any thread, any event loop.
 
-    Options: adapter ("chat", "json"; default: json for an LM with structured_outputs, else chat), demos, config (a
-    mapping that goes over the LM's own options), rollout_id, allow_markers, use_native_function_calling (None: as
-    DSPy's adapter has it, json yes, chat no), name (the predictor's, as DSPy has it in its program).
+    Options: adapter (a name, or a record with options; default: json for an LM with structured_outputs, else chat),
+    demos, config (a mapping that goes over the LM's own options), rollout_id, allow_markers,
+    use_native_function_calling (None: as the adapter has it), name (the predictor's, as DSPy has it in its program).
 
-    When a chat answer cannot be read, the same question is asked once more in the json format, as in DSPy.
+    When an answer in chat or xml cannot be read, the same question is asked once more in the json format, as in DSPy.
+    Of "two_step" this is the first step: see `TwoStepPredictor`.
     """
+
+    extraction_lm: Any = None  # the LM of a second step; None for the same one
 
     def __init__(
         self,
         sig: Signature,
         lm: LanguageModel,
         *,
-        adapter: str | None = None,
+        adapter: str | AdapterRecord | None = None,
         demos: Sequence[Demo] = (),
         config: Mapping[str, Any] | None = None,
         rollout_id: int | None = None,
@@ -76,11 +75,12 @@ class NativePredictor:
         self.signature = sig
         self.name = name
         self.lm = lm
-        self.adapter = adapter or default_adapter(lm)
+        self.record = None if adapter is None or isinstance(adapter, str) else adapter
+        self.adapter = str(adapter or default_adapter(lm)) if self.record is None else self.record.name
         self.demos = demos
         self.allow_markers = allow_markers
-        is_native = use_native_function_calling
-        self.uses_native_calls = is_native_by_default(self.adapter) if is_native is None else is_native
+        self.uses_native_calls = native_calls(self.record or self.adapter, use_native_function_calling)
+        self.asks_again = self.adapter in ASKED_AGAIN and (self.record is None or self.record.use_json_adapter_fallback)
         self.config = dict(config or {})
         self.rollout_id = self.config.pop("rollout_id", None) if rollout_id is None else rollout_id
 
@@ -120,9 +120,13 @@ class NativePredictor:
     def compiled_for(self, adapter: str) -> CompiledSignature:
         """Return the signature for an adapter, without its tools where the model is given them natively."""
         sig, is_native = self.signature, self.uses_native_calls
-        if is_native and adapter in ("chat", "json"):
+        if is_native and adapter != "two_step":
             sig = asked_signature(sig, self.lm, is_native)
         return compile_signature(sig, adapter, use_native_function_calling=is_native)
+
+    def unsupported(self) -> str | None:
+        """Return why the signature with this LM needs a worker; None when it can be served here."""
+        return self.compiled.unsupported_with(self.lm)
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -137,18 +141,18 @@ class NativePredictor:
         """
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
-        while isinstance(step, _Question):
-            completion = client.complete(self.lm, step.messages, **step.options)
-            step = _next(exchange, _NativeAnswer(completion, step.reader.read(completion)))
+        while isinstance(step, NativeQuestion):
+            completion = client.complete(step.lm, step.messages, **step.options)
+            step = _next(exchange, NativeAnswer(completion, step.reader.read(completion)))
         return step
 
     async def apredict(self, client: Any, inputs: Mapping[str, Any], *, deadline: float | None = None) -> Prediction:
         """`predict` for event loops."""
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
-        while isinstance(step, _Question):
-            completion = await client.acomplete(self.lm, step.messages, **step.options)
-            step = _next(exchange, _NativeAnswer(completion, await step.reader.aread(completion)))
+        while isinstance(step, NativeQuestion):
+            completion = await client.acomplete(step.lm, step.messages, **step.options)
+            step = _next(exchange, NativeAnswer(completion, await step.reader.aread(completion)))
         return step
 
     def stream(
@@ -161,14 +165,14 @@ class NativePredictor:
         self._require_one_generation()
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
-        while isinstance(step, _Question):
+        while isinstance(step, NativeQuestion):
             fields = StreamedFields(step.reader.compiled, self.name)
-            with contextlib.closing(client.stream(self.lm, step.messages, **step.options)) as items:
+            with contextlib.closing(client.stream(step.lm, step.messages, **step.options)) as items:
                 for item in items:
                     yield from fields.chunks(item)
             yield from fields.last()
             completion = fields.completion()
-            step = _next(exchange, _NativeAnswer(completion, step.reader.read(completion), fields.was_shown))
+            step = _next(exchange, NativeAnswer(completion, step.reader.read(completion), fields.was_shown))
         yield step
 
     async def astream(
@@ -180,10 +184,10 @@ class NativePredictor:
         self._require_one_generation()
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
-        while isinstance(step, _Question):
+        while isinstance(step, NativeQuestion):
             fields = StreamedFields(step.reader.compiled, self.name)
             # Closed by the consumer's own close: an abandoned request must not go on until the collector finds it.
-            async with contextlib.aclosing(client.astream(self.lm, step.messages, **step.options)) as items:
+            async with contextlib.aclosing(client.astream(step.lm, step.messages, **step.options)) as items:
                 async for item in items:
                     for part in parts_of(item):
                         for chunk in fields.chunks(part):
@@ -193,7 +197,7 @@ class NativePredictor:
             for chunk in fields.last():
                 yield chunk
             completion = fields.completion()
-            answer = _NativeAnswer(completion, await step.reader.aread(completion), fields.was_shown)
+            answer = NativeAnswer(completion, await step.reader.aread(completion), fields.was_shown)
             step = _next(exchange, answer)
         yield step
 
@@ -204,23 +208,23 @@ class NativePredictor:
             InvalidInput, UnsafeInput, EncodeError: the inputs are not what the signature takes.
         """
         checked = checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
-        return self._question(_Call(checked, dict(self.settings), time.monotonic(), None), self.compiled).messages
+        return self._question(NativeCall(checked, dict(self.settings), time.monotonic(), None), self.compiled).messages
 
     # -- the exchange --------------------------------------------------------------------------------------------
 
-    def _call(self, client: Any, inputs: Mapping[str, Any], deadline: float | None) -> _Call:
+    def _call(self, client: Any, inputs: Mapping[str, Any], deadline: float | None) -> NativeCall:
         """Check the inputs, before anything is sent."""
         if suspected := suspected_fields(inputs):
             client.emit(Name.INPUT_SUSPECTED, fields=",".join(suspected), route="native")
         checked = checked_inputs(self.signature, inputs, allow_markers=self.allow_markers)
-        return _Call(checked, dict(self.settings), time.monotonic(), deadline)
+        return NativeCall(checked, dict(self.settings), time.monotonic(), deadline)
 
-    def _exchange(self, call: _Call) -> Generator[_Question, _NativeAnswer, Prediction]:
+    def _exchange(self, call: NativeCall) -> Generator[NativeQuestion, NativeAnswer, Prediction]:
         total = UsageTotal()
         compiled = self.compiled
         answer = yield self._question(call, compiled)
         total.add(self.lm.model, answer.completion)
-        if _is_asked_again(answer) and compiled.adapter != "json":
+        if isinstance(answer.outputs, AdapterParseError) and self.asks_again and may_be_asked_again(answer):
             compiled = self.compiled_for("json")
             if not compiled.unsupported:
                 answer = yield self._question(call, compiled)
@@ -234,18 +238,20 @@ class NativePredictor:
             usage=total.usage,
             cached=total.is_cached,
             cost_usd=total.cost,
-            finish_reason=_finish_reason(answer.completion),
-            logprobs=_logprobs(answer.completion, len(outputs)) if self.asks_logprobs else (),
+            finish_reason=finish_reason(answer.completion),
+            logprobs=logprobs_in(answer.completion, len(outputs)) if self.asks_logprobs else (),
         )
 
-    def _question(self, call: _Call, compiled: CompiledSignature) -> _Question:
+    def _question(self, call: NativeCall, compiled: CompiledSignature) -> NativeQuestion:
         settings = call.settings
         format_ = self._response_format(compiled)
         if format_ is not None:
             settings.pop("response_format", None)
         if settings or self.uses_native_calls:
-            call_options(self.signature, self.lm, self.uses_native_calls, settings, call.inputs)
-        return _Question(
+            is_parallel = None if self.record is None else self.record.parallel_tool_calls
+            call_options(self.signature, self.lm, self.uses_native_calls, settings, call.inputs, is_parallel)
+        return NativeQuestion(
+            self.lm,
             ReplyReader(self.signature, compiled, call.started, call.deadline),
             compiled.messages(call.inputs, self.demos, allow_markers=self.allow_markers),
             {
@@ -257,7 +263,7 @@ class NativePredictor:
         )
 
     def _response_format(self, compiled: CompiledSignature) -> dict[str, Any] | None:
-        if compiled.adapter != "json":
+        if not compiled.is_object:
             return None
         if self.lm.supports_schema:
             # Of the whole signature: DSPy chooses the format before it takes the tools out of the prompt.
@@ -270,65 +276,14 @@ class NativePredictor:
             raise InvalidInput("Several generations (n > 1) cannot be streamed; use predict.", field="n")
 
 
-# Not frozen, for they are made for every call: a frozen one takes three times as long to make.
-
-
-@dataclass(slots=True)
-class _Call:
-    """The checked inputs of one call. The second request takes the settings as the first left them, as in DSPy."""
-
-    inputs: Mapping[str, Any]
-    settings: dict[str, Any]
-    started: float
-    deadline: float | None
-
-
-@dataclass(slots=True)
-class _Question:
-    reader: ReplyReader
-    messages: list[Message]
-    options: dict[str, Any]
-
-
-@dataclass(slots=True)
-class _NativeAnswer:
-    completion: ReadableCompletion
-    outputs: Outputs | AdapterParseError
-    was_shown: bool = False
-
-
-def _is_asked_again(answer: _NativeAnswer) -> bool:
-    """Whether another format may help; not where the answer is nested beyond all bounds, which ends DSPy's call too."""
-    if not isinstance(answer.outputs, AdapterParseError) or answer.was_shown:
-        return False
-    return not isinstance(answer.outputs.__cause__, RecursionError)
-
-
 def _next(
-    exchange: Generator[_Question, _NativeAnswer, Prediction], answer: _NativeAnswer | None = None
-) -> _Question | Prediction:
+    exchange: Generator[NativeQuestion, NativeAnswer, Prediction], answer: NativeAnswer | None = None
+) -> NativeQuestion | Prediction:
     try:
         return next(exchange) if answer is None else exchange.send(answer)
     except StopIteration as end:
         made: Prediction = end.value
         return made
-
-
-def _finish_reason(completion: ReadableCompletion) -> str:
-    """Return why the first answer ended; "" where whoever completes it does not say."""
-    reasons: Sequence[str] = getattr(completion, "finish_reasons", ())
-    return reasons[0] if reasons else ""
-
-
-def _logprobs(completion: ReadableCompletion, count: int) -> list[Logprobs]:
-    """Return the log probabilities of each answer; without tokens where the provider gave none, as in DSPy."""
-    given: Sequence[Any] = getattr(completion, "logprobs", ())
-    return [logprobs_of(given[at] if at < len(given) else None) for at in range(count)]
-
-
-def default_adapter(lm: LanguageModel) -> str:
-    """Return the adapter when none is named: json for a model that is held to a schema, else chat."""
-    return "json" if lm.structured_outputs else "chat"
 
 
 def _takes_format(lm: LanguageModel) -> bool:

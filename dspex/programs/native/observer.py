@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RemoteError
-from ...lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory, HistoryEntry, size_of, without
+from ...lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory, HistoryEntry, size_of_entry, without
 from ...lm.observing import Observing
 from ...lm.usage import cost_of
 from ...types.base_callback import HOOKS
@@ -22,6 +22,8 @@ from ...types.component import Component
 if TYPE_CHECKING:
     from ...lm.lm_client import LMClient
     from ...lm.record import LM
+
+_ID_MOST = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,9 @@ class Observer:
     def see(self, told: Mapping[str, Any], worker: str, client: LMClient) -> None:
         """Take what a worker tells; it may tell anything."""
         if told.get("what") == "asked" and self.watch.histories:
-            self._wait_for(_text(told.get("call_id")), _entry_of(told, worker, client))
+            self._wait_for(_id(told.get("call_id")), _entry_of(told, worker, client))
         elif told.get("what") == "answer" and self.watch.histories:
-            asked = self._asked.pop(_text(told.get("call_id")), None)
+            asked = self._asked.pop(_id(told.get("call_id")), None)
             entry = _entry_of(told, worker, client)
             self.record(entry if asked is None or entry.messages else replace(entry, messages=asked.entry.messages))
         elif told.get("what") == "hook" and _text(told.get("hook")) in self.hooks:
@@ -83,7 +85,7 @@ class Observer:
 
     def _wait_for(self, call_id: str, entry: HistoryEntry) -> None:
         """Keep what was asked until it is answered; not beyond what a history holds."""
-        size = size_of(entry.messages)
+        size = size_of_entry(entry)
         waiting = list(self._asked.values())
         if len(waiting) < ENTRIES_MOST and size + sum(asked.size for asked in waiting) <= BYTES_MOST:
             self._asked[call_id] = _Asked(entry, size)
@@ -100,7 +102,7 @@ class Observer:
             self.call_back(hook, call_id=call_id, outputs=None, exception=error)
 
     def _call_back_of(self, told: Mapping[str, Any]) -> None:
-        hook, call_id = str(told["hook"]), str(told.get("call_id") or "")
+        hook, call_id = str(told["hook"]), _id(told.get("call_id"))
         if hook.endswith("_start"):
             given = told.get("inputs")
             inputs = given if isinstance(given, dict) else {}
@@ -194,6 +196,11 @@ def _component_of(told: Any) -> Component:
 
 def _raised(told: Any) -> RemoteError | None:
     return RemoteError(_text(told.get("type")), _text(told.get("message"))) if isinstance(told, Mapping) else None
+
+
+def _id(value: Any) -> str:
+    """Return DSPy's id of a call; it is kept until the call ends, and a worker may give one of any length."""
+    return str(value)[:_ID_MOST] if isinstance(value, str | int) else ""
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dspex_worker.types.xml_fields import XMLFields
+
 from ...adapters.compiled_signature import CompiledSignature
 from ...adapters.reply_reader import LOOP_CHARS_MOST, ReadableCompletion
 from ...adapters.streaming import ChatFields, JsonFields
@@ -16,8 +18,7 @@ class StreamedFields:
 
     def __init__(self, compiled: CompiledSignature, predictor: str) -> None:
         self._predictor = predictor
-        wanted = compiled.signature.output_fields
-        self._pieces = JsonFields(wanted) if compiled.adapter == "json" else ChatFields(wanted)
+        self._pieces = _splitter(compiled)
         self._completion: ReadableCompletion | None = None
         self.was_shown = False
 
@@ -54,3 +55,13 @@ def parts_of(item: str | ReadableCompletion) -> Iterator[str | ReadableCompletio
         return
     for at in range(0, len(item), LOOP_CHARS_MOST):
         yield item[at : at + LOOP_CHARS_MOST]
+
+
+def _splitter(compiled: CompiledSignature) -> ChatFields | JsonFields | XMLFields:
+    wanted = compiled.signature.output_fields
+    if compiled.is_object:
+        return JsonFields(wanted)
+    if compiled.adapter == "xml":
+        return XMLFields(wanted, [name for name, field in wanted.items() if field.annotation is str])
+    # The first of two steps is answered in plain words, which are no field's.
+    return ChatFields(() if compiled.adapter == "two_step" else wanted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...adapters.reply_reader import ReadableCompletion
+from ...types.prediction import Prediction
 
 
 @dataclass(slots=True)
@@ -25,6 +26,14 @@ class UsageTotal:
             return
         known = self.usage.get(model)
         self.usage[model] = dict(completion.usage) if known is None else _sum(known, completion.usage)
+
+    def add_prediction(self, made: Prediction) -> None:
+        """Add what another prediction took."""
+        self.is_cached = self.is_cached and made.cached
+        self.cost = None if self.cost is None or made.cost_usd is None else self.cost + made.cost_usd
+        for model, used in made.usage.items():
+            known = self.usage.get(model)
+            self.usage[model] = dict(used) if known is None else _sum(known, used)
 
 
 def _sum(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,12 @@ class WatchedPredictor(NativePredictor):
         made._parent = None
         return made
 
+    def inside(self, native: NativePredictor, parent: str) -> WatchedPredictor:
+        """Return a predictor for a part of this call, as somebody's `parent` has it."""
+        made = WatchedPredictor.of(native, self._module, self._observer)
+        made._parent = parent
+        return made
+
     _module: str
     _observer: Observer
     _parent: str | None  # the predictor's call_id

@@ -13,7 +13,7 @@ from ...types.prediction import S_co
 from ..calling.program import Program
 from ..factories.loading import rendered_prefix_hash
 from ..files.saved_file import checked_state
-from ..native.native_route import default_adapter
+from ..native.exchange_steps import default_adapter
 from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
@@ -58,7 +58,7 @@ class OptimizationJob(Generic[S_co]):
             ProtocolError, InvalidInput: the answer is none.
         """
         found, student = worker_answers.optimized(value, worker), self.student
-        adapter = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
+        adapter: Any = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
         best = student.with_state(checked_state(found["state"]), adapter=adapter)
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(

@@ -29,7 +29,7 @@ from .optimization_job import OptimizationJob
 from .optimizer_options import OptimizerName, OptimizerOptions, require_optimizer
 
 if TYPE_CHECKING:
-    from ...adapters.adapter_names import Adapter
+    from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...pools.supervisor import Supervisor
     from ..calling.program import S
@@ -49,7 +49,7 @@ class OptimizeOptions(OptimizerOptions, total=False):
     timeout: float | None
     lm: LMLike | None
     prompt_lm: LMLike | None
-    adapter: Adapter | None
+    adapter: AdapterLike | None
     inputs: Sequence[str] | None
     supervisor: Supervisor | None
     session: str | None
@@ -66,7 +66,7 @@ def optimize(
     timeout: float | None = None,
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
     supervisor: Supervisor | None = None,
     session: str | None = None,
@@ -123,7 +123,7 @@ def _job(
     timeout: float | None = None,
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
-    adapter: Adapter | None = None,
+    adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
     supervisor: Supervisor | None = None,
     session: str | None = None,
@@ -150,13 +150,13 @@ def _job(
     how: Any = {
         "timeout": math.inf if timeout is None else timeout,
         "session": session,
-        "is_trusted": not student.is_named_by_file,
+        "is_trusted": student.is_trusted,
     }
     return OptimizationJob(student, optimizer, metric, _metric_job(student, learned, held_out, names), arguments, how)
 
 
 def _student(
-    program: Asked[S], lm: LMLike | None, adapter: Adapter | None, supervisor: Supervisor | None
+    program: Asked[S], lm: LMLike | None, adapter: AdapterLike | None, supervisor: Supervisor | None
 ) -> Program[S]:
     student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}

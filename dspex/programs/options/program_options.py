@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
-from ...adapters.adapter_names import ADAPTERS, Adapter
+from ...adapters.adapter_names import ADAPTERS
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...lm.lm_options import GENERATION_OPTIONS, GenerationOptions
 from ...lm.record_checks import require_kinds
@@ -15,6 +15,7 @@ from ...lm.sent_options import CONNECTION
 from .routing import Implementation
 
 if TYPE_CHECKING:
+    from ...adapters.given_adapter import Adapter, AdapterLike
     from ...defaults import LMLike
     from ...pools.supervisor import Supervisor
 
@@ -38,8 +39,9 @@ class ProgramOptions(TypedDict, total=False):
     `dspex.context`, of the supervisor that it names, or of the process. `lms` gives some of its predictors LMs of their
     own, by the names that DSPy's `named_predictors()` gives ({"generate_query.predict": "cheap"}). `timeout` is in
     seconds: None is the pool's default, math.inf no limit. Calls under another `rollout_id` are not answered from a
-    cache. `idempotent=True` lets a call run once more when its worker dies, False forbids it; None allows it to what is
-    made of LM requests alone.
+    cache. `adapter` is "chat", "json", "xml", "baml" or "two_step", one of them with options (`dspex.ChatAdapter(...)`,
+    an adapter of DSPy's), or one of your own: see `dspex.adapter`. `idempotent=True` lets a call run once more when its
+    worker dies, False forbids it; None allows it to what is made of LM requests alone.
 
     `trace=True` gives its predictions a `trace`. `history=True` keeps what it asks and is answered, in a history of its
     own (`program.history`) and in the process's; a number keeps so many, False keeps none even where the process does.
@@ -48,7 +50,7 @@ class ProgramOptions(TypedDict, total=False):
 
     lm: LMLike | None
     lms: Mapping[str, LMLike] | None
-    adapter: Adapter | None
+    adapter: AdapterLike | None
     config: CallConfig | Mapping[str, Any] | None
     implementation: Implementation
     timeout: float | None
@@ -73,8 +75,7 @@ def require_valid(options: Any) -> None:
     """
     if options.implementation not in IMPLEMENTATIONS:
         raise _not_among("implementation", options.implementation, IMPLEMENTATIONS)
-    if options.adapter is not None and options.adapter not in ADAPTERS:
-        raise UnknownName("adapter", str(options.adapter), ADAPTERS)
+    require_adapter(options.adapter)
     require_seconds(options.timeout)
     if options.rollout_id is not None:
         require_whole("rollout_id", options.rollout_id, 0)
@@ -88,6 +89,31 @@ def require_valid(options: Any) -> None:
     if not isinstance(options.trace, bool):
         raise _mistyped("trace", options.trace, "True or False")
     require_supervisor(options.supervisor)
+
+
+def checked_adapter(given: Any, where: str | None = None) -> Adapter:
+    """Return an adapter as programs keep it: a name, a record with options, or one of the user's own.
+
+    Raises:
+        UnknownName, SettingsError: it is none.
+    """
+    if isinstance(given, str) and given in ADAPTERS:
+        return given
+    from ...adapters.given_adapter import adapter_from  # at first need: most programs name one
+
+    return adapter_from(given, where=where)
+
+
+def require_adapter(adapter: Any) -> None:
+    """Check that an adapter is in the form in which programs keep it.
+
+    Raises:
+        UnknownName, SettingsError: it is none.
+    """
+    if adapter is not None and not (isinstance(adapter, str) and adapter in ADAPTERS):
+        made = checked_adapter(adapter)
+        if type(made) is not type(adapter) or isinstance(made, str):
+            raise _mistyped("adapter", adapter, "what dspex.adapter(...) gives, when it is put into a program")
 
 
 def checked_demos(demos: Any) -> tuple[Mapping[str, Any], ...]:

@@ -28,7 +28,7 @@ class Reason(StrEnum):
     ASKED_FOR = "implementation= asked for it"
     MODULE = "this module has no native form"
     TOOLS = "it uses tools, which agents in workers call"
-    ADAPTER = "this adapter runs in workers only"
+    ADAPTER = "an adapter of your own runs in workers only"
     SIGNATURE = "the signature uses something that only DSPy formats"
     LANGUAGE_MODEL = "this language model can only be called from a worker"
     VERSIONS = "the installed versions are not those that the native side was compared with"
@@ -60,9 +60,9 @@ class Candidate:
 
     module: str
     unsupported: str | None  # why the signature and adapter have no native form, from `CompiledSignature.unsupported`
-    adapter: str | None
+    own_adapter: str | None  # the name of an adapter of the user's own
     has_tools: bool
-    is_lm_native: bool
+    lm_obstacle: str | None  # why only workers can ask the language model
     prefix_differs: bool = False
     state_problem: str | None = None
     obstacle: tuple[Reason, str] | None = None  # what else makes the native route impossible
@@ -106,12 +106,12 @@ def _obstacle(candidate: Candidate) -> Decision | None:
         return python(*candidate.obstacle)
     if candidate.module not in NATIVE_MODULES:
         return python(Reason.TOOLS if candidate.has_tools else Reason.MODULE, candidate.module)
-    if candidate.adapter not in (None, "chat", "json"):
-        return python(Reason.ADAPTER, candidate.adapter or "")
+    if candidate.own_adapter is not None:
+        return python(Reason.ADAPTER, candidate.own_adapter)
     if candidate.unsupported:
         return python(Reason.SIGNATURE, candidate.unsupported)
-    if not candidate.is_lm_native:
-        return python(Reason.LANGUAGE_MODEL)
+    if candidate.lm_obstacle is not None:
+        return python(Reason.LANGUAGE_MODEL, candidate.lm_obstacle)
     if candidate.state_problem:
         return python(Reason.STATE, candidate.state_problem)
     if candidate.prefix_differs:

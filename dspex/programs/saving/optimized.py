@@ -13,6 +13,7 @@ from ...errors import SettingsError
 from ...signatures.wire_form import signature_to_wire
 from ...types.prediction import Prediction, S_co
 from ..calling.program import Program
+from ..files.saved_adapter import adapter_to_file
 from ..files.saved_file import FORMAT, dspys_versions, write
 from ..options.program_options import ProgramOptions
 from ..strategies import STRATEGIES
@@ -50,7 +51,8 @@ class Optimized(Generic[S_co]):
         No LM, no key, no option of a module that names an endpoint: a file without one of the module's options is
         loaded with `program=`, and so is one of a class that was sent by value. Tools are named; `load` takes their
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
-        ...), the adapter, and whether tools are called natively: the program was optimized with these.
+        ...), the adapter, and whether tools are called natively: the program was optimized with these. An adapter of
+        your own is named by its import path; one that is alive, has arguments or another LM is `load`'s to be given.
         """
         write(path, self._document())
 
@@ -72,7 +74,7 @@ class Optimized(Generic[S_co]):
             "options": {name: value for name, value in program.options.items() if name not in withheld},
             "withheld": withheld,
             "config": kept_config(program.config),
-            "adapter": program.adapter,
+            **adapter_to_file(program.adapter),
             "use_native_function_calling": program.use_native_function_calling,
             "prefix_sha256": program.prefix_sha256,
             "score": self.score,

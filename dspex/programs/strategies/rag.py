@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, SettingsError, UnknownName
@@ -160,6 +161,9 @@ class RetrievalAugmented(Strategy):
             pool = self.supervisor_used.pool(GENERAL_POOL)
             call = await pool.ainvoke("retrieve", self._request(inputs), **self._lookup_options(how))
             return self._with_found(inputs, worker_answers.passages(call))
+        asearch = getattr(self.retriever, "asearch", None)
+        if asearch is not None:
+            return self._with_found(inputs, await asearch(self._asked(inputs), self.k))
         passages = await asyncio.to_thread(self._searched, inputs)
         return self._with_found(inputs, await passages if inspect.isawaitable(passages) else passages)
 
@@ -173,7 +177,13 @@ class RetrievalAugmented(Strategy):
 
     def _searched(self, inputs: Mapping[str, Any]) -> Any:
         search: Callable[..., Any] = getattr(self.retriever, "search", self.retriever)
-        return search(self._asked(inputs), self.k)
+        asked = self._asked(inputs)
+        return search(asked, self.k) if self._takes_k else search(asked)
+
+    @cached_property
+    def _takes_k(self) -> bool:
+        """Whether the retriever is told how many passages are wanted; a `dspy.Embeddings` knows for itself."""
+        return not _knows_k(self.retriever)
 
     def _asked(self, inputs: Mapping[str, Any]) -> Any:
         if self.query not in inputs:
@@ -181,7 +191,7 @@ class RetrievalAugmented(Strategy):
         return inputs[self.query]
 
     def _with_found(self, inputs: Mapping[str, Any], passages: Any) -> Found:
-        found = list(passages)[: self.k]
+        found = list(getattr(passages, "passages", passages))[: self.k]  # DSPy's retrievers give a prediction
         return {self.context: [_text(passage) for passage in found], **inputs}, found
 
 
@@ -197,12 +207,24 @@ def _check_retriever(retriever: Any, settings: Mapping[str, Any]) -> None:
         raise UnknownName("option", min(settings), ("retriever", "k", "query", "context"), where="rag")
     elif not callable(getattr(retriever, "search", retriever)):
         raise SettingsError(
-            "A retriever is an index with search(query, k), a function (query, k), or 'dspy.ColBERTv2'.",
+            "A retriever is an index with search(query, k), a function (query, k), one of DSPy's, or 'dspy.ColBERTv2'.",
             key="retriever",
         )
     else:
         searches = getattr(retriever, "search", retriever)
-        require_function(searches, "retriever", "retriever", "query", "k", may_await=True)
+        own = ("query",) if _knows_k(retriever) else ("query", "k")
+        require_function(searches, "retriever", "retriever", *own, may_await=True)
+
+
+def _knows_k(retriever: Any) -> bool:
+    """Whether it is called with a query alone, and finds as many passages as it was made for."""
+    if hasattr(retriever, "search") or not isinstance(getattr(retriever, "k", None), int):
+        return False
+    try:
+        require_function(retriever, "retriever", "retriever", "query", "k", may_await=True)
+    except SettingsError:
+        return True
+    return False
 
 
 def _text(passage: Any) -> str:

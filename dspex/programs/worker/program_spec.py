@@ -7,12 +7,14 @@ import contextlib
 import itertools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ... import defaults
-from ...adapters.function_calling import asked_signature, is_native_by_default
+from ...adapters.adapter_names import name_of
+from ...adapters.compiled_signature import compile_signature
+from ...adapters.function_calling import asked_signature
 from ...adapters.injection import refuse_marked_texts
 from ...adapters.plain_data import is_json
 from ...adapters.validation import CrossedInputs, checked_inputs, crossed_inputs, typed_outputs
@@ -27,13 +29,16 @@ from ...signatures.signature import Signature
 from ...signatures.wire_form import imports_types
 from ...types.dspy_objects import value_here
 from ..files.program_state import NativeState, demos_of, native_state
-from ..native.native_route import default_adapter
+from ..native.exchange_steps import default_adapter, native_calls
 from ..options import program_options
 from ..options.bound_lm import bound_lm, unbound
 from ..options.predictor_names import ONLY_PREDICTORS, require_predictors
 from ..options.routing import NATIVE_MODULES
 
 if TYPE_CHECKING:
+    from ...adapters.adapter_record import AdapterRecord
+    from ...adapters.given_adapter import Adapter
+    from ...adapters.own_adapter import OwnAdapter
     from ...lm.record import LM
     from ...pools.supervisor import Supervisor
     from ...services.services import Services
@@ -61,7 +66,7 @@ class ProgramSpec:
     demos: tuple[Mapping[str, Any], ...] = ()
     lm: LM | str | None = None  # a name is looked up when a call is made
     lms: Mapping[str, LM | str] = field(default_factory=dict)  # by predictor
-    adapter: str | None = None
+    adapter: Adapter | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     implementation: str = "auto"
     timeout: float | None = None
@@ -216,9 +221,32 @@ class ProgramSpec:
         return named | {lm.model: lm for lm in every if lm.direct and lm.model not in carried}
 
     @property
-    def adapter_used(self) -> str | None:
-        """Its own adapter, or that of the open `dspex.context`; None for what the LM suggests."""
-        return self.adapter or scoped().adapter
+    def adapter_used(self) -> Adapter | None:
+        """Its own adapter, that of the open `dspex.context`, or the process's; None for what the LM suggests."""
+        return self.adapter or defaults.adapter_of_calls()
+
+    @property
+    def own_adapter(self) -> OwnAdapter | None:
+        """The adapter that it uses, if that is of a class of the user's own."""
+        adapter = self.adapter_used
+        is_dspys = adapter is None or isinstance(adapter, str) or hasattr(adapter, "options")
+        return None if is_dspys else cast("OwnAdapter", adapter)
+
+    @property
+    def extraction_lm(self) -> LM | None:
+        """The language model of its adapter's second step; None where that has none of its own.
+
+        Raises:
+            UnknownName: it is named, and no configured LM has the name.
+        """
+        given = getattr(self.adapter_used, "extraction_model", None)
+        return None if given is None else defaults.as_lm(given, self.supervisor)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether its calls may name any code; of one that a file names, the pool's `imports` decide."""
+        own = self.own_adapter
+        return not self.is_named_by_file and (own is None or not own.is_named_by_file)
 
     @property
     def lm_of_workers(self) -> LM | None:
@@ -258,11 +286,6 @@ class ProgramSpec:
     def is_of_requests(self) -> bool:
         """Whether it is made of LM requests alone: a module of DSPy's, without anything that a user wrote."""
         return self.module in _OF_REQUESTS and not self.tools and not imports_types(self.signature)
-
-    def uses_native_calls(self, adapter: str) -> bool:
-        """Whether the model is to give tool calls by its own interface for them."""
-        given = self.use_native_function_calling
-        return is_native_by_default(adapter) if given is None else given
 
     @property
     def packages(self) -> frozenset[str]:
@@ -305,7 +328,12 @@ class ProgramSpec:
         Raises:
             SignatureError, EncodeError, FrameTooLarge, MissingDependency: one cannot.
         """
-        return SentTypes.of(self.signature, as_themselves=self.is_own)
+        return SentTypes.of(self.signature, as_themselves=self.is_own or self.shows_objects)
+
+    @property
+    def shows_objects(self) -> bool:
+        """Whether its adapter shows types and values as Python has them, which plain data does not say."""
+        return name_of(self.adapter_used) not in (None, "chat", "json", "xml")
 
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checked inputs as native code takes them.
@@ -321,7 +349,7 @@ class ProgramSpec:
         Raises:
             InvalidInput, UnsafeInput, EncodeError: see `checked_inputs`.
         """
-        return crossed_inputs(self.taken, inputs, allow_markers=self.allow_markers)
+        return crossed_inputs(self.taken, inputs, allow_markers=self.allow_markers, is_exact=self.shows_objects)
 
     def typed(self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return a worker's outputs with their Python types; `objects` are those that are not plain data.
@@ -345,6 +373,8 @@ class ProgramSpec:
             "options": dict(self.options),
             "state": self.state,
         }
+        if self.allow_markers:
+            wire["allow_markers"] = True
         if self.demos:
             wire |= self._demos_to_wire()
         if self.tools or self.module in _AGENTS:
@@ -378,12 +408,31 @@ class ProgramSpec:
             refuse_marked_texts(demo, but=may_be_marked | sig.output_fields.keys())
 
     def wire_adapter(self, lm: LM | None) -> str | dict[str, Any] | None:
-        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured."""
-        name, is_native = self.adapter_used, self.use_native_function_calling
-        if name is None and is_native is None and self.is_own:
+        """Return the adapter as a worker takes it; None leaves it to a user's module what it configured.
+
+        Raises:
+            EncodeError, FrameTooLarge, MissingDependency, SettingsError: one of the user's own cannot be sent.
+            SignatureError: an output that the adapter cannot show.
+        """
+        adapter, is_native = self.adapter_used, self.use_native_function_calling
+        if adapter is None and is_native is None and self.is_own:
             return None
-        name = name or _default_adapter(lm)
-        return name if is_native is None else {"name": name, "use_native_function_calling": is_native}
+        adapter = adapter or _default_adapter(lm)
+        if name_of(adapter) == "baml" and not self.is_open:
+            compile_signature(self.signature, "baml")  # refused now, and not by DSPy in a worker
+        if isinstance(adapter, str):
+            return adapter if is_native is None else {"name": adapter, "use_native_function_calling": is_native}
+        from ...services.services import services_of  # and with it the pools, which a native call does not need
+        from .sent_adapter import SentAdapter, require_no_option, wire_of
+
+        services = services_of(self.supervisor_used)
+        if (own := self.own_adapter) is not None:
+            require_no_option(own, is_native)
+            return SentAdapter.of(own).with_lms(services)
+        record: Any = adapter
+        if is_native is not None:
+            record = replace(record, use_native_function_calling=is_native)
+        return wire_of(record, self.extraction_lm, services)
 
     def require_tools(self, lm: LM | None) -> None:
         """Check that there are tools where the model is to give tool calls by its own interface.
@@ -391,12 +440,18 @@ class ProgramSpec:
         Raises:
             InvalidInput: no input holds tools.
         """
-        if lm is not None:
-            asked_signature(self.signature, lm, self.uses_native_calls(self.adapter_used or default_adapter(lm)))
+        adapter = self.adapter_used or (None if lm is None else default_adapter(lm))
+        if lm is not None and adapter is not None and self.own_adapter is None and name_of(adapter) != "two_step":
+            is_native = native_calls(cast("str | AdapterRecord", adapter), self.use_native_function_calling)
+            asked_signature(self.signature, lm, is_native)
 
     def registered(self, services: Services) -> AbstractContextManager[None]:
         """Register what `to_wire` refers to, for the time of the block: the tools, and types that are sent by value."""
-        tools, codes = services.tools.registered(self.tool_set, self.tools), self.sent.codes.values()
+        tools, codes = services.tools.registered(self.tool_set, self.tools), [*self.sent.codes.values()]
+        if (own := self.own_adapter) is not None:
+            from .sent_adapter import SentAdapter
+
+            codes += SentAdapter.of(own).codes
         return _both(tools, services.code.registered(codes)) if codes else tools
 
 

@@ -18,5 +18,5 @@ def answer_about(program: ProgramSpec, command: str) -> tuple[Any, str]:
     supervisor = program.supervisor_used
     with program.registered(services_of(supervisor)):
         arguments = {"spec": program.to_wire()}
-        call = supervisor.pool(GENERAL_POOL).invoke(command, arguments, is_trusted=not program.is_named_by_file)
+        call = supervisor.pool(GENERAL_POOL).invoke(command, arguments, is_trusted=program.is_trusted)
     return call.result(), call.worker_name

@@ -145,12 +145,12 @@ class WorkerCalls:
             "session": how.get("session"),
             "timeout": self.spec.timeout if timeout is None else timeout,
             "idempotent": how.get("retry", True) and self.spec.may_repeat,
-            "is_trusted": not self.spec.is_named_by_file,
+            "is_trusted": self.spec.is_trusted,
         }
 
     @property
     def _stream_options(self) -> dict[str, Any]:
-        return {"timeout": self.spec.timeout, "is_trusted": not self.spec.is_named_by_file}
+        return {"timeout": self.spec.timeout, "is_trusted": self.spec.is_trusted}
 
     def _prediction(self, reply: Any, worker: str, account: Account) -> Any:
         reply = worker_answers.prediction(reply, worker)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.errors import LMConfigurationError, LMUnsupportedFeatureError
+from dspex.errors import LMUnsupportedFeatureError
 from dspex.testing import FakeLM, FakeReply
 
 ANSWER = "[[ ## answer ## ]]\nx\n\n[[ ## completed ## ]]"
@@ -87,7 +87,7 @@ def test_an_option_that_would_be_lost_is_refused_by_name(
 )
 def test_what_only_the_host_can_do_is_refused(name: str, value: Any) -> None:
     """process: a worker that connects by itself has the host's client no more."""
-    with pytest.raises(LMConfigurationError, match=f"^.*{name}.*direct=True"):
+    with pytest.raises(LMUnsupportedFeatureError, match=f"^.*{name}.*direct=True"):
         dspex.LM("bedrock/some.model", api_key="k", direct=True, **{name: value})
 
 

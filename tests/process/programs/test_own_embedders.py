@@ -9,6 +9,7 @@ import pytest
 
 import dspex
 from dspex.errors import LMAuthError, LMConfigurationError, LMProviderError, LMUnsupportedFeatureError
+from dspex.testing import FakeLM
 from tests.support.lm.embedding_endpoint import EmbeddingEndpoint, embedding_endpoint
 
 OWN = "tests.support.programs.own_lms"
@@ -97,3 +98,112 @@ def test_what_the_host_cannot_carry_says_so(sup: dspex.Supervisor, monkeypatch: 
     strict = dspex.Supervisor(pools=[dspex.PoolConfig("dspy", size=1, lms="named")])
     with strict, pytest.raises(LMConfigurationError, match='lms = "any"'):
         dspex.module(f"{OWN}:Embedding", supervisor=strict)(texts=["a"])
+
+
+def test_both_sides_share_the_cache(sup: dspex.Supervisor, endpoint: EmbeddingEndpoint) -> None:
+    """process: a worker sends the bytes that the host sends for the same texts, whatever their letters."""
+    texts = ["Zürich – ☃", "b"]
+    lm = sup.lms.by_name["embedder"]
+    found = dspex.embed(lm, texts, dimensions=2)
+    program = dspex.module(f"{OWN}:Embedding", dimensions=2, supervisor=sup)
+    assert program(texts=texts)["vectors"] == found.tolist()
+    assert [asked["input"] for _, _, asked in endpoint.requests] == [texts, texts[:1]]
+    assert dspex.embed(lm, texts[0], dimensions=2).tolist() == found[0].tolist() and len(endpoint.requests) == 2
+
+
+def test_base64_reaches_user_code_as_numbers(sup: dspex.Supervisor) -> None:
+    """process"""
+    with FakeLM(model="openai/other") as lm, dspex.context(lms={"other": lm.lm}):
+        plain, coded = (
+            dspex.module(f"{OWN}:Embedding", model="openai/other", supervisor=sup, **options)(texts=["one two", "two"])
+            for options in ({}, {"encoding_format": "base64"})
+        )
+        assert plain == coded
+        assert [request.body["encoding_format"] for request in lm.requests] == ["float", "float", "base64", "base64"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([{"embedding": [1.0]}], "1 vectors for 2 texts"),
+        ([{"embedding": [1.0]}, {"embedding": [1.0, 2.0]}], "of 1 and of 2 numbers"),
+        ([{"embedding": [1.0]}, {"embedding": [float("nan")]}], "not finite"),
+    ],
+)
+def test_other_vectors_than_were_asked_for_are_refused(
+    data: Any, words: str, sup: dspex.Supervisor, endpoint: EmbeddingEndpoint
+) -> None:
+    """process: as for the host's own, and kept by no cache."""
+    endpoint.instead = (200, {"data": data})
+    for _ in range(2):
+        with pytest.raises(LMProviderError, match=words):
+            dspex.module(f"{OWN}:Embedding", supervisor=sup)(texts=[words, words])
+    endpoint.instead = None
+    assert dspex.module(f"{OWN}:Embedding", supervisor=sup)(texts=[words, words])["one"] == [float(len(words)), 1.0]
+
+
+@pytest.mark.parametrize("kind", ["Embedder", "OwnEmbedder"])
+def test_an_embedder_of_the_host_travels_without_its_key(
+    kind: str, sup: dspex.Supervisor, endpoint: EmbeddingEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security: in a live module and as an argument; it asks by the key that stays here, with its own options."""
+    import dspy
+
+    from tests.support.programs import own_lms
+
+    key = "sk-of-the-hosts-own-object"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-environment")
+    make: Any = dspy.Embedder if kind == "Embedder" else own_lms.OwnEmbedder
+    given = {"api_key": key, "api_base": endpoint.url, "headers": {"x-tenant": "secret-tenant"}, "dimensions": 2}
+    embedder = make("openai/third-embedder", batch_size=1, caching=False, **given)
+    for program in (
+        dspex.module(own_lms.Holding(embedder), supervisor=sup),
+        dspex.module(f"{OWN}:Holding", embedder=embedder, supervisor=sup),
+    ):
+        endpoint.requests.clear()
+        out = program(texts=["a", "bb"])
+        assert out["vectors"] == [[1.0, 1.0], [2.0, 1.0]] and out["kind"] == kind
+        assert not any(secret in out["held"] for secret in (key, "secret-tenant", "sk-of-the-environment"))
+        seen = {(headers["authorization"], headers["x-tenant"]) for _, headers, _ in endpoint.requests}
+        assert seen == {(f"Bearer {key}", "secret-tenant")}
+        assert [(asked["input"], asked["dimensions"]) for _, _, asked in endpoint.requests] == [(["a"], 2), (["bb"], 2)]
+    assert dspex.embed(embedder, ["ccc"]).tolist() == [[3.0, 1.0]]
+    assert endpoint.requests[-1][1]["authorization"] == f"Bearer {key}"
+
+
+def test_a_hosts_embedder_of_a_function_is_taken(sup: dspex.Supervisor) -> None:
+    """process: natively, with its options and batches; DSPy's own index over it is a retriever of rag."""
+    import dspy
+
+    def lengths(texts: list[str], more: float = 0.0) -> list[list[float]]:
+        return [[len(text) + more, 1.0] for text in texts]
+
+    embedder = dspy.Embedder(lengths, batch_size=2, more=1.0)
+    assert dspex.embed(embedder, ["a", "bb", "ccc"]).tolist() == [[2.0, 1.0], [3.0, 1.0], [4.0, 1.0]]
+    assert dspex.VectorIndex(["a", "aaaaaaaaaa"], embedder=embedder).search("aaaaaaaa", 1)[0]["text"] == "aaaaaaaaaa"
+    with pytest.raises(LMUnsupportedFeatureError, match="api_version"):
+        dspex.embed(dspy.Embedder("openai/e", api_key="k", api_version="1"), ["a"])
+    search = dspy.retrievers.Embeddings(["aa", "a", "aaaa"], embedder, k=2)
+    with FakeLM({"": {"answer": "x"}}) as lm:
+        for route in ("native", "python"):
+            program = dspex.rag(search, "question -> answer", lm=lm, supervisor=sup, implementation=route)
+            assert len(program(question="aaaa").passages) == 2
+    with pytest.raises(dspex.SettingsError, match="cannot be called with"):
+        dspex.rag(lambda query: [query], "question -> answer")
+
+
+def test_an_index_of_the_host_is_asked_from_a_worker(sup: dspex.Supervisor) -> None:
+    """process: as a tool of a module's constructor; the documents and the key stay here."""
+    with FakeLM() as lm:
+        documents = [{"id": "fr", "text": "Paris is in France."}, {"id": "it", "text": "Rome is in Italy."}]
+        vectors, words = dspex.VectorIndex(documents, embedder=lm), dspex.BM25Index(documents)
+        for index in (vectors, words, dspex.HybridIndex(words, vectors), vectors.search):
+            out = dspex.module(f"{OWN}:Looking", tools=[index], supervisor=sup)(question="Where is Paris?")
+            assert out["passages"][0]["id"] == "fr"
+
+
+def test_dspys_index_gives_scores_and_says_what_it_lacks(sup: dspex.Supervisor) -> None:
+    """process: FAISS is not installed here."""
+    out = dspex.module(f"{OWN}:Scoring", supervisor=sup)(question="xxxx")
+    assert (out["passages"], [round(score, 3) for score in out["scores"]]) == (["aaaa", "aa"], [1.0, 0.976])
+    assert "faiss-cpu" in out["faiss"]

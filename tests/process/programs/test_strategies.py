@@ -501,3 +501,24 @@ def _outcomes(**how: Any) -> list[Any]:
         "majority": lambda: dspex.majority(qa, n=3, **cot, **how)(question="majority"),
     }
     return [probe.outcome(made[name]) for name in probe.ORDER]
+
+
+@pytest.mark.parity
+def test_rag_over_vectors_asks_the_same_on_both_routes(sup: dspex.Supervisor) -> None:
+    """parity: over vectors of a model, and over words and vectors; awaited too, on the loop."""
+    documents = ["Paris is in France.", "Rome is in Italy.", "Oslo is in Norway."]
+    with FakeLM() as embedder:
+        vectors = dspex.VectorIndex(documents, embedder=embedder)
+        for index in (vectors, dspex.HybridIndex(dspex.BM25Index(documents), vectors)):
+            asked = {"question": "Is Paris in France, and where are Paris and Rome in Italy?"}
+            native, python = outcomes(
+                sup, lambda index=index, **how: dspex.rag(index, "question -> answer", k=2, **how), answers("x"), asked
+            )
+            assert native == python
+            assert b"Paris is in France." in native[0][0] and b"Oslo" not in native[0][0]
+            assert [each["rank"] for each in native[1][1]["passages"]] == [1, 2]
+            with FakeLM({"": {"answer": "x"}}) as lm:
+                for route in ("native", "python"):
+                    program = dspex.rag(index, "question -> answer", k=1, lm=lm, supervisor=sup, implementation=route)
+                    out = asyncio.run(program.acall(**asked))
+                    assert out.passages[0]["text"] == documents[0] and out.route.startswith(route)

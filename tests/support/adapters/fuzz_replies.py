@@ -1,7 +1,7 @@
 """Random hostile replies, grown: `python -m tests.support.adapters.fuzz_replies --seconds 60 [--seed N]`.
 
-Reads each by the chat and the json adapter, whole and streamed in random cuts, and reports the worst CPU time and
-memory for a KB. Exits with 1 when a reply goes past the bounds below, with the seed and number that make it again.
+Reads each by the chat, json, xml and baml adapters, whole and streamed in random cuts, and reports the worst CPU time
+and memory for a KB. Exits with 1 when a reply goes past the bounds below, with the seed and number that make it again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dspex.adapters import CompiledSignature, compile_signature
 from dspex.adapters.streaming import ChatFields, JsonFields
-from dspex.errors import AdapterParseError
-from tests.support.adapters.hostile_replies import ATOMS, PREFIXES, colliding, grown, nested, signatures
+from dspex.errors import AdapterParseError, SignatureError
+from dspex.signatures.signature import Signature
+from dspex_worker.types.xml_fields import XMLFields
+from tests.support.adapters.hostile_replies import ATOMS, PREFIXES, XML_ATOMS, colliding, grown, nested, signatures
 
 # Several times what was measured, since machines differ: 0.6 s, and 250 bytes for each character.
 SECONDS_MOST = 4.0
@@ -26,6 +29,7 @@ SECONDS_PER_KB = 0.2  # 32 steps for each character, of 1 us and more
 SECONDS_LEAST = 0.1
 BYTES_PER_CHAR = 1000
 BYTES_LEAST = 16 * 1024 * 1024
+_STREAMS: dict[str, Any] = {"chat": ChatFields, "json": JsonFields, "xml": XMLFields}
 SIZES = (1, 50, 1000, 4000, 20_000, 100_000, 500_000, 1_000_000, 2_000_000)
 HANG_S = 120
 
@@ -60,10 +64,10 @@ class Fuzz:
         self.time, self.memory = Worst("s"), Worst("bytes")
         self.count = 0
         self._readers = [
-            compiled
+            compile_signature(sig, adapter)
             for sig in signatures()
-            for compiled in (compile_signature(sig, "chat"), compile_signature(sig, "json"))
-            if not compiled.unsupported
+            for adapter in ("chat", "json", "xml", "baml")
+            if _shows(sig, adapter)
         ]
 
     def one(self) -> None:
@@ -84,12 +88,13 @@ class Fuzz:
             deep, many = source.randint(1, 400), source.randint(1, 20_000)
             text = source.choice((nested(deep), "[" * deep + "]" * deep, colliding(many)))
             return f"[[ ## a ## ]]\n{text}" if source.random() < 0.5 else f'{{"a": {text}}}', f"deep {deep} {many}"
-        names = source.choices(list(ATOMS), k=source.choice((1, 1, 1, 2, 3)))
-        atom = "".join(ATOMS[name] for name in names)
+        every = ATOMS | XML_ATOMS
+        names = source.choices(list(every), k=source.choice((1, 1, 1, 2, 3)))
+        atom = "".join(every[name] for name in names)
         prefix = source.choice(PREFIXES)
         text = grown(atom, size, prefix)
         if source.random() < 0.3:
-            text += source.choice(("]", "}", '"}', "\n[[ ## completed ## ]]", "\n```"))
+            text += source.choice(("]", "}", '"}', "\n[[ ## completed ## ]]", "\n```", "</a>"))
         return text, f"{names} after {prefix!r}, {len(text):,} characters"
 
     def _measured(
@@ -121,12 +126,19 @@ class Fuzz:
             self.time.add(spent, len(text), most, what)
 
 
+def _shows(sig: Signature, adapter: str) -> bool:
+    try:
+        return not compile_signature(sig, adapter).unsupported
+    except SignatureError:  # a model that BAML cannot show
+        return False
+
+
 def _parsed(compiled: CompiledSignature, text: str, source: random.Random) -> None:
     compiled.parse(text)
 
 
 def _streamed(compiled: CompiledSignature, text: str, source: random.Random) -> None:
-    fields = (JsonFields if compiled.adapter == "json" else ChatFields)(compiled.signature.output_fields)
+    fields = _STREAMS.get(compiled.adapter, JsonFields)(compiled.signature.output_fields)
     cut = source.choice((1, 7, 1000, len(text) or 1))
     text = text[: 200_000 * cut]
     for at in range(0, len(text), cut):

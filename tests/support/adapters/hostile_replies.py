@@ -78,7 +78,22 @@ ATOMS = {
     "calls": '{"name":"f","arguments":"{a"},',
     "colliding numbers": f"{2**61 - 1},",
 }
+XML_ATOMS = {
+    "open tags": "<a>",
+    "empty tags": "<a/>",
+    "elements": "<a>x</a>",
+    "items": "<item>1</item>",
+    "nested items": "<a><item>",
+    "entries": "<entry key='a'>1</entry>",
+    "references": "&#65;",
+    "open comments": "<!--",
+    "open sections": "<![CDATA[",
+    "open attributes": "<a b='",
+    "angles": "<",
+}
 PREFIXES = (
+    "<a>",
+    "<a><item>",
     "",
     "[",
     '{"a":',

@@ -1,6 +1,6 @@
 """Valid frames with odd contents, said by real workers to a live supervisor, with good workers beside them.
 
-    python -m tests.support.chaos.odd_messages --seconds 60 [--seed 1]
+    python -m tests.support.chaos.odd_messages --seconds 60 [--seed N]
 
 Every kind of message, each field replaced, spoiled inside, repeated or out of turn. Only DSPex's own errors may reach a
 caller, the good pool must answer every call, the engine must live, and the host's memory stay bounded.
@@ -9,19 +9,25 @@ caller, the good pool must answer every call, the engine must live, and the host
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from random import Random
+from collections.abc import Callable, Generator
+from random import Random, SystemRandom
 from unittest import mock
 
 from dspex.config import PoolConfig
 from dspex.errors import DspexError
+from dspex.lm.call_history import CallHistory
+from dspex.lm.observing import Observing
 from dspex.pools.callbacks import Callback
 from dspex.pools.state import restarts
 from dspex.pools.supervisor import Supervisor
-from dspex.services.services import services_of
+from dspex.programs.native.observer import Observer, Watch
+from dspex.services.code import SentCode
+from dspex.services.services import Services, services_of
+from dspex.types.tool import Tool
 from dspex_worker.memory.procfs import rss_of
 from tests.support.paths import ODD_BRIDGE as BRIDGE
 
@@ -51,8 +57,9 @@ class OddWords:
             PoolConfig("odd", **odd, options={"odd": 0.2}, cancel_grace=0.2, session_limit=500),
             PoolConfig("good", bridge="faults", size=1, stop_grace=0.5),
         ]
-        with mock.patch.object(restarts, "LONGEST_WAIT", 0.0), Supervisor(pools=pools).start() as sup:
-            services_of(sup)
+        patched = mock.patch.object(restarts, "LONGEST_WAIT", 0.0)
+        with patched, Supervisor(pools=pools).start() as sup, contextlib.ExitStack() as opened:
+            opened.enter_context(_services_known(services_of(sup)))
             sup.register("endless", _endless)
             sup.on_event(lambda event: repr(event.facts))
             sup.pool("good").lifecycle.wait_ready(30)
@@ -115,6 +122,35 @@ class OddWords:
             return self._random.randrange(2**31)
 
 
+@contextlib.contextmanager
+def _services_known(services: Services) -> Generator[None]:
+    """Let odd words reach what calls of programs register: a tool, a metric, an observer, code; all "known"."""
+    watch = Watch(True, (CallHistory(),), (_Callbacks(),), Observing(), 1)
+    code = SentCode("known", f"value:{'0' * 64}", b"code")
+    with (
+        services.tools.registered("known", [Tool(known)]),
+        services.metrics.registered("known", lambda example, prediction, trace=None: len(prediction.keys())),
+        services.call_observers.registered("known", Observer(watch)),
+        services.code.registered([code]),
+    ):
+        yield
+
+
+def known(n: int) -> int:
+    """Add one."""
+    return n + 1
+
+
+class _Callbacks:
+    """Shows what it is told, as a user's would."""
+
+    def on_lm_start(self, call_id: str, instance: object, inputs: object) -> None:
+        repr((call_id, instance, inputs))
+
+    def on_lm_end(self, call_id: str, outputs: object, exception: BaseException | None = None) -> None:
+        repr((call_id, outputs, exception))
+
+
 async def _endless(request: Callback) -> object:  # type: ignore[misc]
     while True:
         yield b"x" * 1000
@@ -129,8 +165,9 @@ def _own_rss() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.chaos.odd_messages", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
     run = OddWords(options.seed, seconds=options.seconds)
     run.run()
     print(

@@ -13,7 +13,7 @@ from dspex.lm.record import LM
 ASK = [{"role": "user", "content": "What is 2+2?"}]
 
 
-Probe = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+Probe = Callable[..., list[dict[str, Any]]]
 
 
 def forwarded(lm: LM, **changes: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Cases:
         sides = ["input"] * inputs + ["output"] * (len(names) - inputs)
         made = [self._field(name, side) for name, side in zip(names, sides, strict=True)]
         fields, kinds = [field for field, _ in made], {field["name"]: kind for field, kind in made}
-        adapter = self.random.choice(("chat", "json"))
+        adapter = self.adapter()
         asked, wanted = _of(kinds, fields, "input"), _of(kinds, fields, "output")
         form = self._form(fields)
         return {
@@ -60,6 +60,10 @@ class Cases:
             "calls": [self.calls.call(wanted, adapter) for _ in range(2)],
             "whole_demos": [self._values(kinds, 1) for _ in range(2)],
         }
+
+    def adapter(self) -> str:
+        """The adapter of the next case."""
+        return self.random.choice(("chat", "json"))
 
     def _few(self) -> int:
         return self.random.choice((0, 0, 0, 1, 2, 3))

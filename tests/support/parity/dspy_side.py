@@ -29,6 +29,7 @@ from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic_core import PydanticUndefined
 
 from tests.support.parity import default_client, shapes
+from tests.support.parity.adapter_cases import dspy_adapter
 from tests.support.parity.dspy_stream import streamed
 from tests.support.parity.oracle import (
     Case,
@@ -119,7 +120,7 @@ def _called(sig: Any, case: Case, call: Mapping[str, Any], inputs: Mapping[str, 
     )  # fmt: skip
     given = {"demos": values(case["demos"], dspy)} if call["demos"] and program is None else {}
     # DSPy's own check of the inputs only warns, but raises TypeError for every TypedDict; workers have it off.
-    with dspy.context(lm=lm, adapter=_adapter(case), warn_on_type_mismatch=False):
+    with dspy.context(lm=lm, adapter=_adapter_for(case, call["model"]), warn_on_type_mismatch=False):
         ask = functools.partial(program or dspy.Predict(sig), **inputs, **given, config=dict(call["config"]))
         found = streamed(ask) if call.get("streamed") else ask()
     made = [dict(found.completions[at].items()) for at in range(len(found.completions))]
@@ -224,10 +225,13 @@ def _custom() -> dict[str, Any]:
     return {**shapes.NAMES, "dspy": dspy}
 
 
+def _adapter_for(case: Case, model: str) -> Any:
+    second = dspy.LM(model, api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, engine="lm15", num_retries=0)
+    return dspy_adapter(case, second)
+
+
 def _adapter(case: Case) -> Any:
-    make = dspy.ChatAdapter if case["adapter"] == "chat" else dspy.JSONAdapter
-    native, options = case.get("native_calls"), case.get("adapter_options") or {}
-    return make(**options) if native is None else make(use_native_function_calling=native, **options)
+    return dspy_adapter(case)
 
 
 def _type(field: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dspex.adapters import compile_signature
+from dspex.adapters import CompiledSignature, compile_signature
 from dspex.adapters.rendering import type_name
 from dspex.adapters.response_format import response_format
 from dspex.adapters.unsupported import unsupported_schema
@@ -19,8 +19,8 @@ from dspex.signatures.field import MISSING, InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from dspex.signatures.wire_form import signature_from_wire, signature_to_wire
 from dspex.types import content as native_types
-from tests.support.lm.scripted_client import predict, predict_stream
 from tests.support.parity import shapes
+from tests.support.parity.adapter_cases import native_adapter
 from tests.support.parity.oracle import (
     Case,
     annotation_of,
@@ -83,16 +83,17 @@ class Side:
         return one == other
 
     def messages(self, sig: Signature, case: Case) -> Any:
-        native = case.get("native_calls")
-        options = {} if native is None else {"use_native_function_calling": native}
-        compiled = compile_signature(sig, case["adapter"], **options)
+        compiled = _compiled(sig, case)
         if compiled.unsupported:
             return ("routed", compiled.unsupported)
         demos = values(case["demos"], native_types)
         return compiled.messages(values(case["inputs"], native_types), demos, allow_markers=True)
 
     def parse(self, sig: Signature, case: Case, text: str) -> Any:
-        compiled = compile_signature(sig, case["adapter"])
+        try:
+            compiled = _compiled(sig, case)
+        except SignatureError as error:  # DSPy only shows no such prompt
+            return ("routed", str(error))
         return ("routed", compiled.unsupported) if compiled.unsupported else compiled.parse(text)
 
     def response_format(self, sig: Signature) -> Any:
@@ -109,25 +110,40 @@ class Side:
         return {"bodies": endpoint.bodies, "outcome": found}
 
 
+def _compiled(sig: Signature, case: Case) -> CompiledSignature:
+    is_native = case.get("options", {}).get("use_native_function_calling", case.get("native_calls"))
+    return compile_signature(sig, case["adapter"], use_native_function_calling=is_native)
+
+
+def _predictor(sig: Signature, case: Case, lm: LM, call: Mapping[str, Any], demos: Any = ()) -> NativePredictor:
+    kind = NativePredictor
+    if case["adapter"] == "two_step":
+        from dspex.programs.native.two_step_route import TwoStepPredictor as kind
+    native, config = case.get("native_calls"), call["config"]
+    how: dict[str, Any] = {"demos": demos, "config": config, "allow_markers": True}
+    made = kind(sig, lm, adapter=native_adapter(case), use_native_function_calling=native, **how)
+    if case["adapter"] == "two_step":
+        options = {"api_base": "http://127.0.0.1:9/v1", "api_key": "k", "cache": False, "retries": 0}
+        made.extraction_lm = LM(call["model"], **options)
+    return made
+
+
 def _called(sig: Signature, case: Case, call: Mapping[str, Any], endpoint: Endpoint, served: Any) -> Any:
     inputs = values(case["inputs"], native_types)
     checked_inputs(sig, inputs, allow_markers=True)  # before any route is taken
     lm = LM(call["model"], api_base="http://127.0.0.1:9/v1", api_key="k", cache=False, retries=0, **call["lm"])
-    native = case.get("native_calls")
-    reason = NativePredictor(
-        sig, lm, adapter=case["adapter"], use_native_function_calling=native
-    ).compiled.unsupported_with(lm)
+    predictor = _predictor(sig, case, lm, call)
+    reason = predictor.unsupported()
     if reason:
         return ("routed", reason)
     demos = values(case["demos"], native_types) if call["demos"] else ()
     if served is not None:
         sig, demos = served.signature, served.demos
-    options = {"lm": lm, "adapter": case["adapter"], "demos": demos, "config": call["config"], "allow_markers": True}
-    options["use_native_function_calling"] = case.get("native_calls")
+    predictor = _predictor(sig, case, lm, call, demos)
     if call.get("streamed"):
-        *_, found = predict_stream(endpoint.client, sig, inputs, **options)
+        *_, found = predictor.stream(endpoint.client, inputs)
     else:
-        found = predict(endpoint.client, sig, inputs, **options)
+        found = predictor.predict(endpoint.client, inputs)
     return [*(plain(dict(each)) for each in found.completions), *map(plain_logprobs, found.all_logprobs)]
 
 

@@ -17,10 +17,12 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tests.support.parity.adapter_cases import RARE, AdapterCases
 from tests.support.parity.cases import Cases
 from tests.support.parity.comparison import Report
 from tests.support.parity.native_side import native_results
@@ -30,10 +32,10 @@ BATCH = 40
 PART = 5_000  # checks
 
 
-def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
-    """Compare cases of this seed until so many checks were made."""
+def compared(oracle: Oracle, seed: int | str, checks: int, adapters: Sequence[str] = ()) -> Report:
+    """Compare cases of this seed until so many checks were made; `adapters` are of the rarer ones."""
     report = Report()
-    supply = iter(Cases(seed))
+    supply = iter(AdapterCases(seed, adapters) if adapters else Cases(seed))
     ahead = list(islice(supply, BATCH))
     oracle.give(ahead)
     while report.total < checks:
@@ -47,7 +49,7 @@ def compared(oracle: Oracle, seed: int | str, checks: int) -> Report:
     return report
 
 
-def _part(arguments: tuple[str, int]) -> tuple[str, Report]:
+def _part(arguments: tuple[str, int, Sequence[str]]) -> tuple[str, Report]:
     logging.disable(logging.CRITICAL)
     oracle = Oracle()
     try:
@@ -56,14 +58,14 @@ def _part(arguments: tuple[str, int]) -> tuple[str, Report]:
         oracle.close()
 
 
-def run(seed: int, checks: int, processes: int, progress: Path | None = None) -> Report:
+def run(seed: int, checks: int, processes: int, progress: Path | None = None, adapters: Sequence[str] = ()) -> Report:
     """Compare in several processes at once; parts that `progress` has are not made again."""
     parts = {f"{seed}/{at}": min(PART, checks - at * PART) for at in range(-(-checks // PART))}
     done = _done(progress)
     whole = Report()
     for part in parts.keys() & done.keys():
         whole.merge(done[part])
-    left = [(part, count) for part, count in parts.items() if part not in done]
+    left = [(part, count, adapters) for part, count in parts.items() if part not in done]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for part, report in pool.imap_unordered(_part, left):
             whole.merge(report)
@@ -104,12 +106,13 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("DSPEX_PARITY_SEED", "0")) or None)
     parser.add_argument("--shown", type=int, default=5, help="how many differences are printed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--adapters", nargs="*", default=(), choices=RARE, help="in place of chat and json")
     parser.add_argument("--progress", type=Path, help="a file of the parts that are done")
     given = parser.parse_args(arguments)
     seed = given.seed or random.SystemRandom().randrange(1, 10**9)
     print(f"seed {seed}, {given.checks} checks, {given.processes} processes", flush=True)
     begun = time.monotonic()
-    report = run(seed, given.checks, given.processes, given.progress)
+    report = run(seed, given.checks, given.processes, given.progress, given.adapters)
     _printed(report, seed, time.monotonic() - begun, given.shown)
     return 1 if report.differences else 0
 

@@ -37,8 +37,10 @@ class WorkerSide:
 
     def _called(self, case: Case, call: Mapping[str, Any]) -> Any:
         demos = values(case["demos"], native_types) if call["demos"] else ()
+        second = {"extraction_model": self._lm} if case["adapter"] == "two_step" else {}
+        adapter = {"name": case["adapter"], **case.get("options", {}), **second}
         program = dspex.predictor(
-            "predict", Side().make(case), lm=self._lm, adapter=case["adapter"], demos=demos, allow_markers=True,
+            "predict", Side().make(case), lm=self._lm, adapter=adapter, demos=demos, allow_markers=True,
             implementation="python", supervisor=self._supervisor, timeout=60,
         )  # fmt: skip
         found = program(**values(case["inputs"], native_types))

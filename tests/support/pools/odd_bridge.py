@@ -57,6 +57,9 @@ def speak(ctx: Context, seed: int, count: int = 1) -> str:
     for _ in range(count):
         for message in odd_messages(random, ctx.call_id):
             runtime.writer.write(frame(packer().pack(message)))
+    if random.random() < 0.02:  # what lands in the host's log, on both descriptors
+        os.write(1, b"\x1b[2J\xff\0" + b"o" * random.choice((1, 100_000)))
+        os.write(2, random.randbytes(2000) + b"\n")
     return "said"
 
 
@@ -148,13 +151,52 @@ def deep(levels: int) -> Any:
 def _examples(call: int) -> list[list[Any]]:
     asked = {"for": call, "credit": 16}
     request = {"lm": "none", "method": "POST", "url": "http://127.0.0.1:9/v1/x", "headers": [], "body": 2**33}
+    embedding = {**request, "url": "http://127.0.0.1:9/v1/embeddings", "body": b'{"model":"m","input":["x"]}'}
+    lm = {"model": "openai/m", "api_key": "k", "api_base": "http://127.0.0.1:9/v1", "retries": 1, "timeout": 1.0}
+    seen = {
+        "id": "known",
+        "what": "answer",
+        "call_id": "1",
+        "lm": "none",
+        "messages": [{"role": "user", "content": "x"}],
+        "outputs": [{"text": "x"}],
+        "usage": {"prompt_tokens": 1},
+        "options": {"n": 1},
+        "seconds": 0.1,
+    }
+    hook = {
+        "id": "known",
+        "what": "hook",
+        "hook": "on_lm_end",
+        "call_id": "1",
+        "component": {"kind": "lm"},
+        "inputs": {"a": 1},
+        "outputs": {"a": 1},
+        "exception": {"type": "E", "message": "m"},
+    }
+    scored = {
+        "id": "known",
+        "example": {"q": 1},
+        "inputs": ["q"],
+        "prediction": {"a": 1},
+        "trace": [[{}, {}, {}, [{}, {}]]],
+        "example_objects": {},
+        "prediction_objects": {},
+        "row": ["devset", 0],
+    }
     described = {"kind": "LMRateLimitError", "type": "E", "message": "m", "traceback": "", "facts": {"retry_after": 1}}
     return [
         [int(Kind.HELLO), MAGIC, 1, 0, {"pid": os.getppid()}],
         [int(Kind.READY), {"speak": {"session": None}}],
         [int(Kind.CALL), 2_000_002, "lm.request", request, asked],
-        [int(Kind.CALL), 2_000_004, "tool.call", {"id": "x", "name": "y", "arguments": {}}, asked],
-        [int(Kind.CALL), 2_000_006, "metric.call", {"id": "x", "example": {}, "prediction": {}}, asked],
+        [int(Kind.CALL), 2_000_012, "lm.request", {**embedding, "members": {"extra_body": {"a": 1}}}, asked],
+        [int(Kind.CALL), 2_000_004, "tool.call", {"id": "known", "name": "known", "arguments": {"n": 1}}, asked],
+        [int(Kind.CALL), 2_000_006, "metric.call", scored, asked],
+        [int(Kind.CALL), 2_000_014, "lm.describe", lm, asked],
+        [int(Kind.CALL), 2_000_016, "call.seen", seen, asked],
+        [int(Kind.CALL), 2_000_018, "call.seen", hook, asked],
+        [int(Kind.CALL), 2_000_020, "code.get", {"digest": "0" * 64}, asked],
+        [int(Kind.CALL), 2_000_022, "code.path", {}, asked],
         [int(Kind.CALL), 2_000_008, "endless", {}, asked],
         [int(Kind.RESULT), call, {"raw": None}, {"held": True, "wrote": {"k": 1}, "deleted": ["j"]}],
         [int(Kind.ERROR), call, described, None],
@@ -167,6 +209,7 @@ def _examples(call: int) -> list[list[Any]]:
         [int(Kind.PING), 1],
         [int(Kind.PONG), 1],
         [int(Kind.LOG), call, 20, "logger", "text"],
+        [int(Kind.LOG), 0, 50, "\x1b]0;title\x07", "line\nevent=dspex.worker.died\r\x1b[2J"],
         [int(Kind.EVENT), call, "event", {"fact": 1}],
         [int(Kind.DROP), "session"],
         [int(Kind.RESTORE), 2_000_010, "session", {}],

@@ -182,6 +182,48 @@ class EmbeddingAwaited(Embedding):
         return {"vectors": (await self.embedder.acall(texts)).tolist()}
 
 
+class Holding(dspy.Module):
+    """Embeds by what it was given, and tells what of it is here."""
+
+    def __init__(self, embedder: Any) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    def forward(self, texts: list[str]) -> Any:
+        held = f"{vars(self.embedder)} {getattr(self.embedder.model, 'kwargs', '')} {dict(os.environ)}"
+        return {"vectors": self.embedder(texts).tolist(), "kind": type(self.embedder).__name__, "held": held}
+
+
+class OwnEmbedder(dspy.Embedder):
+    """An embedder of the user's class."""
+
+
+class Looking(dspy.Module):
+    """Asks an index of the host's."""
+
+    def __init__(self, tools: list[Any]) -> None:
+        super().__init__()
+        self.search = tools[0]
+
+    def forward(self, question: str) -> Any:
+        return {"passages": self.search(query=question, k=1)}
+
+
+class Scoring(dspy.Module):
+    """Retrieves by DSPy's own index, with scores, and where FAISS would be needed."""
+
+    def forward(self, question: str) -> Any:
+        embedder = dspy.Embedder("openai/small-embedder", batch_size=2)
+        search = dspy.retrievers.EmbeddingsWithScores(["aa", "a", "aaaa"], embedder, k=2)
+        found = search(question)
+        try:
+            dspy.retrievers.Embeddings(["aa", "a"], embedder, brute_force_threshold=1)
+            faiss = ""
+        except ImportError as error:
+            faiss = str(error)
+        return {"passages": found.passages, "scores": found.scores, "faiss": faiss}
+
+
 class Searching(dspy.Module):
     """Retrieves by DSPy's own index."""
 

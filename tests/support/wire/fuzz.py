@@ -1,6 +1,6 @@
 """Mutated frames through FrameBuffer and messages.read: nothing but Malformed, no hang, bounded memory.
 
-python -m tests.support.wire.fuzz --frames 1000000 [--seed 1]
+python -m tests.support.wire.fuzz --seconds 60 [--seed N], or --frames 1000000 instead of a time
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import argparse
 import json
 import resource
 import time
+from math import inf
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from dspex_worker.wire import FRAME_LIMIT, FrameBuffer, Malformed, frame, messages
 
@@ -33,12 +34,14 @@ BOMBS = [
 TOKENS = [bytes([b]) for b in (0x80, 0x8F, 0x90, 0x9F, *range(0xC0, 0xE0))] + [b"\xd6\xff\0\0\0\0", b"\x81\xc4\0\0"]
 
 
-def run(frames: int, seed: int) -> dict[str, int]:
+def run(frames: int, seed: int, *, seconds: float = inf) -> dict[str, int]:
     """Feed so many mutated frames; give how many were refused, read, and left waiting for more bytes."""
-    random = Random(seed)
+    random, until = Random(seed), time.monotonic() + seconds
     counts = {"refused": 0, "read": 0, "incomplete": 0}
     for _ in range(frames):
         counts[_outcome(_mutated(random), random)] += 1
+        if time.monotonic() > until:
+            break
     return counts
 
 
@@ -94,14 +97,18 @@ def _mutate(body: bytearray, random: Random) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=10**12)
+    parser.add_argument("--seconds", type=float, default=inf)
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     options = parser.parse_args()
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    counts = run(options.frames, options.seed)
+    if options.frames == 10**12 and options.seconds == inf:
+        options.seconds = 60.0
+    print(f"seed {options.seed}", flush=True)
+    counts = run(options.frames, options.seed, seconds=options.seconds)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(
-        f"{options.frames:,} frames, seed {options.seed}: {counts}; {time.monotonic() - begun:.1f} s, "
+        f"{sum(counts.values()):,} frames, seed {options.seed}: {counts}; {time.monotonic() - begun:.1f} s, "
         f"peak RSS grew by {grown / 1024:.1f} MB to {(before + grown) / 1024:.1f} MB"
     )
 

@@ -320,7 +320,7 @@ def test_unknown_adapters_are_refused() -> None:
     call = parent("x")
     with fails_with("UnknownName") as caught:
         call.call(programs().run, call, spec(), {"question": "q"}, RECORD, "yaml")
-    assert caught[0].facts["known"] == ["chat", "json", "two_step", "xml"]
+    assert caught[0].facts["known"] == ["baml", "chat", "json", "two_step", "xml"]
 
 
 def test_describe_lists_what_the_worker_answers_to() -> None:

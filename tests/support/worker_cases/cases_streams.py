@@ -100,7 +100,7 @@ def test_tagged_text_is_split_alike_for_every_chunk_size() -> None:
     """unit: XMLAdapter's tags."""
     text = "Well: <reasoning>\na < b and c > d <i>x</i>\n</reasoning>\n<answer>z</answer> bye"
     for size in (1, 2, 3, 7, 1000):
-        pieces = _fed(XMLSplitter(["reasoning", "answer"]), text, size)
+        pieces = _fed(XMLSplitter(["reasoning", "answer"], ["answer"]), text, size)
         assert _joined(pieces) == {"reasoning": "a < b and c > d <i>x</i>", "answer": "z"}, size
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from dspex.adapters import compile_signature, validation_cost
-from dspex.adapters.chat_adapter import HEADERS_MOST
+from dspex.adapters.chat_format import HEADERS_MOST
 from dspex.adapters.streaming import ChatFields, JsonFields
 from dspex.adapters.validation import typed_outputs
 from dspex.errors import AdapterParseError

@@ -13,7 +13,6 @@ from dspex.errors import (
     LMConfigurationError,
     LMInvalidRequestError,
     LMTimeoutError,
-    LMUnsupportedFeatureError,
     UnknownName,
 )
 from dspex.lm import lm_client as lm_client
@@ -161,9 +160,3 @@ def test_forward_deadline_is_kept(fake: Fake, client: LMClient) -> None:
     client.register(lm)
     with pytest.raises(LMTimeoutError):
         asyncio.run(collect(client, forwarded(lm), deadline=time.monotonic() + 0.1))
-
-
-def test_gemini_is_for_workers(client: LMClient) -> None:
-    """collaboration: the parent forwards to it but does not speak its dialect."""
-    with pytest.raises(LMUnsupportedFeatureError, match="workers only"):
-        client.complete(LM("gemini/gemini-2.0-flash", api_key="k"), ASK)

@@ -225,7 +225,9 @@ def test_key_at_the_cut_of_a_long_message_is_not_shown(
         "http://[::1/v1",
         f"http://{'a' * 70}.example/v1",
         "http://.example/v1",
-        "http://127.0.0.1/v1?api-version=1",
+        "http://127.0.0.1/v1/chat/completions?api-version=1",
+        "http://127.0.0.1/v1/chat/completions/",
+        "http://127.0.0.1/v1/messages",
         "http://127.0.0.1/v1#part",
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dspex import LM
-from dspex.lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory
+from dspex.lm.call_history import BYTES_MOST, ENTRIES_MOST, CallHistory, size_of
 from dspex.lm.observing import Observing
 from dspex.programs.native.observer import Observer, Watch
 
@@ -120,3 +120,27 @@ def test_what_began_ends_with_the_call() -> None:
     error = TimeoutError()
     seer.close(error)
     assert callback.ends == [("done", None), ("inner", error), ("outer", error)]
+
+
+@pytest.mark.parametrize("part", ["options", "usage", "error", "predictor", "model", "finish_reason", "outputs"])
+@pytest.mark.parametrize("what", ["asked", "answer"])
+def test_no_part_of_an_entry_is_unbounded(part: str, what: str) -> None:
+    """unit: a worker may put its megabytes anywhere, as texts or as a mass of empty lists."""
+    text = "x" * (BYTES_MOST // 4)
+    large: Any = {"a": text, "b": [[]] * 1000} if part in ("options", "usage") else text
+    large = [{"text": text}] if part == "outputs" else large
+    history = CallHistory()
+    seer = observer(history)
+    for at in range(10):
+        see(seer, what=what, call_id=str(at), **{part: large})
+    assert max(len(seer._asked), len(history.entries())) <= 4
+    assert size_of([[]] * 1000) > 60_000
+
+
+def test_an_id_of_any_length_is_kept_short() -> None:
+    """unit: what has begun is kept until the call ends."""
+    seer = observer(CallHistory(), Seen())
+    for at in range(3):
+        see(seer, what="hook", hook="on_lm_start", call_id=f"{at}" + "x" * 1_000_000)
+        see(seer, what="asked", messages=[], call_id=f"{at}" + "x" * 1_000_000)
+    assert all(len(id) <= 200 for id in (*seer._asked, *seer._begun)) and len(seer._asked) == 3

@@ -15,8 +15,9 @@ import dspy
 
 from ..context import Context
 from . import retrievers
-from .adapter_choice import adapter_named, default_adapter
+from .adapter_choice import adapter_named, default_adapter, lms_of
 from .calls.call_context import HISTORIES, SETTING, USAGE, CallUsage
+from .calls.marker_guard import guarded
 from .code.host_imports import HostImports, SentTypeCache
 from .code.host_values import values_from
 from .code.user_imports import UserImports
@@ -31,6 +32,7 @@ from .modules.module_builder import lms_in
 from .modules.module_cache import Modules
 from .modules.module_registry import known_modules
 from .modules.module_state import dump_state
+from .modules.own_adapters import OwnAdapters
 from .modules.program_calls import Adapter, Record, Spec, accounted, call, call_options, watching
 from .observing.call_observer import observer_of
 from .optimizers import known_optimizers
@@ -47,6 +49,7 @@ class Programs:
     imports: UserImports
     lms: LMCache
     modules: Modules
+    own_adapters: OwnAdapters
     described: Descriptions = field(default_factory=Descriptions)
     sent_types: SentTypeCache = field(default_factory=SentTypeCache)
 
@@ -55,7 +58,7 @@ class Programs:
         """Return what a worker with these settings serves."""
         imports = UserImports.of(settings.get("imports"))
         lms = LMCache()
-        return cls(imports, lms, Modules(lms.get))
+        return cls(imports, lms, Modules(lms.get), OwnAdapters(lms.get))
 
     def run(
         self,
@@ -170,13 +173,14 @@ class Programs:
 
         Without an LM and an adapter, those hold that the user's modules configured when they were imported.
         """
-        records = tuple(record for record in (lm, *lms_in(spec).values()) if record is not None)
+        records = tuple(record for record in (lm, *lms_in(spec).values(), *lms_of(adapter)) if record is not None)
         secrets = tuple(secret for record in records for secret in secrets_of(record))
         ctx.conceal(*secrets)
         with translated(secrets):
             found = self.lms.get(lm) if lm is not None else dspy.settings.lm
-            chosen = adapter_named(adapter, found, lm) if adapter is not None else default_adapter(found, lm)
+            chosen = self._adapter(ctx, adapter, found, lm)
             own = {SETTING: ctx, USAGE: call_usage, LMS: CallLMs(records, self.lms, self.described)}
+            own |= guarded(spec)
             # The trace is the call's own and dies with it: BestOfN and Refine extend it, and None has no extend().
             try:
                 with dspy.context(lm=found, adapter=chosen, trace=[], caller_modules=None, **own, **settings):
@@ -184,3 +188,9 @@ class Programs:
             finally:
                 if (histories := settings.get(HISTORIES)) is not None:
                     histories.forget()
+
+    def _adapter(self, ctx: Context, adapter: Adapter, lm: Any, record: Record | None) -> dspy.Adapter:
+        if adapter is None:
+            return default_adapter(lm, record)
+        imports = self.imports_of(ctx)
+        return adapter_named(adapter, lm, record, self.lms.get, lambda own: self.own_adapters.get(own, imports))

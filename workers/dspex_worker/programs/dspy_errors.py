@@ -42,6 +42,9 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
+_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = dict.fromkeys(
+    ("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError
+)  # classes of the parent that DSPy has none of its own for
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
@@ -52,6 +55,7 @@ _FACTS = ("code", "model", "provider", "provider_code", "status", "request_id", 
 
 
 WORDS = "provider_message"  # the fact with a provider's own words
+PARENTS_KIND = "parents_kind"  # the parent's class, where DSPy has none so precise
 
 
 class ParentRefused(dspy_errors.LMError):  # type: ignore[misc]
@@ -132,11 +136,13 @@ def failure_of(error: BaseException, secrets: Iterable[str] = ()) -> Failure:
 
 def error_of(failure: Failure) -> dspy_errors.LMError:
     """Return what a failed LM request of the parent is to DSPy: the same class, or `ParentRefused`."""
-    cls = LM_ERRORS.get(failure.kind)
+    cls = LM_ERRORS.get(failure.kind) or _MORE_PRECISE.get(failure.kind)
     if cls is None:
         return ParentRefused(failure)
     facts = {name: failure.facts[name] for name in _FACTS if failure.facts.get(name) is not None}
     made = cls(message=failure.message, **facts)
+    if failure.kind in _MORE_PRECISE:
+        setattr(made, PARENTS_KIND, failure.kind)
     setattr(made, WORDS, failure.facts.get(WORDS))  # what may quote the prompt stays out of the message
     return made
 
@@ -155,7 +161,7 @@ def invalid_input(message: str, field: str | None = None) -> Failure:
 
 
 def _lm_failure(error: dspy_errors.LMError, secrets: Iterable[str]) -> Failure:
-    kind = next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
+    kind = getattr(error, PARENTS_KIND, None) or next(_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS)
     facts = {name: value for name in _FACTS if (value := _plain(getattr(error, name, None))) is not None}
     message = without(str(error.message), secrets)
     if hasattr(error, WORDS):

@@ -59,7 +59,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     _prepare_environment()
     import dspy
 
-    from .calls import thread_settings, user_settings
+    from .calls import marker_guard, thread_settings, user_settings
     from .code import class_sources
     from .commands import Programs
     from .dspy_parts import HAS_LM15
@@ -76,6 +76,7 @@ def setup(settings: Mapping[str, Any]) -> Programs:
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     carrying = (user_lms, stream_ends) if HAS_LM15 else (user_chat_lms,)
     always = (user_embedders, user_settings, thread_settings, predictor_lms, class_sources, shared_usage, dspys_log)
+    marker_guard.install()
     for each in (*carrying, *always):
         each.install()
     _let_rows_take_their_time()

@@ -14,6 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from ..dspy_errors import invalid_input, unknown_name
+from .import_bindings import imported_from
+
+_PASSED_ON_MOST = 20  # modules of the imports that import a name from each other
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,36 @@ class UserImports:
         """`resolve`, for what will be called or constructed: nothing that the module merely imported.
 
         Else `mine:Popen` would start processes because mine.py says `from subprocess import Popen`. What a module of
-        the `imports` or one below it defines is its own, and so is what it made by calling something.
+        the `imports` or one below it defines is its own, and so is what it made by calling something: an instance, a
+        partial, a method of either.
 
         Raises:
             Failure: UnknownName, as `resolve`; InvalidInput, for what another module defines.
         """
         found = self.resolve(path, what)
-        home = _home(found)
-        if home is None or any(home == name or home.startswith(f"{name}.") for name in self.modules):
+        home = _home(found) or self._origin(path)
+        if home is None or self._covers(home):
             return found
         raise invalid_input(
             f"The {what} {path!r} is defined in {home}, which is not in the pool's imports: add it there, or define "
             f"the {what} in a module of the imports."
         )
+
+    def _covers(self, home: str) -> bool:
+        return any(home == name or home.startswith(f"{name}.") for name in self.modules)
+
+    def _origin(self, path: str) -> str | None:
+        """Return the module outside the imports from which something nameless was imported; None if from none."""
+        module_name, _, qualified = path.partition(":")
+        name = qualified.partition(".")[0]
+        for _ in range(_PASSED_ON_MOST):
+            origin = imported_from(importlib.import_module(module_name), name)
+            if origin is None:
+                return None
+            module_name, name = origin
+            if not self._covers(module_name):
+                return module_name
+        return module_name
 
     def has(self, cls: type) -> bool:
         """Whether `resolve` would give back this very class by its own name."""

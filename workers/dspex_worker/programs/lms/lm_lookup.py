@@ -28,7 +28,7 @@ LMS = "dspex_lms"  # among DSPy's settings: the CallLMs of the running call
 KEPT = 256  # descriptions kept per worker
 SECRET_LEAST = 4  # characters; what is shorter is a word of any error's text
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_CARRIED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "timeout"})
+_CARRIED = frozenset({"api_key", "api_base", "api_version", "base_url", "headers", "extra_headers", "timeout"})
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 
 Record = Mapping[str, Any]
@@ -115,8 +115,14 @@ class CallLMs:
                 return {**record, "temperature": None, "max_tokens": limit, "n": 1, "options": {}, "is_bare": True}
         return None
 
+    def _own_of(self, model: str) -> str | None:
+        """Return by which the parent knows the call's own LM of a model."""
+        return next((str(record["ref"]) for record in self._own if record.get("named") == model), None)
+
     def _described(self, lm: UserLM, clients: Mapping[str, Any]) -> Record:
         description = _description(lm, clients)
+        if (own := self._own_of(lm.model)) is not None and not description.keys() & {"api_key", "api_base"}:
+            description["of"] = own  # of whose endpoint another API is asked
         digest = json.dumps(description, sort_keys=True)
         record = self._asked.get(digest) or self._shared.get(digest)
         if record is not None:
@@ -202,11 +208,12 @@ def _description(lm: UserLM, clients: Mapping[str, Any]) -> dict[str, Any]:
         "provider": None if "/" in lm.model else lm15_provider(lm.model),
         "api_key": clients.get("api_key"),
         "api_base": base,
+        "api_version": clients.get("api_version"),
         "model_type": None if lm.model_type == "chat" else lm.model_type,
         "retries": lm.num_retries,
         "timeout": _seconds(clients.get("timeout")),
     }
-    for name in ("api_key", "api_base"):
+    for name in ("api_key", "api_base", "api_version"):
         if described[name] is not None and not isinstance(described[name], str):
             raise _uncarried(lm, f"{name}= that is a {type(described[name]).__name__}")
     return {name: value for name, value in described.items() if value is not None}

@@ -7,8 +7,10 @@ model whose configured LM is `direct`, are left to DSPy.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -20,7 +22,7 @@ from dspy.utils import exceptions as dspy_errors
 from ..dspy_parts import CLIENT_KEYS, NoAnswer, module_of_dspy
 from .lm_lookup import LMS, CallLMs, headers_of
 from .lm_transport import LMCallOptions, ParentTransport
-from .worker_lm import counted
+from .worker_lm import WorkerLM, counted
 
 
 def install() -> None:
@@ -74,8 +76,13 @@ class UserEmbedder:
         """
         own = {name: value for name, value in options.items() if value is not None and name not in CLIENT_KEYS}
         body = {"model": str(self.record["model"]).partition("/")[2], "input": batch, "encoding_format": "float", **own}
-        request = _EmbeddingsRequest(f"{self.record['api_base']}/embeddings", json.dumps(body).encode())
-        transport = ParentTransport(str(self.record["ref"]), timeout=self.record.get("timeout"), cache=is_kept)
+        request = _EmbeddingsRequest(f"{self.record['api_base']}/embeddings", self._encoded(body))
+        transport = ParentTransport(
+            str(self.record["ref"]),
+            timeout=self.record.get("timeout"),
+            cache=is_kept,
+            is_bare=bool(self.record.get("is_bare")),
+        )
         try:
             with counted(LMCallOptions(headers=headers_of(self, options))):
                 _, chunks = transport.opened(request)
@@ -89,7 +96,15 @@ class UserEmbedder:
             raise dspy_errors.LMServerError(
                 message=f"The endpoint gave {len(ordered)} vectors for {len(batch)} texts.", model=self.model
             )
-        return [one["embedding"] for one in ordered]
+        return [_numbers(one["embedding"]) for one in ordered]
+
+    def _encoded(self, body: Mapping[str, Any]) -> bytes:
+        try:  # the host's own bytes for the same texts: both find the answer in the cache
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            raise dspy_errors.LMInvalidRequestError(
+                message="A text holds half of a surrogate pair.", model=self.model
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,15 @@ class _EmbeddingsRequest:
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
 
+def _numbers(vector: Any) -> list[float]:
+    """Return a vector's numbers, which an endpoint may send as base64 of 32-bit floats."""
+    if not isinstance(vector, str):
+        numbers: list[float] = vector
+        return numbers
+    raw = base64.b64decode(vector)
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+
+
 def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
     """Return what is asked; None for what is no model of a provider, or where no call runs.
 
@@ -110,9 +134,12 @@ def _asked(model: Any, options: Mapping[str, Any]) -> UserEmbedder | None:
         LMError: the parent refused, or cannot carry it.
     """
     lms: CallLMs | None = dspy.settings.get(LMS)
-    if lms is None or not isinstance(model, str):
+    if isinstance(model, WorkerLM):  # of an embedder that the host sent without its key
+        model, record = model.model, model.record
+    elif lms is None or not isinstance(model, str):
         return None
-    record = lms.record(UserEmbedder(model, {}), options)
+    else:
+        record = lms.record(UserEmbedder(model, {}), options)
     if not record.get("direct") and record.get("dialect") != "openai":
         raise dspy_errors.LMUnsupportedFeatureError(
             message=f"dspy.Embedder({model!r}) speaks another format than OpenAI's, which requests through the parent "

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -50,6 +50,7 @@ from .lm_transport import (
     lm_call,
 )
 from .stream_ends import with_begun_usage
+from .whole_requests import require_whole
 
 WATCH = "dspex_watch"  # among DSPy's settings: who wants an LM's text as it arrives (field_streams.py)
 KEPT = 64  # LM objects kept per worker
@@ -159,6 +160,8 @@ def secrets_of(record: Mapping[str, Any] | None) -> tuple[str, ...]:
         return ()
     given = {**(record.get("headers") or {}), **(record.get("direct_options") or {})}
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    if isinstance(file := given.get("vertex_credentials"), Mapping):
+        texts |= {name: value for name, value in file.items() if isinstance(value, str)}
     own = tuple(
         value for name, value in {"api_key": record.get("api_key"), **texts}.items() if value and _NAMES.search(name)
     )
@@ -264,6 +267,7 @@ class _Routed:
     supports_reasoning: bool
     supports_response_schema: bool
     supported_params: frozenset[str]
+    droppable: Collection[str] | None = None
 
     def resolve(self, model: str) -> Any:
         found = self._resolved.get(model)  # type: ignore[attr-defined]
@@ -285,8 +289,10 @@ class ParentEngine(_Routed, LM15Engine):  # type: ignore[misc]
         self._resolved: dict[str, Any] = {}
         super().__init__(_config(record, transport), model_type=record.get("model_type") or "chat")
         self.declare(_abilities(record))
+        self.droppable = record.get("droppable")
 
     def complete(self, request: Request) -> Response:
+        require_whole(self, request, self.droppable)
         watch = dspy.settings.get(WATCH)
         return _charged(super().complete(request) if watch is None else self._watched(request, watch.viewer()))
 
@@ -306,8 +312,10 @@ class AsyncParentEngine(_Routed, AsyncLM15Engine):  # type: ignore[misc]
         self._resolved: dict[str, Any] = {}
         super().__init__(_config(record, AsyncParentTransport(transport)), model_type=sync.model_type)
         self.declare(_abilities(record))
+        self.droppable = sync.droppable
 
     async def complete(self, request: Request) -> Response:
+        require_whole(self, request, self.droppable)
         watch = dspy.settings.get(WATCH)
         return _charged(await (super().complete(request) if watch is None else self._watched(request, watch.viewer())))
 
@@ -339,11 +347,12 @@ def _charged(response: Response) -> Response:
 
 def _config(record: Mapping[str, Any], transport: object) -> RouterConfig:
     provider = _provider(record)
-    url = record.get("api_base")
+    url, settings = record.get("api_base"), record.get("settings")
     return RouterConfig(
         env={},  # no key and no address of the environment: both are the parent's business
         api_keys={provider: PLACEHOLDER_KEY},
         base_urls={provider: url} if url else None,
+        settings={provider: settings} if settings else None,  # what names a cloud's endpoint; who signs is the parent's
         transport=transport,
     )
 
@@ -364,8 +373,8 @@ def _provider(record: Mapping[str, Any]) -> str:
         resolution = engine.resolve(str(record["model"]))
     except Exception as error:  # lm15 raises several kinds; each means that it cannot go there
         raise _unroutable(record, str(error)) from None
-    if resolution.credential_policy not in ("key", "oauth-unless-explicit"):
-        raise _unroutable(record, f"{resolution.provider} signs its requests with more than a key")
+    if resolution.credential_policy == "oauth":
+        raise _unroutable(record, f"{resolution.provider} is asked with a login of the local user's.")
     return str(resolution.provider)
 
 

@@ -225,7 +225,7 @@ def _source_of_reward(spec: Mapping[str, Any], imports: UserImports) -> str:
         return str(reward["source"])
     if "import" in reward:
         try:
-            return inspect.getsource(imports.resolve(str(reward["import"]), "reward function"))
+            return inspect.getsource(imports.resolve_own(str(reward["import"]), "reward function"))
         except (OSError, TypeError):
             pass
     return f"The source is not available. The reward function is {reward.get('name') or 'a function of the host'}."

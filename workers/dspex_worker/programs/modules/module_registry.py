@@ -61,7 +61,7 @@ def module_named(name: str, imports: UserImports) -> Any:
     if found.__module__.partition(".")[0] == "dspy":
         # The user's module may hold DSPy's classes by import; those answer to their own names only.
         raise unknown_name("module", name, known_modules(imports))
-    return found
+    return imports.resolve_own(name, "module")
 
 
 def known_modules(imports: UserImports) -> Iterable[str]:

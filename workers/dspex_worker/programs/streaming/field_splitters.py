@@ -11,6 +11,8 @@ from typing import Any
 
 import jiter
 
+from ...types.xml_fields import XMLFields
+
 Piece = tuple[str, str]  # field, text
 
 
@@ -89,19 +91,17 @@ class ChatSplitter(MarkSplitter):
         return max(line, self._sent) if may_become_mark and line >= self._sent else len(self._text)
 
 
-class XMLSplitter(MarkSplitter):
-    """XMLAdapter's format: `<field>` opens and `</field>` closes."""
+class XMLSplitter:
+    """XMLAdapter's format: outermost elements are fields."""
 
-    def _mark(self) -> re.Pattern[str]:
-        names = self._fields if self._field is None else [f"/{self._field}"]
-        return re.compile(f"<({'|'.join(map(re.escape, names)) or '(?!)'})>")
+    def __init__(self, fields: list[str], texts: list[str]) -> None:
+        self._pieces = XMLFields(fields, texts)
 
-    def _field_after(self, mark: re.Match[str]) -> str | None:
-        return mark[1] if self._field is None else None
+    def feed(self, text: str) -> list[Piece]:
+        return list(self._pieces.feed(text))
 
-    def _safe_end(self) -> int:
-        opened = self._text.rfind("<", self._sent)
-        return opened if opened >= 0 and ">" not in self._text[opened:] else len(self._text)
+    def end(self) -> list[Piece]:
+        return list(self._pieces.finish())
 
 
 class JSONSplitter:

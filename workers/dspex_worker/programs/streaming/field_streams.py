@@ -17,6 +17,7 @@ from typing import Any
 import dspy
 
 from ...context import Context
+from ..adapter_choice import is_extracting
 from ..calls.call_context import CallUsage, in_call
 from ..commands import Programs
 from ..lms.direct_lms import beside_a_loop, is_direct
@@ -93,8 +94,8 @@ class FieldWatch:
         """Return a viewer of the answer that this thread or task asks for now."""
         predictor = asking()
         signature: Any = predictor.signature if isinstance(predictor, dspy.Predict) else None
-        fields = [] if signature is None else list(signature.output_fields)
-        return _Viewer(_AnswerFields(self._names.of(predictor), fields), self._pieces)
+        outputs = {} if signature is None or _is_first_step() else signature.output_fields
+        return _Viewer(_AnswerFields(self._names.of(predictor), outputs), self._pieces)
 
 
 class _Viewer:
@@ -122,9 +123,10 @@ class _Viewer:
 class _AnswerFields:
     """One answer on its way: which format it is in shows with its first character."""
 
-    def __init__(self, predictor: str, fields: list[str]) -> None:
+    def __init__(self, predictor: str, outputs: Mapping[str, Any]) -> None:
         self.predictor = predictor
-        self._fields = fields
+        self._fields = list(outputs)
+        self._texts = [name for name, info in outputs.items() if info.annotation is str]
         self._begun = ""
         self._splitter: ChatSplitter | XMLSplitter | JSONSplitter | None = None
 
@@ -144,4 +146,11 @@ class _AnswerFields:
         # ChatAdapter may fall back to JSON by itself, behind the setting.
         if isinstance(adapter, dspy.JSONAdapter) or self._begun.lstrip()[0] in "{`":
             return JSONSplitter(self._fields)
-        return XMLSplitter(self._fields) if isinstance(adapter, dspy.XMLAdapter) else ChatSplitter(self._fields)
+        if isinstance(adapter, dspy.XMLAdapter):
+            return XMLSplitter(self._fields, self._texts)
+        return ChatSplitter(self._fields)
+
+
+def _is_first_step() -> bool:
+    """Whether the answer on its way is the first of two steps, in plain words."""
+    return isinstance(dspy.settings.adapter, dspy.TwoStepAdapter) and not is_extracting.get()

@@ -1,10 +1,9 @@
-"""Unit: BM25 and vector search."""
+"""Unit: BM25."""
 
 from __future__ import annotations
 
 import gc
 import sqlite3
-import sys
 import threading
 from typing import Any
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 import dspex
 from dspex import BM25Index
 from dspex.errors import InvalidInput, SettingsError, UsageError
-from dspex.retrieval import VectorIndex
 
 DOCUMENTS = [
     {"id": "fr", "title": "France", "text": "Paris is the capital of France.", "year": 1},
@@ -67,19 +65,16 @@ def test_document_that_cannot_be_kept_is_refused(document: Any) -> None:
 
 @pytest.mark.parametrize("documents", ["one text", b"bytes", {"text": "one document"}, 3])
 def test_what_is_no_list_of_documents_is_refused(documents: Any) -> None:
-    """unit: a text is not indexed letter by letter, nor a mapping key by key; both indexes."""
+    """unit: a text is not indexed letter by letter, nor a mapping key by key."""
     with pytest.raises(InvalidInput, match="list of texts or mappings"):
         BM25Index(documents)
-    with pytest.raises(InvalidInput, match="list of texts or mappings"):
-        VectorIndex(letters, documents)
 
 
 @pytest.mark.parametrize(("query", "k"), [(None, 3), (b"Paris", 3), ("Paris", "3"), ("Paris", 1.5), ("Paris", True)])
 def test_a_search_for_what_is_no_text_is_refused(query: Any, k: Any) -> None:
-    """unit: typed, on both indexes, before anything is looked up."""
-    for index in (SHARED, VectorIndex(letters, ["a"])):
-        with pytest.raises(InvalidInput):
-            index.search(query, k)
+    """unit: typed, before anything is looked up."""
+    with pytest.raises(InvalidInput):
+        SHARED.search(query, k)
 
 
 @pytest.mark.parametrize(("k", "found"), [(-1, 0), (0, 0), (1, 1), (10**30, 2)])
@@ -152,31 +147,3 @@ def test_search_from_many_threads_while_adding() -> None:
     for thread in threads:
         thread.join()
     assert (failures, len(index)) == ([], 180)
-
-
-def letters(texts: list[str]) -> list[list[float]]:
-    return [[float(text.lower().count(letter)) for letter in "abcdefghij"] for text in texts]
-
-
-@pytest.mark.parametrize("numpy", [True, False])
-def test_nearest_vector_comes_first(numpy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """unit: the same order with and without numpy."""
-    if not numpy:
-        monkeypatch.setitem(sys.modules, "numpy", None)
-    index = VectorIndex(letters, [{"id": "ab", "text": "aab", "kind": "x"}, "cccd"])
-    index.add(["aaa"])
-    found = index.search("aa", k=2)
-    assert [(p["text"], p["rank"]) for p in found] == [("aaa", 1), ("aab", 2)]
-    assert found[0]["score"] == pytest.approx(1.0)
-    assert found[1]["metadata"] == {"kind": "x"}
-    assert index.search("zzz", k=1)[0]["score"] == 0.0
-
-
-def test_embedder_that_miscounts_is_reported() -> None:
-    """unit: wrong number, wrong width."""
-    with pytest.raises(InvalidInput, match="1 vectors of 2 texts"):
-        VectorIndex(lambda texts: [[1.0]], ["a", "b"])
-    index = VectorIndex(letters, ["a"])
-    index._embed = lambda texts: [[1.0]]
-    with pytest.raises(InvalidInput, match="1 numbers, not of 10"):
-        index.search("x")

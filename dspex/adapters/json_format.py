@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..signatures.field import Field
 from ..types.lenient_json import first_object, loads
-from .chat_adapter import PREAMBLE, ChatAdapter, placeholders, wish
+from .chat_format import PREAMBLE, ChatFormat, placeholders, wish
 from .rendering import jsonable, placeholder
 
 
@@ -16,11 +16,12 @@ class NotAnObject(ValueError):
     """The text holds no JSON object."""
 
 
-class JSONAdapter(ChatAdapter):
+class JSONFormat(ChatFormat):
     """Writes and splits the JSON format; stateless."""
 
     name: ClassVar[str] = "json"
     dspy_name: ClassVar[str] = "JSONAdapter"
+    is_object: ClassVar[bool] = True
 
     def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
         shown = (
@@ -51,6 +52,9 @@ class JSONAdapter(ChatAdapter):
         if not isinstance(found, dict):
             raise NotAnObject("the answer holds no JSON object")
         return {name: value for name, value in found.items() if name in wanted}
+
+    def no_parts(self, error: BaseException) -> str:
+        return "it holds no JSON object"
 
 
 def _indented(plain: Any) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from ..errors import InvalidInput
 from ..signatures.field import Field
+from ..signatures.signature import Signature
 from ..types.parse_budget import budget_for
 from .function_calling import is_tool_calls
-from .rendering import placeholder, render, type_name
+from .parsing import ValueParser
+from .rendering import described, placeholder, render, type_name
 
 HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
 HEADER_BEGIN: Final = "[[ ## "
@@ -19,11 +22,57 @@ _LINE_ENDS: Final = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # beside the line 
 PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
 
 
-class ChatAdapter:
-    """Writes and splits the chat format; stateless."""
+class ChatFormat:
+    """Writes and splits the chat format; stateless. The base of the others, which are asked for in the same way."""
 
     name: ClassVar[str] = "chat"
     dspy_name: ClassVar[str] = "ChatAdapter"
+    is_object: ClassVar[bool] = False  # whether an answer is one JSON object, for which a schema may be asked
+    shows_markers: ClassVar[bool] = True  # whether marked texts become content blocks
+
+    def system(self, sig: Signature) -> str:
+        """Return the system message."""
+        inputs, outputs = sig.input_fields, sig.output_fields
+        objective = ("\n" + " " * 8).join(["", *textwrap.dedent(sig.instructions).splitlines()])
+        return (
+            f"Your input fields are:\n{described(inputs)}\nYour output fields are:\n{described(outputs)}\n"
+            f"{self.structure(inputs, outputs)}\n"
+            f"In adhering to this structure, your objective is: {objective}"
+        )
+
+    def user(self, fields: Mapping[str, Field], values: Mapping[str, Any], last: str = "", first: str = "") -> str:
+        """Return a user message: the fields that have values, after `first` and before `last`.
+
+        Raises:
+            InvalidInput: a value that cannot be shown.
+        """
+        parts = [first] if first else []
+        for name, field in fields.items():
+            if name in values:
+                parts.append(self.input(field, values[name]))
+        if last:
+            parts.append(last)
+        return "\n\n".join(parts).strip()
+
+    def input(self, field: Field, value: Any) -> str:
+        """Return one input.
+
+        Raises:
+            InvalidInput: as `section`.
+        """
+        return section(field.name, value, field.annotation)
+
+    def reader(self, field: Field) -> ValueParser:
+        """Return what reads this output's value out of its part of an answer."""
+        return ValueParser(field)
+
+    def no_parts(self, error: BaseException) -> str:
+        """Return why `split` found nothing, without the answer's words."""
+        return type(error).__name__
+
+    def unsupported(self, sig: Signature) -> str | None:
+        """Return why this format of the signature needs a worker; None where it does not."""
+        return None
 
     def structure(self, inputs: Mapping[str, Field], outputs: Mapping[str, Field]) -> str:
         """Return the part of the system message that shows where every field goes."""

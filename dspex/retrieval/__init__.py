@@ -1,0 +1,1 @@
+"""Texts as vectors, and indexes of documents that answer with passages."""
