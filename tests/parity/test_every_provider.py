@@ -1,5 +1,6 @@
-"""Parity: for each provider of the random calls, a worker and this process send the same bytes and end alike: with every option, refusal,
-filter, error, tool call cut short and stream that the random calls have."""
+"""Parity: for each provider of the random calls, a worker and this process send the same bytes and end alike.
+
+With every option, refusal, filter, error, tool call cut short and stream that the random calls have."""
 
 from __future__ import annotations
 
