@@ -81,6 +81,9 @@ usd = 20.0
 path = "/var/lib/myapp/answers.db"
 most_disk_bytes = 1_000_000_000
 
+[jobs]                           # of optimizations: each keeps a journal there
+folder = "/var/lib/myapp/jobs"
+
 [control]                        # of the service that `dspex start` runs
 max_clients = 64
 ```
@@ -143,6 +146,9 @@ WHAT_HAPPENED = {
     Name.CACHE_DAMAGED: "the disk cache's file is damaged; an entry, or the file, is not used",
     Name.SETTINGS_EXPOSED: "a settings file with a key can be read by others",
     Name.ROUTE_CHANGED: "DSPy renders a program's prompt differently, so it runs in workers",
+    Name.JOB_STARTED: "an optimization began, or went on from its journal (`known` candidates)",
+    Name.JOB_RESUMED: "an optimization's worker died, and another goes on with it",
+    Name.JOB_ENDED: "an optimization ended; `reason` is done, failed or stopped",
     Name.PROGRAM_STRIPPED: "a loaded file held an LM, which was left out",
 }
 

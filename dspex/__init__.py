@@ -72,6 +72,11 @@ _HOMES = {
     "Optimized": "programs.saving.optimized",
     "optimize": "programs.optimization.optimize",
     "aoptimize": "programs.optimization.optimize",
+    "resume": "programs.optimization.resume",
+    "OptimizationJob": "programs.optimization.job",
+    "JobProgress": "programs.optimization.job_progress",
+    "JobEvent": "programs.optimization.job_events",
+    "JobBudget": "programs.optimization.job_budget",
     "evaluate": "programs.evaluation.evaluate",
     "aevaluate": "programs.evaluation.evaluate",
     "Evaluation": "programs.evaluation.evaluation",
@@ -174,8 +179,13 @@ if TYPE_CHECKING:
     from .programs.factories.program_factories import refine as refine
     from .programs.modules.module import function as function
     from .programs.modules.module import module as module
+    from .programs.optimization.job import OptimizationJob as OptimizationJob
+    from .programs.optimization.job_budget import JobBudget as JobBudget
+    from .programs.optimization.job_events import JobEvent as JobEvent
+    from .programs.optimization.job_progress import JobProgress as JobProgress
     from .programs.optimization.optimize import aoptimize as aoptimize
     from .programs.optimization.optimize import optimize as optimize
+    from .programs.optimization.resume import resume as resume
     from .programs.options.routing import Decision as Decision
     from .programs.options.routing import Reason as Reason
     from .programs.saving.optimized import Optimized as Optimized

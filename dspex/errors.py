@@ -27,7 +27,7 @@ class DspexError(Exception):
     """The root of everything that DSPex raises."""
 
     retryable: ClassVar[Retryable] = "no"
-    partial: Any = None  # of an error that ended an evaluation: the `Evaluation` of the rows that were done
+    partial: Any = None  # of an error that ended an evaluation or an optimization: what there was by then
 
 
 # --- the settings are wrong ---------------------------------------------------------------------------------------
@@ -153,6 +153,24 @@ class StartRefused(UsageError, RuntimeError):
 
 class WouldDeadlock(UsageError, RuntimeError):
     """A call made from inside a tool or metric could only wait for the call that runs that tool."""
+
+
+class JournalError(UsageError, ValueError):
+    """An optimization's journal cannot be used; nothing in it is lost. `reason` is a word for why, `line` says where.
+
+    The reasons: "missing", "unreadable", "unsafe", "exists", "in_use", "foreign", "version", "damaged", "mismatch" (it
+    is of another job than what is given), "incomplete" (something that no file can hold must be given again; `missing`
+    names it).
+    """
+
+    def __init__(
+        self, message: str, *, path: str, reason: str, line: int | None = None, missing: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = reason
+        self.line = line
+        self.missing = tuple(missing)
 
 
 class BudgetExceeded(UsageError):
@@ -332,6 +350,10 @@ class CallTimeout(InterruptedCall, TimeoutError):
 
 class CallCancelled(InterruptedCall):
     """The call was cancelled from another thread, by its stream's close or by a sibling branch that failed."""
+
+
+class OptimizationStopped(CallCancelled):
+    """An optimization was cancelled; `partial` is the best program that it had found, None where it had none."""
 
 
 class WorkerDied(InterruptedCall):

@@ -68,6 +68,9 @@ class Name(StrEnum):
     CACHE_DAMAGED = "dspex.cache.damaged"  # warning
     SETTINGS_EXPOSED = "dspex.settings.exposed"  # warning
     ROUTE_CHANGED = "dspex.route.changed"  # warning
+    JOB_STARTED = "dspex.job.started"  # info
+    JOB_RESUMED = "dspex.job.resumed"  # warning
+    JOB_ENDED = "dspex.job.ended"  # info
     PROGRAM_STRIPPED = "dspex.program.stripped"  # warning
 
 
@@ -96,6 +99,7 @@ _LEVELS: dict[Name, int] = {
     Name.CACHE_DAMAGED: logging.WARNING,
     Name.SETTINGS_EXPOSED: logging.WARNING,
     Name.ROUTE_CHANGED: logging.WARNING,
+    Name.JOB_RESUMED: logging.WARNING,
     Name.PROGRAM_STRIPPED: logging.WARNING,
     Name.WORKER_STARTED: logging.DEBUG,
     Name.WORKER_REPORTED: logging.DEBUG,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-# C0 but tab and line feed, DEL, C1, line separators, and the marks of direction (Unicode Technical Report 36).
-_ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# ASCII's control characters but tab and line feed, Latin-1's, line separators, and what embeds or overrides a direction
+# (Unicode Technical Report 36); mere marks of direction, which texts of some languages need, stay.
+_ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def inert(text: str) -> str:

@@ -33,6 +33,7 @@ from ..types.example import Example
 from ..types.logprobs import logprobs_told
 from ..types.prediction import Prediction
 from ..types.traced_predictor import TracedPredictor
+from .caller_loop import loop_of
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ class Metrics:
         async def result() -> Any:
             return await value
 
-        loop = request.outer.loop
-        if loop is not None and loop.is_running():
+        loop = loop_of(request)
+        if loop is not None:
             return asyncio.run_coroutine_threadsafe(result(), loop).result()
         return self._loop.submit(result()).result()
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from .. import defaults
 from ..events import Name
 from ..lm.cache_settings import set_process_cache
-from ..lm.forwarding import Origin
+from ..lm.forwarding import Origin, require_request
 from ..lm.lm_client import LMClient
 from ..lm.record import LM
 from ..lm.usage import set_process_budget
@@ -26,6 +26,7 @@ from .accounts import Accounts
 from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
+from .kept_answers import kept, kept_answers
 from .metrics import Metrics
 from .tools import ToolSets
 
@@ -50,8 +51,8 @@ class Services:
         client.listen(self)
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)
-        supervisor.register("tool.call", self.tools.call)
-        supervisor.register("metric.call", self.metrics.call)
+        supervisor.register("tool.call", kept(self.tools.call))
+        supervisor.register("metric.call", kept(self.metrics.call))
         supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
@@ -83,6 +84,13 @@ class Services:
         return True
 
     async def _forward(self, request: Callback) -> AsyncIterator[Any]:
+        answers = kept_answers()
+        if answers is None:
+            return self._forwarded(request)
+        require_request(request.arguments)
+        return answers.of_lm(request.arguments, functools.partial(self._forwarded, request))
+
+    def _forwarded(self, request: Callback) -> AsyncGenerator[Any, None]:
         return self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
 
     def _origin(self, request: Callback) -> Origin:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.plain_data import is_plain, to_wire
 from ..errors import EncodeError, InvalidInput, MissingDependency, SettingsError, UnknownName
 from ..types.dspy_objects import value_here
+from .caller_loop import loop_of
 from .code import carried_value
 from .registry import Registry
 
@@ -116,8 +117,8 @@ def _await(awaitable: Any, request: Callback) -> Any:
     """Run a coroutine of an async tool on the caller's loop if it has one, else on one of its own (C14)."""
     import asyncio
 
-    loop = request.outer.loop
-    if loop is not None and loop.is_running():
+    loop = loop_of(request)
+    if loop is not None:
         return asyncio.run_coroutine_threadsafe(awaitable, loop).result()
     if not inspect.iscoroutine(awaitable):
         raise InvalidInput("An async tool must be a coroutine function.")

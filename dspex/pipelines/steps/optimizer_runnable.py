@@ -166,15 +166,18 @@ class OptimizerRunnable:
         return shared
 
     def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> Optimized:
-        return optimize(
+        best: Optimized = optimize(
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,
             optimizer=OPTIMIZERS[self.name],
             valset=self.valset,
             metric=self.metric,
             on_progress=shared.report,
+            progress=False,
+            wait=True,
             **self.options,
         )
+        return best
 
     def _key(self, lm: LM) -> str:
         """Return the key of equal optimizations (P8). A bare function is equal for this step alone."""

@@ -54,15 +54,6 @@ def require_inputs(rows: Iterable[Any], sig: Signature) -> None:
             )
 
 
-def followed(stream: Any, on_progress: Progress | None) -> tuple[Any, str]:
-    """Report the job's progress until it ends; return its value and the worker that gave it."""
-    with stream:
-        for report in stream:
-            if on_progress is not None:
-                on_progress(report)
-        return stream.value, stream.worker
-
-
 def _fields(row: Any) -> dict[str, Any]:
     if not hasattr(row, "items"):  # a dspy.Example is no Mapping, and has all of one
         raise InvalidInput(f"An example is a mapping of field names to values, not a {type(row).__name__}.")

@@ -64,7 +64,22 @@ def load(
         raise InvalidInput(
             f"program is {program!r}; it is the dspex.Program that the file was saved from.", field="program"
         )
-    saved = SavedFile.read(path)
+    return loaded_from(SavedFile.read(path), program=program, tools=tools, verify=verify, **options)
+
+
+def loaded_from(
+    saved: SavedFile,
+    *,
+    program: Program[S] | None = None,
+    tools: Sequence[Callable[..., Any]] | None = None,
+    verify: bool = False,
+    **options: Unpack[ProgramOptions],
+) -> Optimized[S]:
+    """Return the program that a file holds; see `load`.
+
+    Raises:
+        InvalidInput, UnknownName, UnsafeProgram: as `load`.
+    """
     own = saved.own
     if program is not None:
         _require_same(program, own)

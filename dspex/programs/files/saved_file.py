@@ -69,7 +69,16 @@ class SavedFile:
         if not isinstance(path, str | os.PathLike):
             raise InvalidInput(f"A saved program is named by its file's path, not by {path!r}.", field="path")
         name = os.fspath(path)
-        document = _parsed(name, _content(name))
+        return cls.of(name, _content(name))
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> SavedFile:
+        """Return what a file of this content holds, checked; `name` is for messages.
+
+        Raises:
+            UnsafeProgram, InvalidInput: as `read`.
+        """
+        document = _parsed(name, content)
         metadata = document.pop("metadata", None) or {}
         own = _own(name, metadata)
         _require_safe(name, document, metadata, own)

@@ -53,10 +53,16 @@ class Optimized(Generic[S_co]):
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
         ...), the adapter, and whether tools are called natively: the program was optimized with these. An adapter of
         your own is named by its import path; one that is alive, has arguments or another LM is `load`'s to be given.
+        Trials are written without their demos, of which there may be many.
         """
-        write(path, self._document())
+        write(path, self.document())
 
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """Return what `save` writes.
+
+        Raises:
+            SettingsError: no file can hold the program.
+        """
         program = self.program
         if program.module in STRATEGIES:
             raise SettingsError(
@@ -79,7 +85,7 @@ class Optimized(Generic[S_co]):
             "prefix_sha256": program.prefix_sha256,
             "score": self.score,
             "baseline_score": self.baseline_score,
-            "trials": self.trials,
+            "trials": [{name: value for name, value in trial.items() if name != "demos"} for trial in self.trials],
             "optimizer": self.optimizer,
             "versions": versions,
         }

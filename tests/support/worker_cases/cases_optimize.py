@@ -89,7 +89,7 @@ def test_stages_and_trials_are_told_however_slowly_they_are_fetched() -> None:
     progress = Progress(parent(doubling), CallUsage(), latest.put)  # type: ignore[arg-type]
     for stage in ("baseline", "bootstrap", "propose", "search"):
         progress.enter(stage)
-    progress.scored(50.0, "full", 4)
+    progress.evaluated({"kind": "full", "score": 50.0, "examples": 4})
     metric = progress.counted(lambda *_: 1.0)
     for _ in range(3):
         metric({}, {})

@@ -6,7 +6,9 @@ DSPy's executors (Evaluate, Parallel, Refine) start threads without contextvars,
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -58,14 +60,28 @@ class CallUsage:
     truncated: int = 0  # answers that were cut at length
     tokens: UsageTracker = field(default_factory=UsageTracker)  # one for all threads: see shared_usage.py
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _asked: dict[int, float] = field(default_factory=dict)  # when each LM call under way began
+    _next: itertools.count[int] = field(default_factory=itertools.count)
+
+    def asking(self) -> int:
+        """Note that an LM call begins; return its number for `answered`."""
+        number = next(self._next)
+        self._asked[number] = time.monotonic()
+        return number
+
+    def waiting(self) -> tuple[int, float]:
+        """Return how many LM calls are under way, and for how many seconds the longest has been."""
+        begun = list(self._asked.values())
+        return len(begun), time.monotonic() - min(begun) if begun else 0.0
 
     @property
     def is_cached(self) -> bool:
         """Whether the command asked LMs, and the cache answered every time."""
         return 0 < self.requests == self.cached
 
-    def answered(self, requests: int, cached: int) -> None:
-        """Count answered requests, and those of them that the cache answered."""
+    def answered(self, requests: int, cached: int, number: int) -> None:
+        """Count an LM call's answered requests, and those of them that the cache answered."""
+        self._asked.pop(number, None)
         with self._lock:
             self.requests += requests
             self.cached += cached

@@ -206,6 +206,7 @@ class WorkerLM(FallbackLM):
 def counted(asked: LMCallOptions) -> Generator[None]:
     """Make an LM call's requests inside, with these options, and count them for the running command."""
     call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
+    number = call_usage.asking()
     try:
         with lm_call(asked):
             yield
@@ -213,7 +214,7 @@ def counted(asked: LMCallOptions) -> Generator[None]:
         call_usage.failed(error)
         raise
     finally:
-        call_usage.answered(len(asked.were_cached), sum(asked.were_cached))
+        call_usage.answered(len(asked.were_cached), sum(asked.were_cached), number)
 
 
 class ChatLM(WorkerLM):

@@ -195,13 +195,18 @@ _CLASSES = {
 _ALIASES = {**_CLASSES, **{f"dspy.{name}": own for name, own in _CLASSES.items()}, "bootstrap_few_shot": "bootstrap"}
 
 
+def name_of(name: str) -> str:
+    """Return an optimizer's name here, for any of its names."""
+    return _ALIASES.get(name, name)
+
+
 def optimizer_named(name: str, options: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
     """Return the optimizer and its options, once these and what it needs were checked: before anything is paid.
 
     Raises:
         Failure: UnknownName, InvalidInput, MissingDependency.
     """
-    own = _ALIASES.get(name, name)
+    own = name_of(name)
     found = OPTIMIZERS.get(own)
     if found is None:
         raise unknown_name("optimizer", name, NAMES)

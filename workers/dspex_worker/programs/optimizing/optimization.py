@@ -9,12 +9,10 @@ and one that ran out of memory raises MemoryError.
 from __future__ import annotations
 
 import contextvars
-import logging
 import random
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import dspy
@@ -34,11 +32,25 @@ from ..modules.awaited_programs import take_plain_calls
 from ..modules.module_state import dump_state
 from ..modules.program_calls import Record, Spec, call_options, configured
 from ..modules.program_loop import THREADS
-from ..optimizers.known_optimizers import DEFAULT_THREADS, Compiling, OptimizerTask, optimizer_named, prepared, split
+from ..optimizers import watched_optimizers
+from ..optimizers.known_optimizers import (
+    DEFAULT_THREADS,
+    Compiling,
+    OptimizerTask,
+    name_of,
+    optimizer_named,
+    prepared,
+    split,
+)
+from ..optimizers.planned_trials import planned_trials
 from ..package_versions import versions
-from .progress import HeadingReader, JobEnded, Progress, ProgressQueue, dspy_settings
+from .candidate_reports import VALIDATION
+from .job_watcher import JobWatcher
+from .optimizer_log import LogReader, reading_log
+from .progress import JobEnded, Progress, ProgressQueue
 
 _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
+_BEAT_EVERY = 5.0  # seconds without news after which a job says that it lives
 _START_S = 0.001  # how long a thread takes to start
 _JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
 DEFAULT_SEED = 9  # MIPROv2's own
@@ -61,9 +73,11 @@ def optimize(
     rollout_id: int | None = None,
     plain: Sequence[str] = (),
     carried: bytes | None = None,
+    attempt: int = 1,
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Yield progress; the return value holds the state of the best program, its score and the baseline's, in percent.
 
+    `attempt` counts the workers that the job has had: the same job, so that it is another call.
     `config` and `rollout_id` are of the program's own calls, not of those that propose instructions. `carried` are the
     values of the host's examples that are no plain data, by list and row; its `plain` labels are taken as they are.
 
@@ -87,6 +101,7 @@ def optimize(
     learned, validated = split(chosen, examples, held_out)
     call_usage, reports = CallUsage(), ProgressQueue()
     progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))
+    watcher = JobWatcher.of(progress, learned, validated)
     counted = progress.counted(metric_from(metric, imports))
     seed = own.get("seed", DEFAULT_SEED)
     given = {"seed": seed, **own} if "seed" in chosen.options else own
@@ -94,44 +109,55 @@ def optimize(
     prompting = programs.lms.get(prompt_lm) or asked
     job = OptimizerTask(built.program, counted, learned, validated, task_lm, prompting, given)
     compiling = prepared(optimizer, chosen, job)
+    progress.planned(planned_trials(name_of(optimizer), given))
+    watched_optimizers.install()
     random.seed(seed)
 
     def work() -> dict[str, Any]:
-        settings = {"num_threads": _threads(given), **dspy_settings(progress)}
+        settings = {"num_threads": _threads(given), **watcher.dspy_settings()}
         ctx.conceal(*progress.secrets)
         calling = programs.calling(ctx, lm, adapter, call_usage, spec=spec, **settings)
         with calling, translated(progress.secrets), dspy.context(lm=task_lm):
-            return _worked(compiling, job, progress, given)
+            return _worked(compiling, job, watcher, given)
 
-    with _reading_headings(progress):
+    with reading_log(LogReader(progress, watcher.simba)):
         found = yield from _beside(ctx, work, reports, progress)
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
-def _worked(compiling: Compiling, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _worked(
+    compiling: Compiling, job: OptimizerTask, watcher: JobWatcher, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    progress = watcher.progress
     progress.enter("baseline")
-    baseline = _score(job.program, job, progress, options)
+    baseline = _score(job.program, job, watcher, options, "baseline")
     progress.enter("optimize")
     best = compiling()
     progress.enter("score")
-    score = _score(best, job, progress, options)
+    score = _score(best, job, watcher, options, "result")
     return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
 
 
-def _score(program: dspy.Module, job: OptimizerTask, progress: Progress, options: Mapping[str, Any]) -> float:
-    """Return the program's score on the validation examples.
+def _score(
+    program: dspy.Module, job: OptimizerTask, watcher: JobWatcher, options: Mapping[str, Any], kind: str
+) -> float:
+    """Return the program's score on the validation examples, which is reported as a candidate's of this kind.
 
     Raises:
         Failure: OptimizationFailed, when not one example could be scored.
     """
-    context = contextvars.copy_context()
-    rows: list[EvaluatedRow] = []
-    for _, row in scored(program, job.valset, job.metric, context, _threads(options)):
+    context, progress, began = contextvars.copy_context(), watcher.progress, time.monotonic()
+    rows: list[EvaluatedRow | None] = [None] * len(job.valset)
+    for index, row in scored(program, job.valset, job.metric, context, _threads(options)):
         progress.check()
-        rows.append(row)
-    if all(row.error is not None for row in rows):
-        raise _failed(progress, rows[0].error)
-    return percent(sum(row.score for row in rows), len(rows))
+        rows[index] = row
+    done = [row for row in rows if row is not None]
+    if all(row.error is not None for row in done):
+        raise _failed(progress, done[0].error)
+    score = percent(sum(row.score for row in done), len(done))
+    scores = [row.score for row in done]
+    watcher.reports.report(program, kind, VALIDATION, job.valset, scores, score=score, began=began)
+    return score
 
 
 def _failed(progress: Progress, error: BaseException | None) -> Failure:
@@ -163,12 +189,16 @@ def _beside(
     before = set(threading.enumerate())
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="dspex-optimizer", daemon=True)
     thread.start()
+    told_at = time.monotonic()
     try:
         while True:
             event = reports.take(_LOOK_EVERY if thread.is_alive() else 0)
             ctx.check_cancelled()
+            if event is None and time.monotonic() - told_at >= _BEAT_EVERY:
+                event = progress.beat()
             if event is not None:
                 yield event
+                told_at = time.monotonic()
             elif not thread.is_alive():
                 break
     except (Cancelled, GeneratorExit):
@@ -218,28 +248,3 @@ def _await_threads(before: set[threading.Thread]) -> None:
 
 def _threads(options: Mapping[str, Any]) -> int:
     return int(options.get("num_threads") or DEFAULT_THREADS)
-
-
-@contextmanager
-def _reading_headings(progress: Progress) -> Generator[None]:
-    """Read the optimizer's log while the block runs, without letting it flood stderr."""
-    logger, predictors = logging.getLogger("dspy"), logging.getLogger("dspy.predict.predict")
-    handler, level, quiet = HeadingReader(progress), logger.level, [(one, one.level) for one in logger.handlers]
-    for one, _ in quiet:
-        one.setLevel(logging.WARNING)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    predictors.addFilter(_is_no_stray_input)
-    try:
-        yield
-    finally:
-        predictors.removeFilter(_is_no_stray_input)
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        for one, own in quiet:
-            one.setLevel(own)
-
-
-def _is_no_stray_input(record: logging.LogRecord) -> bool:
-    """Whether a line is another than that on inputs without a field: DSPy's own proposers give such on every trial."""
-    return not str(record.msg).startswith("Input contains fields not in signature")

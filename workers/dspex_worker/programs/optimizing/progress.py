@@ -1,4 +1,4 @@
-"""Report an optimizer's progress: from its callbacks, its log's headings and its metric's calls.
+"""Report an optimizer's progress: stages, candidates, messages, and the calls of its metric.
 
 DSPy's optimizers report nothing but text on stdout. `Progress` counts, decides when a job must end (cancelled, out of
 memory), and keeps what the job's thread has not fetched yet. Its methods run on the optimizer's threads.
@@ -7,26 +7,17 @@ memory), and keeps what the job's thread has not fetched yet. Its methods run on
 from __future__ import annotations
 
 import itertools
-import logging
-import re
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import dspy
-from dspy.utils.callback import BaseCallback
-
 from ...context import Context
 from ..calls.call_context import CallUsage, in_call
-from ..dspy_errors import is_out_of_memory
 from ..metrics.metric_scores import BadMetric, Metric, comparable
-from ..observing.dspys_log import WHOLE
 
 _ABSENT: Any = object()  # what DSPy did not give
-_STAGE = re.compile(r"==> STEP \d: (.+?) <==")
-_TRIALS = re.compile(r"Trial (\d+) / (\d+)")
-_STAGES = {"BOOTSTRAP FEWSHOT EXAMPLES": "bootstrap", "PROPOSE INSTRUCTION CANDIDATES": "propose"}
+OWN_KINDS = ("baseline", "result")  # evaluations that the job makes, not the optimizer
 
 
 class JobEnded(BaseException):
@@ -55,18 +46,28 @@ class Progress:
         self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.fatal: BaseException | None = None
-        self.trials: list[dict[str, Any]] = []
-        self.best: float | None = None
-        self._ctx = ctx
+        self.trials: list[dict[str, Any]] = []  # the optimizer's evaluations
+        self.best: float | None = None  # of those on every example
         self.call_usage = call_usage
+        self._ctx = ctx
         self._put = put
         self._stage = "start"
+        self._told = ""
+        self._number = 0  # of the next candidate
         self._planned: int | None = None
+        self._metric_calls_planned: int | None = None
+        self._step: tuple[int, int] | None = None
+        self._attempts = {"done": 0, "taken": 0}
         self._lock = threading.Lock()
 
     @property
     def errors(self) -> dict[str, int]:
         return {"metric": self.metric_errors, "lm": self.call_usage.lm_errors}
+
+    @property
+    def end(self) -> BaseException | None:
+        """The error that ends the job, or None: an optimizer would make a score of it and report success."""
+        return self.fatal or self.call_usage.refused
 
     def check(self) -> None:
         """Raise if the job must end: called before every example and every evaluation.
@@ -79,15 +80,34 @@ class Progress:
         if self.end is not None:
             raise JobEnded(self.end)
 
-    @property
-    def end(self) -> BaseException | None:
-        """The error that ends the job, or None: an optimizer would make a score of it and report success."""
-        return self.fatal or self.call_usage.refused
+    def stop(self, cause: BaseException) -> NoReturn:
+        """End the job: this thread now, the others at their next check."""
+        self.fatal = cause
+        raise JobEnded(cause)
 
     def enter(self, stage: str, message: str = "") -> None:
         """Report that a stage begins."""
         self._stage = stage
         self._report(message=message, is_kept=True)
+
+    def enter_once(self, stage: str, message: str) -> None:
+        """Report that a stage, or a part of it, begins, unless that was the last to begin."""
+        if self._told != f"{stage}: {message}":
+            self._told = f"{stage}: {message}"
+            self.enter(stage, message)
+
+    def planned(self, trials: int | None) -> None:
+        """Note how many candidates the optimizer plans to evaluate."""
+        self._planned = trials
+
+    def planned_metric_calls(self, calls: int) -> None:
+        """Note how many calls of the metric the optimizer has to spend."""
+        self._metric_calls_planned = calls
+
+    def step(self, number: int, count: int) -> None:
+        """Note that an optimizer is at this of its steps, which are alike."""
+        self._step = (number, count)
+        self.enter("search", f"step {number} of {count}")
 
     def counted(self, metric: Metric) -> Metric:
         """Return the metric, counting its calls and errors; it has the five parameters that GEPA looks for.
@@ -118,80 +138,62 @@ class Progress:
 
         return counting
 
-    def stop(self, cause: BaseException) -> NoReturn:
-        """End the job: this thread now, the others at their next check."""
-        self.fatal = cause
-        raise JobEnded(cause)
-
-    def scored(self, score: float, kind: str, examples: int) -> None:
-        """Note that a candidate was scored on so many examples."""
+    def attempted(self, *, is_taken: bool) -> None:
+        """Note that an example was run for a demonstration, and whether it gave one."""
         with self._lock:
-            number = len(self.trials) + 1
-            self.trials.append({"trial": number, "kind": kind, "score": score, "examples": examples})
-            if kind == "full" and (self.best is None or score > self.best):
+            self._attempts["done"] += 1
+            self._attempts["taken"] += is_taken
+        self._report()
+
+    def evaluated(self, candidate: dict[str, Any]) -> None:
+        """Report a candidate: its kind, score, examples and state; see `CandidateReports`."""
+        kind, score = candidate["kind"], candidate["score"]
+        with self._lock:
+            candidate["number"] = self._number
+            self._number += 1
+            if kind not in OWN_KINDS:
+                trial = {"trial": len(self.trials) + 1, "kind": kind, "score": score}
+                self.trials.append({**trial, "examples": candidate["examples"]})
+            if kind != "minibatch" and (self.best is None or score > self.best):
                 self.best = score
-        self._report(score=score, is_kept=True)
+        self._report(score=score, is_kept=True, candidate=candidate)
 
-    def planned(self, trials: int) -> None:
-        """Note how many trials the optimizer plans."""
-        self._planned = trials
+    def say(self, text: str, *, is_warning: bool = False) -> None:
+        """Report a message of DSPy's, without the secrets of the job's LMs."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        self._report(message=text, is_kept=True, is_warning=is_warning)
 
-    def _report(self, message: str = "", score: float | None = None, *, is_kept: bool = False) -> None:
-        self._put(
-            {
-                "stage": self._stage,
-                "trial": len(self.trials),
-                # DSPy does not count its evaluation of the default program among the trials that it announces.
-                "trials": None if self._planned is None else max(self._planned, len(self.trials)),
-                "score": score,
-                "best": self.best,
-                "examples": self.metric_calls,
-                "errors": self.errors,
-                "message": message,
-                "is_kept": is_kept,
-            }
-        )
+    def beat(self) -> dict[str, Any]:
+        """Return a report for a time when nothing happens: how many LM requests wait, and the longest for how long."""
+        waiting, longest_s = self.call_usage.waiting()
+        return {**self._told_now(), "waiting": waiting, "longest_s": round(longest_s, 1)}
 
+    def _report(self, message: str = "", score: float | None = None, *, is_kept: bool = False, **more: Any) -> None:
+        self._put({**self._told_now(), "score": score, "message": message, "is_kept": is_kept, **more})
 
-class ProgressCallbacks(BaseCallback):  # type: ignore[misc]
-    """DSPy's callbacks: every evaluation is a trial; a MemoryError in any module ends the job."""
+    def _told_now(self) -> dict[str, Any]:
+        told = {
+            "stage": self._stage,
+            "trial": len(self.trials),
+            "trials": None if self._planned is None else max(self._planned, len(self.trials)),
+            "score": None,
+            "best": self.best,
+            "examples": self.metric_calls,
+            "errors": self.errors,
+            "message": "",
+            "fraction": self._fraction(),
+        }
+        return told | ({"attempts": dict(self._attempts)} if self._attempts["done"] else {})
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._open: dict[str, tuple[str, int]] = {}
-
-    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self._progress.check()
-        about = inputs.get("callback_metadata") or {}
-        kind = "minibatch" if about.get("metric_key") == "eval_minibatch" else "full"
-        self._open[call_id] = (kind, len(inputs.get("devset") or instance.devset))
-
-    def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        kind, examples = self._open.pop(call_id, ("full", 0))
-        if exception is None and outputs is not None:
-            self._progress.scored(float(outputs.score), kind, examples)
-
-    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self._progress.check()
-
-    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        if is_out_of_memory(exception):
-            self._progress.stop(MemoryError("the worker ran out of memory while it optimized"))
-
-
-class HeadingReader(logging.Handler):
-    """Reads stages and the number of trials from the optimizer's log; its other lines hold prompts: dropped."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(logging.INFO)
-        self._progress = progress
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = str(getattr(record, WHOLE, record.msg))
-        if stage := _STAGE.search(line):
-            self._progress.enter(_STAGES.get(stage[1], "search"))
-        elif trial := _TRIALS.search(line):
-            self._progress.planned(int(trial[2]))
+    def _fraction(self) -> float | None:
+        """Return how much of the optimizer's work is done, None where nothing says how much there is."""
+        if self._metric_calls_planned:
+            scored: int = sum(trial["examples"] for trial in self.trials)
+            return min(1.0, scored / self._metric_calls_planned)
+        if self._step is not None:
+            return (self._step[0] - 1) / self._step[1]
+        return min(1.0, len(self.trials) / self._planned) if self._planned else None
 
 
 class ProgressQueue:
@@ -218,8 +220,3 @@ class ProgressQueue:
         if event is None:
             return None
         return {name: value for name, value in event.items() if name != "is_kept"}
-
-
-def dspy_settings(progress: Progress) -> dict[str, Any]:
-    """Return the settings under which an optimizer reports to `progress`."""
-    return {"callbacks": [*dspy.settings.get("callbacks", []), ProgressCallbacks(progress)]}

@@ -1,9 +1,9 @@
-"""`OptimizationJob`: an optimization that was checked and may be sent, and what is made of its answer."""
+"""`CheckedOptimization`: an optimization that was checked and may be sent, and what is made of its answer."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -17,13 +17,15 @@ from ..native.exchange_steps import default_adapter
 from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
+from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 
 if TYPE_CHECKING:
+    from ...lm.record import LM
     from ...pools.pool import Pool
 
 
 @dataclass(frozen=True)
-class OptimizationJob(Generic[S_co]):
+class CheckedOptimization(Generic[S_co]):
     """One optimization: the program, the optimizer, the metric and what it gets, and the rest of its arguments."""
 
     student: Program[S_co]
@@ -31,7 +33,8 @@ class OptimizationJob(Generic[S_co]):
     metric: Any
     metric_job: MetricJob
     arguments: Mapping[str, Any]
-    how: Mapping[str, Any]  # the call's timeout, session and trust
+    prompt_lm: LM | None = None
+    session: str | None = None
 
     @property
     def pool(self) -> Pool:
@@ -51,23 +54,40 @@ class OptimizationJob(Generic[S_co]):
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
-    def optimized(self, value: Any, worker: str) -> Optimized[S_co]:
+    def optimized(self, value: Any, worker: str, candidates: Sequence[ScoredCandidate] = ()) -> Optimized[S_co]:
         """Return the program of a worker's answer; blocks, while a worker renders its prompt.
 
         Raises:
             ProtocolError, InvalidInput: the answer is none.
         """
-        found, student = worker_answers.optimized(value, worker), self.student
-        adapter: Any = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
-        best = student.with_state(checked_state(found["state"]), adapter=adapter)
+        found = worker_answers.optimized(value, worker)
+        best = self._with(found["state"])
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(
             best,
             found.get("score"),
             found.get("baseline_score"),
-            found.get("trials", []),
+            trials_of(candidates) or found.get("trials", []),
             self.optimizer,
             found.get("versions", {}),
             found.get("errors", {}),
             worker,
         )
+
+    def partial(self, candidates: Sequence[ScoredCandidate], worker: str) -> Optimized[S_co] | None:
+        """Return the best of the candidates, None if there is none; nothing is asked of a worker.
+
+        Raises:
+            InvalidInput: its state is none.
+        """
+        best = best_candidate(candidates)
+        if best is None or best.state is None:
+            return None
+        baseline = next((candidate.score for candidate in candidates if candidate.kind == "baseline"), None)
+        program, trials = self._with(best.state), trials_of(candidates)
+        return Optimized(program, best.score, baseline, trials, self.optimizer, worker=worker)
+
+    def _with(self, state: Any) -> Program[S_co]:
+        student = self.student
+        adapter: Any = student.adapter_used or (None if student.is_own else default_adapter(student.lm_used))
+        return student.with_state(checked_state(state), adapter=adapter)

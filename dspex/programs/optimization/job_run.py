@@ -1,0 +1,301 @@
+"""`JobRun`: carry out one optimization in a thread: send it, follow it, resume it when its worker dies, and end it.
+
+The thread has a copy of the caller's contextvars, with the job's account and its kept answers open: the requests that
+workers make for the job find both there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Generic
+
+from ...errors import CallTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
+from ...events import Name
+from ...pools.streams import Stream
+from ...services.kept_answers import KeptAnswers, recording
+from ...services.services import services_of
+from ...types.prediction import S_co
+from ..options.routing import OPTIMIZER_POOL
+from ..saving.optimized import Optimized
+from .checked_optimization import CheckedOptimization
+from .job_budget import JobAccount
+from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
+from .job_progress import JobProgress, ProgressTracker
+from .journal import Journal
+from .scored_candidate import ScoredCandidate
+
+RESUMES_MOST = 3  # workers that may die of one job before it fails
+Listener = Callable[[JobEvent, JobProgress], object]
+
+
+class JobRun(Generic[S_co]):
+    """One optimization under way. `start` once; `cancel` at any time, from any thread."""
+
+    def __init__(
+        self,
+        id: str,
+        checked: CheckedOptimization[S_co],
+        journal: Journal,
+        account: JobAccount,
+        *,
+        timeout: float | None,
+        uses_kept_metrics: bool = True,
+    ) -> None:
+        self.id = id
+        self.checked = checked
+        self.journal = journal
+        self.account = account
+        self.events = JobEventLog()
+        self.listeners: list[Listener] = []  # called in the job's thread
+        self.outcome: Future[Optimized[S_co]] = Future()
+        self.state: JobEventKind = "queued"
+        self.worker = ""
+        self._services = services_of(checked.student.supervisor_used)
+        self._uses_kept_metrics = uses_kept_metrics
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._ended_at: float | None = None
+        self._tracker = ProgressTracker(self._began)
+        self._stage = ""
+        self._stream: Stream | None = None
+        self._is_cancelled = False
+        self._has_begun = False
+        self._states: dict[str, Mapping[str, Any]] = {}
+        self._known = [ScoredCandidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
+        self.candidates: list[ScoredCandidate] = []  # of this worker, as far as it is
+        # Requests and dollars when the last new candidate was scored; those since are the next one's.
+        self._counted = (sum(one.requests for one in self._known), sum(one.cost for one in self._known))
+        journal.on_trouble = self.warn
+
+    # -- any thread ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, in a thread with the caller's contextvars."""
+        context = contextvars.copy_context()
+        self.outcome.set_running_or_notify_cancel()  # from now on it is not cancelled by who waits for it
+        if self.journal.torn:
+            self.warn(f"The journal's last line was torn ({self.journal.torn} bytes); it was dropped.")
+        self._say("queued", {"message": "" if not self._known else f"{len(self._known)} candidates are known"})
+        self._emit(Name.JOB_STARTED, known=len(self._known))
+        threading.Thread(target=context.run, args=(self._run,), name="dspex-optimization", daemon=True).start()
+
+    def warn(self, text: str) -> None:
+        """Say what the job's caller should know."""
+        self._say("warning", {"message": text})
+
+    def cancel(self) -> bool:
+        """End the job: its waits end now, and its worker is free; False if it has ended already."""
+        with self._lock:
+            if self.outcome.done() or self._is_cancelled:
+                return not self.outcome.done()
+            self._is_cancelled = True
+            stream = self._stream
+        self._enter("cancelling")
+        if stream is not None:
+            stream.close()
+        return True
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker has it, which may not have reported yet."""
+        return self._stream is not None and bool(self._stream.worker)
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far it is."""
+        now = time.monotonic() if self._ended_at is None else self._ended_at
+        return self._tracker.at(now, self.account.spent, is_over=self._ended_at is not None)
+
+    @property
+    def tried(self) -> list[ScoredCandidate]:
+        """The candidates so far: a later worker's, and what an earlier one had found beyond them."""
+        return [*self.candidates, *self._known[len(self.candidates) :]]
+
+    @property
+    def partial(self) -> Optimized[S_co] | None:
+        """The best program so far."""
+        return self.checked.partial(self.tried, self.worker)
+
+    # -- the job's thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            value = self._found()
+            result = self.checked.optimized(value, self.worker, self.candidates)
+        except BaseException as error:  # it belongs to whoever waits for the job
+            self._fail(error)
+        else:
+            self._end("done", {"score": result.score, "baseline_score": result.baseline_score})
+            self.outcome.set_result(result)
+
+    def _found(self) -> Any:
+        """Return a worker's answer; one that dies is followed by another."""
+        deaths = 0
+        while True:
+            try:
+                return self._followed(attempt=1 + self.journal.deaths)
+            except (WorkerDied, WorkerMemoryExceeded) as error:
+                if self._is_cancelled:
+                    raise self._stopped() from error
+                deaths += 1
+                if deaths > RESUMES_MOST or getattr(error, "cause", "") == "stopped":
+                    raise
+                self._replace(error)
+
+    def _followed(self, attempt: int) -> Any:
+        answers = KeptAnswers(self, metrics=self._uses_kept_metrics)
+        checked = self.checked
+        with recording(answers), self.account, checked.sent() as sent:
+            stream = checked.pool.stream(
+                "optimize",
+                {**sent, "attempt": attempt},
+                timeout=self._left(),
+                session=checked.session,
+                is_trusted=checked.student.is_trusted,
+            )
+            with self._lock:
+                self._stream = stream
+                is_cancelled = self._is_cancelled
+            if is_cancelled:
+                stream.close()
+            with stream:
+                for report in stream:
+                    self.worker = stream.worker
+                    self._take(report)
+            if self._is_cancelled:
+                raise self._stopped()
+            self.worker = stream.worker
+            return stream.value
+
+    def _take(self, report: dict[str, Any]) -> None:
+        """Take a worker's report: to events, the journal and those who look on."""
+        if self.state == "queued":
+            self._enter("running", {"worker": self.worker})
+        told, is_message = report.pop("candidate", None), report.pop("is_warning", None)
+        self._tracker.take(report, time.monotonic())
+        if told is not None:
+            self._take_candidate(told, report)
+        elif is_message is not None:
+            self._say("warning" if is_message else "message", {"message": str(report.get("message", ""))})
+        elif report.get("stage") != self._stage or report.get("message"):
+            self._stage = str(report.get("stage"))
+            self._say("stage", report)
+        else:
+            self._say("heartbeat" if "waiting" in report else "progress", report)
+
+    def _take_candidate(self, told: dict[str, Any], report: Mapping[str, Any]) -> None:
+        account, before = self.account, self._counted
+        spent = {"requests": account.requests - before[0], "cost": account.cost_usd - before[1]}
+        candidate = ScoredCandidate.of({**told, **spent}, self._states)
+        place = len(self.candidates)
+        earlier = self._known[place] if place < len(self._known) else None
+        if candidate.kind == "baseline":
+            self._tracker.scored_baseline(candidate.score)
+        if earlier is not None and earlier.is_same(candidate):
+            self.candidates.append(earlier)  # with what it cost when it was paid
+            return
+        if earlier is not None:
+            self._diverge(place)
+        self._counted = (account.requests, account.cost_usd)
+        is_new = all(candidate.digest != one.digest for one in self.candidates)
+        self.candidates.append(candidate)
+        self.journal.append_candidate(candidate.told(with_state=is_new))
+        self._say("candidate", {**report, "candidate": candidate.told(with_state=True)})
+
+    def _diverge(self, place: int) -> None:
+        """Go on without what an earlier worker had found: this one came to something else."""
+        del self._known[place:]
+        text = (
+            f"From candidate {place} on the optimizer comes to others than before: its metric or its program does not "
+            f"answer the same twice. What it finds now counts."
+        )
+        self.journal.append("diverged", {"number": place})
+        self._say("warning", {"message": text})
+
+    def _replace(self, error: BaseException) -> None:
+        """Let another worker go on where this one died."""
+        self._known = self.tried
+        self.candidates = []
+        self.journal.deaths += 1
+        self.journal.append("worker", {"worker": self.worker, "error": type(error).__name__})
+        self._tracker.replaced(1 + self.journal.deaths)
+        self._emit(Name.JOB_RESUMED, worker=self.worker, reason=type(error).__name__, deaths=self.journal.deaths)
+        self._say("worker_died", {"worker": self.worker, "message": str(error)})
+        self._say("resumed", {"message": f"{len(self._known)} candidates are known", "worker": ""})
+
+    # -- the answers that are kept: see `AnswerStore` ------------------------------------------------------------
+
+    def answer(self, key: str) -> Mapping[str, Any] | None:
+        return self.journal.answer(key)
+
+    def keep(self, key: str, kind: str, answer: Mapping[str, Any]) -> None:
+        self.journal.spent = self.account.spent
+        self.journal.keep(key, kind, answer)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException) -> None:
+        if self._is_cancelled and not isinstance(error, OptimizationStopped):
+            stopped = self._stopped()
+            stopped.__cause__ = error
+            error = stopped
+        try:
+            partial = self.partial
+        except Exception:  # of a state that cannot be: the error that ended the job says more
+            partial = None
+        error.partial = partial  # type: ignore[attr-defined]
+        state: JobEventKind = "stopped" if isinstance(error, OptimizationStopped) else "failed"
+        self._end(state, {"error": type(error).__name__, "message": str(error)})
+        self.outcome.set_exception(error)
+
+    def _end(self, state: JobEventKind, facts: Mapping[str, Any]) -> None:
+        self._ended_at = time.monotonic()
+        self.journal.append("end", {"state": state, **facts, "spent": self.account.spent})
+        self.journal.close()
+        spent = {name: self.account.spent[name] for name in ("requests", "tokens")}
+        self._emit(Name.JOB_ENDED, reason=state, worker=self.worker, error=facts.get("error", ""), **spent)
+        self._enter(state, facts)
+
+    def _stopped(self) -> OptimizationStopped:
+        return OptimizationStopped(
+            f"The optimization by {self.checked.optimizer} was cancelled; `partial` holds the best that it had found."
+        )
+
+    def _left(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            CallTimeout: none are.
+        """
+        if self._timeout is None:
+            return math.inf
+        if not self._has_begun:
+            self._has_begun = True
+            return self._timeout
+        left = self._timeout - (time.monotonic() - self._began)
+        if left <= 0:
+            raise CallTimeout(self.checked.pool.name, "optimize", timeout=self._timeout, phase="queued")
+        return left
+
+    def _emit(self, name: Name, **facts: Any) -> None:
+        """Emit an event of the supervisor's, if it runs."""
+        known = {"job": self.id, "optimizer": self.checked.optimizer, "pool": OPTIMIZER_POOL}
+        self._services.emit(name, **known, **facts)
+
+    def _enter(self, state: JobEventKind, facts: Mapping[str, Any] | None = None) -> None:
+        with self._lock:
+            if self.state in LAST_KINDS:
+                return
+            self.state = state
+        self._say(state, facts or {})
+
+    def _say(self, kind: JobEventKind, facts: Mapping[str, Any]) -> None:
+        event = self.events.add(kind, facts)
+        for listener in tuple(self.listeners):
+            listener(event, self.progress)
