@@ -86,7 +86,7 @@ def dspy_probe() -> Probe:
             input=json.dumps({"cases": cases}).encode(),
             capture_output=True,
             env={name: os.environ[name] for name in names} | dict(environment or {}),
-            timeout=90,
+            timeout=280,
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()[-3000:]

@@ -8,6 +8,7 @@ these, more generously).
 from __future__ import annotations
 
 from ..errors import LMProviderError
+from .dialects.embeddings import FEWER_AT_ONCE, EmbeddingsDialect
 from .request import Request
 
 LOOKED_AT_LEAST = 128 * 1024  # bytes; what is shorter is cheap whatever it holds
@@ -22,9 +23,10 @@ def require_readable(request: Request, body: bytes) -> None:
         LMProviderError: it is not.
     """
     if is_costly(request, body):
+        advice = f": {FEWER_AT_ONCE}" if isinstance(request.dialect, EmbeddingsDialect) else ""
         raise LMProviderError(
             f"The reply of {len(body):,} bytes holds over {COST_MOST:,} values (an object or a list counts as ten): "
-            f"it is not read.",
+            f"it is not read{advice}.",
             model=request.lm.model,
             provider=request.lm.provider.id,
             status=200,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..pools.callbacks import Callback
 
 _loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("dspex_caller_loop", default=None)

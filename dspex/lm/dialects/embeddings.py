@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Vector: TypeAlias = "array.array[float]"  # of 32-bit floats
 PATH = "/embeddings"
+FEWER_AT_ONCE = "ask for fewer texts at once (batch_size=), or for encoding_format='base64'"
 _CHAT = "/chat/completions"
 _FLOAT_BYTES = 4
 
@@ -156,8 +157,7 @@ def _require_readable(lm: LM, body: bytes) -> None:
     if len(body) > BODY_CHECKED and (numbers := body.count(b",")) > BODY_VALUES:
         raise _odd(
             lm,
-            f"some {numbers:,} numbers, over {BODY_VALUES:,}, which are not read: ask for fewer texts at once "
-            f"(batch_size=), or for encoding_format='base64'",
+            f"some {numbers:,} numbers, over {BODY_VALUES:,}, which are not read: {FEWER_AT_ONCE}",
         )
 
 

@@ -296,14 +296,16 @@ def test_a_cached_step_is_another_under_another_block() -> None:
 
 
 def test_the_route_follows_the_blocks_lm() -> None:
-    """unit: an LM that only workers can ask sends the same program there, and back afterwards."""
+    """unit: an LM that only workers can ask, or an adapter of theirs, sends the program there, and back afterwards."""
     dspex.configure(lm="openai/x")
     ask = dspex.predictor("predict", SIG)
     assert ask.decision.implementation == "native"
     with dspex.context(lm=dspex.LM("openai/x", direct=True)):
         assert ask.decision.implementation == "python"
-    with dspex.context(adapter="xml"):
+    with dspex.context(adapter="tests.support.programs.own_adapters:Polite"):
         assert ask.decision.implementation == "python"
+    with dspex.context(adapter="xml"):
+        assert ask.decision.implementation == "native"
     assert ask.decision.implementation == "native"
 
 

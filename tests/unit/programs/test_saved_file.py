@@ -118,10 +118,10 @@ def test_a_file_with_anything_changed_loads_or_is_refused(tmp_path: Path, seed: 
 
 def test_the_arguments_of_a_scripts_class_have_any_names_but_those_of_calling(tmp_path: Path) -> None:
     """unit: its module's name in the file is the class's alone; DSPy's modules have the options that they have."""
-    file = tmp_path / "program.json"
+    file, described = tmp_path / "program.json", signature_to_wire(signature("question -> answer"))
 
     def read(module: str, options: dict[str, Any]) -> SavedFile:
-        own = {"format": 1, "module": module, "signature": {}, "options": options}
+        own = {"format": 1, "module": module, "signature": described, "options": options}
         file.write_text(json.dumps({"metadata": {"dspex": own}}))
         return SavedFile.read(file)
 
