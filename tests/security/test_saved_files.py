@@ -52,7 +52,7 @@ OF_A_PREDICTOR = ("lm", "demos")  # a predictor's own state has them: see the te
 def test_call_options_of_a_file_are_refused_by_name(tmp_path: Path, place: str, name: str) -> None:
     """unit: among the options, the metadata and the state, with the program at hand and without; no value is told."""
     if place == "metadata/dspex" and name in ("adapter", "use_native_function_calling"):
-        value: Any = "mine:Adapter" if name == "adapter" else "yes"  # of a program's own, but not like this
+        value: Any = "mine:Adapter.__class__" if name == "adapter" else "yes"  # of a program's own, but not like this
     else:
         value = CALL_OPTIONS[name]
     where = "/".join(filter(None, (place, name)))
