@@ -26,7 +26,8 @@ def score_curve(trials: Sequence[Trial]) -> str:
 
     lines = [_grid(low + (high - low) * step / _STEPS, y) for step in range(_STEPS + 1)]
     lines += [_label(x, at) for at, x in enumerate(xs) if at % (1 + (len(trials) - 1) // LABELS_MOST) == 0]
-    best = [(x, y(score)) for x, score in zip(xs, best_so_far(trials), strict=True) if score is not None]
+    told = zip(xs, best_so_far(trials), strict=True)
+    best = [(x, y(score)) for x, score in told if score is not None and isfinite(score)]
     if best:
         lines.append(f'<path class="best" d="{_stairs(best)}"/>')
     lines += [_dot(x, y(score), score, trial) for x, score, trial in zip(xs, scores, trials, strict=True)]

@@ -8,6 +8,7 @@ import re
 from .escaped_text import escaped
 
 WORDS_MOST = 2000  # of each text: a comparison's time grows with their product
+SHARED_LEAST = 0.6  # of both texts' pieces, spaces included; with less in common they are shown one after the other
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -15,9 +16,12 @@ def word_diff(before: str, after: str) -> str:
     """Return the text after, with what was put in as <ins> and what was taken out as <del>."""
     ours, theirs = _words(before), _words(after)
     if max(len(ours), len(theirs)) > WORDS_MOST:
-        return f"<del>{escaped(before)}</del>\n<ins>{escaped(after)}</ins>"
+        return _replaced(before, after)
+    matcher = difflib.SequenceMatcher(None, ours, theirs)
+    if ours and theirs and matcher.ratio() < SHARED_LEAST:
+        return _replaced(before, after)
     found = []
-    for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(None, ours, theirs).get_opcodes():
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         old, new = "".join(ours[i1:i2]), "".join(theirs[j1:j2])
         if kind == "equal":
             found.append(escaped(new))
@@ -25,6 +29,10 @@ def word_diff(before: str, after: str) -> str:
         found.append(f"<del>{escaped(old)}</del>" if old else "")
         found.append(f"<ins>{escaped(new)}</ins>" if new else "")
     return "".join(found)
+
+
+def _replaced(before: str, after: str) -> str:
+    return f"<del>{escaped(before)}</del>\n<ins>{escaped(after)}</ins>"
 
 
 def _words(text: str) -> list[str]:

@@ -204,7 +204,7 @@ class Optimized(Generic[S_co]):
             found = self.trials[-1] if self.trials and self.trials[-1].get("kind") == "result" else found
         needs = [f"tools=[{', '.join(tool.name for tool in program.tools)}]"] if program.tools else []
         return ReportSource(
-            program.name_shown,
+            repr(program)[1:-1],
             self.optimizer,
             self.verdict,
             self.is_worse,
