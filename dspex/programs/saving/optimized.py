@@ -95,7 +95,7 @@ class Optimized(Generic[S_co]):
         """
         if to not in ("rows", "pandas"):
             raise SettingsError(f"history is given as 'rows' or 'pandas', not as {to!r}.", key="to")
-        return as_history_frame(self.trials) if to == "pandas" else history_rows(self.trials)
+        return as_history_frame(self._scored) if to == "pandas" else history_rows(self._scored)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write a plot of the scores by trial and of the best so far: .png, .svg or .pdf, as the path ends.
@@ -104,7 +104,7 @@ class Optimized(Generic[S_co]):
             MissingDependency: matplotlib is not installed (`pip install 'dspex[plot]'`).
             InvalidInput: there is no trial, or no such form.
         """
-        plot_scores(self.trials, path, title=self._title)
+        plot_scores(self._scored, path, title=self._title)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write all that is known as one HTML page, which needs no network, no script and no other file.
@@ -197,11 +197,16 @@ class Optimized(Generic[S_co]):
     def _title(self) -> str:
         return f"{self.optimizer or 'optimization'} of {self.program.name_shown}"
 
+    @property
+    def _scored(self) -> list[dict[str, Any]]:
+        """The trials that say what a candidate scored: those of a file may say less."""
+        return [trial for trial in self.trials if {"trial", "kind", "score"} <= trial.keys()]
+
     def _report_source(self) -> ReportSource:
-        program, at = self.program, self.trial
-        found = self.trials[at] if at is not None and 0 <= at < len(self.trials) else None
+        program, trials = self.program, self._scored
+        found = next((trial for trial in trials if trial["trial"] == self.trial), None)
         if self.kept_baseline:  # what the page is to show is why
-            found = self.trials[-1] if self.trials and self.trials[-1].get("kind") == "result" else found
+            found = trials[-1] if trials and trials[-1]["kind"] == "result" else found
         needs = [f"tools=[{', '.join(tool.name for tool in program.tools)}]"] if program.tools else []
         return ReportSource(
             repr(program)[1:-1],
@@ -210,7 +215,7 @@ class Optimized(Generic[S_co]):
             self.is_worse,
             self.baseline_score,
             self.score if self.found_score is None else self.found_score,
-            self.trials,
+            trials,
             found,
             self.job,
             self.test,
