@@ -22,6 +22,7 @@ from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.pool import Pool
+    from .sent_optimizer_options import SentOptimizerOptions
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class CheckedOptimization(Generic[S_co]):
     arguments: Mapping[str, Any]
     prompt_lm: LM | None = None
     session: str | None = None
+    options: SentOptimizerOptions | None = None
 
     @property
     def pool(self) -> Pool:
@@ -50,7 +52,10 @@ class CheckedOptimization(Generic[S_co]):
         """
         student = self.student
         services = services_of(student.supervisor_used)
-        with services.metrics.described(self.metric, self.metric_job) as described, student.registered(services):
+        with contextlib.ExitStack() as stack:
+            described = stack.enter_context(services.metrics.described(self.metric, self.metric_job))
+            for program in (student, *(() if self.options is None else self.options.programs)):
+                stack.enter_context(program.registered(services))
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
@@ -72,6 +77,7 @@ class CheckedOptimization(Generic[S_co]):
             found.get("versions", {}),
             found.get("errors", {}),
             worker,
+            details=found.get("details") or {},
         )
 
     def partial(self, candidates: Sequence[ScoredCandidate], worker: str) -> Optimized[S_co] | None:

@@ -32,6 +32,7 @@ class Optimized(Generic[S_co]):
     versions: Mapping[str, Any] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     worker: str = ""  # that made it, such as "mipro/0"; a loaded one does not say
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what `track_stats` keeps; no file does
 
     def __call__(self, **inputs: Any) -> Prediction[S_co]:
         """Run the program; blocks."""
