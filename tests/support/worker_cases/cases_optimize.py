@@ -160,7 +160,7 @@ def test_other_optimizers_run_and_their_states_load() -> None:
         _, _, value = optimized(name, options, valset=ROWS[10:])
         assert value["score"] >= value["baseline_score"], name
         assert module_builder.build(spec() | {"state": value["state"]}, UserImports()), name
-        if name not in ("simba",):
+        if name not in ("simba", "optuna"):  # of few demonstrations each
             assert value["score"] == 100.0 and _answers_with(value["state"]) == "42", (name, value["score"])
 
 
