@@ -25,6 +25,7 @@ from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.pool import Pool
+    from .sent_optimizer_options import SentOptimizerOptions
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,12 @@ class CheckedOptimization(Generic[S_co]):
     arguments: Mapping[str, Any]
     prompt_lm: LM | None = None
     session: str | None = None
+<<<<<<< HEAD
     keeps_baseline: bool = True
     testset: Sequence[Any] | None = None  # held-out examples
+=======
+    options: SentOptimizerOptions | None = None
+>>>>>>> wt-j2
 
     @property
     def pool(self) -> Pool:
@@ -55,7 +60,10 @@ class CheckedOptimization(Generic[S_co]):
         """
         student = self.student
         services = services_of(student.supervisor_used)
-        with services.metrics.described(self.metric, self.metric_job) as described, student.registered(services):
+        with contextlib.ExitStack() as stack:
+            described = stack.enter_context(services.metrics.described(self.metric, self.metric_job))
+            for program in (student, *(() if self.options is None else self.options.programs)):
+                stack.enter_context(program.registered(services))
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
@@ -85,12 +93,16 @@ class CheckedOptimization(Generic[S_co]):
             found.get("versions", {}),
             found.get("errors", {}),
             worker,
+<<<<<<< HEAD
             found_score=score,
             kept_baseline=is_kept,
             trial=0 if is_kept else len(candidates) - 1 if candidates else None,
             baseline=baseline,
             found=made if is_kept else None,
             job=facts,
+=======
+            details=found.get("details") or {},
+>>>>>>> wt-j2
         )
 
     def partial(self, candidates: Sequence[ScoredCandidate], worker: str, facts: JobFacts) -> Optimized[S_co] | None:
