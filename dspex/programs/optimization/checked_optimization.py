@@ -39,12 +39,9 @@ class CheckedOptimization(Generic[S_co]):
     arguments: Mapping[str, Any]
     prompt_lm: LM | None = None
     session: str | None = None
-<<<<<<< HEAD
     keeps_baseline: bool = True
     testset: Sequence[Any] | None = None  # held-out examples
-=======
     options: SentOptimizerOptions | None = None
->>>>>>> wt-j2
 
     @property
     def pool(self) -> Pool:
@@ -93,16 +90,13 @@ class CheckedOptimization(Generic[S_co]):
             found.get("versions", {}),
             found.get("errors", {}),
             worker,
-<<<<<<< HEAD
             found_score=score,
             kept_baseline=is_kept,
             trial=0 if is_kept else len(candidates) - 1 if candidates else None,
             baseline=baseline,
             found=made if is_kept else None,
             job=facts,
-=======
             details=found.get("details") or {},
->>>>>>> wt-j2
         )
 
     def partial(self, candidates: Sequence[ScoredCandidate], worker: str, facts: JobFacts) -> Optimized[S_co] | None:

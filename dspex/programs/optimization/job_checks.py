@@ -69,7 +69,7 @@ def checked_job(
         "options": sent.wire,
     }
     told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, sent)
+    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, options=sent)
 
 
 def _named_otherwise(
