@@ -153,7 +153,7 @@ def test_a_job_fails_once_its_fourth_worker_dies(sup: dspex.Supervisor) -> None:
             if event.kind == "candidate" or (event.kind == "progress" and event.facts["examples"] > 10):
                 kill_worker(sup)
     with pytest.raises(dspex.WorkerDied) as caught:
-        job.result(1)
+        job.result(10)
     assert job.state == "failed" and job.progress.workers == 4
     assert caught.value.partial is not None and caught.value.partial.score == job.partial.score  # type: ignore[union-attr]
     assert caught.value.partial.trials[0]["kind"] == "baseline"

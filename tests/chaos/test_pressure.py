@@ -19,7 +19,7 @@ from dspex.pools.supervisor import Supervisor
 from dspex_worker.memory.procfs import rss_of
 from tests.support.chaos.callers import Company, unharmed, use_tools
 from tests.support.supervisors import Supervise
-from tests.support.waiting import Caller, Gate, eventually, lines, pids
+from tests.support.waiting import Caller, Gate, eventually, freeze, lines, pids
 
 MIB = 1024 * 1024
 
@@ -30,7 +30,7 @@ def test_a_worker_that_does_not_read_does_not_grow_the_host(supervise: Supervise
     blob = seeded.randbytes(MIB)
     with unharmed(sup, 1):
         (worker,) = pids(sup)
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         waiting = [Caller(sup.call, "f", "echo", {"n": n, "blob": blob}, timeout=60) for n in range(10)]
         eventually(lambda: sup.stats()["f"]["queued"] == 8)
         before = rss_of(os.getpid())

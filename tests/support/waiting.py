@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dspex.pools.supervisor import Supervisor
 
 PATIENCE = 15.0  # seconds: far beyond what anything here takes, for machines that are busy
@@ -23,6 +25,16 @@ def eventually(holds: Callable[[], Any], *, within: float = PATIENCE, what: str 
         assert time.monotonic() < deadline, f"not within {within} s: {what or holds}"
         threading.Event().wait(0.003)
     return value
+
+
+def late(call: Callable[[float], Any], has_begun: Callable[[], Any]) -> None:
+    """Call with the first deadline that lets something begin, and not end; on a busy machine that may be a long one."""
+    for seconds in (0.3, 1.0, 4.0, 12.0):
+        with pytest.raises(TimeoutError):
+            call(seconds)
+        if has_begun():
+            return
+    raise AssertionError("nothing began, whatever the deadline")
 
 
 def is_alive(pid: int) -> bool:

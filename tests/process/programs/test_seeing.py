@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ from dspex.errors import AdapterParseError, LMRefusedError
 from dspex.services.services import services_of
 from dspex.testing import FakeLM
 from dspex.testing.script import FakeReply
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, late
 
 OWN = "tests.support.programs.seen_programs"
 ANSWERS = {"reasoning": "because", "answer": "Paris"}
@@ -148,22 +147,28 @@ def test_requests_that_failed_or_could_not_be_read_are_kept_too(sup: dspex.Super
 def test_what_was_never_answered_is_kept_too(sup: dspex.Supervisor, route: str) -> None:
     """process: a call past its time, one that is cancelled, a stream that is left; once each, with what ended it"""
     text = f"[[ ## answer ## ]]\n{'Paris ' * 20}\n\n[[ ## completed ## ]]"
-    with FakeLM(lambda messages: FakeReply(text, chunk_delay=0.05), latency=0.5) as fake:
+
+    def answered(messages: Any) -> FakeReply:
+        is_slow = "late" in str(messages) or "cancelled" in str(messages)
+        return FakeReply(text, chunk_delay=0.05, latency=15.0 if is_slow else 0.1)
+
+    with FakeLM(answered) as fake:
         slow = asked("predict", fake.lm, sup, route, history=True)
         slow.using(history=False)(question="starts the worker")
-        with pytest.raises(TimeoutError):
-            slow.using(timeout=0.2)(question="late")
+        late(lambda seconds: slow.using(timeout=seconds)(question="late"), lambda: slow.history)
 
         async def cancelled() -> None:
+            before = len(fake.requests)
             task = asyncio.create_task(slow.acall(question="cancelled"))
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(fake.wait_for, lambda: len(fake.requests) > before)
+            await asyncio.sleep(0.1)
             task.cancel()
             await asyncio.wait([task])
 
         asyncio.run(cancelled())
+        fake.wait_for(lambda: fake.hung_up == len(fake.requests) - 1)  # nothing can be told late
         with contextlib.closing(slow.stream(question="left")) as chunks:
             next(chunks)
-        time.sleep(0.6)  # an answer that is late is not told any more
         slow(question="answered")
     ends = {"late": "Timeout", "cancelled": "Cancel", "left": "GeneratorExit", "answered": ""}
     for entry, (question, error) in zip(slow.history, ends.items(), strict=True):
@@ -192,15 +197,21 @@ def test_what_has_begun_ends_with_its_call(sup: dspex.Supervisor, route: str) ->
 
         on_lm_end = on_module_end
 
-    with FakeLM(lambda messages: ANSWERS, latency=1.0) as fake:
-        slow = asked("predict", fake.lm, sup, route, callbacks=[callback := Open()], timeout=0.3)
-        slow.using(timeout=60, callbacks=[])(question="starts the worker")
-        with pytest.raises(TimeoutError):
-            slow(question="late")
-        eventually(lambda: not callback.opened)
+    def answered(messages: Any) -> FakeReply:
+        return FakeReply(ANSWERS, latency=15.0 if "late" in str(messages) else 0.0)
+
+    with FakeLM(answered) as fake:
+        slow = asked("predict", fake.lm, sup, route, callbacks=[callback := Open()])
+        slow.using(callbacks=[])(question="starts the worker")
+
+        def cut(seconds: float) -> None:
+            callback.ended.clear()
+            slow.using(timeout=seconds)(question="late")
+
+        late(cut, lambda: eventually(lambda: not callback.opened) and "lm" in callback.ended)
         assert callback.ended == ["lm", "module"]
-        time.sleep(1.0)
-        assert callback.ended == ["lm", "module"]
+        fake.wait_for(lambda: fake.hung_up == len(fake.requests) - 1)
+        assert not callback.opened and callback.ended == ["lm", "module"]
 
 
 def test_what_a_worker_asked_before_it_died_is_kept(sup: dspex.Supervisor) -> None:

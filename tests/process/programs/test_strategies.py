@@ -320,7 +320,9 @@ def test_what_decides_the_route_is_named() -> None:
         assert dspex.explain("rag", "q -> a", retriever=lambda q, k: [], **how).reason is Reason.NATIVE
         assert dspex.explain("refine", "q -> a", reward_fn=by_length, **how).reason is Reason.FEEDBACK
         assert dspex.explain("best_of_n", "q -> a", reward_fn="exact_match", **how).reason is Reason.REWARD
-        assert dspex.explain("best_of_n", "q -> a", reward_fn=by_length, adapter="xml", **how).reason is Reason.ADAPTER
+        assert dspex.explain("best_of_n", "q -> a", reward_fn=by_length, adapter="xml", **how).reason is Reason.NATIVE
+        own: Any = "tests.support.programs.own_adapters:Polite"
+        assert dspex.explain("best_of_n", "q -> a", reward_fn=by_length, adapter=own, **how).reason is Reason.ADAPTER
         agent = dspex.explain("best_of_n", "q -> a", reward_fn=by_length, module="react", tools=[search], **how)
         assert agent.reason is Reason.TOOLS and agent.detail == "dspy.ReAct"
 

@@ -16,7 +16,7 @@ from dspex import errors
 from dspex.cli import main
 from dspex.control import Client, run_files
 from tests.support.service import SETTINGS, Caller, Starter, in_flight, is_gone
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, freeze
 
 
 def test_first_sigterm_lets_a_running_call_finish(live: Starter) -> None:
@@ -219,7 +219,7 @@ def test_stop_of_a_stopped_process_kills_it_only_with_now(live: Starter, capfd: 
     """process: SIGSTOP: it has the name but does not answer"""
     one = live()
     pids = one.workers()
-    one.process.send_signal(signal.SIGSTOP)
+    freeze(one.process.pid)
     try:
         patience = pytest.MonkeyPatch()
         patience.setattr("dspex.control.dial.HELLO_PATIENCE", 0.2)

@@ -22,7 +22,7 @@ from dspex.control import Client, dial, peer_credentials, process_identity, run_
 from dspex.control.command_client import DirectClient
 from dspex.control.warm_stop import StopRequest
 from tests.support.service import Caller, Live, Starter, is_gone
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, freeze
 
 Out = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "dspex.cli"]
@@ -270,7 +270,7 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
     with Client(one.socket) as client:
         pid, _ = peer_credentials.credentials(client._connection._sock)
     assert pid > 1
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         monkeypatch.setattr(dial, "HELLO_PATIENCE", 0.3)
         options = ["--config", str(settings)] if words == ["start"] else []
