@@ -177,12 +177,13 @@ class RequestFactory:
 
 def dialect_of(lm: LM) -> Dialect:
     """Return the dialect of an LM's provider; the rarer ones are loaded when they are first asked for."""
-    name = lm.provider.dialect
-    if lm.provider.by_lm15:
+    provider = lm.provider
+    name = provider.dialect
+    if provider.by_lm15:
         if name not in _BY_LM15:
             _BY_LM15[name] = Lm15Dialect(_dialect(name))
         return _BY_LM15[name]
-    return _dialect(name)
+    return _DIALECTS.get(name) or _dialect(name)
 
 
 def _dialect(name: str) -> Dialect:

@@ -19,7 +19,8 @@ from .dialects.json_body import as_object
 from .dialects.sound_usage import with_sound_usage
 from .http.http_message import Head, Reply
 from .quoted_prompts import without_quotes
-from .reading_cost import is_costly, require_readable
+from .reading_cost import LOOKED_AT_LEAST, is_costly, require_readable
+from .worker_reading import require_read_by_dspy
 
 if TYPE_CHECKING:
     from .http.async_client import AsyncHttpStream
@@ -55,11 +56,16 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
         if not reply.body and (coding := _coding(reply.head)):  # `cleaned` left the body out
             raise _compressed(lm, coding)
         if request.stream:
-            return reply, _read(lm, _whole_stream, request, reply.body)
-        require_readable(request, reply.body)
+            answer = _read(lm, _whole_stream, request, reply.body)
+            if request.for_worker:
+                require_read_by_dspy(request, reply.body)
+            return reply, answer
+        if len(reply.body) >= LOOKED_AT_LEAST:
+            require_readable(request, reply.body)
         answer = _read(lm, dialect.answer, lm, reply.body)
         if request.for_worker:
             reply = Reply(reply.head, with_sound_usage(lm, _read(lm, dialect.repaired, lm, reply.body)))
+            require_read_by_dspy(request, reply.body)
         return reply, answer
     except LMError as error:
         settled(request, error, reply.head)
@@ -168,7 +174,7 @@ def _read(lm: LM, reading: Callable[..., T], *given: object) -> T:
 
 def _clean_head(request: Request, head: Head) -> Head:
     text = request.redactor.text(head.raw)
-    return head if text == head.raw else Head(text, head.status)
+    return head if text is head.raw or text == head.raw else Head(text, head.status)
 
 
 def _coding(head: Head) -> str:

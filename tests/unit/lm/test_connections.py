@@ -22,6 +22,7 @@ import pytest
 from dspex.errors import LMConfigurationError, LMLocalLimitError, LMTimeoutError, LMTransportError, LMUnexpectedError
 from dspex.lm.http.async_client import AsyncHttp
 from dspex.lm.http.blocking_client import BlockingHttp
+from dspex.lm.http.content_decoder import decoder_for
 from dspex.lm.http.endpoint import target_of
 from dspex.lm.http.http_message import Reply, request_head
 from dspex.lm.lm_client import LMClient
@@ -429,3 +430,14 @@ def test_compression_that_cannot_be_undone_is_named(way: str, said: str, serve: 
     server = serve(http(b"xxxx", "200 OK", f"content-encoding: {said}"))
     with contextlib.closing(client), pytest.raises(Exception, match=r"compressed \((snappy|gzip)"):
         PLAIN[way](client, _lm(server))
+
+
+def test_brotli_that_failed_ends_as_a_cut_body() -> None:
+    """unit: its decoder raises an error of its own then, which a closing connection would pass on to the loop."""
+    pytest.importorskip("brotli")
+    decoder = decoder_for("br")
+    assert decoder is not None
+    with pytest.raises(LMUnexpectedError):
+        decoder.feed(b"\xff garbage" * 20)
+    with pytest.raises(LMTransportError):
+        decoder.end()
