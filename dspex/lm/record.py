@@ -18,7 +18,7 @@ from ..errors import LMConfigurationError, SettingsError
 from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions, concealed
 from .connection_options import connection_options, network_for
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
-from .model_types import model_type_of, provider_for
+from .model_types import model_type_of, provider_for, require_reachable
 from .record_checks import (
     claim,
     frozen,
@@ -128,6 +128,7 @@ class LM(LMFacts):
         put("name", name)
         account = None if is_direct else cloud_account_for(model, provider, name, cloud, base, self)
         del cloud
+        require_reachable(model_type, account, model)
         put("account", account)
         url, query = (account.base_url, account.query) if account is not None else base_url_for(provider, base)
         put("api_base", url)

@@ -107,7 +107,7 @@ class RequestFactory:
         """
         require_embeddings(lm)
         dialect = EmbeddingsDialect(len(asked.texts), asked.dimensions)
-        url = dialect.endpoint(lm)
+        url = with_query(dialect.endpoint(lm), lm.query)
         head = self._heads.get((lm.ref, url)) or self._keep((lm.ref, url), _prepare(lm, url, [_JSON]))
         body = embeddings.body(lm, asked.texts, asked.encoding_format, asked.members_for(lm))
         key = self._key(lm, head, body, None, 0) if asked.cache and lm.cache else None
@@ -124,7 +124,7 @@ class RequestFactory:
         """
         url = str(given["url"])
         dialect = dialect_of(lm)
-        is_embedding = dialect is openai and embeddings.owns(lm, url)
+        is_embedding = lm.provider.dialect == "openai" and embeddings.owns(lm, url)
         dialect = EmbeddingsDialect() if is_embedding else dialect
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
