@@ -71,6 +71,18 @@ class Redactor:
         ]
         self._escaped: re.Pattern[bytes] | None = None
 
+    def may_be_in(self, head: str, body: bytes) -> bool:
+        """Return whether a secret may be in a reply: one look at both, since nearly no reply holds any."""
+        if not self._forms:
+            return False
+        if len(body) > _AT_ONCE:
+            return True
+        data = head.encode("latin-1", "replace") + body
+        for form in self._forms:
+            if form in data:
+                return True
+        return b"\0" in data or _is_escaped(data)
+
     def whole(self, data: bytes) -> bytes:
         """Return all of the data, without the secrets."""
         if len(data) <= _AT_ONCE:

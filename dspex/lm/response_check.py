@@ -35,9 +35,11 @@ MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError,
 
 def cleaned(request: Request, reply: Reply) -> Reply:
     """Return the reply without secrets; a body in which none could be found (compressed, or no text) is left out."""
-    head = _clean_head(request, reply.head)
-    is_hidden = _coding(head) or (reply.status >= 300 and not _is_text(reply.body))
-    return Reply(head, b"" if is_hidden else request.redactor.whole(reply.body))
+    may_hold = request.redactor.may_be_in(reply.head.raw, reply.body)
+    head = _clean_head(request, reply.head) if may_hold else reply.head
+    if _coding(head) or (head.status >= 300 and not _is_text(reply.body)):
+        return Reply(head, b"")
+    return Reply(head, request.redactor.whole(reply.body)) if may_hold else reply
 
 
 def settled(request: Request, error: LMError, head: Head) -> LMError:

@@ -131,6 +131,35 @@ def test_address_that_refuses_is_passed_at_once(post: Post, serve: Serve, monkey
     assert post("http://lm.test/v1").status == 200
 
 
+def test_ipv6_that_leads_nowhere_costs_no_more_than_its_lead(
+    post: Post, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: a name with both, as most have: dead IPv6 first, then IPv4 that answers."""
+    try:
+        dead = socket.socket(socket.AF_INET6)
+        dead.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with dead:
+        dead.listen(0)
+        waiting = [socket.socket(socket.AF_INET6) for _ in range(4)]
+        for one in waiting:  # its queue is full: it answers no SYN
+            one.setblocking(False)
+            one.connect_ex(dead.getsockname())
+        found = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", dead.getsockname()),
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("100::1", 9, 0, 0)),  # RFC 6666: thrown away, or no route
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", serve().port)),
+        ]
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *rest, **more: found if "test" in host else real(host, *rest, **more)
+        )
+        assert post("http://lm.test/v1", 8.0).status == 200
+        for one in waiting:
+            one.close()
+
+
 def test_ipv6_endpoint_is_reached(post: Post) -> None:
     """collaboration: by its literal address."""
     try:
