@@ -1,4 +1,4 @@
-"""Collaboration: replies that are read here, but not by DSPy in a worker: refused alike, asked for again, never kept."""
+"""Collaboration: replies that are read here, but not by DSPy in a worker: refused alike, asked again, never kept."""
 
 from __future__ import annotations
 
