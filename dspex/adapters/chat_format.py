@@ -19,6 +19,7 @@ HEADER: Final = re.compile(r"\[\[ ## (\w+) ## \]\]")
 HEADER_BEGIN: Final = "[[ ## "
 HEADERS_MOST: Final = 50_000  # lines that may be one: 2 us each
 _LINE_ENDS: Final = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # beside the line feed
+_ASCII_LINE_ENDS: Final = "".join(filter(str.isascii, _LINE_ENDS))
 PREAMBLE: Final = "All interactions will be structured in the following way, with the appropriate values filled in."
 
 
@@ -118,7 +119,7 @@ def with_plain_line_ends(text: str) -> str:
     """Return the text with a line feed wherever `str.splitlines` ends a line."""
     if "\r" in text:
         text = text.replace("\r\n", "\n")
-    for end in _LINE_ENDS:
+    for end in _ASCII_LINE_ENDS if text.isascii() else _LINE_ENDS:
         if end in text:
             text = text.replace(end, "\n")
     return text

@@ -7,16 +7,19 @@ blocks nowhere itself; the drivers do the waiting, on whichever thread or loop t
 from __future__ import annotations
 
 import copy
+import functools
 import time
 
 from ..errors import LMError, LMTimeoutError
-from .effects import Effects, Exchange, ExchangeOutcome, Wait
+from .dialects.answer import Answer
+from .effects import Effects, Exchange, ExchangeOutcome, Read, Wait
 from .exchange_services import ExchangeServices
 from .http.http_message import Head, Reply
 from .request import Request
 from .response_check import answer_of
 from .retries import attempts
 from .single_flight import STALL_S, FlightMember
+from .worker_reading import is_quick
 
 
 def exchange(services: ExchangeServices, request: Request) -> Exchange:
@@ -27,7 +30,7 @@ def exchange(services: ExchangeServices, request: Request) -> Exchange:
     """
     if request.key is None:
         return (yield from attempts(services, request))
-    while (kept := _kept(services, request)) is None:
+    while (kept := (yield from _kept(services, request))) is None:
         member = services.single_flight.join(request.key)
         if member.leads:
             return (yield from _lead(services, request, member))
@@ -38,7 +41,7 @@ def exchange(services: ExchangeServices, request: Request) -> Exchange:
     return kept
 
 
-def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | None:
+def _kept(services: ExchangeServices, request: Request) -> Effects[ExchangeOutcome | None]:
     """Return the cache's outcome; an entry that cannot be read (another version's, a damaged disk's) is deleted."""
     assert request.key is not None
     kept = services.cache.get(request.key)
@@ -46,16 +49,23 @@ def _kept(services: ExchangeServices, request: Request) -> ExchangeOutcome | Non
         return None
     head = Head(f"HTTP/1.1 200 OK\r\ncontent-type: {kept.content_type}", 200)
     try:
-        reply, answer = answer_of(request, Reply(head, kept.body))
+        reply, answer = yield from _answer_of(request, Reply(head, kept.body))
     except LMError:
         services.cache.delete(request.key)
         return None
     return ExchangeOutcome(reply=reply, answer=answer, cached=True)
 
 
+def _answer_of(request: Request, reply: Reply) -> Effects[tuple[Reply, Answer]]:
+    if not request.for_worker or is_quick(request, reply.body):
+        return answer_of(request, reply)
+    found: tuple[Reply, Answer] = yield Read(functools.partial(answer_of, request, reply))
+    return found
+
+
 def _lead(services: ExchangeServices, request: Request, member: FlightMember[ExchangeOutcome]) -> Exchange:
     try:
-        if (kept := _kept(services, request)) is not None:  # the leader before us landed in between
+        if (kept := (yield from _kept(services, request))) is not None:  # the leader before us landed in between
             services.single_flight.land(member, kept)
             return kept
         outcome = yield from attempts(services, request)
@@ -108,7 +118,7 @@ def _follow(
         raise LMTimeoutError("The same request, under way for another caller, took too long.", model=request.lm.model)
     if shared.error is None:
         assert shared.reply is not None
-        reply, answer = answer_of(request, shared.reply)
+        reply, answer = yield from _answer_of(request, shared.reply)
         return ExchangeOutcome(reply=reply, answer=answer, cached=True)
     if shared.asked_by != request.lm.ref:
         return None

@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from ..errors import LMConfigurationError, SettingsError
 from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions, concealed
 from .connection_options import connection_options, network_for
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
-from .model_types import model_type_of, provider_for
+from .model_types import model_type_of, provider_for, require_reachable
 from .record_checks import (
     claim,
     frozen,
@@ -34,7 +34,7 @@ from .record_checks import (
 from .record_facts import LMFacts
 from .record_wire import wire_form
 from .resolution import base_url_for, cloud_account_for, key_for, provider_of
-from .secret_settings import HoldsSecrets
+from .secret_settings import HoldsSecrets, UnshownOptions, without_frames
 from .sent_options import (
     EXTRA,
     require_consistent,
@@ -104,9 +104,27 @@ class LM(LMFacts):
         cache: bool = True,
         **further: Unpack[FurtherOptions],
     ) -> None:
+        try:
+            self._make(model, api_base, api_key, temperature, max_tokens, cache, further)
+        except Exception as error:
+            refusal = without_frames(error)
+        else:
+            return
+        del api_base, api_key, further  # reporters of errors show the variables of each frame
+        raise refusal
+
+    def _make(
+        self,
+        model: str,
+        api_base: str | None,
+        api_key: str | None,
+        temperature: float | None,
+        max_tokens: int | None,
+        cache: bool,
+        further: FurtherOptions,
+    ) -> None:
         put = self._put
         given = concealed(further)
-        del further
         is_direct = given.get("direct", False) is True
         provider, name = provider_of(model, is_direct=is_direct)
         model_type = model_type_of(given.pop("model_type", None))
@@ -115,7 +133,6 @@ class LM(LMFacts):
         key, source = key_for(provider, api_key, has_identity=not is_direct and any(map(given.get, SECRET_OPTIONS)))
         put("api_key", key)
         put("key_source", source)
-        del api_key, key  # reporters of errors show the variables of each frame
         options, others = _sorted_out(given, is_direct=is_direct)
         put("direct_options", MappingProxyType(others))
         cloud = {name: options.pop(name) for name in [*options] if name in CLOUD_OPTIONS}
@@ -127,7 +144,7 @@ class LM(LMFacts):
         put("provider", provider)
         put("name", name)
         account = None if is_direct else cloud_account_for(model, provider, name, cloud, base, self)
-        del cloud
+        require_reachable(model_type, account, model)
         put("account", account)
         url, query = (account.base_url, account.query) if account is not None else base_url_for(provider, base)
         put("api_base", url)
@@ -144,7 +161,6 @@ class LM(LMFacts):
         for option, value in connection.items():
             put(option, value)
         put("network", network_for(model, self.api_base, connection, is_direct=is_direct))
-        del connection
         structured = options.pop("structured_outputs", None)
         put("structured_outputs", claim("structured_outputs", provider.prefix == "local" or structured))
         put("function_calling", claim("function_calling", options.pop("function_calling", None)))
@@ -164,8 +180,9 @@ class LM(LMFacts):
 
     def replace(self, **changes: Unpack[LMChanges]) -> LM:
         """Return the same record with other settings."""
-        # Joined without a name: reporters of errors would show the key among a frame's variables.
-        return LM(**cast("dict[str, Any]", {**self.settings(), **changes}))
+        given = UnshownOptions({**self.settings(), **changes})
+        del changes
+        return LM(**given)
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments that make this record again, the key included."""

@@ -71,13 +71,26 @@ class Redactor:
         ]
         self._escaped: re.Pattern[bytes] | None = None
 
+    def may_be_in(self, head: str, body: bytes) -> bool:
+        """Return whether a secret may be in a reply: one look at both, since nearly no reply holds any."""
+        if not self._forms:
+            return False
+        if len(body) > _AT_ONCE:
+            return True
+        data = head.encode("latin-1", "replace") + body
+        for form in self._forms:
+            if form in data:
+                return True
+        return b"\0" in data or _is_escaped(data)
+
     def whole(self, data: bytes) -> bytes:
         """Return all of the data, without the secrets."""
         if len(data) <= _AT_ONCE:
-            return self.piece(data)
+            return self.piece(data) if self._forms else data
         stream = self.stream()
         pieces = [stream.feed(data[at : at + _AT_ONCE]) for at in range(0, len(data), _AT_ONCE)]
-        return self._without_wide(b"".join((*pieces, stream.end())))
+        shown = b"".join((*pieces, stream.end()))
+        return self._without_wide(shown) if b"\0" in shown else shown
 
     def piece(self, data: bytes) -> bytes:
         """Return all of some data that is not long, without the secrets."""
@@ -86,17 +99,20 @@ class Redactor:
                 data = data.replace(form, _SHOWN)
         if self._forms and _is_escaped(data):
             data = self._pattern().sub(_SHOWN, data)
-        return self._without_wide(data)
+        return self._without_wide(data) if b"\0" in data else data
 
     def _without_wide(self, data: bytes) -> bytes:
-        if self._wide and b"\0" in data:
-            for form in self._wide:
-                data = data.replace(form, b"")
+        for form in self._wide:
+            data = data.replace(form, b"")
         return data
 
     def text(self, text: str) -> str:
         """Return a head's text (Latin-1), without the secrets."""
-        return self.whole(text.encode("latin-1", "replace")).decode("latin-1")
+        if not self._forms:
+            return text
+        data = text.encode("latin-1", "replace")
+        shown = self.whole(data)
+        return text if shown is data else shown.decode("latin-1")
 
     def stream(self) -> Redaction:
         """Return a redaction of data that comes in parts."""

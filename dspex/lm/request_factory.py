@@ -107,7 +107,7 @@ class RequestFactory:
         """
         require_embeddings(lm)
         dialect = EmbeddingsDialect(len(asked.texts), asked.dimensions)
-        url = dialect.endpoint(lm)
+        url = with_query(dialect.endpoint(lm), lm.query)
         head = self._heads.get((lm.ref, url)) or self._keep((lm.ref, url), _prepare(lm, url, [_JSON]))
         body = embeddings.body(lm, asked.texts, asked.encoding_format, asked.members_for(lm))
         key = self._key(lm, head, body, None, 0) if asked.cache and lm.cache else None
@@ -124,7 +124,7 @@ class RequestFactory:
         """
         url = str(given["url"])
         dialect = dialect_of(lm)
-        is_embedding = dialect is openai and embeddings.owns(lm, url)
+        is_embedding = lm.provider.dialect == "openai" and embeddings.owns(lm, url)
         dialect = EmbeddingsDialect() if is_embedding else dialect
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
             raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
@@ -177,12 +177,13 @@ class RequestFactory:
 
 def dialect_of(lm: LM) -> Dialect:
     """Return the dialect of an LM's provider; the rarer ones are loaded when they are first asked for."""
-    name = lm.provider.dialect
-    if lm.provider.by_lm15:
+    provider = lm.provider
+    name = provider.dialect
+    if provider.by_lm15:
         if name not in _BY_LM15:
             _BY_LM15[name] = Lm15Dialect(_dialect(name))
         return _BY_LM15[name]
-    return _dialect(name)
+    return _DIALECTS.get(name) or _dialect(name)
 
 
 def _dialect(name: str) -> Dialect:

@@ -6,19 +6,21 @@ Generators of effects (see `effects`), which the drivers run on a thread or on a
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 from ..events import Name
 from .completion import Choice, completion_of
 from .dialects.answer import Answer
 from .dialects.stream_reader import StreamReader
-from .effects import Effects, ExchangeOutcome, Give, ReceivePart
+from .effects import Effects, ExchangeOutcome, Give, Read, ReceivePart
 from .exchange import exchange
 from .exchange_services import ExchangeServices
 from .http.http_message import Reply
 from .request import Request
 from .response_check import LiveStream
 from .usage import UsageMeter
+from .worker_reading import is_read_by_dspy
 
 PIECE_BYTES = 1024 * 1024
 
@@ -104,7 +106,10 @@ class Response:
                 return shown
         if member is not None:
             is_certain = live.reader.finish_reason is not None  # gateways end a stream that broke off with [DONE] too
-            self._services.settle(self._request, member, Reply(live.head, b"".join(self._kept)), is_certain=is_certain)
+            reply = Reply(live.head, b"".join(self._kept))
+            if is_certain and self._request.for_worker:
+                is_certain = yield Read(functools.partial(is_read_by_dspy, self._request, reply.body))
+            self._services.settle(self._request, member, reply, is_certain=is_certain)
         return None
 
     def _shown(self, live: LiveStream) -> Effects[bytes]:

@@ -19,7 +19,8 @@ from .dialects.json_body import as_object
 from .dialects.sound_usage import with_sound_usage
 from .http.http_message import Head, Reply
 from .quoted_prompts import without_quotes
-from .reading_cost import is_costly, require_readable
+from .reading_cost import LOOKED_AT_LEAST, is_costly, require_readable
+from .worker_reading import require_read_by_dspy
 
 if TYPE_CHECKING:
     from .http.async_client import AsyncHttpStream
@@ -34,9 +35,11 @@ MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RecursionError,
 
 def cleaned(request: Request, reply: Reply) -> Reply:
     """Return the reply without secrets; a body in which none could be found (compressed, or no text) is left out."""
-    head = _clean_head(request, reply.head)
-    is_hidden = _coding(head) or (reply.status >= 300 and not _is_text(reply.body))
-    return Reply(head, b"" if is_hidden else request.redactor.whole(reply.body))
+    may_hold = request.redactor.may_be_in(reply.head.raw, reply.body)
+    head = _clean_head(request, reply.head) if may_hold else reply.head
+    if _coding(head) or (head.status >= 300 and not _is_text(reply.body)):
+        return Reply(head, b"")
+    return Reply(head, request.redactor.whole(reply.body)) if may_hold else reply
 
 
 def settled(request: Request, error: LMError, head: Head) -> LMError:
@@ -55,11 +58,16 @@ def answer_of(request: Request, reply: Reply) -> tuple[Reply, Answer]:
         if not reply.body and (coding := _coding(reply.head)):  # `cleaned` left the body out
             raise _compressed(lm, coding)
         if request.stream:
-            return reply, _read(lm, _whole_stream, request, reply.body)
-        require_readable(request, reply.body)
+            answer = _read(lm, _whole_stream, request, reply.body)
+            if request.for_worker:
+                require_read_by_dspy(request, reply.body)
+            return reply, answer
+        if len(reply.body) >= LOOKED_AT_LEAST:
+            require_readable(request, reply.body)
         answer = _read(lm, dialect.answer, lm, reply.body)
         if request.for_worker:
             reply = Reply(reply.head, with_sound_usage(lm, _read(lm, dialect.repaired, lm, reply.body)))
+            require_read_by_dspy(request, reply.body)
         return reply, answer
     except LMError as error:
         settled(request, error, reply.head)
@@ -168,7 +176,7 @@ def _read(lm: LM, reading: Callable[..., T], *given: object) -> T:
 
 def _clean_head(request: Request, head: Head) -> Head:
     text = request.redactor.text(head.raw)
-    return head if text == head.raw else Head(text, head.status)
+    return head if text is head.raw or text == head.raw else Head(text, head.status)
 
 
 def _coding(head: Head) -> str:

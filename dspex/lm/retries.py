@@ -31,6 +31,7 @@ from .http.http_message import Reply
 from .rate_limits import OPEN_S
 from .request import Request
 from .response_check import LiveStream, answer_of, cleaned, settled, usage_reported
+from .worker_reading import is_quick
 
 if TYPE_CHECKING:
     from .record import LM
@@ -100,7 +101,7 @@ def _attempt(services: ExchangeServices, request: Request) -> Exchange:
         result = yield SendRequest(sent, left, None if request.resent else request.resend)
         if isinstance(result, Reply):
             _record(services, request, result.head.status not in _UNANSWERED)
-            if len(result.body) <= LOOP_BYTES_MOST:
+            if len(result.body) <= LOOP_BYTES_MOST and (not request.for_worker or is_quick(request, result.body)):
                 return _judged(sent, request, result)
             outcome: ExchangeOutcome = yield Read(functools.partial(_judged, sent, request, result))
             return outcome
@@ -125,9 +126,9 @@ def _judged(sent: Request, request: Request, received: Reply) -> ExchangeOutcome
     """Return the outcome of a whole response: an answer, or the error that its status or its body reports."""
     reply = cleaned(sent, received)
     status = reply.head.status
-    if status == CREDENTIALS_WANTED and request.target.proxy is not None:
-        return ExchangeOutcome(reply=reply, error=_name(request.lm, credentials_refused(request.target)))
     if status >= 300:
+        if status == CREDENTIALS_WANTED and request.target.proxy is not None:
+            return ExchangeOutcome(reply=reply, error=_name(request.lm, credentials_refused(request.target)))
         refusal = request.dialect.failure(request.lm, status, reply.body)
         return ExchangeOutcome(reply=reply, error=settled(request, refusal, reply.head))
     try:

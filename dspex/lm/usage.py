@@ -103,10 +103,12 @@ class Account:
                 model = model if len(self.usage) < MODELS_MOST else OTHER_MODELS
                 total = self.usage.setdefault(model, {})
             for name, value in usage.items():
+                if value is None:
+                    continue
                 if value.__class__ is dict:
                     inner = total.get(name) or {}
                     total[name] = {k: inner.get(k, 0) + (value.get(k) or 0) for k in {*inner, *value}}
-                elif value is not None:
+                else:
                     total[name] = total.get(name, 0) + value
 
     def add_cached(self) -> None:

@@ -164,3 +164,32 @@ def test_fields_of_a_record_hold_no_secret() -> None:
             take(lm)
         assert KEY not in str(caught.value)
     assert lm.replace(temperature=0.5).api_key == lm.api_key == KEY and lm.replace().ref == lm.ref
+
+
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "no certificate": {"ssl_certificate": ("/nowhere.pem", None, KEY)},
+    "password of another kind": {"ssl_certificate": ("/nowhere.pem", 5, KEY)},
+    "four parts": {"ssl_certificate": ("a", "b", KEY, KEY)},
+    "proxy's scheme": {"proxy": f"gopher://user:{KEY}@127.0.0.1:9"},
+    "proxy's port": {"proxy": f"http://user:{KEY}@127.0.0.1:99999"},
+    "proxy and a limit": {"proxy": f"http://user:{KEY}@127.0.0.1:9", "max_connections": 0},
+    "proxy and a range": {"proxy": f"http://user:{KEY}@127.0.0.1:9", "temperature": 9},
+    "header": {"headers": {"x-key": KEY, "a\n": "c"}},
+    "member": {"extra_body": {"token": KEY, "x": object()}},
+    "query": {"api_base": f"http://127.0.0.1:9/v1?sig={KEY}#x"},
+    "unknown": {"no_such_token": KEY},
+    "worker's own": {"direct": True, "proxy": f"http://user:{KEY}@127.0.0.1:9"},
+}
+
+
+@pytest.mark.parametrize("options", CONNECTIONS.values(), ids=CONNECTIONS)
+@pytest.mark.parametrize("is_made", [True, False])
+def test_options_of_a_record_that_is_refused_are_shown_nowhere(options: dict[str, Any], is_made: bool) -> None:
+    """unit: passwords of keys and proxies, headers, members: not in our frames, nor in the errors behind."""
+    made = LM("openai/fake", api_key="k")
+    with pytest.raises(DspexError) as caught:
+        if is_made:
+            made.replace(**options)
+        else:
+            LM("openai/fake", **options)
+    assert shown(caught.value) == [] and KEY not in str(caught.value)

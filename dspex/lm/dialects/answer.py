@@ -89,6 +89,8 @@ def _no_constant(name: str) -> None:
 
 def count(value: Any) -> int | float | None:
     """Return a token counter as a provider sends it; None for anything that is no count, however many digits it has."""
+    if type(value) is int and 0 <= value <= COUNT_MOST:  # nearly always
+        return value
     is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
     return value if is_count and value <= COUNT_MOST else None
 

@@ -127,8 +127,8 @@ def endpoint(lm: LM) -> str:
 
 
 def owns(lm: LM, url: str) -> bool:
-    """Return whether the URL is the LM's embeddings."""
-    return url == endpoint(lm)
+    """Return whether the URL is the LM's embeddings, as a worker writes it: without deployment and query."""
+    return url == f"{lm.worker_base}{PATH}"
 
 
 def body(lm: LM, texts: Sequence[str], encoding_format: str, options: Mapping[str, Any]) -> bytes:

@@ -105,9 +105,12 @@ def _in_choices(choices: Any) -> Fault | None:
         for part in (choice, choice.get("delta"), choice.get("message")):
             if isinstance(part, dict) and (error := part.get("error")):
                 return _fault(error, {})
-        reason = str(choice.get("finish_reason") or "")
-        if any(word in reason.lower() for word in _BROKEN_OFF):
-            return Fault(f"The provider broke the answer off ({reason[:100]}).")
+        reason = choice.get("finish_reason")
+        if not reason or reason == "stop":  # nearly always, and each answer passes here
+            continue
+        said = str(reason).lower()
+        if any(word in said for word in _BROKEN_OFF):
+            return Fault(f"The provider broke the answer off ({str(reason)[:100]}).")
     return None
 
 

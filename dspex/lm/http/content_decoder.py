@@ -72,8 +72,14 @@ class ContentDecoder:
         Raises:
             LMTransportError: it was not whole.
         """
-        if self._given and not self._decompressor.is_whole():
+        if self._given and not self._is_whole():
             raise LMTransportError(f"The response ended in the midst of its {self.coding} encoding.")
+
+    def _is_whole(self) -> bool:
+        try:
+            return self._decompressor.is_whole()
+        except Exception:  # brotli's own, once it has failed
+            return False
 
     def _malformed(self) -> LMUnexpectedError:
         return LMUnexpectedError(f"The response's body is not the {self.coding} that its head says.")

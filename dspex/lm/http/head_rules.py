@@ -53,11 +53,11 @@ def body_length(value: str, most: int) -> int:
     Raises:
         LMUnexpectedError: it is none, or over the limit.
     """
-    if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS_MOST or int(value) > most:
-        raise LMUnexpectedError(
-            f"The response's length is not a number of up to {most:,} bytes ({BODY_LIMIT_SETTING} sets another limit)."
-        )
-    return int(value)
+    if value.isdecimal() and value.isascii() and len(value) <= _DIGITS_MOST and (length := int(value)) <= most:
+        return length
+    raise LMUnexpectedError(
+        f"The response's length is not a number of up to {most:,} bytes ({BODY_LIMIT_SETTING} sets another limit)."
+    )
 
 
 def chunk_size(line: bytes) -> int:

@@ -226,9 +226,19 @@ class ResponseParser:
             self._buffer = data[start:]  # read the last chunk's line again when more has come
 
     def _add(self, data: bytes) -> None:
-        if data:
-            for part in (data,) if self._decoder is None else self._decoder.feed(data):
-                self._seen += len(part)
-                if self._seen > self._most:
-                    raise too_long(self._most)
-                add_part(self.chunks, part)
+        if not data:
+            return
+        if self._decoder is not None:
+            for part in self._decoder.feed(data):
+                self._keep(part)
+        else:
+            self._keep(data)
+
+    def _keep(self, part: bytes) -> None:
+        self._seen += len(part)
+        if self._seen > self._most:
+            raise too_long(self._most)
+        if self.chunks:
+            add_part(self.chunks, part)
+        else:
+            self.chunks.append(part)

@@ -85,10 +85,14 @@ async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bo
     body = await reader.readexactly(int(length[1]) if length else 0)
     key = re.search(r"(?i)\r\n(?:authorization: Bearer|x-api-key:|x-goog-api-key:) *(\S+)", head)
     seed, number = _SEED.search(path), _NUMBER.findall(body)
-    assert seed is not None and number
+    assert seed is not None
     streams = "stream" in path.lower() or json.loads(body).get("stream") is True
     reply = hostile_reply(
-        int(seed[1]), int(number[-1]), dialect_of(path), stream=streams, key=key[1] if key else "no key"
+        int(seed[1]),
+        int(number[-1]) if number else 0,
+        dialect_of(path),
+        stream=streams,
+        key=key[1] if key else "no key",
     )
     print(reply.size, reply.what.replace("\n", " "), flush=True)
     return await _sent(writer, reply)

@@ -22,6 +22,7 @@ import pytest
 from dspex.errors import LMConfigurationError, LMLocalLimitError, LMTimeoutError, LMTransportError, LMUnexpectedError
 from dspex.lm.http.async_client import AsyncHttp
 from dspex.lm.http.blocking_client import BlockingHttp
+from dspex.lm.http.content_decoder import decoder_for
 from dspex.lm.http.endpoint import target_of
 from dspex.lm.http.http_message import Reply, request_head
 from dspex.lm.lm_client import LMClient
@@ -128,6 +129,35 @@ def test_address_that_refuses_is_passed_at_once(post: Post, serve: Serve, monkey
         closed = free.getsockname()
     _resolving(monkeypatch, closed, closed, ("127.0.0.1", serve().port))
     assert post("http://lm.test/v1").status == 200
+
+
+def test_ipv6_that_leads_nowhere_costs_no_more_than_its_lead(
+    post: Post, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: a name with both, as most have: dead IPv6 first, then IPv4 that answers."""
+    try:
+        dead = socket.socket(socket.AF_INET6)
+        dead.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with dead:
+        dead.listen(0)
+        waiting = [socket.socket(socket.AF_INET6) for _ in range(4)]
+        for one in waiting:  # its queue is full: it answers no SYN
+            one.setblocking(False)
+            one.connect_ex(dead.getsockname())
+        found = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", dead.getsockname()),
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("100::1", 9, 0, 0)),  # RFC 6666: thrown away, or no route
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", serve().port)),
+        ]
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *rest, **more: found if "test" in host else real(host, *rest, **more)
+        )
+        assert post("http://lm.test/v1", 8.0).status == 200
+        for one in waiting:
+            one.close()
 
 
 def test_ipv6_endpoint_is_reached(post: Post) -> None:
@@ -429,3 +459,14 @@ def test_compression_that_cannot_be_undone_is_named(way: str, said: str, serve: 
     server = serve(http(b"xxxx", "200 OK", f"content-encoding: {said}"))
     with contextlib.closing(client), pytest.raises(Exception, match=r"compressed \((snappy|gzip)"):
         PLAIN[way](client, _lm(server))
+
+
+def test_brotli_that_failed_ends_as_a_cut_body() -> None:
+    """unit: its decoder raises an error of its own then, which a closing connection would pass on to the loop."""
+    pytest.importorskip("brotli")
+    decoder = decoder_for("br")
+    assert decoder is not None
+    with pytest.raises(LMUnexpectedError):
+        decoder.feed(b"\xff garbage" * 20)
+    with pytest.raises(LMTransportError):
+        decoder.end()
