@@ -74,6 +74,18 @@ class Optimized(Generic[S_co]):
         found = self.score if self.found_score is None else self.found_score
         return found is not None and self.baseline_score is not None and found < self.baseline_score
 
+    @property
+    def verdict(self) -> str:
+        """How it did against the baseline, in a sentence."""
+        found = self.score if self.found_score is None else self.found_score
+        if found is None or self.baseline_score is None:
+            return "There is no score of both the baseline and what was found."
+        said = f"{found:g} % against {self.baseline_score:g} % before, on the validation examples"
+        if not self.is_worse:
+            return f"{said}." if found > self.baseline_score else f"{said}: no better than the baseline."
+        kept = "so the baseline was kept" if self.kept_baseline else "and it was returned nevertheless"
+        return f"{said}: worse than the baseline, {kept}."
+
     @overload
     def history(self) -> list[dict[str, Any]]: ...
 
@@ -170,18 +182,6 @@ class Optimized(Generic[S_co]):
 
     def __repr__(self) -> str:
         return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score}){self._warning}>"
-
-    @property
-    def verdict(self) -> str:
-        """How it did against the baseline, in a sentence."""
-        found = self.score if self.found_score is None else self.found_score
-        if found is None or self.baseline_score is None:
-            return "There is no score of both the baseline and what was found."
-        said = f"{found:g} % against {self.baseline_score:g} % before, on the validation examples"
-        if not self.is_worse:
-            return f"{said}." if found > self.baseline_score else f"{said}: no better than the baseline."
-        kept = "so the baseline was kept" if self.kept_baseline else "and it was returned nevertheless"
-        return f"{said}: worse than the baseline, {kept}."
 
     @property
     def _warning(self) -> str:
