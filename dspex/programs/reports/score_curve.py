@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 
 from .trial_history import Trial, best_so_far
@@ -36,8 +36,8 @@ def score_curve(trials: Sequence[Trial]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text}"><title>{text}</title>{inner}</svg>'
 
 
-def _grid(score: float, y: object) -> str:
-    at = y(score) if callable(y) else 0.0
+def _grid(score: float, y: Callable[[float], float]) -> str:
+    at = y(score)
     line = f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
     return f'{line}<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{score:g}</text>'
 
