@@ -136,7 +136,7 @@ class Optimized(Generic[S_co]):
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
         ...), the adapter, and whether tools are called natively: the program was optimized with these. An adapter of
         your own is named by its import path; one that is alive, has arguments or another LM is `load`'s to be given.
-        Trials are written without their demos, of which there may be many.
+        Trials are written without their demos and fields, of which there may be many.
         """
         write(path, self.document())
 
