@@ -41,8 +41,8 @@ def test_it_optimizes_and_checks_that_both_routes_answer_the_same(tmp_path: Path
         return next((name for name, sign in (("bird", "feathers"), ("fish", "fins")) if sign in traits), "mammal")
 
     with FakeLM(by_field={"kind": kind, "new_instruction": "Look at the traits."}) as lm:
-        env = os.environ | {
-            "DSPEX_LM": lm.model, "OPENAI_BASE_URL": lm.api_base, "OPENAI_API_KEY": lm.api_key,
+        env: dict[str, str] = {**os.environ,
+            "DSPEX_LM": lm.model, "OPENAI_BASE_URL": str(lm.api_base), "OPENAI_API_KEY": str(lm.api_key),
         }  # fmt: skip
         command = [sys.executable, str(ZOO / "run.py"), "--optimizer", "gepa", "--folder", str(tmp_path)]
         subprocess.run(command, env=env, check=True, timeout=WITHIN, capture_output=True, cwd=tmp_path)
