@@ -69,6 +69,7 @@ _HOMES = {
     "Reason": "programs.options.routing",
     "map": "programs.calling.map",
     "amap": "programs.calling.map",
+    "JobFacts": "programs.reports.job_facts",
     "Optimized": "programs.saving.optimized",
     "optimize": "programs.optimization.optimize",
     "aoptimize": "programs.optimization.optimize",
@@ -192,6 +193,7 @@ if TYPE_CHECKING:
     from .programs.optimization.resume import resume as resume
     from .programs.options.routing import Decision as Decision
     from .programs.options.routing import Reason as Reason
+    from .programs.reports.job_facts import JobFacts as JobFacts
     from .programs.saving.optimized import Optimized as Optimized
     from .programs.scores.confidence import ConfidenceInterval as ConfidenceInterval
     from .programs.scores.paired_comparison import PairedComparison as PairedComparison

@@ -35,7 +35,7 @@ def _sections(source: ReportSource, title: str) -> Iterator[str]:
     about = [f"by {source.optimizer}" if source.optimizer else "", f"metric {facts.metric}" if facts.metric else ""]
     about += [facts.state, facts.id]
     yield f'<h1>{title}</h1><p class="dim">{escaped(", ".join(filter(None, about)))}</p>'
-    yield f'<p class="{"bad" if source.is_worse else "good"}">{escaped(source.verdict)}</p>'
+    yield f'<p class="{_color(source)}">{escaped(source.verdict)}</p>'
     yield _tiles(source)
     if source.test is not None:
         yield f"<h2>Held-out examples</h2><p>{escaped(source.test.sentence)}</p>"
@@ -123,6 +123,11 @@ def _options(source: ReportSource) -> str:
         return ""
     lines = "\n".join(f"{name}: {value}" for name, value in told.items())
     return f"<details><summary>Options and versions</summary><pre>{escaped(lines)}</pre></details>"
+
+
+def _color(source: ReportSource) -> str:
+    before, after = source.baseline_score, source.found_score
+    return "bad" if source.is_worse else "dim" if before is None or after is None or after <= before else "good"
 
 
 def _percent(score: float | None) -> str:

@@ -75,6 +75,18 @@ class Optimized(Generic[S_co]):
         found = self.score if self.found_score is None else self.found_score
         return found is not None and self.baseline_score is not None and found < self.baseline_score
 
+    @property
+    def verdict(self) -> str:
+        """How it did against the baseline, in a sentence."""
+        found = self.score if self.found_score is None else self.found_score
+        if found is None or self.baseline_score is None:
+            return "There is no score of both the baseline and what was found."
+        said = f"{found:g} % against {self.baseline_score:g} % before, on the validation examples"
+        if not self.is_worse:
+            return f"{said}." if found > self.baseline_score else f"{said}: no better than the baseline."
+        kept = "so the baseline was kept" if self.kept_baseline else "and it was returned nevertheless"
+        return f"{said}: worse than the baseline, {kept}."
+
     @overload
     def history(self) -> list[dict[str, Any]]: ...
 
@@ -125,7 +137,7 @@ class Optimized(Generic[S_co]):
         functions. Of the call options, `config` as far as it says how the model generates (temperature, max_tokens, n,
         ...), the adapter, and whether tools are called natively: the program was optimized with these. An adapter of
         your own is named by its import path; one that is alive, has arguments or another LM is `load`'s to be given.
-        Trials are written without their demos, of which there may be many.
+        Trials are written without their demos and fields, of which there may be many.
         """
         write(path, self.document())
 
@@ -171,18 +183,6 @@ class Optimized(Generic[S_co]):
 
     def __repr__(self) -> str:
         return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score}){self._warning}>"
-
-    @property
-    def verdict(self) -> str:
-        """How it did against the baseline, in a sentence."""
-        found = self.score if self.found_score is None else self.found_score
-        if found is None or self.baseline_score is None:
-            return "There is no score of both the baseline and what was found."
-        said = f"{found:g} % against {self.baseline_score:g} % before, on the validation examples"
-        if not self.is_worse:
-            return f"{said}." if found > self.baseline_score else f"{said}: no better than the baseline."
-        kept = "so the baseline was kept" if self.kept_baseline else "and it was returned nevertheless"
-        return f"{said}: worse than the baseline, {kept}."
 
     @property
     def _warning(self) -> str:

@@ -92,6 +92,8 @@ class ProgramComparison:
             f"{self.other_score:.1f} % ({self.other_interval}): {more}"
         )
         said += f" ({found.interval}). " if found.difference else ". "
+        if not found.wins and not found.losses:
+            return f"{said}No example tells them apart. In brackets: {level} confidence intervals."
         said += (
             f"{first.capitalize()} is better on {found.wins}, worse on {found.losses} and equal on {found.ties}. "
             f"In brackets: {level} confidence intervals. "
