@@ -6,7 +6,6 @@ python -m tests.support.programs.optimizer_table dspy API_BASE KEY   DSPy's side
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
