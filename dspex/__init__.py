@@ -58,6 +58,7 @@ _HOMES = {
     "rag": "programs.factories.program_factories",
     "explain": "programs.factories.program_factories",
     "majority_of": "programs.strategies.majority",
+    "ensemble": "programs.strategies.ensemble",
     "Image": "types.image",
     "Audio": "types.audio",
     "File": "types.file",
@@ -189,6 +190,7 @@ if TYPE_CHECKING:
     from .programs.options.routing import Decision as Decision
     from .programs.options.routing import Reason as Reason
     from .programs.saving.optimized import Optimized as Optimized
+    from .programs.strategies.ensemble import ensemble as ensemble
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval.bm25_index import BM25Index as BM25Index
     from .retrieval.embed import aembed as aembed

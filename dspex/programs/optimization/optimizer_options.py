@@ -107,9 +107,7 @@ REFUSED_OPTIMIZERS: Mapping[str, str] = {
         "it and dspy.Avatar are made with dspy.TypedPredictor, which DSPy has removed, so DSPy itself cannot make "
         "them: optimize an agent (dspex.react) with gepa or simba"
     ),
-    "Ensemble": (
-        "it optimizes nothing, and makes no program of one student: ask several and take dspex.majority_of(predictions)"
-    ),
+    "Ensemble": "it makes one program of several, and optimizes none: that is dspex.ensemble(programs)",
     "KNNFewShot": "it looks up demonstrations for each call, so its result is no state that a program could have",
     "SignatureOptimizer": "DSPy has given it up for COPRO",
     "Teleprompter": "it is what DSPy's optimizers are derived from, and optimizes nothing",
@@ -133,8 +131,8 @@ REFUSED_OPTIONS: Mapping[str, str] = {
     "train_kwargs": _WEIGHTS,
     "vectorizer": "it is KNNFewShot's",
     "few_shot_bootstrap_args": "it is KNNFewShot's",
-    "reduce_fn": "it is Ensemble's",
-    "size": "it is Ensemble's",
+    "reduce_fn": "it is Ensemble's: dspex.ensemble(programs, reduce_fn=...)",
+    "size": "it is Ensemble's: dspex.ensemble(programs, size=...)",
     "deterministic": "it is Ensemble's",
 }
 LM_OPTIONS: Mapping[str, str] = {  # DSPy's names for what `optimize` calls otherwise
