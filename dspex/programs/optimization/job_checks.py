@@ -14,6 +14,7 @@ from ..examples.devset import as_example, declared_inputs, input_names
 from ..examples.example_jobs import SplitExamples, require_inputs
 from ..factories.given_program import given_program, is_open, known_inputs
 from ..factories.program_factories import predictor
+from ..options.routing import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
 from .checked_optimization import CheckedOptimization
 from .optimizer_options import LM_OPTIONS, OptimizerName, require_optimizer
 from .sent_optimizer_options import SentOptimizerOptions
@@ -53,6 +54,7 @@ def checked_job(
     require_optimizer(optimizer, own)
     checked_metric(metric)
     student = _student(program, lm, adapter, supervisor)
+    _require_pools(student)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
     names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
     asked_for = None if prompt_lm is None else defaults.as_lm(prompt_lm, student.supervisor)
@@ -67,7 +69,7 @@ def checked_job(
         "options": sent.wire,
     }
     told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, sent)
+    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, options=sent)
 
 
 def _named_otherwise(
@@ -95,6 +97,17 @@ def _student(
     student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
+
+
+def _require_pools(student: Program) -> None:
+    """Check that there is a pool for the optimizer, and one that renders the prompt of what it finds.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    needed = (OPTIMIZER_POOL, GENERAL_POOL) if student.module in NATIVE_MODULES else (OPTIMIZER_POOL,)
+    for name in needed:
+        student.supervisor_used.pool(name)
 
 
 def _listed(rows: Any, name: str) -> list[Any]:

@@ -254,3 +254,14 @@ def test_infer_rules_learns_from_one_half_and_is_scored_on_the_other(sup: dspex.
     rows = [{"question": f"q{number}", "answer": "a"} for number in range(7)]
     dspex.optimize(program, rows, optimizer="infer_rules", metric=noting, num_candidates=1, num_rules=1)
     assert seen == {"q3", "q4", "q5", "q6"}
+
+
+@pytest.mark.parametrize("there, missing", [("mipro", "dspy"), ("dspy", "mipro")])
+def test_a_supervisor_without_one_of_the_pools_is_refused(lm: FakeLM, there: str, missing: str) -> None:
+    """The optimizer's, and the one that renders the prompt of what it finds: nothing is paid for first."""
+    with (
+        dspex.Supervisor(pools=[dspex.PoolConfig(there, size=1)]) as alone,
+        pytest.raises(UnknownName, match=f"no pool '{missing}'"),
+    ):
+        dspex.optimize("question -> answer", ROWS, optimizer="labeled", metric=exact, lm=lm, supervisor=alone)
+    assert not lm.requests
