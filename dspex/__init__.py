@@ -58,6 +58,7 @@ _HOMES = {
     "rag": "programs.factories.program_factories",
     "explain": "programs.factories.program_factories",
     "majority_of": "programs.strategies.majority",
+    "ensemble": "programs.strategies.ensemble",
     "Image": "types.image",
     "Audio": "types.audio",
     "File": "types.file",
@@ -199,6 +200,7 @@ if TYPE_CHECKING:
     from .programs.scores.paired_comparison import PairedComparison as PairedComparison
     from .programs.scores.program_comparison import ComparedRow as ComparedRow
     from .programs.scores.program_comparison import ProgramComparison as ProgramComparison
+    from .programs.strategies.ensemble import ensemble as ensemble
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval.bm25_index import BM25Index as BM25Index
     from .retrieval.embed import aembed as aembed

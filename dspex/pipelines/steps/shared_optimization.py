@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
@@ -87,14 +88,21 @@ class SharedOptimization:
 
     async def await_(self, scope: Scope) -> Optimized:
         """`wait`, awaited; cancelling the task leaves the optimization to the others."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def ring(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: its waiter left long ago
+                loop.call_soon_threadsafe(_end, ready)
+
         with self._waiting(scope):
+            self._future.add_done_callback(ring)
             try:
                 async with asyncio.timeout(_patience(scope)):
-                    return await asyncio.shield(asyncio.wrap_future(self._future))
+                    await ready
             except TimeoutError:
-                if self._future.done():
-                    raise
                 raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step") from None
+            return self._future.result()
 
     @contextmanager
     def _waiting(self, scope: Scope) -> Generator[None]:
@@ -128,6 +136,11 @@ class SharedOptimization:
         if is_given_up:
             job.cancel()
         return job
+
+
+def _end(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _patience(scope: Scope) -> float | None:

@@ -133,7 +133,7 @@ REFUSED_OPTIONS: Mapping[str, str] = {
     "few_shot_bootstrap_args": "it is KNNFewShot's",
     "reduce_fn": "it is Ensemble's: dspex.ensemble(programs, reduce_fn=...)",
     "size": "it is Ensemble's: dspex.ensemble(programs, size=...)",
-    "deterministic": "it is Ensemble's, and DSPy knows False alone",
+    "deterministic": "it is Ensemble's",
 }
 LM_OPTIONS: Mapping[str, str] = {  # DSPy's names for what `optimize` calls otherwise
     "reflection_lm": "prompt_lm",

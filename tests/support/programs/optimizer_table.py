@@ -1,11 +1,12 @@
 """Every optimizer over three kinds of program, by DSPex and by DSPy itself on endpoints that answer alike.
 
 python -m tests.support.programs.optimizer_table                     prints the table of the guide
-python -m tests.support.programs.optimizer_table dspy API_BASE KEY   DSPy's side: jobs on stdin, results on stdout
+python -m tests.support.programs.optimizer_table dspy OPTIMIZER      DSPy's side: endpoints on stdin, results on stdout
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -92,19 +93,21 @@ def prompts(state: Any) -> dict[str, Any]:
     }
 
 
-def dspys(lm: FakeLM, optimizer: str, kind: str) -> dict[str, Any]:
-    """Optimize with DSPy, in a process of its own."""
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, "dspy", lm.api_base, lm.api_key or "", optimizer, kind],
-        cwd=ROOT, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "requests": len(lm.requests), "seconds": time.monotonic() - began}
+def dspys(optimizer: str) -> dict[str, dict[str, Any]]:
+    """Optimize with DSPy, in a process of its own, each kind of program on an endpoint of its own."""
+    with contextlib.ExitStack() as stack:
+        lms = {kind: stack.enter_context(answering()) for kind in PROGRAMS}
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.programs.optimizer_table", "dspy", optimizer],
+            input=json.dumps({kind: [lm.api_base, lm.api_key] for kind, lm in lms.items()}),
+            cwd=ROOT, capture_output=True, text=True, timeout=280,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        return {kind: {**result, "requests": len(lms[kind].requests)} for kind, result in found.items()}
 
 
-def _in_dspy(base: str, key: str, optimizer: str, kind: str) -> None:
+def _in_dspy(optimizer: str) -> None:
     import dspy
     import dspy.teleprompt
     import optuna
@@ -112,21 +115,22 @@ def _in_dspy(base: str, key: str, optimizer: str, kind: str) -> None:
     from tests.support.programs.three_steps import ThreeSteps
 
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    lm = dspy.LM("openai/fake", api_base=base, api_key=key, cache=False, num_retries=0)
-    dspy.configure(lm=lm)
     made: Any = {
         "signature": lambda: dspy.Predict("question -> answer"),
         "agent": lambda: dspy.ReAct("question -> answer", tools=[double], max_iters=2),
         "module": ThreeSteps,
     }
-    program, real = made[kind](), sys.stdout
-    sets = [[dspy.Example(**row).with_inputs("question") for row in rows] for rows in (LEARNED, HELD_OUT)]
+    found, real = {}, sys.stdout
     sys.stdout = sys.stderr  # DSPy's optimizers print
-    evaluate = dspy.Evaluate(devset=sets[1], metric=is_right, num_threads=4, max_errors=1000)
-    random.seed(JOBS[optimizer][1].get("seed", JOBS[optimizer][2].get("seed", SEED)))
-    best = _compiled(dspy, optuna, optimizer, program, sets, lm)
-    state = best.dump_state()
-    print(json.dumps({"score": evaluate(best).score, "prompts": prompts(state)}), file=real)
+    for kind, (base, key) in json.load(sys.stdin).items():
+        lm = dspy.LM("openai/fake", api_base=base, api_key=key, cache=False, num_retries=0)
+        dspy.configure(lm=lm)
+        sets = [[dspy.Example(**row).with_inputs("question") for row in rows] for rows in (LEARNED, HELD_OUT)]
+        evaluate = dspy.Evaluate(devset=sets[1], metric=is_right, num_threads=4, max_errors=1000)
+        random.seed(JOBS[optimizer][1].get("seed", JOBS[optimizer][2].get("seed", SEED)))
+        best = _compiled(dspy, optuna, optimizer, made[kind](), sets, lm)
+        found[kind] = {"score": evaluate(best).score, "prompts": prompts(best.dump_state())}
+    print(json.dumps(found), file=real)
 
 
 def _compiled(dspy: Any, optuna: Any, optimizer: str, program: Any, sets: list[Any], lm: Any) -> Any:
@@ -147,23 +151,16 @@ def _compiled(dspy: Any, optuna: Any, optimizer: str, program: Any, sets: list[A
     if optimizer == "copro":
         compiled["eval_kwargs"] = {"num_threads": 4}
     if optimizer == "optuna":
-        real = optuna.create_study
-        optuna.create_study = lambda **given: real(**given, sampler=optuna.samplers.TPESampler(seed=0))
+        optuna.create_study = lambda direction: optuna.study.create_study(
+            direction=direction, sampler=optuna.samplers.TPESampler(seed=0)
+        )
     held_out = {} if optimizer in ("labeled", "bootstrap", "copro", "simba") else {"valset": sets[1]}
     return kind.compile(program, trainset=sets[0], **held_out, **compiled)
 
 
-def compared(optimizer: str, kind: str, sup: dspex.Supervisor) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return DSPex's result and DSPy's."""
-    with answering() as lm:
-        mine = ours(optimizer, kind, lm, sup)
-    with answering() as lm:
-        return mine, dspys(lm, optimizer, kind)
-
-
 def main() -> None:
     if sys.argv[1:2] == ["dspy"]:
-        _in_dspy(*sys.argv[2:])
+        _in_dspy(sys.argv[2])
         return
     env = {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT)}
     print("| optimizer | program | before | after | DSPy | requests | DSPy's | seconds |")
@@ -172,9 +169,10 @@ def main() -> None:
         pools=[dspex.PoolConfig("dspy", size=1, env=env), dspex.PoolConfig("mipro", size=1, env=env)]
     ) as sup:
         sup.wait_ready()
-        for optimizer in JOBS if len(sys.argv) < 2 else sys.argv[1:]:
-            for kind in PROGRAMS:
-                mine, theirs = compared(optimizer, kind, sup)
+        for optimizer in sys.argv[1:] or JOBS:
+            for kind, theirs in dspys(optimizer).items():
+                with answering() as lm:
+                    mine = ours(optimizer, kind, lm, sup)
                 same = "" if mine["prompts"] == theirs["prompts"] else " (another program)"
                 print(
                     f"| {optimizer} | {kind} | {mine['baseline']:g} | {mine['score']:g} | {theirs['score']:g}{same} "

@@ -1,8 +1,7 @@
 """The optimizers of DSPy that a job may name: their options, and what they need. Mostly data.
 
 An optimizer is constructed before anything is paid; what it gives is the call that compiles. Not offered: what needs a
-finetunable provider (BootstrapFinetune, GRPO), and what makes no other state of one program: `dspex.ensemble` and
-`dspex.knn_few_shot` are programs.
+finetunable provider (BootstrapFinetune, GRPO), and what gives a program without a state (KNNFewShot, Ensemble).
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ class Optimizer:
     needs: str | None = None
     validated: float | None = None  # without a valset, which share at the end of the trainset does DSPy take for it?
     is_step: bool = True  # whether it can be one of BetterTogether's
+    seed: int = 9  # without one; where DSPy has a default, that is its own
 
 
 def _better_together(job: OptimizerTask) -> Compiling:
@@ -60,6 +60,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
             *("warn_on_score_mismatch", "gepa_kwargs"),
         ),
         needs="gepa",
+        seed=0,
     ),
     "bootstrap": Optimizer(calls.bootstrap, (*BOOTSTRAP, "teacher")),
     "random_search": Optimizer(
@@ -76,6 +77,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
             *("max_demos", "teacher", "teacher_settings", "seed"),
         ),
         needs="optuna",
+        seed=0,
     ),
     "labeled": Optimizer(calls.labeled, ("k", "sample")),
     "copro": Optimizer(calls.copro, ("breadth", "depth", "init_temperature", "num_threads", "track_stats")),
@@ -86,6 +88,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
             *("temperature_for_sampling", "temperature_for_candidates", "teacher_settings"),
         ),
         needs="numpy",
+        seed=0,
     ),
     "infer_rules": Optimizer(
         calls.infer_rules, (*BOOTSTRAP, "teacher", "num_candidates", "num_rules", "num_threads"), validated=0.50
@@ -97,6 +100,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
             *("max_errors", "provide_traceback", "seed"),
         ),
         is_step=False,
+        seed=0,
     ),
 }
 NAMES = tuple(OPTIMIZERS)

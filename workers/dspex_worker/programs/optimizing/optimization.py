@@ -49,7 +49,6 @@ _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _BEAT_EVERY = 5.0  # seconds without news after which a job says that it lives
 _START_S = 0.001  # how long a thread takes to start
 _JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
-DEFAULT_SEED = 9  # MIPROv2's own
 
 
 def optimize(
@@ -101,7 +100,7 @@ def optimize(
     progress = Progress(ctx, call_usage, reports.put, tuple(secrets), title_of(metric))
     watcher = JobWatcher.of(progress, learned, validated)
     counted = progress.counted(metric_from(metric, imports))
-    seed = own.get("seed", DEFAULT_SEED)
+    seed = own.get("seed", chosen.seed)
     given = {"seed": seed, **own} if "seed" in chosen.options else own
     task_lm = configured(built, asked, call_options(config, rollout_id))
     prompting = programs.lms.get(prompt_lm) or asked
