@@ -36,6 +36,7 @@ def identity(
     is_plain = "carried" not in arguments
     return {
         "id": id,
+        "title": job.title,
         "optimizer": job.optimizer,
         "options": dict(arguments["options"]),
         "seed": arguments["options"].get("seed"),
