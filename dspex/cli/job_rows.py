@@ -52,7 +52,9 @@ def row_of(options: argparse.Namespace) -> Row:
     if "/" in named or Path(named).suffix == ".jsonl":
         from ..programs.optimization.journal_summary import summary_of
 
-        return {**summary_of(Path(named).expanduser().absolute()).row, "where": ""}
+        path = Path(named).expanduser().absolute()
+        of_service = (row for row in _served(options)[0] if row["journal"] == str(path))
+        return next(of_service, None) or {**summary_of(path).row, "where": ""}
     rows = rows_of(options)
     exact = [row for row in rows if row["id"] == named]
     found = exact or [row for row in rows if row["id"].startswith(named)]

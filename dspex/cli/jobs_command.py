@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, JournalError, UnknownName
+from .event_lines import print_event
 from .exit_codes import FAILED, OK
 from .job_rows import Row, row_of, rows_of
 from .run_command import refused
@@ -28,6 +29,9 @@ def jobs(options: argparse.Namespace) -> int:
         return refused(options, error)
     if options.json:
         print_json(rows)
+        return OK
+    if not rows:
+        print_error("there are no jobs; the folder of journals is given by --folder, or by the settings' [jobs] table")
         return OK
     for line in _table(rows):
         print_line(line)
@@ -84,11 +88,11 @@ def _follow(options: argparse.Namespace, row: Row) -> int:
     if row["where"]:
         with connect(options) as client:
             for event in client.job_events(row["id"], follow=options.watch):
-                _print_event(options, event)
+                print_event(event, as_json=options.json)
             return _code(client.job_row(row["id"]))
     path = Path(row["journal"])
     for event in _journal_events(path, follows=options.watch):
-        _print_event(options, event)
+        print_event(event, as_json=options.json)
     from ..programs.optimization.journal_summary import summary_of
 
     ended = summary_of(path)
@@ -131,25 +135,6 @@ def _told(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(candidate := facts.get("candidate"), dict):
         facts["candidate"] = {name: value for name, value in candidate.items() if name != "state"}
     return {"kind": kind, "at": at, "facts": facts}
-
-
-def _print_event(options: argparse.Namespace, event: dict[str, Any]) -> None:
-    if options.json:
-        print_json(event, indent=None)
-        return
-    at = "" if event.get("at") is None else time.strftime("%H:%M:%S ", time.localtime(event["at"]))
-    print_line(f"{at}{event['kind']} {_text(event)}".rstrip())
-
-
-def _text(event: dict[str, Any]) -> str:
-    facts = event["facts"]
-    candidate = facts.get("candidate")
-    if isinstance(candidate, dict):
-        return (
-            f"{candidate['number']} ({candidate['kind']}, {len(candidate['scores'])} examples): {candidate['score']:g}"
-        )
-    shown = {name: value for name, value in facts.items() if not isinstance(value, dict | list)}
-    return " ".join(f"{name}={value}" for name, value in shown.items() if value not in (None, ""))
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`dspex optimize`: optimize a program on the rows of a file, by workers of this command's own, and save the best."""
+"""`dspex optimize`: optimize a program on the rows of a file, and save the best: by own workers, or by a service."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, JournalError, SettingsError
+from .chosen_program import is_served
 from .data_file import DataFile, read_data
 from .evaluate_command import metric_of
 from .exit_codes import FAILED, INTERRUPTED, OK
@@ -34,14 +35,13 @@ GIVEN_AGAIN = {  # what a journal's missing parts are called here
 
 def optimize(options: argparse.Namespace) -> int:
     """Optimize; Ctrl-C ends the job, saves its best so far, and says how to go on."""
-    if options.name is not None or options.socket is not None:
-        raise SettingsError(
-            "dspex optimize runs workers of its own; in a service, jobs are begun by dspex.connect().optimize(...).",
-            key="name",
-        )
     with contextlib.ExitStack() as stack:
         try:
             require_output(options.output)
+            if is_served(options):
+                from .served_optimization import optimize_served
+
+                return optimize_served(options, optimizer_options(options), _budget(options))
             stack.enter_context(own_workers(options, optimizes=True))
             job = _begun(options)
         except WRONG as error:

@@ -138,6 +138,23 @@ def test_the_command_lists_watches_and_cancels_what_runs(one: Live, lm: FakeLM) 
         assert answers
 
 
+def test_the_command_optimizes_in_a_service(one: Live, lm: FakeLM, folder: Path) -> None:
+    """process: with the service's program, metric and models; what is no service's to heed is refused."""
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    words = ["optimize", "doubling:Doubling", str(folder / "rows.jsonl"), "--metric", "doubling:is_right"]
+    words += ["--optimizer", "labeled", "--option", "k=2", "--name", "default", "-o", str(folder / "best.json")]
+    said = command(*words, "--val", str(folder / "rows.jsonl"), "--lm", "other")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("score ") and "candidate 0 (baseline" in said.stderr
+    assert json.loads((folder / "best.json").read_text())["metadata"]["dspex"]["optimizer"] == "labeled"
+    assert {request.body["model"] for request in lm.requests} == {"other"}
+    asked = len(lm.requests)
+    for more in (["--journal", "j.jsonl"], ["--resume"], ["--config", "c.toml"], ["--lm", "openai/theirs"]):
+        refused = command(*words, *more)
+        assert (refused.returncode, refused.stdout) == (1 if "--lm" in more else 2, ""), (more, refused.stderr)
+    assert command("optimize", "./d.py:D", *words[2:]).returncode == 2 and len(lm.requests) == asked
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a module beside the imports": ({"program": "os:system"}, "imports of the pool 'mipro'"),
     "a metric beside the imports": ({"metric": "os:system"}, "imports"),
