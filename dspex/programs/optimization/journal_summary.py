@@ -80,11 +80,12 @@ class JournalSummary:
         """Take the next record."""
         kind = record.get("kind")
         if isinstance(record.get("spent"), Mapping):
-            self.spent = record["spent"]
+            self.spent = {name: float(number) for name, number in record["spent"].items()}
         if kind == "journal":
             self.about = record
         elif kind == "candidate":
-            self.candidates.append(record["candidate"])
+            told = record["candidate"]
+            self.candidates.append({"kind": str(told["kind"]), "score": float(told["score"])})
         elif kind == "diverged":
             del self.candidates[int(record["number"]) :]
         elif kind == "worker":
