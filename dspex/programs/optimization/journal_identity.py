@@ -21,6 +21,7 @@ from ..calling.program import Program
 from ..saving.optimized import Optimized
 from ..saving.saved_demos import state_with_demos
 from .checked_optimization import CheckedOptimization
+from .held_out_test import plain_testset
 
 _VOLATILE_LM = ("ref", "supports", "worded", "refused", "timeout")  # a key, or what follows from the model
 _PACKAGES = ("dspex", "dspy", "gepa", "optuna")
@@ -47,6 +48,8 @@ def identity(
         "inputs": list(arguments["inputs"]),
         "trainset": arguments["trainset"] if is_plain else None,
         "valset": arguments["valset"] if is_plain else None,
+        "testset": plain_testset(job.testset),
+        "keep_baseline": job.keeps_baseline,
         "metric": described_metric(job.metric),
         "lm": described_lm(job.student.lm_used),
         "prompt_lm": None if job.prompt_lm is None else described_lm(job.prompt_lm),

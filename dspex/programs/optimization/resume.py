@@ -16,6 +16,7 @@ from ..factories.loading import loaded_from
 from ..files.saved_file import SavedFile
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
+from .held_out_test import with_result
 from .job import OptimizationJob
 from .job_budget import JobAccount, JobBudget
 from .job_checks import Examples, Metric, checked_job
@@ -36,6 +37,8 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
@@ -56,6 +59,8 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
@@ -75,6 +80,8 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
@@ -95,7 +102,8 @@ def resume(
     What no file holds is given again: the function of a `metric`, or its import path, `tools`, a `program` of your own
     class, examples with Python objects, a `prompt_lm`. The language model is `lm`, or the configured one; it must be
     the one that the journal tells of. Where the metric's code is another than before, its results are made anew, and
-    its answers are kept. `timeout` and `budget` are as they were unless they are given; what was spent before counts.
+    its answers are kept. `testset`, `keep_baseline`, `timeout` and `budget`
+    are as they were unless they are given; what was spent before counts.
 
     Raises:
         JournalError: the file is missing, in use, damaged, foreign or of another version, something must be given again
@@ -111,6 +119,10 @@ def resume(
         _require_given(journal, given)
         checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor)
         require_same(journal.about, checked, str(journal.path))
+        about = journal.about
+        held_out = about.get("testset") if testset is None else testset
+        keeps = about.get("keep_baseline", True) if keep_baseline is None else keep_baseline
+        checked = with_result(checked, held_out, keeps)
         job = _begun(journal, checked, timeout, budget, on_progress, progress, wait=wait)
     except BaseException:
         journal.close()
