@@ -28,6 +28,7 @@ def add_optimize(command: argparse.ArgumentParser) -> None:
     budget.add_argument("--max-usd", type=_dollars, metavar="USD", help="for requests whose price is known")
     command.add_argument("--output", "-o", metavar="FILE", help="where the best program is saved, .json (default: it "
                          "is printed)")  # fmt: skip
+    command.add_argument("--report", metavar="FILE", help="where a page about the job is written, .html")
     command.add_argument("--journal", metavar="FILE", help="where the job keeps what it has paid for (default: in the "
                          "settings' [jobs] folder, if there is one)")  # fmt: skip
     command.add_argument("--resume", action="store_true", help="go on with the journal, if there is one; what it holds "

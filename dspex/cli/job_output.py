@@ -23,9 +23,12 @@ def print_outcome(
     as_json: bool,
     error: Exception | None = None,
     resume: str | None = None,
+    report: str | None = None,
 ) -> None:
     """Save the best to `output`, else print it; say how it did, and what command goes on with a job that was ended."""
     saved = _saved(best, output)
+    if best is not None and report is not None:
+        _write_report(best, report)
     if as_json:
         print_json(_facts(job, best, output if saved else None, error, resume))
     elif best is not None and output is None:
@@ -49,6 +52,15 @@ def _saved(best: Optimized[Any] | None, output: str | None) -> bool:
         print_line(json.dumps(best.document(), default=repr))
         return False
     return True
+
+
+def _write_report(best: Optimized[Any], path: str) -> None:
+    try:
+        best.report(path)
+    except OSError as error:
+        print_error(f"the report cannot be written to {path}: {error}")
+    else:
+        print_error(f"report: {path}")
 
 
 def _summary(job: OptimizationJob[Any], best: Optimized[Any] | None, saved: str | None) -> str:

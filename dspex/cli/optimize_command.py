@@ -38,6 +38,7 @@ def optimize(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         try:
             require_output(options.output)
+            require_output(options.report, option="--report", suffix=".html", what="a page")
             if is_served(options):
                 from .served_optimization import optimize_served
 
@@ -58,7 +59,8 @@ def _followed(options: argparse.Namespace, job: OptimizationJob[Any]) -> int:
     try:
         best = waited(job, None)
     except KeyboardInterrupt as error:
-        print_outcome(job, getattr(error, "partial", None), options.output, as_json=options.json, resume=_again(job))
+        partial = getattr(error, "partial", None)
+        print_outcome(job, partial, options.output, as_json=options.json, resume=_again(job), report=options.report)
         return INTERRUPTED
     except Exception as error:
         is_refused = isinstance(error, (*WRONG, SettingsError)) and not job.progress.requests
@@ -66,9 +68,10 @@ def _followed(options: argparse.Namespace, job: OptimizationJob[Any]) -> int:
             more = MISSING_LM if isinstance(error, SettingsError) and error.key == "lm" else ""
             return refused(options, error, more)
         partial = getattr(error, "partial", None)
-        print_outcome(job, partial, options.output, as_json=options.json, error=error, resume=_again(job))
+        how: Any = {"as_json": options.json, "error": error, "resume": _again(job), "report": options.report}
+        print_outcome(job, partial, options.output, **how)
         return FAILED
-    print_outcome(job, best, options.output, as_json=options.json)
+    print_outcome(job, best, options.output, as_json=options.json, report=options.report)
     return OK
 
 
@@ -111,7 +114,9 @@ def _begun(options: argparse.Namespace) -> OptimizationJob[Any]:
     return begin(program, rows, optimizer=named, journal=journal, inputs=inputs, wait=False, **given, **own)
 
 
-def require_output(output: str | None) -> None:
+def require_output(
+    output: str | None, *, option: str = "--output", suffix: str = ".json", what: str = "a saved program"
+) -> None:
     """Check that a result can be saved there, before anything is paid.
 
     Raises:
@@ -120,13 +125,14 @@ def require_output(output: str | None) -> None:
     if output is None:
         return
     path = Path(output)
-    if path.suffix != ".json":
-        raise InvalidInput(f"--output {output!r} is no .json file, as a saved program's is.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InvalidInput(f"--output {output!r}: {'it is' if path.is_dir() else 'there is'} "
-                           f"{'a folder' if path.is_dir() else f'no folder {str(path.parent)!r}'}.")  # fmt: skip
+    if path.suffix != suffix:
+        raise InvalidInput(f"{option} {output!r} is no {suffix} file, as {what} is.")
+    if path.is_dir():
+        raise InvalidInput(f"{option} {output!r}: it is a folder.")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"{option} {output!r}: there is no folder {str(path.parent)!r}.")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InvalidInput(f"--output {output!r} cannot be written.")
+        raise InvalidInput(f"{option} {output!r} cannot be written.")
 
 
 def optimizer_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def _require_served(options: argparse.Namespace) -> None:
     for name in ("config", "journal", "adapter"):
         if getattr(options, name) is not None:
             raise SettingsError(f"--{name} is for workers of this command's own: a service has its settings.", key=name)
+    if options.report is not None:
+        raise SettingsError("--report is of this command's own jobs: a service keeps what it tells of.", key="report")
     if options.resume:
         raise SettingsError("--resume is for a journal of this command: a service resumes by itself.", key="resume")
     for word, said in (("PROGRAM", options.program), ("FILE", options.data)):

@@ -25,8 +25,8 @@ from ..options.routing import OPTIMIZER_POOL
 from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
-from .host_stops import ended_with_host
 from .held_out_test import HeldOutTest
+from .host_stops import ended_with_host
 from .job_budget import JobAccount
 from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
 from .job_progress import JobProgress, ProgressTracker

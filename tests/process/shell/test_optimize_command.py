@@ -59,10 +59,13 @@ def listed(shell: Shell, *words: str) -> list[dict[str, Any]]:
 def test_the_best_is_saved_and_the_job_is_listed(optimizing: Shell, lm: FakeLM) -> None:
     """process: of a module of the folder, with a metric of it; options anywhere; progress on standard error alone."""
     words = ["-o", "best.json", "doubling:Doubling", *COPRO, "rows.jsonl", "--journal", "jobs/j.jsonl"]
+    words += ["--report", "report.html"]
     said = optimizing("optimize", *words)
     assert said.code == 0, said.err
     assert said.out.startswith("score ") and "saved to best.json" in said.out and said.out.count("\n") == 1
     assert "dspex copro: " in said.err and f"{len(lm.requests)} requests" in said.out
+    page = (optimizing.folder / "report.html").read_text()
+    assert page.startswith("<!") and "What is 3 doubled?" in page and "Double it, in manner" in page
     document = json.loads((optimizing.folder / "best.json").read_text())
     assert document["metadata"]["dspex"]["optimizer"] == "copro"
     [row] = listed(optimizing, "--folder", "jobs")
@@ -171,6 +174,7 @@ def test_damaged_journals_are_listed_with_the_reason(optimizing: Shell) -> None:
         (["asked -> answer", "rows.jsonl", "--metric", "f1"], "rows.jsonl, line 1: it lacks the input 'asked'"),
         (["question -> answer", "rows.jsonl", "--metric", "f1", "-o", "no/best.json"], "there is no folder 'no'"),
         (["question -> answer", "rows.jsonl", "--metric", "f1", "-o", "best.txt"], "no .json file"),
+        (["question -> answer", "rows.jsonl", "--metric", "f1", "--report", "no/r.html"], "there is no folder 'no'"),
         (["question -> answer"], "FILE is missing"),
         (["question -> answer", "rows.jsonl", "--resume"], "name it with --journal"),
         (["question -> answer", "rows.jsonl", "--metric", "f1", "--journal", "rows.jsonl"], "There is a file"),
