@@ -26,6 +26,7 @@ from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.pool import Pool
+    from .sent_optimizer_options import SentOptimizerOptions
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class CheckedOptimization(Generic[S_co]):
     session: str | None = None
     keeps_baseline: bool = True
     testset: Sequence[Any] | None = None  # held-out examples
+    options: SentOptimizerOptions | None = None
 
     @property
     def pool(self) -> Pool:
@@ -65,7 +67,10 @@ class CheckedOptimization(Generic[S_co]):
         """
         student = self.student
         services = services_of(student.supervisor_used)
-        with services.metrics.described(self.metric, self.metric_job) as described, student.registered(services):
+        with contextlib.ExitStack() as stack:
+            described = stack.enter_context(services.metrics.described(self.metric, self.metric_job))
+            for program in (student, *(() if self.options is None else self.options.programs)):
+                stack.enter_context(program.registered(services))
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
@@ -101,6 +106,7 @@ class CheckedOptimization(Generic[S_co]):
             baseline=baseline,
             found=made if is_kept else None,
             job=facts,
+            details=found.get("details") or {},
         )
 
     def partial(self, candidates: Sequence[ScoredCandidate], worker: str, facts: JobFacts) -> Optimized[S_co] | None:

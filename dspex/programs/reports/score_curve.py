@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 
 from .trial_history import Trial, best_so_far
@@ -24,7 +24,8 @@ def score_curve(trials: Sequence[Trial]) -> str:
     def y(score: float) -> float:
         return _TOP + (HEIGHT - _TOP - _BOTTOM) * (high - score) / (high - low)
 
-    lines = [_grid(low + (high - low) * step / _STEPS, y) for step in range(_STEPS + 1)]
+    steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
+    lines = [_grid(score, y(score)) for score in steps]
     lines += [_label(x, at) for at, x in enumerate(xs) if at % (1 + (len(trials) - 1) // LABELS_MOST) == 0]
     told = zip(xs, best_so_far(trials), strict=True)
     best = [(x, y(score)) for x, score in told if score is not None and isfinite(score)]
@@ -36,8 +37,7 @@ def score_curve(trials: Sequence[Trial]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text}"><title>{text}</title>{inner}</svg>'
 
 
-def _grid(score: float, y: Callable[[float], float]) -> str:
-    at = y(score)
+def _grid(score: float, at: float) -> str:
     line = f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
     return f'{line}<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{score:g}</text>'
 

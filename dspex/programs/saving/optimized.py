@@ -55,6 +55,7 @@ class Optimized(Generic[S_co]):
     found: Program[S_co] | None = field(default=None, repr=False)  # where that is not this one
     test: ProgramComparison | None = None
     job: JobFacts = field(default_factory=JobFacts)
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what `track_stats` keeps; no file does
 
     def __call__(self, **inputs: Any) -> Prediction[S_co]:
         """Run the program; blocks."""

@@ -123,11 +123,12 @@ def test_an_interrupted_job_keeps_its_best_and_says_how_to_go_on(optimizing: She
 
 def test_a_job_is_watched_while_another_process_runs_it(optimizing: Shell, lm: FakeLM) -> None:
     """process: it is listed as running, and cannot be cancelled from here; one that was killed is interrupted."""
-    lm._server.latency = 0.3
+    lm._server.latency = 0.2
     words = ["optimize", "doubling:Doubling", "rows.jsonl", *COPRO, "--journal", "jobs/j.jsonl"]
     process = optimizing.start(*words)
     journal = optimizing.folder / "jobs" / "j.jsonl"
     eventually(lambda: journal.exists() and b'"candidate"' in journal.read_bytes(), within=40.0, what="a candidate")
+    lm._server.latency = 60.0  # it is at work until it is killed
     [row] = listed(optimizing, "--folder", "jobs")
     assert (row["state"], row["baseline"] is not None) == ("running", True)
     refused = optimizing("job", row["id"], "--cancel", "--folder", "jobs")
