@@ -83,6 +83,7 @@ most_disk_bytes = 1_000_000_000
 
 [jobs]                           # of optimizations: each keeps a journal there
 folder = "/var/lib/myapp/jobs"
+resume = true                    # a service goes on with its clients' jobs when it starts again
 
 [control]                        # of the service that `dspex start` runs
 max_clients = 64

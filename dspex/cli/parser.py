@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import re
 from collections.abc import Callable
 from typing import Any
+
+from . import job_options
+from .option_types import count, names, positive, seconds
 
 Runner = Callable[[argparse.Namespace], int]
 
@@ -20,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
     for add in (_run, _evaluate, _start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events):
         add(commands)
-    for add in (_cache, _doctor, _bench):
+    for add in (_optimize, _jobs, _job, _cache, _doctor, _bench):
         add(commands)
     return root
 
@@ -85,17 +87,17 @@ def _evaluate(commands: Any) -> None:
     _program(command)
     command.add_argument("data", metavar="FILE", help=".jsonl, .json or .csv; '-' is JSON lines from standard input")
     command.add_argument("--metric", required=True, metavar="METRIC", help="exact_match, f1, ..., or module:function")
-    command.add_argument("--inputs", type=_names, default=(), metavar="A,B", help="the fields that go in (default: "
+    command.add_argument("--inputs", type=names, default=(), metavar="A,B", help="the fields that go in (default: "
                          "the program's inputs)")  # fmt: skip
-    command.add_argument("--num-threads", type=_positive, metavar="N", help="rows at a time (default: as many as fit)")
-    command.add_argument("--max-errors", type=_count, metavar="N", help="end when N rows have failed (default: never)")
-    command.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
+    command.add_argument("--num-threads", type=positive, metavar="N", help="rows at a time (default: as many as fit)")
+    command.add_argument("--max-errors", type=count, metavar="N", help="end when N rows have failed (default: never)")
+    command.add_argument("--limit", type=positive, metavar="N", help="only the first N rows")
     command.add_argument("--json", action="store_true", help="print JSON, with every row")
 
 
-def _program(command: argparse.ArgumentParser) -> None:
-    """Add the words that say which program runs, and how."""
-    command.add_argument("program", metavar="PROGRAM", help="package.module:Class, file.py:Class, "
+def _program(command: argparse.ArgumentParser, *, of: str = "of each call (default: the pool's)", **how: Any) -> None:
+    """Add the words that say which program runs, and how; `of` says what the timeout is of."""
+    command.add_argument("program", metavar="PROGRAM", **how, help="package.module:Class, file.py:Class, "
                          "'question -> answer', or a saved program's file (.json)")  # fmt: skip
     command.add_argument("--init", action="append", default=[], metavar="NAME=VALUE", help="an argument of its "
                          "constructor; JSON, or else text; may be given several times")  # fmt: skip
@@ -103,7 +105,8 @@ def _program(command: argparse.ArgumentParser) -> None:
     command.add_argument("--kind", metavar="KIND", help="of a signature: predict (the default), chain_of_thought, ...")
     command.add_argument("--lm", metavar="MODEL", help="the language model; of a service, one of its names")
     command.add_argument("--adapter", metavar="NAME", help="chat, json, xml, ...")
-    command.add_argument("--timeout", type=_seconds, metavar="S", help="of each call (default: the pool's)")
+    dest = "job_timeout" if how else "timeout"
+    command.add_argument("--timeout", dest=dest, type=seconds, metavar="S", help=of)
     command.add_argument(
         "--private", action="store_true", help="by workers of its own, also where $DSPEX_SOCKET is set"
     )
@@ -117,11 +120,9 @@ def _start(commands: Any) -> None:
     ground = command.add_mutually_exclusive_group()
     ground.add_argument("--foreground", action="store_true", help="stay in this terminal (the default)")
     ground.add_argument("--daemon", action="store_true", help="return once it is ready; it logs to a file")
+    command.add_argument("--grace", type=seconds, metavar="S", help="for running calls at a stop (default: the pools')")
     command.add_argument(
-        "--grace", type=_seconds, metavar="S", help="for running calls at a stop (default: the pools')"
-    )
-    command.add_argument(
-        "--max-clients", type=_positive, metavar="N", help="connected at once (default: [control] max_clients, else 64)"
+        "--max-clients", type=positive, metavar="N", help="connected at once (default: [control] max_clients, else 64)"
     )
     command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     command.add_argument("--report-fd", type=int, default=-1, help=argparse.SUPPRESS)
@@ -130,7 +131,7 @@ def _start(commands: Any) -> None:
 def _status(commands: Any) -> None:
     command = _command(commands, "status", "show what a live supervisor is doing")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--watch", nargs="?", type=_seconds, const=1.0, metavar="S", help="again every S seconds (1)")
+    command.add_argument("--watch", nargs="?", type=seconds, const=1.0, metavar="S", help="again every S seconds (1)")
 
 
 def _health(commands: Any) -> None:
@@ -140,7 +141,7 @@ def _health(commands: Any) -> None:
 
 def _stop(commands: Any) -> None:
     command = _command(commands, "stop", "stop a supervisor and wait until it is gone")
-    command.add_argument("--grace", type=_seconds, metavar="S", help="for running calls (default: the pools')")
+    command.add_argument("--grace", type=seconds, metavar="S", help="for running calls (default: the pools')")
     command.add_argument("--now", action="store_true", help="end running calls; kill it if it does not answer")
 
 
@@ -151,7 +152,7 @@ def _call(commands: Any) -> None:
     command.add_argument("arguments", nargs="*", metavar="JSON | key=value", help="one JSON object ('-': from stdin), "
                          "or key=value pairs whose values are JSON, or else text")  # fmt: skip
     command.add_argument("--session", metavar="ID", help="in this session, which outlives the command")
-    command.add_argument("--timeout", type=_seconds, metavar="S", help="deadline (default: the pool's call_timeout)")
+    command.add_argument("--timeout", type=seconds, metavar="S", help="deadline (default: the pool's call_timeout)")
     command.add_argument("--idempotent", action="store_true", help="run it once more if its worker dies")
     command.add_argument("--stream", action="store_true", help="print chunks as they come, a JSON object a line")
 
@@ -159,14 +160,14 @@ def _call(commands: Any) -> None:
 def _resize(commands: Any) -> None:
     command = _command(commands, "resize", "change how many workers a pool has", module="pool_commands")
     command.add_argument("pool")
-    command.add_argument("size", type=_count)
+    command.add_argument("size", type=count)
 
 
 def _recycle(commands: Any) -> None:
     command = _command(commands, "recycle", "replace a pool's workers, one at a time, and wait", module="pool_commands")
     command.add_argument("pool")
     command.add_argument("--reload", action="store_true", help="import the workers' code anew")
-    command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it goes on")
+    command.add_argument("--timeout", type=seconds, metavar="S", help="wait no longer; it goes on")
 
 
 def _drain(commands: Any) -> None:
@@ -174,7 +175,7 @@ def _drain(commands: Any) -> None:
         commands, "drain", "let a pool take no new calls, and wait until the others have ended", module="pool_commands"
     )
     command.add_argument("pool")
-    command.add_argument("--timeout", type=_seconds, metavar="S", help="wait no longer; it stays closed")
+    command.add_argument("--timeout", type=seconds, metavar="S", help="wait no longer; it stays closed")
 
 
 def _forgive(commands: Any) -> None:
@@ -188,8 +189,25 @@ def _forgive(commands: Any) -> None:
 def _events(commands: Any) -> None:
     command = _command(commands, "events", "print the last events, and with --follow the coming ones")
     command.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
-    command.add_argument("--recent", type=_count, metavar="N", help="at most N of the last events")
+    command.add_argument("--recent", type=count, metavar="N", help="at most N of the last events")
     command.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _optimize(commands: Any) -> None:
+    command = _command(commands, "optimize", "optimize a program on the rows of a file, and save what is best")
+    _program(command, of="of the whole job (default: none)", nargs="?")
+    job_options.add_optimize(command)
+    command.set_defaults(timeout=None)
+
+
+def _jobs(commands: Any) -> None:
+    command = _command(commands, "jobs", "list optimizations: of a running service, and of the folder of journals")
+    job_options.add_jobs(command)
+
+
+def _job(commands: Any) -> None:
+    command = _command(commands, "job", "show, follow or cancel one optimization", module="jobs_command")
+    job_options.add_job(command)
 
 
 def _cache(commands: Any) -> None:
@@ -220,34 +238,11 @@ def _bench(commands: Any) -> None:
     command = _command(commands, "bench", "measure the call path on this machine, or what faults do", run, finds=False)
     command.add_argument("--json", action="store_true", help="print JSON")
     speed = command.add_argument_group("the call path")
-    speed.add_argument("--seconds", type=_seconds, default=2.0, metavar="S", help="for each figure (2)")
-    speed.add_argument("--size", type=_count, default=2, metavar="N", help="workers (2)")
+    speed.add_argument("--seconds", type=seconds, default=2.0, metavar="S", help="for each figure (2)")
+    speed.add_argument("--size", type=count, default=2, metavar="N", help="workers (2)")
     faults = command.add_argument_group("faults, beside other pools; those that are not installed are left out")
     faults.add_argument("--chaos", action="store_true", help="inject faults instead: minutes, not seconds")
     faults.add_argument("--quick", action="store_true", help="each fault once")
-    faults.add_argument("--repeats", type=_count, metavar="N", help="trials of each fault (5)")
-    faults.add_argument("--cases", type=_names, default=(), metavar="A,B", help="only these faults")
-    faults.add_argument("--peers", type=_names, default=(), metavar="A,B", help="only these pools")
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|inf)\s*(ms|s|min|h)?", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, or such as 500ms, 90s, 15min, 1h")
-    return float(match[1]) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}[match[2] or "s"]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _positive(text: str) -> int:
-    if not (number := _count(text)):
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
-    return int(text)
+    faults.add_argument("--repeats", type=count, metavar="N", help="trials of each fault (5)")
+    faults.add_argument("--cases", type=names, default=(), metavar="A,B", help="only these faults")
+    faults.add_argument("--peers", type=names, default=(), metavar="A,B", help="only these pools")

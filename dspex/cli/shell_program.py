@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +102,23 @@ def own_program(options: argparse.Namespace, *, size: int | None = 1) -> Generat
     Raises:
         SettingsError, InvalidInput, UnknownName, SignatureError: it cannot be made.
     """
-    find_modules_of(options.program)
-    defaults.configure(config=_settings(options, size), lm=options.lm)
+    with own_workers(options, size=size):
+        yield named_program(options)
+
+
+@contextlib.contextmanager
+def own_workers(options: argparse.Namespace, *, size: int | None = 1, optimizes: bool = False) -> Generator[None]:
+    """Use workers of this command's own in the block, and end them after it; `optimizes`: also those of optimizers.
+
+    Raises:
+        SettingsError: they cannot be.
+    """
+    if options.program is not None:
+        find_modules_of(options.program)
+    defaults.configure(config=_settings(options, size, optimizes=optimizes), lm=options.lm)
     try:
         with _output_of_workers(is_quiet=not options.debug):
-            yield named_program(options)
+            yield
     finally:
         defaults.stop_default_supervisor()
         defaults.release_client()
@@ -162,7 +174,7 @@ def _refuse(what: str, given: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{what} takes no {option}.")
 
 
-def _settings(options: argparse.Namespace, size: int | None) -> Config:
+def _settings(options: argparse.Namespace, size: int | None, *, optimizes: bool) -> Config:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     if source is not None:
@@ -170,7 +182,11 @@ def _settings(options: argparse.Namespace, size: int | None) -> Config:
     general = next(pool for pool in config.pools if pool.name == "dspy")
     if size is not None and "DSPEX_DSPY_SIZE" not in os.environ:
         general = PoolConfig("dspy", size=size)
-    return Config((general,), config.tables, config.source)
+    if not optimizes:
+        return Config((general,), config.tables, config.source)
+    others = (pool for pool in config.pools if pool.name != "dspy")
+    alone = (pool if f"DSPEX_{pool.name.upper()}_SIZE" in os.environ else replace(pool, size=1) for pool in others)
+    return Config((general, *alone), config.tables, config.source)
 
 
 def find_modules_of(what: str) -> None:

@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config, load
 from ..control import run_files
 from ..errors import SettingsError
+from ..lm.redaction import redact
 from .exit_codes import FAILED, OK, USAGE
 from .target import print_error, print_line, socket_of
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
+    from ..services.running_jobs import WatchedJob
 
 END_PATIENCE = 30.0  # seconds that a process in the background may take to end
 REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
+
+logger = logging.getLogger("dspex")
 
 
 def start(options: argparse.Namespace) -> int:
@@ -71,6 +79,8 @@ class StartReport:
 def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
+    from ..programs.optimization.job_settings import job_settings
+    from ..services.services import services_of
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
@@ -82,14 +92,39 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     most = _max_clients(config, options.max_clients)
+    job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
     path = socket_of(options)
     name = options.name or path.stem
-    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=report.ready)
+    services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
+
+    def ready() -> bool:
+        threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
+        return report.ready()
+
+    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
     service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
     with logging_to_stderr(options.log_level):
         return loop.run(service)
+
+
+def _start_job(supervisor: Supervisor, asked: Mapping[str, Any]) -> WatchedJob:
+    """Start the job that a client asks for; what that needs is imported with the first."""
+    from ..programs.optimization.served_jobs import started_for_client
+
+    return started_for_client(supervisor, asked)
+
+
+def _resume_jobs(supervisor: Supervisor) -> None:
+    """Go on with what clients' jobs were at when the service ended."""
+    from ..programs.optimization.served_jobs import resume_served
+
+    try:
+        if resumed := resume_served(supervisor):
+            logger.info("optimizations go on from their journals: %s", ", ".join(resumed))
+    except Exception as error:  # the service serves all the same
+        logger.warning("optimizations do not go on: %s", redact(str(error) or repr(error)))
 
 
 def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from .exit_codes import FAILED, OK, STARTING
 from .target import connect, print_json, print_line
 
+LIVE = ("queued", "running", "cancelling")  # jobs
+
 
 def status(options: argparse.Namespace) -> int:
     """Print it once, or again and again with --watch; the exit code says how it is."""
@@ -57,9 +59,19 @@ def render(seen: dict[str, Any]) -> str:
     ]
     if usage := spent(seen["usage"]):
         lines.append(f"language models: {usage}")
+    lines += [_job_line(row) for row in seen.get("jobs", ()) if row["state"] in LIVE]
     for stats in seen["pools"].values():
         lines += ["", *_pool_lines(stats, seen["health"].get(stats["pool"], {}))]
     return "\n".join(lines)
+
+
+def _job_line(row: Mapping[str, Any]) -> str:
+    trials = "" if row["trials"] is None else f" of {row['trials']}"
+    best = "" if row["best"] is None else f", best {row['best']:g}"
+    return (
+        f"optimization {row['id']}: {row['optimizer']} of {row['program']}, {row['state']}, {row['stage']}, candidate "
+        f"{row['trial']}{trials}{best}, {row['requests']:,} requests, {span(row['elapsed'])}"
+    )
 
 
 def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:

@@ -25,11 +25,11 @@ def with_lm(arguments: dict[str, Any] | Packed, name: str, pool: str, supervisor
         LMConfigurationError: the service has no such LM, and its pool takes no other.
     """
     given = decode(bytes(arguments.data)) if isinstance(arguments, Packed) else arguments
-    lm = _named(name, pool, supervisor)
+    lm = named_lm(name, pool, supervisor)
     return {**given, "lm": None if lm is None else services_of(supervisor).lm_record(lm)}
 
 
-def _named(name: str, pool: str, supervisor: Supervisor) -> LM | None:
+def named_lm(name: str, pool: str, supervisor: Supervisor) -> LM | None:
     if name == DEFAULT:
         try:
             return defaults.configured_lm(supervisor)

@@ -15,7 +15,7 @@ import concurrent.futures
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -32,7 +32,9 @@ from . import run_files
 from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
 from .client_connection import ClientConnection
 from .client_handles import Arguments, ClientPool, ClientSession
+from .client_job import ClientJob
 from .client_stream import RemoteStream
+from .job_request import START_PATIENCE, JobRequestOptions, job_request
 from .operator_client import MARGIN, PATIENCE, OperatorClient
 from .protocol import Role, Verb
 from .request_fields import Fields
@@ -153,6 +155,44 @@ class Client(OperatorClient):
         call = RemoteStream(self._connection, "control", Verb.EVENTS, math.inf, loop=None)
         call.begin(Verb.EVENTS, events_request(follow=follow, recent=recent))
         return Stream(call, call.buffer, call.grant, call)
+
+    def job(self, id: str) -> ClientJob:
+        """Return a handle of an optimization over there, by the id that `jobs` says; it may be asked from any thread.
+
+        Raises:
+            UnknownName: there is none of this id.
+        """
+        return ClientJob(self, str(self.job_row(id)["id"]))
+
+    def job_events(self, id: str, *, follow: bool = True) -> Stream:
+        """Return a job's events from the first, each {"number", "kind", "at", "facts"}; with `follow` until it ends."""
+        call = RemoteStream(self._connection, "control", Verb.JOB_EVENTS, math.inf, loop=None)
+        call.begin(Verb.JOB_EVENTS, {"id": id, "follow": follow})
+        return Stream(call, call.buffer, call.grant, call)
+
+    def optimize(
+        self,
+        program: str,
+        trainset: Sequence[Mapping[str, Any]],
+        *,
+        metric: str | None = None,
+        optimizer: str = "miprov2",
+        valset: Sequence[Mapping[str, Any]] | None = None,
+        **options: Unpack[JobRequestOptions],
+    ) -> ClientJob:
+        """Start an optimization over there and return its handle; it goes on when this client has gone.
+
+        `program` is a signature's text, or "package.module:Class" of the `mipro` pool's `imports`; `metric` a built-in
+        one's name, or a function's of those imports. It waits until the job has been checked as far as the service
+        itself can; what its worker refuses ends the job as "failed" before anything is paid.
+
+        Raises:
+            UsageError: the supervisor over there starts no jobs for clients.
+            UnknownName, SettingsError, InvalidInput, LMConfigurationError: it cannot be; nothing was paid.
+            PoolSaturated: too many jobs of clients are under way.
+        """
+        fields = job_request(program, trainset, metric=metric, optimizer=optimizer, valset=valset, **options)
+        return ClientJob(self, str(self.ask(Verb.START_JOB, fields, what="the optimization", wait=START_PATIENCE)))
 
     def on_event(self, subscriber: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
         """Call `subscriber(event)` on a thread of its own from now on; return what ends it."""

@@ -56,6 +56,11 @@ class DirectClient(OperatorClient):
         fields = events_request(follow=follow, recent=recent)
         yield from DirectStream(self, Verb.EVENTS, fields, wait=math.inf if follow else PATIENCE)
 
+    def job_events(self, id: str, *, follow: bool = True) -> Iterator[dict[str, Any]]:
+        """Yield a job's events from the first; with `follow` until it ends."""
+        wait = math.inf if follow else PATIENCE
+        yield from DirectStream(self, Verb.JOB_EVENTS, {"id": id, "follow": follow}, wait=wait)
+
     def ask(self, verb: str, fields: Fields | None = None, *, what: str = "", wait: float = PATIENCE) -> Any:
         return self._result(self._send(verb, fields or {}), verb, wait, what=what)
 

@@ -25,7 +25,9 @@ from ..pools.supervisor import Supervisor
 from . import request_fields
 from .call_lms import with_lm
 from .call_request import arguments_of
-from .event_log import EventLog, Follower
+from .event_log import EventLog
+from .job_handlers import JOB_HANDLERS, jobs_of
+from .job_handlers import events as events_of_job
 from .pool_handlers import POOL_HANDLERS
 from .protocol import CLIENTS_ONLY, Role, Verb
 from .request_fields import Fields
@@ -103,7 +105,9 @@ class Handlers:
             return await handler(self, fields)
         if (change := POOL_HANDLERS.get(verb)) is not None:
             return await change(self._pool(fields), fields)
-        raise UnknownName("verb", verb, [*_ANSWERS, *POOL_HANDLERS, *_STREAMS])
+        if (of_jobs := JOB_HANDLERS.get(verb)) is not None:
+            return await of_jobs(self._supervisor, fields)
+        raise UnknownName("verb", verb, [*_ANSWERS, *POOL_HANDLERS, *JOB_HANDLERS, *_STREAMS])
 
     async def chunks(self, verb: str, fields: Fields) -> AsyncGenerator[Chunk, None]:
         """Run a streamed request.
@@ -201,6 +205,7 @@ class Handlers:
             "usage": defaults.usage(),
             "pools": pools,
             "health": await self._health({}),
+            "jobs": jobs_of(self._supervisor).rows(),
         }
 
     def _supervisor_status(self) -> dict[str, Any]:
@@ -229,16 +234,28 @@ class Handlers:
             for row in recent[len(recent) - wanted :]:
                 yield False, row
             if request_fields.flag(fields, "follow"):
-                async for row in self._followed(follower):
+                async for row in self._followed(follower.next):
                     yield False, row
         finally:
             follower.close()
         yield True, None
 
-    async def _followed(self, follower: Follower) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield events until the service closes."""
+    async def _job_events(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        events = events_of_job(self._supervisor, fields)
+        try:
+            async for event in self._followed(lambda: anext(events, None)):
+                yield False, event
+        finally:
+            with contextlib.suppress(RuntimeError):  # a cancelled wait is ending it already
+                await events.aclose()
+        yield True, None
+
+    async def _followed(
+        self, following: Callable[[], Awaitable[dict[str, Any] | None]]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what `following` gives until that is None, or the service closes."""
         while not self._is_ending:
-            waiting = asyncio.ensure_future(follower.next())
+            waiting = asyncio.ensure_future(following())
             self._following.add(waiting)
             try:
                 row = await waiting
@@ -249,6 +266,8 @@ class Handlers:
             finally:
                 waiting.cancel()
                 self._following.discard(waiting)
+            if row is None:
+                return
             yield row
 
     # -- stopping ----------------------------------------------------------------------------------------------
@@ -270,6 +289,7 @@ _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
 _STREAMS: Final[dict[str, Callable[[Handlers, Fields], AsyncGenerator[Chunk, None]]]] = {
     Verb.STREAM: Handlers._stream,
     Verb.EVENTS: Handlers._events,
+    Verb.JOB_EVENTS: Handlers._job_events,
 }
 
 

@@ -58,6 +58,37 @@ class OperatorClient(ABC):
         rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH)
         return rows
 
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return the optimizations that the supervisor runs or has run lately, the oldest first."""
+        rows: list[dict[str, Any]] = self.ask(Verb.JOBS)
+        return rows
+
+    def job_row(self, id: str) -> dict[str, Any]:
+        """Return one of `jobs`.
+
+        Raises:
+            UnknownName: there is none of this id.
+        """
+        row: dict[str, Any] = self.ask(Verb.JOB, {"id": id})
+        return row
+
+    def cancel_job(self, id: str) -> bool:
+        """End a job; it keeps its best so far. False if it has ended already.
+
+        Raises:
+            UnknownName: there is none of this id.
+        """
+        return bool(self.ask(Verb.CANCEL_JOB, {"id": id}))
+
+    def job_program(self, id: str) -> dict[str, Any] | None:
+        """Return a job's best program so far, as its file has it; None before there is one.
+
+        Raises:
+            UnknownName: there is no job of this id.
+        """
+        document: dict[str, Any] | None = self.ask(Verb.JOB_PROGRAM, {"id": id})
+        return document
+
     def stop(self, grace: float | None = None) -> dict[str, Any]:
         """Ask the supervisor to stop, as `Supervisor.stop(grace)`; returns at once with its {pid, kind}."""
         answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace})

@@ -64,10 +64,16 @@ class Verb:
     FORGIVE: Final = "forgive"
     STOP: Final = "stop"
     EVENTS: Final = "events"
+    JOBS: Final = "jobs"
+    START_JOB: Final = "job.start"
+    JOB: Final = "job"
+    JOB_EVENTS: Final = "job.events"
+    JOB_PROGRAM: Final = "job.program"
+    CANCEL_JOB: Final = "job.cancel"
 
 
 FORWARDED: Final = frozenset((Verb.CALL, Verb.STREAM))  # their arguments go on to a worker
-CLIENTS_ONLY: Final = frozenset((Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION))
+CLIENTS_ONLY: Final = frozenset((Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION, Verb.START_JOB))
 
 
 def send(kind: Kind, *fields: object) -> bytes:

@@ -28,6 +28,7 @@ from .code import CodeStore
 from .described_lms import DescribedLMs
 from .kept_answers import kept, kept_answers
 from .metrics import Metrics
+from .running_jobs import RunningJobs
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -43,6 +44,7 @@ class Services:
         self.metrics = Metrics()
         self.call_observers = CallObservers(client)
         self.code = CodeStore()
+        self.jobs = RunningJobs()
         self.accounts = Accounts(supervisor.budgets)
         self.described_lms = DescribedLMs(supervisor, self.lm_record, client.known)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)

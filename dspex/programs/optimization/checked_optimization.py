@@ -13,6 +13,7 @@ from ...services.metrics import MetricJob
 from ...services.services import services_of
 from ...types.prediction import S_co
 from ..calling.program import Program
+from ..factories.given_program import is_open
 from ..factories.loading import rendered_prefix_hash
 from ..files.saved_file import checked_state
 from ..native.exchange_steps import default_adapter
@@ -47,6 +48,15 @@ class CheckedOptimization(Generic[S_co]):
     def pool(self) -> Pool:
         """The pool that it runs in."""
         return self.student.supervisor_used.pool(OPTIMIZER_POOL)
+
+    @property
+    def title(self) -> str:
+        """The program's name for people, with what it takes and gives where that is declared."""
+        student = self.student
+        if is_open(student):
+            return student.name_shown
+        fields = (student.signature.input_fields, student.signature.output_fields)
+        return f"{student.name_shown} ({' -> '.join(', '.join(names) for names in fields)})"
 
     @contextlib.contextmanager
     def sent(self) -> Generator[dict[str, Any]]:

@@ -102,6 +102,16 @@ class JobEventLog:
             with self._ready:
                 self._wakers.discard(wake)
 
+    def so_far(self) -> list[JobEvent]:
+        """Return the events up to now."""
+        with self._ready:
+            return list(self._events)
+
+    def last(self) -> JobEvent | None:
+        """Return the newest event."""
+        with self._ready:
+            return self._events[-1] if self._events else None
+
     def _after(self, number: int) -> list[JobEvent]:
         first = len(self._events)
         while first and self._events[first - 1].number > number:

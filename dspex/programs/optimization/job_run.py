@@ -26,6 +26,7 @@ from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
 from .held_out_test import HeldOutTest
+from .host_stops import ended_with_host
 from .job_budget import JobAccount
 from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
 from .job_progress import JobProgress, ProgressTracker
@@ -274,7 +275,8 @@ class JobRun(Generic[S_co]):
             partial = None
         error.partial = partial  # type: ignore[attr-defined]
         state: JobEventKind = "stopped" if isinstance(error, OptimizationStopped) else "failed"
-        self._end(state, {"error": type(error).__name__, "message": str(error)})
+        with_host = {"is_host_stopped": True} if state == "failed" and ended_with_host(error) else {}
+        self._end(state, {"error": type(error).__name__, "message": str(error), **with_host})
         self.outcome.set_exception(error)
 
     def _end(self, state: JobEventKind, facts: Mapping[str, Any]) -> None:

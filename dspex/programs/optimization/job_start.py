@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import SettingsError
+from ...services.services import services_of
 from ..examples.example_jobs import Progress
 from ..options import program_options
 from ..saving.optimized import Optimized
@@ -21,8 +22,10 @@ from .job_display import JobDisplay, display_of
 from .job_events import JobEvent
 from .job_progress import JobProgress
 from .job_run import JobRun
+from .job_settings import job_settings
 from .journal import Journal
 from .journal_identity import identity
+from .watched_run import WatchedRun
 
 if TYPE_CHECKING:
     from ...types.prediction import S_co
@@ -52,8 +55,9 @@ def started(
     journal: JournalPath = None,
     is_shown: bool = False,
     on_progress: Progress | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> OptimizationJob[S_co]:
-    """Return the job, begun. `on_progress` is called in the job's own thread.
+    """Return the job, begun. `on_progress` is called in the job's own thread. `asked` is a client's request for it.
 
     Raises:
         JournalError: its journal cannot be begun.
@@ -62,6 +66,8 @@ def started(
     id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     path = _journal_path(checked, journal, id)
     about = {} if path is None else identity(checked, id, timeout=timeout, budget=budget)
+    if path is not None and asked is not None:
+        about["asked"] = dict(asked)
     opened = Journal.temporary() if path is None else Journal.create(path, about)
     run = JobRun(id, checked, opened, JobAccount(f"optimization {id}", budget), timeout=timeout)
     return begun(run, is_shown=is_shown, on_progress=on_progress)
@@ -73,8 +79,10 @@ def begun(run: JobRun[S_co], *, is_shown: bool, on_progress: Progress | None) ->
         run.listeners.append(_Shown(display_of(f"dspex {run.checked.optimizer}")))
     if on_progress is not None:
         run.listeners.append(lambda event, _: reported(event, on_progress))
+    job = OptimizationJob(run)
+    services_of(run.checked.student.supervisor_used).jobs.add(WatchedRun(job, run))
     run.start()
-    return OptimizationJob(run)
+    return job
 
 
 def waited(job: OptimizationJob[S_co], on_progress: Progress | None) -> Optimized[S_co]:
@@ -127,20 +135,5 @@ def _journal_path(checked: CheckedOptimization[Any], given: JournalPath, id: str
         return None
     if given is not None:
         return Path(given).expanduser().absolute()
-    folder = jobs_folder(checked.student.supervisor_used.config.tables)
+    folder = job_settings(checked.student.supervisor_used.config.tables).folder
     return None if folder is None else folder / f"{id}.jsonl"
-
-
-def jobs_folder(tables: Mapping[str, Any]) -> Path | None:
-    """Return the folder of jobs' journals that the settings' [jobs] table names.
-
-    Raises:
-        SettingsError: the table holds something else.
-    """
-    table = tables.get("jobs")
-    if table is None:
-        return None
-    folder = table.get("folder") if isinstance(table, Mapping) else None
-    if not isinstance(table, Mapping) or len(table) != 1 or not isinstance(folder, str) or not folder:
-        raise SettingsError('The [jobs] table takes folder, such as folder = "/var/lib/myapp/jobs".', key="jobs")
-    return Path(folder).expanduser().absolute()

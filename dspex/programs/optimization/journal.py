@@ -26,6 +26,7 @@ from .journal_file import opened, sync_folder, write_whole
 from .journal_lines import FORMAT, VERSION, DamagedLine, LineReader, encoded
 
 SYNC_EVERY = 1.0  # seconds
+LOCK_PATIENCE = 0.2  # seconds: who lists journals has one for a moment
 LINE_MOST = 1 << 30  # bytes
 _FIRST = f'{{"kind": "journal", "format": "{FORMAT}", "version": '.encode("ascii")
 _VERSION = re.compile(re.escape(_FIRST) + rb"(\d{1,9}), ")
@@ -164,14 +165,20 @@ class Journal:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _lock_file(self) -> None:
-        try:
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JournalError(
-                f"The journal {self.path} is in use: its job runs in some process, which is the one to ask.",
-                path=str(self.path),
-                reason="in_use",
-            ) from None
+        until = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() < until:
+                    time.sleep(0.01)
+                    continue
+                raise JournalError(
+                    f"The journal {self.path} is in use: its job runs in some process, which is the one to ask.",
+                    path=str(self.path),
+                    reason="in_use",
+                ) from None
+            return
 
     def _read(self) -> None:
         place = 0

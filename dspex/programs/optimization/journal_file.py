@@ -33,13 +33,13 @@ def opened(path: Path, flags: int) -> IO[bytes]:
             path=str(path),
             reason="missing" if isinstance(error, FileNotFoundError) else "unreadable",
         ) from error
-    if fault := _fault(os.fstat(opened)):
+    if fault := fault_of(os.fstat(opened)):
         os.close(opened)
         raise JournalError(f"The journal {path} is not used: it {fault}.", path=str(path), reason="unsafe")
     return os.fdopen(opened, "rb+")
 
 
-def _fault(status: os.stat_result) -> str:
+def fault_of(status: os.stat_result) -> str:
     """Return why others may have written what is in the file, whose answers an optimizer would believe."""
     if not stat.S_ISREG(status.st_mode):
         return "is no plain file"

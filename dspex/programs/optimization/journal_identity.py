@@ -37,6 +37,7 @@ def identity(
     is_plain = "carried" not in arguments
     return {
         "id": id,
+        "title": job.title,
         "optimizer": job.optimizer,
         "options": None if named_options(job) else dict(arguments["options"]),
         "given_options": named_options(job),

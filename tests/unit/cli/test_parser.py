@@ -60,3 +60,47 @@ def test_what_is_wrong_is_refused(words: list[str], said: str, capsys: pytest.Ca
         parser().parse_args(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimize", "-o", "b.json", "p:C", "--option", "a=1", "rows", "--timeout", "1h", "--option=b=2", "--json"],
+        ["optimize", "p:C", "rows", "--json", "--option", "a=1", "--option=b=2", "--output=b.json", "--timeout=60min"],
+    ],
+)  # fmt: skip
+def test_an_optimization_is_read_alike_in_any_order(words: list[str]) -> None:
+    """unit: its timeout is the job's, not each call's."""
+    options = parser().parse_args(words)
+    assert (options.program, options.data, options.option, options.output) == (
+        "p:C",
+        "rows",
+        ["a=1", "b=2"],
+        "b.json",
+    )
+    assert (options.job_timeout, options.timeout, options.json, options.resume) == (3600.0, None, True, False)
+
+
+def test_what_a_journal_holds_may_be_left_out() -> None:
+    """unit"""
+    options = parser().parse_args(["optimize", "--resume", "--journal", "j.jsonl"])
+    assert (options.program, options.data, options.metric, options.optimizer) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optimize", "p:C", "r", "--max-usd", "-1"], "is no amount"),
+        (["optimize", "p:C", "r", "--max-usd", "nan"], "is no amount"),
+        (["optimize", "p:C", "r", "--max-requests", "x"], "no whole number"),
+        (["optimize", "p:C", "r", "--auto", "lite"], "invalid choice"),
+        (["job"], "required: ID"),
+        (["job", "a", "--watch", "--cancel"], "not allowed with"),
+        (["jobs", "a"], "unrecognized arguments: a"),
+    ],
+)
+def test_what_is_wrong_with_jobs_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """unit"""
+    with pytest.raises(SystemExit):
+        parser().parse_args(words)
+    assert said in capsys.readouterr().err
