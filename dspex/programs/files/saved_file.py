@@ -207,8 +207,6 @@ def _own(name: str, metadata: Any) -> dict[str, Any]:
     signature = own["signature"]
     if signature is not None and not (isinstance(fields := signature.get("fields"), list) and fields):
         raise InvalidInput(f"The program {name!r} is damaged: its signature has no fields.")
-    if odd := [type(trial).__name__ for trial in own.get("trials", ()) if not isinstance(trial, dict)]:
-        raise InvalidInput(f"The program {name!r} is damaged: metadata.dspex.trials holds a {odd[0]}.")
     return own
 
 
