@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...errors import InvalidInput
+from ...errors import InvalidInput, SettingsError
 from ...services.metrics import MetricJob, checked_metric
 from ...services.services import Services, services_of
 from ..calling.program import Program
@@ -16,7 +16,8 @@ from ..factories.given_program import given_program, is_open, known_inputs
 from ..factories.program_factories import predictor
 from ..options.routing import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
 from .checked_optimization import CheckedOptimization
-from .optimizer_options import OptimizerName, require_optimizer
+from .optimizer_options import LM_OPTIONS, OptimizerName, require_optimizer
+from .sent_optimizer_options import SentOptimizerOptions
 
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
@@ -49,23 +50,45 @@ def checked_job(
     Raises:
         UnknownName, SettingsError, InvalidInput: it cannot be.
     """
-    require_optimizer(optimizer, options or {})
+    lm, prompt_lm, own = _named_otherwise(optimizer, options or {}, lm, prompt_lm)
+    require_optimizer(optimizer, own)
     checked_metric(metric)
     student = _student(program, lm, adapter, supervisor)
     _require_pools(student)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
     names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
     asked_for = None if prompt_lm is None else defaults.as_lm(prompt_lm, student.supervisor)
+    services = services_of(student.supervisor_used)
+    sent = SentOptimizerOptions.of(own, student, services)
     arguments = {
-        **_examples(student, learned, held_out, names),
-        **_models(student, asked_for, services_of(student.supervisor_used)),
+        **_examples(student, learned, held_out, names, sent.objects),
+        **_models(student, asked_for, services),
         "config": dict(student.config_used),
         "rollout_id": student.rollout_id,
         "optimizer": optimizer,
-        "options": dict(options or {}),
+        "options": sent.wire,
     }
     told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session)
+    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, options=sent)
+
+
+def _named_otherwise(
+    optimizer: Any, options: Mapping[str, Any], lm: LMLike | None, prompt_lm: LMLike | None
+) -> tuple[LMLike | None, LMLike | None, dict[str, Any]]:
+    """Return the language models and the other options, out of those that DSPy's names give.
+
+    Raises:
+        SettingsError: one is given twice, by two names.
+    """
+    given: dict[str, Any] = {"lm": lm, "prompt_lm": prompt_lm}
+    own = {name: value for name, value in options.items() if name not in LM_OPTIONS}
+    for name, ours in LM_OPTIONS.items():
+        if options.get(name) is None:
+            continue
+        if given[ours] is not None:
+            raise SettingsError(f"{name} of {optimizer} is {ours} by another name: give one of them.", key=name)
+        given[ours] = options[name]
+    return given["lm"], given["prompt_lm"], own
 
 
 def _student(
@@ -98,14 +121,24 @@ def _listed(rows: Any, name: str) -> list[Any]:
     return list(rows)
 
 
-def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
+def _examples(
+    student: Program,
+    trainset: list[Any],
+    valset: list[Any] | None,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
     rows = [*trainset, *(valset or ())]
     require_inputs(rows, student.signature)
     if not trainset:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
+    if valset is not None and not valset:
+        raise InvalidInput("valset is empty: give at least one example, or None to have DSPy choose.", field="valset")
     learned, held_out = SplitExamples.of(trainset), SplitExamples.of(valset or ())
-    objects = {"train": learned.objects, "val": held_out.objects}
-    carried = None if learned.are_plain and held_out.are_plain else student.sent.carried(objects)
+    objects: dict[str, Any] = {}
+    if not (learned.are_plain and held_out.are_plain):
+        objects |= {"train": learned.objects, "val": held_out.objects}
+    carried = student.sent.carried(objects | ({"options": dict(options)} if options else {}))
     return {
         "trainset": learned.plain,
         "valset": None if valset is None else held_out.plain,
