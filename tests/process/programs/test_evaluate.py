@@ -27,7 +27,7 @@ from dspex.errors import (
 from dspex.scoped_defaults import context
 from dspex.testing import FakeLM, FakeReply
 from tests.support.paths import ROOT
-from tests.support.waiting import late
+from tests.support.waiting import eventually, late
 
 ROWS = [{"question": f"q{number}", "answer": "a" if number % 2 else "b"} for number in range(12)]
 SIG = "question -> answer"
@@ -374,7 +374,12 @@ def test_ctrl_c_cancels_what_runs_and_keeps_what_was_done(
     """process: at once, though the model still holds its answers."""
     script, fake = held
     reports: list[Any] = []
-    waiter = threading.Thread(target=lambda: (script.holds.wait(20), os.kill(os.getpid(), signal.SIGINT)))
+
+    def interrupt() -> None:
+        eventually(lambda: script.holds.is_set() and len(reports) == 4)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    waiter = threading.Thread(target=interrupt)
     waiter.start()
     with pytest.raises(KeyboardInterrupt) as ended:
         dspex.evaluate(_asked(held, sup, implementation), ROWS, exact, num_threads=1, on_progress=reports.append)
