@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     most = _max_clients(config, options.max_clients)
-    job_settings(config.tables)  # what is wrong there is said now, not when a job begins
+    jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
     path = socket_of(options)
@@ -100,7 +100,8 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
 
     def ready() -> bool:
-        threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
+        if jobs.resumes:
+            threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
         return report.ready()
 
     loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
@@ -118,9 +119,9 @@ def _start_job(supervisor: Supervisor, asked: Mapping[str, Any]) -> WatchedJob:
 
 def _resume_jobs(supervisor: Supervisor) -> None:
     """Go on with what clients' jobs were at when the service ended."""
-    from ..programs.optimization.served_jobs import resume_served
-
     try:
+        from ..programs.optimization.served_jobs import resume_served
+
         if resumed := resume_served(supervisor):
             logger.info("optimizations go on from their journals: %s", ", ".join(resumed))
     except Exception as error:  # the service serves all the same

@@ -76,7 +76,14 @@ def ours(optimizer: str, kind: str, lm: FakeLM, sup: dspex.Supervisor) -> dict[s
         options["optimizers"] = {key: {"optimizer": name, **given} for key, (name, given) in STEPS.items()}
     began = time.monotonic()
     best = dspex.optimize(
-        program, LEARNED, valset=HELD_OUT, optimizer=optimizer, metric=is_right, progress=False, **options
+        program,
+        LEARNED,
+        valset=HELD_OUT,
+        optimizer=optimizer,
+        metric=is_right,
+        progress=False,
+        keep_baseline=False,  # as DSPy, which returns what it came to
+        **options,
     )  # type: ignore[call-overload]
     state = best.program.state or {}
     return {"score": best.score, "baseline": best.baseline_score, "prompts": prompts(state),
