@@ -81,7 +81,7 @@ class CompiledSignature:
             self.unsupported = unsupported_reason(sig) or self._format.unsupported(sig)
             self._requirements = "" if self.unsupported else self._format.requirements(sig.output_fields)
             self._system = "" if self.unsupported else self._format.system(sig)
-        except Exception as error:
+        except Exception as error:  # pydantic has many classes for a type without a schema
             if not type(error).__module__.startswith("pydantic"):
                 raise
             raise SignatureError(f"The signature {sig} holds a type without a JSON schema: {error}") from error

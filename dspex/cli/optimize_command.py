@@ -62,7 +62,7 @@ def _followed(options: argparse.Namespace, job: OptimizationJob[Any]) -> int:
         partial = getattr(error, "partial", None)
         print_outcome(job, partial, options.output, as_json=options.json, resume=_again(job), report=options.report)
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # whatever ends a job is told, with the best so far
         is_refused = isinstance(error, (*WRONG, SettingsError)) and not job.progress.requests
         if is_refused or options.debug:
             more = MISSING_LM if isinstance(error, SettingsError) and error.key == "lm" else ""

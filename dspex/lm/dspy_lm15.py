@@ -50,7 +50,7 @@ def _root() -> str:
             sys.modules[_NAME] = module
             try:
                 spec.loader.exec_module(module)
-            except BaseException:
+            except BaseException:  # also Ctrl-C: half a module must not be found
                 del sys.modules[_NAME]
                 raise
     return _NAME

@@ -106,7 +106,7 @@ class LM(LMFacts):
     ) -> None:
         try:
             self._make(model, api_base, api_key, temperature, max_tokens, cache, further)
-        except Exception as error:
+        except Exception as error:  # any refusal: its frames hold options
             refusal = without_frames(error)
         else:
             return

@@ -107,7 +107,7 @@ class Inbox:
             self._read(worker, data, answers)
         except Malformed as error:
             self.retire(worker, str(error))
-        except Exception as error:
+        except Exception as error:  # unforeseen: it costs this worker, not the engine
             self._retire_for(worker, error)
         if answers:
             self._deliver(worker, answers)
@@ -149,7 +149,7 @@ class Inbox:
             self._dispatcher.deliver(worker, answers)
         except Malformed as error:
             self.retire(worker, str(error))
-        except Exception as error:
+        except Exception as error:  # unforeseen: it costs this worker, not the engine
             self._retire_for(worker, error)
 
     def _retire_for(self, worker: Worker, error: Exception) -> None:

@@ -118,7 +118,7 @@ class VectorFile:
             # A journal that a killed process has left would be rolled back into the new file.
             Path(f"{self.path}{_JOURNAL}").unlink(missing_ok=True)
             Path(name).replace(self.path)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: no half file stays
             Path(name).unlink(missing_ok=True)
             raise
 
@@ -239,7 +239,7 @@ def _transaction(database: sqlite3.Connection) -> Generator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except BaseException:
+    except BaseException:  # also Ctrl-C: half a change is none
         with contextlib.suppress(sqlite3.Error):
             database.execute("ROLLBACK")
         raise

@@ -171,7 +171,7 @@ class LogHandler(logging.Handler):
         try:
             if not self._log.is_over:
                 self._log.send(record.levelno, record.name, self.format(record))
-        except Exception:
+        except Exception:  # as logging's own handlers
             self.handleError(record)
 
 

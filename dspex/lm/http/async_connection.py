@@ -231,7 +231,7 @@ async def _dialed_local(path: str) -> socket.socket:
             return sock
         except BlockingIOError:
             sock.close()
-        except BaseException:
+        except BaseException:  # also a cancellation: the descriptor would leak
             sock.close()
             raise
         await asyncio.sleep(BUSY_PAUSE_S)

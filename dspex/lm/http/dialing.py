@@ -57,7 +57,7 @@ def dial_local(path: str, deadline: float) -> socket.socket:
             return sock
         except BlockingIOError:
             sock.close()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the descriptor would leak
             sock.close()
             raise
         if time.monotonic() + BUSY_PAUSE_S >= deadline:

@@ -76,7 +76,7 @@ def _start(future: Future[T], work: Callable[[], T]) -> Future[T]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # whoever waits gets it
             future.set_exception(error)
 
     try:

@@ -61,7 +61,7 @@ async def adial_socks(target: Endpoint) -> socket.socket:
         except ProxyConnectionError as error:
             if at == len(found) - 1:
                 raise _translated(target, error) from error
-        except Exception as error:
+        except Exception as error:  # the library raises its own and others'
             raise _translated(target, error) from error
     raise OSError(f"{proxy.host} has no address")
 

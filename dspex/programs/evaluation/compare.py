@@ -50,7 +50,7 @@ def compare(
     first = evaluate(program, rows, metric, **options)
     try:
         second = evaluate(other, rows, metric, **options)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: it carries what was paid
         raise _with(error, first)  # noqa: B904 - it is the same error
     return compared(first, second, level=level, names=names)
 
@@ -76,7 +76,7 @@ async def acompare(
     first = await aevaluate(program, rows, metric, **options)
     try:
         second = await aevaluate(other, rows, metric, **options)
-    except BaseException as error:
+    except BaseException as error:  # also a cancellation: it carries what was paid
         raise _with(error, first)  # noqa: B904 - it is the same error
     return compared(first, second, level=level, names=names)
 

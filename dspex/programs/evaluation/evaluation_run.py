@@ -96,12 +96,12 @@ class EvaluationRun:
         with Account("row") as account:
             try:
                 prediction = await self.subject.ask(row, threads)
-            except Exception as error:
+            except Exception as error:  # whatever a program raises is its row's error
                 return self._failed_row(at, error, None, time.monotonic() - began, account)
         seconds = time.monotonic() - began
         try:
             score, feedback = await self.scorer.score(row.example, prediction, threads)
-        except Exception as error:
+        except Exception as error:  # whatever a metric raises is its row's error
             return self._failed_row(at, error, prediction, seconds, account)
         usage, route = account.stats()["models"], str(getattr(prediction, "route", "") or "")
         return EvaluationRow(at, row.example, prediction, score, None, seconds, usage, route, feedback)

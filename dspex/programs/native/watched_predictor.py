@@ -83,7 +83,7 @@ class WatchedPredictor(NativePredictor):
         begun = self._observer.begin("adapter_format", compiled.dspy_adapter, given, parent=self._parent)
         try:
             question = super()._question(call, compiled)
-        except Exception as error:
+        except Exception as error:  # observers see every end
             begun.end(None, error)
             raise
         begun.end(question.messages)

@@ -126,7 +126,7 @@ class _Shown:
             return
         try:
             self._display.show(event, progress)
-        except Exception:
+        except Exception:  # a display that fails is no failure of the job
             self._display = None
 
 

@@ -66,7 +66,7 @@ class Journal:
             made._begin(about)
             with contextlib.suppress(OSError):
                 sync_folder(path.parent)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the file would stay locked
             file.close()
             raise
         return made
@@ -83,7 +83,7 @@ class Journal:
             found = cls(file, path)
             found._lock_file()
             found._read()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the file would stay locked
             file.close()
             raise
         return found

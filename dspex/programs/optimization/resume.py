@@ -130,7 +130,7 @@ def resume(
         keeps = about.get("keep_baseline", True) if keep_baseline is None else keep_baseline
         checked = with_result(checked, held_out, keeps)
         job = _begun(journal, checked, timeout, budget, on_progress, progress, wait=wait)
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the file would stay locked
         journal.close()
         raise
     return waited(job, on_progress) if wait else job

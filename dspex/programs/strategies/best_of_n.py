@@ -138,7 +138,7 @@ class BestOfN(Strategy):
         inputs = replace(self.inner, allow_markers=True).checked(example.to_dict())
         try:
             return score_of(self.reward_fn(inputs, prediction))
-        except Exception as error:
+        except Exception as error:  # a reward may raise anything; noted, and raised
             self.raised.append(error)
             raise
 

@@ -216,7 +216,7 @@ def _size(value: object) -> float:
     """Its bytes on the wire; infinite if it cannot be sent, or if another thread changes it meanwhile."""
     try:
         return len(encode(value))
-    except Exception:
+    except Exception:  # an object of the user's may raise anything while it is read
         return math.inf
 
 

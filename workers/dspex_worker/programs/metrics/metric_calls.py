@@ -64,7 +64,7 @@ def _recording(reward: Callable[[dict[str, Any], Any], float]) -> Callable[[dict
     def recording(arguments: dict[str, Any], prediction: Any) -> float:
         try:
             return reward(arguments, prediction)
-        except Exception as error:
+        except Exception as error:  # a reward may raise anything; counted, and raised
             call_usage: CallUsage = dspy.settings.get(USAGE) or CallUsage()
             call_usage.record_error(error)
             raise

@@ -40,7 +40,7 @@ def noting(when: str) -> Generator[None]:
         yield
     except Failure:
         raise
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         error.add_note(when)
         raise
 
@@ -112,7 +112,7 @@ def _made(make: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> 
         return make(**arguments)
     except (Failure, MemoryError, dspy_errors.LMError, dspy_errors.AdapterParseError):
         raise  # the host has classes for these
-    except Exception as error:
+    except Exception as error:  # a constructor may raise anything
         if is_lm_missing(error):
             raise
         kind = type(error)
