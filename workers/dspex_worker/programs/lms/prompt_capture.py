@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import dspy
@@ -16,6 +17,14 @@ class PromptCaptured(BaseException):
 
 
 CAPTURE = "dspex_capture"  # among DSPy's settings: nothing is sent
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a warning of DSPy's is one: what comes before a prompt's inputs is rendered without them."""
+    return not (str(record.msg).startswith("Not all input fields") and dspy.settings.get(CAPTURE))
+
+
+logging.getLogger("dspy.predict.predict").addFilter(_is_news)
 
 
 def refuse_to_send(call: Any) -> None:
