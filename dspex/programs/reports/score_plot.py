@@ -54,7 +54,7 @@ def _figure() -> Any:
         MissingDependency: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingDependency(
             "plot needs matplotlib: pip install 'dspex[plot]'. (report() draws its curve without it.)",
