@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Route
 
 from ..errors import UnknownName
 from ..programs.calling.program import Program
+from .access_gate import AccessGate, checked_token
 from .call_limits import CallLimits
-from .gate import Gate, checked_token
 from .health_routes import health_routes
 from .openapi import openapi
 from .problems import problem_of
@@ -55,7 +55,10 @@ def application(programs: Mapping[str, Program[Any]], settings: Settings) -> Sta
     bounds = Bounds(settings.calls, RunningCalls(settings.request_limit), settings.body_limit, settings.batch_limit)
     workers = UsedWorkers(tuple(programs.values()))
     described = _Described(endpoints, bounds, settings)
-    routes: list[BaseRoute] = [*health_routes(bounds.running, workers.are_ready), Route("/openapi.json", described.show)]
+    routes: list[BaseRoute] = [
+        *health_routes(bounds.running, workers.are_ready),
+        Route("/openapi.json", described.show),
+    ]
     for endpoint in endpoints:
         routes += program_routes(endpoint, bounds)
     tools = None
@@ -78,7 +81,7 @@ def application(programs: Mapping[str, Program[Any]], settings: Settings) -> Sta
     async def refused(request: Request, error: Exception) -> Response:
         return _refused(request, error, list(programs))
 
-    gate = Middleware(Gate, token=settings.token, hosts=settings.hosts)  # type: ignore[arg-type, unused-ignore]
+    gate = Middleware(AccessGate, token=settings.token, hosts=settings.hosts)  # type: ignore[arg-type, unused-ignore]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=[gate], exception_handlers={HTTPException: refused})
     app.state.running = bounds.running
     return app

@@ -39,14 +39,14 @@ def asgi(
     """Return an ASGI application that answers requests with programs: `POST /{name}` with the inputs as JSON.
 
     One program goes by its own name (of its class, signature or module); a mapping names several. There are also
-    `POST /{name}/stream` (server-sent events), `POST /{name}/batch`, `GET /openapi.json`, `/livez`, `/readyz`, `/metrics`,
-    and with `mcp=True` the same programs as tools at `/mcp`. Any server of ASGI runs it (`uvicorn app:app`); its lifespan
-    starts the workers that the programs need, and stops those that it started.
+    `POST /{name}/stream` (server-sent events), `POST /{name}/batch`, `GET /openapi.json`, `/livez`, `/readyz`,
+    `/metrics`, and with `mcp=True` the same programs as tools at `/mcp`. Any server of ASGI runs it (`uvicorn app:app`);
+    its lifespan starts the workers that the programs need, and stops those that it started.
 
     Args:
-        token: What requests must send as `Authorization: Bearer TOKEN`, but for `/livez` and `/readyz`. None lets everybody in.
+        token: What requests send as `Authorization: Bearer TOKEN`, but for `/livez` and `/readyz`. None: anybody is let in.
         timeout: Seconds that a request may take, and may ask for at most.
-        budget_usd: Dollars that one request may spend, and may ask for at most; None: no bound. The prices must be known.
+        budget_usd: Dollars that one request may spend, and may ask for at most; None: no bound. Prices must be known.
         budget_tokens: Tokens, likewise.
         budget_requests: Requests to language models, likewise.
         request_limit: How many requests run at a time; more are told to come again.

@@ -96,5 +96,7 @@ def _number(name: str, values: list[str]) -> float:
     number = float(text) if len(values) == 1 and _NUMBER.fullmatch(text) else 0.0
     if number <= 0 or (name in _WHOLE and number != int(number)):
         kind = "a whole number" if name in _WHOLE else "a number"
-        raise Refusal(400, "A header cannot be read", f"{HEADERS[name]} is {kind} of {UNITS[name]} above 0, given once.")
+        raise Refusal(
+            400, "A header cannot be read", f"{HEADERS[name]} is {kind} of {UNITS[name]} above 0, given once."
+        )
     return number

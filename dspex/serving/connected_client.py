@@ -41,7 +41,10 @@ async def read_body(receive: Receive, limit: int) -> bytes:
                     return bytes(body)
     except TimeoutError:
         raise Refusal(
-            408, "The body did not arrive", f"The body did not arrive within {BODY_WITHIN:g} s.", {"connection": "close"}
+            408,
+            "The body did not arrive",
+            f"The body did not arrive within {BODY_WITHIN:g} s.",
+            {"connection": "close"},
         ) from None
 
 

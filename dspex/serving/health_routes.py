@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from .running_calls import RunningCalls
 
 NO_METRICS = "Metrics need prometheus_client: pip install prometheus_client.\n"
 
 
-def health_routes(running: RunningCalls, is_ready: Callable[[], bool]) -> list[Route]:
+def health_routes(running: RunningCalls, is_ready: Callable[[], bool]) -> list[BaseRoute]:
     """Return the routes; `is_ready` says whether the programs' workers can take a call."""
 
     async def livez(request: Request) -> Response:

@@ -23,6 +23,7 @@ from .openapi import tool_schema
 from .problems import problem_of
 from .program_endpoint import ProgramEndpoint
 from .program_routes import Bounds
+from .refusal import Refusal
 
 PATH = "/mcp"
 
@@ -72,7 +73,9 @@ class MCPTools:
         try:
             endpoint = self._endpoints.get(params.name)
             if endpoint is None:
-                raise UnknownName("tool", params.name, self._endpoints)
+                raise Refusal(
+                    404, "There is no such tool", str(UnknownName("tool", params.name[:100], self._endpoints))
+                )
             with self._bounds.running.admitted():
                 asked = self._bounds.calls.asked(_headers_of(context))
                 work = self._bounds.running.task(endpoint.ask(params.arguments or {}, asked))

@@ -13,8 +13,8 @@ from .problems import MEDIA_TYPE
 if TYPE_CHECKING:
     from .call_limits import CallLimits
     from .program_endpoint import ProgramEndpoint
-    from .program_shape import ProgramShape
     from .program_routes import Bounds
+    from .program_shape import ProgramShape
 
 REFS: Final = "#/components/schemas/{model}"
 _MEANINGS: Final = {

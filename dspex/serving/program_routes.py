@@ -107,7 +107,9 @@ class _Batch(_Verb):
             raise Refusal(422, "The batch is no list", "A batch is a list of objects, each the inputs of one call.")
         if len(given) > limit:
             raise Refusal(
-                422, "The batch is too long", f"The batch has {len(given):,} rows; the limit is {limit:,}. Send it in parts."
+                422,
+                "The batch is too long",
+                f"The batch has {len(given):,} rows; the limit is {limit:,}. Send it in parts.",
             )
         return _json(await self.endpoint.ask_each(given, asked))
 

@@ -1,7 +1,8 @@
 """Say in JSON Schema what a program takes and gives; read inputs by it, and write outputs by it. Pure.
 
-Inputs are read strictly: what the schema refuses is refused, though DSPy itself would take it. A field that has a default,
-or may be None, may be left out. A program without a signature takes what a worker says of it, and gives anything.
+Inputs are read strictly: what the schema refuses is refused, though DSPy itself would take it. A field that has a
+default, or may be None, may be left out. A program without a signature takes what a worker says of it, and gives
+anything.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import Field as SchemaField
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from ..adapters.plain_data import to_wire
 from ..errors import DspexError, EncodeError, InvalidInput, SettingsError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..signatures.field import Field
 
 MISFITS_MOST = 20  # fields that an error names
+PATH_MOST = 200  # characters of the path to one
 _USERS_OWN = frozenset({"value_error", "assertion_error"})  # whose messages may quote what was given
 
 
@@ -95,7 +97,9 @@ def shape_of(name: str, program: Program[Any]) -> ProgramShape:
     if program.is_open:
         return _open_shape(name, program.described)
     known = program.taken.input_fields
-    taken = {each: _taken(name, known[each]) if each in known else Any for each in dict.fromkeys((*program.inputs, *known))}
+    taken = {
+        each: _taken(name, known[each]) if each in known else Any for each in dict.fromkeys((*program.inputs, *known))
+    }
     given = program.answered.output_fields
     writers = {each: _writer(found) for each, found in given.items() if not _holds_dspy_type(found.annotation)}
     outputs = {each: _given(name, found) for each, found in given.items()}
@@ -122,15 +126,19 @@ def _taken(name: str, taken: Field) -> Any:
             extra["default"] = to_wire(taken.make_default(), taken.name)
         except DspexError:
             pass  # it has no form in JSON, and is filled in all the same
-    rules = {"description": taken.shown_desc or None, "json_schema_extra": extra or None, **(taken.constraints or {})}
-    kind: Any = Annotated[taken.annotation, SchemaField(**rules)]
+    rules: dict[str, Any] = {
+        "description": taken.shown_desc or None,
+        "json_schema_extra": extra or None,
+        **(taken.constraints or {}),
+    }
+    kind = _annotated(taken.annotation, SchemaField(**rules))
     _require_json(name, taken, kind, "validation")
     return NotRequired[kind] if taken.has_default or allows_none(taken.annotation) else kind
 
 
 def _given(name: str, given: Field) -> Any:
     words = ", ".join(filter(None, (given.shown_desc, given.constraint_text)))  # shown to the model, and not enforced
-    kind: Any = Annotated[given.annotation, SchemaField(description=words or None)]
+    kind = _annotated(given.annotation, SchemaField(description=words or None))
     _require_json(name, given, kind, "serialization")
     return kind
 
@@ -148,20 +156,27 @@ def _require_json(name: str, what: Field, kind: Any, mode: Any) -> None:
 
 def _record(title: str, fields: Mapping[str, Any], *, is_closed: bool) -> TypeAdapter[Any]:
     # A typed dict, not a model: its keys may be named `copy`, `json` or `model_config`.
-    made: Any = TypedDict(title, dict(fields))  # type: ignore[misc]
+    make: Any = TypedDict
+    made = make(title, dict(fields))
     made.__pydantic_config__ = ConfigDict(
         extra="forbid" if is_closed else "allow",
         title=title,
         val_json_bytes="base64",
-        ser_json_bytes="base64",
         allow_inf_nan=False,
     )
     return TypeAdapter(made)
 
 
 def _writer(given: Field) -> Callable[[Any], Any]:
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[given.annotation, SchemaField()])
-    return lambda value: adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
+    # A list of it, since a model alone takes no configuration.
+    listed: Any = list
+    adapter: TypeAdapter[Any] = TypeAdapter(listed[given.annotation], config=ConfigDict(ser_json_bytes="base64"))
+    return lambda value: adapter.dump_python([value], mode="json", by_alias=True, warnings=False)[0]
+
+
+def _annotated(annotation: Any, what: Any) -> Any:
+    make: Any = Annotated
+    return make[annotation, what]
 
 
 def _holds_dspy_type(annotation: Any) -> bool:
@@ -170,4 +185,4 @@ def _holds_dspy_type(annotation: Any) -> bool:
 
 def _misfit(found: Any) -> tuple[str, str]:
     what = "its type's own check refuses it" if found["type"] in _USERS_OWN else found["msg"]
-    return ".".join(map(str, found["loc"])), what
+    return ".".join(map(str, found["loc"]))[:PATH_MOST], what

@@ -1,7 +1,4 @@
-"""Count the requests that run, refuse more than there may be, and end them when the server stops.
-
-One event loop.
-"""
+"""Count the requests that run, refuse more than there may be, and end them when the server stops. One event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from .refusal import Refusal
 
 T = TypeVar("T")
 
-LOOK = 0.05  # seconds between looks at the running calls
+END_WITHIN = 2.0  # seconds for calls that were ended to say so
 
 
 class RunningCalls:
@@ -25,6 +22,8 @@ class RunningCalls:
         self.count = 0
         self.is_draining = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_hurried = asyncio.Event()
+        self._is_idle = asyncio.Event()
 
     @contextlib.contextmanager
     def admitted(self) -> Generator[None]:
@@ -36,14 +35,16 @@ class RunningCalls:
         if self.is_draining:
             raise stopping()
         if self.count >= self.limit:
-            raise Refusal(
-                503, "Too many requests run", f"{self.count} requests run and the limit is {self.limit}. Try again soon."
-            )
+            detail = f"{self.count} requests run and the limit is {self.limit}. Try again soon."
+            raise Refusal(503, "Too many requests run", detail)
         self.count += 1
+        self._is_idle.clear()
         try:
             yield
         finally:
             self.count -= 1
+            if not self.count:
+                self._is_idle.set()
 
     def task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Return a task that ends, cancelled, when the server gives its requests up."""
@@ -53,19 +54,26 @@ class RunningCalls:
         return task
 
     async def drain(self, grace: float) -> int:
-        """Take no more requests, wait for those that run, and end them after `grace` seconds; return how many."""
+        """Take no more requests, wait `grace` seconds for those that run, and end the others; return how many."""
         self.is_draining = True
-        deadline = asyncio.get_running_loop().time() + grace
-        while self.count and asyncio.get_running_loop().time() < deadline and not self.is_hurried:
-            await asyncio.sleep(LOOK)
+        if not self.count:
+            return 0
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._is_idle, self._is_hurried)]
+        await asyncio.wait(waits, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         cut = self.count
         for task in list(self._tasks):
             task.cancel()
+        await asyncio.wait(waits[:1], timeout=END_WITHIN)
+        for wait in waits:
+            wait.cancel()
         return cut
 
-    is_hurried = False  # a second signal: the grace is over
+    def hurry(self) -> None:
+        """End the grace of a `drain` now, and of one that comes."""
+        self._is_hurried.set()
 
 
 def stopping() -> Refusal:
     """Return what a request gets that comes while the server stops, or that the stop ended."""
-    return Refusal(503, "The server is stopping", "The server is stopping: ask another, or try again.", {"connection": "close"})
+    detail = "The server is stopping: ask another, or try again."
+    return Refusal(503, "The server is stopping", detail, {"connection": "close"})

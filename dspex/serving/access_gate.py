@@ -17,7 +17,7 @@ OPEN: Final = ("/livez", "/readyz")
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class Gate:
+class AccessGate:
     """The application behind a bearer token, and behind a list of host names.
 
     A page of another site that a browser shows can have its own name lead to this address; so where the names are known
