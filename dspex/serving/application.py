@@ -44,7 +44,7 @@ class Settings:
 
 
 def application(programs: Mapping[str, Program[Any]], settings: Settings) -> Starlette:
-    """Return the application; `app.state.running` are its running calls.
+    """Return the application; `app.state` has its `running` calls and its MCP `tools`.
 
     Raises:
         SettingsError: a program or the token cannot be.
@@ -83,7 +83,7 @@ def application(programs: Mapping[str, Program[Any]], settings: Settings) -> Sta
 
     gate = Middleware(AccessGate, token=settings.token, hosts=settings.hosts)  # type: ignore[arg-type, unused-ignore]
     app = Starlette(routes=routes, lifespan=lifespan, middleware=[gate], exception_handlers={HTTPException: refused})
-    app.state.running = bounds.running
+    app.state.running, app.state.tools = bounds.running, tools
     return app
 
 

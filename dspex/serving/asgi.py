@@ -40,11 +40,11 @@ def asgi(
 
     One program goes by its own name (of its class, signature or module); a mapping names several. There are also
     `POST /{name}/stream` (server-sent events), `POST /{name}/batch`, `GET /openapi.json`, `/livez`, `/readyz`,
-    `/metrics`, and with `mcp=True` the same programs as tools at `/mcp`. Any server of ASGI runs it (`uvicorn app:app`);
+    `/metrics`, and with `mcp=True` the same programs as tools at `/mcp`. Any ASGI server runs it (`uvicorn app:app`);
     its lifespan starts the workers that the programs need, and stops those that it started.
 
     Args:
-        token: What requests send as `Authorization: Bearer TOKEN`, but for `/livez` and `/readyz`. None: anybody is let in.
+        token: What requests send as `Authorization: Bearer TOKEN`, but for `/livez` and `/readyz`. None: nothing.
         timeout: Seconds that a request may take, and may ask for at most.
         budget_usd: Dollars that one request may spend, and may ask for at most; None: no bound. Prices must be known.
         budget_tokens: Tokens, likewise.
@@ -83,7 +83,7 @@ def named_programs(programs: Served | Mapping[str, Served]) -> dict[str, Program
     Raises:
         SettingsError: there is none, or a name that cannot be.
     """
-    given: Mapping[str, Any] = programs if isinstance(programs, Mapping) else {_own_name(programs): programs}
+    given: Mapping[str, Any] = programs if isinstance(programs, Mapping) else {own_name(programs): programs}
     if not given:
         raise SettingsError("There is no program to serve.", key="programs")
     return {_checked_name(name): _program(each) for name, each in given.items()}
@@ -103,7 +103,12 @@ def require_installed(package: str, extra: str) -> None:
         )
 
 
-def _own_name(program: Any) -> str:
+def own_name(program: Any) -> str:
+    """Return the name of a program that is given none: of its class, signature or module.
+
+    Raises:
+        SettingsError: it is no program.
+    """
     found = _program(program)
     if not found.is_own and found.signature.name != "StringSignature":
         return str(found.signature.name)

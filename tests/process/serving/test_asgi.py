@@ -178,7 +178,7 @@ def test_a_call_whose_client_goes_away_is_cancelled(served: Served, model: FakeL
 
 
 def test_a_queued_call_whose_client_goes_away_is_never_sent(served: Served, model: FakeLM) -> None:
-    """process: with full workers, the queue shrinks when its clients leave; what finds it full is told to come again."""
+    """process: the queue shrinks when its clients leave; what finds it full is told to come again."""
     asked, gone = len(model.requests), model.hung_up
     running = [served.raw("/worker", {"question": "hang"}) for _ in range(2)]
     model.wait_for(lambda: len(model.requests) == asked + 2)
