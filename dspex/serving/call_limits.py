@@ -22,7 +22,7 @@ HEADERS: Final = {
     "budget_requests": "X-DSPex-Budget-Requests",
 }
 UNITS: Final = {"timeout": "s", "budget_usd": "USD", "budget_tokens": "tokens", "budget_requests": "requests"}
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = ("budget_tokens", "budget_requests")
 OF_REQUEST: Final = "this request"  # the name of its account, which errors bear
 
@@ -94,7 +94,7 @@ class CallLimits:
 def _number(name: str, values: list[str]) -> float:
     text = values[0].strip()
     number = float(text) if len(values) == 1 and _NUMBER.fullmatch(text) else 0.0
-    if number <= 0 or (name in _WHOLE and number != int(number)):
+    if not 0 < number < math.inf or (name in _WHOLE and number != int(number)):
         kind = "a whole number" if name in _WHOLE else "a number"
         raise Refusal(
             400, "A header cannot be read", f"{HEADERS[name]} is {kind} of {UNITS[name]} above 0, given once."

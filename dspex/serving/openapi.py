@@ -58,6 +58,16 @@ PROBLEM: Final[dict[str, Any]] = {
         },
     },
 }
+EVENT: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Event",
+    "description": "One server-sent event.",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["chunk", "usage", "prediction", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 USAGE: Final[dict[str, Any]] = {
     "type": "object",
     "title": "Usage",
@@ -100,7 +110,7 @@ def openapi(
         }
         schemas[f"{name}Row"] = row
         paths |= _paths(endpoint, takes, gives, bounds)
-    schemas |= {"Problem": PROBLEM, "Usage": USAGE}
+    schemas |= {"Problem": PROBLEM, "Usage": USAGE, "Event": EVENT}
     components: dict[str, Any] = {
         "schemas": schemas,
         "responses": {f"Problem{status}": _problem(text) for status, text in _MEANINGS.items()},
@@ -143,7 +153,7 @@ def _paths(endpoint: ProgramEndpoint, takes: Any, gives: Any, bounds: Bounds) ->
     return {
         f"/{name}": _operation(endpoint, name, name, takes, "application/json", gives, "The outputs.", headers),
         f"/{name}/stream": _operation(
-            endpoint, f"{name}_stream", f"{name}, streamed", takes, "text/event-stream", {"type": "string"}, events
+            endpoint, f"{name}_stream", f"{name}, streamed", takes, "text/event-stream", _ref("Event"), events
         ),
         f"/{name}/batch": _operation(
             endpoint, f"{name}_batch", f"{name}, many at once", rows, "application/json", results, "Row by row."

@@ -36,12 +36,17 @@ def test_what_is_over_the_limit_is_refused_with_both_figures(name: str, value: s
     assert value in str(caught.value) and limit in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e3", "", "1|2", "0x10", "١", "9" * 400, "1.5.2", "+3"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e999", "", "1|2", "0x10", "١", "9" * 400, "1.5.2", "+3"])
 @pytest.mark.parametrize("name", HEADERS)
 def test_what_is_no_number_is_refused(name: str, value: str) -> None:
     """unit"""
     with pytest.raises(Refusal, match=HEADERS[name]):
         asked(CallLimits(), **{name: value})
+
+
+def test_a_number_may_be_written_as_programs_write_it() -> None:
+    """unit: a client's `str(0.00001)` is "1e-05"."""
+    assert asked(CallLimits(), budget_usd=str(0.00001)).budget_usd == 0.00001
 
 
 def test_tokens_and_requests_are_whole() -> None:
