@@ -22,7 +22,7 @@ HEADERS: Final = {
     "budget_requests": "X-DSPex-Budget-Requests",
 }
 UNITS: Final = {"timeout": "s", "budget_usd": "USD", "budget_tokens": "tokens", "budget_requests": "requests"}
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = ("budget_tokens", "budget_requests")
 OF_REQUEST: Final = "this request"  # the name of its account, which errors bear
 
