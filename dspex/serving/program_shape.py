@@ -102,9 +102,9 @@ def shape_of(name: str, program: Program[Any]) -> ProgramShape:
     if program.is_open:
         return _open_shape(name, program.described)
     known = program.taken.input_fields
-    taken = {
-        each: _taken(name, known[each]) if each in known else Any for each in dict.fromkeys((*program.inputs, *known))
-    }
+    more = known.keys() - program.signature.input_fields.keys()  # a conversation to go on with
+    names = dict.fromkeys((*program.inputs, *more))  # not what a program fills in itself, such as passages
+    taken = {each: _taken(name, known[each]) if each in known else Any for each in names}
     given = program.answered.output_fields
     writers = {each: _writer(found) for each, found in given.items() if not _holds_dspy_type(found.annotation)}
     outputs = {each: _given(name, found) for each, found in given.items()}

@@ -139,7 +139,8 @@ def test_a_marker_of_content_blocks_is_refused(served: Served, model: FakeLM) ->
     "picture",
     [
         {"url": "/etc/passwd"}, {"url": "file:///etc/passwd"}, {"url": "https://x/y.png", "download": True},
-        "/etc/passwd", {"url": {"url": "/etc/passwd"}}, {"source": "/etc/passwd"}, {"url": "https://x/y.png", "verify": False},
+        {"url": "https://x/y.png", "verify": False}, {"url": {"url": "/etc/passwd"}}, {"source": "/etc/passwd"},
+        "/etc/passwd",
     ],
 )  # fmt: skip
 def test_no_input_has_a_file_read_or_an_address_fetched(served: Served, model: FakeLM, picture: Any) -> None:
@@ -152,8 +153,8 @@ def test_no_input_has_a_file_read_or_an_address_fetched(served: Served, model: F
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 500_000, b'{"a":' * 100_000, b'{"question": ' + b"1" * 900_000 + b"}",
-        b'"' + b"\\u0000" * 100_000 + b'"', b'{"question": "' + b"\\ud800" + b'"}', b'{"question": 1e999}', b"\x00" * 1000, b"{}" * 1000,
+        b"[" * 500_000, b'{"a":' * 100_000, b'{"question": ' + b"1" * 900_000 + b"}", b"\x00" * 1000, b"{}" * 1000,
+        b'"' + b"\\u0000" * 100_000 + b'"', b'{"question": "\\ud800"}', b'{"question": 1e999}',
     ],
 )  # fmt: skip
 def test_a_body_that_is_made_to_cost_is_refused(served: Served, body: bytes) -> None:
