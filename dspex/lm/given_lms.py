@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from ..unshown_values import without_frames
@@ -25,11 +25,15 @@ def takes_lms(call: F) -> F:
     Raises:
         SettingsError: a table that makes no LM.
     """
+    code = inspect.unwrap(call).__code__
+    places = [name in NAMES for name in code.co_varnames[: code.co_argcount]]
+    is_positional = any(places)
 
     @functools.wraps(call)
     def given(*arguments: Any, **options: Any) -> Any:
         try:
-            options = with_records(options)
+            options = _with_records(options)
+            arguments = _placed(arguments, places) if is_positional else arguments
         except Exception as error:  # any refusal: its frames hold a table
             refusal = without_frames(error)
         else:
@@ -39,17 +43,20 @@ def takes_lms(call: F) -> F:
 
     @functools.wraps(call)
     async def awaited(*arguments: Any, **options: Any) -> Any:
-        return await given(*arguments, **options)
+        try:
+            options = _with_records(options)
+        except Exception as error:  # as above
+            refusal = without_frames(error)
+        else:
+            return await call(*arguments, **options)
+        del arguments, options
+        raise refusal
 
     return cast("F", awaited if inspect.iscoroutinefunction(call) else given)
 
 
-def with_records(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with records in the place of tables.
-
-    Raises:
-        SettingsError: a table that makes no LM.
-    """
+def _with_records(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with records in the place of tables."""
     tables = {name: options[name] for name in NAMES if isinstance(options.get(name), Mapping)}
     made: dict[str, Any] = {name: lm_from(dict(table), name) for name, table in tables.items()}
     lms = options.get("lms")
@@ -58,3 +65,11 @@ def with_records(options: dict[str, Any]) -> dict[str, Any]:
             name: lm_from(dict(lm), f"lms.{name}") if isinstance(lm, Mapping) else lm for name, lm in lms.items()
         }
     return {**options, **made} if made else options
+
+
+def _placed(arguments: tuple[Any, ...], places: Sequence[bool]) -> tuple[Any, ...]:
+    made = [
+        lm_from(dict(one)) if is_lm and isinstance(one, Mapping) else one
+        for one, is_lm in zip(arguments, places, strict=False)
+    ]
+    return (*made, *arguments[len(places) :])
