@@ -15,6 +15,7 @@ from dspex.errors import (
     LMError,
     LMProviderError,
     LMRateLimitError,
+    LMEmptyStreamError,
     LMServerError,
     LMStreamAssemblyError,
     ToolFailed,
@@ -52,8 +53,8 @@ EVENTS: dict[str, tuple[Body, type[LMError]]] = {
     "object": (lambda key: _event({"error": {"code": 429, "message": f"slow {key}"}}), LMRateLimitError),
     "text": (lambda key: _event({"error": f"CUDA out of memory {key}"}), LMServerError),
     "named": (lambda key: f"event: error\ndata: CUDA {key}\n\n".encode(), LMServerError),
-    "empty": (lambda key: b"", LMServerError),
-    "whole": (lambda key: _json({"choices": [{"message": {"content": key}}]}), LMServerError),
+    "empty": (lambda key: b"", LMEmptyStreamError),
+    "whole": (lambda key: _json({"choices": [{"message": {"content": key}}]}), LMEmptyStreamError),
     "cut": (lambda key: _event({"choices": [{"delta": {"content": f"half {key}"}}]}), LMStreamAssemblyError),
 }
 

@@ -61,6 +61,7 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
             "LMUnsupportedFeatureError", "LMUnsupportedModelError",
         )
     },
+    ("call", "LMStreamAssemblyError"): "LMStreamAssemblyError, LMEmptyStreamError",
     # what DSPex refuses before either route (the oracle applies the same rules: native_dspy.admitted)
     ("entry", "InvalidInput"): "InvalidInput",
 }  # fmt: skip

@@ -42,9 +42,10 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
-_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = dict.fromkeys(
-    ("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError
-)  # classes of the parent that DSPy has none of its own for
+_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = {
+    **dict.fromkeys(("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError),
+    "LMEmptyStreamError": LM_ERRORS.get("LMStreamAssemblyError", dspy_errors.LMServerError),
+}  # classes of the parent that DSPy has none of its own for
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
