@@ -681,7 +681,7 @@ class LMServerError(LMProviderError):
 
 
 class LMEmptyStreamError(LMStreamAssemblyError, LMServerError):
-    """A stream ended before an answer began, or the reply was no stream: nothing was shown, so it can be asked again."""
+    """A stream ended before an answer began, or the reply was none: nothing was shown, so it can be asked again."""
 
 
 class AdapterParseError(DspexError, ValueError):

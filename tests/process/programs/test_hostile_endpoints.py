@@ -12,10 +12,10 @@ import dspex
 from dspex.errors import (
     LMAuthError,
     LMConfigurationError,
+    LMEmptyStreamError,
     LMError,
     LMProviderError,
     LMRateLimitError,
-    LMEmptyStreamError,
     LMServerError,
     LMStreamAssemblyError,
     ToolFailed,
