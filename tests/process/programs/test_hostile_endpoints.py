@@ -102,6 +102,17 @@ def test_error_in_a_stream_is_the_same_on_both_routes(name: str, route: str, sup
         assert type(error) is kind and len(lm.requests) == 1
 
 
+def test_half_a_surrogate_pair_in_a_stream_is_shown(route: str, supervisor: Supervisor) -> None:
+    """collaboration: JSON can hold one, and no message of a worker's."""
+    pieces = ["[[ ## answer ## ]]\n", "half \ud83d", " a pair\n", "[[ ## completed ## ]]"]
+    body = b"".join(_event({"choices": [{"index": 0, "delta": {"content": piece}}]}) for piece in pieces)
+    body += _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    with FakeLM(lambda messages: FakeReply(body=body)) as lm:
+        ask = {"lm": lm, "adapter": "chat", "implementation": route, "supervisor": supervisor}
+        *chunks, last = dspex.predict_stream(*QA, **ask)
+        assert "".join(chunk.text for chunk in chunks) == last.answer == "half \ud83d a pair"
+
+
 def test_error_in_a_success_is_retried_and_falls_over(route: str, supervisor: Supervisor) -> None:
     """collaboration: a rate limit is waited for, then the next LM is asked."""
     busy = FakeReply(body=_json({"error": {"code": "429", "message": "slow"}}), headers={"retry-after": "0.01"})
