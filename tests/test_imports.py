@@ -45,7 +45,7 @@ PROGRAM_FLOORS = (
 )
 WORKER_FLOORS = (
     "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
-    "__init__",
+    "__init__, stack_dump",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory, processor_share",
     "session_state, user_code, error_report, reaping",
@@ -86,6 +86,7 @@ SHARED_WITH_WORKERS = tuple(
         "saved_state",
         "user_calls",
         "output_limit",
+        "stack_dump",
     )
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}

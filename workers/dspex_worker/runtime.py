@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
+from . import stack_dump
 from .bridge import Bridge
 from .context import Identity
 from .error_report import describe
@@ -202,6 +203,7 @@ class Runtime:
         """
         private, self._private = self._private, ()
         self.writer.after_fork()
+        stack_dump.forget()
         for descriptor in private:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

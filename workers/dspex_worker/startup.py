@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, signals, starting, stdio
+from . import __version__, signals, stack_dump, starting, stdio
 from .bridge import Bridge, Settings
 from .bridge_loader import load_bridge
 from .context import Identity
@@ -102,8 +102,9 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signals.leave_to_supervisor()
     faulthandler.enable(sys.stderr)
+    stacks = stack_dump.listen()
     rlimits.prefer_as_oom_victim()
-    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind))
+    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind, stacks))
     try:
         settings = _read_hello(incoming, buffer)
         bridge = bridge or load_bridge(settings)
@@ -123,15 +124,16 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         identity=Identity(settings["pool"], settings["worker"], settings["generation"]),
         reader=MessageReader(incoming, buffer, settings["worker"]),
         writer=writer,
-        private=(incoming, outgoing, lifeline_end),
+        private=(incoming, outgoing, lifeline_end, *([stacks] if stacks >= 0 else [])),
         concurrency=settings["concurrency"],
         output=output,
     ).serve()
 
 
-def _facts(lifeline_kind: str) -> dict[str, Any]:
+def _facts(lifeline_kind: str, stacks: int) -> dict[str, Any]:
     return {
         "lifeline": lifeline_kind,
+        "stacks": stacks,
         "pid": os.getpid(),
         "worker_version": __version__,
         "python": platform.python_version(),
