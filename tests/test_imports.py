@@ -52,7 +52,7 @@ WORKER_FLOORS = (
     "parent_calls",
     "context",
     "bridge, builtin_commands, output_log",
-    "running_call, leader_follower, bridge_loader",
+    "running_call, leader_follower, bridge_loader, teardown",
     "execution, interrupter",
     "runtime",
     "startup",

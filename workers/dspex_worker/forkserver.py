@@ -36,6 +36,7 @@ from .memory.cgroup import ControlGroup
 from .memory.monitor import MemoryMonitor, MonitoredWorker
 from .reaping import kill_all_children, kill_group, kill_orphans, kill_tree
 from .startup import STDIO, Gate, become_worker
+from .teardown import keep_finalizers_from_workers
 
 
 @dataclass
@@ -91,6 +92,7 @@ class ForkServer:
 
     def _import_bridge(self) -> None:
         self._bridge = load_bridge(self._settings)
+        keep_finalizers_from_workers()
         # An import that ignores SIGCHLD, or handles it by waiting for any child, would take our children's ends.
         self._imported_sigchld = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signals.leave_to_supervisor()

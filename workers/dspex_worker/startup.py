@@ -25,6 +25,7 @@ from .message_reader import MessageReader
 from .output_log import OutputLog
 from .processor_share import take_share
 from .runtime import Runtime
+from .teardown import Teardown
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
 
@@ -127,6 +128,7 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         private=(incoming, outgoing, lifeline_end, *([stacks] if stacks >= 0 else [])),
         concurrency=settings["concurrency"],
         output=output,
+        teardown=Teardown(bridge, settings, output),
     ).serve()
 
 
