@@ -45,7 +45,7 @@ PROGRAM_FLOORS = (
 )
 WORKER_FLOORS = (
     "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
-    "__init__, stack_dump",
+    "__init__, stack_dump, process_title",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory, processor_share",
     "session_state, user_code, error_report, reaping",
@@ -87,6 +87,7 @@ SHARED_WITH_WORKERS = tuple(
         "user_calls",
         "output_limit",
         "stack_dump",
+        "process_title",
     )
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
@@ -259,7 +260,7 @@ def test_the_worker_package_needs_msgpack_alone() -> None:
     """process: all of it but the programs, and the models that only pydantic can make."""
     apart = ("dspex_worker.programs", "dspex_worker.types.models_from_schema", "dspex_worker.__main__")
     names = [name for name in WORKER if not name.startswith(apart)]
-    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog")
+    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog", "setproctitle")
     code = f"""
 import importlib, sys
 sys.modules |= dict.fromkeys({gone!r})

@@ -34,6 +34,7 @@ from .lifeline import Lifeline, become_subreaper, is_cut
 from .memory import procfs
 from .memory.cgroup import ControlGroup
 from .memory.monitor import MemoryMonitor, MonitoredWorker
+from .process_title import set_title
 from .reaping import kill_all_children, kill_group, kill_orphans, kill_tree
 from .startup import STDIO, Gate, become_worker
 from .teardown import keep_finalizers_from_workers
@@ -78,6 +79,8 @@ class ForkServer:
         """
         self._send("hello", {"pid": os.getpid()})  # this is no stranger's program, before any code of the user's runs
         (_, self._settings), _ = self._control.receive()
+        set_title(f"dspex: {self._settings['pool']} fork server")
+        starting.begin()  # the title was a name, too
         threads = 1
         if self._settings["start_method"] == "fork":
             self._import_bridge()

@@ -23,6 +23,7 @@ from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
 from .message_reader import MessageReader
 from .output_log import OutputLog
+from .process_title import set_title
 from .processor_share import take_share
 from .runtime import Runtime
 from .teardown import Teardown
@@ -108,6 +109,8 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind, stacks))
     try:
         settings = _read_hello(incoming, buffer)
+        set_title(f"dspex: {settings['worker']}")
+        starting.begin()  # the title was a name, too
         bridge = bridge or load_bridge(settings)
         _set_up(bridge, settings)
     except BaseException as error:  # the supervisor shows it, as text, to whoever waits for the pool
