@@ -28,7 +28,7 @@ HOST_FLOORS = (
     "services, control, retrieval",
     "programs",
     "pipelines",
-    "scorecard",
+    "scorecard, serving",
     "cli",
 )
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
