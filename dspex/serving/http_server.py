@@ -78,12 +78,12 @@ async def _served(app: Starlette, listener: socket.socket, grace: float, on_read
     ending = _Ending(app.state.running, grace)
     with ending.signals():
         async with app.router.lifespan_context(app):
-            server = _DrainedServer(config, ending, on_ready)
+            server = _DrainingServer(config, ending, on_ready)
             await server.serve([listener])
     return ending.cut
 
 
-class _DrainedServer(uvicorn.Server):
+class _DrainingServer(uvicorn.Server):
     """Uvicorn's server without its handling of signals."""
 
     def __init__(self, config: uvicorn.Config, ending: _Ending, on_ready: Callable[[], object]) -> None:
@@ -104,7 +104,7 @@ class _Ending:
     """How the server comes to its end."""
 
     def __init__(self, running: RunningCalls, grace: float) -> None:
-        self.server: _DrainedServer | None = None
+        self.server: _DrainingServer | None = None
         self.cut = 0
         self._running = running
         self._grace = grace
@@ -128,6 +128,6 @@ class _Ending:
         else:
             self._running.hurry()
 
-    async def _drain(self, server: _DrainedServer) -> None:
+    async def _drain(self, server: _DrainingServer) -> None:
         self.cut = await self._running.drain(self._grace)
         server.should_exit = True

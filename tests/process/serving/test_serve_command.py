@@ -75,7 +75,7 @@ def headers(**more: str) -> dict[str, str]:
 
 @pytest.mark.timeout(240)
 def test_two_hundred_clients_and_a_worker_killed_among_them(hosts: Any, model: FakeLM) -> None:
-    """process: each ends once, with its own answer or the error of a call that was cut; then the server stops."""
+    """process: each request ends once, with its answer or the error of a cut call; then it stops, drained."""
     program = f"{HERE}/program.py:Ages"
     host, url = serving(hosts, model, program, DSPEX_DSPY_SIZE="2", DSPEX_DSPY_CONCURRENCY="16")
     names = {"Eiffel Tower": "57", "Golden Gate Bridge": "67", "Opera House": "55", "Menai Bridge": "69"}
@@ -199,8 +199,9 @@ class Loud(dspy.Module):
     ("words", "said"),
     [
         (["--host", "0.0.0.0"], "--open"), (["--port", "70000"], "cannot be had"),
-        (["--token-file", "/dev/null"], "token"), (["--timeout", "0"], "timeout"), (["--kind", "predict"], "--kind"),
+        (["--token-file", "/dev/null"], "token"), (["--timeout", "0"], "timeout"),
         (["livez=question -> answer"], "livez"),
+        (["--kind", "predict"], "--kind"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_refused_before_workers_start(words: list[str], said: str, model: FakeLM) -> None:
