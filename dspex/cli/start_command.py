@@ -120,11 +120,13 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
     hide_from_workers()
+    give_memory_back()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
