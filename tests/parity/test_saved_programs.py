@@ -169,12 +169,13 @@ def test_typed_demos_are_saved_as_plain_data(tmp_path: Path, supervisor: dspex.S
     sig = signature("thing: Thing -> summary", custom_types={"Thing": Thing})
     thing = Thing(name="x", url="https://example.com", at=datetime.datetime(2021, 1, 1, 12), parts=[Part(size=5)])
     with FakeLM(lambda messages: {"summary": "fine"}) as lm:
-        made = predictor("predict", sig, demos=[{"thing": thing, "summary": "so"}], lm=lm, implementation="native")
+        made = predictor("predict", sig, demos=[{"thing": thing, "summary": "so"}], lm=lm, supervisor=supervisor)
         Optimized(made, 1.0, 0.0).save(tmp_path / "typed.json")
         (saved,) = json.loads((tmp_path / "typed.json").read_text())["demos"]
         plain = {"name": "x", "url": "https://example.com/", "at": "2021-01-01T12:00:00", "parts": [{"size": 5}]}
         assert saved == {"thing": plain, "summary": "so"}
         again = load(tmp_path / "typed.json", program=predictor("predict", sig), lm=lm, supervisor=supervisor)
+        assert again.program.decision.reason is Reason.NATIVE, again.program.decision
         assert made(thing=thing).summary == again(thing=thing).summary == "fine"
         assert lm.requests[0].raw == lm.requests[-1].raw
 

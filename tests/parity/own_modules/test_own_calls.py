@@ -134,6 +134,16 @@ def test_failed_rows_of_a_map_are_where_they_failed(supervisor: dspex.Supervisor
     assert wanted.outcome[2] is None and "no such kind" in str(found[2])
 
 
+def test_awaited_calls_know_their_own_usage(nested: Any) -> None:
+    """parity: calls that run at the same time count each its own."""
+
+    async def gathered() -> list[Any]:
+        return list(await asyncio.gather(*(nested.acall(question=f"q{at}") for at in range(4))))
+
+    alone = nested(question="qq").usage
+    assert alone and [out.usage for out in asyncio.run(gathered())] == [alone] * 4
+
+
 def test_usage_is_dspys(nested: Any, lm: FakeLM, beside: Dspy) -> None:
     """parity: the tokens of all predictors, by model, as `track_usage` counts them."""
     wanted = beside.ask(lm, f"{COMPOSED}:Nested", how="usage", inputs={"question": "q"})
