@@ -55,6 +55,7 @@ class PoolSettings(TypedDict, total=False):
     call_timeout: Span
     cancel_grace: Span
     stop_grace: Span
+    teardown_timeout: Span
     recycle_after_calls: int | None
     recycle_after_age: Span | None
     recycle_after_memory: Size | None
@@ -99,6 +100,7 @@ class PoolConfig:
     call_timeout: float = _setting(120.0, "span", "a call's deadline, queue wait included", mipro=3600.0)
     cancel_grace: float = _setting(1.0, "span", "from a deadline or cancel to the harsher step")
     stop_grace: float = _setting(10.0, "span", "how long stop() lets running calls go on")
+    teardown_timeout: float = _setting(5.0, "span", "how long a worker may take to tear down at a planned end")
     recycle_after_calls: int | None = _setting(None, "limit", "answered calls after which a worker is replaced")
     recycle_after_age: float | None = _setting(3600.0, "age", "age at which a worker is replaced, ±10 %")
     recycle_after_memory: int | None = _setting(

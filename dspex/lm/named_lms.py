@@ -43,8 +43,8 @@ class NamedLMs:
         Raises:
             SettingsError: a table that makes no LM; `key` says which setting.
         """
+        default = tables.get("lm")
         try:
-            default = tables.get("lm")
             return cls(None if default is None else lm_of_table(default), named(tables.get("lms")))
         except SettingsError as error:  # a key may stand where a table should be
             refusal = without_frames(error)

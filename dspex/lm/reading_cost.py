@@ -50,6 +50,6 @@ def _marks(body: bytes) -> int:
 
 def is_costly(request: Request, body: bytes) -> bool:
     """Return whether reading a body would take longer than that."""
-    if len(body) < LOOKED_AT_LEAST or b'logprobs"' in request.body:
+    if len(body) < LOOKED_AT_LEAST or b'ogprobs"' in request.body:
         return False
     return _HEAVY * sum(map(body.count, (b"{", b"[", b":"))) + body.count(b",") > COST_MOST

@@ -74,7 +74,7 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
             raise TypeError(f"its instructions are a {type(doc).__name__}")
     except (KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"A signature's description is not whole: {error!r}.") from error
-    return signature_of_fields({field.name: field for field in fields}, doc)
+    return signature_of_fields({field.name: field for field in fields}, doc or "")
 
 
 def _classes(specs: Mapping[str, Any]) -> dict[str, Any]:
