@@ -131,12 +131,7 @@ def services_of(supervisor: Supervisor) -> Services:
 def _renew_lock() -> None:
     """Replace the lock in a forked child, where the thread that held it is gone."""
     global _making
-    LATER_S = (
-        1.0  # after its call's deadline a request is late itself: the call ends first, as CallTimeout, and ends it
-    )
-
-
-_making = threading.Lock()
+    _making = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

@@ -1,4 +1,4 @@
-"""Process: a call whose own deadline is over ends as CallTimeout on both routes; a model that is late is another error."""
+"""Process: a call whose own deadline is over ends as CallTimeout on both routes; a late model is another error."""
 
 from __future__ import annotations
 
