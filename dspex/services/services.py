@@ -31,6 +31,7 @@ from .metrics import Metrics
 from .running_jobs import RunningJobs
 from .tools import ToolSets
 
+LATER_S = 1.0  # that a request may take beyond its call, which ends first, as CallTimeout, and ends the request
 _making = threading.Lock()
 
 
@@ -93,7 +94,8 @@ class Services:
         return answers.of_lm(request.arguments, functools.partial(self._forwarded, request))
 
     def _forwarded(self, request: Callback) -> AsyncGenerator[Any, None]:
-        return self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
+        deadline = request.deadline + LATER_S
+        return self.client.aforward(request.arguments, deadline=deadline, origin=self._origin(request))
 
     def _origin(self, request: Callback) -> Origin:
         """Return who pays for a worker's request, and who emits its events with the call's ids."""
