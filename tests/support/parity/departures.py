@@ -26,7 +26,7 @@ def departure(call: Mapping[str, Any], ours: Side, theirs: Side) -> str | None:
     if not count or list(map(without_heat, ours["bodies"])) != list(map(without_heat, theirs["bodies"][:count])):
         return None
     if (made, _class(theirs["outcome"])) == ("LMRefusedError", "LMInvalidRequestError"):
-        is_filtered = call["model"].startswith("gemini/") and "Candidate blocked" in theirs["outcome"][2]
+        is_filtered = call["model"].startswith("gemini/") and " blocked: " in theirs["outcome"][2]
         return "an answer that Gemini's filter ended" if is_filtered else None
     last = call["replies"][min(count, len(call["replies"])) - 1]
     found = _by_reply(last, made, bool(call.get("streamed")))
@@ -69,7 +69,7 @@ def _asked_again(ours: Side, theirs: Side) -> bool:
 
 def without_heat(body: bytes) -> bytes:
     """The body without a temperature, which DSPy also sends to models that take none."""
-    return re.sub(rb',?"temperature":[0-9.]+', b"", body)
+    return re.sub(rb'"temperature":[0-9.]+,|,?"temperature":[0-9.]+', b"", body)
 
 
 def _class(found: Outcome) -> str:
