@@ -92,7 +92,8 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
             raise
         raise _unparsed(error) from error
     except ValueError as error:
-        if str(error).startswith(_TOO_DEEP) and _is_raised_by_adapters(error):
+        is_unreadable = isinstance(error, UnicodeEncodeError) or str(error).startswith(_TOO_DEEP)
+        if is_unreadable and _is_raised_by_adapters(error):
             raise _unparsed(error) from error
         if str(error).startswith(_NOT_UNICODE):
             raise invalid_input("A text holds half a surrogate pair, which no provider can receive.") from error
