@@ -66,6 +66,8 @@ class PoolSettings(TypedDict, total=False):
     env: Mapping[str, str]
     options: Mapping[str, Any]
     lms: LMPolicy | None
+    nice: int
+    cpus: Sequence[int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,12 @@ class PoolConfig:
         "which language models user code in workers may ask for (dspy.LM): any, or only named (configured) ones; "
         "unset: any in a program of your own, named in a service",
         makes=True,
+    )
+    nice: int = _setting(
+        0, "nice", "added to the workers' nice value, 0 to 19: with more they give way to other processes", makes=True
+    )
+    cpus: tuple[int, ...] | None = _setting(
+        None, "cpus", "the CPUs that the workers may run on, by number; unset: as the host", makes=True
     )
 
     def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:

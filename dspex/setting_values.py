@@ -18,6 +18,7 @@ LMPolicy = Literal["any", "named"]
 
 MIB = 1024**2
 GIB = 1024**3
+NICE_MOST = 19
 OPTIONS_MOST = 32 * 1024  # bytes of a pool's options, which reach its fork server in one packet with the other settings
 
 _SIZES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": MIB, "GIB": GIB}
@@ -39,9 +40,7 @@ def setting_value(key: str, kind: str, value: Any) -> Any:
 def _count(value: Any) -> int | None:
     if value is None or value == "none":
         return None
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError("a whole number is needed")
-    number = int(value)
+    number = _whole(value)
     if number < 1:
         raise ValueError("it must be at least 1")
     return number
@@ -121,6 +120,32 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(item.strip() for item in items)
 
 
+def _nice(value: Any) -> int:
+    number = _whole(value)
+    if not 0 <= number <= NICE_MOST:
+        raise ValueError(f"it must be 0 to {NICE_MOST}: workers may give way to others, and not the other way round")
+    return number
+
+
+def _cpus(value: Any) -> tuple[int, ...]:
+    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple | set | frozenset | range) or not items:
+        raise ValueError("it must be a list of CPUs by number, such as [0, 1]")
+    numbers = tuple(sorted({_whole(item) for item in items}))
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("this system cannot bind processes to CPUs; leave it out")
+    usable = os.sched_getaffinity(0)
+    if not usable.issuperset(numbers):
+        raise ValueError(f"this process may run on {', '.join(map(str, sorted(usable)))} only")
+    return numbers
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("a whole number is needed")
+    return int(value)
+
+
 def _budget(value: Any) -> tuple[int, float]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or len(parts) != 2:
@@ -173,6 +198,8 @@ _READERS: dict[str, Any] = {
     "lms": _optional(_choice(*get_args(LMPolicy))),
     "budget": _budget,
     "names": _names,
+    "nice": _nice,
+    "cpus": _optional(_cpus),
     "plain": _plain,
     "variables": _variables,
 }

@@ -40,13 +40,14 @@ PROGRAM_FLOORS = (
     "modules, strategies",
     "saving",
     "factories",
-    "evaluation, optimization",
+    "evaluation",
+    "optimization",
 )
 WORKER_FLOORS = (
     "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
     "__init__",
     "lifeline, frame_writer, message_reader, control_socket",
-    "memory",
+    "memory, processor_share",
     "session_state, user_code, error_report, reaping",
     "parent_calls",
     "context",

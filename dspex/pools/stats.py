@@ -61,6 +61,13 @@ class MemoryStats(TypedDict):
     missing: list[str]
 
 
+class ProcessorStats(TypedDict):
+    """What the workers were given of the processors; `cpus` is None where they may run on all that the host may."""
+
+    nice: int
+    cpus: list[int] | None
+
+
 class PoolStats(TypedDict):
     """One pool."""
 
@@ -75,6 +82,7 @@ class PoolStats(TypedDict):
     counts: dict[str, int]
     usage: UsageStats
     memory: MemoryStats
+    processors: ProcessorStats
     lifeline: str
     reaper: str
     poison: dict[str, float]
@@ -114,6 +122,7 @@ def stats_of(
         "counts": dict(counts),
         "usage": usage,
         "memory": {"cap_bytes": config.memory_cap, "is_enforced": False, "layers": [], "missing": []},
+        "processors": {"nice": config.nice, "cpus": None if config.cpus is None else list(config.cpus)},
         "lifeline": _lifeline(workers),
         "reaper": f"fork server {forkserver_pid}" if forkserver_pid is not None else "lost",
         "poison": state.poison.in_quarantine(now),

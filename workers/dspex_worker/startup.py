@@ -23,6 +23,7 @@ from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
 from .message_reader import MessageReader
 from .output_log import OutputLog
+from .processor_share import take_share
 from .runtime import Runtime
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
@@ -158,6 +159,7 @@ def _read_hello(incoming: int, buffer: FrameBuffer) -> Settings:
 
 def _set_up(bridge: Bridge, settings: Settings) -> None:
     """Set the limits, run the bridge's setups, and check that what is left of the cap is enough."""
+    take_share(settings["pool"], settings.get("nice") or 0, settings.get("cpus"))
     cap = settings.get("memory_cap")
     if cap is not None and not bridge.runs_optimizers:
         rlimits.limit_data(cap, settings["concurrency"])

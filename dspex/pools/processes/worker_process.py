@@ -204,6 +204,8 @@ class WorkerProcess:
             "options": dict(config.options),
             "frame_limit": FRAME_LIMIT,
             "memory_cap": config.memory_cap,
+            "nice": config.nice,
+            "cpus": None if config.cpus is None else list(config.cpus),
         }
 
     def __repr__(self) -> str:

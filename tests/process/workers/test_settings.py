@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from dspex.errors import CallTimeout, SettingsError, WorkerBootError
 from dspex.pools.supervisor import Supervisor
 from tests.support.supervisors import Supervise
 from tests.support.waiting import Caller, all_ready, eventually, pids
+
+CPU = min(os.sched_getaffinity(0))
 
 # setting: (as written in TOML, as written in the environment, what it means)
 GIVEN: dict[str, tuple[Any, str, Any]] = {
@@ -37,6 +40,8 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {
     "startup_timeout": (33, "33s", 33.0),
     "imports": (["json", "math"], "json,math", ("json", "math")),
     "lms": ("named", "named", "named"),
+    "nice": (5, "5", 5),
+    "cpus": ([CPU], str(CPU), (CPU,)),
 }
 
 
@@ -99,6 +104,12 @@ def test_no_setting_is_dropped_silently(tmp_path: Path) -> None:
         ("[pools.f]\nrestart_budget = [true, 30]\n", "pools.f.restart_budget"),
         ("[pools.f]\nrecycle_after_age = 0\n", "pools.f.recycle_after_age"),
         ("[pools.f]\nenv = {A = 1}\n", "pools.f.env"),
+        ("[pools.f]\nnice = -1\n", "pools.f.nice"),
+        ("[pools.f]\nnice = 20\n", "pools.f.nice"),
+        ("[pools.f]\nnice = true\n", "pools.f.nice"),
+        ("[pools.f]\ncpus = []\n", "pools.f.cpus"),
+        ("[pools.f]\ncpus = 1\n", "pools.f.cpus"),
+        ("[pools.f]\ncpus = [1000000]\n", "pools.f.cpus"),
         ("[pools.f]\nenv = {'A=B' = 'x'}\n", "pools.f.env"),
         ("[pools.f]\noptions = {day = 2026-01-01}\n", "pools.f.options"),
         (f"[pools.f]\noptions = {{text = '{'x' * 40_000}'}}\n", "pools.f.options"),
