@@ -472,6 +472,19 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class MetricTimeout(DspexError, TimeoutError):
+    """A metric did not score an example within `limit` seconds; `metric` is its name, `example` says which it was."""
+
+    def __init__(self, metric: str, *, example: str, limit: float) -> None:
+        self.metric = metric
+        self.example = example
+        self.limit = limit
+        super().__init__(
+            f"The metric {metric} did not score {example} within {limit:g} s (metric_timeout). Look at what it waits "
+            f"for, or give it more time with metric_timeout=."
+        )
+
+
 class EvaluationFailed(DspexError):
     """An evaluation ended without a score: no row could be scored, or `max_errors` rows failed; `partial` has the rows.
 

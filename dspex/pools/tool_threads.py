@@ -3,13 +3,16 @@
 A handler whose call has ended is nobody's any more, but a thread cannot be ended from outside: it is *left*, does not
 count against the threads that serve calls, and another takes its place. Past `LEFT_MOST` such threads no more are
 started; once they hold all that there are, tools are refused with an error that says so.
+
+One call may have all of `THREADS`. A few calls may have as many each, so that a job whose metric is slow, or hangs,
+takes none from another job of its pool.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from .callbacks import Callback
 
 THREADS = 32  # that serve calls; what tools led to gets threads beyond it, or they could wait for each other
+CALLS_MOST = 8  # that may have so many threads each, such as jobs with slow metrics; more calls share them
 LEFT_MOST = 128  # threads of handlers that do not end with their calls
 BESIDE_MOST = 256  # threads of what tools led to, left ones included
 Job = Callable[[], None]
@@ -35,6 +39,8 @@ class ToolThreads:
         self._todo: deque[tuple[Callback, Job]] = deque()
         self._busy: set[Callback] = set()
         self._left: set[Callback] = set()
+        self._of_calls: Counter[int] = Counter()  # jobs that wait or run, by the id of their call
+        self._held: Counter[int] = Counter()  # threads, by call
         self._beside = 0
         self._threads = 0
         self._idle = 0
@@ -51,11 +57,13 @@ class ToolThreads:
         with self._lock:
             self._require_hope()
             self._todo.append((request, job))
+            self._of_calls[request.outer.id] += 1
             try:
                 self._grow()
             except RuntimeError:
                 if not self._threads:  # else the job waits for one that is there
                     self._todo.pop()
+                    self._forget(request)
                     raise
             self._has_work.notify()
 
@@ -89,9 +97,12 @@ class ToolThreads:
         """Abandon a job that nobody waits for; return those that no thread will ever serve now."""
         with self._lock:
             if request not in self._busy:
-                self._todo = deque(pair for pair in self._todo if pair[0] is not request)
+                waiting = deque(pair for pair in self._todo if pair[0] is not request)
+                if len(waiting) < len(self._todo):
+                    self._forget(request)
+                self._todo = waiting
                 return []
-            self._busy.discard(request)
+            self._release(request)
             self._left.add(request)
             count = len(self._left)
             try:
@@ -122,6 +133,8 @@ class ToolThreads:
 
     def _empty(self) -> deque[tuple[Callback, Job]]:
         todo, self._todo = self._todo, deque()
+        for request, _ in todo:
+            self._forget(request)
         return todo
 
     def _require_hope(self) -> None:
@@ -130,8 +143,8 @@ class ToolThreads:
 
     def _grow(self) -> None:
         """Start a thread if there is work for one more. The lock is held."""
-        serving = self._threads - len(self._left)
-        if len(self._todo) > self._idle and serving < THREADS and self._threads < THREADS + LEFT_MOST:
+        serving, most = self._threads - len(self._left), self._most()
+        if len(self._todo) > self._idle and serving < most and self._threads < most + LEFT_MOST:
             self._made += 1
             threading.Thread(target=self._work, name=f"dspex-tool-{self._made}", daemon=True).start()
             self._threads += 1
@@ -146,24 +159,50 @@ class ToolThreads:
                 logging.getLogger("dspex").exception("the answer of a tool of pool %s was lost", self._pool)
             finally:
                 with self._lock:
-                    self._busy.discard(request)
+                    self._release(request)
                     self._left.discard(request)
             del request, job  # an idle thread keeps nothing of what it did
 
     def _next(self) -> tuple[Callback, Job] | None:
         """Wait for work; None if this thread is one too many."""
         with self._lock:
-            while not self._todo or self._is_one_too_many():
+            while (pair := self._next_of_a_call()) is None or self._is_one_too_many():
                 if self._is_over or self._is_one_too_many():
                     self._threads -= 1
                     return None
                 self._idle += 1
                 self._has_work.wait()
                 self._idle -= 1
-            pair = self._todo.popleft()
+            self._todo.remove(pair)
             self._busy.add(pair[0])
+            self._held[pair[0].outer.id] += 1
             return pair
+
+    def _next_of_a_call(self) -> tuple[Callback, Job] | None:
+        """Return the first job of a call that has not its share of threads: one with slow tools stops no other."""
+        return next((pair for pair in self._todo if self._held[pair[0].outer.id] < THREADS), None)
+
+    def _most(self) -> int:
+        """Return how many threads may serve: as many for each of a few calls, or for all of many."""
+        return THREADS * max(1, len(self._of_calls)) if len(self._of_calls) <= CALLS_MOST else THREADS
+
+    def _release(self, request: Callback) -> None:
+        """Note that a request has a thread no more, if it had one that counted."""
+        if request not in self._busy:
+            return
+        self._busy.discard(request)
+        call = request.outer.id
+        self._held[call] -= 1
+        if not self._held[call]:
+            del self._held[call]
+        self._forget(request)
+
+    def _forget(self, request: Callback) -> None:
+        call = request.outer.id
+        self._of_calls[call] -= 1
+        if not self._of_calls[call]:
+            del self._of_calls[call]
 
     def _is_one_too_many(self) -> bool:
         """Whether a handler that was left has ended, and its thread was replaced meanwhile."""
-        return self._threads - len(self._left) > THREADS
+        return self._threads - len(self._left) > self._most()

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from ..pools.callbacks import Callback
 
 _ASKED = ("method", "url", "body", "rollout_id", "candidate", "members", "is_bare")  # of an LM request
-_APART = {"metric.call": ("id",), "tool.call": ("id",)}  # what changes with each process
+_SAME = {"metric.acall": "metric.call"}  # a metric that became asynchronous is asked the same
+_APART = {"metric.call": ("id", "limit_s"), "tool.call": ("id",)}  # what changes with each process
 
 
 class AnswerStore(Protocol):
@@ -82,21 +84,39 @@ class KeptAnswers:
 
     def of_handler(self, request: Callback, handler: Callable[[Callback], Any]) -> Any:
         """Return the kept result of a metric or a tool, else the handler's, which is kept."""
-        if request.name == "metric.call" and not self._metrics:
+        if (key := self._key_of(request)) is None:
             return handler(request)
-        apart = _APART.get(request.name, ())
-        given = {name: value for name, value in request.arguments.items() if name not in apart}
-        key = self._numbered(_digest(request.name, given))
         if (kept := self._store.answer(key)) is not None:
-            return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
-        value = handler(request)
+            return _value_of(kept)
+        return self._kept(key, request.name, handler(request))
+
+    async def of_async_handler(self, request: Callback, handler: Callable[[Callback], Awaitable[Any]]) -> Any:
+        """`of_handler`, for one that is asynchronous."""
+        if (key := self._key_of(request)) is None:
+            return await handler(request)
+        if (kept := self._store.answer(key)) is not None:
+            return _value_of(kept)
+        return self._kept(key, request.name, await handler(request))
+
+    def _key_of(self, request: Callback) -> str | None:
+        """Return what a metric's or tool's result is kept under; None if it is not."""
+        name = _SAME.get(request.name, request.name)
+        if name == "metric.call" and not self._metrics:
+            return None
+        apart = _APART.get(name, ())
+        given = {each: value for each, value in request.arguments.items() if each not in apart}
+        return self._numbered(_digest(name, given))
+
+    def _kept(self, key: str, kind: str, value: Any) -> Any:
+        """Keep a result, and return it."""
         if isinstance(value, dict) and "carried" in value:  # a pickle: no file may bring one into a worker
             return value
+        kind = _SAME.get(kind, kind)
         if _is_json(value):
-            self._store.keep(key, request.name, {"value": value})
+            self._store.keep(key, kind, {"value": value})
         else:
             packed = codec.encode(value)  # what cannot be encoded could not be sent either
-            self._store.keep(key, request.name, {"packed": base64.b64encode(packed).decode("ascii")})
+            self._store.keep(key, kind, {"packed": base64.b64encode(packed).decode("ascii")})
         return value
 
     def _numbered(self, key: str) -> str:
@@ -127,11 +147,23 @@ def recording(answers: KeptAnswers) -> Generator[None]:
 def kept(handler: Callable[[Callback], Any]) -> Callable[[Callback], Any]:
     """Return the handler of a metric or a tool, with its results kept for jobs."""
 
+    if inspect.iscoroutinefunction(handler):
+
+        async def akeeping(request: Callback) -> Any:
+            answers = kept_answers()
+            return await (handler(request) if answers is None else answers.of_async_handler(request, handler))
+
+        return akeeping
+
     def keeping(request: Callback) -> Any:
         answers = kept_answers()
         return handler(request) if answers is None else answers.of_handler(request, handler)
 
     return keeping
+
+
+def _value_of(kept: Mapping[str, Any]) -> Any:
+    return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
 
 
 def _digest(kind: str, given: Mapping[str, Any]) -> str:

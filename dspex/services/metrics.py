@@ -1,24 +1,25 @@
 """Register metrics and rewards of this process for the time of a job, and call them when a worker asks.
 
 A metric gets what DSPy gives it: the very example of the job, the prediction with values of the signature's types, the
-trace, and GEPA's two. Any thread; asynchronous metrics run on the caller's event loop, or on one that is kept for them.
+trace, and GEPA's two. Any thread; asynchronous metrics run on the caller's event loop, or on one that is kept for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import secrets
 import sys
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.user_calls import (
     MetricParameters,
     Mismatch,
     feedback_in,
+    is_asynchronous,
     metric_parameters,
     name_of,
     require_result,
@@ -26,78 +27,22 @@ from dspex_worker.user_calls import (
 )
 
 from ..adapters.plain_data import to_wire
-from ..adapters.validation import added_outputs, checked_inputs
-from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
-from ..loop_thread import LoopThread
-from ..types.example import Example
+from ..errors import EncodeError, InvalidInput, MetricTimeout, SettingsError, UnknownName
 from ..types.logprobs import logprobs_told
-from ..types.prediction import Prediction
-from ..types.traced_predictor import TracedPredictor
 from .caller_loop import loop_of
+from .metric_job import MetricJob
+from .metric_loops import MetricLoops
 from .registry import Registry
 
 if TYPE_CHECKING:
     from ..pools.callbacks import Callback
-    from ..signatures.signature import Signature
 
 
 class UnusableMetric(SettingsError):
     """A metric that can score no example, whatever the program answers. Workers know it by its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricJob:
-    """What a metric's arguments are made of: the job's examples, as they were given, and the types of its values."""
-
-    examples: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "train" and "val"
-    signature: Signature | None = None  # of the program's answers; None: nothing is known of their types
-    typed: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] | None = None
-    packages: Collection[str] = ()  # whose classes, where they are loaded here, other outputs may be of
-    is_reward: bool = False
-
-    def example(self, arguments: Mapping[str, Any]) -> Any:
-        """Return the example that a worker names, else one of the fields that it sent."""
-        where = arguments.get("row")
-        if isinstance(where, list) and len(where) == 2 and isinstance(where[1], int):
-            rows = self.examples.get(where[0], ())
-            if 0 <= where[1] < len(rows):
-                return rows[where[1]]
-        given, objects = arguments.get("example"), arguments.get("example_objects")
-        values = dict(given) if isinstance(given, Mapping) else {}
-        if self.packages and isinstance(objects, Mapping):  # of no signature, which would type them
-            with contextlib.suppress(AdapterParseError):
-                values |= added_outputs({name: values.get(name) for name in objects}, objects, self.packages)
-        return Example(values, arguments.get("inputs"))
-
-    def prediction(
-        self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **facts: Any
-    ) -> Prediction:
-        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data.
-
-        `facts` are what else a `Prediction` says.
-        """
-        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}), **facts)
-
-    def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
-        """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
-        return None if steps is None else [self._step(*step) for step in steps]
-
-    def _step(
-        self, about: Any, inputs: Any, outputs: Any, forms: Any
-    ) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
-        predictor, (given, made) = TracedPredictor.of(about), forms
-        known = self.signature
-        if known is not None and predictor.signature.output_fields.keys() != known.output_fields.keys():
-            known = None  # another predictor's, of whose types nothing is known here
-        taken = added_outputs(inputs, given, self.packages)
-        with contextlib.suppress(InvalidInput, EncodeError):  # tools, and fields that are only called the same
-            taken = taken if known is None else checked_inputs(known, taken, allow_markers=True)
-        if known is not None:
-            with contextlib.suppress(AdapterParseError):
-                return predictor, taken, self.prediction(outputs, made)
-        return predictor, taken, Prediction(added_outputs(outputs, made, self.packages))
-
-
+LOOK_S = 0.5  # seconds between looks at whether a metric's loop was left
 _NO_JOB = MetricJob()
 
 
@@ -106,7 +51,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._metrics: Registry[tuple[Callable[..., Any], MetricParameters, MetricJob]] = Registry()
-        self._loop = LoopThread("dspex-metrics")
+        self._loops = MetricLoops()
 
     @contextlib.contextmanager
     def described(self, metric: Any, job: MetricJob = _NO_JOB) -> Generator[dict[str, Any]]:
@@ -120,7 +65,8 @@ class Metrics:
             return
         id = secrets.token_hex(8)
         with self.registered(id, metric, job) as parameters:
-            yield {"parent": id, "sees": parameters.sees(), "title": name_of(metric)}
+            awaits = {"awaits": True} if is_asynchronous(metric) else {}
+            yield {"parent": id, "sees": parameters.sees(), "title": name_of(metric), **awaits}
 
     @contextlib.contextmanager
     def registered(self, id: str, metric: Callable[..., Any], job: MetricJob = _NO_JOB) -> Generator[MetricParameters]:
@@ -140,28 +86,90 @@ class Metrics:
             InvalidInput: the metric gave neither.
             UnusableMetric: it gave a generator, so it can score nothing.
         """
+        metric, placed, named, job = self._asked(request)
+        value = usable_result(metric(*placed, **named), metric)
+        if inspect.isawaitable(value):
+            value = self._awaited(value, metric, request)
+        return float(value) if job.is_reward else wire_score(value, name_of(metric))
+
+    async def acall(self, request: Callback) -> Any:
+        """`call`, for an asynchronous metric, which waits in no thread; it is cancelled with the request.
+
+        Raises:
+            InvalidInput: as `call`.
+        """
+        metric, placed, named, job = self._asked(request)
+        value = usable_result(metric(*placed, **named), metric)
+        try:
+            if inspect.isawaitable(value):
+                value = await self._answered(value, metric, request)
+        except (asyncio.CancelledError, MetricTimeout):
+            if loop_of(request) is None:
+                self._loops.renew_if_blocked(metric)
+            raise
+        return float(value) if job.is_reward else wire_score(value, name_of(metric))
+
+    async def _answered(self, value: Any, metric: Callable[..., Any], request: Callback) -> Any:
+        """Return what a metric gives. Its time counts from when its loop begins it: another may block that loop.
+
+        Raises:
+            MetricTimeout: that is over the request's limit; the metric is cancelled.
+        """
+        here, begun, limit_s = asyncio.get_running_loop(), asyncio.Event(), request.arguments.get("limit_s")
+        begin = functools.partial(here.call_soon_threadsafe, begun.set)
+        loop, waiting = self._started(value, metric, request, begin)
+        if not isinstance(limit_s, int | float):
+            return await waiting
+        beginning = asyncio.ensure_future(begun.wait())
+        try:
+            while not (await _first(waiting, beginning))[0]:
+                if loop.is_running() and self._loops.has_left(metric, loop):
+                    waiting.cancel()  # it never begins: another call blocks that loop
+                    loop, waiting = self._started(value, metric, request, begin)
+        finally:
+            beginning.cancel()
+        await asyncio.wait({waiting}, timeout=limit_s)
+        if not waiting.done():
+            waiting.cancel()
+            raise MetricTimeout(name_of(metric), example="an example", limit=limit_s)
+        return await waiting
+
+    def _awaited(self, value: Any, metric: Callable[..., Any], request: Callback) -> Any:
+        """Return what a metric gives that no one could see to be asynchronous; its thread waits."""
+
+        async def result() -> Any:
+            return await value
+
+        loop = loop_of(request) or self._loops.of(metric).running()
+        return asyncio.run_coroutine_threadsafe(result(), loop).result()
+
+    def _asked(self, request: Callback) -> tuple[Callable[..., Any], list[Any], dict[str, Any], MetricJob]:
+        """Return the metric that a request names, its arguments and its job."""
         request.require(id=str, prediction=dict)
         arguments = request.arguments
         found = self._metrics.get(str(arguments["id"]))
         if found is None:
             raise UnknownName("metric", str(arguments["id"]), ())
         metric, parameters, job = found
-        placed, named = parameters.arguments(_dspy_arguments(arguments, job))
-        value = usable_result(metric(*placed, **named), metric)
-        if inspect.isawaitable(value):
-            value = self._awaited(value, request)
-        return float(value) if job.is_reward else wire_score(value, name_of(metric))
+        return metric, *parameters.arguments(_dspy_arguments(arguments, job)), job
 
-    def _awaited(self, value: Any, request: Callback) -> Any:
-        """Return an asynchronous metric's result: from the caller's loop if it has one, else from the kept one."""
+    def _started(
+        self, value: Any, metric: Callable[..., Any], request: Callback, on_start: Callable[[], object]
+    ) -> tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]:
+        """Begin an asynchronous metric: on the caller's loop if it has one, else on the metric's; return it too."""
+        loop = loop_of(request) or self._loops.of(metric).running()
 
         async def result() -> Any:
+            if self._loops.has_left(metric, asyncio.get_running_loop()):  # it was begun again on another
+                return None
+            on_start()
             return await value
 
-        loop = loop_of(request)
-        if loop is not None:
-            return asyncio.run_coroutine_threadsafe(result(), loop).result()
-        return self._loop.submit(result()).result()
+        return loop, asyncio.wrap_future(asyncio.run_coroutine_threadsafe(result(), loop))
+
+
+async def _first(*waits: asyncio.Future[Any]) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]:
+    return await asyncio.wait(waits, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
 
 
 def checked_metric(metric: Any) -> None:

@@ -53,6 +53,8 @@ class Services:
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", kept(self.tools.call))
         supervisor.register("metric.call", kept(self.metrics.call))
+        supervisor.register("metric.acall", kept(self.metrics.acall))
+        supervisor.register("metric.spread", self.metrics.acall)  # computed anew where it is asked again
         supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)

@@ -12,6 +12,7 @@ from ...loop_thread import LoopThread
 from ..examples.devset import devset_rows, input_names
 from ..examples.example_jobs import Progress
 from ..options import program_options
+from ..options.metric_limit import checked_limit
 from .evaluated_program import EvaluatedProgram, evaluated
 from .evaluation import Evaluation
 from .evaluation_run import EvaluationRun
@@ -31,8 +32,10 @@ def evaluate(
     num_threads: int | None = None,
     max_errors: int | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
+    pool: str | None = None,
     supervisor: Supervisor | None = None,
 ) -> Evaluation:
     """Return a program's score on examples, with each row; blocks.
@@ -45,10 +48,13 @@ def evaluate(
     `devset` holds mappings, or `dspy.Example`s; `inputs` names the fields that go in (default: the example's
     `with_inputs`, else the program's inputs). `metric(example, prediction)` is a function of this process, plain or
     asynchronous, which gets the very example that was given; the name of a built-in ("exact_match", "f1", ...); or
-    "module:function" of the pool's `imports`, which runs in a worker. A row that fails is a row with an error, and
+    "module:function" of the pool's `imports`, which runs in the workers of `pool` ("dspy"). A row
+    that fails is a row with an error, and
     counts as 0.
 
     There is no time limit but the program's own for each call, unless `timeout` is given, in seconds, for the whole.
+    `metric_timeout` bounds each call of the metric (600 s; math.inf is no limit): a row whose metric hangs has a
+    `MetricTimeout` as its error.
     `on_progress` gets {"done", "total", "score", "errors", "row"} after each row.
 
     Raises:
@@ -59,7 +65,8 @@ def evaluate(
         KeyboardInterrupt: rows that run are cancelled. This and the errors of a running evaluation have a `partial`:
             the Evaluation of the rows that were done.
     """
-    run = _prepared(program, devset, metric, num_threads, max_errors, timeout, inputs, supervisor, awaits=False)
+    given = (program, devset, metric, num_threads, max_errors, timeout, metric_timeout, inputs, pool, supervisor)
+    run = _prepared(*given, awaits=False)
     loop, reports = LoopThread("dspex-evaluate-loop"), queue.SimpleQueue[dict[str, Any] | None]()
     try:
         future = loop.submit(run.run(reports.put))
@@ -85,15 +92,17 @@ async def aevaluate(
     num_threads: int | None = None,
     max_errors: int | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
+    pool: str | None = None,
     supervisor: Supervisor | None = None,
 ) -> Evaluation:
     """`evaluate`, awaited, on the running loop; cancelling the task cancels the rows that run.
 
     The CancelledError has the `partial` too. Of an own module it calls `aforward`, where there is one.
     """
-    given = (program, devset, metric, num_threads, max_errors, timeout, inputs, supervisor)
+    given = (program, devset, metric, num_threads, max_errors, timeout, metric_timeout, inputs, pool, supervisor)
     run = await asyncio.to_thread(_prepared, *given, awaits=True)  # it may start workers
 
     def report(facts: dict[str, Any]) -> None:
@@ -110,7 +119,9 @@ def _prepared(
     num_threads: int | None,
     max_errors: int | None,
     timeout: float | None,
+    metric_timeout: float | None,
     inputs: Sequence[str] | None,
+    pool: str | None,
     supervisor: Supervisor | None,
     *,
     awaits: bool,
@@ -121,6 +132,7 @@ def _prepared(
         SettingsError, UnknownName, InvalidInput: it cannot be.
     """
     program_options.require_seconds(timeout)
+    limit = checked_limit(metric_timeout)
     if num_threads is not None:
         program_options.require_whole("num_threads", num_threads)
     if max_errors is not None:
@@ -133,8 +145,8 @@ def _prepared(
         own = subject.program.supervisor_used if isinstance(subject, EvaluatedProgram) else supervisor
         return own or defaults.default_supervisor()
 
-    scorer = scorer_of(metric, subject, workers)
+    scorer = scorer_of(metric, subject, workers, pool)
     subject.require(rows)
     scorer.require(rows, subject)
     at_once = min(num_threads or subject.at_once, len(rows))
-    return EvaluationRun(subject, scorer, rows, at_once, max_errors, timeout)
+    return EvaluationRun(subject, scorer, rows, at_once, max_errors, timeout, limit)

@@ -16,6 +16,8 @@ from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dspex_worker.user_calls import is_asynchronous
+
 from ...errors import InvalidInput, SettingsError
 from ...signatures.signature import Signature
 from ...types.prediction import Prediction
@@ -234,11 +236,6 @@ def as_prediction(made: Any) -> Any:
     usage, cost = getattr(made, "usage", {}), getattr(made, "cost_usd", None)
     values = {str(name): made[name] for name in made.keys()}  # noqa: SIM118 - no Mapping
     return Prediction(values, usage=usage if isinstance(usage, Mapping) else {}, cost_usd=cost, route="")
-
-
-def is_asynchronous(function: Any) -> bool:
-    """Whether calling it gives a coroutine, as far as can be seen."""
-    return any(map(inspect.iscoroutinefunction, (function, getattr(type(function), "__call__", None))))  # noqa: B004
 
 
 async def in_thread(threads: Executor, called: Callable[[], Any]) -> Any:

@@ -7,20 +7,31 @@ done as its `partial`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ...errors import BudgetExceeded, CallTimeout, DspexError, EvaluationFailed, ForkedSupervisor, PoolClosed
+from ...errors import (
+    BudgetExceeded,
+    CallTimeout,
+    DspexError,
+    EvaluationFailed,
+    ForkedSupervisor,
+    MetricTimeout,
+    PoolClosed,
+)
 from ...lm.usage import Account
 from ...services.metrics import UnusableMetric
 from ..examples.devset import DevsetRow
+from ..options.metric_limit import METRIC_TIMEOUT
 from .evaluated_program import Evaluated
 from .evaluation import Evaluation
 from .evaluation_row import EvaluationRow
-from .scorers import Scorer
+from .left_threads import LeftThreads
+from .scorers import Scored, Scorer
 
 Report = Callable[[dict[str, Any]], object]
 _FATAL = (BudgetExceeded, PoolClosed, ForkedSupervisor, UnusableMetric)  # every other row would meet it too
@@ -36,9 +47,11 @@ class EvaluationRun:
     at_once: int
     max_errors: int | None = None
     timeout: float | None = None
+    metric_timeout: float = METRIC_TIMEOUT
     done: dict[int, EvaluationRow] = field(default_factory=dict)
     account: Account = field(default_factory=lambda: Account("evaluation"))
     began: float = field(default_factory=time.monotonic)
+    metric_threads: LeftThreads = field(default_factory=lambda: LeftThreads("dspex-metric"))
     failed: int = 0
     scored: float = 0.0  # the sum of the rows' scores
 
@@ -65,6 +78,7 @@ class EvaluationRun:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 threads.shutdown(wait=False, cancel_futures=True)
+                self.metric_threads.shutdown(wait=False)
         self._require_score()
         return self.partial()
 
@@ -100,11 +114,27 @@ class EvaluationRun:
                 return self._failed_row(at, error, None, time.monotonic() - began, account)
         seconds = time.monotonic() - began
         try:
-            score, feedback = await self.scorer.score(row.example, prediction, threads)
+            score, feedback = await self._scored(at, prediction)
         except Exception as error:
             return self._failed_row(at, error, prediction, seconds, account)
         usage, route = account.stats()["models"], str(getattr(prediction, "route", "") or "")
         return EvaluationRow(at, row.example, prediction, score, None, seconds, usage, route, feedback)
+
+    async def _scored(self, at: int, prediction: Any) -> Scored:
+        """Return a prediction's score.
+
+        Raises:
+            MetricTimeout: the metric takes too long; it is left alone.
+        """
+        limit = asyncio.timeout(None if self.metric_timeout == math.inf else self.metric_timeout)
+        try:
+            async with limit:
+                return await self.scorer.score(self.devset[at].example, prediction, self.metric_threads)
+        except TimeoutError as error:
+            if not limit.expired():  # the metric's own
+                raise
+            name, example = self.scorer.name, f"devset[{at}]"
+            raise MetricTimeout(name, example=example, limit=self.metric_timeout) from error
 
     def _failed_row(
         self, at: int, error: Exception, prediction: Any, seconds: float, account: Account

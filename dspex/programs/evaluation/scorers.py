@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dspex_worker.user_calls import MetricParameters, feedback_in, name_of
+from dspex_worker.user_calls import MetricParameters, feedback_in, is_asynchronous, name_of
 
 from ...errors import InvalidInput, SettingsError, UnknownName
 from ...services.built_in_metrics import BUILT_IN, IN_WORKERS, built_in
@@ -22,11 +22,12 @@ from ..examples.devset import DevsetRow, declared_inputs
 from ..examples.example_jobs import SplitExamples
 from ..factories.given_program import is_open
 from ..options.routing import GENERAL_POOL
-from .evaluated_program import Evaluated, EvaluatedProgram, awaited, in_thread, is_asynchronous
+from .evaluated_program import Evaluated, EvaluatedProgram, awaited, in_thread
 
 if TYPE_CHECKING:
     from ...pools.supervisor import Supervisor
 
+SCORING_BRIDGES = ("dspy", "mipro")
 Scored = tuple[float, str | None]  # the score, and the feedback that the metric gave beside it
 
 
@@ -47,13 +48,15 @@ class Scorer(Protocol):
         ...
 
 
-def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervisor]) -> Scorer:
+def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervisor], pool: str | None = None) -> Scorer:
     """Return the scorer for a metric; `supervisor` gives the one whose workers score, where these do.
 
     Raises:
-        SettingsError: it is no metric, or cannot be called as one.
-        UnknownName: there is no such built-in metric.
+        SettingsError: it is no metric, or cannot be called as one; or `pool` is none that could score by it.
+        UnknownName: there is no such built-in metric, or no such pool.
     """
+    if pool is not None:
+        require_pool(pool, metric, supervisor())
     if callable(metric):
         return FunctionScorer(metric, checked_parameters(metric))
     named = named_metric(metric)
@@ -61,7 +64,23 @@ def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervis
         return BuiltInScorer(str(named["name"]), built_in(named), named.get("field"))
     if "import" not in named and named["name"] not in BUILT_IN:
         raise UnknownName("metric", str(named["name"]), BUILT_IN)
-    return WorkerScorer(named, subject, supervisor())
+    return WorkerScorer(named, subject, supervisor(), pool or GENERAL_POOL)
+
+
+def require_pool(pool: str, metric: Any, supervisor: Supervisor) -> None:
+    """Check that a pool may score by a metric.
+
+    Raises:
+        SettingsError: the metric is a function of this process, or the pool runs another bridge than DSPex's.
+        UnknownName: there is no such pool.
+    """
+    if callable(metric) or "import" not in named_metric(metric):
+        raise SettingsError(
+            f"A pool scores by a metric that it imports, such as 'mymetrics:f1'; {metric!r} runs where it is called.",
+            key="pool",
+        )
+    if supervisor.pool(pool).config.bridge not in SCORING_BRIDGES:
+        raise SettingsError(f"Pool {pool!r} runs no bridge that scores: it needs bridge='dspy'.", key="pool")
 
 
 @dataclass(frozen=True)
@@ -129,6 +148,8 @@ class WorkerScorer:
     named: Mapping[str, Any]
     subject: Evaluated
     supervisor: Supervisor
+    pool: str = GENERAL_POOL
+    may_repeat: bool = False  # where its worker dies: only there is a score worth more than a metric's side effects
 
     @property
     def name(self) -> str:
@@ -143,7 +164,7 @@ class WorkerScorer:
         for row in rows:
             self._crossed({"example": dict(row.example.items())})
         services_of(self.supervisor)  # which tell a worker where this process looks for modules
-        self.supervisor.call(GENERAL_POOL, "score", {"metric": dict(self.named)})
+        self.supervisor.call(self.pool, "score", {"metric": dict(self.named)})
 
     async def score(self, example: Any, prediction: Any, threads: Executor) -> Scored:
         if not hasattr(prediction, "items"):
@@ -163,7 +184,9 @@ class WorkerScorer:
             if self.program is not None:
                 stack.enter_context(self.program.registered(services_of(self.supervisor)))
             try:
-                found = await self.supervisor.acall(GENERAL_POOL, "score", arguments, timeout=float("inf"))
+                found = await self.supervisor.acall(
+                    self.pool, "score", arguments, timeout=float("inf"), idempotent=self.may_repeat
+                )
             except SettingsError as error:  # of the metric: what it gives is no result
                 raise UnusableMetric(str(error), key="metric") from error
         value = found.get("score") if isinstance(found, Mapping) else None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
-from ...services.metrics import MetricJob
+from ...services.metric_job import MetricJob
 from ...services.services import services_of
 from ...types.prediction import S_co
 from ..calling.program import Program
 from ..factories.loading import rendered_prefix_hash
 from ..files.saved_file import checked_state
 from ..native.exchange_steps import default_adapter
+from ..options.metric_limit import METRIC_TIMEOUT
 from ..options.routing import OPTIMIZER_POOL
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
 from .scored_candidate import ScoredCandidate, best_candidate, trials_of
+from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -35,6 +38,8 @@ class CheckedOptimization(Generic[S_co]):
     arguments: Mapping[str, Any]
     prompt_lm: LM | None = None
     session: str | None = None
+    metric_timeout: float = METRIC_TIMEOUT
+    spread: SpreadMetric | None = None
 
     @property
     def pool(self) -> Pool:
@@ -50,7 +55,14 @@ class CheckedOptimization(Generic[S_co]):
         """
         student = self.student
         services = services_of(student.supervisor_used)
-        with services.metrics.described(self.metric, self.metric_job) as described, student.registered(services):
+        with contextlib.ExitStack() as stack:
+            described = stack.enter_context(services.metrics.described(self.metric, self.metric_job))
+            if self.spread is not None:
+                asked = stack.enter_context(services.metrics.described(self.spread, self.metric_job))
+                described |= {**asked, "title": self.spread.__name__, "at_once": self.spread.at_once}
+            if self.metric_timeout != math.inf:
+                described["limit_s"] = float(self.metric_timeout)
+            stack.enter_context(student.registered(services))
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 

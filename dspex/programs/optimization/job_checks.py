@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from ... import defaults
 from ...errors import InvalidInput
-from ...services.metrics import MetricJob, checked_metric
+from ...services.metric_job import MetricJob
+from ...services.metrics import checked_metric
 from ...services.services import Services, services_of
 from ..calling.program import Program
 from ..examples.devset import as_example, declared_inputs, input_names
 from ..examples.example_jobs import SplitExamples, require_inputs
 from ..factories.given_program import given_program, is_open, known_inputs
 from ..factories.program_factories import predictor
+from ..options.metric_limit import checked_limit
 from .checked_optimization import CheckedOptimization
 from .optimizer_options import OptimizerName, require_optimizer
+from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
@@ -42,6 +45,8 @@ def checked_job(
     inputs: Sequence[str] | None = None,
     supervisor: Supervisor | None = None,
     session: str | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
 ) -> CheckedOptimization[S]:
     """Return the job, checked as far as this process can.
 
@@ -50,6 +55,7 @@ def checked_job(
     """
     require_optimizer(optimizer, options or {})
     checked_metric(metric)
+    limit = checked_limit(metric_timeout)
     student = _student(program, lm, adapter, supervisor)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
     names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
@@ -62,8 +68,11 @@ def checked_job(
         "optimizer": optimizer,
         "options": dict(options or {}),
     }
+    spread = None if metric_pool is None else SpreadMetric(metric, student, metric_pool)
+    if spread is not None:
+        spread.require()
     told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session)
+    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, limit, spread)
 
 
 def _student(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ...errors import InvalidInput, JournalError
 from ..examples.example_jobs import Progress
 from ..factories.loading import loaded_from
 from ..files.saved_file import SavedFile
+from ..options.metric_limit import METRIC_TIMEOUT
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
 from .job import OptimizationJob
@@ -41,6 +43,7 @@ def resume(
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
@@ -61,6 +64,7 @@ def resume(
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
@@ -80,6 +84,7 @@ def resume(
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
@@ -95,12 +100,14 @@ def resume(
     What no file holds is given again: the function of a `metric`, or its import path, `tools`, a `program` of your own
     class, examples with Python objects, a `prompt_lm`. The language model is `lm`, or the configured one; it must be
     the one that the journal tells of. Where the metric's code is another than before, its results are made anew, and
-    its answers are kept. `timeout` and `budget` are as they were unless they are given; what was spent before counts.
+    its answers are kept. `timeout`, `metric_timeout` and `budget` are as they were unless they are given; what was
+    spent before counts.
 
     Raises:
         JournalError: the file is missing, in use, damaged, foreign or of another version, something must be given again
             (its `missing` names it), or what is given is of another job. Nothing was spent.
-        OptimizationFailed, BudgetExceeded, CallTimeout, WorkerDied, WorkerMemoryExceeded: as `dspex.optimize`.
+        OptimizationFailed, MetricTimeout, BudgetExceeded, CallTimeout, WorkerDied, WorkerMemoryExceeded: as
+            `dspex.optimize`.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise InvalidInput(f"A journal is named by its file's path, not by {path!r}.", field="path")
@@ -109,7 +116,8 @@ def resume(
     try:
         given = {"program": program, "trainset": trainset, "metric": metric, "tools": tools, "prompt_lm": prompt_lm}
         _require_given(journal, given)
-        checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor)
+        limit = metric_timeout or journal.about.get("metric_timeout", METRIC_TIMEOUT) or math.inf
+        checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor, metric_timeout=limit)
         require_same(journal.about, checked, str(journal.path))
         job = _begun(journal, checked, timeout, budget, on_progress, progress, wait=wait)
     except BaseException:
@@ -154,6 +162,7 @@ def _checked(
     valset: Examples | None,
     lm: LMLike | None,
     supervisor: Supervisor | None,
+    metric_timeout: float,
 ) -> CheckedOptimization[Any]:
     """Return the journal's job, checked as a new one."""
     about, program = journal.about, given["program"]
@@ -178,6 +187,7 @@ def _checked(
         adapter=about.get("adapter"),
         inputs=about["inputs"],
         supervisor=supervisor,
+        metric_timeout=metric_timeout,
     )
 
 

@@ -145,6 +145,7 @@ def test_those_who_wait_for_the_last_threads_hear_that_these_are_left(
     """Process: the tool was queued behind a living call's; when that call ends and its tool does not, it is refused."""
     monkeypatch.setattr(tool_threads, "THREADS", 1)
     monkeypatch.setattr(tool_threads, "LEFT_MOST", 0)
+    monkeypatch.setattr(tool_threads, "CALLS_MOST", 1)
     sup = supervise(size=1, concurrency=20, cancel_grace=30.0)
     arrived: list[int] = []
     sup.register("hang", _hanging(hold, arrived))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,25 @@ from ..lms.lm_answers import taken_finish_reason
 from ..values.output_encoder import cleaned, split
 from ..values.output_logprobs import parted, told
 from ..values.wire_values import to_wire
-from .metric_scores import BadMetric, Metric, Score
+from .metric_scores import ROW, BadMetric, HungMetric, Metric, Score, title_of
 
-ROW = "_dspex_row"  # of an example: (its list, its place there), by which the parent finds the very one it was given
 NAME = "_dspex_name"  # of a predictor
 
 
-def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
+AT_ONCE_MOST = (
+    32  # calls of one metric; the parent has so many threads for a job, and time spent waiting is no metric's
+)
+_LOOK_EVERY = 0.2  # seconds between looks at whether the caller has gone
+
+
+def metric_in_parent(spec: Mapping[str, Any]) -> Metric:
     """Return a metric that the parent runs; traces, which may be long, are sent only to one that looks at them."""
+    ident, limit_s = spec["parent"], spec.get("limit_s")
+    sees: frozenset[str] = frozenset(spec.get("sees") or ())
+    asked = "metric.acall" if spec.get("awaits") else "metric.call"
+    asked = "metric.spread" if "import" in spec else asked
+    is_timed_there = asked != "metric.call"
+    places = threading.BoundedSemaphore(min(AT_ONCE_MOST, int(spec.get("at_once") or AT_ONCE_MOST)))
 
     def metric(*given: Any) -> Any:
         context: Context = running()
@@ -37,11 +49,22 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
             sent |= {"prediction": {}, "value": to_wire(values["prediction"])}
         for role in ("trace", "pred_trace"):
             sent[role] = _traced(values.get(role), in_full=role in sees, is_exact=context.is_trusted)
+        if is_timed_there and limit_s is not None:
+            sent["limit_s"] = limit_s
         if values.get("pred_name") is not None:
             sent["pred_name"] = str(values["pred_name"])
         try:
-            given = context.call_parent("metric.call", sent)
+            while not places.acquire(timeout=_LOOK_EVERY):
+                context.check_cancelled()
+            try:
+                given = context.call_parent(asked, sent, timeout=None if is_timed_there else limit_s)
+            finally:
+                places.release()
+        except TimeoutError:
+            raise HungMetric(title_of(spec), values["example"], limit_s or 0.0) from None
         except Failure as failure:
+            if failure.kind == "MetricTimeout" and limit_s is not None:
+                raise HungMetric(title_of(spec), values["example"], limit_s) from failure
             if failure.kind == "UnusableMetric":
                 raise BadMetric("SettingsError", failure.message, key="metric") from failure
             raise

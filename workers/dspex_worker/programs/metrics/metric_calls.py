@@ -16,6 +16,7 @@ from ...user_calls import Mismatch, awaited, metric_parameters, require_argument
 from ..calls.call_context import USAGE, CallUsage, in_call, running
 from ..code.user_imports import UserImports
 from ..dspy_errors import invalid_input
+from .bounded_metrics import bounded
 from .field_metrics import built_in
 from .host_metrics import metric_in_parent
 from .metric_scores import BadMetric, Metric
@@ -31,12 +32,23 @@ def metric_from(spec: Mapping[str, Any], imports: UserImports) -> Metric:
     match spec:
         case {"name": str(name)}:
             return built_in(name, spec)
+        case {"import": str(path), "parent": _}:
+            return _spread(bounded(_imported(imports.resolve_own(path, "metric"), path), spec), metric_in_parent(spec))
         case {"import": str(path)}:
-            return _imported(imports.resolve_own(path, "metric"), path)
-        case {"parent": ident}:
-            return metric_in_parent(ident, frozenset(spec.get("sees") or ()))
+            return bounded(_imported(imports.resolve_own(path, "metric"), path), spec)
+        case {"parent": _}:
+            return metric_in_parent(spec)
         case _:
             raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
+
+
+def _spread(here: Metric, elsewhere: Metric) -> Metric:
+    """Return a metric that other workers score, but where it gets more than the example and the prediction."""
+
+    def metric(*given: Any) -> Any:
+        return (elsewhere if all(each is None for each in given[2:]) else here)(*given)
+
+    return metric
 
 
 def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict[str, Any], Any], float]:

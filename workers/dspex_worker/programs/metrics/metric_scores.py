@@ -12,10 +12,22 @@ from ...user_calls import Mismatch, feedback_in, score_in
 from ..dspy_errors import invalid_input
 
 Metric = Callable[..., Any]
+ROW = "_dspex_row"  # of an example: (its list, its place there), by which the parent finds the very one it was given
+_LISTS = {"train": "trainset", "val": "valset"}
 
 
 class BadMetric(Failure):
     """A metric that can score no example, whatever the program answers: it ends the job at the first one."""
+
+
+class HungMetric(BadMetric):
+    """A metric that has not scored an example in its time; what it does goes on, until its process ends."""
+
+    def __init__(self, title: str, example: Any, limit_s: float) -> None:
+        where = getattr(example, ROW, None)
+        named = "an example that the optimizer made" if where is None else f"{_LISTS[where[0]]}[{where[1]}]"
+        text = f"the metric {title} did not score {named} within {limit_s:g} s"
+        super().__init__("MetricTimeout", text, metric=title, example=named, limit=limit_s)
 
 
 def title_of(spec: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from ..evaluating.scored_rows import EvaluatedRow, examples_from, percent, score
 from ..lms.worker_lm import secrets_of
 from ..metrics.host_metrics import name_predictors
 from ..metrics.metric_calls import metric_from
-from ..metrics.metric_scores import title_of
+from ..metrics.metric_scores import HungMetric, title_of
 from ..modules.awaited_programs import take_plain_calls
 from ..modules.module_state import dump_state
 from ..modules.program_calls import Record, Spec, call_options, configured
@@ -53,6 +53,7 @@ _LOOK_EVERY = 0.1  # seconds between looks at whether the caller has gone
 _BEAT_EVERY = 5.0  # seconds without news after which a job says that it lives
 _START_S = 0.001  # how long a thread takes to start
 _JOIN_S = 1.0  # how long threads of a cancelled optimizer get to notice
+_CANCEL_S = 30.0  # that the parent has to end the call of a metric that hangs
 DEFAULT_SEED = 9  # MIPROv2's own
 
 
@@ -194,6 +195,10 @@ def _beside(
         while True:
             event = reports.take(_LOOK_EVERY if thread.is_alive() else 0)
             ctx.check_cancelled()
+            if isinstance(progress.fatal, HungMetric):
+                yield {"hung": progress.fatal.facts}
+                _await_cancel(ctx)
+                raise progress.fatal
             if event is None and time.monotonic() - told_at >= _BEAT_EVERY:
                 event = progress.beat()
             if event is not None:
@@ -207,6 +212,18 @@ def _beside(
     finally:
         _await_threads(before)
     return _result(outcome[0], progress)
+
+
+def _await_cancel(ctx: Context) -> None:
+    """Wait until the parent ends this call, and this process, where the metric still runs.
+
+    Raises:
+        Cancelled: it has.
+    """
+    give_up = time.monotonic() + _CANCEL_S
+    while time.monotonic() < give_up:
+        ctx.check_cancelled()
+        time.sleep(_LOOK_EVERY)
 
 
 def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
