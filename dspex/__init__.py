@@ -81,8 +81,12 @@ _HOMES = {
     "aevaluate": "programs.evaluation.evaluate",
     "Evaluation": "programs.evaluation.evaluation",
     "EvaluationRow": "programs.evaluation.evaluation_row",
-    "PairedComparison": "programs.evaluation.paired_comparison",
-    "ConfidenceInterval": "programs.evaluation.confidence",
+    "compare": "programs.evaluation.compare",
+    "acompare": "programs.evaluation.compare",
+    "ProgramComparison": "programs.scores.program_comparison",
+    "ComparedRow": "programs.scores.program_comparison",
+    "PairedComparison": "programs.scores.paired_comparison",
+    "ConfidenceInterval": "programs.scores.confidence",
     "load": "programs.factories.loading",
     "Pipeline": "pipelines.pipeline",
     "Step": "pipelines.core.step",
@@ -157,12 +161,12 @@ if TYPE_CHECKING:
     from .programs.calling.map import amap as amap
     from .programs.calling.map import map as map
     from .programs.calling.program import Program as Program
-    from .programs.evaluation.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.evaluation.compare import acompare as acompare
+    from .programs.evaluation.compare import compare as compare
     from .programs.evaluation.evaluate import aevaluate as aevaluate
     from .programs.evaluation.evaluate import evaluate as evaluate
     from .programs.evaluation.evaluation import Evaluation as Evaluation
     from .programs.evaluation.evaluation_row import EvaluationRow as EvaluationRow
-    from .programs.evaluation.paired_comparison import PairedComparison as PairedComparison
     from .programs.factories.loading import load as load
     from .programs.factories.predict import apredict as apredict
     from .programs.factories.predict import apredict_stream as apredict_stream
@@ -189,6 +193,10 @@ if TYPE_CHECKING:
     from .programs.options.routing import Decision as Decision
     from .programs.options.routing import Reason as Reason
     from .programs.saving.optimized import Optimized as Optimized
+    from .programs.scores.confidence import ConfidenceInterval as ConfidenceInterval
+    from .programs.scores.paired_comparison import PairedComparison as PairedComparison
+    from .programs.scores.program_comparison import ComparedRow as ComparedRow
+    from .programs.scores.program_comparison import ProgramComparison as ProgramComparison
     from .programs.strategies.majority import majority_of as majority_of
     from .retrieval.bm25_index import BM25Index as BM25Index
     from .retrieval.embed import aembed as aembed

@@ -34,8 +34,8 @@ HOST_FLOORS = (
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
 PIPELINE_FLOORS = ("drivers", "core", "steps", "pipeline")
 PROGRAM_FLOORS = (
-    "options, files, examples, native",
-    "worker",
+    "options, files, examples, native, scores",
+    "worker, reports",
     "calling",
     "modules, strategies",
     "saving",

@@ -85,9 +85,9 @@ class RequestFactory:
             raise LMUnsupportedFeatureError(
                 f"{lm.provider.prefix} models are called by workers only.", model=lm.model, provider=lm.provider.id
             )
-        require_media(lm, messages)
-        head = self._heads.get((lm.ref, stream)) or self._native_head(lm, dialect.endpoint(lm), stream)
         try:
+            require_media(lm, messages)
+            head = self._heads.get((lm.ref, stream)) or self._native_head(lm, dialect.endpoint(lm), stream)
             body = dialect.body(lm, messages, plan.options, stream)
         except LMUnsupportedFeatureError:
             encode({"messages": list(messages)})  # text that nobody can send is found first, as in DSPy

@@ -57,7 +57,7 @@ class KeptAnswers:
         self, request: Mapping[str, Any], forward: Callable[[], AsyncIterator[Any]]
     ) -> AsyncGenerator[Any, None]:
         """Yield the kept response to a request, else that of `forward`, which is kept before a worker has all of it."""
-        key = _digest("lm", {name: request.get(name) for name in _ASKED})
+        key = _digest("lm", _asked(request))
         if request.get("cache") is False:
             key = self._numbered(key)
         if (kept := self._store.answer(key)) is not None:
@@ -166,7 +166,16 @@ def _value_of(kept: Mapping[str, Any]) -> Any:
     return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
 
 
-def _digest(kind: str, given: Mapping[str, Any]) -> str:
+def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request asks. The texts that stand for media in its body are drawn anew each time: media count."""
+    asked = {name: request.get(name) for name in _ASKED}
+    body = request["body"] if isinstance(request["body"], bytes) else request["body"].encode()
+    for stand_in, block in (request.get("media") or {}).items():
+        body = body.replace(stand_in.encode(), _digest("media", block).encode())
+    return {**asked, "body": body}
+
+
+def _digest(kind: str, given: Any) -> str:
     text = json.dumps([kind, given], sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 

@@ -108,19 +108,20 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(
     assert job.state == "done" and [trial["trial"] for trial in best.trials] == list(range(len(best.trials)))
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("random_search", "copro", "infer_rules")]
+TWICE = ("bootstrap", "simba", "random_search", "copro", "infer_rules", "miprov2")
+SLOW = [pytest.param(name, 2, marks=pytest.mark.slow) for name in TWICE]
 
 
-@pytest.mark.parametrize("optimizer", ["bootstrap", "miprov2", "gepa", "simba", *SLOW])
+@pytest.mark.parametrize("optimizer, deaths", [("gepa", 2), ("miprov2", 1), *SLOW])
 def test_a_killed_host_is_followed_by_one_that_goes_on(
-    tmp_path: Path, undisturbed: Undisturbed, seeded: Random, optimizer: str
+    tmp_path: Path, undisturbed: Undisturbed, seeded: Random, optimizer: str, deaths: int
 ) -> None:
-    """chaos: two hosts are killed at random moments, a third ends the job; each begins with the journal alone."""
+    """chaos: hosts are killed at random moments, the last ends the job; each begins with the journal alone."""
     expected, once = undisturbed.of(optimizer)
-    moments = sorted(seeded.sample(range(3, once.total() - 1), 2))
+    moments = sorted(seeded.sample(range(3, once.total() - 1), deaths))
     journal = tmp_path / "job.jsonl"
     with endpoint(LATENCY) as lm:
-        for verb, moment in zip(("begin", "resume"), moments, strict=True):
+        for verb, moment in zip(("begin", "resume"), moments, strict=False):
             with host(lm, journal, optimizer, verb) as running:
                 lm.wait_for(lambda moment=moment: len(lm.requests) >= moment, 60)  # type: ignore[misc]
                 running.kill()

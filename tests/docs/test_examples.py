@@ -21,7 +21,8 @@ from tests.support.paths import EXAMPLES
 from tests.support.waiting import eventually, is_alive
 
 SHORT = ("quickstart", "stream", "tools", "pipeline", "session", "optimize", "own_bridge", "fastapi_app")
-WITHIN = 60.0  # seconds for one of them, on a machine that is busy
+pytestmark = pytest.mark.timeout(900)
+WITHIN = 300.0  # seconds for one of them, on a machine that is busy
 Messages = list[dict[str, Any]]
 Run = Callable[..., Host]
 

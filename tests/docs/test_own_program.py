@@ -18,6 +18,8 @@ from dspex.testing import FakeLM
 from tests.support.hosts.host import Host
 from tests.support.paths import EXAMPLES
 
+pytestmark = pytest.mark.timeout(700)
+
 HERE = EXAMPLES / "own_program"
 QUESTION = "How old was the designer of the Eiffel Tower when it opened?"
 IN_DSPY = f"""
@@ -69,7 +71,7 @@ def test_the_program_knows_only_dspy() -> None:
 def test_it_does_all_that_a_program_does(run: Any) -> None:
     """process: called, streamed, evaluated, optimized twice, saved, loaded, and read by plain DSPy."""
     host = run("run.py")
-    host.finish(within=90.0)
+    host.finish(within=300.0)
     out = host.log()
     assert re.search(r"^57 years old\. \(python:dspy/\d; 2 notes\)$", out, re.MULTILINE), out
     assert "streamed: 67 years old." in out
@@ -107,11 +109,17 @@ def ran(code: str, scripted: ModuleType, folder: Path) -> Ran:
         env = {
             **os.environ,
             "PYTHONPATH": path,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # nothing is fetched from elsewhere
             "OPENAI_BASE_URL": lm.api_base or "",
             "OPENAI_API_KEY": lm.api_key or "",
         }
         done = subprocess.run(
-            [sys.executable, str(folder / "script.py")], capture_output=True, text=True, timeout=60, env=env, cwd=folder
+            [sys.executable, str(folder / "script.py")],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=env,
+            cwd=folder,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.strip(), [str(request.messages) for request in lm.requests]
@@ -129,5 +137,5 @@ def test_a_model_that_cannot_be_an_agent_still_gets_an_answer(run: Any) -> None:
     with FakeLM(answer) as lm:
         env = {"DSPEX_LM": lm.model, "OPENAI_BASE_URL": lm.api_base, "OPENAI_API_KEY": lm.api_key}
         host = run("run.py", **env)
-        host.finish(within=90.0)
+        host.finish(within=300.0)
     assert re.search(r"^About 50\. \(python:dspy/\d; 2 notes\)$", host.log(), re.MULTILINE), host.log()

@@ -119,7 +119,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def test_the_demo_answers_rightly_and_says_where_each_step_ran(host: Host) -> None:
     """process: optimized in its pool, run natively; no line calls the one the other."""
-    host.finish(within=90.0)
+    host.finish(within=300.0)
     out = host.log()
     line = r"synthesize_answer\[0\] +\d+\.\d+ s +ran native; optimized by miprov2 in mipro/0, in \d+\.\d s"
     assert re.search(line, out), out

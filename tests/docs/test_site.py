@@ -17,6 +17,8 @@ from tests.support.docs.pages import DOCS, ROOT, names
 pytest.importorskip("mkdocs", reason="the docs extra is not installed")
 pytest.importorskip("material", reason="the docs extra is not installed")
 
+pytestmark = pytest.mark.timeout(900)
+
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^\"'> ]+")
 IN_STYLES = re.compile(r"(?:url\(|@import )\s*[\"']?(?:https?:)?//[^\"')]+")
 
@@ -27,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(place)],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=110,
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return place
@@ -76,7 +78,7 @@ def test_the_search_works_on_pages_opened_from_the_file_system(site: Path, tmp_p
     ]
     done = subprocess.run(
         ["chromium", *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"{(site / page).as_uri()}?q=session"],
-        capture_output=True, text=True, timeout=90,
+        capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert re.search(r"\d+ matching documents", done.stdout)
     assert "sessions.html" in "".join(re.findall(r'<a href="[^"]*" class="md-search-result__link[^>]*>', done.stdout))

@@ -15,6 +15,8 @@ from tests.support.docs import pages, scripted_model
 from tests.support.docs.pages import Block
 from tests.support.docs.reader import Reader, left_in
 
+pytestmark = pytest.mark.timeout(900)  # the first test of a page waits for all of it, and for the page before
+
 PYTHON = [block for page in pages.user_pages() for block in pages.runnable(page)]
 COMMANDS = [
     block

@@ -95,7 +95,8 @@ def test_an_optimizer_sends_what_dspys_sends_with_the_programs_config(
         sent = Counter(request.raw for request in lm.requests)
     with FakeLM({"": {"answer": "a b"}}) as lm:
         program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup, config=CONFIG)
-        best = dspex.optimize(program, ROWS, optimizer=ours, metric=shared_metrics.idiomatic, **options)
+        given: Any = {"keep_baseline": False, **options}
+        best = dspex.optimize(program, ROWS, optimizer=ours, metric=shared_metrics.idiomatic, **given)
         mine = Counter(request.raw for request in lm.requests)
         assert all(json.loads(body)["top_p"] == 0.9 for body in mine)
         evaluated = dspex.evaluate(best, ROWS, shared_metrics.exact)

@@ -52,7 +52,7 @@ def require_cloud_options(model: str, host: CloudHost | None, options: Mapping[s
         if name not in own:
             cloud = next(cloud for cloud, names in OF_CLOUD.items() if name in names)
             raise LMUnsupportedFeatureError(
-                f"LM({model!r}) has no {name}: it is for models of {_CALLED[cloud]}.", model=model
+                f"LM({model!r}) has no {name}: it is for models of {_CALLED[cloud]}. Leave it out.", model=model
             )
         if name == "azure_ad_token_provider":
             if not callable(value):

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import math
 import secrets
-import threading
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...adapters.plain_data import to_wire
-from ...errors import CallCancelled, SettingsError, StepTimeout, UnknownName
+from ...adapters.plain_data import is_json, to_wire
+from ...errors import SettingsError, UnknownName
 from ...programs.calling.program import Program
 from ...programs.factories.program_factories import predictor
 from ...programs.modules.named_signatures import signature_for
+from ...programs.optimization.job import OptimizationJob
 from ...programs.optimization.optimize import OptimizeOptions, optimize
 from ...programs.optimization.optimizer_options import OptimizerName
 from ...programs.options.program_options import require_whole
@@ -36,6 +31,7 @@ from ...signatures.signature import Signature
 from ..core.results import Optimization
 from .module_runnable import ModuleRunnable
 from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
+from .shared_optimization import SharedOptimization
 
 if TYPE_CHECKING:
     from ...lm.record import LM
@@ -50,6 +46,8 @@ OPTIMIZERS: Mapping[str, OptimizerName] = {
     "dspy.BootstrapFewShotWithRandomSearch": "random_search",
     "dspy.LabeledFewShot": "labeled",
     "dspy.InferRules": "infer_rules",
+    "dspy.BootstrapFewShotWithOptuna": "optuna",
+    "dspy.BetterTogether": "better_together",
 }
 
 
@@ -152,21 +150,24 @@ class OptimizerRunnable:
         return _described(outcome, best, shared.seconds, is_reused=is_reused)
 
     def _shared(self, scope: Scope) -> SharedOptimization:
-        """Return the optimization, running or done; runs share it, and a waiter that leaves does not end it."""
+        """Return the optimization, running or done, for one more to wait for; runs share it, until the last leaves."""
         kept = services_of(scope.supervisor).kept
         lm = self.student.lm or scope.lm
         lm = defaults.configured_lm(scope.supervisor) if lm is None else defaults.as_lm(lm, scope.supervisor)
         key = self._key(lm)
-        mine = SharedOptimization(self.name)
-        shared = kept.setdefault(key, mine)
+        while True:
+            mine = SharedOptimization(self.name, kept, key)
+            shared = kept.setdefault(key, mine)
+            assert isinstance(shared, SharedOptimization)
+            if shared.enter():
+                break
+            shared.forget()  # its last waiter has just left it
         if shared is mine:
-            job = partial(self._optimize, scope.supervisor, lm, mine)
-            mine.start(job, on_failure=lambda: kept.pop(key, None))  # the next run tries again
-        assert isinstance(shared, SharedOptimization)
+            mine.start(partial(self._optimize, scope.supervisor, lm, mine))
         return shared
 
-    def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> Optimized:
-        best: Optimized = optimize(
+    def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> OptimizationJob[Any]:
+        return optimize(
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,
             optimizer=OPTIMIZERS[self.name],
@@ -174,10 +175,9 @@ class OptimizerRunnable:
             metric=self.metric,
             on_progress=shared.report,
             progress=False,
-            wait=True,
+            wait=False,
             **self.options,
         )
-        return best
 
     def _key(self, lm: LM) -> str:
         """Return the key of equal optimizations (P8). A bare function is equal for this step alone."""
@@ -187,85 +187,13 @@ class OptimizerRunnable:
             "trainset": to_wire(list(map(dict, self.trainset)), "trainset"),
             "valset": self.valset and to_wire(list(map(dict, self.valset)), "valset"),
             "metric": self.token if callable(self.metric) else _identity(self.metric),
-            "options": {key: repr(value) for key, value in self.options.items()},
+            "options": {key: repr(value) if is_json(value) else self.token for key, value in self.options.items()},
             "optimizer": self.name,
             "lm": lm.ref,
             "lms": {name: each.ref for name, each in replace(self.student, lm=lm).lms_used.items()},
             "dspy": _dspy_version(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode()).hexdigest()
-
-
-class SharedOptimization:
-    """One optimization and all who wait for it. Its thread reports to every one of them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._future: Future[Optimized] = Future()
-        self._listeners: list[Callable[[dict[str, Any]], object]] = []
-        self.seconds = 0.0  # that the job took, once it is over
-
-    @property
-    def is_over(self) -> bool:
-        return self._future.done()
-
-    def start(self, job: Callable[[], Optimized], *, on_failure: Callable[[], object]) -> None:
-        def work() -> None:
-            began = time.monotonic()
-            try:
-                best = job()
-            except BaseException as error:  # every waiter raises it
-                on_failure()
-                self._future.set_exception(error)
-            else:
-                self.seconds = time.monotonic() - began
-                self._future.set_result(best)
-
-        threading.Thread(target=work, name="dspex-optimization", daemon=True).start()
-
-    def report(self, facts: dict[str, Any]) -> None:
-        for listener in tuple(self._listeners):
-            listener(facts)
-
-    def wait(self, scope: Scope) -> Optimized:
-        """Return the optimized program; blocks.
-
-        Raises:
-            StepTimeout, CallCancelled: this waiter's time is up, or it is not wanted any more; the others wait on.
-        """
-        ready = threading.Event()
-        take_back = scope.cancel.on_set(ready.set)
-        self._future.add_done_callback(lambda _: ready.set())
-        with self._listening(scope):
-            is_ready = ready.wait(_patience(scope))
-        take_back()
-        if self._future.done():
-            return self._future.result()
-        if not is_ready:
-            raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step")
-        raise CallCancelled(f"The step {self._name} was cancelled; its optimization goes on for others.")
-
-    async def await_(self, scope: Scope) -> Optimized:
-        """`wait`, awaited; cancelling the task leaves the optimization to the others."""
-        with self._listening(scope):
-            try:
-                async with asyncio.timeout(_patience(scope)):
-                    return await asyncio.shield(asyncio.wrap_future(self._future))
-            except TimeoutError:
-                if self._future.done():
-                    raise
-                raise StepTimeout(self._name, timeout=scope.timeout or math.inf, whose="step") from None
-
-    @contextmanager
-    def _listening(self, scope: Scope) -> Generator[None]:
-        if scope.on_progress is None:
-            yield
-            return
-        self._listeners.append(scope.on_progress)
-        try:
-            yield
-        finally:
-            self._listeners.remove(scope.on_progress)
 
 
 def _described(outcome: RunnableOutcome, best: Optimized, seconds: float, *, is_reused: bool) -> RunnableOutcome:
@@ -292,7 +220,3 @@ def _dspy_version() -> str:
         return importlib.metadata.version("dspy")
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _patience(scope: Scope) -> float | None:
-    return None if scope.timeout in (None, math.inf) else scope.timeout

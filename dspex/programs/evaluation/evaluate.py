@@ -112,6 +112,26 @@ async def aevaluate(
     return await run.run(report)
 
 
+def require_evaluation(
+    program: Any,
+    devset: Any,
+    metric: Any,
+    *,
+    num_threads: int | None,
+    max_errors: int | None,
+    timeout: float | None,
+    inputs: Sequence[str] | None,
+    supervisor: Supervisor | None,
+    awaits: bool,
+) -> None:
+    """Check an evaluation as far as it can be without asking anybody.
+
+    Raises:
+        SettingsError, UnknownName, InvalidInput: it cannot be.
+    """
+    _prepared(program, devset, metric, num_threads, max_errors, timeout, None, inputs, None, supervisor, awaits=awaits)
+
+
 def _prepared(
     program: Any,
     devset: Any,

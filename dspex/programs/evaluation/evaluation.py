@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from ...errors import InvalidInput
-from .confidence import ConfidenceInterval, interval_of_mean
+from ..scores.confidence import ConfidenceInterval, interval_of_mean
+from ..scores.paired_comparison import PairedComparison
 from .evaluation_row import EvaluationRow, Usage, same_example
 from .evaluation_table import as_frame, as_html
-from .paired_comparison import PairedComparison
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,9 @@ def loaded_from(
         own.get("trials", []),
         own.get("optimizer", ""),
         saved.versions,
+        found_score=own.get("found_score"),
+        kept_baseline=own.get("kept_baseline", False),
+        trial=own.get("trial"),
     )
 
 

@@ -22,6 +22,7 @@ from ...events import Name
 from ...types.markers import START, texts_in
 from ..options.program_kinds import KINDS
 from .saved_adapter import strays_of_adapter
+from .saved_trials import damage_of_trials
 
 FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
@@ -43,6 +44,9 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "prefix_sha256": (str, type(None)),
     "score": (int, float, type(None)),
     "baseline_score": (int, float, type(None)),
+    "found_score": (int, float, type(None)),
+    "kept_baseline": (bool,),
+    "trial": (int, type(None)),
     "trials": (list,),
     "optimizer": (str,),
     "versions": (dict,),
@@ -198,6 +202,8 @@ def _own(name: str, metadata: Any) -> dict[str, Any]:
     for key, kinds in _KINDS.items():
         if key in own and not isinstance(own[key], kinds):
             raise InvalidInput(f"The program {name!r} is damaged: metadata.dspex.{key} is a {type(own[key]).__name__}.")
+    if wrong := damage_of_trials(own.get("trials", [])):
+        raise InvalidInput(f"The program {name!r} is damaged: metadata.dspex.{wrong}.")
     signature = own["signature"]
     if signature is not None and not (isinstance(fields := signature.get("fields"), list) and fields):
         raise InvalidInput(f"The program {name!r} is damaged: its signature has no fields.")

@@ -8,6 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
+from dspex_worker.user_calls import name_of
+
 from ...services.metric_job import MetricJob
 from ...services.services import services_of
 from ...types.prediction import S_co
@@ -17,6 +19,7 @@ from ..files.saved_file import checked_state
 from ..native.exchange_steps import default_adapter
 from ..options.metric_limit import METRIC_TIMEOUT
 from ..options.routing import OPTIMIZER_POOL
+from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
 from .scored_candidate import ScoredCandidate, best_candidate, trials_of
@@ -25,6 +28,7 @@ from .spread_metric import SpreadMetric
 if TYPE_CHECKING:
     from ...lm.record import LM
     from ...pools.pool import Pool
+    from .sent_optimizer_options import SentOptimizerOptions
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class CheckedOptimization(Generic[S_co]):
     session: str | None = None
     metric_timeout: float = METRIC_TIMEOUT
     spread: SpreadMetric | None = None
+    keeps_baseline: bool = True
+    testset: Sequence[Any] | None = None  # held-out examples
+    options: SentOptimizerOptions | None = None
 
     @property
     def pool(self) -> Pool:
@@ -62,31 +69,47 @@ class CheckedOptimization(Generic[S_co]):
                 described |= {**asked, "title": self.spread.__name__, "at_once": self.spread.at_once}
             if self.metric_timeout != math.inf:
                 described["limit_s"] = float(self.metric_timeout)
-            stack.enter_context(student.registered(services))
+            for program in (student, *(() if self.options is None else self.options.programs)):
+                stack.enter_context(program.registered(services))
             spec = student.to_wire() | student.wire_lms(services)
             yield {**self.arguments, "spec": spec, "metric": described}
 
-    def optimized(self, value: Any, worker: str, candidates: Sequence[ScoredCandidate] = ()) -> Optimized[S_co]:
-        """Return the program of a worker's answer; blocks, while a worker renders its prompt.
+    def optimized(
+        self, value: Any, worker: str, candidates: Sequence[ScoredCandidate], facts: JobFacts
+    ) -> Optimized[S_co]:
+        """Return the program of a worker's answer, or the baseline; blocks, while a worker renders its prompt.
+
+        The baseline is returned where it scored more on the same examples, unless that is not wanted.
 
         Raises:
             ProtocolError, InvalidInput: the answer is none.
         """
         found = worker_answers.optimized(value, worker)
-        best = self._with(found["state"])
+        score, before = found.get("score"), found.get("baseline_score")
+        is_kept = self.keeps_baseline and score is not None and before is not None and score < before
+        baseline = self._baseline(candidates)
+        made = self._with(found["state"])
+        best = baseline if is_kept else made
         best = replace(best, prefix_sha256=rendered_prefix_hash(best))
         return Optimized(
             best,
-            found.get("score"),
-            found.get("baseline_score"),
+            before if is_kept else score,
+            before,
             trials_of(candidates) or found.get("trials", []),
             self.optimizer,
             found.get("versions", {}),
             found.get("errors", {}),
             worker,
+            found_score=score,
+            kept_baseline=is_kept,
+            trial=0 if is_kept else len(candidates) - 1 if candidates else None,
+            baseline=baseline,
+            found=made if is_kept else None,
+            job=facts,
+            details=found.get("details") or {},
         )
 
-    def partial(self, candidates: Sequence[ScoredCandidate], worker: str) -> Optimized[S_co] | None:
+    def partial(self, candidates: Sequence[ScoredCandidate], worker: str, facts: JobFacts) -> Optimized[S_co] | None:
         """Return the best of the candidates, None if there is none; nothing is asked of a worker.
 
         Raises:
@@ -97,7 +120,47 @@ class CheckedOptimization(Generic[S_co]):
             return None
         baseline = next((candidate.score for candidate in candidates if candidate.kind == "baseline"), None)
         program, trials = self._with(best.state), trials_of(candidates)
-        return Optimized(program, best.score, baseline, trials, self.optimizer, worker=worker)
+        return Optimized(
+            program,
+            best.score,
+            baseline,
+            trials,
+            self.optimizer,
+            worker=worker,
+            trial=candidates.index(best),
+            baseline=self._baseline(candidates),
+            job=facts,
+        )
+
+    def facts(self, id: str, state: str, spent: Mapping[str, Any], seconds: float) -> JobFacts:
+        """Return what a report says of the job."""
+        priced = spent["requests"] - spent["unpriced_requests"]
+        return JobFacts(
+            id,
+            state,
+            self.metric_title,
+            self.arguments["options"],
+            spent["requests"],
+            spent["cached_requests"],
+            spent["tokens"],
+            spent["cost_usd"] if priced else None,
+            round(seconds, 3),
+            self.arguments["inputs"],
+            self.metric_job.examples,
+        )
+
+    @property
+    def metric_title(self) -> str:
+        """The metric's name."""
+        metric = self.metric
+        if isinstance(metric, Mapping):
+            return str(metric.get("name") or metric.get("import") or "")
+        return name_of(metric) if callable(metric) else str(metric)
+
+    def _baseline(self, candidates: Sequence[ScoredCandidate]) -> Program[S_co]:
+        """Return the program as it was given, with the state that was scored."""
+        scored = next((one for one in candidates if one.kind == "baseline" and one.state is not None), None)
+        return self.student if scored is None else self._with(scored.state)
 
     def _with(self, state: Any) -> Program[S_co]:
         student = self.student

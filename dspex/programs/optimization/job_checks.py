@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...errors import InvalidInput
+from ...errors import InvalidInput, SettingsError
 from ...services.metric_job import MetricJob
 from ...services.metrics import checked_metric
 from ...services.services import Services, services_of
@@ -16,8 +16,10 @@ from ..examples.example_jobs import SplitExamples, require_inputs
 from ..factories.given_program import given_program, is_open, known_inputs
 from ..factories.program_factories import predictor
 from ..options.metric_limit import checked_limit
+from ..options.routing import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
 from .checked_optimization import CheckedOptimization
-from .optimizer_options import OptimizerName, require_optimizer
+from .optimizer_options import LM_OPTIONS, OptimizerName, require_optimizer
+from .sent_optimizer_options import SentOptimizerOptions
 from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
@@ -53,26 +55,51 @@ def checked_job(
     Raises:
         UnknownName, SettingsError, InvalidInput: it cannot be.
     """
-    require_optimizer(optimizer, options or {})
+    lm, prompt_lm, own = _named_otherwise(optimizer, options or {}, lm, prompt_lm)
+    require_optimizer(optimizer, own)
     checked_metric(metric)
     limit = checked_limit(metric_timeout)
     student = _student(program, lm, adapter, supervisor)
+    _require_pools(student)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
     names = _named_inputs(student, [*learned, *(held_out or ())], inputs)
     asked_for = None if prompt_lm is None else defaults.as_lm(prompt_lm, student.supervisor)
+    services = services_of(student.supervisor_used)
+    sent = SentOptimizerOptions.of(own, student, services)
     arguments = {
-        **_examples(student, learned, held_out, names),
-        **_models(student, asked_for, services_of(student.supervisor_used)),
+        **_examples(student, learned, held_out, names, sent.objects),
+        **_models(student, asked_for, services),
         "config": dict(student.config_used),
         "rollout_id": student.rollout_id,
         "optimizer": optimizer,
-        "options": dict(options or {}),
+        "options": sent.wire,
     }
     spread = None if metric_pool is None else SpreadMetric(metric, student, metric_pool)
     if spread is not None:
         spread.require()
     told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, limit, spread)
+    return CheckedOptimization(
+        student, optimizer, metric, told, arguments, asked_for, session, limit, spread, options=sent
+    )
+
+
+def _named_otherwise(
+    optimizer: Any, options: Mapping[str, Any], lm: LMLike | None, prompt_lm: LMLike | None
+) -> tuple[LMLike | None, LMLike | None, dict[str, Any]]:
+    """Return the language models and the other options, out of those that DSPy's names give.
+
+    Raises:
+        SettingsError: one is given twice, by two names.
+    """
+    given: dict[str, Any] = {"lm": lm, "prompt_lm": prompt_lm}
+    own = {name: value for name, value in options.items() if name not in LM_OPTIONS}
+    for name, ours in LM_OPTIONS.items():
+        if options.get(name) is None:
+            continue
+        if given[ours] is not None:
+            raise SettingsError(f"{name} of {optimizer} is {ours} by another name: give one of them.", key=name)
+        given[ours] = options[name]
+    return given["lm"], given["prompt_lm"], own
 
 
 def _student(
@@ -81,6 +108,17 @@ def _student(
     student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
     return student.using(**{name: value for name, value in given.items() if value is not None})
+
+
+def _require_pools(student: Program) -> None:
+    """Check that there is a pool for the optimizer, and one that renders the prompt of what it finds.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    needed = (OPTIMIZER_POOL, GENERAL_POOL) if student.module in NATIVE_MODULES else (OPTIMIZER_POOL,)
+    for name in needed:
+        student.supervisor_used.pool(name)
 
 
 def _listed(rows: Any, name: str) -> list[Any]:
@@ -94,14 +132,24 @@ def _listed(rows: Any, name: str) -> list[Any]:
     return list(rows)
 
 
-def _examples(student: Program, trainset: list[Any], valset: list[Any] | None, names: Sequence[str]) -> dict[str, Any]:
+def _examples(
+    student: Program,
+    trainset: list[Any],
+    valset: list[Any] | None,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
     rows = [*trainset, *(valset or ())]
     require_inputs(rows, student.signature)
     if not trainset:
         raise InvalidInput("optimize needs a trainset with at least one example.", field="trainset")
+    if valset is not None and not valset:
+        raise InvalidInput("valset is empty: give at least one example, or None to have DSPy choose.", field="valset")
     learned, held_out = SplitExamples.of(trainset), SplitExamples.of(valset or ())
-    objects = {"train": learned.objects, "val": held_out.objects}
-    carried = None if learned.are_plain and held_out.are_plain else student.sent.carried(objects)
+    objects: dict[str, Any] = {}
+    if not (learned.are_plain and held_out.are_plain):
+        objects |= {"train": learned.objects, "val": held_out.objects}
+    carried = student.sent.carried(objects | ({"options": dict(options)} if options else {}))
     return {
         "trainset": learned.plain,
         "valset": None if valset is None else held_out.plain,

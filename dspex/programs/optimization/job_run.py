@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Generic
 
 from ...errors import CallTimeout, MetricTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
@@ -21,8 +22,10 @@ from ...services.kept_answers import KeptAnswers, recording
 from ...services.services import services_of
 from ...types.prediction import S_co
 from ..options.routing import OPTIMIZER_POOL
+from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
+from .held_out_test import HeldOutTest
 from .job_budget import JobAccount
 from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
 from .job_progress import JobProgress, ProgressTracker
@@ -64,6 +67,8 @@ class JobRun(Generic[S_co]):
         self._tracker = ProgressTracker(self._began)
         self._stage = ""
         self._stream: Stream | None = None
+        self._held_out = HeldOutTest()
+        self._tested_result: Optimized[S_co] | None = None  # while it is tested
         self._is_cancelled = False
         self._has_begun = False
         self._states: dict[str, Mapping[str, Any]] = {}
@@ -99,6 +104,7 @@ class JobRun(Generic[S_co]):
         self._enter("cancelling")
         if stream is not None:
             stream.close()
+        self._held_out.cancel()
         return True
 
     @property
@@ -120,19 +126,36 @@ class JobRun(Generic[S_co]):
     @property
     def partial(self) -> Optimized[S_co] | None:
         """The best program so far."""
-        return self.checked.partial(self.tried, self.worker)
+        if self._tested_result is not None:
+            return self._tested_result
+        return self.checked.partial(self.tried, self.worker, self._facts(self.state))
+
+    def _facts(self, state: str) -> JobFacts:
+        return self.checked.facts(self.id, state, self.account.spent, self.progress.elapsed)
 
     # -- the job's thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             value = self._found()
-            result = self.checked.optimized(value, self.worker, self.candidates)
+            result = self.checked.optimized(value, self.worker, self.candidates, self._facts("done"))
+            if result.is_worse:
+                self.warn(result.verdict)
+            if self.checked.testset is not None:
+                result = self._tested(result)
         except BaseException as error:  # it belongs to whoever waits for the job
             self._fail(error)
         else:
-            self._end("done", {"score": result.score, "baseline_score": result.baseline_score})
+            scores = {"score": result.score, "baseline_score": result.baseline_score}
+            self._end("done", {**scores, "found_score": result.found_score, "kept_baseline": result.kept_baseline})
             self.outcome.set_result(result)
+
+    def _tested(self, result: Optimized[S_co]) -> Optimized[S_co]:
+        """Return the result with its comparison on the held-out examples; if that fails, the result is `partial`."""
+        self._tested_result = result
+        self._say("stage", {"stage": "test", "message": f"{len(self.checked.testset or ())} held-out examples"})
+        test = self._held_out.compare(self.checked, result, self.account, self._left())
+        return replace(result, test=test, job=self._facts("done"))
 
     def _found(self) -> Any:
         """Return a worker's answer; one that dies is followed by another."""

@@ -22,6 +22,7 @@ from ..calling.program import Program
 from ..saving.optimized import Optimized
 from ..saving.saved_demos import state_with_demos
 from .checked_optimization import CheckedOptimization
+from .held_out_test import plain_testset
 
 _VOLATILE_LM = ("ref", "supports", "worded", "refused", "timeout")  # a key, or what follows from the model
 _PACKAGES = ("dspex", "dspy", "gepa", "optuna")
@@ -38,7 +39,8 @@ def identity(
     return {
         "id": id,
         "optimizer": job.optimizer,
-        "options": dict(arguments["options"]),
+        "options": None if named_options(job) else dict(arguments["options"]),
+        "given_options": named_options(job),
         "seed": arguments["options"].get("seed"),
         "program": document,
         "program_is_given": why,
@@ -47,6 +49,8 @@ def identity(
         "inputs": list(arguments["inputs"]),
         "trainset": arguments["trainset"] if is_plain else None,
         "valset": arguments["valset"] if is_plain else None,
+        "testset": plain_testset(job.testset),
+        "keep_baseline": job.keeps_baseline,
         "metric": described_metric(job.metric),
         "lm": described_lm(job.student.lm_used),
         "prompt_lm": None if job.prompt_lm is None else described_lm(job.prompt_lm),
@@ -62,6 +66,7 @@ def identity(
 def digests(job: CheckedOptimization[Any]) -> dict[str, str]:
     """Return what the job's answers depend on, digested part by part."""
     parts: dict[str, Any] = {name: job.arguments.get(name) for name in _OF_ARGUMENTS}
+    parts["options"] = _portable(job.arguments["options"], {} if job.options is None else job.options.objects)
     parts |= {
         "optimizer": job.optimizer,
         "program": _program(job.student),
@@ -71,6 +76,28 @@ def digests(job: CheckedOptimization[Any]) -> dict[str, str]:
         "lms": {name: described_lm(lm) for name, lm in job.student.lms_used.items()},
     }
     return {name: _digest(value) for name, value in parts.items()}
+
+
+def named_options(job: CheckedOptimization[Any]) -> dict[str, Any]:
+    """Return the names of the options that no file holds: language models, programs, code."""
+    return {} if job.options is None else dict(job.options.named)
+
+
+def _portable(options: Any, objects: Mapping[str, Any]) -> Any:
+    """Return options without what stands for something in one process alone."""
+    if isinstance(options, list):
+        return [_portable(each, objects) for each in options]
+    if not isinstance(options, Mapping):
+        return options
+    if len(options) == 1 and "dspex.lm" in options:
+        return {name: value for name, value in options["dspex.lm"].items() if name in ("model", "kwargs", "options")}
+    if len(options) == 1 and "dspex.object" in options:
+        value = objects[options["dspex.object"]]
+        return {"object": name_of(value), "code": _code_digest(value) if callable(value) else ""}
+    if len(options) == 1 and "dspex.program" in options:
+        spec = options["dspex.program"]["spec"]
+        return {name: spec.get(name) for name in ("module", "label", "state", "demos")}
+    return {name: _portable(value, objects) for name, value in options.items()}
 
 
 def require_same(about: Mapping[str, Any], job: CheckedOptimization[Any], path: str) -> None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from ...services.caller_loop import awaited_on
 from ..examples.example_jobs import Progress
 from ..saving.optimized import Optimized
+from .checked_optimization import CheckedOptimization
+from .held_out_test import with_result
 from .job import OptimizationJob
 from .job_budget import JobBudget
 from .job_checks import Examples, Metric, checked_job
@@ -39,6 +40,8 @@ class OptimizeOptions(OptimizerOptions, total=False):
     optimizer: OptimizerName
     metric: Metric | None
     valset: Examples | None
+    testset: Examples | None
+    keep_baseline: bool
     on_progress: Progress | None
     progress: bool | None
     timeout: float | None
@@ -54,6 +57,7 @@ class OptimizeOptions(OptimizerOptions, total=False):
     session: str | None
 
 
+_OF_RESULTS = ("testset", "keep_baseline")
 _OF_JOBS = ("on_progress", "progress", "timeout", "budget", "journal")
 
 
@@ -65,6 +69,8 @@ def optimize(
     optimizer: OptimizerName = "miprov2",
     metric: Metric | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool = True,
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -91,6 +97,8 @@ def optimize(
     optimizer: OptimizerName = "miprov2",
     metric: Metric | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool = True,
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -116,6 +124,8 @@ def optimize(
     optimizer: OptimizerName = "miprov2",
     metric: Metric | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool = True,
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
@@ -146,7 +156,10 @@ def optimize(
     the path of a new file in which the job keeps what
     it has paid for, so that `dspex.resume` can go on with it after the death of this process; without one, of a file
     in the settings' [jobs] folder, if there is that; False is none. A worker that dies is replaced, three times, and
-    nothing is paid twice. Other options are the optimizer's own (`num_candidates`, `num_trials`, `auto`, `seed`, ...).
+    nothing is paid twice. `testset` holds examples that the optimizer never sees: the result and the baseline are
+    scored on them at the end, for `best.test`, which compares the two. A result that scores less than the baseline on
+    the validation examples is flagged (`best.is_worse`), and the baseline is returned in its place, unless
+    `keep_baseline` is False. Other options are the optimizer's own (`num_candidates`, `num_trials`, `seed`, ...).
 
     Raises:
         UnknownName, SettingsError, InvalidInput: an optimizer, option, metric or example that cannot be; nothing was
@@ -160,7 +173,7 @@ def optimize(
     require_how(timeout, budget, journal)
     asked: Any = (metric, valset, lm, prompt_lm, adapter, inputs, supervisor, session, metric_timeout, metric_pool)
     job = started(
-        checked_job(program, trainset, optimizer, options, *asked),
+        with_result(checked_job(program, trainset, optimizer, options, *asked), testset, keep_baseline),
         timeout=timeout,
         budget=budget,
         journal=journal,
@@ -179,9 +192,12 @@ async def aoptimize(program: Asked[S], trainset: Examples, **options: Unpack[Opt
     how: dict[str, Any] = {name: given.pop(name, None) for name in _OF_JOBS}
     on_progress, progress = how.pop("on_progress"), how.pop("progress")
     require_how(**how)
-    checked = await asyncio.to_thread(
-        partial(checked_job, program, trainset, options=own, **given)
-    )  # it may start workers
+    of_result = {name: given.pop(name) for name in _OF_RESULTS if name in given}
+
+    def check() -> CheckedOptimization[S]:
+        return with_result(checked_job(program, trainset, options=own, **given), **of_result)
+
+    checked = await asyncio.to_thread(check)  # it may start workers
     with awaited_on(asyncio.get_running_loop()):
         job: OptimizationJob[S] = started(checked, is_shown=is_shown(progress, on_progress), **how)
     try:

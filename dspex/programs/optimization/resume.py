@@ -18,6 +18,7 @@ from ..files.saved_file import SavedFile
 from ..options.metric_limit import METRIC_TIMEOUT
 from ..saving.optimized import Optimized
 from .checked_optimization import CheckedOptimization
+from .held_out_test import with_result
 from .job import OptimizationJob
 from .job_budget import JobAccount, JobBudget
 from .job_checks import Examples, Metric, checked_job
@@ -25,6 +26,7 @@ from .job_run import JobRun
 from .job_start import begun, is_shown, require_how, waited
 from .journal import Journal
 from .journal_identity import is_same_metric, require_same, versions
+from .optimizer_options import OptimizerOptions
 
 if TYPE_CHECKING:
     from ...defaults import LMLike
@@ -38,10 +40,13 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
+    options: OptimizerOptions | None = None,
     timeout: float | None = None,
     metric_timeout: float | None = None,
     budget: JobBudget | None = None,
@@ -59,10 +64,13 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
+    options: OptimizerOptions | None = None,
     timeout: float | None = None,
     metric_timeout: float | None = None,
     budget: JobBudget | None = None,
@@ -79,10 +87,13 @@ def resume(
     program: Any = None,
     trainset: Examples | None = None,
     valset: Examples | None = None,
+    testset: Examples | None = None,
+    keep_baseline: bool | None = None,
     metric: Metric | None = None,
     tools: Sequence[Callable[..., Any]] | None = None,
     lm: LMLike | None = None,
     prompt_lm: LMLike | None = None,
+    options: OptimizerOptions | None = None,
     timeout: float | None = None,
     metric_timeout: float | None = None,
     budget: JobBudget | None = None,
@@ -98,10 +109,11 @@ def resume(
     only requests that were under way are sent again. A job that had ended gives its result again.
 
     What no file holds is given again: the function of a `metric`, or its import path, `tools`, a `program` of your own
-    class, examples with Python objects, a `prompt_lm`. The language model is `lm`, or the configured one; it must be
+    class, examples with Python objects, a `prompt_lm`, and the `options` of the optimizer if one of them is a language
+    model, a program or code. The language model is `lm`, or the configured one; it must be
     the one that the journal tells of. Where the metric's code is another than before, its results are made anew, and
-    its answers are kept. `timeout`, `metric_timeout` and `budget` are as they were unless they are given; what was
-    spent before counts.
+    its answers are kept. `testset`, `keep_baseline`, `timeout`, `metric_timeout` and `budget`
+    are as they were unless they are given; what was spent before counts.
 
     Raises:
         JournalError: the file is missing, in use, damaged, foreign or of another version, something must be given again
@@ -115,10 +127,15 @@ def resume(
     journal = Journal.resume(Path(path).expanduser().absolute())
     try:
         given = {"program": program, "trainset": trainset, "metric": metric, "tools": tools, "prompt_lm": prompt_lm}
+        given["options"] = options
         _require_given(journal, given)
         limit = metric_timeout or journal.about.get("metric_timeout", METRIC_TIMEOUT) or math.inf
         checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor, metric_timeout=limit)
         require_same(journal.about, checked, str(journal.path))
+        about = journal.about
+        held_out = about.get("testset") if testset is None else testset
+        keeps = about.get("keep_baseline", True) if keep_baseline is None else keep_baseline
+        checked = with_result(checked, held_out, keeps)
         job = _begun(journal, checked, timeout, budget, on_progress, progress, wait=wait)
     except BaseException:
         journal.close()
@@ -145,6 +162,9 @@ def _require_given(journal: Journal, given: Mapping[str, Any]) -> None:
         asked["tools"] = f"tools=[{', '.join(map(str, about['tools']))}]"
     if given["prompt_lm"] is None and about.get("prompt_lm") is not None:
         asked["prompt_lm"] = f"prompt_lm=... ({about['prompt_lm'].get('named')})"
+    if given["options"] is None and about.get("options") is None:
+        held = ", ".join(f"{path} ({named})" for path, named in (about.get("given_options") or {}).items())
+        asked["options"] = f"options={{...}}, all of the optimizer's ({held} can be in no file)"
     if asked:
         raise JournalError(
             f"To go on with {journal.path} give again what no file holds: "
@@ -181,7 +201,7 @@ def _checked(
         program,
         **asked,
         optimizer=about["optimizer"],
-        options=about["options"],
+        options=about["options"] if given["options"] is None else given["options"],
         lm=lm,
         prompt_lm=given["prompt_lm"],
         adapter=about.get("adapter"),

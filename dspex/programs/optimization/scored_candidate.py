@@ -107,6 +107,7 @@ class ScoredCandidate:
             "rows": [None if row is None else list(row) for row in self.rows],
             "instructions": {name: part.get("signature", {}).get("instructions", "") for name, part in parts.items()},
             "demos": {name: list(part["demos"]) for name, part in parts.items()},
+            "fields": {name: list(part.get("signature", {}).get("fields", ())) for name, part in parts.items()},
             "seconds": self.seconds,
             "requests": self.requests,
             "cost": self.cost,

@@ -128,6 +128,7 @@ def optimized(value: Any, worker: str) -> dict[str, Any]:
         "trials": lambda given: given is None or isinstance(given, list),
         "versions": lambda given: given is None or _is_map(given),
         "errors": lambda given: given is None or _is_map(given),
+        "details": lambda given: given is None or _is_map(given),
     }
     return _checked("optimize", value, worker, rules)
 

@@ -14,6 +14,7 @@ import dspex
 from dspex import Optimization
 from dspex.errors import StepTimeout
 from dspex.testing import FakeLM
+from tests.support.waiting import eventually
 
 TRAINSET = [{"question": f"q{i}?", "answer": "yes"} for i in range(4)]
 OPTIONS: dict[str, Any] = {"num_candidates": 2, "num_trials": 1, "minibatch": False, "num_threads": 1}
@@ -68,8 +69,50 @@ def test_concurrent_runs_share_one_optimization_and_later_runs_its_winner(sup: d
         assert sup.stats()["mipro"]["counts"]["answered"] == 1, "an equal step serves the kept winner"
 
 
-def test_a_waiter_that_leaves_does_not_end_the_optimization(sup: dspex.Supervisor) -> None:
-    """P8: one cancelled waiter does not cancel it."""
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_an_optimization_that_nobody_waits_for_ends(sup: dspex.Supervisor, is_awaited: bool) -> None:
+    """P8: the only waiter's time is up: nothing is paid from then on, and the worker is free."""
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(example["answer"] == prediction["answer"])
+
+    with FakeLM(answer, latency=0.1) as lm:
+        pipeline = dspex.pipeline([step(metric, num_trials=30)])
+        with pytest.raises(dspex.PipelineError) as caught:
+            if is_awaited:
+                asyncio.run(pipeline.arun({"question": "soon?"}, supervisor=sup, lm=lm, timeout=0.5))
+            else:
+                pipeline.run({"question": "soon?"}, supervisor=sup, lm=lm, timeout=0.5)
+        assert isinstance(caught.value.causes[0], StepTimeout)
+        eventually(lambda: sup.stats()["mipro"]["in_flight"] == 0)
+        asked = len(lm.requests)
+        with FakeLM(answer) as other:  # the worker serves another job, and asks nothing more for this one
+            plain = dspex.pipeline([step("exact_match")]).run({"question": "now?"}, supervisor=sup, lm=other)
+        assert plain["answer"] == "yes" and len(lm.requests) == asked
+
+
+def test_an_optimization_goes_on_for_those_who_still_wait(sup: dspex.Supervisor) -> None:
+    """P8: one of two leaves; the other gets the winner of the one optimization."""
+    before = sup.stats()["mipro"]["counts"]["answered"]
+
+    def metric(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(example["answer"] == prediction["answer"])
+
+    with FakeLM(answer, latency=0.05) as lm:
+        pipeline = dspex.pipeline([step(metric)])
+
+        async def both() -> Any:
+            stays = asyncio.create_task(pipeline.arun({"question": "soon?"}, supervisor=sup, lm=lm))
+            with pytest.raises(dspex.PipelineError):
+                await pipeline.arun({"question": "now?"}, supervisor=sup, lm=lm, timeout=0.2)
+            return await stays
+
+        assert asyncio.run(both())["answer"] == "yes"
+    assert sup.stats()["mipro"]["counts"]["answered"] == before + 1
+
+
+def test_a_waiter_that_comes_back_optimizes_anew(sup: dspex.Supervisor) -> None:
+    """P8: what the job had paid for, it had for nothing."""
     before = sup.stats()["mipro"]["counts"]["answered"]
 
     def metric(example: Any, prediction: Any, trace: Any = None) -> bool:

@@ -53,7 +53,7 @@ KINDS = {
 def test_a_job_tells_every_candidate_truthfully(sup: dspex.Supervisor, optimizer: str) -> None:
     """process: kinds, sets, per-example scores, states; the best so far is never more than a full evaluation gave."""
     with endpoint() as lm:
-        job = begun(sup, lm, optimizer)
+        job = begun(sup, lm, optimizer, keep_baseline=False)
         events = list(job.events())
         best = job.result(0.1)
     told = [event.facts["candidate"] for event in events if event.kind == "candidate"]

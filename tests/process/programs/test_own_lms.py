@@ -280,7 +280,7 @@ def test_a_pool_that_takes_named_lms_refuses_others(
     ("options", "words"),
     [
         ({"model": "bedrock/some.model"}, "direct=True"),
-        ({"model": "openai/x", "api_version": "2024"}, "direct=True"),
+        ({"model": "openai/x", "api_version": "2024"}, "api_version: it is for models of Azure. Leave it out"),
         ({"model": "openai/x", "model_type": "text"}, "direct=True"),
         ({"model": "groq/x", "model_type": "responses", "api_key": "k"}, "direct=True"),
         (

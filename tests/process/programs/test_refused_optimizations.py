@@ -12,9 +12,11 @@ import dspex
 from dspex.errors import InvalidInput, SettingsError, UnknownName
 from dspex.testing import FakeLM
 from tests.support.paths import ROOT
+from tests.support.programs import optimizer_code
 
 ROWS = [{"question": f"q{number}", "answer": "a" if number % 2 else "b"} for number in range(6)]
 OWN = "tests.support.programs.own_programs"
+CODE = optimizer_code.__name__
 
 
 def exact(example: Any, pred: Any, trace: Any = None) -> bool:
@@ -23,7 +25,7 @@ def exact(example: Any, pred: Any, trace: Any = None) -> bool:
 
 @pytest.fixture(scope="module")
 def sup() -> Iterator[dspex.Supervisor]:
-    env = {"PYTHONPATH": str(ROOT)}
+    env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'workers'}"}
     with dspex.Supervisor(
         pools=[dspex.PoolConfig("dspy", size=1, env=env), dspex.PoolConfig("mipro", size=1, env=env)]
     ) as supervisor:
@@ -91,6 +93,28 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("simba", {"demo_input_field_maxlen": 0}, "demo_input_field_maxlen"),
     ("infer_rules", {"num_rules": 0}, "num_rules"),
     ("infer_rules", {"num_candidates": 0}, "num_candidates"),
+    ("optuna", {"num_candidate_programs": 0}, "num_candidate_programs"),
+    ("optuna", {"max_bootstrapped_demos": 0}, "max_bootstrapped_demos"),
+    ("optuna", {"max_demos": 1.5}, "max_demos"),
+    ("random_search", {"restrict": [9], "num_candidate_programs": 2}, "restrict"),
+    ("random_search", {"restrict": []}, "restrict"),
+    ("random_search", {"restrict": [-4]}, "restrict"),
+    ("random_search", {"labeled_sample": 1}, "labeled_sample"),
+    ("gepa", {"track_best_outputs": True}, "track_best_outputs"),
+    ("gepa", {"track_stats": "yes"}, "track_stats"),
+    ("gepa", {"component_selector": "first"}, "component_selector"),
+    ("gepa", {"warn_on_score_mismatch": 0}, "warn_on_score_mismatch"),
+    ("gepa", {"gepa_kwargs": {"max_metric_calls": 3}}, "gepa_kwargs"),
+    ("gepa", {"gepa_kwargs": {"val_evaluation_policy": "some"}}, "gepa_kwargs"),
+    ("gepa", {"gepa_kwargs": {"max_reflection_cost": 3.0}}, "gepa_kwargs"),
+    ("gepa", {"log_dir": ""}, "log_dir"),
+    ("miprov2", {"log_dir": 5}, "log_dir"),
+    ("miprov2", {"provide_traceback": "no"}, "provide_traceback"),
+    ("better_together", {"strategy": "p -> w"}, "strategy"),
+    ("better_together", {"strategy": ""}, "strategy"),
+    ("better_together", {"valset_ratio": 1}, "valset_ratio"),
+    ("better_together", {"valset_ratio": -0.1}, "valset_ratio"),
+    ("better_together", {"shuffle_trainset_between_steps": 2}, "shuffle_trainset_between_steps"),
 ]
 
 
@@ -123,6 +147,43 @@ JOBS: list[tuple[dict[str, Any], type[Exception]]] = [
     ({"optimizer": "labeled", "metric": f"{OWN}:nobody"}, UnknownName),
     ({"optimizer": "labeled", "metric": lambda example: 1.0}, SettingsError),
     ({"optimizer": "labeled", "timeout": "3s"}, SettingsError),
+    ({"optimizer": "labeled", "valset": []}, InvalidInput),
+    *(
+        ({"optimizer": name}, SettingsError)
+        for name in ("BootstrapFinetune", "dspy.GRPO", "ArborGRPO", "Ensemble", "KNNFewShot", "AvatarOptimizer")
+    ),
+    ({"optimizer": object()}, UnknownName),
+    ({"optimizer": "gepa", "use_wandb": True}, SettingsError),
+    ({"optimizer": "gepa", "wandb_api_key": "k"}, SettingsError),
+    ({"optimizer": "gepa", "teacher": "question -> answer"}, SettingsError),
+    ({"optimizer": "copro", "eval_kwargs": {}}, SettingsError),
+    ({"optimizer": "copro", "teacher": "question -> answer"}, UnknownName),
+    ({"optimizer": "gepa", "instruction_proposer": optimizer_code.awaited}, SettingsError),
+    ({"optimizer": "gepa", "instruction_proposer": optimizer_code.of_one}, SettingsError),
+    ({"optimizer": "gepa", "instruction_proposer": 5}, InvalidInput),
+    ({"optimizer": "gepa", "instruction_proposer": f"{CODE}:nobody"}, UnknownName),
+    ({"optimizer": "gepa", "component_selector": optimizer_code.of_one}, SettingsError),
+    ({"optimizer": "gepa", "component_selector": f"{CODE}:awaited"}, InvalidInput),
+    ({"optimizer": "gepa", "gepa_kwargs": 5}, InvalidInput),
+    ({"optimizer": "gepa", "reflection_lm": 5}, Exception),
+    ({"optimizer": "gepa", "reflection_lm": "openai/x", "prompt_lm": "openai/y"}, SettingsError),
+    ({"optimizer": "bootstrap", "teacher": 5}, InvalidInput),
+    ({"optimizer": "bootstrap", "teacher": "nowhere.json"}, Exception),
+    ({"optimizer": "bootstrap", "teacher": "question -> reply"}, InvalidInput),
+    ({"optimizer": "optuna", "teacher": "question -> answer, why"}, InvalidInput),
+    ({"optimizer": "bootstrap", "teacher": f"{OWN}:Returning"}, InvalidInput),
+    ({"optimizer": "bootstrap", "teacher_settings": "gpt"}, InvalidInput),
+    ({"optimizer": "bootstrap", "teacher_settings": {"temperature": 1.0}}, UnknownName),
+    ({"optimizer": "bootstrap", "teacher_settings": {"lm": 5}}, Exception),
+    ({"optimizer": "bootstrap", "teacher_settings": {"adapter": "yaml"}}, UnknownName),
+    ({"optimizer": "better_together", "optimizers": []}, InvalidInput),
+    ({"optimizer": "better_together", "optimizers": {"p": {"num_candidates": 2}}}, InvalidInput),
+    ({"optimizer": "better_together", "optimizers": {"w": "BootstrapFinetune"}}, SettingsError),
+    ({"optimizer": "better_together", "optimizers": {"p": "better_together"}}, InvalidInput),
+    ({"optimizer": "better_together", "optimizers": {"p": {"optimizer": "bootstrap", "breadth": 2}}}, UnknownName),
+    ({"optimizer": "better_together", "optimizers": {"p": {"optimizer": "copro", "breadth": 1}}}, InvalidInput),
+    ({"optimizer": "better_together", "teacher": "question -> answer"}, SettingsError),
+    ({"optimizer": "better_together", "optimizer_compile_args": {"p": {}}}, SettingsError),
 ]
 
 
@@ -162,6 +223,11 @@ LEAST: list[tuple[str, dict[str, Any]]] = [
     ("simba", {"bsize": 1, "num_candidates": 1, "max_steps": 1, "max_demos": 0, "demo_input_field_maxlen": None}),
     ("simba", {"bsize": 100, "num_candidates": 2, "max_steps": 1, "demo_input_field_maxlen": 1}),
     ("infer_rules", {"num_candidates": 1, "num_rules": 1, "max_bootstrapped_demos": 0}),
+    ("optuna", {"num_candidate_programs": 1, "max_bootstrapped_demos": 1, "max_labeled_demos": 0, "seed": 0}),
+    ("random_search", {"restrict": [-3], "labeled_sample": False}),
+    ("better_together", {"optimizers": {"p": "labeled"}, "valset_ratio": 0, "seed": 1}),
+    ("better_together", {"optimizers": {"p": {"optimizer": "bootstrap"}, "q": "labeled"}, "strategy": "q -> p -> q"}),
+    ("gepa", {"max_metric_calls": 1, "gepa_kwargs": {"use_cloudpickle": True, "cache_evaluation": True}}),
 ]  # fmt: skip
 
 
@@ -188,3 +254,14 @@ def test_infer_rules_learns_from_one_half_and_is_scored_on_the_other(sup: dspex.
     rows = [{"question": f"q{number}", "answer": "a"} for number in range(7)]
     dspex.optimize(program, rows, optimizer="infer_rules", metric=noting, num_candidates=1, num_rules=1)
     assert seen == {"q3", "q4", "q5", "q6"}
+
+
+@pytest.mark.parametrize("there, missing", [("mipro", "dspy"), ("dspy", "mipro")])
+def test_a_supervisor_without_one_of_the_pools_is_refused(lm: FakeLM, there: str, missing: str) -> None:
+    """The optimizer's, and the one that renders the prompt of what it finds: nothing is paid for first."""
+    with (
+        dspex.Supervisor(pools=[dspex.PoolConfig(there, size=1)]) as alone,
+        pytest.raises(UnknownName, match=f"no pool '{missing}'"),
+    ):
+        dspex.optimize("question -> answer", ROWS, optimizer="labeled", metric=exact, lm=lm, supervisor=alone)
+    assert not lm.requests

@@ -26,6 +26,7 @@ from tests.support.docs.pages import Block
 
 POOL = "[pools.dspy]\nsize = 1\n"  # where a page declares no pools: one worker starts sooner than four
 OPTIMIZERS = "[pools.mipro]\nsize = 1\n"  # on pages that optimize
+LONGEST_S = 400  # for a page, on a machine that has much else to do
 SERVED = {"reference/cli.md"}  # pages whose reader has a service running
 
 
@@ -105,7 +106,7 @@ class Reader:
         """Run a `dspex` command in the page's folder; it must end well."""
         done = subprocess.run(
             [sys.executable, "-m", "dspex.cli", *words],
-            cwd=self.place(page), env=self.environment(page), capture_output=True, text=True, timeout=60,
+            cwd=self.place(page), env=self.environment(page), capture_output=True, text=True, timeout=LONGEST_S,
         )  # fmt: skip
         assert done.returncode == 0, (words, done.stderr)
 
@@ -115,7 +116,7 @@ class Reader:
         with log.open("w") as output, self._service(page):
             subprocess.run(
                 [sys.executable, "-m", "tests.support.docs.run_page", page, str(report)],
-                cwd=place, env=environment, stdout=output, stderr=output, timeout=100, check=False,
+                cwd=place, env=environment, stdout=output, stderr=output, timeout=LONGEST_S, check=False,
             )  # fmt: skip
         rows: list[dict[str, Any]] = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
         outcomes = {row["number"]: Outcome(row["error"], row["printed"]) for row in rows}

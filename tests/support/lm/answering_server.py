@@ -7,10 +7,11 @@ import socket
 import ssl
 import threading
 
+from tests.support.lm.loopback_listener import LoopbackListener
 from tests.support.lm.peer import http
 
 
-class AnsweringServer:
+class AnsweringServer(LoopbackListener):
     """Reads requests and answers each with `reply`; `heads` are what it read, `peers` the clients' certificates."""
 
     def __init__(
@@ -30,40 +31,21 @@ class AnsweringServer:
         self._reply = http() if reply is None else reply
         self._tls = tls
         self._delay = delay
-        self._open: list[socket.socket] = []
         if path is None:
-            self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-            self.port = self._listener.getsockname()[1]
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            self.port = listener.getsockname()[1]
         else:
-            self._listener = socket.socket(socket.AF_UNIX)
-            self._listener.bind(path)
-            self._listener.listen(8)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(path)
+            listener.listen(8)
             self.port = 0
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
+        super().__init__(listener)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(20)
-            assert not thread.is_alive()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                with self._lock:
-                    self.accepted += 1
-                    self.open_now += 1
-                    self.open_most = max(self.open_most, self.open_now)
-                thread = threading.Thread(target=self._serve, args=(client,))
-                self._threads.append(thread)
-                thread.start()
+    def _accepted(self) -> None:
+        with self._lock:
+            self.accepted += 1
+            self.open_now += 1
+            self.open_most = max(self.open_most, self.open_now)
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):

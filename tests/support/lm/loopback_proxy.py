@@ -9,8 +9,10 @@ import ssl
 import struct
 import threading
 
+from tests.support.lm.loopback_listener import LoopbackListener
 
-class LoopbackProxy:
+
+class LoopbackProxy(LoopbackListener):
     """Whatever host is asked for, it connects to `upstream`. `asked` are the hosts, `logins` the credentials."""
 
     def __init__(
@@ -29,30 +31,9 @@ class LoopbackProxy:
         self._socks = socks
         self._login = login
         self._status = status
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                thread = threading.Thread(target=self._serve, args=(client,))
-                self._threads.append(thread)
-                thread.start()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = listener.getsockname()[1]
+        super().__init__(listener)
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError):

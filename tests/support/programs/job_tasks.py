@@ -57,6 +57,9 @@ def endpoint(latency: float = 0.0, **options: Any) -> FakeLM:
     fields: dict[str, Any] = dict.fromkeys(proposals, _said)
     fields |= {"answer": _answer, "proposed_prefix_for_output_field": "Answer:", "module_names": ["self"], "sure": True}
     fields["module_advice"] = lambda request: {"self": _said(request)}
+    fields |= {"plan": _said, "draft": _said, "reasoning": _said, "next_thought": _said}  # of agents and modules
+    fields["next_tool_name"] = lambda request: "finish" if "observation_0" in str(request.inputs) else "double"
+    fields["next_tool_args"] = lambda request: {} if "observation_0" in str(request.inputs) else {"number": 2}
     return FakeLM(by_field=fields, latency=latency, **options)
 
 

@@ -210,12 +210,20 @@ def test_cancelled_wait_leaves_the_program_at_once() -> None:
 
 
 def test_models_that_the_parent_cannot_carry_are_refused_by_name() -> None:
-    """unit: unknown providers and those that sign with more than a key."""
-    for model in ("nobody/x", "bedrock/claude", "azure/gpt"):
+    """unit: unknown providers, and the names that a cloud has elsewhere."""
+    for model in ("nobody/x", "bedrock/claude"):
         call = parent(chat(answer="a"))
         with fails_with("LMUnsupportedFeatureError") as caught:
             call.call(programs().run, call, spec(), {"question": "q"}, {"ref": "r", "model": model})
         assert "direct=True" in caught[0].message and not call.requests
+
+
+def test_a_cloud_without_its_endpoint_is_refused_as_dspy_refuses_it() -> None:
+    """unit: nothing is asked."""
+    call = parent(chat(answer="a"))
+    with fails_with("LMNotConfiguredError") as caught:
+        call.call(programs().run, call, spec(), {"question": "q"}, {"ref": "r", "model": "azure/gpt"})
+    assert "AZURE_OPENAI_ENDPOINT" in caught[0].message and not call.requests
 
 
 def test_direct_records_use_dspy_as_it_is() -> None:

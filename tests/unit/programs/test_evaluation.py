@@ -11,7 +11,7 @@ import pytest
 
 import dspex
 from dspex.errors import InvalidInput, MissingDependency
-from dspex.programs.evaluation.confidence import interval_of_mean, sign_test
+from dspex.programs.scores.confidence import interval_of_mean, sign_test
 from dspex.types.example import Example
 
 

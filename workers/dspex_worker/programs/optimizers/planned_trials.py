@@ -10,6 +10,7 @@ from typing import Any
 
 _PLANS: Mapping[str, tuple[str, int, int]] = {  # the option, its default, and what comes beside
     "random_search": ("num_candidate_programs", 16, 3),  # zero-shot, labels only, unshuffled
+    "optuna": ("num_candidate_programs", 16, 0),
     "infer_rules": ("num_candidates", 10, 0),
 }
 

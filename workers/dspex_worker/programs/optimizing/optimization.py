@@ -12,7 +12,7 @@ import contextvars
 import random
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -33,18 +33,14 @@ from ..modules.module_state import dump_state
 from ..modules.program_calls import Record, Spec, call_options, configured
 from ..modules.program_loop import THREADS
 from ..optimizers import watched_optimizers
-from ..optimizers.known_optimizers import (
-    DEFAULT_THREADS,
-    Compiling,
-    OptimizerTask,
-    name_of,
-    optimizer_named,
-    prepared,
-    split,
-)
+from ..optimizers.known_optimizers import name_of, optimizer_named, prepared, split
+from ..optimizers.optimizer_calls import DEFAULT_THREADS, Compiling, OptimizerTask
 from ..optimizers.planned_trials import planned_trials
 from ..package_versions import versions
+from ..values.output_encoder import cleaned
+from ..values.wire_values import to_wire
 from .candidate_reports import VALIDATION
+from .given_options import OptionMaker, records_in
 from .job_watcher import JobWatcher
 from .optimizer_log import LogReader, reading_log
 from .progress import JobEnded, Progress, ProgressQueue
@@ -89,26 +85,28 @@ def optimize(
     asked = programs.lms.get(lm)
     if asked is None:
         raise Failure("SettingsError", "An optimizer needs an LM, and none came with the job.", key="lm")
-    chosen, own = optimizer_named(optimizer, dict(options or {}))
     imports = programs.imports_of(ctx)
+    values = values_from(carried, imports)
+    making = OptionMaker(imports, values.get("options", {}), programs.lms.get, _teaching(programs, ctx, lm, adapter))
+    chosen, own = optimizer_named(optimizer, making.made(options or {}))
     built = programs.modules.make(spec, imports, lambda: programs.calling(ctx, lm, adapter, CallUsage(), spec=spec))
     take_plain_calls(built.program, built.loop)
     name_predictors(built.program)
     names = inputs or built.inputs
-    types, objects = built.annotations, values_from(carried, imports)
-    examples = examples_from(trainset, names, types, title="train", plain=plain, objects=objects.get("train", ()))
-    later = examples_from(valset or (), names, types, title="val", plain=plain, objects=objects.get("val", ()))
-    held_out = later or None
-    learned, validated = split(chosen, examples, held_out)
+    types = built.annotations
+    examples = examples_from(trainset, names, types, title="train", plain=plain, objects=values.get("train", ()))
+    later = examples_from(valset or (), names, types, title="val", plain=plain, objects=values.get("val", ()))
+    learned, validated = split(chosen, examples, later or None, own)
     call_usage, reports = CallUsage(), ProgressQueue()
-    progress = Progress(ctx, call_usage, reports.put, secrets_of(lm) + secrets_of(prompt_lm), title_of(metric))
+    secrets = [secret for record in (lm, prompt_lm, *records_in(options)) for secret in secrets_of(record)]
+    progress = Progress(ctx, call_usage, reports.put, tuple(secrets), title_of(metric))
     watcher = JobWatcher.of(progress, learned, validated)
     counted = progress.counted(metric_from(metric, imports))
     seed = own.get("seed", DEFAULT_SEED)
     given = {"seed": seed, **own} if "seed" in chosen.options else own
     task_lm = configured(built, asked, call_options(config, rollout_id))
     prompting = programs.lms.get(prompt_lm) or asked
-    job = OptimizerTask(built.program, counted, learned, validated, task_lm, prompting, given)
+    job = OptimizerTask(built.program, counted, learned, validated, task_lm, prompting, given, has_valset=bool(later))
     compiling = prepared(optimizer, chosen, job)
     progress.planned(planned_trials(name_of(optimizer), given))
     watched_optimizers.install()
@@ -136,7 +134,38 @@ def _worked(
     best = compiling()
     progress.enter("score")
     score = _score(best, job, watcher, options, "result")
-    return {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
+    found = {"state": dump_state(best), "score": score, "baseline_score": baseline, "trials": progress.trials}
+    return found | ({"details": details} if (details := _details(best)) else {})
+
+
+def _details(best: dspy.Module) -> dict[str, Any]:
+    """Return what an optimizer kept of its run with `track_stats`, in plain data."""
+    if (detailed := getattr(best, "detailed_results", None)) is not None:
+        return cleaned(to_wire(detailed.to_dict()))  # type: ignore[no-any-return]
+    found = {}
+    for name in ("results_best", "results_latest"):  # COPRO's, by predictor
+        if (stats := getattr(best, name, None)) is not None:
+            found[name] = list(stats.values())
+    return cleaned(to_wire(found))  # type: ignore[no-any-return]
+
+
+def _teaching(
+    programs: Programs, ctx: Context, lm: Record | None, adapter: str | Mapping[str, Any] | None
+) -> Callable[[Mapping[str, Any]], dspy.Module]:
+    """Return what makes a teacher: its predictors have its own language model, if it has one."""
+
+    def teacher(given: Mapping[str, Any]) -> dspy.Module:
+        spec, own = given["spec"], given.get("lm")
+        imports = programs.imports_of(ctx)
+        built = programs.modules.make(
+            spec, imports, lambda: programs.calling(ctx, own or lm, adapter, CallUsage(), spec=spec)
+        )
+        take_plain_calls(built.program, built.loop)
+        for predictor in built.program.predictors() if own is not None else ():
+            predictor.lm = predictor.lm or programs.lms.get(own)
+        return built.program
+
+    return teacher
 
 
 def _score(

@@ -1,0 +1,1 @@
+"""Scores of examples: intervals, and comparisons row by row. Pure."""
