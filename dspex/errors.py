@@ -472,6 +472,24 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class MetricTimeout(DspexError, TimeoutError):
+    """A metric did not score an example within `limit` seconds; `metric` is its name, `example` says which it was.
+
+    `left` counts the threads of this process that such metrics hold on to.
+    """
+
+    def __init__(self, metric: str, *, example: str, limit: float, left: int = 0) -> None:
+        self.metric = metric
+        self.example = example
+        self.limit = limit
+        self.left = left
+        held = f" What hangs goes on in its thread; this process has {left} such." if left else ""
+        super().__init__(
+            f"The metric {metric} did not score {example} within {limit:g} s (metric_timeout). Look at what it waits "
+            f"for, or give it more time with metric_timeout=.{held}"
+        )
+
+
 class EvaluationFailed(DspexError):
     """An evaluation ended without a score: no row could be scored, or `max_errors` rows failed; `partial` has the rows.
 

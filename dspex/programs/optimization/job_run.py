@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Generic
 
-from ...errors import CallTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
+from ...errors import CallTimeout, MetricTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
 from ...events import Name
 from ...pools.streams import Stream
 from ...services.kept_answers import KeptAnswers, recording
@@ -201,6 +201,8 @@ class JobRun(Generic[S_co]):
         """Take a worker's report: to events, the journal and those who look on."""
         if self.state == "queued":
             self._enter("running", {"worker": self.worker})
+        if (hung := report.get("hung")) is not None:  # raised here it ends the call, and with it the worker
+            raise MetricTimeout(str(hung["metric"]), example=str(hung["example"]), limit=float(hung["limit"]))
         told, is_message = report.pop("candidate", None), report.pop("is_warning", None)
         self._tracker.take(report, time.monotonic())
         if told is not None:
