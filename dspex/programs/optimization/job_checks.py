@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...errors import InvalidInput, SettingsError
+from ...errors import InvalidInput, SettingsError, UnknownName
 from ...services.metric_job import MetricJob
 from ...services.metric_limit import checked_limit
 from ...services.metrics import checked_metric
@@ -115,9 +115,17 @@ def _require_pools(student: Program) -> None:
     Raises:
         UnknownName: there is none.
     """
-    needed = (OPTIMIZER_POOL, GENERAL_POOL) if student.module in NATIVE_MODULES else (OPTIMIZER_POOL,)
-    for name in needed:
-        student.supervisor_used.pool(name)
+    supervisor = student.supervisor_used
+    try:
+        supervisor.pool(OPTIMIZER_POOL)
+    except UnknownName as error:
+        advice = (
+            f"Optimizers run in a pool of this name: add PoolConfig({OPTIMIZER_POOL!r}, size=1) to the supervisor's "
+            f"pools, or [pools.{OPTIMIZER_POOL}] to its settings, and dspex[optimizers] where its workers run."
+        )
+        raise UnknownName("pool", OPTIMIZER_POOL, error.known, advice=advice) from error
+    if student.module in NATIVE_MODULES:
+        supervisor.pool(GENERAL_POOL)
 
 
 def _listed(rows: Any, name: str) -> list[Any]:
