@@ -472,6 +472,25 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class JobNotCancelled(DspexError):
+    """A job of another process was asked to end and did not within `waited` seconds; `pid` is that process, if known.
+
+    The request was taken back.
+    """
+
+    retryable: ClassVar[Retryable] = "now"
+
+    def __init__(self, job: str, *, pid: int | None, waited: float) -> None:
+        self.job = job
+        self.pid = pid
+        self.waited = waited
+        where = "a process that the system does not name" if pid is None else f"process {pid}"
+        super().__init__(
+            f"The job {job} runs in {where}, and did not end within {waited:g} s of being asked: that may be stopped, "
+            f"or have an older version of DSPex. Ask again, or interrupt it there (Ctrl-C, kill -INT {pid or 'PID'})."
+        )
+
+
 class MetricTimeout(DspexError, TimeoutError):
     """A metric did not score an example within `limit` seconds; `metric` is its name, `example` says which it was.
 
