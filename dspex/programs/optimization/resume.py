@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from dspex_worker.user_calls import name_of
 
 from ...errors import InvalidInput, JournalError
+from ...lm.given_lms import takes_lms
 from ...services.metric_limit import METRIC_TIMEOUT
 from ..examples.example_jobs import Progress
 from ..factories.loading import loaded_from
@@ -83,6 +84,7 @@ def resume(
 ) -> OptimizationJob[Any]: ...
 
 
+@takes_lms
 def resume(
     path: str | os.PathLike[str],
     *,
