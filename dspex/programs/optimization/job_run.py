@@ -194,6 +194,8 @@ class JobRun(Generic[S_co]):
             self._enter("running", {"worker": self.worker})
         if (hung := report.get("hung")) is not None:  # raised here it ends the call, and with it the worker
             raise MetricTimeout(str(hung["metric"]), example=str(hung["example"]), limit=float(hung["limit"]))
+        if (warning := self.account.unbounded()) is not None:
+            self.warn(warning)
         told, is_message = report.pop("candidate", None), report.pop("is_warning", None)
         self._tracker.take(report, self._clock.now)
         if told is not None:
