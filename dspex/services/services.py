@@ -26,7 +26,7 @@ from .accounts import Accounts
 from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
-from .kept_answers import kept, kept_answers
+from .kept_answers import akept, kept, kept_answers
 from .metrics import Metrics
 from .running_jobs import RunningJobs
 from .tools import ToolSets
@@ -55,7 +55,8 @@ class Services:
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", kept(self.tools.call))
-        supervisor.register("metric.call", kept(self.metrics.call))
+        supervisor.register("metric.call", akept(self.metrics.call))
+        supervisor.register("metric.spread", self.metrics.call_here)  # computed anew where it is asked again
         supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
