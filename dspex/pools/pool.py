@@ -17,6 +17,7 @@ from ..errors import SessionLimit
 from ..events import Bus, Name
 from .budgets import PoolBudgets
 from .call import Call
+from .call_client import CallClient
 from .call_factory import CallFactory
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
@@ -105,14 +106,18 @@ class Pool:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
         **options: Unpack[CallKeywords],
     ) -> Coroutine[Any, Any, Call]:
         """`invoke`, to be awaited: the caller's own coroutine, for one more of them costs at every step.
 
         With `keeps_packed` a large value stays packed, for who only passes it on. `is_trusted=False` is for calls that
         another process or a file asks for: workers import for them what the pool's `imports` name, and nothing else.
+        `client` is the other process.
         """
-        return self._caller.ainvoke(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
+        return self._caller.ainvoke(
+            command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted, client=client
+        )
 
     def stream(
         self,
@@ -132,10 +137,13 @@ class Pool:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
         **options: Unpack[StreamKeywords],
     ) -> AsyncStream:
-        """`stream`, for `async for`; needs a running event loop. The two flags are as for `ainvoke`."""
-        return self._caller.astream(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
+        """`stream`, for `async for`; needs a running event loop. The other arguments are as for `ainvoke`."""
+        return self._caller.astream(
+            command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted, client=client
+        )
 
     # -- the operator ------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from .described_lms import DescribedLMs
 from .kept_answers import kept, kept_answers
 from .metrics import Metrics
 from .running_jobs import RunningJobs
+from .served_lms import is_served_ref, lm_of_ref
 from .tools import ToolSets
 
 _making = threading.Lock()
@@ -46,7 +47,7 @@ class Services:
         self.code = CodeStore()
         self.jobs = RunningJobs()
         self.accounts = Accounts(supervisor.budgets)
-        self.described_lms = DescribedLMs(supervisor, self.lm_record, client.known)
+        self.described_lms = DescribedLMs(supervisor, self.lm_record, self._known)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         set_process_cache(client, supervisor.cache, supervisor.config.tables)
@@ -85,6 +86,9 @@ class Services:
         self.supervisor.emit(name, **facts)
         return True
 
+    def _known(self, ref: str) -> LM | None:
+        return lm_of_ref(ref, self.supervisor) if is_served_ref(ref) else self.client.known(ref)
+
     async def _forward(self, request: Callback) -> AsyncIterator[Any]:
         answers = kept_answers()
         if answers is None:
@@ -106,6 +110,9 @@ class Services:
             call=call.id,
         )
         own = self.described_lms.of(request.worker)
+        ref = str(request.arguments.get("lm"))
+        if is_served_ref(ref):
+            own = {**own, ref: lm_of_ref(ref, self.supervisor)}
         return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
 
 
