@@ -15,8 +15,10 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..errors import UnknownName
-from ..pools.callbacks import Callback
+from dspex_worker.wire.error_codec import read
+
+from ..errors import DspexError, UnknownName
+from ..pools.callbacks import Callback, HandlerError
 from ..pools.nesting import context_within
 from ..pools.streams import CREDIT, StreamBuffer
 from . import error_messages
@@ -94,7 +96,7 @@ class ClientCallbacks:
             if asked.parts is not None:
                 asked.parts.receive(body)
         elif kind == Kind.ERROR:
-            asked.answer.set_exception(error_messages.rebuild(body))
+            asked.answer.set_exception(_raised(body))
         else:
             asked.answer.set_result(body)
 
@@ -147,3 +149,20 @@ class ClientCallbacks:
             await self._send(*message)
         except OSError:
             pass  # the client is gone, and with it what it had to answer
+
+
+def _raised(described: object) -> BaseException:
+    """Return what the client raised: an error of DSPex's as what it is, another one as it described it."""
+    found = read(described)
+    known = error_messages.rebuild(described)
+    if isinstance(known, DspexError) and type(known).__name__ == found.kind:
+        return known
+    return HandlerError(
+        {
+            "kind": found.kind or found.type,
+            "type": found.type,
+            "message": found.message,
+            "traceback": found.traceback,
+            "facts": {},
+        }
+    )

@@ -22,6 +22,7 @@ class RemoteCall:
     is_trusted = False  # what is sent back crosses a socket: plain data
     client = None
     session: str | None = None
+    session_name = ""
 
     def __init__(self, command: str, timeout: float) -> None:
         self.id = next(_ids)

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dspex_worker.wire import Packed
+from dspex_worker.wire import Malformed, Packed
 
 from ..errors import InvalidInput, PoolClosed
 from ..lm.usage import Account
 from ..pools.call import Call
 from ..pools.call_client import CallClient
+from ..pools.durable_sessions import require_state
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
 from ..pools.supervisor import Supervisor
@@ -62,6 +63,7 @@ class ServedCalls:
         self._supervisor = supervisor
         self._account = Account(f"client {client!r}")
         self._share = client
+        self._sent: dict[str, dict[str, bytes]] = {}  # of its durable sessions: what it has a copy of
 
     def begin(self, facts: ClientFacts) -> None:
         """Count for a client of this name, within its budgets.
@@ -128,8 +130,8 @@ class ServedCalls:
             async with stream:
                 async for chunk in stream:
                     yield False, chunk
-                notes = {"worker": stream.worker, "spent": spent.stats()} if fields.get("notes") is True else None
-                yield True, Answered(stream.value, notes)
+                notes = {"worker": stream.worker, "spent": spent.stats(), **self._of_session(fields)}
+                yield True, Answered(stream.value, notes if fields.get("notes") is True else None)
         except Exception as error:  # any of the call's; what it spent is said beside it
             raise self._told(error, fields, spent) from None
 
@@ -146,7 +148,8 @@ class ServedCalls:
                     is_trusted=False,
                     client=self._caller(fields, id),
                 )
-                return Answered(call.result(), _notes(call, spent) if fields.get("notes") is True else None)
+                value = call.result()
+                return Answered(value, self._notes(call, fields, spent) if fields.get("notes") is True else None)
             except Exception as error:  # as in `stream`
                 raise self._told(error, fields, spent) from None
 
@@ -185,23 +188,59 @@ class ServedCalls:
             fresh=request_fields.flag(fields, "fresh"),
             client=self._client,
             shared=request_fields.flag(fields, "shared"),
+            state=_state(fields),
         )
         return {"id": session.id, "key": session.key}
 
     async def close_session(self, fields: Fields) -> None:
         self._supervisor.check_usable()
-        self.pool(fields).close_session(self._key(request_fields.text(fields, "id"), fields))
+        key = self._key(request_fields.text(fields, "id"), fields)
+        self._sent.pop(key, None)
+        self.pool(fields).close_session(key)
 
     def _session(self, fields: Fields) -> str | None:
         id = request_fields.optional_text(fields, "session")
         return None if id is None else self._key(id, fields)
 
+    def _notes(self, call: Call, fields: Fields, spent: Account) -> dict[str, Any]:
+        where = {"worker": call.worker_name, "generation": call.generation}
+        return {**where, "spent": spent.stats(), **self._of_session(fields)}
+
+    def _of_session(self, fields: Fields) -> dict[str, Any]:
+        """Return what the client keeps of a call's session: whether it has state, and of a durable one what changed."""
+        if (key := self._session(fields)) is None:
+            return {}
+        copy = self.pool(fields).session_copy(key)
+        notes: dict[str, Any] = {"stateful": copy.is_stateful}
+        if copy.values is None:
+            self._sent.pop(key, None)
+            return notes
+        before, now = self._sent.get(key, {}), dict(copy.values)
+        self._sent[key] = now
+        wrote = {name: packed for name, packed in now.items() if before.get(name) != packed}
+        deleted = [name for name in before if name not in now]
+        return notes | ({"state": {"wrote": wrote, "deleted": deleted}} if wrote or deleted else {})
+
     def _key(self, id: str, fields: Fields) -> str:
         return session_key(id, client="shared" if request_fields.flag(fields, "shared") else self._client)
 
 
-def _notes(call: Call, spent: Account) -> dict[str, Any]:
-    return {"worker": call.worker_name, "generation": call.generation, "spent": spent.stats()}
+def _state(fields: Fields) -> dict[str, bytes] | None:
+    """Return the state that a durable session is opened with.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    state = fields.get("state")
+    if state is None:
+        return None
+    try:
+        if not isinstance(state, dict) or not request_fields.flag(fields, "durable"):
+            raise Malformed("a state is that of a durable session")
+        require_state(state)
+    except Malformed as error:
+        raise InvalidInput(f"The session cannot begin with this state: {error}.", field="state") from None
+    return state
 
 
 def _no_lms(request: object) -> None:

@@ -7,7 +7,7 @@ and reaps their processes.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dspex_worker.wire import Packed
@@ -23,6 +23,7 @@ from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
+from .durable_sessions import SessionCopy
 from .inbox import Inbox
 from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
@@ -230,8 +231,20 @@ class Pool:
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
-    def open_session(self, key: str, *, is_durable: bool, fresh: bool) -> None:
-        """Make a session known; `fresh` drops what it was.
+    def session_copy(self, key: str) -> SessionCopy:
+        """Return what is known of a session's state."""
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            record = dispatcher.state.sessions.get(key)
+            if record is None:
+                return SessionCopy()
+            values = dispatcher.durable.values(key) if record.is_durable else None
+            return SessionCopy(record.is_stateful, record.generation, values)
+
+    def open_session(
+        self, key: str, *, is_durable: bool, fresh: bool, state: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Make a session known; `fresh` drops what it was. A new durable one begins with `state`, checked before.
 
         Raises:
             SessionLimit: the pool holds as many as it may, and each of them holds state.
@@ -242,7 +255,11 @@ class Pool:
 
         def opened(now: float) -> list[Instruction]:
             try:
-                return dispatcher.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+                is_new = key not in dispatcher.state.sessions
+                instructions = dispatcher.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+                if state and is_new and dispatcher.state.restore_session(key):
+                    dispatcher.durable.put(key, state)
+                return instructions
             except KeyError:  # raised below: out of `change`, it would look like an interruption
                 refused.append(key)
                 return []
