@@ -101,7 +101,9 @@ class Client(ClientSupervision, ClientJobs):
         self._link.close()
         self.answers.stop()
 
-    disconnect = close  # what a process does at its end with a client that was given as its default supervisor
+    def release(self) -> None:
+        """`close`, for the process whose default supervisor it was; the service goes on."""
+        self.close()
 
     async def __aenter__(self) -> Client:
         return self

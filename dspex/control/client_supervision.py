@@ -7,7 +7,7 @@ or stops the service.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from ..events import Event, Name, write_log
 from ..lm.named_lms import NO_LMS, NamedLMs
@@ -63,7 +63,7 @@ class ClientSupervision(ClientRequests):
 
     # -- as `Supervisor` -------------------------------------------------------------------------------------------
 
-    def start(self) -> ClientSupervision:
+    def start(self) -> Self:
         """Return this client, if it can be used.
 
         Raises:

@@ -29,6 +29,7 @@ class ServedPoolFacts:
     python: str = ""
     concurrency: int = 1
     call_timeout: float = 120.0  # seconds
+    lms: str | None = None
 
     @classmethod
     def of(cls, name: str, told: Mapping[str, Any]) -> ServedPoolFacts:

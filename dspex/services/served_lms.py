@@ -8,10 +8,10 @@ from .. import defaults
 from ..errors import LMConfigurationError, NotConfigured
 from ..lm.record import LM
 from ..lm.served_lm import DEFAULT, SCHEME, read_ref, told_of
-from ..pools.supervisor import Supervisor
+from ..pools.supervising import Supervising
 
 
-def lm_of_ref(ref: str, supervisor: Supervisor) -> LM:
+def lm_of_ref(ref: str, supervisor: Supervising) -> LM:
     """Return the LM that a client's ref names, with the options that it changes.
 
     Raises:
@@ -27,7 +27,7 @@ def is_served_ref(ref: object) -> bool:
     return isinstance(ref, str) and ref.startswith(SCHEME)
 
 
-def told_lms(supervisor: Supervisor) -> dict[str, dict[str, Any]]:
+def told_lms(supervisor: Supervising) -> dict[str, dict[str, Any]]:
     """Return what clients are told of the service's LMs, by name."""
     known = defaults.configured_lms(supervisor)
     told = {name: told_of(lm) for name, lm in known.by_name.items()}
@@ -38,7 +38,7 @@ def told_lms(supervisor: Supervisor) -> dict[str, dict[str, Any]]:
     return told
 
 
-def _named(name: str, supervisor: Supervisor) -> LM:
+def _named(name: str, supervisor: Supervising) -> LM:
     known = defaults.configured_lms(supervisor).by_name
     if (found := known.get(name)) is not None:
         return found

@@ -20,7 +20,7 @@ from ..lm.lm_client import LMClient
 from ..lm.record import LM
 from ..lm.usage import set_process_budget
 from ..pools.callbacks import Callback
-from ..pools.supervisor import Supervisor
+from ..pools.supervising import Supervising
 from ..usage_stats import UsageStats
 from .accounts import Accounts
 from .call_observers import CallObservers
@@ -38,7 +38,7 @@ _making = threading.Lock()
 class Services:
     """The LM requests, tools, metrics and code of one supervisor's workers."""
 
-    def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
+    def __init__(self, supervisor: Supervising, client: LMClient) -> None:
         self.supervisor = supervisor
         self.client = client
         self.tools = ToolSets()
@@ -121,7 +121,7 @@ def _described(lm: LM) -> dict[str, Any]:
     return lm.to_wire()  # an LM never changes, and calls name the same few
 
 
-def services_of(supervisor: Supervisor) -> Services:
+def services_of(supervisor: Supervising) -> Services:
     """Return the supervisor's services; made once."""
     services = supervisor.services
     if services is None:

@@ -18,7 +18,7 @@ from .evaluation_run import EvaluationRun
 from .scorers import scorer_of
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 Metric = Callable[..., Any] | str | Mapping[str, Any]
 
@@ -33,7 +33,7 @@ def evaluate(
     timeout: float | None = None,
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> Evaluation:
     """Return a program's score on examples, with each row; blocks.
 
@@ -87,7 +87,7 @@ async def aevaluate(
     timeout: float | None = None,
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> Evaluation:
     """`evaluate`, awaited, on the running loop; cancelling the task cancels the rows that run.
 
@@ -112,7 +112,7 @@ def require_evaluation(
     max_errors: int | None,
     timeout: float | None,
     inputs: Sequence[str] | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
     awaits: bool,
 ) -> None:
     """Check an evaluation as far as it can be without asking anybody.
@@ -131,7 +131,7 @@ def _prepared(
     max_errors: int | None,
     timeout: float | None,
     inputs: Sequence[str] | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
     *,
     awaits: bool,
 ) -> EvaluationRun:
@@ -149,7 +149,7 @@ def _prepared(
     subject = evaluated(program, supervisor, awaits=awaits)
     rows = devset_rows(devset, input_names(inputs), subject.inputs)
 
-    def workers() -> Supervisor:
+    def workers() -> Supervising:
         own = subject.program.supervisor_used if isinstance(subject, EvaluatedProgram) else supervisor
         return own or defaults.default_supervisor()
 

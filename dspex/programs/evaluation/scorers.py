@@ -25,7 +25,7 @@ from ..options.routing import GENERAL_POOL
 from .evaluated_program import Evaluated, EvaluatedProgram, awaited, in_thread, is_asynchronous
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 Scored = tuple[float, str | None]  # the score, and the feedback that the metric gave beside it
 
@@ -47,7 +47,7 @@ class Scorer(Protocol):
         ...
 
 
-def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervisor]) -> Scorer:
+def scorer_of(metric: Any, subject: Evaluated, supervisor: Callable[[], Supervising]) -> Scorer:
     """Return the scorer for a metric; `supervisor` gives the one whose workers score, where these do.
 
     Raises:
@@ -128,7 +128,7 @@ class WorkerScorer:
 
     named: Mapping[str, Any]
     subject: Evaluated
-    supervisor: Supervisor
+    supervisor: Supervising
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ from .scored_candidate import ScoredCandidate, best_candidate, trials_of
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.pool import Pool
+    from ...pools.supervising import PoolOfPrograms
     from .sent_optimizer_options import SentOptimizerOptions
 
 
@@ -45,7 +45,7 @@ class CheckedOptimization(Generic[S_co]):
     options: SentOptimizerOptions | None = None
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> PoolOfPrograms:
         """The pool that it runs in."""
         return self.student.supervisor_used.pool(OPTIMIZER_POOL)
 

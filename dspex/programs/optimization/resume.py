@@ -28,7 +28,7 @@ from .optimizer_options import OptimizerOptions
 
 if TYPE_CHECKING:
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 @overload
@@ -49,7 +49,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[True] = True,
 ) -> Optimized[Any]: ...
 
@@ -72,7 +72,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[False],
 ) -> OptimizationJob[Any]: ...
 
@@ -94,7 +94,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: bool = True,
 ) -> Optimized[Any] | OptimizationJob[Any]:
     """Go on with the optimization whose journal this is; blocks, or returns the job with `wait=False`.
@@ -174,7 +174,7 @@ def _checked(
     *,
     valset: Examples | None,
     lm: LMLike | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
 ) -> CheckedOptimization[Any]:
     """Return the journal's job, checked as a new one."""
     about, program = journal.about, given["program"]
