@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dspex_worker.wire.error_codec import read
 
-from ..errors import DspexError, UnknownName
+from ..errors import DspexError, LMError, UnknownName
 from ..pools.callbacks import Callback, HandlerError
 from ..pools.nesting import context_within
 from ..pools.streams import CREDIT, StreamBuffer
@@ -156,6 +156,9 @@ def _raised(described: object) -> BaseException:
     found = read(described)
     known = error_messages.rebuild(described)
     if isinstance(known, DspexError) and type(known).__name__ == found.kind:
+        if isinstance(known, LMError):
+            known.message = found.message  # which is no fact of it
+            known.args = (f"[{known.model}] {found.message}" if known.model else found.message,)
         return known
     return HandlerError(
         {

@@ -16,7 +16,15 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
+from ..errors import (
+    DspexError,
+    FrameTooLarge,
+    InvalidInput,
+    PoolSaturated,
+    ProtocolError,
+    SettingsError,
+    UnavailableError,
+)
 from ..events import Name
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
@@ -69,7 +77,7 @@ class ServerConnection:
         try:
             if await self._accept():
                 await self._read_forever()
-        except UnavailableError as error:
+        except (UnavailableError, SettingsError, InvalidInput) as error:  # of its hello
             self._resources.events.emit(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
             await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:

@@ -150,6 +150,6 @@ def told_of(lm: LM) -> dict[str, Any]:
     if lm.direct or lm.account is not None:
         return {"model": lm.model, "direct": True}  # workers ask it, whose record the service makes itself
     settings = lm.settings()
-    told = {name: settings[name] for name in _TOLD if settings.get(name) is not None}
+    told = {name: _plain(settings[name]) for name in _TOLD if settings.get(name) is not None}
     told["api_base"] = lm.api_base  # without its query, which may name a subscription
     return told | {name: thawed(value) for name, value in lm.config if name in CHANGEABLE}
