@@ -1,11 +1,13 @@
 """`ServedLM`: a language model of a service, as its clients have it: without its key, and asked through the service.
 
 The service tells what a prompt and a request depend on (model, options, abilities); who asks it, when, at whose cost
-and by which key stays there. Its ref says which one it is, and with which options changed: `service:cheap/{"n":2}`.
+and by which key stays there. Its ref says which one it is, what was told of it (a digest: two services, or one whose settings
+changed, have no ref in common), and which options were changed: `service:cheap/9f2c11d0/{"n":2}`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
@@ -80,7 +82,7 @@ class ServedLM(LM):
         self._put("served_as", name)
         self._put("told", dict(told))
         self._put("changes", own)
-        self._put("ref", ref_of(name, own))
+        self._put("ref", ref_of(name, told, own))
 
     @property
     def port(self) -> LMPort:
@@ -108,14 +110,15 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def ref_of(name: str, changes: Mapping[str, Any]) -> str:
+def ref_of(name: str, told: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
     """Return the ref of a service's LM with some options changed.
 
     Raises:
         LMConfigurationError: the changes are no plain data, or too long.
     """
     try:
-        ref = f"{SCHEME}{name}/{json.dumps(changes, sort_keys=True) if changes else ''}"
+        facts = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        ref = f"{SCHEME}{name}/{facts}/{json.dumps(changes, sort_keys=True) if changes else ''}"
     except (TypeError, ValueError) as error:
         raise LMConfigurationError(f"An option of the service's language model is no plain data: {error}.") from None
     if len(ref) > REF_MOST:
@@ -132,7 +135,8 @@ def read_ref(ref: str) -> tuple[str, dict[str, Any]]:
     Raises:
         LMConfigurationError: it says none, or changes what is not a client's to change.
     """
-    name, _, text = ref.removeprefix(SCHEME).partition("/")
+    name, _, rest = ref.removeprefix(SCHEME).partition("/")
+    text = rest.partition("/")[2]
     try:
         changes = json.loads(text) if text else {}
     except ValueError:
