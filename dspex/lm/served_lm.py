@@ -141,7 +141,13 @@ def read_ref(ref: str) -> tuple[str, dict[str, Any]]:
         changes = json.loads(text) if text else {}
     except ValueError:
         changes = None
-    if not ref.startswith(SCHEME) or len(ref) > REF_MOST or not is_name(name) or not isinstance(changes, dict):
+    if (
+        not ref.startswith(SCHEME)
+        or len(ref) > REF_MOST
+        or not name
+        or not is_name(name)
+        or not isinstance(changes, dict)
+    ):
         raise LMConfigurationError(f"{ref[:100]!r} names no language model of a service.")
     for option in changes:
         if option not in CHANGEABLE:
