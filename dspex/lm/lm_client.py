@@ -101,13 +101,13 @@ class LMClient:
             InvalidInput: messages that are malformed.
         """
         if (port := lm.port) is not None:
-            return port.complete(self.usage, lm, messages, options)
+            return cast(Completion, port.complete(self.usage, lm, messages, options))
         return self._blocking.run(self._completion(lm, messages, options))
 
     async def acomplete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
         """`complete`, awaited; cancelling the task closes the connection at once."""
         if (port := lm.port) is not None:
-            return await port.acomplete(self.usage, lm, messages, options)
+            return cast(Completion, await port.acomplete(self.usage, lm, messages, options))
         return await self._async_driver().run(self._completion(lm, messages, options))
 
     def stream(

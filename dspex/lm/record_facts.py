@@ -19,7 +19,7 @@ from .sent_options import EXTRA, MARKS, members_in, require_consistent, require_
 
 if TYPE_CHECKING:
     from .clouds.signer import Signer
-    from .served_lm import LMPort
+    from .lm_port import LMPort
 
 _OF_DEPLOYMENTS = {"max_completion_tokens": "max_tokens"}
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).

@@ -1,30 +1,23 @@
 """`ServedLM`: a language model of a service, as its clients have it: without its key, and asked through the service.
 
 The service tells what a prompt and a request depend on (model, options, abilities); who asks it, when, at whose cost
-and by which key stays there. Its ref says which one it is, what was told of it (a digest: two services, or one whose settings
-changed, have no ref in common), and which options were changed: `service:cheap/9f2c11d0/{"n":2}`.
+and by which key stays there. Its ref says which one it is, what was told of it (a digest: two services, or one whose
+settings changed, have no ref in common), and which options were changed: `service:cheap/9f2c11d0/{"n":2}`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack
+from collections.abc import Mapping
+from typing import Any, Final, Unpack
 
 from ..errors import LMConfigurationError
 from .lm_options import ProviderOptions
+from .lm_port import LMPort
 from .named_lms import is_name
 from .record import LM, LMChanges
 from .record_checks import thawed
-
-if TYPE_CHECKING:
-    from .call_options import CallOptions
-    from .completion import Completion
-    from .dialects.dialect import Message
-    from .dialects.embeddings import Vector
-    from .embedding_plan import EmbeddingPlan
-    from .usage import UsageMeter
 
 SCHEME: Final = "service:"
 DEFAULT: Final = "default"  # the name of the service's own
@@ -38,23 +31,6 @@ _TOLD = (
 CHANGEABLE: Final = frozenset(ProviderOptions.__annotations__) - {"extra_body", "headers", "provider"} | {
     "temperature", "max_tokens", "cache", "n", "timeout", "retries", "cache_ttl"
 }  # fmt: skip
-
-
-class LMPort(Protocol):
-    """The way to the service that has a model. `usage` counts here what it says that an answer took."""
-
-    def complete(self, usage: UsageMeter, lm: LM, messages: Sequence[Message], options: CallOptions) -> Completion: ...
-    async def acomplete(
-        self, usage: UsageMeter, lm: LM, messages: Sequence[Message], options: CallOptions
-    ) -> Completion: ...
-    def stream(
-        self, usage: UsageMeter, lm: LM, messages: Sequence[Message], options: CallOptions
-    ) -> Generator[str | Completion, None, None]: ...
-    def astream(
-        self, usage: UsageMeter, lm: LM, messages: Sequence[Message], options: CallOptions
-    ) -> AsyncGenerator[str | Completion, None]: ...
-    def embed(self, usage: UsageMeter, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]: ...
-    async def aembed(self, usage: UsageMeter, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]: ...
 
 
 class ServedLM(LM):
