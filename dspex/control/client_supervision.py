@@ -6,9 +6,11 @@ or stops the service.
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, Final, Self, cast
 
+from ..errors import WorkerBootError
 from ..events import Event, Name, write_log
 from ..lm.named_lms import NO_LMS, NamedLMs
 from ..pools.budgets import HostServices, PoolBudgets
@@ -23,6 +25,8 @@ from .remote_call import RemoteCall
 from .request_fields import Fields
 from .served_pools import ServedPoolFacts
 
+READY_PATIENCE: Final = 60.0  # seconds
+READY_LOOK: Final = 0.05  # seconds between looks
 NO_TABLES: Final[dict[str, Any]] = {}
 
 
@@ -68,8 +72,29 @@ class ClientSupervision(ClientRequests):
 
         Raises:
             ForkedSupervisor: this is a forked child of the process that connected.
+            NotRunning: it was closed.
         """
-        self._link.check_own_process()
+        self.check_usable()
+        return self
+
+    def wait_ready(self, timeout: float | None = None) -> Self:
+        """Wait until every pool of the service has a ready worker; `timeout` None means a minute.
+
+        Raises:
+            WorkerBootError: one has none.
+            NotRunning: the service is gone.
+        """
+        limit = READY_PATIENCE if timeout is None else timeout
+        deadline = time.monotonic() + limit
+        while unready := {name: row for name, row in self.health().items() if not row["is_ready"]}:
+            name, row = next(iter(unready.items()))
+            if time.monotonic() >= deadline:
+                raise WorkerBootError(
+                    f"Pool {name!r} of the service has no ready worker after {limit:g} s: {row['reason']}",
+                    pool=name,
+                    stderr_tail="",
+                )
+            time.sleep(READY_LOOK)
         return self
 
     def check_usable(self) -> None:

@@ -22,6 +22,7 @@ from . import lm_handlers, request_fields
 from .client_callbacks import ClientCallbacks
 from .client_facts import ClientFacts
 from .event_log import EventLog
+from .inspection_handlers import INSPECTION_HANDLERS
 from .job_handlers import JOB_HANDLERS, jobs_of
 from .job_handlers import events as events_of_job
 from .pool_handlers import POOL_HANDLERS
@@ -60,7 +61,7 @@ class Handlers:
         self._on_stop = on_stop
         self._client = client
         self._calls = ServedCalls(client, supervisor)
-        self._role: str = Role.CLIENT
+        self.role: str = Role.CLIENT
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
@@ -79,7 +80,7 @@ class Handlers:
         Raises:
             InvalidInput, SettingsError: it calls itself what cannot be, or its budget cannot be.
         """
-        self._role = role
+        self.role = role
         run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
         facts = {
@@ -120,9 +121,12 @@ class Handlers:
             return Answered(await handler(self, fields))
         if (change := POOL_HANDLERS.get(verb)) is not None:
             return Answered(await change(self._pool(fields), fields))
+        if (look := INSPECTION_HANDLERS.get(verb)) is not None:
+            return Answered(await look(self._supervisor, fields))
         if (of_jobs := JOB_HANDLERS.get(verb)) is not None:
             return Answered(await of_jobs(self._supervisor, fields))
-        raise UnknownName("verb", verb, [Verb.CALL, *_ANSWERS, *POOL_HANDLERS, *JOB_HANDLERS, Verb.STREAM, *_STREAMS])
+        known = [Verb.CALL, *_ANSWERS, *POOL_HANDLERS, *INSPECTION_HANDLERS, *JOB_HANDLERS, Verb.STREAM, *_STREAMS]
+        raise UnknownName("verb", verb, known)
 
     async def chunks(self, verb: str, fields: Fields, id: int) -> AsyncGenerator[Chunk, None]:
         """Run a streamed request.
@@ -142,7 +146,7 @@ class Handlers:
                 yield chunk
 
     def _check_role(self, verb: str) -> None:
-        if self._role == Role.OPERATOR and verb in CLIENTS_ONLY:
+        if self.role == Role.OPERATOR and verb in CLIENTS_ONLY:
             raise UsageError(f"An operator's connection makes no calls: for {verb!r} connect as a client.")
 
     # -- calls -------------------------------------------------------------------------------------------------

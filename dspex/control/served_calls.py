@@ -19,6 +19,7 @@ from ..errors import InvalidInput, PoolClosed
 from ..lm.usage import Account
 from ..pools.call import Call
 from ..pools.call_client import CallClient
+from ..pools.calling_client import calling_client
 from ..pools.durable_sessions import require_state
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
@@ -175,6 +176,7 @@ class ServedCalls:
 
     def pool(self, fields: Fields) -> Pool:
         """Return the pool of a call, which checks by itself whether it can take one."""
+        calling_client.set(self._client)  # of this request's own task
         return self._supervisor.pool(request_fields.text(fields, "pool"))
 
     # -- sessions ----------------------------------------------------------------------------------------------

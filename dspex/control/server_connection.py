@@ -16,23 +16,16 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import (
-    DspexError,
-    FrameTooLarge,
-    InvalidInput,
-    PoolSaturated,
-    ProtocolError,
-    SettingsError,
-    UnavailableError,
-)
+from ..errors import DspexError, PoolSaturated
 from ..events import Name
+from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
 from .client_callbacks import ClientCallbacks
 from .connection_places import ConnectionPlaces
 from .handlers import Handlers
 from .protocol import Kind, Message, Role
-from .refusals import because, refusal, refuse, reject
+from .refusals import REFUSALS, because, refusal, refuse, reject, unsendable
 from .request_fields import Fields
 from .served_calls import Answered, NotedError
 from .server_writer import ServerWriter
@@ -61,7 +54,8 @@ class ServerConnection:
     ) -> None:
         self.client = client
         self.is_on_reserve = is_on_reserve
-        self.active_at = asyncio.get_running_loop().time()  # its last request
+        self.active_at = self._began_at = asyncio.get_running_loop().time()  # its last request
+        self._pid = 0
         self._reader = reader
         self._writer = writer
         self._handlers = handlers
@@ -77,7 +71,7 @@ class ServerConnection:
         try:
             if await self._accept():
                 await self._read_forever()
-        except (UnavailableError, SettingsError, InvalidInput) as error:  # of its hello
+        except REFUSALS as error:
             self._resources.events.emit(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
             await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:
@@ -104,6 +98,18 @@ class ServerConnection:
         self._resources.places.leave(self)
         self._answers.displace(refusal(because(reason)))
 
+    def row(self, now: float) -> ClientRow:
+        """Return what an operator sees of it; `now` on its loop's clock. Any thread."""
+        return {
+            "client": self.client,
+            "role": self._handlers.role,
+            "pid": self._pid,
+            "age_s": max(0.0, now - self._began_at),
+            "idle_s": max(0.0, now - self.active_at),
+            "requests": len(self._tasks),
+            "unread_bytes": self._answers.pending,
+        }
+
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
@@ -123,7 +129,7 @@ class ServerConnection:
         Raises:
             UnavailableError: there is no place for it.
         """
-        _, uid = peer_credentials.credentials(self._writer.get_extra_info("socket"))
+        self._pid, uid = peer_credentials.credentials(self._writer.get_extra_info("socket"))
         if uid != os.getuid():
             await refuse(self._writer, f"it belongs to uid {os.getuid()} and takes no calls of uid {uid}")
             return False
@@ -240,7 +246,7 @@ class ServerConnection:
             else:
                 await self._stream(id, verb, fields, credit)
         except (Unencodable, OverLimit) as error:
-            await self._send_error(id, _unsendable(error))
+            await self._send_error(id, unsendable(error))
         except OSError as error:
             if isinstance(error, DspexError | TimeoutError):
                 await self._send_error(id, error)
@@ -289,9 +295,3 @@ class ServerResources:
     backlog: Backlog
     large_requests: LargeRequests
     events: ThrottledEvents
-
-
-def _unsendable(error: Unencodable | OverLimit) -> DspexError:
-    if isinstance(error, OverLimit):
-        return FrameTooLarge("worker", error.limit, error.actual, what=error.what)
-    return ProtocolError(f"The answer cannot be sent: {error}.")
