@@ -14,7 +14,7 @@ from ..errors import DspexError
 from ..programs.options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
-    from ..pools.supervisor import Supervisor
+    from ..pools.supervising import Supervising
     from ..programs.calling.program import Program
 
 
@@ -23,8 +23,8 @@ class UsedWorkers:
 
     def __init__(self, programs: Sequence[Program[Any]]) -> None:
         self._programs = programs
-        self._started: list[Supervisor] = []
-        self._used: list[Supervisor] = []
+        self._started: list[Supervising] = []
+        self._used: list[Supervising] = []
         self._has_default = False
 
     async def __aenter__(self) -> UsedWorkers:
@@ -69,7 +69,7 @@ class UsedWorkers:
 
     def _stop(self) -> None:
         for supervisor in reversed(self._started):
-            supervisor.stop()
+            supervisor.release()
         if self._has_default:
             defaults.stop_default_supervisor()
         self._started, self._used, self._has_default = [], [], False

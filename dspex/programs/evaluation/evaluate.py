@@ -19,7 +19,7 @@ from .evaluation_run import EvaluationRun
 from .scorers import scorer_of
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 END_S = 5.0  # that an evaluation which ends early gives to what runs
 Metric = Callable[..., Any] | str | Mapping[str, Any]
@@ -37,7 +37,7 @@ def evaluate(
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
     pool: str | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> Evaluation:
     """Return a program's score on examples, with each row; blocks.
 
@@ -98,7 +98,7 @@ async def aevaluate(
     on_progress: Progress | None = None,
     inputs: Sequence[str] | None = None,
     pool: str | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> Evaluation:
     """`evaluate`, awaited, on the running loop; cancelling the task cancels the rows that run.
 
@@ -123,7 +123,7 @@ def require_evaluation(
     max_errors: int | None,
     timeout: float | None,
     inputs: Sequence[str] | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
     awaits: bool,
 ) -> None:
     """Check an evaluation as far as it can be without asking anybody.
@@ -144,7 +144,7 @@ def _prepared(
     metric_timeout: float | None,
     inputs: Sequence[str] | None,
     pool: str | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
     *,
     awaits: bool,
 ) -> EvaluationRun:
@@ -163,7 +163,7 @@ def _prepared(
     subject = evaluated(program, supervisor, awaits=awaits)
     rows = devset_rows(devset, input_names(inputs), subject.inputs)
 
-    def workers() -> Supervisor:
+    def workers() -> Supervising:
         own = subject.program.supervisor_used if isinstance(subject, EvaluatedProgram) else supervisor
         return own or defaults.default_supervisor()
 

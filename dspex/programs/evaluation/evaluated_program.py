@@ -26,7 +26,7 @@ from ..factories.given_program import given_program, is_open, known_inputs
 from ..options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 DEFAULT_ROWS = 8  # at a time, natively and of functions; DSPy's own number of threads
 _WHOLE_IN_WORKERS = frozenset({"dspy.BestOfN", "dspy.Refine"})  # strategies whose loop may run in a worker
@@ -65,7 +65,7 @@ class Evaluated(Protocol):
         ...
 
 
-def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False) -> Evaluated:
+def evaluated(what: Any, supervisor: Supervising | None, *, awaits: bool = False) -> Evaluated:
     """Return what was given as something to evaluate; a signature is a program that predicts.
 
     Raises:
@@ -145,7 +145,7 @@ class EvaluatedRunnable:
     """A pipeline, or whatever else has `acall`; its inputs are those that it says it needs."""
 
     what: Any
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     signature: None = None
     pool: str = "native"
     at_once: int = DEFAULT_ROWS

@@ -28,7 +28,7 @@ from ..options.routing import GENERAL_POOL
 from .evaluated_program import Evaluated, EvaluatedProgram
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 SCORING_BRIDGES = ("dspy", "mipro")
 Scored = tuple[float, str | None]  # the score, and the feedback that the metric gave beside it
@@ -58,7 +58,7 @@ class Scorer(Protocol):
 def scorer_of(
     metric: Any,
     subject: Evaluated,
-    supervisor: Callable[[], Supervisor],
+    supervisor: Callable[[], Supervising],
     pool: str | None = None,
     *,
     at_once: int,
@@ -174,7 +174,7 @@ class WorkerScorer:
 
     named: Mapping[str, Any]
     subject: Evaluated
-    supervisor: Supervisor
+    supervisor: Supervising
     pool: str = GENERAL_POOL
     may_repeat: bool = False  # where its worker dies: only there is a score worth more than a metric's side effects
 

@@ -27,7 +27,7 @@ from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.pool import Pool
+    from ...pools.supervising import PoolOfPrograms
     from .sent_optimizer_options import SentOptimizerOptions
 
 
@@ -48,7 +48,7 @@ class CheckedOptimization(Generic[S_co]):
     options: SentOptimizerOptions | None = None
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> PoolOfPrograms:
         """The pool that it runs in."""
         return self.student.supervisor_used.pool(OPTIMIZER_POOL)
 

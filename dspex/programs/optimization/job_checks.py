@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ..calling.program import S
     from ..factories.program_factories import Asked
 
@@ -46,7 +46,7 @@ def checked_job(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     metric_timeout: float | None = None,
     metric_pool: str | None = None,
@@ -102,7 +102,7 @@ def _named_otherwise(
 
 
 def _student(
-    program: Asked[S], lm: LMLike | None, adapter: AdapterLike | None, supervisor: Supervisor | None
+    program: Asked[S], lm: LMLike | None, adapter: AdapterLike | None, supervisor: Supervising | None
 ) -> Program[S]:
     student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}

@@ -30,7 +30,7 @@ from .optimizer_options import OptimizerName, OptimizerOptions
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ..calling.program import S
     from ..factories.program_factories import Asked
 
@@ -54,7 +54,7 @@ class OptimizeOptions(OptimizerOptions, total=False):
     prompt_lm: LMLike | None
     adapter: AdapterLike | None
     inputs: Sequence[str] | None
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     session: str | None
 
 
@@ -84,7 +84,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> Optimized[S]: ...
@@ -112,7 +112,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> OptimizationJob[S]: ...
@@ -140,7 +140,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> Optimized[S] | OptimizationJob[S]:

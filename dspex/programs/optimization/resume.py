@@ -31,7 +31,7 @@ from .optimizer_options import OptimizerOptions
 
 if TYPE_CHECKING:
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 @overload
@@ -54,7 +54,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[True] = True,
 ) -> Optimized[Any]: ...
 
@@ -79,7 +79,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[False],
 ) -> OptimizationJob[Any]: ...
 
@@ -104,7 +104,7 @@ def resume(
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: bool = True,
 ) -> Optimized[Any] | OptimizationJob[Any]:
     """Go on with the optimization whose journal this is; blocks, or returns the job with `wait=False`.
@@ -188,7 +188,7 @@ def _checked(
     *,
     valset: Examples | None,
     lm: LMLike | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
     metric_timeout: float,
     metric_pool: str | None,
 ) -> CheckedOptimization[Any]:
