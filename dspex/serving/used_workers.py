@@ -75,7 +75,7 @@ class UsedWorkers:
         self._started, self._used, self._has_default = [], [], False
 
 
-def _is_ready(supervisor: Supervisor) -> bool:
+def _is_ready(supervisor: Supervising) -> bool:
     try:
         return supervisor.is_running and bool(supervisor.health()[GENERAL_POOL]["is_ready"])
     except DspexError:  # its service does not answer
