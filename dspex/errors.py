@@ -482,7 +482,7 @@ class JobNotCancelled(DspexError):
     The request was taken back.
     """
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
     def __init__(self, job: str, *, pid: int | None, waited: float) -> None:
         self.job = job

@@ -16,7 +16,7 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, PoolSaturated
+from ..errors import DspexError, PoolSaturated, UnavailableError
 from ..events import Name
 from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol

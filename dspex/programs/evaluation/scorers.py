@@ -82,7 +82,7 @@ def scorer_of(
     return WorkerScorer(named, subject, supervisor(), pool or GENERAL_POOL)
 
 
-def require_pool(pool: str, metric: Any, supervisor: Supervisor) -> None:
+def require_pool(pool: str, metric: Any, supervisor: Supervising) -> None:
     """Check that a pool may score by a metric.
 
     Raises:
