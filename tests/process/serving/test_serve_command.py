@@ -199,7 +199,7 @@ class Loud(dspy.Module):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--host", "0.0.0.0"], "--open"), (["--port", "70000"], "cannot be had"),
+        (["--host", "0.0.0.0"], "--open"), (["--port", "70000"], "65535"),
         (["--token-file", "/dev/null"], "token"), (["--timeout", "0"], "timeout"),
         (["livez=question -> answer"], "livez"),
         (["--kind", "predict"], "--kind"),
@@ -217,7 +217,7 @@ def test_what_cannot_be_served_is_refused_before_workers_start(words: list[str],
         timeout=60,
     )
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert said in done.stderr and len(done.stderr.splitlines()) <= 2  # the second says how the command is used
     assert done.stdout == ""
 
 
