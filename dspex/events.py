@@ -31,6 +31,7 @@ class Name(StrEnum):
     CLIENT_REFUSED = "dspex.client.refused"  # warning
     CLIENT_DROPPED = "dspex.client.dropped"  # warning
     CONTROL_HINDERED = "dspex.control.hindered"  # error
+    CONTROL_RESTORED = "dspex.control.restored"  # warning
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
@@ -79,6 +80,7 @@ _LEVELS: dict[Name, int] = {
     Name.FORKSERVER_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
     Name.CONTROL_HINDERED: logging.ERROR,
+    Name.CONTROL_RESTORED: logging.WARNING,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
     Name.FORKSERVER_LOST: logging.WARNING,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config, load
-from ..control import run_files
+from ..control import run_folders
 from ..errors import SettingsError
 from ..lm.redaction import redact
 from .exit_codes import FAILED, OK, USAGE
@@ -175,7 +175,7 @@ def _fill_standard_descriptors() -> None:
 def _start_in_background(options: argparse.Namespace) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
     path = socket_of(options)
-    run_files.private_directory(path.parent)
+    run_folders.private_directory(path.parent)
     log = path.with_suffix(".log")
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
