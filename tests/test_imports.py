@@ -44,7 +44,7 @@ PROGRAM_FLOORS = (
     "optimization",
 )
 WORKER_FLOORS = (
-    "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
+    "wire, types, output_limit, own_imports, stdio, signals, starting, launching, saved_state, user_calls, failure, exits, "
     "__init__",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory, processor_share",
@@ -83,6 +83,7 @@ SHARED_WITH_WORKERS = tuple(
         "memory",
         "signals",
         "starting",
+        "launching",
         "saved_state",
         "user_calls",
         "output_limit",

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dspex_worker import launching
+
 from ..config import Config, load
 from ..control import run_folders
 from ..errors import SettingsError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ..services.running_jobs import WatchedJob
 
 END_PATIENCE = 30.0  # seconds that a process in the background may take to end
+_ROOT = str(Path(__file__).absolute().parents[2])
 REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
 
 logger = logging.getLogger("dspex")
@@ -224,7 +227,8 @@ def _end_of(code: int | None) -> str:
 
 
 def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
+    command = launching.command(sys.executable, "dspex.cli", _folders())
+    command += ["start", "--foreground", "--socket", str(path)]
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
@@ -242,6 +246,12 @@ def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> 
         )
     finally:
         os.close(descriptor)
+
+
+def _folders() -> list[str]:
+    """Return where this process looks for packages, in its order, but for the folder that it happens to be in."""
+    here = {"", str(Path.cwd())}
+    return [*dict.fromkeys([entry for entry in sys.path if entry not in here] + [_ROOT, *launching.ROOTS])]
 
 
 def _as_argument(option: str, value: Any) -> str:

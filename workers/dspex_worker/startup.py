@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, signals, starting, stdio
+from . import __version__, launching, signals, starting, stdio
 from .bridge import Bridge, Settings
 from .bridge_loader import load_bridge
 from .context import Identity
@@ -65,7 +65,8 @@ def become_worker(settings: Settings, bridge: Bridge | None, descriptors: list[i
         if bridge is None:
             os.set_inheritable(lifeline_end, True)
             python = settings["python"]
-            os.execv(python, [python, "-P", "-m", "dspex_worker", "--lifeline", str(lifeline_end)])
+            roots = launching.ROOTS if python == sys.executable else ()
+            os.execv(python, [*launching.command(python, "dspex_worker", roots), "--lifeline", str(lifeline_end)])
         _reseed()
         run_worker(lifeline_end, bridge)
     except BaseException as error:  # a forked child must never run on as a second fork server

@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 def dspex(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-P", "-m", "dspex.cli", *words], capture_output=True, text=True, timeout=12)
+    return subprocess.run([sys.executable, "-P", "-m", "dspex.cli", *words], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["folder", "socket"])
