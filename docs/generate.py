@@ -110,6 +110,8 @@ WHAT_HAPPENED = {
     Name.CLIENT_REFUSED: "a client of the control socket got no place",
     Name.CLIENT_DROPPED: "a client was disconnected: it did not read, or made room for another",
     Name.CONTROL_HINDERED: "the control service lacks descriptors or threads, or cannot put its socket back",
+    Name.POOL_DRAINED: "the pool takes no calls until it is resumed",
+    Name.POOL_RESUMED: "the pool takes calls again after a drain",
     Name.CONTROL_RESTORED: "the control socket or run file had been removed, and is there again",
     Name.POOL_DEGRADED: "workers keep dying before they do any work; the pool fails fast",
     Name.POOL_RESIZED: "`resize` changed the number of workers",

@@ -34,6 +34,8 @@ class Name(StrEnum):
     CONTROL_RESTORED = "dspex.control.restored"  # warning
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
+    POOL_DRAINED = "dspex.pool.drained"  # info
+    POOL_RESUMED = "dspex.pool.resumed"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
     CAP_UNENFORCED = "dspex.cap.unenforced"  # warning
     FORKSERVER_WARMED = "dspex.forkserver.warmed"  # info

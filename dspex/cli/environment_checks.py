@@ -101,8 +101,8 @@ def check_temporary() -> Check:
         with tempfile.TemporaryFile() as file:
             file.write(b"x" * 4096)
             file.flush()
-    except OSError as error:
-        return Check("temporary folder", "fail", f"{tempfile.gettempdir()}: {error.strerror}", "Free space, or TMPDIR.")
+    except OSError as error:  # also where no folder can be written
+        return Check("temporary folder", "fail", error.strerror or str(error), "Free space, or set TMPDIR.")
     return Check("temporary folder", "ok", f"{tempfile.gettempdir()} is writable")
 
 

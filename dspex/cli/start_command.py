@@ -12,10 +12,11 @@ import functools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
     from .process_privacy import hide_from_workers
-    from .service_loop import ServiceLoop
+    from .service_loop import ServiceLoop, hangup_action
     from .stderr_log import logging_to_stderr
 
     hide_from_workers()
@@ -107,7 +108,8 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
         return report.ready()
 
-    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
+    hangup = hangup_action(is_daemon=options.report_fd >= 0)
+    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, hangup=hangup)
     service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
     with logging_to_stderr(options.log_level):
         return loop.run(service)
@@ -184,11 +186,12 @@ def _start_in_background(options: argparse.Namespace) -> int:
     process: subprocess.Popen[bytes] | None = None
     with os.fdopen(reading, "rb") as pipe:
         try:
-            try:
-                process = _launch(options, path, log, writing)
-            finally:
-                os.close(writing)
-            report = pipe.read()  # until it is ready, has failed, or is gone
+            with _signals_that_end_us():
+                try:
+                    process = _launch(options, path, log, writing)
+                finally:
+                    os.close(writing)
+                report = pipe.read()  # until it is ready, has failed, or is gone
         except BaseException:  # also Ctrl-C: a service that nobody saw start must not stay
             if process is not None:
                 _end_unready(process, log)
@@ -200,6 +203,24 @@ def _start_in_background(options: argparse.Namespace) -> int:
     print_line(f"started pid {process.pid}, socket {path}, log {log}")
     process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
     return OK
+
+
+@contextlib.contextmanager
+def _signals_that_end_us() -> Generator[None]:
+    """Have SIGTERM and SIGHUP raise, as SIGINT does: what is being started must not outlive the wish for it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:

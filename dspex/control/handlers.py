@@ -22,6 +22,7 @@ from ..lm.redaction import redact
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
 from ..pools.supervisor import Supervisor
+from ..terminal_text import encodable
 from . import request_fields
 from .call_lms import with_lm
 from .call_request import arguments_of
@@ -214,8 +215,9 @@ class Handlers:
         del run["token"]
         return {
             **run,
+            "socket": encodable(run["socket"]),
             "uptime_s": max(0.0, time.time() - facts.run.started_at),
-            "settings": self._supervisor.config.source,
+            "settings": encodable(self._supervisor.config.source),
             "clients": facts.clients,
             "max_clients": facts.max_clients,
             "state": "running" if self._supervisor.is_running else "stopped",

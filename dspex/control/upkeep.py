@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from ..events import Name
+from ..terminal_text import encodable
 from . import claims, name_lock
 from .claims import Claim
 
@@ -39,8 +40,11 @@ class Upkeep:
             if str(error) != self._obstacle:
                 self._obstacle = str(error)
                 self._emit(
-                    Name.CONTROL_HINDERED, reason="socket_removed", socket=str(self._claim.path), error=str(error)
+                    Name.CONTROL_HINDERED,
+                    reason="socket_removed",
+                    socket=encodable(str(self._claim.path)),
+                    error=encodable(str(error)),
                 )
             return
         self._listen_on(self._claim.listener)
-        self._emit(Name.CONTROL_RESTORED, socket=str(self._claim.path))
+        self._emit(Name.CONTROL_RESTORED, socket=encodable(str(self._claim.path)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import platform
 import random
 import resource
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -168,3 +170,18 @@ def _set_up(bridge: Bridge, settings: Settings) -> None:
         setup(settings)
     if cap is not None:
         rlimits.check_cap(settings["pool"], cap)
+    _check_threads()
+
+
+def _check_threads() -> None:
+    """Start a thread and end it: the first call needs one.
+
+    Raises:
+        OSError: none is left.
+    """
+    thread = threading.Thread(target=int, name="dspex-check")
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"{starting.NO_PROCESSES} (a worker needs threads: {error})") from None
+    thread.join()
