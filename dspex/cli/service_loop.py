@@ -94,14 +94,16 @@ class ServiceLoop:
         """Stop warmly within `grace` seconds (None: as configured); from any thread, and any number of times."""
         self._events.put(LoopEvent("stop", StopRequest(grace), "a client's request"))
 
-    def run(self, service: Service) -> int:
+    def run(self, service: Service | None) -> int:
         """Run; returns the exit code: 0 if every call that ran at the stop came to its end, else 1.
+
+        Without a service nobody connects: signals alone stop and reload it.
 
         Raises:
             SettingsError: the socket cannot be had.
             WorkerBootError: a pool has no worker that starts.
         """
-        with self._signals(), service:
+        with self._signals(), service or contextlib.nullcontext():
             self._supervisor.start()
             self._in_thread(self._wait_ready, "dspex-start")
             try:
@@ -109,7 +111,8 @@ class ServiceLoop:
             finally:
                 self._notifier.send("STOPPING=1")
                 self._supervisor.stop(grace=0.0)
-            service.record_end(cut)
+            if service is not None:
+                service.record_end(cut)
             return FAILED if cut else OK
 
     # ============================================================================================================
