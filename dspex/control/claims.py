@@ -81,12 +81,12 @@ def claim(path: Path, run: RunFile) -> Claim:
         _require_free(path, run.name)
         lock = _hold(path, run.name)
         try:
-            listener, *written = _make(path, run)
+            listener, written, record = _make(path, run)
         except SettingsError:
             if lock is not None:
                 lock.close()
             raise
-        return Claim(path, listener, *written, lock, _identity(path))
+        return Claim(path, listener, written, record, lock, _identity(path))
 
 
 def restore(claim: Claim) -> None:

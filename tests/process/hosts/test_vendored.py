@@ -19,7 +19,7 @@ __all__ = ["folder"]
 
 USE = """
 import dspex
-assert dspex.__file__.startswith({root!r}), dspex.__file__
+assert {root!r} in dspex.__file__, dspex.__file__
 if __name__ == "__main__":
     for method in ("fork", "exec"):
         pool = dspex.PoolConfig("f", bridge="faults", size=1, start_method=method)
