@@ -30,6 +30,8 @@ class Name(StrEnum):
     SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
     CLIENT_REFUSED = "dspex.client.refused"  # warning
     CLIENT_DROPPED = "dspex.client.dropped"  # warning
+    CLIENT_LOST = "dspex.client.lost"  # warning
+    CLIENT_RECONNECTED = "dspex.client.reconnected"  # info
     CONTROL_HINDERED = "dspex.control.hindered"  # error
     CONTROL_RESTORED = "dspex.control.restored"  # warning
     POOL_DEGRADED = "dspex.pool.degraded"  # error
@@ -85,6 +87,7 @@ _LEVELS: dict[Name, int] = {
     Name.CONTROL_RESTORED: logging.WARNING,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
+    Name.CLIENT_LOST: logging.WARNING,
     Name.FORKSERVER_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,
